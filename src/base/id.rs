@@ -1,0 +1,48 @@
+//! Names for things that are numbers, so that one cannot be taken for another.
+
+use std::fmt;
+
+/// A shard: one core's executor, 0-based and dense (not the number of the core).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A place in a slab together with how often that place has been used: a key kept past
+/// its entry's end finds nothing rather than the next tenant.
+///
+/// `slot` is at most 2^32−1; `generation` counts modulo 2^24, so that key and operation
+/// fit the 64 bits of user data that io_uring carries (see `ring::driver`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+impl Key {
+    /// Generations wrap at this bound; a slot must be reused that often within the life of
+    /// one stale completion before a key could be mistaken.
+    pub const GENERATIONS: u32 = 1 << 24;
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,74 @@
+//! Every bound that is not configuration, with its unit, its reason and its relations.
+//!
+//! What an operator may choose stands in `server::config`; what the protocol or the design
+//! fixes stands here. Relations are asserted at compile time at the end of the file.
+
+/// Bytes of a control frame's header (PROTOCOL.md §1).
+pub const FRAME_HEADER_BYTES: usize = 13;
+/// Bytes of a control frame's payload at most (§1).
+pub const FRAME_PAYLOAD_BYTES_MAX: usize = 1024;
+/// Bytes of a message's header (§2).
+pub const MESSAGE_HEADER_BYTES: usize = 8;
+/// Bytes that CHECKSUM adds at the end of a message's payload (§2).
+pub const CHECKSUM_BYTES: usize = 4;
+/// Bytes of an envelope before its name: id, flags, codec, name length (§2).
+pub const ENVELOPE_FIXED_BYTES: usize = 7;
+/// Opaque bytes of a PING at most (§2).
+pub const PING_BYTES_MAX: usize = 64;
+/// Bytes of a topic, filter or service name (§2, Topics and filters).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Levels of a topic or filter.
+pub const NAME_LEVELS_MAX: usize = 32;
+/// Characters of a CLIENT_ID (§1).
+pub const CLIENT_ID_BYTES_MAX: usize = 64;
+/// Bytes of a GROUP header's value (§2).
+pub const GROUP_BYTES_MAX: usize = 64;
+/// The largest payload any configuration may allow: a length field is 32 bits, but one
+/// message must fit a `usize` on every target and an outbox with room to spare.
+pub const MESSAGE_BYTES_CEILING: u32 = 1 << 30;
+/// The smallest `message_bytes_max` that still lets every control message through: a CLOSE
+/// or ERROR with its text, an AUTH with an 8 KiB token.
+pub const MESSAGE_BYTES_FLOOR: u32 = 1024;
+/// UTF-8 bytes of a reason or error text that we send.
+pub const TEXT_BYTES_MAX: usize = 256;
+
+/// Non-fatal ERRORs within one second before the next one is fatal (§3).
+pub const ERRORS_PER_S_MAX: u32 = 10;
+/// PINGs and other messages that only make us answer, within one second, before they are
+/// answered RATE_LIMITED: far above what a latency probe can send one by one over loopback
+/// (about 45,000), far below what a flood sends.
+pub const CONTROLS_PER_S_MAX: u32 = 100_000;
+
+/// The shortest heartbeat interval a client may ask for, in milliseconds: below it the
+/// server would work for nothing.
+pub const HEARTBEAT_MS_MIN: u32 = 100;
+
+/// Messages of one connection handled in one turn of its shard, so that a full pipe does
+/// not starve the others.
+pub const MESSAGES_PER_TURN: u32 = 64;
+/// Timers handled in one turn, for the same reason.
+pub const TIMERS_PER_TURN: usize = 1024;
+/// Commands of the control plane and of other shards handled in one turn.
+pub const COMMANDS_PER_TURN: usize = 256;
+/// How long a connection that we end goes on reading and dropping, in milliseconds, so
+/// that the peer receives the reason rather than a TCP reset (§2, Ending).
+pub const LINGER_MS: u64 = 1000;
+/// Connections above `connections_max` that a shard holds for a moment, to tell them why
+/// they are refused. Beyond these they are closed without a word.
+pub const REFUSALS_OPEN_MAX: u32 = 64;
+
+/// Bytes of an outbox chunk: holds the answers of a usual turn, few enough to lend one to
+/// each of thousands of connections.
+pub const CHUNK_BYTES: usize = 4096;
+/// Bytes of the chunks a backlog is kept in: one send moves this much.
+pub const CHUNK_LARGE_BYTES: usize = 65_536;
+
+const _: () = {
+    assert!(FRAME_HEADER_BYTES + FRAME_PAYLOAD_BYTES_MAX <= CHUNK_BYTES);
+    assert!(MESSAGE_HEADER_BYTES + PING_BYTES_MAX + CHECKSUM_BYTES <= CHUNK_BYTES);
+    assert!(ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX < MESSAGE_BYTES_FLOOR as usize);
+    assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+    assert!(MESSAGE_BYTES_FLOOR < MESSAGE_BYTES_CEILING);
+    assert!(CHUNK_BYTES < CHUNK_LARGE_BYTES);
+    assert!(TEXT_BYTES_MAX + 7 < MESSAGE_BYTES_FLOOR as usize);
+};

@@ -1,0 +1,7 @@
+//! Layer 0: plain pieces that everything else is built from. Imports nothing of ours.
+
+pub mod clock;
+pub mod exit;
+pub mod id;
+pub mod limits;
+pub mod reason;

@@ -1,0 +1,6 @@
+//! A message server for devices and services: thread per core, io_uring, shared nothing.
+
+#![deny(unsafe_code)]
+
+#[doc(hidden)]
+pub mod base;
