@@ -4,3 +4,7 @@
 
 #[doc(hidden)]
 pub mod base;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod proto;

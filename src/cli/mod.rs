@@ -1,0 +1,3 @@
+//! Layer 5: the command line. One file per subcommand; arguments are syntax only.
+
+pub mod failure;

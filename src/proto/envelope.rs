@@ -1,0 +1,270 @@
+//! The envelope: the one layout of all messages from type 0x10 on (PROTOCOL.md §2).
+//!
+//! Parsing borrows everything and checks everything once, headers included, so that
+//! whoever holds an [`Envelope`] may read it without a second thought. Whether its name is
+//! a valid topic, filter or service is asked later, by `name`: the protocol checks names last.
+
+use super::error::Refusal;
+use super::message::MessageType;
+use super::output::Output;
+use crate::base::limits::{ENVELOPE_FIXED_BYTES, GROUP_BYTES_MAX, NAME_BYTES_MAX};
+
+/// The codec of a payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    #[default]
+    Bytes = 0,
+    Json = 1,
+    Protobuf = 2,
+}
+
+impl Codec {
+    pub const fn from_wire(byte: u8) -> Option<Codec> {
+        match byte {
+            0 => Some(Codec::Bytes),
+            1 => Some(Codec::Json),
+            2 => Some(Codec::Protobuf),
+            _ => None,
+        }
+    }
+}
+
+/// Envelope flags.
+pub const FLAG_RETAIN: u8 = 1;
+pub const FLAG_HEADERS: u8 = 2;
+pub const FLAG_FAILED: u8 = 4;
+
+/// Keys of the headers the protocol knows.
+pub mod header {
+    pub const TRACEPARENT: u8 = 1;
+    pub const TIMEOUT_MS: u8 = 2;
+    pub const EXPIRES_MS: u8 = 3;
+    pub const GROUP: u8 = 4;
+    pub const SLOW_POLICY: u8 = 5;
+    pub const KEY: u8 = 6;
+    pub const SCHEMA: u8 = 7;
+    pub const TIMESTAMP_NS: u8 = 8;
+    /// From here on keys are the application's own.
+    pub const APPLICATION: u8 = 0x40;
+}
+
+/// A message from type 0x10 on, borrowed from the bytes it came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// The sender's number for this operation.
+    pub id: u32,
+    /// `FLAG_*`; `FLAG_HEADERS` says nothing the header block does not.
+    pub flags: u8,
+    pub codec: Codec,
+    pub name: &'a str,
+    pub headers: Headers<'a>,
+    pub payload: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Parses the body of a message of type `kind`.
+    ///
+    /// # Errors
+    /// MALFORMED, with a text that names the field.
+    #[inline]
+    pub fn parse(kind: MessageType, body: &'a [u8]) -> Result<Envelope<'a>, Refusal> {
+        let Some((fixed, rest)) = body.split_first_chunk::<ENVELOPE_FIXED_BYTES>() else {
+            return Err(Refusal::malformed("an envelope is at least 7 bytes"));
+        };
+        let [i0, i1, i2, i3, flags, codec, name_bytes] = *fixed;
+        if flags & !allowed_flags(kind) != 0 {
+            return Err(Refusal::malformed("a flag that this type does not have"));
+        }
+        let Some(codec) = Codec::from_wire(codec) else {
+            return Err(Refusal::malformed("no such codec"));
+        };
+        let Some((name, mut payload)) = rest.split_at_checked(usize::from(name_bytes)) else {
+            return Err(Refusal::malformed(
+                "the name runs past the end of the message",
+            ));
+        };
+        let Ok(name) = std::str::from_utf8(name) else {
+            return Err(Refusal::malformed("the name is not UTF-8"));
+        };
+        if kind == MessageType::Response && !name.is_empty() {
+            return Err(Refusal::malformed("a RESPONSE has no name"));
+        }
+        let mut headers = Headers::default();
+        if flags & FLAG_HEADERS != 0 {
+            (headers, payload) = Headers::parse(payload)?;
+        }
+        let id = u32::from_be_bytes([i0, i1, i2, i3]);
+        Ok(Envelope {
+            id,
+            flags,
+            codec,
+            name,
+            headers,
+            payload,
+        })
+    }
+
+    pub const fn failed(&self) -> bool {
+        self.flags & FLAG_FAILED != 0
+    }
+
+    /// Bytes of the encoded envelope.
+    pub fn encoded_len(&self) -> usize {
+        let headers = if self.headers.is_empty() {
+            0
+        } else {
+            2 + self.headers.0.len()
+        };
+        ENVELOPE_FIXED_BYTES + self.name.len() + headers + self.payload.len()
+    }
+
+    /// Writes the envelope; `FLAG_HEADERS` follows the header block.
+    pub(super) fn encode(&self, out: &mut impl Output) {
+        debug_assert!(self.name.len() <= NAME_BYTES_MAX);
+        let carries = if self.headers.is_empty() {
+            0
+        } else {
+            FLAG_HEADERS
+        };
+        let [i0, i1, i2, i3] = self.id.to_be_bytes();
+        let flags = self.flags & !FLAG_HEADERS | carries;
+        out.put(&[
+            i0,
+            i1,
+            i2,
+            i3,
+            flags,
+            self.codec as u8,
+            self.name.len() as u8,
+        ]);
+        out.put(self.name.as_bytes());
+        if carries != 0 {
+            out.put(&(self.headers.0.len() as u16).to_be_bytes());
+            out.put(self.headers.0);
+        }
+        out.put(self.payload);
+    }
+}
+
+/// The flag bits a message type may carry.
+const fn allowed_flags(kind: MessageType) -> u8 {
+    match kind {
+        MessageType::Publish | MessageType::Will => FLAG_RETAIN | FLAG_HEADERS,
+        MessageType::Response => FLAG_FAILED | FLAG_HEADERS,
+        _ => FLAG_HEADERS,
+    }
+}
+
+/// A checked header block: entries of `key u8, length u16, value`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a>(&'a [u8]);
+
+impl<'a> Headers<'a> {
+    /// Splits the block (`u16 length` and that many bytes) from the payload behind it.
+    fn parse(bytes: &'a [u8]) -> Result<(Headers<'a>, &'a [u8]), Refusal> {
+        let past = Refusal::malformed("the header block runs past the end of the message");
+        let Some((length, rest)) = bytes.split_first_chunk::<2>() else {
+            return Err(past);
+        };
+        match rest.split_at_checked(usize::from(u16::from_be_bytes(*length))) {
+            Some((block, payload)) => Ok((Headers::check(block)?, payload)),
+            None => Err(past),
+        }
+    }
+
+    /// Takes a block of entries as it would stand on the wire.
+    ///
+    /// # Errors
+    /// MALFORMED for an entry past the end, and for a known key given twice or with a value
+    /// that its definition does not allow.
+    pub fn check(block: &'a [u8]) -> Result<Headers<'a>, Refusal> {
+        let mut seen = 0u64;
+        let mut rest = block;
+        while !rest.is_empty() {
+            let Some((key, value, after)) = split_entry(rest) else {
+                return Err(Refusal::malformed(
+                    "a header runs past the end of its block",
+                ));
+            };
+            if key < header::APPLICATION {
+                let bit = 1u64 << key;
+                if known_key(key) && seen & bit != 0 {
+                    return Err(Refusal::malformed("a header is given twice"));
+                }
+                seen |= bit;
+            }
+            if !value_allowed(key, value) {
+                return Err(Refusal::malformed(
+                    "a header's length or value is out of range",
+                ));
+            }
+            rest = after;
+        }
+        Ok(Headers(block))
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The block as on the wire, without its length.
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The entries, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (key, value, after) = split_entry(rest)?;
+            rest = after;
+            Some((key, value))
+        })
+    }
+
+    /// The first value of a key.
+    pub fn find(&self, key: u8) -> Option<&'a [u8]> {
+        self.iter()
+            .find(|entry| entry.0 == key)
+            .map(|entry| entry.1)
+    }
+
+    /// TIMEOUT_MS, if it is there.
+    pub fn timeout_ms(&self) -> Option<u32> {
+        self.find(header::TIMEOUT_MS)?
+            .try_into()
+            .ok()
+            .map(u32::from_be_bytes)
+    }
+
+    /// Appends one entry to a block under construction.
+    pub fn push(block: &mut Vec<u8>, key: u8, value: &[u8]) {
+        debug_assert!(value.len() <= usize::from(u16::MAX));
+        block.push(key);
+        block.extend_from_slice(&(value.len() as u16).to_be_bytes());
+        block.extend_from_slice(value);
+    }
+}
+
+fn split_entry(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let ([key, high, low], rest) = bytes.split_first_chunk::<3>()?;
+    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+    Some((*key, value, rest))
+}
+
+const fn known_key(key: u8) -> bool {
+    matches!(key, header::TRACEPARENT..=header::TIMESTAMP_NS)
+}
+
+fn value_allowed(key: u8, value: &[u8]) -> bool {
+    match key {
+        header::TRACEPARENT => value.len() == 25,
+        header::TIMEOUT_MS | header::EXPIRES_MS => value.len() == 4,
+        header::GROUP => (1..=GROUP_BYTES_MAX).contains(&value.len()),
+        header::SLOW_POLICY => matches!(value, [0..=4]),
+        header::SCHEMA => std::str::from_utf8(value).is_ok(),
+        header::TIMESTAMP_NS => value.len() == 8,
+        _ => true,
+    }
+}

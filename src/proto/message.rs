@@ -1,0 +1,481 @@
+//! Messages: the message phase's 8-byte header and typed payloads (PROTOCOL.md §2).
+//!
+//! ```text
+//!   0    2        3     4        8                 8+Length
+//!   ┌────┬────────┬─────┬────────┬──────────────┬─────┐
+//!   │ MC │ version│type │ Length │ body         │ CRC │   CRC only with CHECKSUM,
+//!   └────┴────────┴─────┴────────┴──────────────┴─────┘   Length counts it
+//! ```
+//!
+//! [`Header::parse`] decides all that the header alone can decide, before a byte of the
+//! payload is waited for; [`open`] then checks the CRC and hands out the body;
+//! [`Message::parse`] reads it. Between the two the session asks whether the type is
+//! allowed now: that is the protocol's order of checks.
+
+use super::envelope::Envelope;
+use super::error::{Code, Refusal, clip};
+use super::frame::MAGIC;
+use super::output::{Output, Summed};
+use crate::base::limits::{CHECKSUM_BYTES, MESSAGE_HEADER_BYTES, PING_BYTES_MAX};
+
+/// The message phase's version byte.
+pub const VERSION: u8 = 1;
+
+macro_rules! message_types {
+    ($($name:ident = $value:literal,)*) => {
+        /// The type of a message.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum MessageType { $($name = $value,)* }
+
+        impl MessageType {
+            pub const ALL: &'static [MessageType] = &[$(MessageType::$name,)*];
+
+            #[inline]
+            pub const fn from_wire(byte: u8) -> Option<MessageType> {
+                match byte { $($value => Some(MessageType::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+message_types! {
+    Ping = 0x01,
+    Pong = 0x02,
+    Close = 0x03,
+    Error = 0x04,
+    Ok = 0x05,
+    Auth = 0x06,
+    AuthOk = 0x07,
+    Drain = 0x08,
+    Ack = 0x09,
+    Session = 0x0A,
+    SessionOk = 0x0B,
+    Publish = 0x10,
+    Subscribe = 0x11,
+    Unsubscribe = 0x12,
+    Will = 0x13,
+    Request = 0x20,
+    Response = 0x21,
+    Serve = 0x22,
+    Unserve = 0x23,
+}
+
+impl MessageType {
+    /// Whether a client may send it; all others are the server's alone.
+    pub const fn from_client(self) -> bool {
+        use MessageType::*;
+        !matches!(self, Error | Ok | AuthOk | Drain | SessionOk)
+    }
+
+    /// Whether a server may send it.
+    pub const fn from_server(self) -> bool {
+        use MessageType::*;
+        !matches!(
+            self,
+            Auth | Ack | Session | Subscribe | Unsubscribe | Will | Serve | Unserve
+        )
+    }
+}
+
+/// A message's header whose magic, version, type and length are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: MessageType,
+    /// Bytes of payload that follow.
+    pub length: u32,
+}
+
+impl Header {
+    /// Parses as much of a header as is there; `None` when fewer than 8 bytes are, and
+    /// those are right so far. `length_max` is the largest payload this side accepts.
+    ///
+    /// # Errors
+    /// MALFORMED (magic), UNSUPPORTED_VERSION, UNKNOWN_TYPE, TOO_LARGE, in this order, as
+    /// soon as the byte that decides is there.
+    #[inline]
+    pub fn parse(bytes: &[u8], length_max: u32) -> Result<Option<Header>, Refusal> {
+        if let Some(&[m, c, VERSION, kind, l0, l1, l2, l3]) = bytes.first_chunk::<8>()
+            && [m, c] == MAGIC
+            && let Some(kind) = MessageType::from_wire(kind)
+        {
+            let length = u32::from_be_bytes([l0, l1, l2, l3]);
+            if length <= length_max {
+                return Ok(Some(Header { kind, length }));
+            }
+        }
+        Header::refuse(bytes, length_max)
+    }
+
+    /// The slow path: a partial header, or the first check that fails.
+    #[cold]
+    fn refuse(bytes: &[u8], length_max: u32) -> Result<Option<Header>, Refusal> {
+        if bytes.iter().zip(MAGIC).any(|(&byte, magic)| byte != magic) {
+            return Err(Refusal::malformed("a message begins with 0x4D 0x43"));
+        }
+        if let Some(&version) = bytes.get(2)
+            && version != VERSION
+        {
+            let text = format!("this side speaks version 1, not {version}");
+            return Err(Refusal::with(Code::UnsupportedVersion, text));
+        }
+        if let Some(&kind) = bytes.get(3)
+            && MessageType::from_wire(kind).is_none()
+        {
+            return Err(Refusal::with(
+                Code::UnknownType,
+                format!("no message type {kind:#04x}"),
+            ));
+        }
+        if let Some(&[l0, l1, l2, l3]) = bytes.get(4..8).and_then(|length| length.first_chunk()) {
+            let length = u32::from_be_bytes([l0, l1, l2, l3]);
+            let text = format!("a payload of {length} bytes; at most {length_max} are accepted");
+            return Err(Refusal::with(Code::TooLarge, text));
+        }
+        Ok(None)
+    }
+
+    /// Bytes of the whole message.
+    pub const fn message_bytes(&self) -> usize {
+        MESSAGE_HEADER_BYTES + self.length as usize
+    }
+}
+
+/// The body of a whole message: checks and takes off the CRC when CHECKSUM is in force.
+///
+/// # Errors
+/// BAD_CHECKSUM.
+#[inline]
+pub fn open(message: &[u8], checksum: bool) -> Result<&[u8], Refusal> {
+    let body = message.get(MESSAGE_HEADER_BYTES..).unwrap_or_default();
+    if !checksum {
+        return Ok(body);
+    }
+    let Some((body, crc)) = body.split_last_chunk::<CHECKSUM_BYTES>() else {
+        return Err(Refusal::new(
+            Code::BadChecksum,
+            "the message has no room for its CRC",
+        ));
+    };
+    let summed = &message[..MESSAGE_HEADER_BYTES + body.len()];
+    if crc32fast::hash(summed) != u32::from_be_bytes(*crc) {
+        return Err(Refusal::new(
+            Code::BadChecksum,
+            "the message's CRC does not match",
+        ));
+    }
+    Ok(body)
+}
+
+/// A message's content, borrowed from its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    Ping(&'a [u8]),
+    Pong(&'a [u8]),
+    Close {
+        code: Code,
+        reason: &'a str,
+    },
+    Error {
+        code: Code,
+        id: u32,
+        fatal: bool,
+        text: &'a str,
+    },
+    Ok {
+        id: u32,
+    },
+    Auth {
+        method: u8,
+        credential: &'a [u8],
+    },
+    AuthOk {
+        expires_in_s: u32,
+        principal: &'a str,
+        access_token: &'a [u8],
+        refresh_token: &'a [u8],
+    },
+    Drain {
+        deadline_ms: u32,
+        reconnect_after_ms: u32,
+        alternative: &'a str,
+    },
+    Ack {
+        received: u32,
+    },
+    Session {
+        key: [u8; 16],
+        received: u32,
+    },
+    SessionOk {
+        key: [u8; 16],
+        resumed: bool,
+        last_publish_id: u32,
+    },
+    /// Any type from 0x10 on.
+    Envelope(MessageType, Envelope<'a>),
+}
+
+impl<'a> Message<'a> {
+    /// Reads the body of a message of type `kind`.
+    ///
+    /// # Errors
+    /// MALFORMED.
+    #[inline]
+    pub fn parse(kind: MessageType, body: &'a [u8]) -> Result<Message<'a>, Refusal> {
+        if kind as u8 >= MessageType::Publish as u8 {
+            return Envelope::parse(kind, body).map(|envelope| Message::Envelope(kind, envelope));
+        }
+        Message::parse_control(kind, &mut Reader(body)).ok_or(Refusal::malformed(
+            "the body does not fit the message's type",
+        ))
+    }
+
+    fn parse_control(kind: MessageType, body: &mut Reader<'a>) -> Option<Message<'a>> {
+        let message = match kind {
+            MessageType::Ping => Message::Ping(body.opaque()?),
+            MessageType::Pong => Message::Pong(body.opaque()?),
+            MessageType::Close => Message::Close {
+                code: Code::from_wire(body.u16()?),
+                reason: body.text()?,
+            },
+            MessageType::Error => Message::Error {
+                code: Code::from_wire(body.u16()?),
+                id: body.u32()?,
+                fatal: body.bool()?,
+                text: body.text()?,
+            },
+            MessageType::Ok => Message::Ok { id: body.u32()? },
+            MessageType::Auth => Message::Auth {
+                method: body.u8()?,
+                credential: body.rest(),
+            },
+            MessageType::AuthOk => Message::AuthOk {
+                expires_in_s: body.u32()?,
+                principal: body.str8()?,
+                access_token: body.bytes16()?,
+                refresh_token: body.bytes16()?,
+            },
+            MessageType::Drain => Message::Drain {
+                deadline_ms: body.u32()?,
+                reconnect_after_ms: body.u32()?,
+                alternative: body.str8()?,
+            },
+            MessageType::Ack => Message::Ack {
+                received: body.u32()?,
+            },
+            MessageType::Session => Message::Session {
+                key: body.array()?,
+                received: body.u32()?,
+            },
+            MessageType::SessionOk => Message::SessionOk {
+                key: body.array()?,
+                resumed: body.bool()?,
+                last_publish_id: body.u32()?,
+            },
+            _ => return None,
+        };
+        body.0.is_empty().then_some(message)
+    }
+
+    pub const fn kind(&self) -> MessageType {
+        match self {
+            Message::Ping(_) => MessageType::Ping,
+            Message::Pong(_) => MessageType::Pong,
+            Message::Close { .. } => MessageType::Close,
+            Message::Error { .. } => MessageType::Error,
+            Message::Ok { .. } => MessageType::Ok,
+            Message::Auth { .. } => MessageType::Auth,
+            Message::AuthOk { .. } => MessageType::AuthOk,
+            Message::Drain { .. } => MessageType::Drain,
+            Message::Ack { .. } => MessageType::Ack,
+            Message::Session { .. } => MessageType::Session,
+            Message::SessionOk { .. } => MessageType::SessionOk,
+            Message::Envelope(kind, _) => *kind,
+        }
+    }
+
+    /// Bytes of the body, without header and CRC. Reason and error texts count as clipped.
+    pub fn body_len(&self) -> usize {
+        match self {
+            Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+            Message::Close { reason, .. } => 2 + clip(reason).len(),
+            Message::Error { text, .. } => 7 + clip(text).len(),
+            Message::Ok { .. } | Message::Ack { .. } => 4,
+            Message::Auth { credential, .. } => 1 + credential.len(),
+            Message::AuthOk {
+                principal,
+                access_token,
+                refresh_token,
+                ..
+            } => 4 + 1 + principal.len() + 2 + access_token.len() + 2 + refresh_token.len(),
+            Message::Drain { alternative, .. } => 8 + 1 + alternative.len(),
+            Message::Session { .. } => 20,
+            Message::SessionOk { .. } => 21,
+            Message::Envelope(_, envelope) => envelope.encoded_len(),
+        }
+    }
+
+    /// Writes the whole message, with its CRC when CHECKSUM is in force.
+    #[inline]
+    pub fn encode(&self, checksum: bool, out: &mut impl Output) {
+        let length = self.body_len() + if checksum { CHECKSUM_BYTES } else { 0 };
+        debug_assert!(u32::try_from(length).is_ok());
+        let [l0, l1, l2, l3] = (length as u32).to_be_bytes();
+        let header = [
+            MAGIC[0],
+            MAGIC[1],
+            VERSION,
+            self.kind() as u8,
+            l0,
+            l1,
+            l2,
+            l3,
+        ];
+        if checksum {
+            let mut summed = Summed {
+                crc: crc32fast::Hasher::new(),
+                out,
+            };
+            summed.put(&header);
+            self.encode_body(&mut summed);
+            let crc = summed.crc.finalize();
+            out.put(&crc.to_be_bytes());
+        } else {
+            out.put(&header);
+            self.encode_body(out);
+        }
+    }
+
+    #[inline]
+    fn encode_body(&self, out: &mut impl Output) {
+        match *self {
+            Message::Envelope(_, ref envelope) => envelope.encode(out),
+            Message::Ping(bytes) | Message::Pong(bytes) => out.put(bytes),
+            Message::Close { code, reason } => {
+                out.put(&code.to_wire().to_be_bytes());
+                out.put(clip(reason).as_bytes());
+            }
+            Message::Error {
+                code,
+                id,
+                fatal,
+                text,
+            } => {
+                out.put(&code.to_wire().to_be_bytes());
+                out.put(&id.to_be_bytes());
+                out.put(&[u8::from(fatal)]);
+                out.put(clip(text).as_bytes());
+            }
+            Message::Ok { id: number } | Message::Ack { received: number } => {
+                out.put(&number.to_be_bytes());
+            }
+            Message::Auth { method, credential } => {
+                out.put(&[method]);
+                out.put(credential);
+            }
+            Message::AuthOk {
+                expires_in_s,
+                principal,
+                access_token,
+                refresh_token,
+            } => {
+                out.put(&expires_in_s.to_be_bytes());
+                put_str8(principal, out);
+                put_bytes16(access_token, out);
+                put_bytes16(refresh_token, out);
+            }
+            Message::Drain {
+                deadline_ms,
+                reconnect_after_ms,
+                alternative,
+            } => {
+                out.put(&deadline_ms.to_be_bytes());
+                out.put(&reconnect_after_ms.to_be_bytes());
+                put_str8(alternative, out);
+            }
+            Message::Session { key, received } => {
+                out.put(&key);
+                out.put(&received.to_be_bytes());
+            }
+            Message::SessionOk {
+                key,
+                resumed,
+                last_publish_id,
+            } => {
+                out.put(&key);
+                out.put(&[u8::from(resumed)]);
+                out.put(&last_publish_id.to_be_bytes());
+            }
+        }
+    }
+}
+
+fn put_str8(text: &str, out: &mut impl Output) {
+    debug_assert!(text.len() <= usize::from(u8::MAX));
+    out.put(&[text.len() as u8]);
+    out.put(text.as_bytes());
+}
+
+fn put_bytes16(bytes: &[u8], out: &mut impl Output) {
+    debug_assert!(bytes.len() <= usize::from(u16::MAX));
+    out.put(&(bytes.len() as u16).to_be_bytes());
+    out.put(bytes);
+}
+
+/// Takes fields off the front of a body.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn bool(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.rest()).ok()
+    }
+
+    fn opaque(&mut self) -> Option<&'a [u8]> {
+        (self.0.len() <= PING_BYTES_MAX).then(|| self.rest())
+    }
+
+    fn str8(&mut self) -> Option<&'a str> {
+        let length = self.u8()?;
+        std::str::from_utf8(self.take(usize::from(length))?).ok()
+    }
+
+    fn bytes16(&mut self) -> Option<&'a [u8]> {
+        let length = self.u16()?;
+        self.take(usize::from(length))
+    }
+}

@@ -1,0 +1,79 @@
+//! Names: topics, filters and services (PROTOCOL.md, Topics and filters).
+//!
+//! A service is named like a topic. `$` at the start marks the server's own names; who may
+//! use them is the router's question, not the syntax's.
+
+use super::error::{Code, Refusal};
+use crate::base::limits::{NAME_BYTES_MAX, NAME_LEVELS_MAX};
+
+/// Checks a topic or service name.
+///
+/// # Errors
+/// BAD_NAME, with what is wrong.
+pub fn check_topic(name: &str) -> Result<(), Refusal> {
+    check_levels(name)?;
+    if name.contains(['+', '#']) {
+        return Err(bad("a topic or service has no wildcards"));
+    }
+    Ok(())
+}
+
+/// Checks a filter: a topic in which `+` may stand for one level and a final `#` for any
+/// number of them.
+///
+/// # Errors
+/// BAD_NAME, with what is wrong.
+pub fn check_filter(filter: &str) -> Result<(), Refusal> {
+    check_levels(filter)?;
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        if level.len() > 1 && level.contains(['+', '#']) {
+            return Err(bad("a wildcard stands alone in its level"));
+        }
+        if level == "#" && levels.peek().is_some() {
+            return Err(bad("# stands only at the end"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a valid filter matches a valid topic.
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        if wanted == "#" {
+            return true;
+        }
+        match levels.next() {
+            Some(level) if wanted == "+" || wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+fn check_levels(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() {
+        return Err(bad("the name is empty"));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(bad("a name has at most 255 bytes"));
+    }
+    if name.bytes().any(|byte| byte < 0x20) {
+        return Err(bad("a name has no control characters"));
+    }
+    if name.split('/').any(str::is_empty) {
+        return Err(bad("a name has no empty level"));
+    }
+    if name.split('/').count() > NAME_LEVELS_MAX {
+        return Err(bad("a name has at most 32 levels"));
+    }
+    Ok(())
+}
+
+const fn bad(text: &'static str) -> Refusal {
+    Refusal::new(Code::BadName, text)
+}

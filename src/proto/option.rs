@@ -1,0 +1,150 @@
+//! Options of SYN and SYN-ACK: `kind u8, length u8, value` (PROTOCOL.md §1).
+//!
+//! Both directions share one set and one parser: a kind that the other side alone sends is
+//! checked like any known kind, and then nobody looks at it.
+
+use super::envelope::Codec;
+use super::error::Refusal;
+use super::output::Output;
+use crate::base::limits::CLIENT_ID_BYTES_MAX;
+
+/// FEATURES bit 0: every message ends in a CRC.
+pub const FEATURE_CHECKSUM: u32 = 1;
+
+/// AUTH bits of a SYN-ACK: the methods the server accepts.
+pub const AUTH_JWT: u8 = 1;
+pub const AUTH_API_KEY: u8 = 2;
+pub const AUTH_REFRESH: u8 = 4;
+
+/// What a SYN or SYN-ACK says, borrowed from the frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options<'a> {
+    /// Milliseconds; `None` and 0 both leave it to the server.
+    pub heartbeat_ms: Option<u32>,
+    /// Bytes of the largest payload this side accepts.
+    pub message_max: Option<u32>,
+    pub features: Option<u32>,
+    pub client_id: Option<&'a str>,
+    pub codec: Option<Codec>,
+    pub server: Option<&'a str>,
+    pub auth: Option<u8>,
+    pub shard: Option<u16>,
+}
+
+impl<'a> Options<'a> {
+    /// Parses an option list.
+    ///
+    /// # Errors
+    /// MALFORMED for an option past the end, a known kind twice, with a wrong length or a
+    /// value out of range. Unknown kinds are skipped.
+    pub fn parse(mut bytes: &'a [u8]) -> Result<Options<'a>, Refusal> {
+        let mut options = Options::default();
+        while let [kind, length, rest @ ..] = bytes {
+            let Some((value, rest)) = rest.split_at_checked(usize::from(*length)) else {
+                return Err(Refusal::malformed(
+                    "an option runs past the end of the frame",
+                ));
+            };
+            options.take(*kind, value)?;
+            bytes = rest;
+        }
+        if bytes.is_empty() {
+            Ok(options)
+        } else {
+            Err(Refusal::malformed("an option without a length"))
+        }
+    }
+
+    fn take(&mut self, kind: u8, value: &'a [u8]) -> Result<(), Refusal> {
+        match kind {
+            1 => once(&mut self.heartbeat_ms, be_u32(value)),
+            2 => once(
+                &mut self.message_max,
+                be_u32(value).filter(|&bytes| bytes > 0),
+            ),
+            3 => once(&mut self.features, be_u32(value)),
+            4 => once(&mut self.client_id, client_id(value)),
+            5 => once(&mut self.codec, byte(value).and_then(Codec::from_wire)),
+            6 => once(&mut self.server, std::str::from_utf8(value).ok()),
+            7 => once(&mut self.auth, byte(value)),
+            8 => once(
+                &mut self.shard,
+                value.try_into().ok().map(u16::from_be_bytes),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the options that are present, in the order of their kinds.
+    pub fn encode(&self, out: &mut impl Output) {
+        let mut put = |kind: u8, value: &[u8]| {
+            debug_assert!(value.len() <= usize::from(u8::MAX));
+            out.put(&[kind, value.len() as u8]);
+            out.put(value);
+        };
+        if let Some(ms) = self.heartbeat_ms {
+            put(1, &ms.to_be_bytes());
+        }
+        if let Some(bytes) = self.message_max {
+            put(2, &bytes.to_be_bytes());
+        }
+        if let Some(bits) = self.features {
+            put(3, &bits.to_be_bytes());
+        }
+        if let Some(id) = self.client_id {
+            put(4, id.as_bytes());
+        }
+        if let Some(codec) = self.codec {
+            put(5, &[codec as u8]);
+        }
+        if let Some(server) = self.server {
+            put(6, server.as_bytes());
+        }
+        if let Some(methods) = self.auth {
+            put(7, &[methods]);
+        }
+        if let Some(shard) = self.shard {
+            put(8, &shard.to_be_bytes());
+        }
+    }
+}
+
+/// Whether `text` may be a CLIENT_ID: 1..64 of A–Z a–z 0–9 `_` `-` `.`
+pub fn is_client_id(text: &str) -> bool {
+    client_id(text.as_bytes()).is_some()
+}
+
+fn once<T>(place: &mut Option<T>, value: Option<T>) -> Result<(), Refusal> {
+    if place.is_some() {
+        return Err(Refusal::malformed("an option is given twice"));
+    }
+    match value {
+        Some(value) => *place = Some(value),
+        None => {
+            return Err(Refusal::malformed(
+                "an option's length or value is out of range",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn be_u32(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn byte(value: &[u8]) -> Option<u8> {
+    match value {
+        [byte] => Some(*byte),
+        _ => None,
+    }
+}
+
+fn client_id(value: &[u8]) -> Option<&str> {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if (1..=CLIENT_ID_BYTES_MAX).contains(&value.len()) && value.iter().all(allowed) {
+        std::str::from_utf8(value).ok()
+    } else {
+        None
+    }
+}

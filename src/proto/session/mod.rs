@@ -1,0 +1,450 @@
+//! The session: one end of one connection as a state machine. Bytes and `now` in; messages
+//! for the owner, bytes to send and deadlines out. No I/O, no clock, no threads.
+//!
+//! ```text
+//!  server   AwaitSyn ──SYN──► AwaitAck ──ACK──┐                 close()
+//!                                             ├──► Open ───────────────────► Closing ─CLOSE─► Ended
+//!  client   AwaitSynAck ────────SYN-ACK───────┘     └─CLOSE─► PeerClosing ──finish()────────► Ended
+//!                        every refusal, from anywhere: RST or fatal ERROR ──────────────────► Ended
+//! ```
+//!
+//! The owner calls [`Session::handle`] with what it has received until it says
+//! `Incomplete`, keeps the rest (see `reassembly`), and calls [`Session::handle_timeout`]
+//! when [`Session::timeout`] has passed. What the protocol answers by itself (the
+//! handshake, PING, refusals) is written to `out` before the call returns.
+//!
+//! Invariants: after `Ended` nothing more is written; a message is handed out only if it
+//! is whole, its checksum right, its type allowed now and its body well-formed.
+
+mod handshake;
+mod heartbeat;
+#[cfg(test)]
+mod tests;
+
+use super::budget::Budget;
+use super::envelope::Codec;
+use super::error::{Code, Refusal};
+use super::frame::Frame;
+use super::message::{Header, Message, MessageType, open};
+use super::option::Options;
+use super::output::Output;
+use crate::base::clock::Instant;
+use crate::base::limits::{CONTROLS_PER_S_MAX, ERRORS_PER_S_MAX};
+use crate::base::reason::Reason;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What all sessions of one owner have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of the largest payload this side accepts.
+    pub message_bytes_max: u32,
+    pub handshake_timeout: Duration,
+    pub frame_timeout: Duration,
+    /// Silence after which this side sends PING, unless the handshake agrees on another.
+    pub heartbeat_interval: Duration,
+    /// Silence after which the peer is taken for dead.
+    pub heartbeat_timeout: Duration,
+    /// Server: accepted AUTH methods (`option::AUTH_*`); 0: none needed.
+    pub auth_methods: u8,
+    /// Server: how long an established client may take to authenticate.
+    pub auth_timeout: Duration,
+    /// Server: product and version, as SYN-ACK tells them.
+    pub product: String,
+    /// Server: the shard that serves this session.
+    pub shard: u16,
+}
+
+/// What one call of [`Session::handle`] made of the bytes.
+#[derive(Debug, PartialEq)]
+pub enum Step<'a> {
+    /// No whole frame or message is there. With `need` bytes in all it gets further.
+    Incomplete { need: usize },
+    /// The first `used` bytes are done with once the event is handled.
+    Taken { used: usize, event: Event<'a> },
+}
+
+/// What the owner has to act on.
+#[derive(Debug, PartialEq)]
+pub enum Event<'a> {
+    /// Nothing: the session did all there was to do.
+    Handled,
+    /// The handshake is over, with these options of the peer's.
+    Established(Options<'a>),
+    /// A message for the owner.
+    Message(Message<'a>),
+    /// The peer sent CLOSE: answer what it still waits for, then call [`Session::finish`].
+    PeerClosed { code: Code, reason: &'a str },
+    /// The peer refused the handshake with RST; the session is over.
+    Refused { code: Code, reason: String },
+    /// The session is over: flush, then end the connection as PROTOCOL.md "Ending" says.
+    Ended(Reason),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    AwaitSyn {
+        seq: u32,
+    },
+    AwaitAck {
+        seq: u32,
+        acknowledgement: u32,
+    },
+    AwaitSynAck {
+        acknowledgement: u32,
+    },
+    Open,
+    /// The peer sent CLOSE, we have not answered yet.
+    PeerClosing,
+    /// We sent CLOSE and wait for the peer's.
+    Closing,
+    Ended,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    state: State,
+    is_server: bool,
+    checksum: bool,
+    authenticated: bool,
+    /// A PING is out since `heard`.
+    pinged: bool,
+    codec: Codec,
+    /// Bytes of the largest payload the peer accepts.
+    peer_message_bytes_max: u32,
+    heartbeat_ms: u32,
+    client_id: Option<Box<str>>,
+    /// Link phase: when it began. Then: when the last complete message came.
+    heard: Instant,
+    /// When the first byte of a message still incomplete came.
+    frame_started: Instant,
+    auth_deadline: Instant,
+    errors: Budget,
+    controls: Budget,
+}
+
+impl Session {
+    fn new(settings: Arc<Settings>, state: State, is_server: bool, now: Instant) -> Session {
+        let heartbeat_ms =
+            u32::try_from(settings.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
+        Session {
+            settings,
+            state,
+            is_server,
+            checksum: false,
+            authenticated: false,
+            pinged: false,
+            codec: Codec::Bytes,
+            peer_message_bytes_max: u32::MAX,
+            heartbeat_ms,
+            client_id: None,
+            heard: now,
+            frame_started: Instant::NEVER,
+            auth_deadline: Instant::NEVER,
+            errors: Budget::per_second(ERRORS_PER_S_MAX),
+            controls: Budget::per_second(CONTROLS_PER_S_MAX),
+        }
+    }
+
+    // ---- what it knows ----
+
+    pub fn is_established(&self) -> bool {
+        matches!(
+            self.state,
+            State::Open | State::PeerClosing | State::Closing
+        )
+    }
+
+    /// Established, and nobody has asked to end it.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// The peer sent CLOSE and waits for [`Session::finish`].
+    pub fn is_peer_closing(&self) -> bool {
+        self.state == State::PeerClosing
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Whether CHECKSUM is in force.
+    pub fn has_checksum(&self) -> bool {
+        self.checksum
+    }
+
+    /// The codec the client prefers to receive.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    pub fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
+    }
+
+    /// Bytes of the largest payload the peer accepts.
+    pub fn peer_message_bytes_max(&self) -> u32 {
+        self.peer_message_bytes_max
+    }
+
+    // ---- bytes in ----
+
+    /// Takes the frame or message at the head of `bytes`.
+    #[inline]
+    pub fn handle<'a>(&mut self, bytes: &'a [u8], now: Instant, out: &mut impl Output) -> Step<'a> {
+        match self.state {
+            State::Open => self.handle_message(bytes, now, out),
+            State::Ended => Step::Taken {
+                used: bytes.len(),
+                event: Event::Handled,
+            },
+            State::PeerClosing | State::Closing => self.handle_message(bytes, now, out),
+            _ => self.handle_frame(bytes, now, out),
+        }
+    }
+
+    #[inline]
+    fn handle_message<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Step<'a> {
+        let header = match Header::parse(bytes, self.settings.message_bytes_max) {
+            Ok(Some(header)) => header,
+            Ok(None) => {
+                return self.incomplete(bytes, crate::base::limits::MESSAGE_HEADER_BYTES, now);
+            }
+            Err(refusal) => return self.refuse_all(bytes, &refusal, out),
+        };
+        let used = header.message_bytes();
+        let Some(message) = bytes.get(..used) else {
+            return self.incomplete(bytes, used, now);
+        };
+        self.heard = now;
+        self.pinged = false;
+        self.frame_started = Instant::NEVER;
+        match self.accept_message(header.kind, message) {
+            Ok(message) => Step::Taken {
+                used,
+                event: self.answer(message, now, out),
+            },
+            Err(refusal) => self.refuse_all(bytes, &refusal, out),
+        }
+    }
+
+    /// The checks behind the header, in the protocol's order: checksum, state, body.
+    #[inline]
+    fn accept_message<'a>(
+        &self,
+        kind: MessageType,
+        message: &'a [u8],
+    ) -> Result<Message<'a>, Refusal> {
+        let body = open(message, self.checksum)?;
+        let allowed = if self.is_server {
+            kind.from_client()
+        } else {
+            kind.from_server()
+        };
+        if !allowed {
+            return Err(Refusal::new(
+                Code::Unexpected,
+                "a message of the other direction",
+            ));
+        }
+        if self.is_server && (!self.authenticated || kind == MessageType::Auth) {
+            self.accept_by_rights(kind)?;
+        }
+        Message::parse(kind, body)
+    }
+
+    #[cold]
+    fn accept_by_rights(&self, kind: MessageType) -> Result<(), Refusal> {
+        use MessageType::{Auth, Close, Ping, Pong};
+        match (self.settings.auth_methods, kind) {
+            (0, Auth) => Err(Refusal::new(
+                Code::Unexpected,
+                "this server asks for no AUTH",
+            )),
+            (_, Auth | Ping | Pong | Close) => Ok(()),
+            _ => Err(Refusal::new(
+                Code::AuthRequired,
+                "the first message must be AUTH",
+            )),
+        }
+    }
+
+    /// Does what the protocol does by itself and hands the rest to the owner.
+    #[inline]
+    fn answer<'a>(
+        &mut self,
+        message: Message<'a>,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Event<'a> {
+        if self.state != State::Open {
+            return self.answer_late(message);
+        }
+        match message {
+            Message::Envelope(..) => Event::Message(message),
+            Message::Ping(bytes) => {
+                if self.controls.spend(now) {
+                    self.send(&Message::Pong(bytes), out);
+                    Event::Handled
+                } else {
+                    self.error(Code::RateLimited, 0, "too many PINGs in a second", now, out)
+                }
+            }
+            Message::Pong(_) => Event::Handled,
+            Message::Close { code, reason } => {
+                self.state = State::PeerClosing;
+                Event::PeerClosed { code, reason }
+            }
+            other => Event::Message(other),
+        }
+    }
+
+    /// One side has sent CLOSE: only the other's CLOSE still counts.
+    fn answer_late<'a>(&mut self, message: Message<'a>) -> Event<'a> {
+        if self.state == State::Closing && matches!(message, Message::Close { .. }) {
+            self.state = State::Ended;
+            return Event::Ended(Reason::Shutdown);
+        }
+        Event::Handled
+    }
+
+    fn incomplete<'a>(&mut self, bytes: &[u8], need: usize, now: Instant) -> Step<'a> {
+        if self.frame_started == Instant::NEVER && !bytes.is_empty() {
+            self.frame_started = now;
+        }
+        Step::Incomplete { need }
+    }
+
+    fn refuse_all<'a>(
+        &mut self,
+        bytes: &[u8],
+        refusal: &Refusal,
+        out: &mut impl Output,
+    ) -> Step<'a> {
+        Step::Taken {
+            used: bytes.len(),
+            event: self.refuse(refusal, out),
+        }
+    }
+
+    // ---- commands of the owner ----
+
+    /// Writes a message, with its CRC if one is due. Nothing after the end.
+    #[inline]
+    pub fn send(&self, message: &Message<'_>, out: &mut impl Output) {
+        if matches!(self.state, State::Open | State::PeerClosing) {
+            message.encode(self.checksum, out);
+        }
+    }
+
+    /// Ends the session for a reason of the peer's making: RST in the link phase, a fatal
+    /// ERROR after it.
+    #[cold]
+    pub fn refuse(&mut self, refusal: &Refusal, out: &mut impl Output) -> Event<'static> {
+        match self.state {
+            State::AwaitSyn { .. } => Frame::encode_rst(0, refusal, out),
+            State::AwaitAck { seq, .. } => Frame::encode_rst(seq, refusal, out),
+            State::AwaitSynAck { .. } => Frame::encode_rst(0, refusal, out),
+            State::Open | State::PeerClosing if self.is_server => {
+                let (code, text) = (refusal.code, refusal.text.as_ref());
+                self.send(
+                    &Message::Error {
+                        code,
+                        id: 0,
+                        fatal: true,
+                        text,
+                    },
+                    out,
+                );
+            }
+            // ERROR is the server's; a client says why it leaves with CLOSE.
+            State::Open | State::PeerClosing => {
+                self.send(
+                    &Message::Close {
+                        code: refusal.code,
+                        reason: &refusal.text,
+                    },
+                    out,
+                );
+            }
+            State::Closing | State::Ended => {}
+        }
+        self.state = State::Ended;
+        Event::Ended(refusal.code.close_reason())
+    }
+
+    /// Answers an operation with a non-fatal ERROR, or ends the session when the peer has
+    /// provoked too many of them within a second.
+    #[cold]
+    pub fn error(
+        &mut self,
+        code: Code,
+        id: u32,
+        text: &str,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Event<'static> {
+        let fatal = !self.errors.spend(now);
+        self.send(
+            &Message::Error {
+                code,
+                id,
+                fatal,
+                text,
+            },
+            out,
+        );
+        if fatal {
+            self.state = State::Ended;
+            return Event::Ended(Reason::TooManyErrors);
+        }
+        Event::Handled
+    }
+
+    /// Asks the peer to end: CLOSE when established, RST before.
+    pub fn close(&mut self, code: Code, reason: &'static str, out: &mut impl Output) {
+        match self.state {
+            State::Open | State::PeerClosing => {
+                self.send(&Message::Close { code, reason }, out);
+                let answered = self.state == State::PeerClosing;
+                self.state = if answered {
+                    State::Ended
+                } else {
+                    State::Closing
+                };
+            }
+            State::Closing | State::Ended => {}
+            _ => {
+                self.refuse(&Refusal::new(code, reason), out);
+            }
+        }
+    }
+
+    /// Answers the peer's CLOSE; the session is over.
+    pub fn finish(&mut self, out: &mut impl Output) {
+        if self.state == State::PeerClosing {
+            self.send(
+                &Message::Close {
+                    code: Code::Normal,
+                    reason: "",
+                },
+                out,
+            );
+        }
+        self.state = State::Ended;
+    }
+
+    /// The owner has checked the client's credential: everything is allowed from now on.
+    pub fn authenticate(&mut self) {
+        self.authenticated = true;
+        self.auth_deadline = Instant::NEVER;
+    }
+}
