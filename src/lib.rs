@@ -8,3 +8,5 @@ pub mod base;
 pub mod cli;
 #[doc(hidden)]
 pub mod proto;
+#[doc(hidden)]
+pub mod ring;

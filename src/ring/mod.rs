@@ -1,0 +1,4 @@
+//! Layer 2: what is under a shard. A driver takes operations and yields completions; there
+//! is one on io_uring and one that is a seeded simulation.
+
+pub mod driver;
