@@ -508,6 +508,7 @@ mod tests {
                 assert!(wake <= wheel.deadline(0).unwrap());
                 wheel.advance(wake);
                 steps += 1;
+                assert!(steps <= LEVELS, "{steps} steps for 2^{shift} ns");
                 if wheel.pop_due().is_some() {
                     assert!(wake >= at && wake < at + TICK);
                     break;
