@@ -62,13 +62,13 @@ pub fn imports(table: &[Folder], source: &Source) -> Vec<Breach> {
         return vec![breach(&source.path, 1, rule, remedy)];
     };
     let allowed = |path: &[String]| {
-        let below = |entry: &&str| {
+        let below = |entry: &str| {
             let mut path = path.iter();
             entry
                 .split("::")
                 .all(|wanted| path.next().is_some_and(|name| name == wanted))
         };
-        path.first().is_some_and(|top| top == own.name) || own.may.iter().any(|entry| below(&entry))
+        path.first().is_some_and(|top| top == own.name) || own.may.iter().any(|entry| below(entry))
     };
     let judge = |(line, path): (usize, Vec<String>)| {
         let known = path
