@@ -254,7 +254,7 @@ fn unsafe_glommio_and_tokio_stay_in_their_folders() {
 
 #[test]
 fn each_unsafe_says_why_it_is_sound() {
-    hold(source::rust("src").iter().flat_map(rule::safety));
+    hold(rust().flat_map(|source| rule::safety(&source)));
     let bare = "fn f() {\n    unsafe { g() };\n}\nunsafe impl Send for X {}\n";
     assert_eq!(lines("src/ring/x.rs", bare, rule::safety), [2, 4]);
     let once = "// SAFETY: the first only.\nunsafe { f() };\nunsafe { g() };\n";
