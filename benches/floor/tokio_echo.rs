@@ -6,7 +6,8 @@
 //!
 //! Why this is fast: `forward` takes every frame that one read brought, and flushes only when the next read would
 //! wait, so that a burst costs one read and one write; tokio knows from a short read that the socket is empty and spares
-//! the second one. The halves are borrowed (`TcpStream::split`), with no lock or count between them.
+//! the second one. The halves are borrowed (`TcpStream::split`), with no lock or count between them. Tried in turn with
+//! this, and no faster: feeding all ready frames by hand and flushing once (1 to 3 % more), 32 KiB read buffers.
 
 use std::io;
 use std::net::TcpListener;
