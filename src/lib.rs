@@ -4,3 +4,5 @@
 
 #[doc(hidden)]
 pub mod base;
+#[doc(hidden)]
+pub mod server;
