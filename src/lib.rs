@@ -10,3 +10,5 @@ pub mod cli;
 pub mod proto;
 #[doc(hidden)]
 pub mod ring;
+#[doc(hidden)]
+pub mod server;
