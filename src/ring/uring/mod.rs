@@ -68,6 +68,7 @@ pub struct Uring {
     wake: Arc<EventWake>,
     wake_word: Box<[u8; 8]>,
     now: Instant,
+    turn_time: Duration,
     busy_poll: Duration,
 }
 
@@ -95,6 +96,7 @@ impl Uring {
             wake: Arc::new(EventWake::new()?),
             wake_word: Box::new([0; 8]),
             now: Instant::now(),
+            turn_time: Duration::ZERO,
             busy_poll: geometry.busy_poll,
         };
         driver.arm_wake();
@@ -262,6 +264,10 @@ impl Driver for Uring {
         self.now
     }
 
+    fn turn_time(&self) -> Duration {
+        self.turn_time
+    }
+
     fn accept(&mut self) {
         if let Some(listener) = &self.listener {
             let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
@@ -331,6 +337,7 @@ impl Driver for Uring {
         until: Option<Instant>,
         idle: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
+        self.turn_time = Instant::now().since(self.now);
         self.buffers.replenish();
         self.collect(limit);
         let until = until.filter(|_| self.ready.is_empty());
