@@ -16,3 +16,7 @@ pub mod ring;
 pub mod server;
 #[doc(hidden)]
 pub mod shard;
+
+pub use server::config::Config;
+pub use server::{Error as ServerError, Running, Server};
+pub use shard::{Answer, Deferred, Failure, Outcome, Reply, Request, Service};

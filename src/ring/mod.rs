@@ -5,4 +5,5 @@
 #![allow(unsafe_code)]
 
 pub mod driver;
+pub mod probe;
 pub mod uring;
