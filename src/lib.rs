@@ -6,5 +6,8 @@
 pub mod base;
 #[doc(hidden)]
 pub mod cli;
+pub mod client;
 #[doc(hidden)]
 pub mod proto;
+
+pub use client::blocking;
