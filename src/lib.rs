@@ -9,5 +9,7 @@ pub mod cli;
 pub mod client;
 #[doc(hidden)]
 pub mod proto;
+#[doc(hidden)]
+pub mod server;
 
 pub use client::blocking;
