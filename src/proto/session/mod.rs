@@ -22,7 +22,7 @@ mod heartbeat;
 mod tests;
 
 use super::budget::Budget;
-use super::envelope::Codec;
+use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
 use super::message::{Header, Message, MessageType, open};
@@ -228,7 +228,25 @@ impl Session {
         self.heard = now;
         self.silent_count = 0;
         self.frame_started = Instant::NEVER;
-        match self.accept_message(header.kind, message) {
+        let kind = header.kind;
+        let body = match open(message, self.checksum) {
+            Ok(body) => body,
+            Err(refusal) => return self.refuse_all(bytes, &refusal, out),
+        };
+        if let Err(refusal) = self.accept_kind(kind) {
+            return self.refuse_all(bytes, &refusal, out);
+        }
+        if kind.has_envelope() && self.state == State::Open {
+            // The common case: the event is built where it is returned, not moved there.
+            return match Envelope::parse(kind, body) {
+                Ok(envelope) => Step::Taken {
+                    used,
+                    event: Event::Message(Message::Envelope(kind, envelope)),
+                },
+                Err(refusal) => self.refuse_all(bytes, &refusal, out),
+            };
+        }
+        match Message::parse(kind, body) {
             Ok(message) => Step::Taken {
                 used,
                 event: self.answer(message, now, out),
@@ -237,14 +255,9 @@ impl Session {
         }
     }
 
-    /// The checks behind the header, in the protocol's order: checksum, state, body.
+    /// Whether a message of this type may come now: the check between checksum and body.
     #[inline]
-    fn accept_message<'a>(
-        &self,
-        kind: MessageType,
-        message: &'a [u8],
-    ) -> Result<Message<'a>, Refusal> {
-        let body = open(message, self.checksum)?;
+    fn accept_kind(&self, kind: MessageType) -> Result<(), Refusal> {
         let allowed = if self.is_server {
             kind.from_client()
         } else {
@@ -257,9 +270,9 @@ impl Session {
             ));
         }
         if self.is_server && (!self.authenticated || kind == MessageType::Auth) {
-            self.accept_by_rights(kind)?;
+            return self.accept_by_rights(kind);
         }
-        Message::parse(kind, body)
+        Ok(())
     }
 
     #[cold]
@@ -279,7 +292,6 @@ impl Session {
     }
 
     /// Does what the protocol does by itself and hands the rest to the owner.
-    #[inline]
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
@@ -290,7 +302,6 @@ impl Session {
             return self.answer_late(message);
         }
         match message {
-            Message::Envelope(..) => Event::Message(message),
             Message::Ping(bytes) => {
                 if self.controls.spend(now) {
                     self.send(&Message::Pong(bytes), out);
