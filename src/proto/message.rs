@@ -62,6 +62,12 @@ message_types! {
 }
 
 impl MessageType {
+    /// Whether its body is an envelope: all types from 0x10 on.
+    #[inline]
+    pub const fn has_envelope(self) -> bool {
+        self as u8 >= MessageType::Publish as u8
+    }
+
     /// Whether a client may send it; all others are the server's alone.
     pub const fn from_client(self) -> bool {
         use MessageType::*;
@@ -223,7 +229,7 @@ impl<'a> Message<'a> {
     /// MALFORMED.
     #[inline]
     pub fn parse(kind: MessageType, body: &'a [u8]) -> Result<Message<'a>, Refusal> {
-        if kind as u8 >= MessageType::Publish as u8 {
+        if kind.has_envelope() {
             return Envelope::parse(kind, body).map(|envelope| Message::Envelope(kind, envelope));
         }
         Message::parse_control(kind, &mut Reader(body)).ok_or(Refusal::malformed(
@@ -337,20 +343,27 @@ impl<'a> Message<'a> {
                 crc: crc32fast::Hasher::new(),
                 out,
             };
-            summed.put(&header);
-            self.encode_body(&mut summed);
+            self.encode_from(&header, &mut summed);
             let crc = summed.crc.finalize();
             out.put(&crc.to_be_bytes());
         } else {
-            out.put(&header);
-            self.encode_body(out);
+            self.encode_from(&header, out);
         }
     }
 
     #[inline]
-    fn encode_body(&self, out: &mut impl Output) {
+    fn encode_from(&self, header: &[u8; MESSAGE_HEADER_BYTES], out: &mut impl Output) {
+        if let Message::Envelope(_, envelope) = self {
+            envelope.encode(header, out);
+        } else {
+            out.put(header);
+            self.encode_control(out);
+        }
+    }
+
+    fn encode_control(&self, out: &mut impl Output) {
         match *self {
-            Message::Envelope(_, ref envelope) => envelope.encode(out),
+            Message::Envelope(..) => {}
             Message::Ping(bytes) | Message::Pong(bytes) => out.put(bytes),
             Message::Close { code, reason } => {
                 out.put(&code.to_wire().to_be_bytes());

@@ -55,8 +55,10 @@ impl Reassembly {
     }
 
     /// The view is incomplete, and would get further with `need` bytes: takes what is
-    /// missing from `bytes`. True when the view now has them.
+    /// missing from `bytes`. True when the view has grown and is worth another look: even
+    /// short of `need`, the next byte of a header may already be a wrong one.
     pub fn fill(&mut self, need: usize, bytes: &mut &[u8]) -> bool {
+        let was_empty = self.kept.is_empty();
         if self.start > 0 {
             self.kept.drain(..self.start);
             self.start = 0;
@@ -68,7 +70,7 @@ impl Reassembly {
         }
         *bytes = rest;
         self.check_invariants();
-        !self.kept.is_empty() && self.kept.len() >= need
+        !was_empty && !head.is_empty()
     }
 
     /// Keeps all of `bytes` for later: the owner stopped before the end.

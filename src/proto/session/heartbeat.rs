@@ -11,7 +11,8 @@ impl Session {
     /// When [`Session::handle_timeout`] wants to be called; `NEVER` when nothing is due.
     ///
     /// Hearing something only moves it later, so an owner may keep its timer where it is
-    /// and ask again when that fires. Only a message begun moves it earlier.
+    /// and ask again when that fires. Only two things move it earlier: the handshake's end
+    /// and a message begun.
     pub fn timeout(&self) -> Instant {
         match self.state {
             State::AwaitSyn { .. } | State::AwaitAck { .. } | State::AwaitSynAck { .. } => {
@@ -44,13 +45,7 @@ impl Session {
                 Refusal::new(Code::AuthRequired, "no AUTH came in time")
             }
             State::Open | State::PeerClosing => {
-                if now < self.silence_deadline() {
-                    return Event::Handled;
-                }
-                if now < self.heard + self.settings.heartbeat_timeout {
-                    self.pinged = true;
-                    // The payload lets a reader of a capture see how long the answer took.
-                    self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
+                if self.outlasts_silence(now, out) {
                     return Event::Handled;
                 }
                 Refusal::new(Code::HeartbeatTimeout, "nothing was heard for too long")
@@ -82,14 +77,45 @@ impl Session {
         self.frame_started + self.settings.frame_timeout
     }
 
-    /// When silence next has a consequence: first a PING, then the end.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(u64::from(self.heartbeat_ms.max(1)))
+    }
+
+    /// When silence next has a consequence: a PING after one interval, the end at last. In
+    /// between nothing happens, but the owner is called after each interval: after what it
+    /// hears meanwhile the next PING is due one interval later, not at the end.
     fn silence_deadline(&self) -> Instant {
         let end = self.heard + self.settings.heartbeat_timeout;
-        if self.pinged {
-            return end;
+        let interval = self.interval();
+        let next = interval.saturating_mul(self.silent_count.saturating_add(1));
+        coalesced(self.heard + next, interval).min(end)
+    }
+
+    /// Acts on the silence so far; false when it has lasted too long.
+    fn outlasts_silence(&mut self, now: Instant, out: &mut impl Output) -> bool {
+        if now < self.silence_deadline() {
+            return true;
         }
-        let interval = Duration::from_millis(u64::from(self.heartbeat_ms));
-        coalesced(self.heard + interval, interval).min(end)
+        let interval = self.interval();
+        let timeout = self.settings.heartbeat_timeout;
+        let first = self.silent_count == 0;
+        if first && interval < timeout && now >= self.heard + timeout {
+            // Nobody asked at the time for the PING: this side slept (a stopped process, a
+            // suspended machine), the peer did not fall silent. It gets its PING, and the
+            // usual time to answer it.
+            self.heard = now - interval;
+        }
+        let silence = now.since(self.heard);
+        if silence >= timeout {
+            return false;
+        }
+        let count = silence.as_nanos() / interval.as_nanos();
+        self.silent_count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        if first && self.state == State::Open {
+            // The payload lets a reader of a capture see how long the answer took.
+            self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
+        }
+        true
     }
 }
 
