@@ -12,11 +12,13 @@
 //! [`Message::parse`] reads it. Between the two the session asks whether the type is
 //! allowed now: that is the protocol's order of checks.
 
-use super::envelope::Envelope;
+use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal, clip};
 use super::frame::MAGIC;
 use super::output::{Output, Summed};
-use crate::base::limits::{CHECKSUM_BYTES, MESSAGE_HEADER_BYTES, PING_BYTES_MAX};
+use crate::base::limits::{
+    CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES, PING_BYTES_MAX,
+};
 
 /// The message phase's version byte.
 pub const VERSION: u8 = 1;
@@ -424,6 +426,25 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Writes a RESPONSE without headers and CRC: the same bytes as encoding the [`Message`],
+/// from its fields. Most of what a server sends is this.
+#[inline]
+pub(super) fn encode_response(
+    id: u32,
+    flags: u8,
+    codec: Codec,
+    payload: &[u8],
+    out: &mut impl Output,
+) {
+    let [l0, l1, l2, l3] = ((ENVELOPE_FIXED_BYTES + payload.len()) as u32).to_be_bytes();
+    let [i0, i1, i2, i3] = id.to_be_bytes();
+    let ([m, c], kind, codec) = (MAGIC, MessageType::Response as u8, codec as u8);
+    out.put(&[
+        m, c, VERSION, kind, l0, l1, l2, l3, i0, i1, i2, i3, flags, codec, 0,
+    ]);
+    out.put(payload);
+}
+
 fn put_str8(text: &str, out: &mut impl Output) {
     debug_assert!(text.len() <= usize::from(u8::MAX));
     out.put(&[text.len() as u8]);
@@ -490,5 +511,30 @@ impl<'a> Reader<'a> {
     fn bytes16(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;
         self.take(usize::from(length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::envelope::FLAG_FAILED;
+
+    #[test]
+    fn a_response_from_its_fields_is_the_same_bytes_as_from_its_message() {
+        for (flags, payload) in [(0, &b"hello"[..]), (FLAG_FAILED, b""), (0, &[7; 70_000])] {
+            let (mut fields, mut message) = (Vec::new(), Vec::new());
+            let codec = Codec::Json;
+            encode_response(0xFFFF_0102, flags, codec, payload, &mut fields);
+            let id = 0xFFFF_0102;
+            let envelope = Envelope {
+                id,
+                flags,
+                codec,
+                payload,
+                ..Envelope::default()
+            };
+            Message::Envelope(MessageType::Response, envelope).encode(false, &mut message);
+            assert_eq!(fields, message);
+        }
     }
 }

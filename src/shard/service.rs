@@ -40,13 +40,32 @@ impl<F: FnMut(Request<'_>, Reply<'_>)> Service for F {
 }
 
 /// A request, borrowed from the buffer it came in.
+///
+/// It refers to the envelope rather than copying its fields: a copy of what has just been
+/// parsed is the dearest kind, since the processor has not finished writing it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    envelope: &'a Envelope<'a>,
+}
+
+impl<'a> Request<'a> {
     /// The name it was sent to.
-    pub service: &'a str,
-    pub codec: Codec,
-    pub headers: Headers<'a>,
-    pub payload: &'a [u8],
+    pub fn service(&self) -> &'a str {
+        self.envelope.name
+    }
+
+    /// The codec of the payload, and the one the answer is wanted in.
+    pub fn codec(&self) -> Codec {
+        self.envelope.codec
+    }
+
+    pub fn headers(&self) -> Headers<'a> {
+        self.envelope.headers
+    }
+
+    pub fn payload(&self) -> &'a [u8] {
+        self.envelope.payload
+    }
 }
 
 /// A successful answer.
@@ -256,23 +275,8 @@ impl Services {
             line.respond_failed(request.id, &failure, resources);
             return;
         };
-        let Envelope {
-            codec,
-            name,
-            headers,
-            payload,
-            ..
-        } = *request;
         let reply = Reply::new(line, resources, request);
-        service.call(
-            Request {
-                service: name,
-                codec,
-                headers,
-                payload,
-            },
-            reply,
-        );
+        service.call(Request { envelope: request }, reply);
     }
 
     #[inline]

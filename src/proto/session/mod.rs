@@ -25,7 +25,7 @@ use super::budget::Budget;
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
-use super::message::{Header, Message, MessageType, open};
+use super::message::{Header, Message, MessageType, encode_response, open};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
@@ -398,6 +398,33 @@ impl Session {
     pub fn send(&self, message: &Message<'_>, out: &mut impl Output) {
         if matches!(self.state, State::Open | State::PeerClosing) {
             message.encode(self.checksum, out);
+        }
+    }
+
+    /// Writes a RESPONSE: what `send` of one would write, without building the message.
+    #[inline]
+    pub fn send_response(
+        &self,
+        id: u32,
+        flags: u8,
+        codec: Codec,
+        payload: &[u8],
+        out: &mut impl Output,
+    ) {
+        if !matches!(self.state, State::Open | State::PeerClosing) {
+            return;
+        }
+        if self.checksum {
+            let envelope = Envelope {
+                id,
+                flags,
+                codec,
+                payload,
+                ..Envelope::default()
+            };
+            Message::Envelope(MessageType::Response, envelope).encode(true, out);
+        } else {
+            encode_response(id, flags, codec, payload, out);
         }
     }
 
