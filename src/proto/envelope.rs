@@ -271,3 +271,56 @@ fn value_allowed(key: u8, value: &[u8]) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::message::Message;
+
+    fn written(kind: MessageType, envelope: Envelope<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        Message::Envelope(kind, envelope).encode(false, &mut out);
+        assert_eq!(out.len(), MESSAGE_HEADER_BYTES + envelope.encoded_len());
+        out.split_off(MESSAGE_HEADER_BYTES)
+    }
+
+    #[test]
+    fn an_empty_header_block_is_written_as_it_came() {
+        let body = b"\0\0\0\x01\x02\0\x01x\0\0payload";
+        let envelope = Envelope::parse(MessageType::Publish, body).unwrap();
+        assert_eq!(
+            (envelope.payload, envelope.headers.is_empty()),
+            (&b"payload"[..], true)
+        );
+        assert_eq!(written(MessageType::Publish, envelope), body);
+    }
+
+    #[test]
+    fn headers_are_announced_whether_or_not_the_flag_is_set() {
+        let mut block = Vec::new();
+        Headers::push(&mut block, header::TIMEOUT_MS, &500u32.to_be_bytes());
+        for flags in [0, FLAG_HEADERS] {
+            let envelope = Envelope {
+                flags,
+                name: "x",
+                headers: Headers::check(&block).unwrap(),
+                ..Envelope::default()
+            };
+            let body = written(MessageType::Request, envelope);
+            let read = Envelope::parse(MessageType::Request, &body).unwrap();
+            assert_eq!(
+                (read.flags, read.headers.timeout_ms()),
+                (FLAG_HEADERS, Some(500))
+            );
+        }
+    }
+
+    #[test]
+    fn keys_the_protocol_does_not_know_may_repeat() {
+        let mut block = Vec::new();
+        for key in [0, 0, 9, 9, 0x3F, 0x3F, 0x40, 0x40, 0xFF, 0xFF] {
+            Headers::push(&mut block, key, b"v");
+        }
+        assert_eq!(Headers::check(&block).unwrap().iter().count(), 10);
+    }
+}

@@ -1,6 +1,8 @@
 //! Deadlines under virtual time: heartbeats, messages begun, AUTH, clocks that jump.
 
-use super::pair::{End, Pair, Seen, encoded, fatal, messages, ms, raw, settings, start};
+use super::pair::{
+    End, Pair, Seen, ack, encoded, fatal, messages, ms, raw, settings, start, syn, syn_ack,
+};
 use ringmail::base::clock::Instant;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
@@ -283,4 +285,32 @@ fn a_deadline_asked_for_too_early_does_nothing() {
         .handle_timeout(start() + ms(1_999), &mut fresh.out);
     assert!(end.out.is_empty() && fresh.out.is_empty());
     assert!(end.session.is_open() && !fresh.session.is_ended());
+}
+
+#[test]
+fn a_slow_handshake_does_not_hasten_the_first_heartbeat() {
+    let end_of = start() + ms(1_900);
+    let mut server = End::server(settings());
+    server.receive(&syn(false), start() + ms(900));
+    server.receive(&ack(), end_of);
+    let mut client = End::client(settings(), &Options::default());
+    client.receive(&syn_ack(false), end_of);
+    for end in [&mut server, &mut client] {
+        end.forget();
+        let at = first_ping(end, start() + ms(80_000)).expect("a PING");
+        assert!(at >= end_of + settings().heartbeat_interval);
+    }
+}
+
+#[test]
+fn a_timeout_too_short_for_any_heartbeat_still_grants_one() {
+    let mut hasty = settings();
+    hasty.heartbeat_timeout = ms(120);
+    let hello = Options {
+        heartbeat_ms: Some(50),
+        ..Options::default()
+    };
+    let mut pair = Pair::new(1, hasty, settings(), &hello);
+    pair.run(start() + ms(60_000));
+    assert_eq!(pair.server.seen[0], Seen::Established);
 }

@@ -121,7 +121,7 @@ impl Session {
 
 /// Rounds a deadline up to a multiple of about a thirty-second of its interval (a second at
 /// most), so that thousands of idle connections wake their shard together, not one by one.
-fn coalesced(at: Instant, interval: Duration) -> Instant {
+pub(super) fn coalesced(at: Instant, interval: Duration) -> Instant {
     let slack = (interval.as_nanos() as u64 / 32).clamp(1, 1 << 30);
     let grain = 1u64 << slack.ilog2();
     Instant::from_nanos(

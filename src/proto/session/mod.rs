@@ -16,6 +16,7 @@
 //! Invariants: after `Ended` nothing more is written; a message is handed out only if it
 //! is whole, its checksum right, its type allowed now and its body well-formed.
 
+mod ending;
 mod handshake;
 mod heartbeat;
 #[cfg(test)]
@@ -201,7 +202,7 @@ impl Session {
     pub fn handle<'a>(&mut self, bytes: &'a [u8], now: Instant, out: &mut impl Output) -> Step<'a> {
         match self.state {
             State::Open => self.handle_message(bytes, now, out),
-            State::Ended => drop_all(bytes),
+            State::Ended => ending::drop_all(bytes),
             State::PeerClosing | State::Closing => self.handle_message(bytes, now, out),
             _ => self.handle_frame(bytes, now, out),
         }
@@ -428,124 +429,10 @@ impl Session {
         }
     }
 
-    /// Ends the session for a reason of the peer's making: RST in the link phase, a fatal
-    /// ERROR after it. `Ended`, once: a session that is over stays so without a word.
-    #[cold]
-    pub fn refuse(&mut self, refusal: &Refusal, out: &mut impl Output) -> Event<'static> {
-        match self.state {
-            State::AwaitSyn { .. } => Frame::encode_rst(0, refusal, out),
-            State::AwaitAck { seq, .. } => Frame::encode_rst(seq, refusal, out),
-            State::AwaitSynAck { .. } => Frame::encode_rst(0, refusal, out),
-            State::Open | State::PeerClosing if self.is_server => {
-                let (code, text) = (refusal.code, refusal.text.as_ref());
-                self.send(
-                    &Message::Error {
-                        code,
-                        id: 0,
-                        fatal: true,
-                        text,
-                    },
-                    out,
-                );
-            }
-            // ERROR is the server's; a client says why it leaves with CLOSE.
-            State::Open | State::PeerClosing => {
-                self.send(
-                    &Message::Close {
-                        code: refusal.code,
-                        reason: &refusal.text,
-                    },
-                    out,
-                );
-            }
-            State::Closing => {}
-            State::Ended => return Event::Handled,
-        }
-        self.state = State::Ended;
-        Event::Ended(refusal.code.close_reason())
-    }
-
-    /// Answers an operation with a non-fatal ERROR, or ends the session when the peer has
-    /// provoked too many of them within a second.
-    #[cold]
-    pub fn error(
-        &mut self,
-        code: Code,
-        id: u32,
-        text: &str,
-        now: Instant,
-        out: &mut impl Output,
-    ) -> Event<'static> {
-        if !matches!(self.state, State::Open | State::PeerClosing) {
-            return Event::Handled;
-        }
-        let fatal = !self.errors.spend(now);
-        self.send(
-            &Message::Error {
-                code,
-                id,
-                fatal,
-                text,
-            },
-            out,
-        );
-        if fatal {
-            self.state = State::Ended;
-            return Event::Ended(Reason::TooManyErrors);
-        }
-        Event::Handled
-    }
-
-    /// Asks the peer to end: CLOSE when established, RST before.
-    pub fn close(&mut self, code: Code, reason: &'static str, out: &mut impl Output) {
-        match self.state {
-            State::Open | State::PeerClosing => {
-                self.send(&Message::Close { code, reason }, out);
-                let answered = self.state == State::PeerClosing;
-                self.state = if answered {
-                    State::Ended
-                } else {
-                    State::Closing
-                };
-            }
-            State::Closing | State::Ended => {}
-            _ => {
-                self.refuse(&Refusal::new(code, reason), out);
-            }
-        }
-    }
-
-    /// Answers the peer's CLOSE; the session is over.
-    pub fn finish(&mut self, out: &mut impl Output) {
-        if self.state == State::PeerClosing {
-            self.send(
-                &Message::Close {
-                    code: Code::Normal,
-                    reason: "",
-                },
-                out,
-            );
-        }
-        self.state = State::Ended;
-    }
-
     /// The owner has checked the client's credential: everything is allowed from now on.
     pub fn authenticate(&mut self) {
         self.authenticated = true;
         self.auth_deadline = Instant::NEVER;
         self.length_max = self.settings.message_bytes_max;
-    }
-}
-
-/// What comes after the end is dropped. Nothing left is `Incomplete`, like everywhere: an
-/// owner's loop ends on it.
-#[cold]
-fn drop_all(bytes: &[u8]) -> Step<'static> {
-    if bytes.is_empty() {
-        return Step::Incomplete { need: 1 };
-    }
-    Step::Taken {
-        used: bytes.len(),
-        event: Event::Handled,
     }
 }
