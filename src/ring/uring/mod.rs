@@ -188,14 +188,22 @@ impl Uring {
 
     /// Enters until nothing more is to be made or `limit` is reached, but not so far that
     /// receives would find no buffer while those lent out wait to be handled.
+    ///
+    /// TASKRUN alone is no reason to go on: the core that adds work sets the flag after
+    /// adding, perhaps when this one has done that work already, and then it stays set with
+    /// nothing behind it. An enter that made nothing ends the loop.
     fn drain(&mut self, limit: usize) -> io::Result<()> {
         self.collect(limit);
         while self.ring.submission().taskrun()
             && self.ready.len() < limit
             && self.buffers.in_ring() > COMPLETIONS_PER_ENTER
         {
+            let made = self.ready.len();
             self.enter(None)?;
             self.collect(limit);
+            if self.ready.len() == made {
+                break;
+            }
         }
         Ok(())
     }
