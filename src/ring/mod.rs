@@ -2,3 +2,5 @@
 //! is one on io_uring and one that is a seeded simulation.
 
 pub mod driver;
+#[doc(hidden)]
+pub mod sim;
