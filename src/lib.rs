@@ -7,6 +7,12 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
+pub mod metrics;
+#[doc(hidden)]
 pub mod proto;
 #[doc(hidden)]
 pub mod ring;
+#[doc(hidden)]
+pub mod server;
+#[doc(hidden)]
+pub mod shard;

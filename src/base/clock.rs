@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
 
@@ -26,6 +26,11 @@ impl Instant {
         Instant(EPOCH.elapsed().as_nanos() as u64)
     }
 
+    /// Time from this moment to now.
+    pub fn age(self) -> Duration {
+        Instant::now().since(self)
+    }
+
     pub const fn from_nanos(nanos: u64) -> Instant {
         Instant(nanos)
     }
@@ -42,6 +47,13 @@ impl Instant {
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// Wall-clock time in nanoseconds since 1970, for people and other machines: never for
+/// deadlines.
+pub fn unix_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
 }
 
 impl Add<Duration> for Instant {

@@ -4,4 +4,7 @@ pub mod clock;
 pub mod exit;
 pub mod id;
 pub mod limits;
+pub mod page;
 pub mod reason;
+pub mod slab;
+pub mod wheel;

@@ -76,7 +76,13 @@ impl Reassembly {
         self.kept.extend_from_slice(bytes);
     }
 
-    /// Whether some bytes are kept.
+    /// Forgets what is kept.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+        self.start = 0;
+    }
+
+    /// Whether no bytes are kept.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A connected socket's descriptor. Whoever holds it must see that it is closed once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +107,12 @@ pub enum Completion {
 pub trait Driver {
     /// The time of the last `poll`: one clock read a turn, not one a message.
     fn now(&self) -> Instant;
+
+    /// How long the turn before the last `poll` took: from the end of the poll before it to
+    /// its begin. Zero where time is simulated.
+    fn turn_time(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Arms the multishot accept on this shard's listener.
     fn accept(&mut self);

@@ -67,6 +67,17 @@ impl Session {
         }
     }
 
+    /// A message has begun and is not complete: [`Session::timeout`] may have moved earlier.
+    #[inline]
+    pub fn is_mid_message(&self) -> bool {
+        self.frame_started != Instant::NEVER
+    }
+
+    /// When the last complete message came.
+    pub fn heard(&self) -> Instant {
+        self.heard
+    }
+
     fn frame_deadline(&self) -> Instant {
         self.frame_started + self.settings.frame_timeout
     }

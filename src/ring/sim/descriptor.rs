@@ -12,8 +12,6 @@ pub(super) struct Descriptor {
     /// A receive, a send of which the shard has not seen the end.
     pub(super) receiving: bool,
     pub(super) sending: bool,
-    /// The shard has asked for its end.
-    pub(super) closing: bool,
 }
 
 /// Numbers below are taken by others: standard streams, rings, listeners.
@@ -54,7 +52,6 @@ impl Descriptors {
             link,
             receiving: false,
             sending: false,
-            closing: false,
         };
         self.open += 1;
         match self.free.pop() {

@@ -71,8 +71,8 @@ impl Driver for SimDriver {
     }
 
     fn stop_accepting(&mut self) {
-        self.begin();
-        self.queued.push(Operation::StopAccepting);
+        let shard = self.shard;
+        self.begin().close_listener(shard);
     }
 
     fn receive(&mut self, key: Key, Socket(socket): Socket) {
@@ -99,14 +99,12 @@ impl Driver for SimDriver {
 
     fn shutdown(&mut self, Socket(socket): Socket) {
         let shard = self.shard;
-        self.begin().begin_shutdown(shard, socket);
-        self.queued.push(Operation::Shutdown(socket));
+        self.begin().shutdown(shard, socket);
     }
 
     fn close(&mut self, Socket(socket): Socket) {
         let shard = self.shard;
-        self.begin().begin_close(shard, socket);
-        self.queued.push(Operation::Close(socket));
+        self.begin().close(shard, socket);
     }
 
     fn peer(&self, Socket(socket): Socket) -> Option<SocketAddr> {

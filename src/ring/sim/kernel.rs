@@ -21,13 +21,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
     Accept,
-    StopAccepting,
     Receive { key: Key, socket: i32 },
     CancelReceive(Key),
     Send { key: Key, socket: i32 },
     CancelSend(Key),
-    Shutdown(i32),
-    Close(i32),
 }
 
 pub(super) struct Kernel {

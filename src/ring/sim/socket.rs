@@ -21,12 +21,12 @@ impl Kernel {
 
     pub(super) fn begin_receive(&mut self, shard: u16, key: Key, socket: i32) {
         match self.descriptors.find_mut(socket) {
-            Some(open) if !open.closing && !open.receiving => open.receiving = true,
-            Some(open) if open.receiving => self.fail(
+            Some(open) if !open.receiving => open.receiving = true,
+            Some(_) => self.fail(
                 shard,
                 format_args!("two receives on socket {socket}, {key}"),
             ),
-            _ => self.fail(
+            None => self.fail(
                 shard,
                 format_args!("a receive of {key} on socket {socket}, not open"),
             ),
@@ -60,11 +60,9 @@ impl Kernel {
             self.fail(shard, format_args!("a send of nothing, {key}"));
         }
         match self.descriptors.find_mut(socket) {
-            Some(open) if !open.closing && !open.sending => open.sending = true,
-            Some(open) if open.sending => {
-                self.fail(shard, format_args!("two sends on socket {socket}, {key}"))
-            }
-            _ => self.fail(
+            Some(open) if !open.sending => open.sending = true,
+            Some(_) => self.fail(shard, format_args!("two sends on socket {socket}, {key}")),
+            None => self.fail(
                 shard,
                 format_args!("a send of {key} on socket {socket}, not open"),
             ),
@@ -88,36 +86,11 @@ impl Kernel {
         }
     }
 
-    pub(super) fn begin_shutdown(&mut self, shard: u16, socket: i32) {
-        match self.descriptors.find(socket) {
-            Some(open) if !open.closing => {}
-            _ => self.fail(
-                shard,
-                format_args!("a shutdown of socket {socket}, not open"),
-            ),
-        }
-    }
-
-    pub(super) fn begin_close(&mut self, shard: u16, socket: i32) {
-        match self.descriptors.find_mut(socket) {
-            Some(open) if open.closing => {
-                self.fail(shard, format_args!("socket {socket} closed twice"))
-            }
-            Some(open) if open.receiving || open.sending => self.fail(
-                shard,
-                format_args!("socket {socket} closed with something in flight"),
-            ),
-            Some(open) => open.closing = true,
-            None => self.fail(shard, format_args!("a close of socket {socket}, not open")),
-        }
-    }
-
     // ---- submitted ----
 
     pub(super) fn submit(&mut self, shard: u16, operation: Operation) {
         match operation {
             Operation::Accept => self.arm_accept(shard),
-            Operation::StopAccepting => self.close_listener(shard),
             Operation::Receive { key, socket } => self.arm_receive(shard, key, socket),
             Operation::CancelReceive(key) if self.fault("late_cancel", self.faults.late_cancel) => {
                 let at = self.now + self.delay(self.faults.late_max);
@@ -130,8 +103,6 @@ impl Kernel {
                 self.agenda.enter(at, Event::CancelSend { shard, key });
             }
             Operation::CancelSend(key) => self.end_send(shard, key),
-            Operation::Shutdown(socket) => self.shutdown(socket),
-            Operation::Close(socket) => self.close(socket),
         }
     }
 
@@ -167,9 +138,13 @@ impl Kernel {
         }
     }
 
-    fn shutdown(&mut self, socket: i32) {
+    /// Done at once: these two are system calls of their own in the real driver as well.
+    pub(super) fn shutdown(&mut self, shard: u16, socket: i32) {
         let Some(id) = self.link_of(socket) else {
-            return;
+            self.fail(
+                shard,
+                format_args!("a shutdown of socket {socket}, not open"),
+            )
         };
         if let Some(link) = self.links.find_mut(id)
             && !link.down.shut
@@ -180,11 +155,17 @@ impl Kernel {
         }
     }
 
-    fn close(&mut self, socket: i32) {
-        self.note("close", &[socket as u64]);
+    pub(super) fn close(&mut self, shard: u16, socket: i32) {
+        self.note("close", &[u64::from(shard), socket as u64]);
         let Some(open) = self.descriptors.remove(socket) else {
-            return;
+            self.fail(shard, format_args!("a close of socket {socket}, not open"))
         };
+        if open.receiving || open.sending {
+            self.fail(
+                shard,
+                format_args!("socket {socket} closed with something in flight"),
+            );
+        }
         let id = open.link;
         let Some(link) = self.links.find_mut(id) else {
             return;

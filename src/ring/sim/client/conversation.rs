@@ -90,12 +90,15 @@ impl Conversation {
     ) -> Option<Instant> {
         self.read(plan, report, kernel);
         if plan.heartbeats && self.session.timeout() <= kernel.now {
+            let before = self.out.len();
             let event = self.session.handle_timeout(kernel.now, &mut self.out);
+            report.pings += u32::from(event == Event::Handled && self.out.len() > before);
             if let Event::Ended(reason) = event {
                 report.offended = Some(reason);
             }
         }
         self.ask(plan, report, kernel);
+        self.write(plan, kernel);
         if !self.ending && self.is_time_to_end(plan, report, kernel.now) {
             self.ending = true;
             match plan.ending {
@@ -222,8 +225,8 @@ impl Conversation {
     fn is_time_to_end(&self, plan: &Plan, report: &Report, now: Instant) -> bool {
         let answered = self.session.is_open()
             && report.requests >= plan.requests
-            && report.responses >= report.requests
-            && report.pongs >= report.pings
+            && (plan.hasty || report.responses >= report.requests)
+            && (plan.hasty || report.pongs >= report.pings)
             && self.out.is_empty();
         let speaks = plan.opening == Opening::Handshake;
         let healed = !speaks && plan.ending == Ending::Fin;
@@ -250,6 +253,9 @@ impl Conversation {
     // ---- writing ----
 
     fn write(&mut self, plan: &Plan, kernel: &mut Kernel) {
+        if self.out.is_empty() {
+            return;
+        }
         let max = match plan.writing {
             Writing::Whole => usize::MAX,
             Writing::Trickle { .. } if kernel.now < self.write_at => return,
@@ -259,10 +265,8 @@ impl Conversation {
             }
         };
         let count = self.out.len().min(max);
-        if count > 0 {
-            let written = kernel.write(self.link, &self.out[..count]);
-            self.out.drain(..written);
-        }
+        let written = kernel.write(self.link, &self.out[..count]);
+        self.out.drain(..written);
         if self.out.is_empty() {
             self.out = Vec::new();
         }

@@ -31,8 +31,8 @@ pub enum Order {
     Ask(u32),
     /// Send these bytes as they are.
     Say(Vec<u8>),
-    /// Read and write as fast as can be, ask what is still to be asked, then CLOSE. One
-    /// that has not shaken hands ends its stream.
+    /// Read and write as fast as can be, ask what is still to be asked, then CLOSE (or
+    /// end the stream, if that is the plan). One that does not shake hands ends its stream.
     Heal,
     /// End this way now, whatever is open.
     End(Ending),
@@ -114,7 +114,11 @@ impl Client {
                 plan.reading = Reading::Eager;
                 plan.writing = Writing::Whole;
                 let speaks = plan.opening == Opening::Handshake;
-                plan.ending = if speaks { Ending::Close } else { Ending::Fin };
+                if !speaks {
+                    plan.ending = Ending::Fin;
+                } else if plan.ending != Ending::Fin {
+                    plan.ending = Ending::Close;
+                }
             }
             Order::End(ending) => {
                 plan.ending = ending;

@@ -30,6 +30,9 @@ pub struct Plan {
     pub reading: Reading,
     pub writing: Writing,
     pub ending: Ending,
+    /// It ends when all is asked, not when all is answered: for `Ending::Fin`, which is
+    /// owed the answers all the same.
+    pub hasty: bool,
     /// It ends when all is answered, or this long after it began, whatever is open then.
     pub patience: Duration,
 }
@@ -117,15 +120,18 @@ impl Default for Plan {
             reading: Reading::Eager,
             writing: Writing::Whole,
             ending: Ending::Stay,
+            hasty: false,
             patience: Duration::MAX,
         }
     }
 }
 
 impl Plan {
-    /// A client that plays by the rules, in one of many ways; it ends with CLOSE.
+    /// A client that plays by the rules, in one of many ways; it ends with CLOSE, or by
+    /// ending its stream once all is asked.
     pub fn well_behaved(rng: &mut fastrand::Rng) -> Plan {
         let slowly = rng.u8(..10);
+        let hasty = rng.u8(..4) == 0;
         Plan {
             checksum: rng.bool(),
             heartbeat_ms: rng.bool().then(|| rng.u32(100..5000)),
@@ -152,7 +158,8 @@ impl Plan {
             } else {
                 Writing::Whole
             },
-            ending: Ending::Close,
+            ending: if hasty { Ending::Fin } else { Ending::Close },
+            hasty,
             ..Plan::default()
         }
     }

@@ -1,5 +1,6 @@
 //! What a simulated client has seen, and whether that is what it was owed.
 
+use super::{Ending, Plan};
 use crate::base::reason::Reason;
 use crate::proto::error::Code;
 
@@ -47,22 +48,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether a well-behaved client that ended with CLOSE got what it was owed: of each
-    /// REQUEST exactly one right RESPONSE, in order, and its CLOSE answered. A connection
-    /// that a fault broke is owed a beginning of that.
+    /// Whether a client that followed a well-behaved plan got what it was owed: of each
+    /// REQUEST exactly one right RESPONSE, in order, each PING answered, and an end in
+    /// order. A connection that a fault broke is owed a beginning of that.
     ///
     /// # Errors
     /// What was not so.
-    pub fn check(&self, requests: u32) -> Result<(), String> {
+    pub fn check(&self, plan: &Plan) -> Result<(), String> {
         self.check_truth()?;
         if self.broken {
             return Ok(());
         }
-        if !self.over || !self.close_answered || self.reset {
-            return Err(format!("its CLOSE was not answered: {self:?}"));
+        if !self.over || self.reset || self.close_answered != (plan.ending == Ending::Close) {
+            return Err(format!("it did not end in order: {self:?}"));
         }
-        if (self.requests, self.responses) != (requests, requests) || self.overtaken > 0 {
-            return Err(format!("not each of {requests} answered in turn: {self:?}"));
+        let asked = (self.requests, self.responses);
+        if asked != (plan.requests, plan.requests) || self.overtaken > 0 {
+            return Err(format!("not each REQUEST answered in turn: {self:?}"));
         }
         if self.pings != self.pongs {
             return Err(format!("not each PING answered: {self:?}"));

@@ -1,0 +1,124 @@
+//! Counters of one shard: written by that shard alone, read by anyone at any time.
+//!
+//! Each is an atomic with one writer, so adding is a plain load, add and store: no locked
+//! instruction. A reader sees each counter some nanoseconds late and never torn; two
+//! counters read together may be one message apart.
+
+use crate::base::reason::Reason;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// What a shard counts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Counter { $($(#[$doc])* $name,)* }
+
+        impl Counter {
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
+
+            /// The counter's name in `$sys/stats` and in the log.
+            pub const fn label(self) -> &'static str {
+                match self { $(Counter::$name => $label,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections given a slot on this shard.
+    Opened = "connections_opened",
+    /// Connections closed, for whatever reason; `closed` says for which.
+    Closed = "connections_closed",
+    Established = "connections_established",
+    /// Accepted here and handed to an emptier shard.
+    HandedOver = "connections_handed_over",
+    /// Times accepting had to pause: descriptors or memory short.
+    AcceptPaused = "accept_paused",
+    MessagesReceived = "messages_received",
+    BytesReceived = "bytes_received",
+    BytesSent = "bytes_sent",
+    Requests = "requests",
+    /// Answered with a RESPONSE that carries FAILED.
+    RequestsFailed = "requests_failed",
+    /// Calls answered later than inline.
+    CallsDeferred = "calls_deferred",
+    /// Answers that came after their deadline or their connection; dropped.
+    AnswersLate = "answers_late",
+    /// RESPONSEs of clients that nobody asked.
+    ResponsesUnasked = "responses_unasked",
+    /// Receives that found no provided buffer.
+    BuffersExhausted = "buffers_exhausted",
+    /// Times a connection's receive was paused because its answers or input piled up.
+    ReceivePaused = "receive_paused",
+    Turns = "turns",
+}
+
+const COUNTERS: usize = Counter::ALL.len();
+const REASONS: usize = Reason::ALL.len();
+
+/// The counters of one shard, on cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    values: [AtomicU64; COUNTERS],
+    closed: [AtomicU64; REASONS],
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            values: [const { AtomicU64::new(0) }; COUNTERS],
+            closed: [const { AtomicU64::new(0) }; REASONS],
+        }
+    }
+}
+
+impl Counters {
+    /// Adds to a counter. Only the owning shard may call this.
+    #[inline]
+    pub fn add(&self, counter: Counter, count: u64) {
+        let value = &self.values[counter as usize];
+        value.store(value.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Counts a connection's end, once. Only the owning shard may call this.
+    pub fn add_closed(&self, reason: Reason) {
+        let value = &self.closed[reason.index()];
+        value.store(value.load(Relaxed).wrapping_add(1), Relaxed);
+        self.add(Counter::Closed, 1);
+    }
+
+    pub fn read(&self, counter: Counter) -> u64 {
+        self.values[counter as usize].load(Relaxed)
+    }
+
+    pub fn read_closed(&self, reason: Reason) -> u64 {
+        self.closed[reason.index()].load(Relaxed)
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        self.read(Counter::Opened)
+            .saturating_sub(self.read(Counter::Closed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_sum_to_the_connections_closed() {
+        let counters = Counters::default();
+        counters.add(Counter::Opened, 3);
+        counters.add_closed(Reason::PeerEof);
+        counters.add_closed(Reason::Malformed);
+        let sum: u64 = Reason::ALL
+            .iter()
+            .map(|&reason| counters.read_closed(reason))
+            .sum();
+        assert_eq!(sum, counters.read(Counter::Closed));
+        assert_eq!(counters.open(), 1);
+    }
+}

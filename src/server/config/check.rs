@@ -1,0 +1,211 @@
+//! What holds between keys, what is not built yet, and what must not happen by accident.
+//!
+//! Runs on the configuration in force, after all sources are merged: a flag may repair
+//! what the file would break. A relation with a key that is already at fault is not judged.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::error::{ConfigError, Origin};
+use super::schema::{Config, Limits};
+use super::section::{Ledger, Node};
+use super::setting::AuthMode;
+use super::tree::Tree;
+
+/// Keys and sections that are read and checked, but ask for what this version cannot do
+/// yet: anything but the default, or one of the values beside it, is refused. The issue
+/// that builds it takes its line out.
+const NOT_YET: &[(&str, &[&str])] = &[
+    ("server.admin", &[""]),
+    ("limits.connections_per_ip_max", &[]),
+    ("slow_consumer.policy", &[]),
+    ("session", &[]),
+    ("tls", &[]),
+    ("auth.mode", &[]),
+    ("auth.jwt", &[]),
+    ("auth.issuer", &[]),
+    ("auth.api_key", &[]),
+    ("roles", &[]),
+    ("access", &[]),
+    ("rate", &[]),
+    ("trace", &[]),
+    ("nats", &[]),
+    ("topic", &[]),
+];
+
+/// Judges the configuration in force. With `is_whole` unset, lines of the file could not be
+/// read: then what other keys say cannot be relied on.
+pub fn check(config: &Config, is_whole: bool, ledger: &mut Ledger) {
+    if is_whole {
+        relations(config, ledger);
+        exposure(config, ledger);
+    }
+    not_yet(config, ledger);
+}
+
+/// Notes an error at the last of `keys` that was set, unless `holds` or one of them is at
+/// fault already.
+fn demand(
+    ledger: &mut Ledger,
+    holds: bool,
+    keys: &[&str],
+    problem: impl FnOnce() -> String,
+    remedy: &str,
+) {
+    if holds || keys.iter().any(|key| ledger.is_faulty(key)) {
+        return;
+    }
+    let set = keys
+        .iter()
+        .filter_map(|key| Some((ledger.origins.get(*key)?, *key)));
+    let (origin, key) = match set.max() {
+        Some((origin, key)) => (origin.clone(), key),
+        None => (Origin::Configuration, ""),
+    };
+    ledger.errors.push(ConfigError {
+        origin,
+        key: key.to_owned(),
+        problem: problem(),
+        remedy: remedy.to_owned(),
+    });
+}
+
+fn relations(config: &Config, ledger: &mut Ledger) {
+    let (timeout, interval) = (config.heartbeat.timeout_ms, config.heartbeat.interval_ms);
+    demand(
+        ledger,
+        timeout > interval,
+        &["heartbeat.interval_ms", "heartbeat.timeout_ms"],
+        || {
+            format!(
+                "heartbeat.timeout_ms ({timeout}) must be above heartbeat.interval_ms ({interval})"
+            )
+        },
+        "a peer needs the time to answer a PING: three intervals are usual",
+    );
+    let (completions, entries) = (config.ring.completions, config.ring.entries);
+    demand(
+        ledger,
+        completions >= entries,
+        &["ring.entries", "ring.completions"],
+        || format!("ring.completions ({completions}) must be at least ring.entries ({entries})"),
+        "four times as many are usual",
+    );
+    let (listen, admin) = (config.server.listen, config.server.admin);
+    demand(
+        ledger,
+        admin != Some(listen) || listen.port() == 0,
+        &["server.listen", "server.admin"],
+        || format!("server.listen and server.admin are both {listen}"),
+        "give one of them another port",
+    );
+    outboxes(&config.limits, "limits", ledger);
+    for (number, shard) in &config.shard.shards {
+        let path = format!("shard.{number}");
+        outboxes(&shard.limits, &format!("{path}.limits"), ledger);
+        demand(
+            ledger,
+            config
+                .server
+                .shards
+                .count()
+                .is_none_or(|n| usize::from(*number) < n),
+            &["server.shards", &path],
+            || format!("[{path}] is for a shard that server.shards does not give"),
+            "shards are numbered from 0, whatever their cores are",
+        );
+    }
+}
+
+fn outboxes(limits: &Limits, path: &str, ledger: &mut Ledger) {
+    let (one, all) = (limits.outbox_bytes_max, limits.outbox_bytes_shard_max);
+    let keys = [
+        "limits.outbox_bytes_max".to_owned(),
+        "limits.outbox_bytes_shard_max".to_owned(),
+        format!("{path}.outbox_bytes_max"),
+        format!("{path}.outbox_bytes_shard_max"),
+    ];
+    demand(
+        ledger,
+        all >= one,
+        &keys.each_ref().map(String::as_str),
+        || {
+            format!(
+                "{path}.outbox_bytes_shard_max ({all}) must be at least outbox_bytes_max ({one})"
+            )
+        },
+        "the shard's bound is for all of its connections together",
+    );
+}
+
+/// Who opens the server to the network without authentication has to say so.
+fn exposure(config: &Config, ledger: &mut Ledger) {
+    let is_said = ledger.origins.contains_key("auth.mode");
+    if config.auth.mode != AuthMode::None || is_said {
+        return;
+    }
+    let is_open = |address: SocketAddr| !is_loopback(address.ip());
+    for (key, address) in [
+        (
+            "server.listen",
+            Some(config.server.listen).filter(|a| is_open(*a)),
+        ),
+        ("server.admin", config.server.admin.filter(|a| is_open(*a))),
+    ] {
+        let Some(address) = address else { continue };
+        demand(
+            ledger,
+            false,
+            &[key],
+            || {
+                format!(
+                    "{key} {address} can be reached from elsewhere, and nobody would have to authenticate"
+                )
+            },
+            "require authentication, listen on 127.0.0.1, or write auth.mode = \"none\" to mean it",
+        );
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+fn not_yet(config: &Config, ledger: &mut Ledger) {
+    let (now, default) = (config.tree(), Config::default().tree());
+    let mut errors: Vec<ConfigError> = Vec::new();
+    for (path, origin) in &ledger.origins {
+        let general = without_shard(path);
+        let is_at = |above: &str| general == above || general.starts_with(&format!("{above}."));
+        let Some((_, also)) = NOT_YET.iter().find(|(key, _)| is_at(key)) else {
+            continue;
+        };
+        let is_refused = match (now.find(path), default.find(general)) {
+            (Some(Tree::Value(value)), Some(Tree::Value(default))) => {
+                value != default && !value.as_str().is_some_and(|text| also.contains(&text))
+            }
+            // A section that always exists: its keys are judged one by one.
+            (_, Some(_)) => false,
+            // A role, a topic: that it is there says it all, once.
+            (_, None) => !errors.iter().any(|error| is_at(&error.key)),
+        };
+        if is_refused && !ledger.is_faulty(path) {
+            errors.push(ConfigError {
+                origin: origin.clone(),
+                key: path.clone(),
+                problem: format!("{path} is not yet supported"),
+                remedy: match default.find(general) {
+                    Some(Tree::Value(default)) => format!("leave it out, or at {default}"),
+                    _ => "leave it out".to_owned(),
+                },
+            });
+        }
+    }
+    ledger.errors.append(&mut errors);
+}
+
+/// `limits.calls_open_max` for `shard.3.limits.calls_open_max`.
+fn without_shard(path: &str) -> &str {
+    let of_shard = path.strip_prefix("shard.");
+    let below = of_shard.and_then(|rest| rest.split_once('.'));
+    below.map_or(path, |(_, below)| below)
+}

@@ -1,0 +1,164 @@
+//! The configuration: TOML file, environment and flags become one checked [`Config`].
+//!
+//! - `schema`: the keys, one line each. The place to add one.
+//! - `rule`: what a single value must be; `check`: what holds between keys, and what is not
+//!   built yet.
+//! - `setting`: the types of values; `section`: how the schema is read; `source`: file,
+//!   environment and flags; `tree`: printing; `error`: what can be said about it all.
+//!
+//! Precedence: flag > `RINGMAIL__SECTION__KEY` > file > default. `[shard.N.limits]` is laid
+//! over `[limits]` whatever source that came from: the special beats the general. Keys that
+//! hold a text someone may want to keep apart exist as `KEY_file` too (a path, relative to
+//! the working directory).
+//!
+//! Invariants: every error is reported, not only the first; no message repeats a secret;
+//! no key is ignored.
+//!
+//! It does not look at the host: whether the cores, the memory or the port are there is
+//! asked at boot ([`Config::cores_of`], `server::budget`).
+
+mod check;
+mod error;
+mod rule;
+mod schema;
+mod section;
+mod setting;
+mod source;
+mod tree;
+
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use schema::*;
+pub use setting::{
+    Algorithm, AuthMode, Balance, ControlCore, LogFormat, Pem, Policy, Secret, Shards, TlsMode,
+};
+pub use source::{ENVIRONMENT_PREFIX, Flag, Sources};
+
+use section::{Ledger, Node, Reader};
+use source::{Layer, same_line};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::base::id::ShardId;
+
+impl Config {
+    /// Reads and checks everything the sources say.
+    ///
+    /// # Errors
+    /// All that is wrong with all of them, in the order in which it stands there.
+    pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
+        let mut ledger = Ledger::default();
+        let file = source::file(sources, &mut ledger);
+        let mut layers = Vec::new();
+        if let Some((name, text)) = &file {
+            layers.push(Layer::of_toml(name, text, &mut ledger));
+        }
+        layers.extend(source::texts(sources, &mut ledger));
+        Config::merged(&layers, ledger)
+    }
+
+    /// Reads and checks one TOML text, without environment or flags.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Config, ConfigErrors> {
+        let mut ledger = Ledger::default();
+        let layer = Layer::of_toml("<toml>", text, &mut ledger);
+        Config::merged(&[layer], ledger)
+    }
+
+    fn merged(layers: &[Layer<'_>], mut ledger: Ledger) -> Result<Config, ConfigErrors> {
+        let mut config = Config::default();
+        let syntax = ledger.errors.clone();
+        for layer in layers {
+            let part = only(&layer.table, |key| key != "shard");
+            config.merge(&part, &mut Reader::new(&layer.source, &mut ledger));
+        }
+        config.shard.base = config.limits.clone();
+        for layer in layers {
+            let part = only(&layer.table, |key| key == "shard");
+            config.merge(&part, &mut Reader::new(&layer.source, &mut ledger));
+        }
+        check::check(&config, syntax.is_empty(), &mut ledger);
+        // What the parser makes of a line it does not understand is no one's mistake.
+        let is_guess = |error: &ConfigError| {
+            !syntax.contains(error) && syntax.iter().any(|s| same_line(&s.origin, &error.origin))
+        };
+        ledger.errors.retain(|error| !is_guess(error));
+        if ledger.errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigErrors::new(ledger.errors))
+        }
+    }
+
+    /// The limits of one shard.
+    pub fn limits_of(&self, shard: ShardId) -> &Limits {
+        let special = self.shard.shards.get(&shard.0);
+        special.map_or(&self.limits, |special| &special.limits)
+    }
+
+    /// The core of each shard, in the shards' order, from the cores there are.
+    ///
+    /// # Errors
+    /// A core that is asked for is not there, or a `[shard.N]` has no shard.
+    pub fn cores_of(&self, available: &[u32]) -> Result<Vec<u32>, ConfigErrors> {
+        let cores: Vec<u32> = match &self.server.shards {
+            Shards::All => available.to_vec(),
+            Shards::Range(range) => range.clone().collect(),
+            Shards::List(cores) => cores.clone(),
+        };
+        let error = |key: &str, problem: String, remedy: String| ConfigError {
+            origin: Origin::Configuration,
+            key: key.to_owned(),
+            problem,
+            remedy,
+        };
+        let there = || format!("this process may run on cores {available:?}");
+        let mut errors = Vec::new();
+        for core in cores.iter().filter(|core| !available.contains(core)) {
+            let problem = format!("server.shards asks for core {core}, which is not there");
+            errors.push(error("server.shards", problem, there()));
+        }
+        if let ControlCore::Core(core) = self.server.control_core
+            && !available.contains(&core)
+        {
+            let problem = format!("server.control_core is {core}, which is not there");
+            errors.push(error("server.control_core", problem, there()));
+        }
+        for number in self.shard.shards.keys() {
+            if usize::from(*number) >= cores.len() {
+                let problem = format!("[shard.{number}] has no shard");
+                let remedy = format!("there are {}, numbered from 0", cores.len());
+                errors.push(error(&format!("shard.{number}"), problem, remedy));
+            }
+        }
+        if errors.is_empty() {
+            Ok(cores)
+        } else {
+            Err(ConfigErrors::new(errors))
+        }
+    }
+
+    /// The configuration in force as TOML, in the order of the schema, secrets redacted.
+    pub fn to_toml(&self) -> String {
+        self.tree().to_toml()
+    }
+
+    /// The full path of every key there is, `limits.connections_max`; NAME and N stand for
+    /// what the operator names.
+    pub fn known_keys() -> Vec<String> {
+        let mut keys = Vec::new();
+        <Config as Node>::keys("", &mut keys);
+        keys
+    }
+}
+
+/// The sections of `table` that `wanted` names.
+fn only<'t>(table: &Spanned<DeValue<'t>>, wanted: impl Fn(&str) -> bool) -> Spanned<DeValue<'t>> {
+    let sections = table.get_ref().as_table().into_iter().flatten();
+    let part = sections
+        .filter(|(key, _)| wanted(key.get_ref()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Spanned::new(table.span(), DeValue::Table(part))
+}

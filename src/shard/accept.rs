@@ -1,0 +1,157 @@
+//! New connections: their slot, their shard, or why they are refused.
+//!
+//! SO_REUSEPORT deals connections out by a hash, unevenly when there are few. So a shard
+//! that has clearly more of them than the emptiest one passes a new descriptor on; the
+//! census both look at is written once per connection, not per message.
+
+use super::Shard;
+use super::command::Command;
+use super::connection::Connection;
+use crate::base::id::{Key, ShardId};
+use crate::metrics::counter::Counter;
+use crate::proto::error::Code;
+use crate::proto::session::Session;
+use crate::ring::driver::{Driver, Socket};
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How long accepting pauses when descriptors or memory are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections each shard has, those on their way to it included.
+pub struct Census(Box<[Count]>);
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Count(AtomicU32);
+
+impl Census {
+    pub fn new(shards: usize) -> Census {
+        Census((0..shards).map(|_| Count::default()).collect())
+    }
+
+    pub(super) fn of(&self, shard: ShardId) -> u32 {
+        self.0[shard.index()].0.load(Relaxed)
+    }
+
+    fn join(&self, shard: ShardId) {
+        self.0[shard.index()].0.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn leave(&self, shard: ShardId) {
+        self.0[shard.index()].0.fetch_sub(1, Relaxed);
+    }
+
+    /// The shard a connection accepted on `here` should go to: the emptiest, if `here` has
+    /// clearly more, else `here`.
+    fn choose(&self, here: ShardId) -> ShardId {
+        let counts = self.0.iter().map(|count| count.0.load(Relaxed));
+        let emptiest = counts.enumerate().min_by_key(|&(_, count)| count);
+        match emptiest {
+            // One ahead is even; a sixteenth more is not worth a hand-over.
+            Some((index, least)) if self.of(here) > least + least / 16 => ShardId(index as u16),
+            _ => here,
+        }
+    }
+}
+
+/// Random numbers from the system's generator, drawn many at a time.
+#[derive(Default)]
+pub(super) struct Entropy {
+    drawn: Vec<u8>,
+}
+
+impl Entropy {
+    const DRAWN_BYTES: usize = 1024;
+
+    pub(super) fn u32(&mut self) -> u32 {
+        if self.drawn.len() < 4 {
+            self.drawn.resize(Entropy::DRAWN_BYTES, 0);
+            if let Err(error) = getrandom::fill(&mut self.drawn) {
+                // Since Linux 3.17 this cannot fail once the system has booted.
+                panic!("the system's random generator failed: {error}");
+            }
+        }
+        let at = self.drawn.len() - 4;
+        let number = [0, 1, 2, 3].map(|i| self.drawn[at + i]);
+        self.drawn.truncate(at);
+        u32::from_be_bytes(number)
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    pub(super) fn take_accepted(&mut self, socket: Socket) {
+        if self.drain.is_some() {
+            return self.driver.close(socket);
+        }
+        let shard = if self.balance {
+            self.census.choose(self.id)
+        } else {
+            self.id
+        };
+        self.census.join(shard);
+        if shard != self.id
+            && let Some(peer) = self.peers.get(shard.index())
+        {
+            if peer.post(Command::Adopt(socket)).is_ok() {
+                return self.resources.counters.add(Counter::HandedOver, 1);
+            }
+        }
+        if shard != self.id {
+            // Its mailbox is full, or it is ending: this shard keeps the connection.
+            self.census.leave(shard);
+            self.census.join(self.id);
+        }
+        self.open(socket);
+    }
+
+    pub(super) fn take_accept_ended(&mut self, error: Option<io::Error>) {
+        if self.drain.is_some() {
+            return;
+        }
+        let Some(error) = error else {
+            return self.driver.accept();
+        };
+        if error.kind() == io::ErrorKind::ConnectionAborted {
+            return self.driver.accept();
+        }
+        self.resources.counters.add(Counter::AcceptPaused, 1);
+        self.accept_again = self.resources.now + ACCEPT_PAUSE;
+        tracing::warn!(
+            shard = self.id.0,
+            "accepting pauses for {ACCEPT_PAUSE:?}: {error}; raise LimitNOFILE (ulimit -n) or \
+             lower limits.connections_max"
+        );
+    }
+
+    /// Takes over a connection that another shard accepted and counted for this one.
+    pub(super) fn adopt(&mut self, socket: Socket) {
+        if self.drain.is_some() {
+            self.census.leave(self.id);
+            self.driver.close(socket);
+        } else {
+            self.open(socket);
+        }
+    }
+
+    fn open(&mut self, socket: Socket) {
+        let full = self.connections.len() >= self.resources.limits.connections_max;
+        let (settings, now) = (self.settings.clone(), self.resources.now);
+        let seq = self.entropy.u32();
+        let made =
+            |key: Key| Connection::new(key, socket, Session::accept(settings, seq, now), now);
+        let Some(key) = self.connections.insert_with(made) else {
+            // Beyond even the refusals: no memory is spent on saying why.
+            self.census.leave(self.id);
+            return self.driver.close(socket);
+        };
+        self.resources.counters.add(Counter::Opened, 1);
+        tracing::debug!(shard = self.id.0, connection = %key, "accepted");
+        if full && let Some(connection) = self.connections.get_mut(key) {
+            let text = "this server has as many connections as it may";
+            connection.refuse(Code::TooManyConnections, text, &mut self.resources);
+        }
+        self.touch(key);
+    }
+}

@@ -1,0 +1,506 @@
+//! One connection: what it holds, what it does with received bytes, and the stages it goes
+//! through to its end.
+//!
+//! ```text
+//!   Running ──end(reason)──► Flushing ──all sent──► Lingering ──peer's FIN, 1 s──► Closing ──► slot freed
+//!      │                        │ peer's FIN came already, or 1 s without progress     ▲
+//!      └──reset─────────────────┴───────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing here touches the driver: methods change what the connection wants, and
+//! `settle` (in `shard::settle`) brings the driver's operations in line with that, once
+//! a turn.
+//!
+//! Invariants: the first reason given is the one counted; bytes are handled only while
+//! `Running` and while the outbox has room for the answers; a slot is freed only when
+//! neither receive nor send is in flight.
+
+use super::line::Line;
+use super::outbox::{Outbox, Writer};
+use super::resource::Resources;
+use super::service::{Failure, Outcome, Services};
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::base::limits::{CHUNK_BYTES, LINGER_MS, MESSAGES_PER_TURN};
+use crate::base::reason::Reason;
+use crate::metrics::counter::Counter;
+use crate::metrics::histogram::Timing;
+use crate::proto::envelope::Codec;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::{Message, MessageType};
+use crate::proto::reassembly::Reassembly;
+use crate::proto::session::{Event, Session, Step};
+use crate::ring::driver::Socket;
+use std::time::Duration;
+
+/// Bytes received and not yet handled at which a connection stops receiving.
+const INPUT_BYTES_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Running,
+    /// Ending: what is queued still goes out, what comes in is dropped.
+    Flushing,
+    /// Our sending side is shut down; reading and dropping until the peer's is.
+    Lingering,
+    /// Over: only waits for the driver's last completions.
+    Closing,
+}
+
+/// The state of the multishot receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receive {
+    Off,
+    Armed,
+    Cancelling,
+}
+
+pub(super) struct Connection {
+    pub(super) line: Line,
+    pub(super) socket: Socket,
+    pub(super) stage: Stage,
+    pub(super) receive: Receive,
+    /// A send is in flight.
+    pub(super) sending: bool,
+    /// Bytes of the chunk in flight that went in earlier, short sends.
+    pub(super) sent_of_chunk: usize,
+    /// The send in flight has been cancelled.
+    pub(super) send_cancelled: bool,
+    /// In the shard's list of connections to settle.
+    pub(super) touched: bool,
+    /// In the shard's list of connections with input left to handle.
+    pub(super) ready: bool,
+    /// Waits for its outbox to drain before it handles more.
+    pub(super) stalled: bool,
+    /// In the shard's queue for receive buffers.
+    pub(super) starved: bool,
+    /// The peer has shut its sending side down.
+    pub(super) peer_ended: bool,
+    pub(super) established: bool,
+    pub(super) reason: Option<Reason>,
+    input: Reassembly,
+    /// Bytes of `input` that the pool has been charged for.
+    input_charged: usize,
+    /// The deadline of the stage, while not `Running`.
+    pub(super) stage_deadline: Instant,
+    /// Where this connection's timer stands.
+    pub(super) timer: Instant,
+    pub(super) opened: Instant,
+}
+
+impl Connection {
+    /// How long flushing may make no progress, and how long lingering lasts.
+    pub(super) const STAGE_TIME: Duration = Duration::from_millis(LINGER_MS);
+
+    pub(super) fn new(key: Key, socket: Socket, session: Session, now: Instant) -> Connection {
+        Connection {
+            line: Line {
+                key,
+                session,
+                outbox: Outbox::default(),
+                calls_open: 0,
+            },
+            socket,
+            stage: Stage::Running,
+            receive: Receive::Off,
+            sending: false,
+            sent_of_chunk: 0,
+            send_cancelled: false,
+            touched: false,
+            ready: false,
+            stalled: false,
+            starved: false,
+            peer_ended: false,
+            established: false,
+            reason: None,
+            input: Reassembly::default(),
+            input_charged: 0,
+            stage_deadline: Instant::NEVER,
+            timer: Instant::NEVER,
+            opened: now,
+        }
+    }
+
+    /// Whether more should be received now.
+    pub(super) fn wants_receive(&self) -> bool {
+        match self.stage {
+            Stage::Running => {
+                let backlog = self.ready && self.input.len() > INPUT_BYTES_MAX;
+                !self.peer_ended && !self.stalled && !backlog
+            }
+            Stage::Flushing | Stage::Lingering => !self.peer_ended,
+            Stage::Closing => false,
+        }
+    }
+
+    /// Takes received bytes: handles them now, or keeps them while earlier ones wait.
+    #[inline]
+    pub(super) fn take_bytes(
+        &mut self,
+        bytes: &[u8],
+        services: &mut Services,
+        resources: &mut Resources,
+    ) {
+        resources
+            .counters
+            .add(Counter::BytesReceived, bytes.len() as u64);
+        if self.stage != Stage::Running {
+            return;
+        }
+        if self.ready || self.stalled {
+            self.keep(bytes, resources);
+        } else {
+            self.run(bytes, services, resources);
+        }
+    }
+
+    /// Handles what is kept and then `bytes`, as far as the turn's share and the outbox
+    /// allow; keeps the rest.
+    pub(super) fn run(
+        &mut self,
+        mut bytes: &[u8],
+        services: &mut Services,
+        resources: &mut Resources,
+    ) {
+        let mut handled = 0;
+        loop {
+            let view = self.input.view(bytes);
+            let mut out = Writer {
+                outbox: &mut self.line.outbox,
+                pool: &mut resources.pool,
+            };
+            match self.line.session.handle(view, resources.now, &mut out) {
+                Step::Taken { used, event } => {
+                    let ended = dispatch(event, &mut self.line, services, resources);
+                    self.input.consume(used, &mut bytes);
+                    handled += 1;
+                    if let Some(reason) = ended {
+                        self.end(reason, resources);
+                        break;
+                    }
+                    if self.must_pause(handled, resources) {
+                        self.keep(bytes, resources);
+                        break;
+                    }
+                }
+                Step::Incomplete { need } => {
+                    if need > CHUNK_BYTES && resources.pool.is_exhausted() {
+                        self.overload(resources);
+                        break;
+                    }
+                    self.lend_input(bytes, resources);
+                    if !self.input.fill(need, &mut bytes) {
+                        break;
+                    }
+                }
+            }
+        }
+        resources
+            .counters
+            .add(Counter::MessagesReceived, u64::from(handled));
+        self.account_input(resources);
+        self.note_established(resources);
+    }
+
+    /// After a message: whether the rest must wait, for another turn or for the outbox.
+    #[inline]
+    fn must_pause(&mut self, handled: u32, resources: &Resources) -> bool {
+        let queued = self.line.outbox.queued_bytes();
+        let pressed = queued > 0 && resources.pool.is_exhausted();
+        if queued > resources.limits.outbox_bytes_max / 2 || pressed {
+            self.stalled = true;
+        } else if handled >= MESSAGES_PER_TURN {
+            self.ready = true;
+        }
+        self.stalled || self.ready
+    }
+
+    /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
+    /// is input to handle.
+    pub(super) fn unstall(&mut self, resources: &Resources) -> bool {
+        let outbox = &self.line.outbox;
+        let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
+        let eased = outbox.is_empty() || !resources.pool.is_exhausted();
+        if !self.stalled || !low || !eased {
+            return false;
+        }
+        self.stalled = false;
+        self.line.session.restart_frame_clock(resources.now);
+        self.ready = !self.input.is_empty();
+        self.ready
+    }
+
+    fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
+        if !bytes.is_empty() {
+            self.lend_input(bytes, resources);
+            self.input.keep(bytes);
+            self.account_input(resources);
+        }
+    }
+
+    /// A buffer for the reassembly, if bytes are about to be kept and it has none.
+    fn lend_input(&mut self, bytes: &[u8], resources: &mut Resources) {
+        if self.input_charged == 0 && !bytes.is_empty() {
+            let chunk = resources.pool.take();
+            self.input_charged = chunk.capacity();
+            *self.input.buffer_mut() = chunk;
+        }
+    }
+
+    /// Charges what the reassembly has grown by, or gives its buffer back when empty.
+    #[inline]
+    fn account_input(&mut self, resources: &mut Resources) {
+        if self.input_charged == 0 {
+            return;
+        }
+        let capacity = self.input.capacity();
+        resources.pool.charge_growth(self.input_charged, capacity);
+        self.input_charged = capacity;
+        if self.input.is_empty() {
+            resources.pool.give(std::mem::take(self.input.buffer_mut()));
+            self.input_charged = 0;
+        }
+    }
+
+    #[inline]
+    fn note_established(&mut self, resources: &mut Resources) {
+        if !self.established && self.line.session.is_established() {
+            self.established = true;
+            resources.counters.add(Counter::Established, 1);
+            let took = resources.now.since(self.opened);
+            resources.histograms.record(Timing::Handshake, took);
+        }
+    }
+
+    /// The peer has shut its sending side down: what it asked is still answered.
+    pub(super) fn take_end(&mut self, resources: &mut Resources) {
+        self.peer_ended = true;
+        if self.stage == Stage::Running && self.line.calls_open == 0 && !self.ready {
+            self.end(Reason::PeerEof, resources);
+        }
+    }
+
+    /// A deferred call of this connection is over; `id` and `codec` are the request's.
+    pub(super) fn answer(
+        &mut self,
+        id: u32,
+        codec: Codec,
+        outcome: Outcome,
+        resources: &mut Resources,
+    ) {
+        match outcome {
+            Ok(answer) => {
+                let codec = answer.codec.unwrap_or(codec);
+                self.line.respond(id, codec, &answer.payload, resources);
+            }
+            Err(failure) => self.line.respond_failed(id, &failure, resources),
+        }
+        self.close_call(resources);
+    }
+
+    /// A deferred call's deadline has passed: its requester is told now.
+    pub(super) fn time_out_call(&mut self, id: u32, resources: &mut Resources) {
+        let failure = Failure::of(Code::RequestTimeout, "the service did not answer in time");
+        self.line.respond_failed(id, &failure, resources);
+        self.close_call(resources);
+    }
+
+    fn close_call(&mut self, resources: &mut Resources) {
+        self.line.calls_open -= 1;
+        let queued = self.line.outbox.queued_bytes();
+        if self.stage == Stage::Running && queued > resources.limits.outbox_bytes_max {
+            let text = "your answers pile up faster than you read them";
+            self.refuse(Code::SlowConsumer, text, resources);
+        }
+        self.finish_if_done(resources);
+    }
+
+    /// Nothing it asked for is unanswered any more: what waits for that goes on.
+    fn finish_if_done(&mut self, resources: &mut Resources) {
+        if self.stage != Stage::Running || self.line.calls_open > 0 || self.ready {
+            return;
+        }
+        if self.line.session.is_peer_closing() {
+            let mut out = Writer {
+                outbox: &mut self.line.outbox,
+                pool: &mut resources.pool,
+            };
+            self.line.session.finish(&mut out);
+            self.end(Reason::PeerClose, resources);
+        } else if self.peer_ended {
+            self.end(Reason::PeerEof, resources);
+        }
+    }
+
+    /// The shard has handled what was left of this connection's input.
+    pub(super) fn resume(&mut self, services: &mut Services, resources: &mut Resources) {
+        self.ready = false;
+        if self.stage == Stage::Running && !self.stalled {
+            self.run(&[], services, resources);
+            self.finish_if_done(resources);
+        }
+    }
+
+    /// A deadline has passed.
+    pub(super) fn take_timeout(&mut self, resources: &mut Resources) {
+        self.line.outbox.shrink();
+        match self.stage {
+            Stage::Running => {
+                if self.receive != Receive::Armed {
+                    // We are not reading: the rest of a message cannot come.
+                    self.line.session.restart_frame_clock(resources.now);
+                }
+                let mut out = Writer {
+                    outbox: &mut self.line.outbox,
+                    pool: &mut resources.pool,
+                };
+                let event = self.line.session.handle_timeout(resources.now, &mut out);
+                if let Event::Ended(reason) = event {
+                    self.end(reason, resources);
+                }
+            }
+            Stage::Flushing | Stage::Lingering if self.stage_deadline <= resources.now => {
+                self.stage = Stage::Closing;
+            }
+            _ => {}
+        }
+    }
+
+    /// When this connection next wants `take_timeout`.
+    pub(super) fn deadline(&self) -> Instant {
+        match self.stage {
+            Stage::Running => self.line.session.timeout(),
+            Stage::Flushing | Stage::Lingering => self.stage_deadline,
+            Stage::Closing => Instant::NEVER,
+        }
+    }
+
+    /// Whether the deadline may have moved to before where the timer stands.
+    #[inline]
+    pub(super) fn may_be_due_earlier(&self) -> bool {
+        self.stage != Stage::Running || self.line.session.is_mid_message()
+    }
+
+    /// Ends the connection for a reason of the peer's making.
+    pub(super) fn refuse(&mut self, code: Code, text: &'static str, resources: &mut Resources) {
+        let refusal = Refusal::new(code, text);
+        let mut out = Writer {
+            outbox: &mut self.line.outbox,
+            pool: &mut resources.pool,
+        };
+        if let Event::Ended(reason) = self.line.session.refuse(&refusal, &mut out) {
+            self.end(reason, resources);
+        }
+    }
+
+    /// Ends the connection in order, with a CLOSE (before it is established, an RST).
+    pub(super) fn close(
+        &mut self,
+        code: Code,
+        text: &'static str,
+        reason: Reason,
+        resources: &mut Resources,
+    ) {
+        let mut out = Writer {
+            outbox: &mut self.line.outbox,
+            pool: &mut resources.pool,
+        };
+        self.line.session.close(code, text, &mut out);
+        self.end(reason, resources);
+    }
+
+    /// A message larger than a chunk cannot be taken in while the shard's memory is lent out.
+    fn overload(&mut self, resources: &mut Resources) {
+        let text = "this shard's buffers are lent out; try again later";
+        self.close(Code::Overloaded, text, Reason::Overloaded, resources);
+    }
+
+    /// Begins the end: flush, shut down, linger, close.
+    pub(super) fn end(&mut self, reason: Reason, resources: &mut Resources) {
+        self.reason.get_or_insert(reason);
+        if self.stage == Stage::Running {
+            self.stage = Stage::Flushing;
+            self.stage_deadline = resources.now + Connection::STAGE_TIME;
+        }
+        self.drop_input(resources);
+    }
+
+    /// The connection is broken: nothing can be sent any more.
+    pub(super) fn abort(&mut self, reason: Reason, resources: &mut Resources) {
+        self.reason.get_or_insert(reason);
+        self.stage = Stage::Closing;
+        self.drop_input(resources);
+    }
+
+    fn drop_input(&mut self, resources: &mut Resources) {
+        self.input.clear();
+        self.account_input(resources);
+    }
+}
+
+/// Acts on what the session hands out. The reason, when that ends the connection.
+#[inline]
+fn dispatch(
+    event: Event<'_>,
+    line: &mut Line,
+    services: &mut Services,
+    resources: &mut Resources,
+) -> Option<Reason> {
+    match event {
+        Event::Message(Message::Envelope(MessageType::Request, request)) => {
+            services.call(&request, line, resources);
+            None
+        }
+        Event::Handled | Event::Established(_) => None,
+        Event::Message(message) => dispatch_rare(message, line, resources),
+        Event::PeerClosed { .. } if line.calls_open > 0 => None,
+        Event::PeerClosed { .. } => {
+            let mut out = Writer {
+                outbox: &mut line.outbox,
+                pool: &mut resources.pool,
+            };
+            line.session.finish(&mut out);
+            Some(Reason::PeerClose)
+        }
+        Event::Refused { .. } => Some(Reason::PeerRefused),
+        Event::Ended(reason) => Some(reason),
+    }
+}
+
+/// Messages that need routing or identities, which this server does not have yet.
+#[cold]
+fn dispatch_rare(
+    message: Message<'_>,
+    line: &mut Line,
+    resources: &mut Resources,
+) -> Option<Reason> {
+    let mut out = Writer {
+        outbox: &mut line.outbox,
+        pool: &mut resources.pool,
+    };
+    let event = match message {
+        Message::Envelope(MessageType::Response, _) => {
+            resources.counters.add(Counter::ResponsesUnasked, 1);
+            return None;
+        }
+        Message::Envelope(_, envelope) => {
+            let text = "this server does not route topics";
+            line.session
+                .error(Code::Forbidden, envelope.id, text, resources.now, &mut out)
+        }
+        Message::Session { .. } => {
+            let text = "this server keeps no sessions";
+            line.session
+                .error(Code::SessionUnknown, 0, text, resources.now, &mut out)
+        }
+        _ => {
+            let text = "there is no session to acknowledge messages of";
+            let refusal = Refusal::new(Code::Unexpected, text);
+            line.session.refuse(&refusal, &mut out)
+        }
+    };
+    match event {
+        Event::Ended(reason) => Some(reason),
+        _ => None,
+    }
+}

@@ -1,0 +1,196 @@
+//! Layer 3: a shard. One core, one executor, one ring, its own connections.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `turn` | the turn: what happens in which order |
+//! | `accept` | new connections, refusals, handing over to an emptier shard |
+//! | `connection` | one connection: bytes in, stages to its end |
+//! | `settle` | the driver's operations brought in line with what a connection wants |
+//! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
+//! | `service`, `call`, `sys` | who answers requests, now or later |
+//! | `drain` | ending in order |
+//! | `command` | what other threads say to a shard |
+//! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
+//!
+//! A shard is generic over its `Driver`, synchronous, and reads no clock: the same code
+//! serves on io_uring and runs under the simulation.
+
+mod accept;
+mod call;
+mod command;
+mod connection;
+mod drain;
+pub mod executor;
+mod line;
+mod outbox;
+mod pool;
+mod resource;
+mod service;
+mod settle;
+pub mod sys;
+mod turn;
+pub mod worker;
+
+pub use accept::Census;
+pub use call::{Deferred, Job, LocalFuture};
+pub use command::{Command, Inbox, Mailbox, mailbox};
+pub use resource::Limits;
+pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
+pub use turn::Turn;
+
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::REFUSALS_OPEN_MAX;
+use crate::base::slab::Slab;
+use crate::base::wheel::Wheel;
+use crate::metrics::counter::Counters;
+use crate::metrics::histogram::Histograms;
+use crate::proto::session::Settings;
+use crate::ring::driver::Driver;
+use call::Calls;
+use connection::Connection;
+use crossbeam_channel::Sender;
+use drain::Drain;
+use pool::Pool;
+use resource::Resources;
+use service::Services;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a shard is made of.
+pub struct Setup {
+    pub id: ShardId,
+    pub settings: Settings,
+    pub limits: Limits,
+    /// Completions handled in one turn at most.
+    pub completions_per_turn: usize,
+    pub counters: Arc<Counters>,
+    /// Connections of all shards.
+    pub census: Arc<Census>,
+    /// Hand new connections to emptier shards.
+    pub balance: bool,
+    /// This shard's mailbox, both ends.
+    pub mailbox: Mailbox,
+    pub inbox: Inbox,
+    /// Work for the worker threads.
+    pub jobs: Sender<Job>,
+    /// Where histograms go when they are collected.
+    pub histograms: Sender<(ShardId, Box<Histograms>)>,
+}
+
+/// A shard on a driver. See the module's head; `turn` makes it go.
+pub struct Shard<D> {
+    id: ShardId,
+    driver: D,
+    connections: Slab<Connection>,
+    timers: Wheel,
+    services: Services,
+    resources: Resources,
+    settings: Arc<Settings>,
+    inbox: Inbox,
+    peers: Vec<Mailbox>,
+    census: Arc<Census>,
+    balance: bool,
+    completions_per_turn: usize,
+    /// Connections to settle at the end of the turn.
+    touched: Vec<Key>,
+    /// Connections with input left to handle in the next turn.
+    ready: VecDeque<Key>,
+    /// Connections whose receive found no buffer.
+    starved: VecDeque<Key>,
+    buffers_released: usize,
+    /// When to accept again, after descriptors ran short.
+    accept_again: Instant,
+    entropy: accept::Entropy,
+    drain: Option<Drain>,
+    histograms_out: Sender<(ShardId, Box<Histograms>)>,
+}
+
+impl<D: Driver> Shard<D> {
+    /// A shard that accepts from its first turn on. It has the `$sys` services; others are
+    /// added with [`Shard::serve`].
+    pub fn new(mut driver: D, setup: Setup) -> Shard<D> {
+        let now = driver.now();
+        let Setup {
+            id,
+            settings,
+            limits,
+            counters,
+            census,
+            mailbox,
+            jobs,
+            ..
+        } = setup;
+        let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
+        let resources = Resources {
+            pool: Pool::new(limits.outbox_bytes_shard_max),
+            calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
+            limits,
+            counters,
+            histograms: Box::default(),
+            now,
+        };
+        driver.accept();
+        Shard {
+            id,
+            driver,
+            connections: Slab::new(connections_max),
+            timers: Wheel::new(now),
+            services: Services::default(),
+            resources,
+            settings: Arc::new(settings),
+            inbox: setup.inbox,
+            peers: Vec::new(),
+            census,
+            balance: setup.balance,
+            completions_per_turn: setup.completions_per_turn,
+            touched: Vec::new(),
+            ready: VecDeque::new(),
+            starved: VecDeque::new(),
+            buffers_released: 0,
+            accept_again: Instant::NEVER,
+            entropy: accept::Entropy::default(),
+            drain: None,
+            histograms_out: setup.histograms,
+        }
+    }
+
+    /// Adds a service; a later one of the same name replaces the earlier.
+    pub fn serve(&mut self, name: &str, service: Box<dyn Service>) {
+        self.services.add(name, service);
+    }
+
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Futures that services have spawned since the last call, for the executor.
+    pub fn take_spawned(&mut self) -> Vec<LocalFuture> {
+        self.resources.calls.take_spawned()
+    }
+
+    /// Calls whose futures want the executor to run now and then.
+    pub fn calls_on_executor(&self) -> u32 {
+        self.resources.calls.on_shard()
+    }
+
+    /// Bytes of chunks lent to connections; zero when nothing is queued anywhere.
+    pub fn lent_bytes(&self) -> usize {
+        self.resources.pool.lent_bytes()
+    }
+
+    /// Calls open, wherever they are worked on.
+    pub fn calls_open(&self) -> u32 {
+        self.resources.calls.len()
+    }
+
+    /// Connections that have a slot.
+    pub fn connections(&self) -> u32 {
+        self.connections.len()
+    }
+}
+
+/// Bytes of memory one connection's slot takes, its timer included: for the budget.
+pub const fn slot_bytes() -> usize {
+    size_of::<Connection>() + 8 + 16
+}

@@ -1,0 +1,165 @@
+//! What one connection has to send: messages coalesced into chunks.
+//!
+//! ```text
+//!   in flight          backlog (oldest first)          tail (being written)
+//!   [ chunk ]──send    [ chunk ][ chunk ]              [ message message … |   room ]
+//! ```
+//!
+//! One send is in flight at a time; everything queued meanwhile goes in the next ones. The
+//! usual outbox is one small chunk that is lent, sent and given back within a turn or two.
+//! Once that is full there is a backlog, and it continues in large chunks.
+//!
+//! Invariant: `queued_bytes` is the length of tail, backlog and what of the chunk in
+//! flight has not gone yet.
+
+use super::pool::Pool;
+use crate::proto::output::Output;
+use crate::ring::driver::Chunk;
+use std::collections::VecDeque;
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Capacity 0: no chunk lent.
+    tail: Vec<u8>,
+    backlog: VecDeque<Chunk>,
+    queued_bytes: usize,
+}
+
+impl Outbox {
+    /// Bytes queued and not yet sent, those in flight included.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Nothing queued and nothing in flight.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued_bytes == 0
+    }
+
+    /// The next chunk to send, oldest first.
+    pub(super) fn next_chunk(&mut self) -> Option<Chunk> {
+        if let Some(chunk) = self.backlog.pop_front() {
+            return Some(chunk);
+        }
+        if self.tail.is_empty() {
+            return None;
+        }
+        Some(Chunk::Own(std::mem::take(&mut self.tail)))
+    }
+
+    /// `bytes` of the chunk in flight have gone.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.queued_bytes);
+        self.queued_bytes -= bytes;
+    }
+
+    /// Forgets what is queued (not what is in flight) and gives its chunks back.
+    pub(super) fn clear(&mut self, pool: &mut Pool) {
+        while let Some(chunk) = self.next_chunk() {
+            self.queued_bytes -= chunk.len();
+            give_back(chunk, pool);
+        }
+    }
+
+    /// Frees what an idle connection does not need.
+    pub(super) fn shrink(&mut self) {
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new();
+        }
+    }
+
+    #[cold]
+    fn start_chunk(&mut self, pool: &mut Pool) {
+        if self.tail.capacity() == 0 {
+            self.tail = pool.take();
+        } else {
+            let full = std::mem::replace(&mut self.tail, pool.take_large());
+            self.backlog.push_back(Chunk::Own(full));
+        }
+    }
+}
+
+/// Returns a sent chunk's memory.
+pub(super) fn give_back(chunk: Chunk, pool: &mut Pool) {
+    if let Chunk::Own(bytes) = chunk {
+        pool.give(bytes);
+    }
+}
+
+/// Writes encoded messages into an outbox, lending chunks as needed.
+pub(super) struct Writer<'a> {
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) pool: &'a mut Pool,
+}
+
+impl Output for Writer<'_> {
+    #[inline]
+    fn put(&mut self, mut bytes: &[u8]) {
+        self.outbox.queued_bytes += bytes.len();
+        loop {
+            let tail = &mut self.outbox.tail;
+            let room = tail.capacity() - tail.len();
+            if bytes.len() <= room {
+                tail.extend_from_slice(bytes);
+                return;
+            }
+            let (head, rest) = bytes.split_at(room);
+            tail.extend_from_slice(head);
+            bytes = rest;
+            self.outbox.start_chunk(self.pool);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES};
+
+    #[test]
+    fn bytes_leave_in_order_and_every_chunk_comes_back() {
+        let (mut outbox, mut pool) = (Outbox::default(), Pool::new(1 << 20));
+        let message: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        let mut expected = Vec::new();
+        for _ in 0..100 {
+            Writer {
+                outbox: &mut outbox,
+                pool: &mut pool,
+            }
+            .put(&message);
+            expected.extend_from_slice(&message);
+        }
+        assert_eq!(outbox.queued_bytes(), expected.len());
+        assert_eq!(pool.lent_bytes(), CHUNK_BYTES + 2 * CHUNK_LARGE_BYTES);
+
+        let mut sent = Vec::new();
+        while let Some(chunk) = outbox.next_chunk() {
+            sent.extend_from_slice(chunk.as_slice());
+            outbox.sent(chunk.len());
+            give_back(chunk, &mut pool);
+        }
+        assert!(sent == expected && outbox.is_empty());
+        assert_eq!(pool.lent_bytes(), 0);
+    }
+
+    #[test]
+    fn clearing_keeps_the_count_of_what_is_in_flight() {
+        let (mut outbox, mut pool) = (Outbox::default(), Pool::new(1 << 20));
+        Writer {
+            outbox: &mut outbox,
+            pool: &mut pool,
+        }
+        .put(b"first");
+        let in_flight = outbox.next_chunk().unwrap();
+        Writer {
+            outbox: &mut outbox,
+            pool: &mut pool,
+        }
+        .put(b"second");
+        outbox.clear(&mut pool);
+        assert_eq!(outbox.queued_bytes(), 5);
+        outbox.sent(in_flight.len());
+        give_back(in_flight, &mut pool);
+        assert!(outbox.is_empty() && pool.lent_bytes() == 0);
+    }
+}

@@ -1,0 +1,297 @@
+//! Services: what answers a REQUEST on this shard, and how.
+//!
+//! A service is called on its shard's thread with the request still in the receive buffer.
+//! It has four ways to answer, from cheapest to freest:
+//!
+//! | way | when | cost |
+//! |---|---|---|
+//! | [`Reply::send`], [`Reply::fail`] | the answer is there | no allocation; not a microsecond |
+//! | [`Reply::defer`] | something else on this shard will answer | one slot |
+//! | [`Reply::spawn`] | a future answers, awaiting things | one boxed future, low shares |
+//! | [`Reply::offload`] | it computes or blocks for long | a worker thread, off the shards |
+//!
+//! Whatever a service computes inline delays all connections of its shard: what may take
+//! more than some 100 µs belongs on a worker. A `Reply` dropped without an answer fails
+//! the request with INTERNAL, so that no requester waits in vain.
+
+use super::call::{Asked, Deferred, Place};
+use super::line::Line;
+use super::resource::Resources;
+use crate::base::id::Key;
+use crate::metrics::counter::Counter;
+use crate::proto::envelope::{Codec, Envelope, Headers};
+use crate::proto::error::Code;
+use crate::proto::name::check_topic;
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+/// Answers requests, on one shard. Made there by a factory, so it needs no locks.
+pub trait Service {
+    /// Answers `request` through `reply`, now or later.
+    fn call(&mut self, request: Request<'_>, reply: Reply<'_>);
+}
+
+impl<F: FnMut(Request<'_>, Reply<'_>)> Service for F {
+    fn call(&mut self, request: Request<'_>, reply: Reply<'_>) {
+        self(request, reply);
+    }
+}
+
+/// A request, borrowed from the buffer it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The name it was sent to.
+    pub service: &'a str,
+    pub codec: Codec,
+    pub headers: Headers<'a>,
+    pub payload: &'a [u8],
+}
+
+/// A successful answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub payload: Vec<u8>,
+    /// `None`: the request's.
+    pub codec: Option<Codec>,
+}
+
+impl<T: Into<Vec<u8>>> From<T> for Answer {
+    fn from(payload: T) -> Answer {
+        Answer {
+            payload: payload.into(),
+            codec: None,
+        }
+    }
+}
+
+/// A failed answer: a code (the application's own are from 0x1000 on) and a text for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: u16,
+    pub text: String,
+}
+
+impl Failure {
+    pub fn new(code: u16, text: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            text: text.into(),
+        }
+    }
+
+    pub(super) fn of(code: Code, text: &str) -> Failure {
+        Failure::new(code.to_wire(), text)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", Code::from_wire(self.code), self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a deferred call ends with.
+pub type Outcome = Result<Answer, Failure>;
+
+/// The way back to whoever sent a request. Answer it once, in any of the ways above.
+pub struct Reply<'a> {
+    line: &'a mut Line,
+    resources: &'a mut Resources,
+    id: u32,
+    codec: Codec,
+    timeout: Duration,
+    answered: bool,
+}
+
+impl<'a> Reply<'a> {
+    #[inline]
+    pub(super) fn new(
+        line: &'a mut Line,
+        resources: &'a mut Resources,
+        request: &Envelope<'_>,
+    ) -> Reply<'a> {
+        let asked = if request.headers.is_empty() {
+            None
+        } else {
+            request.headers.timeout_ms()
+        };
+        let timeout = match asked {
+            Some(ms) => Duration::from_millis(u64::from(ms)),
+            None => resources.limits.request_timeout,
+        };
+        let (id, codec) = (request.id, request.codec);
+        Reply {
+            line,
+            resources,
+            id,
+            codec,
+            timeout,
+            answered: false,
+        }
+    }
+
+    /// Answers with a payload in the request's codec.
+    #[inline]
+    pub fn send(self, payload: &[u8]) {
+        let codec = self.codec;
+        self.send_as(codec, payload);
+    }
+
+    /// Answers with a payload in the codec named.
+    #[inline]
+    pub fn send_as(mut self, codec: Codec, payload: &[u8]) {
+        self.answered = true;
+        self.line.respond(self.id, codec, payload, self.resources);
+    }
+
+    /// Fails the request. Codes of the application's own are from 0x1000 on.
+    pub fn fail(mut self, failure: &Failure) {
+        self.fail_in_place(failure);
+    }
+
+    /// Takes the answer out of this call: whoever holds the [`Deferred`], on this shard,
+    /// finishes it. `None`: too many calls are open, and the request has been failed with
+    /// OVERLOADED or TOO_MANY_REQUESTS.
+    pub fn defer(mut self) -> Option<Deferred> {
+        let call = self.open(Place::Shard)?;
+        Some(self.resources.calls.deferred(call))
+    }
+
+    /// Answers with what a future yields. It runs on this shard's executor, in a task queue
+    /// of low shares, and may use glommio's timers, files and channels.
+    pub fn spawn(self, future: impl Future<Output = Outcome> + 'static) {
+        let mut reply = self;
+        if let Some(call) = reply.open(Place::Shard) {
+            let deferred = reply.resources.calls.deferred(call);
+            reply
+                .resources
+                .calls
+                .spawn(async move { deferred.finish(future.await) });
+        }
+    }
+
+    /// Answers with what `work` returns on a worker thread: for what computes or blocks.
+    pub fn offload(mut self, work: impl FnOnce() -> Outcome + Send + 'static) {
+        if let Some(call) = self.open(Place::Worker) {
+            self.resources.calls.offload(call, work);
+        }
+    }
+
+    /// Opens a call within the bounds, or fails the request.
+    fn open(&mut self, place: Place) -> Option<Key> {
+        let resources = &mut *self.resources;
+        if self.line.calls_open >= resources.limits.requests_open_max {
+            let text = "too many unanswered requests on this connection";
+            self.fail_in_place(&Failure::of(Code::TooManyRequests, text));
+            return None;
+        }
+        let deadline = resources.now + self.timeout;
+        let asked = Asked {
+            connection: self.line.key,
+            id: self.id,
+            codec: self.codec,
+        };
+        let Some(call) = resources.calls.open(asked, place, resources.now, deadline) else {
+            self.fail_in_place(&Failure::of(Code::Overloaded, "too many calls are open"));
+            return None;
+        };
+        self.answered = true;
+        self.line.calls_open += 1;
+        resources.counters.add(Counter::CallsDeferred, 1);
+        Some(call)
+    }
+
+    #[cold]
+    fn fail_in_place(&mut self, failure: &Failure) {
+        self.answered = true;
+        self.line.respond_failed(self.id, failure, self.resources);
+    }
+}
+
+impl Drop for Reply<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.answered {
+            self.fail_in_place(&Failure::of(Code::Internal, "the service did not answer"));
+        }
+    }
+}
+
+/// The services of one shard by name.
+#[derive(Default)]
+pub(super) struct Services {
+    services: Vec<(Box<str>, Box<dyn Service>)>,
+    by_name: HashMap<Box<str>, usize>,
+    /// The one called last, which is most likely the one called next.
+    last: usize,
+}
+
+impl Services {
+    /// Adds a service; a name's later service replaces its earlier one.
+    pub(super) fn add(&mut self, name: &str, service: Box<dyn Service>) {
+        match self.by_name.get(name) {
+            Some(&index) => self.services[index].1 = service,
+            None => {
+                self.by_name.insert(name.into(), self.services.len());
+                self.services.push((name.into(), service));
+            }
+        }
+    }
+
+    /// Routes a request to its service, or fails it.
+    #[inline]
+    pub(super) fn call(
+        &mut self,
+        request: &Envelope<'_>,
+        line: &mut Line,
+        resources: &mut Resources,
+    ) {
+        resources.counters.add(Counter::Requests, 1);
+        let Some(service) = self.find(request.name) else {
+            let failure = no_service(request.name);
+            line.respond_failed(request.id, &failure, resources);
+            return;
+        };
+        let Envelope {
+            codec,
+            name,
+            headers,
+            payload,
+            ..
+        } = *request;
+        let reply = Reply::new(line, resources, request);
+        service.call(
+            Request {
+                service: name,
+                codec,
+                headers,
+                payload,
+            },
+            reply,
+        );
+    }
+
+    #[inline]
+    fn find(&mut self, name: &str) -> Option<&mut dyn Service> {
+        if self
+            .services
+            .get(self.last)
+            .is_none_or(|service| &*service.0 != name)
+        {
+            self.last = *self.by_name.get(name)?;
+        }
+        Some(&mut *self.services[self.last].1)
+    }
+}
+
+#[cold]
+fn no_service(name: &str) -> Failure {
+    match check_topic(name) {
+        Ok(()) => Failure::of(Code::NoService, "nobody answers for this service"),
+        Err(refusal) => Failure::of(refusal.code, &refusal.text),
+    }
+}

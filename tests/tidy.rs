@@ -1,0 +1,436 @@
+//! The house rules, held against the tree: layers, `unsafe`, clocks, sizes, names, links.
+//!
+//! Each rule is one test whose failure names file, line, rule and remedy; beside it the rule's
+//! detector is tried on a snippet that breaks it, so that no rule passes by being blind.
+//! The rules read sources as text (`tidy/source.rs`) and live in `tidy/rule.rs`.
+
+#[path = "tidy/rule.rs"]
+mod rule;
+#[path = "tidy/source.rs"]
+mod source;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use rule::Breach;
+use source::Source;
+
+/// A folder of `src`: its layer, and what of this crate it may import besides itself.
+pub struct Folder {
+    name: &'static str,
+    layer: u8,
+    may: &'static [&'static str],
+}
+
+/// ARCHITECTURE's layer table. `a::b` permits that module only. `main.rs` and `lib.rs` are
+/// layer 6: they may name everything and hold no logic.
+#[rustfmt::skip]
+const LAYERS: &[Folder] = &[
+    Folder { name: "base",    layer: 0, may: &[] },
+    Folder { name: "proto",   layer: 1, may: &["base"] },
+    Folder { name: "router",  layer: 2, may: &["base", "proto"] },
+    Folder { name: "auth",    layer: 2, may: &["base", "proto"] },
+    Folder { name: "metrics", layer: 2, may: &["base", "proto"] },
+    Folder { name: "ring",    layer: 2, may: &["base", "proto"] },
+    Folder { name: "shard",   layer: 3, may: &["base", "proto", "router", "auth", "metrics", "ring"] },
+    Folder { name: "server",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "shard"] },
+    Folder { name: "client",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "shard"] },
+    Folder { name: "cli",     layer: 5, may: &["base::exit", "proto", "server", "client"] },
+];
+
+/// Words that only some folders may use.
+const CONFINED: &[(&str, &[&str])] = &[
+    ("unsafe", &["ring"]),
+    ("glommio", &["shard", "server"]),
+    ("tokio", &["server", "client", "cli"]),
+];
+
+/// Top-level entries, dotfiles aside.
+const TOP: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "LICENSE",
+    "README.md",
+    "benches",
+    "scripts",
+    "src",
+    "tests",
+    "tuning",
+];
+
+fn hold(breaches: impl IntoIterator<Item = Breach>) {
+    let lines: Vec<String> = breaches
+        .into_iter()
+        .map(|breach| breach.to_string())
+        .collect();
+    assert!(
+        lines.is_empty(),
+        "{} to mend:\n{}",
+        lines.len(),
+        lines.join("\n")
+    );
+}
+
+/// The lines on which a snippet, standing at `path`, breaks a rule.
+fn lines(path: &str, text: &str, detect: impl Fn(&Source) -> Vec<Breach>) -> Vec<usize> {
+    detect(&Source::new(path, text))
+        .iter()
+        .map(|breach| breach.line)
+        .collect()
+}
+
+fn rust() -> impl Iterator<Item = Source> {
+    let kinds = ["src", "tests", "benches"].map(source::rust);
+    kinds.into_iter().flatten()
+}
+
+/// Every text file of the project: what stands at its top, `target` and `.git` aside.
+fn project() -> Vec<Source> {
+    let hidden = [".ci", ".config", ".github", ".gitignore"];
+    let texts: Vec<_> = TOP
+        .iter()
+        .chain(&hidden)
+        .flat_map(|entry| source::texts(entry))
+        .collect();
+    assert!(texts.len() > 10, "only {} files found", texts.len());
+    texts
+}
+
+/// Names at the top: what git tracks, or, where there is no git, what stands there.
+fn top_names() -> Vec<String> {
+    let git = Command::new("git")
+        .arg("-C")
+        .arg(source::root())
+        .args(["ls-files", "-z"])
+        .output();
+    let listed = git
+        .ok()
+        .filter(|out| out.status.success() && !out.stdout.is_empty());
+    let names: BTreeSet<String> = match listed {
+        Some(out) => String::from_utf8_lossy(&out.stdout)
+            .split_terminator('\0')
+            .filter_map(|path| path.split('/').next().map(String::from))
+            .collect(),
+        None => fs::read_dir(source::root())
+            .expect("readable project")
+            .map(|entry| {
+                entry
+                    .expect("readable entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into()
+            })
+            .filter(|name| name != "target")
+            .collect(),
+    };
+    assert!(
+        names.contains("Cargo.toml"),
+        "no project at {}",
+        source::root().display()
+    );
+    names.into_iter().collect()
+}
+
+#[test]
+fn folders_import_only_downwards() {
+    hold(
+        source::rust("src")
+            .iter()
+            .flat_map(|source| rule::imports(LAYERS, source)),
+    );
+}
+
+#[test]
+fn the_layer_table_only_points_down() {
+    for folder in LAYERS {
+        for entry in folder.may {
+            let below = entry
+                .split("::")
+                .next()
+                .and_then(|top| LAYERS.iter().find(|f| f.name == top));
+            let below = below.unwrap_or_else(|| panic!("{entry} is in no layer"));
+            assert!(
+                below.layer < folder.layer,
+                "{} may not import {entry}",
+                folder.name
+            );
+        }
+    }
+}
+
+#[test]
+fn an_import_upwards_is_found_in_every_spelling() {
+    let detect = |source: &Source| rule::imports(LAYERS, source);
+    let upwards = "use crate::base::id;\nuse crate::shard::Shard;\nuse crate::{base::id::Key, ring};\n\
+        use super::super::server;\nuse super::{frame, super::client::{self, Client}};\n\
+        fn f() { crate::router::go(); }\nmod inner { use super::super::super::auth::Right; }\n\
+        use crate::Server;\nuse crate::*;\n// crate::shard in a comment, \"crate::shard\"\n";
+    assert_eq!(
+        lines("src/proto/session.rs", upwards, detect),
+        [2, 3, 4, 5, 5, 6, 7, 8, 9]
+    );
+    assert_eq!(
+        lines("src/ring/mod.rs", "use super::metrics::Block;\n", detect),
+        [1]
+    );
+    assert_eq!(
+        lines("src/router/mod.rs", "use crate::auth::Right;\n", detect),
+        [1]
+    );
+    assert_eq!(
+        lines("src/client/mod.rs", "use crate::server::Config;\n", detect),
+        [1]
+    );
+    assert_eq!(
+        lines(
+            "src/cli/args.rs",
+            "use crate::base::clock;\nuse crate::shard;\n",
+            detect
+        ),
+        [1, 2]
+    );
+    assert_eq!(lines("src/helper.rs", "fn f() {}\n", detect), [1]);
+    assert_eq!(lines("src/broker/mod.rs", "fn f() {}\n", detect), [1]);
+}
+
+#[test]
+fn imports_downwards_and_inside_pass() {
+    let detect = |source: &Source| rule::imports(LAYERS, source);
+    let inside = "use crate::base::{clock::Instant, id::*};\nuse super::frame;\nuse super::super::proto::name;\n\
+        pub(crate) fn f() {}\npub(in crate::proto) fn g() {}\nmod tests { use super::*; }\n";
+    assert_eq!(lines("src/proto/session.rs", inside, detect), []);
+    let command = "use crate::base::exit::Status;\nuse crate::{client, proto, server::Server};\n";
+    assert_eq!(lines("src/cli/serve.rs", command, detect), []);
+    let top = "use ringmail::cli;\nfn main() {}\n";
+    assert_eq!(lines("src/main.rs", top, detect), []);
+}
+
+#[test]
+fn main_and_lib_hold_no_logic() {
+    hold(source::rust("src").iter().flat_map(rule::logic));
+    assert_eq!(
+        lines("src/lib.rs", "pub mod base;\n\nfn f() {}\n", rule::logic),
+        [3]
+    );
+    assert_eq!(
+        lines("src/main.rs", "fn main() {}\nfn f() {}\n", rule::logic),
+        [2]
+    );
+    let long = format!(
+        "fn main() {{\n{}}}\n",
+        "    f();\n".repeat(rule::MAIN_LINES_MAX)
+    );
+    assert_eq!(lines("src/main.rs", &long, rule::logic).len(), 1);
+    assert_eq!(lines("src/cli/mod.rs", "fn f() {}\n", rule::logic), []);
+}
+
+#[test]
+fn unsafe_glommio_and_tokio_stay_in_their_folders() {
+    for (word, folders) in CONFINED {
+        hold(
+            source::rust("src")
+                .iter()
+                .flat_map(|source| rule::confined(word, folders, source)),
+        );
+        let snippet = format!("//! {word}\nuse {word}::x; // {word}\nlet s = \"{word}\";\n");
+        let detect = |source: &Source| rule::confined(word, folders, source);
+        assert_eq!(lines("src/proto/name.rs", &snippet, detect), [2]);
+        assert_eq!(lines("src/lib.rs", &snippet, detect), [2]);
+        assert_eq!(
+            lines(&format!("src/{}/x.rs", folders[0]), &snippet, detect),
+            []
+        );
+    }
+    let detect = |source: &Source| rule::confined("tokio", &["server"], source);
+    assert_eq!(
+        lines("src/shard/mod.rs", "use tokio_util::codec;\n", detect),
+        [1]
+    );
+    let detect = |source: &Source| rule::confined("unsafe", &["ring"], source);
+    assert_eq!(lines("src/lib.rs", "#![deny(unsafe_code)]\n", detect), []);
+}
+
+#[test]
+fn each_unsafe_says_why_it_is_sound() {
+    hold(rust().flat_map(|source| rule::safety(&source)));
+    let bare = "fn f() {\n    unsafe { g() };\n}\nunsafe impl Send for X {}\n";
+    assert_eq!(lines("src/ring/x.rs", bare, rule::safety), [2, 4]);
+    let once = "// SAFETY: the first only.\nunsafe { f() };\nunsafe { g() };\n";
+    assert_eq!(lines("src/ring/x.rs", once, rule::safety), [3]);
+    let noted = "// SAFETY: owned until the completion.\nlet x =\n    unsafe { f() };\nunsafe {\n\
+        // SAFETY: as above.\n g() }\n/// # Safety\n/// The ring outlives it.\n#[inline]\npub unsafe fn f() {}\n";
+    assert_eq!(lines("src/ring/x.rs", noted, rule::safety), []);
+}
+
+#[test]
+fn files_and_functions_stay_readable() {
+    hold(source::rust("src").iter().flat_map(rule::size));
+    let long = "//\n".repeat(rule::FILE_LINES_MAX + 1);
+    assert_eq!(
+        lines("src/base/x.rs", &long, rule::size),
+        [rule::FILE_LINES_MAX + 1]
+    );
+    let tested = format!("//\n#[cfg(test)]\nmod tests {{\n{long}}}\n");
+    assert_eq!(lines("src/base/x.rs", &tested, rule::size), []);
+    let function = |count: usize| {
+        format!(
+            "impl X {{\n    pub(crate) fn f() {{\n{}    }}\n}}\n",
+            "        g();\n".repeat(count)
+        )
+    };
+    assert_eq!(
+        lines(
+            "src/base/x.rs",
+            &function(rule::FUNCTION_LINES_MAX),
+            rule::size
+        ),
+        [2]
+    );
+    assert_eq!(
+        lines(
+            "src/base/x.rs",
+            &function(rule::FUNCTION_LINES_MAX - 1),
+            rule::size
+        ),
+        []
+    );
+}
+
+#[test]
+fn each_file_has_a_module_head() {
+    hold(rust().flat_map(|source| rule::head(&source)));
+    assert_eq!(lines("src/base/x.rs", "use std::fmt;\n", rule::head), [1]);
+    assert_eq!(lines("src/base/x.rs", "//! What it is.\n", rule::head), []);
+}
+
+#[test]
+fn file_names_say_what_is_inside() {
+    hold(project().iter().flat_map(|source| rule::name(&source.path)));
+    for bad in [
+        "src/proto/util.rs",
+        "tests/common/mod.rs",
+        "src/shard/types.rs",
+        "src/manager.rs",
+    ] {
+        assert_eq!(rule::name(bad).len(), 1, "{bad}");
+    }
+    assert!(rule::name("src/proto/envelope.rs").is_empty());
+}
+
+#[test]
+fn no_notes_to_self_and_no_unfinished_code() {
+    hold(project().iter().flat_map(rule::notes));
+    hold(rust().flat_map(|source| rule::words(&source)));
+    let note = concat!(
+        "fn f() {} // TO",
+        "DO later\nlet x = \"XX",
+        "X\"; // FIX",
+        "ME\n"
+    );
+    assert_eq!(lines("src/base/x.rs", note, rule::notes), [1, 2]);
+    let unfinished = "fn get_x() { todo!() }\nfn f() { dbg!(x); y.unwrap(); }\n// z.unwrap()\n\
+        #[cfg(test)]\nmod tests {\n    fn t() { x.unwrap(); unimplemented!() }\n}\n";
+    assert_eq!(
+        lines("src/base/x.rs", unfinished, rule::words),
+        [1, 1, 2, 2, 6]
+    );
+    assert_eq!(
+        lines("tests/x.rs", "fn f() { x.unwrap(); }\n", rule::words),
+        []
+    );
+}
+
+#[test]
+fn only_drivers_and_what_is_above_them_read_a_clock() {
+    hold(source::rust("src").iter().flat_map(rule::clock));
+    let reads = "fn f() { std::time::Instant::now(); }\nlet t = SystemTime::now();\n\
+        let d = start.elapsed();\n#[cfg(test)]\nmod tests {\n    fn t() { Instant::now(); }\n}\n";
+    assert_eq!(lines("src/proto/session.rs", reads, rule::clock), [1, 2, 3]);
+    assert_eq!(lines("src/shard/turn.rs", reads, rule::clock), [1, 2, 3]);
+    assert_eq!(lines("src/base/clock.rs", reads, rule::clock), []);
+    assert_eq!(lines("src/ring/uring.rs", reads, rule::clock), []);
+}
+
+#[test]
+fn nothing_strange_stands_at_the_top() {
+    hold(rule::top(TOP, &top_names()));
+    let names = ["src", "docs", ".ci", "notes.md"].map(String::from);
+    let found: Vec<_> = rule::top(TOP, &names)
+        .into_iter()
+        .map(|breach| breach.path)
+        .collect();
+    assert_eq!(found, ["docs", "notes.md"]);
+}
+
+#[test]
+fn links_of_the_readme_lead_somewhere() {
+    let text = fs::read_to_string(source::root().join("README.md")).expect("a README.md");
+    let readme = Source {
+        path: "README.md".into(),
+        text,
+        code: String::new(),
+    };
+    hold(rule::links(&readme, |file| {
+        source::root().join(file).exists()
+    }));
+    let snippet = "[a](src/lib.rs#L3) and [b](src/nowhere.rs) [c](https://x.org/y) [d](#below)\n\
+        [e]: tuning/gone.toml\n```\n[f](not/a/link)\n```\n";
+    let detect = |source: &Source| rule::links(source, |file| file == "src/lib.rs");
+    assert_eq!(lines("README.md", snippet, detect), [1, 2]);
+}
+
+#[test]
+fn scripts_can_be_called_and_say_how() {
+    let scripts = source::texts("scripts");
+    assert!(!scripts.is_empty(), "no scripts");
+    let executable = |path: &str| {
+        let status = fs::metadata(source::root().join(path)).expect("a file just listed");
+        status.permissions().mode() & 0o111 != 0
+    };
+    let entry = source::texts(".ci/run");
+    hold(
+        scripts
+            .iter()
+            .chain(&entry)
+            .flat_map(|script| rule::script(script, executable(&script.path))),
+    );
+    let good = "#!/bin/sh\n# Does it.\n# Usage: scripts/x [--fast]\n";
+    assert_eq!(
+        lines("scripts/x", good, |source| rule::script(source, true)),
+        []
+    );
+    assert_eq!(
+        lines("scripts/x", good, |source| rule::script(source, false)),
+        [1]
+    );
+    assert_eq!(
+        lines("scripts/x", "#!/bin/sh\necho\n", |source| rule::script(
+            source, true
+        )),
+        [2]
+    );
+}
+
+#[test]
+fn no_path_of_a_build_machine_is_written_down() {
+    hold(project().iter().flat_map(rule::machine_path));
+    let paths = concat!(
+        "cd /wo",
+        "rk/x\nopen(\"/ro",
+        "ot/y\")\nsrc/ho",
+        "me/z\nhttps://x.org/ho",
+        "me/\n"
+    );
+    assert_eq!(lines("README.md", paths, rule::machine_path), [1, 2]);
+}
+
+#[test]
+fn comments_and_literals_are_not_code() {
+    let code = source::blank(
+        "a // b\n/* c /* d */ e */ f \"g\\\"h\" 'i' '\\'' &'j k r#\"l \" m\"# b\"n\" for r#type",
+    );
+    let words: Vec<_> = code.split_whitespace().collect();
+    assert_eq!(words, ["a", "f", "&'j", "k", "for", "r#type"]);
+}
