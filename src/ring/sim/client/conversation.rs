@@ -215,6 +215,7 @@ impl Conversation {
     fn may_ask(&self, plan: &Plan, report: &Report) -> bool {
         self.session.is_open()
             && !self.ending
+            && report.drains == 0
             && report.requests < plan.requests
             && report.requests - report.responses.min(report.requests) < plan.depth
             && self.out.len() < OUT_BYTES_MAX
@@ -224,7 +225,7 @@ impl Conversation {
 
     fn is_time_to_end(&self, plan: &Plan, report: &Report, now: Instant) -> bool {
         let answered = self.session.is_open()
-            && report.requests >= plan.requests
+            && (report.requests >= plan.requests || report.drains > 0)
             && (plan.hasty || report.responses >= report.requests)
             && (plan.hasty || report.pongs >= report.pings)
             && self.out.is_empty();
