@@ -6,6 +6,7 @@
 pub mod base;
 #[doc(hidden)]
 pub mod cli;
+pub mod client;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]
@@ -16,3 +17,8 @@ pub mod ring;
 pub mod server;
 #[doc(hidden)]
 pub mod shard;
+
+pub use client::blocking;
+pub use server::config::Config;
+pub use server::{Error as ServerError, Running, Server};
+pub use shard::{Answer, Deferred, Failure, Outcome, Reply, Request, Service};

@@ -2,8 +2,10 @@
 
 use crate::base::exit::Status;
 use std::fmt;
+use std::io::{self, ErrorKind, Write};
 
-/// What `main` prints on standard error and exits with.
+/// What `main` prints on standard error and exits with. Without a message nothing is
+/// printed; a message of several lines is several failures.
 #[derive(Debug)]
 pub struct Failure {
     pub status: Status,
@@ -17,10 +19,32 @@ impl Failure {
             message: message.to_string(),
         }
     }
+
+    /// Standard output could not be written. A reader that has had enough (`| head`) is no
+    /// failure: it ends the program quietly.
+    pub fn output(error: io::Error) -> Failure {
+        if error.kind() == ErrorKind::BrokenPipe {
+            return Failure::new(Status::Ok, "");
+        }
+        let message = format!("cannot write to standard output: {error}; is the disk full?");
+        Failure::new(Status::Runtime, message)
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
+}
+
+/// Writes data to standard output, all of it, at once.
+///
+/// # Errors
+/// As [`Failure::output`] says.
+pub fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(Failure::output)
 }

@@ -1,3 +1,35 @@
 //! Layer 5: the command line. One file per subcommand; arguments are syntax only.
+//!
+//! - `args`: the one table of subcommands and flags; help, completions and manual pages are
+//!   made from it. A new subcommand is a variant there, a line in [`run`] and a file here.
+//! - `failure`: how a subcommand fails; `main` turns it into a line and an exit code.
+//!
+//! Data goes to standard output, everything else to standard error.
 
+pub mod args;
+mod check;
+mod completions;
+mod configuration;
+mod duration;
 pub mod failure;
+mod man;
+mod peer;
+mod ping;
+mod req;
+
+use args::{Args, Command};
+use failure::Failure;
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// What it could not do, with the process's exit status.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    match &args.command {
+        Command::Check(args) => check::run(args),
+        Command::Req(args) => req::run(args),
+        Command::Ping(args) => ping::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod driver;
+pub mod probe;
 #[doc(hidden)]
 pub mod sim;
 pub mod uring;

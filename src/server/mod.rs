@@ -1,4 +1,92 @@
-//! Layer 4: everything around the shards.
+//! Layer 4: everything around the shards: configuration, boot, signals, log, statistics.
 
+mod boot;
 pub mod budget;
 pub mod config;
+mod listen;
+pub mod log;
+mod plan;
+mod signal;
+mod stats;
+
+pub use boot::{Drainer, Error, Running};
+pub use plan::PRODUCT;
+
+use crate::base::id::ShardId;
+use crate::shard::Service;
+use config::Config;
+use sd_notify::NotifyState;
+use std::sync::Arc;
+
+type Factory = Arc<dyn Fn(ShardId) -> Box<dyn Service> + Send + Sync>;
+
+/// A server to be started: its configuration and the services of the embedding program.
+///
+/// ```no_run
+/// use ringmail::{Reply, Request, Server};
+///
+/// let server = Server::builder()
+///     .service("text/upper", |_shard| |request: Request<'_>, reply: Reply<'_>| {
+///         reply.send(&request.payload.to_ascii_uppercase());
+///     })
+///     .start()?;
+/// println!("serving on {}", server.address());
+/// server.wait()?;
+/// # Ok::<(), ringmail::ServerError>(())
+/// ```
+pub struct Server {
+    config: Config,
+    services: Vec<(String, Factory)>,
+}
+
+impl Server {
+    /// A server with the default configuration and no services but `$sys/…`.
+    pub fn builder() -> Server {
+        Server {
+            config: Config::default(),
+            services: Vec::new(),
+        }
+    }
+
+    /// Sets the configuration.
+    pub fn config(mut self, config: Config) -> Server {
+        self.config = config;
+        self
+    }
+
+    /// Adds a service. The factory runs once on each shard, so that each has its own and
+    /// needs no locks.
+    pub fn service<S: Service + 'static>(
+        mut self,
+        name: impl Into<String>,
+        factory: impl Fn(ShardId) -> S + Send + Sync + 'static,
+    ) -> Server {
+        self.services
+            .push((name.into(), Arc::new(move |shard| Box::new(factory(shard)))));
+        self
+    }
+
+    /// Starts the shards and returns when all of them serve.
+    ///
+    /// # Errors
+    /// The configuration does not fit this host, io_uring is not allowed, or the address
+    /// cannot be had; each says what to do.
+    pub fn start(self) -> Result<Running, Error> {
+        boot::boot(&self.config, self.services)
+    }
+
+    /// Serves until SIGTERM or SIGINT has drained the server: the whole life of a process
+    /// that does nothing else.
+    ///
+    /// # Errors
+    /// As [`Server::start`]; or a shard failed, after which the process must end.
+    pub fn run(self) -> Result<(), Error> {
+        crate::ring::probe::register_membarrier();
+        let running = self.start()?;
+        signal::watch(running.drainer()).map_err(Error::Thread)?;
+        signal::tell_service_manager(NotifyState::Ready);
+        running.wait()?;
+        tracing::info!("drained");
+        Ok(())
+    }
+}

@@ -93,10 +93,9 @@ impl<D: Driver> Shard<D> {
         self.census.join(shard);
         if shard != self.id
             && let Some(peer) = self.peers.get(shard.index())
+            && peer.post(Command::Adopt(socket)).is_ok()
         {
-            if peer.post(Command::Adopt(socket)).is_ok() {
-                return self.resources.counters.add(Counter::HandedOver, 1);
-            }
+            return self.resources.counters.add(Counter::HandedOver, 1);
         }
         if shard != self.id {
             // Its mailbox is full, or it is ending: this shard keeps the connection.

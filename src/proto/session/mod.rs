@@ -298,7 +298,8 @@ impl Session {
                     self.error(Code::RateLimited, 0, "too many PINGs in a second", now, out)
                 }
             }
-            Message::Pong(_) => Event::Handled,
+            // A client measures by PONGs; a server's own PINGs only ask for life.
+            Message::Pong(_) if self.is_server => Event::Handled,
             Message::Close { code, reason } => {
                 self.state = State::PeerClosing;
                 Event::PeerClosed { code, reason }

@@ -1,0 +1,298 @@
+//! The command line as one table: every subcommand and flag, from which help, completions
+//! and manual pages are made. Syntax only: what a value means is its subcommand's business.
+
+use super::duration;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Ends every long help: scripts act on these (`base::exit`).
+macro_rules! exit_codes {
+    () => {
+        "\n\nExit codes:
+  0   done
+  1   it ran and failed: a request failed, no answer came, the connection broke
+  2   the command line is not understood
+  69  something needed is not there: no server at the address, a port taken, an old kernel
+  77  the system forbids it: io_uring disabled, too little locked memory
+  78  the configuration is wrong"
+    };
+}
+
+/// A message server for devices and services: thread per core, io_uring, shared nothing
+///
+/// ringmail carries messages between devices and services over MCP, the Message
+/// Communication Protocol: a small binary protocol over TCP. This one program is the server,
+/// the tools to talk to one, and the load to measure it with.
+///
+/// Data is written to standard output, everything else to standard error. Addresses are
+/// host:port or ringmail://host:port; durations are 250ms, 10s, 1.5m, or plain seconds.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "ringmail",
+    version,
+    arg_required_else_help = true,
+    after_help = concat!(
+        "Examples:
+  ringmail serve                          a server on 127.0.0.1:7411, no file needed
+  ringmail ping                           round trips to it, until Ctrl-C
+  ringmail req '$sys/echo' hello          one request, its answer on standard output
+  ringmail check --config ringmail.toml   every mistake in a configuration at once
+  ringmail help req                       what a subcommand can do",
+        exit_codes!()
+    )
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Check(Check),
+    Req(Req),
+    Ping(Ping),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Where the configuration comes from, the same for `serve` and `check`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Configuration {
+    /// The configuration file; without it the defaults hold
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Address to listen on (server.listen)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+
+    /// Cores that get a shard: all, 0-3 or [0, 2] (server.shards)
+    #[arg(long, value_name = "CORES")]
+    pub shards: Option<String>,
+
+    /// What is logged: error, warn, info, debug, trace, or per target (log.level)
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+
+    /// auto, text or json (log.format)
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+
+    /// Sets any key; may be given several times
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// Run the server
+///
+/// Listens on 127.0.0.1:7411 unless told otherwise. Each key of the configuration is taken
+/// from the first of these that sets it: flag, environment (RINGMAIL__SECTION__KEY), file,
+/// default.
+///
+/// SIGTERM or SIGINT drains: clients are told, what was taken is answered, and the server
+/// ends with 0 within server.drain_timeout_ms. A second one ends it at once.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail serve
+  ringmail serve --config /etc/ringmail/ringmail.toml
+  ringmail serve --listen 127.0.0.1:7500 --shards 0-1 --log-level debug
+  ringmail serve --set ring.busy_poll_us=50 --set limits.connections_max=1000",
+    exit_codes!()
+))]
+pub struct Serve {
+    #[command(flatten)]
+    pub configuration: Configuration,
+}
+
+/// Check a configuration, every mistake at once
+///
+/// Reads what `serve` would read with the same arguments and environment. Prints ok, or one
+/// line for each mistake with its place and the remedy. It does not look at the host:
+/// whether cores, memory and ports are there shows when the server starts.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail check --config ringmail.toml
+  ringmail check --config ringmail.toml --print   what is in force, defaults included
+  ringmail check --set limits.connections_max=many",
+    exit_codes!()
+))]
+pub struct Check {
+    #[command(flatten)]
+    pub configuration: Configuration,
+
+    /// Print the whole configuration in force as TOML, secrets redacted, instead of ok
+    #[arg(short, long)]
+    pub print: bool,
+}
+
+/// Which server to talk to.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Peer {
+    /// The server: host:port or ringmail://host:port
+    #[arg(
+        short,
+        long,
+        value_name = "ADDRESS",
+        env = "RINGMAIL_ADDRESS",
+        default_value = "127.0.0.1:7411"
+    )]
+    pub address: String,
+}
+
+/// Send one request and print the answer
+///
+/// The payload is the argument. Without it, or for -, it is read from standard input to its
+/// end; only where that is a terminal and - is not given, the payload is empty.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail req '$sys/echo' hello
+  ringmail req '$sys/stats' --output json | jq .payload
+  ringmail req site/forecast --codec json --timeout 250ms < question.json
+  ringmail req --address ringmail://mail.example:7411 '$sys/time'",
+    exit_codes!()
+))]
+pub struct Req {
+    /// The service to ask
+    pub service: String,
+
+    /// What to send; - reads standard input
+    pub payload: Option<OsString>,
+
+    #[command(flatten)]
+    pub peer: Peer,
+
+    /// How long to wait for the connection, and then for the answer; the server is told too
+    #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub timeout: Duration,
+
+    /// What the payload is written in
+    #[arg(long, value_enum, default_value_t = Codec::Bytes)]
+    pub codec: Codec,
+
+    /// raw: the answer's bytes as they are, with a newline only on a terminal; json: one
+    /// object with the answer, its codec, size and time
+    #[arg(short, long, value_enum, default_value_t = ReqOutput::Raw)]
+    pub output: ReqOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Codec {
+    Bytes,
+    Json,
+    Protobuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReqOutput {
+    Raw,
+    Json,
+}
+
+/// Measure round trips to a server, like ping(8)
+///
+/// Sends PING messages over one connection, one at a time, and prints each round trip, then
+/// a summary. Ctrl-C ends it early; the summary is printed all the same.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail ping
+  ringmail ping --count 1000 --interval 0 --quiet
+  ringmail ping --count 5 --output json | jq -r 'select(.type == \"summary\").p99_ms'",
+    exit_codes!()
+))]
+pub struct Ping {
+    #[command(flatten)]
+    pub peer: Peer,
+
+    /// Stop after this many; without it, at Ctrl-C
+    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Time from one PING to the next; 0: as fast as answers come
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    pub interval: Duration,
+
+    /// Bytes each PING carries, 64 at most
+    #[arg(short = 's', long, value_name = "BYTES", default_value_t = 8, value_parser = clap::value_parser!(u8).range(..=64))]
+    pub payload_bytes: u8,
+
+    /// How long to wait for the connection, and then for each answer
+    #[arg(short, long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    pub timeout: Duration,
+
+    /// Only the summary
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// text, or json: one object a line, the summary last
+    #[arg(short, long, value_enum, default_value_t = PingOutput::Text)]
+    pub output: PingOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PingOutput {
+    Text,
+    Json,
+}
+
+/// Print a shell's completion script
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail completions bash > ~/.local/share/bash-completion/completions/ringmail
+  ringmail completions zsh > ~/.zfunc/_ringmail
+  ringmail completions fish > ~/.config/fish/completions/ringmail.fish",
+    exit_codes!()
+))]
+pub struct Completions {
+    /// The shell to complete for
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write one page for each subcommand
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail man | man -l -
+  ringmail man --dir /usr/local/share/man/man1",
+    exit_codes!()
+))]
+pub struct Man {
+    /// Write ringmail.1, ringmail-req.1 and so on here, instead of printing ringmail.1
+    #[arg(short, long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if key.contains('.') => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as section.key=value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_table_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_set_flag_keeps_everything_behind_the_first_equals_sign() {
+        let args = Args::try_parse_from(["ringmail", "check", "--set", "auth.jwt.secret=a=b"]);
+        let Command::Check(check) = args.unwrap().command else {
+            panic!("check is parsed as check");
+        };
+        let wanted = ("auth.jwt.secret".to_owned(), "a=b".to_owned());
+        assert_eq!(check.configuration.set, [wanted]);
+        assert!(key_value("listen=1").is_err() && key_value("server.listen").is_err());
+    }
+}

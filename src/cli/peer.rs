@@ -1,0 +1,36 @@
+//! Talking to a server, as all subcommands do that do: connecting, and what failing means
+//! for the exit status.
+
+use super::args::Peer;
+use super::failure::Failure;
+use crate::base::exit::Status;
+use crate::client::Error;
+use crate::client::blocking::Client;
+use std::time::Duration;
+
+/// Connects, waiting for `timeout` then and for each later call.
+///
+/// # Errors
+/// Usage for an address that cannot be one; Unavailable for everything that keeps a server
+/// from being talked to.
+pub fn connect(peer: &Peer, timeout: Duration) -> Result<Client, Failure> {
+    Client::builder()
+        .connect_timeout(timeout)
+        .request_timeout(timeout)
+        .connect(&peer.address)
+        .map_err(|error| match error {
+            Error::Invalid { .. } => Failure::new(Status::Usage, error),
+            // This one names the address by itself.
+            Error::Connect { .. } => Failure::new(Status::Unavailable, error),
+            error => Failure::new(Status::Unavailable, format!("{}: {error}", peer.address)),
+        })
+}
+
+/// A call on an established connection failed.
+pub fn failure(error: &Error) -> Failure {
+    let status = match error {
+        Error::Invalid { .. } => Status::Usage,
+        _ => Status::Runtime,
+    };
+    Failure::new(status, error)
+}

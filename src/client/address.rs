@@ -1,0 +1,105 @@
+//! Where a server is: `host:port`, or the same with the scheme `ringmail://` before it.
+//!
+//! Syntax only: a name is resolved when the connection is made, each time anew.
+
+use super::error::Error;
+
+/// An address as the user wrote it, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an IP address, without the brackets of IPv6.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Address {
+    /// Reads `host:port`, `[v6]:port` or `ringmail://host:port`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with what is expected. `ringmails://` is an error of its own.
+    pub fn parse(text: &str) -> Result<Address, Error> {
+        let bad = |problem: &str| {
+            let expected = "an address is host:port, [IPv6]:port or ringmail://host:port";
+            Error::invalid(format!("address {text:?}: {problem}; {expected}"))
+        };
+        let rest = match text.split_once("://") {
+            None => text,
+            Some(("ringmail", rest)) => rest,
+            Some(("ringmails", _)) => {
+                return Err(Error::invalid(format!(
+                    "address {text:?}: TLS is not supported yet; use ringmail:// on a network you trust"
+                )));
+            }
+            Some(_) => return Err(bad("the scheme is not known")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let Some((host, port)) = rest.rsplit_once(':') else {
+            return Err(bad("there is no port"));
+        };
+        let bracketed = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        if bracketed.is_none() && host.contains(':') {
+            return Err(bad("an IPv6 address stands in brackets"));
+        }
+        let host = bracketed.unwrap_or(host);
+        if host.is_empty() {
+            return Err(bad("there is no host"));
+        }
+        match port.parse() {
+            Ok(port) if port > 0 => Ok(Address {
+                host: host.to_owned(),
+                port,
+            }),
+            _ => Err(bad("the port is not a number from 1 to 65535")),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_with_and_without_its_scheme() {
+        for (text, shown) in [
+            ("127.0.0.1:7411", "127.0.0.1:7411"),
+            ("ringmail://mail.example:80", "mail.example:80"),
+            ("ringmail://mail.example:80/", "mail.example:80"),
+            ("[::1]:7411", "[::1]:7411"),
+            ("ringmail://[::1]:7411", "[::1]:7411"),
+        ] {
+            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_named() {
+        for (text, problem) in [
+            ("", "no port"),
+            ("localhost", "no port"),
+            (":7411", "no host"),
+            ("ringmail://:7411", "no host"),
+            ("::1:7411", "brackets"),
+            ("localhost:0", "from 1 to 65535"),
+            ("localhost:65536", "from 1 to 65535"),
+            ("localhost:port", "from 1 to 65535"),
+            ("http://localhost:80", "scheme"),
+            ("ringmails://localhost:7411", "TLS is not supported yet"),
+        ] {
+            let error = Address::parse(text).unwrap_err();
+            assert!(error.to_string().contains(problem), "{text}: {error}");
+            assert!(!error.is_retryable());
+        }
+    }
+}

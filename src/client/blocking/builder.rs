@@ -1,0 +1,207 @@
+//! How a blocking client connects: its options, the attempt, and what a failure of it means.
+
+use super::{Client, RECEIVE_BYTES};
+use crate::base::clock::Instant;
+use crate::base::limits::{HEARTBEAT_MS_MIN, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR};
+use crate::client::address::Address;
+use crate::client::error::Error;
+use crate::client::link::{Incoming, Link};
+use crate::proto::option::{FEATURE_CHECKSUM, Options, is_client_id};
+use crate::proto::session::Settings;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Silences of this many heartbeat intervals mean that the server is dead.
+const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// The interval assumed until the server names its own.
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Options of a connection.
+///
+/// ```no_run
+/// use ringmail::blocking::Client;
+/// use std::time::Duration;
+///
+/// let client = Client::builder()
+///     .connect_timeout(Duration::from_secs(2))
+///     .client_id("thermostat-17")
+///     .checksum(true)
+///     .connect("ringmail://localhost:7411")?;
+/// println!("{} on shard {}", client.server().product, client.server().shard);
+/// # Ok::<(), ringmail::client::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before `connect`"]
+pub struct Builder {
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    client_id: Option<String>,
+    heartbeat: Option<Duration>,
+    message_bytes_max: u32,
+    checksum: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            client_id: None,
+            heartbeat: None,
+            message_bytes_max: 16 << 20,
+            checksum: false,
+        }
+    }
+}
+
+impl Builder {
+    /// For connecting and shaking hands together; 5 s by default. Resolving a name comes
+    /// before it and takes as long as the system's resolver allows.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// For each request and ping that does not bring its own; 10 s by default.
+    pub fn request_timeout(mut self, timeout: Duration) -> Builder {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// The name the server knows this client by: 1 to 64 of `A–Z a–z 0–9 _ - .`
+    pub fn client_id(mut self, client_id: &str) -> Builder {
+        self.client_id = Some(client_id.to_owned());
+        self
+    }
+
+    /// The heartbeat interval to ask for (at least 100 ms); the server's own by default. The
+    /// server has the last word: see `ServerInfo::heartbeat`.
+    pub fn heartbeat(mut self, interval: Duration) -> Builder {
+        self.heartbeat = Some(interval);
+        self
+    }
+
+    /// The largest message payload to accept, 1,024 bytes to 1 GiB; 16 MiB by default.
+    pub fn message_bytes_max(mut self, bytes: u32) -> Builder {
+        self.message_bytes_max = bytes;
+        self
+    }
+
+    /// Asks for a CRC on every message, off by default: TCP's own checksum misses about one
+    /// damaged segment in 65,536.
+    pub fn checksum(mut self, wanted: bool) -> Builder {
+        self.checksum = wanted;
+        self
+    }
+
+    /// Connects to `host:port` or `ringmail://host:port` and shakes hands; of several
+    /// addresses of one name the first that accepts is taken.
+    ///
+    /// # Errors
+    /// `Invalid` for an address or option that cannot be; `Connect` where nobody, or nobody
+    /// who speaks, is at the address; `Refused`, `Protocol` and `Timeout` by the handshake.
+    pub fn connect(&self, address: &str) -> Result<Client, Error> {
+        let address = Address::parse(address)?;
+        let settings = Arc::new(self.settings()?);
+        let hello = self.hello();
+        let unreachable = |source| Error::Connect {
+            address: address.to_string(),
+            source,
+        };
+        let seq = getrandom::u32().map_err(|error| unreachable(io::Error::other(error)))?;
+        let deadline = Instant::now() + self.connect_timeout;
+        let (stream, peer) = dial(&address, deadline).map_err(unreachable)?;
+
+        let mut client = Client {
+            stream,
+            peer,
+            link: Link::new(settings, &hello, seq, Instant::now()),
+            buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            request_timeout: self.request_timeout,
+            request_id: 0,
+            ping_id: 0,
+        };
+        let rest = deadline - Instant::now();
+        let established = client.wait("the handshake", rest, |incoming| {
+            matches!(incoming, Incoming::Established).then_some(())
+        });
+        match established {
+            Ok(()) => Ok(client),
+            // Whoever ends the stream here is no server, or one behind a proxy.
+            Err(Error::Io { source, .. }) => Err(unreachable(source)),
+            Err(Error::Timeout { what, .. }) => Err(Error::Timeout {
+                what,
+                after: self.connect_timeout,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn settings(&self) -> Result<Settings, Error> {
+        if let Some(id) = self.client_id.as_deref().filter(|id| !is_client_id(id)) {
+            return Err(Error::invalid(format!(
+                "client id {id:?}: 1 to 64 of A-Z a-z 0-9 _ - . are allowed"
+            )));
+        }
+        let sizes = MESSAGE_BYTES_FLOOR..=MESSAGE_BYTES_CEILING;
+        if !sizes.contains(&self.message_bytes_max) {
+            return Err(Error::invalid(format!(
+                "message_bytes_max {}: {} to {} are allowed",
+                self.message_bytes_max,
+                sizes.start(),
+                sizes.end()
+            )));
+        }
+        let interval = self.heartbeat.unwrap_or(HEARTBEAT_DEFAULT);
+        let interval = interval.max(Duration::from_millis(u64::from(HEARTBEAT_MS_MIN)));
+        let dead_after = interval.saturating_mul(HEARTBEATS_MISSED_MAX);
+        Ok(Settings {
+            message_bytes_max: self.message_bytes_max,
+            // The deadline of `connect` comes first, and has the better words.
+            handshake_timeout: self.connect_timeout.saturating_mul(2),
+            frame_timeout: dead_after,
+            heartbeat_interval: interval,
+            heartbeat_timeout: dead_after,
+            auth_methods: 0,
+            auth_timeout: Duration::ZERO,
+            product: String::new(),
+            shard: 0,
+        })
+    }
+
+    fn hello(&self) -> Options<'_> {
+        let heartbeat_ms = self.heartbeat.map(|interval| {
+            let ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+            ms.max(HEARTBEAT_MS_MIN)
+        });
+        Options {
+            heartbeat_ms,
+            message_max: Some(self.message_bytes_max),
+            features: self.checksum.then_some(FEATURE_CHECKSUM),
+            client_id: self.client_id.as_deref(),
+            ..Options::default()
+        }
+    }
+}
+
+/// Connects to the first of the name's addresses that accepts, or tells the last failure.
+fn dial(address: &Address, deadline: Instant) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for peer in (address.host.as_str(), address.port).to_socket_addrs()? {
+        let rest = deadline - Instant::now();
+        if rest.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        match TcpStream::connect_timeout(&peer, rest) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                return Ok((stream, peer));
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}

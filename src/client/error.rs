@@ -1,0 +1,176 @@
+//! What can go wrong for a client, told apart by whose fault it is.
+//!
+//! | variant | who has to act |
+//! |---|---|
+//! | `Invalid` | the caller: nothing was sent |
+//! | `Connect` | whoever runs the server or the network between |
+//! | `Refused`, `Closed` | the server ended the connection and said why |
+//! | `Failed` | the service (or the server, on its behalf) refused this one request |
+//! | `Timeout` | nobody knows yet: what was asked may still happen |
+//! | `Protocol` | whoever wrote the server: it broke the protocol |
+//! | `Io` | the network: the connection broke without a word |
+
+use crate::proto::error::{Code, Refusal};
+use std::io;
+use std::time::Duration;
+
+/// Why a call of a client failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument that no server could make sense of; nothing was sent.
+    #[error("{text}")]
+    Invalid { text: String },
+    /// There is no server at the address, or something else than one.
+    #[error("cannot connect to {address}: {source}; is a server running there (`ringmail serve`)?")]
+    Connect { address: String, source: io::Error },
+    /// The server refused the connection: RST during the handshake, a fatal ERROR after it.
+    #[error("the server refused the connection: {}", tell(*code, reason))]
+    Refused { code: Code, reason: String },
+    /// The answer to this request is a failure. The connection stands.
+    #[error("the request failed: {}", tell(*code, text))]
+    Failed { code: Code, text: String },
+    /// No answer in time. The connection stands; what was asked may still be carried out,
+    /// and an answer that comes late is dropped.
+    #[error(
+        "{what}: no answer within {after:?}; allow more time, or look whether the server is overloaded"
+    )]
+    Timeout { what: &'static str, after: Duration },
+    /// The server ended the connection in order, with CLOSE.
+    #[error("the server closed the connection: {}", tell(*code, reason))]
+    Closed { code: Code, reason: String },
+    /// The server, or what answers in its place, does not keep to the protocol.
+    #[error("the server broke the protocol: {0}; is it a ringmail server, of this version?")]
+    Protocol(#[source] Refusal),
+    /// The connection broke.
+    #[error("{what}: {source}; connect again")]
+    Io {
+        what: &'static str,
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn invalid(text: impl Into<String>) -> Error {
+        Error::Invalid { text: text.into() }
+    }
+
+    /// Whether the same call may succeed later, on this connection or a new one, without
+    /// the caller changing anything. It says nothing about whether repeating is *safe*:
+    /// after `Timeout`, `Closed` and `Io` the request may have been carried out.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Invalid { .. } | Error::Protocol(_) => false,
+            Error::Connect { .. } | Error::Timeout { .. } | Error::Io { .. } => true,
+            Error::Closed { code, .. } => *code == Code::Normal || passes(*code),
+            Error::Refused { code, .. } | Error::Failed { code, .. } => passes(*code),
+        }
+    }
+
+    /// The wire code, where the server or its service sent one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Error::Refused { code, .. }
+            | Error::Failed { code, .. }
+            | Error::Closed { code, .. } => Some(*code),
+            Error::Protocol(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+}
+
+/// Whether what a code names is a matter of load or moment.
+fn passes(code: Code) -> bool {
+    use Code::*;
+    matches!(
+        code,
+        HandshakeTimeout
+            | HeartbeatTimeout
+            | FrameTimeout
+            | RateLimited
+            | TooManyConnections
+            | SlowConsumer
+            | Overloaded
+            | TooManyRequests
+            | RequestTimeout
+            | ServiceGone
+            | Draining
+            | Shutdown
+    )
+}
+
+/// Code, reason and, where there is one, the remedy; one line.
+fn tell(code: Code, reason: &str) -> String {
+    let mut line = code.to_string();
+    if !reason.is_empty() {
+        line.push_str(": ");
+        line.extend(reason.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    }
+    if let Some(remedy) = remedy(code) {
+        line.push_str("; ");
+        line.push_str(remedy);
+    }
+    line
+}
+
+fn remedy(code: Code) -> Option<&'static str> {
+    use Code::*;
+    Some(match code {
+        TooLarge => "send less, or raise the server's limits.message_bytes_max",
+        HeartbeatTimeout => {
+            "the connection was idle for too long: call keep_alive() in between, or connect again"
+        }
+        AuthRequired => "this server wants credentials, which this client cannot present yet",
+        Forbidden => "ask the server's operator for the right",
+        AddressDenied => "this address is shut out by the server's [access] section",
+        TlsRequired => "this server speaks TLS only, which this client does not support yet",
+        RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",
+        TooManyConnections => "try again later, or raise the server's limits.connections_max",
+        NoService => "nobody answers for this service: check its name",
+        RequestTimeout => "allow more time, or look at the service",
+        ServiceGone => "the service's connection ended: try again",
+        Draining | Shutdown => "the server is going down: connect again later",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn an_error_names_cause_and_remedy_in_one_line_and_keeps_its_source() {
+        let error = Error::Connect {
+            address: "localhost:1".to_owned(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        let text = error.to_string();
+        assert!(text.contains("localhost:1") && text.contains("refused"));
+        assert!(text.contains("ringmail serve"));
+        assert!(error.source().is_some());
+
+        let error = Error::Failed {
+            code: Code::NoService,
+            text: "no\nsuch".to_owned(),
+        };
+        assert!(error.to_string().contains("NO_SERVICE: no such; nobody"));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_retryable() {
+        let refused = |code| Error::Refused {
+            code,
+            reason: String::new(),
+        };
+        assert!(refused(Code::TooManyConnections).is_retryable());
+        assert!(!refused(Code::AddressDenied).is_retryable());
+        let failed = |code| Error::Failed {
+            code,
+            text: String::new(),
+        };
+        assert!(failed(Code::Overloaded).is_retryable());
+        assert!(!failed(Code::Application(0x1000)).is_retryable());
+        assert!(!Error::Protocol(Refusal::new(Code::Malformed, "")).is_retryable());
+    }
+}

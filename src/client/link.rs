@@ -1,0 +1,402 @@
+//! What any client does with the bytes it receives, however it waits for them: session,
+//! reassembly, bytes to send, and how it ended. No socket and no clock.
+//!
+//! The owner hands received bytes to [`Link::receive`] and gets what answers something it
+//! asked as [`Incoming`]; all else (PING, DRAIN, an answer nobody waits for any more) is
+//! dealt with here. Answers carry ids, so that several may be waited for at once.
+//!
+//! Invariants: once `ending` is set it never changes, and nothing more is delivered;
+//! `sent ≤ out.len()`.
+
+use super::error::Error;
+use super::request::Response;
+use crate::base::clock::Instant;
+use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
+use crate::proto::error::{Code, Refusal};
+use crate::proto::frame::{Frame, FrameType, Parsed};
+use crate::proto::message::{Header, Message, MessageType, open};
+use crate::proto::option::{FEATURE_CHECKSUM, Options};
+use crate::proto::reassembly::Reassembly;
+use crate::proto::session::{Event, Session, Settings, Step};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the server told about itself in the handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// Product and version.
+    pub product: String,
+    /// The shard (core) that serves this connection.
+    pub shard: u16,
+    /// Bytes of the largest message payload it accepts, envelope and CRC counted.
+    pub message_bytes_max: u32,
+    /// The heartbeat interval in force.
+    pub heartbeat: Duration,
+    /// The features granted, as PROTOCOL.md §1 numbers them.
+    pub features: u32,
+    /// The AUTH methods it accepts, as PROTOCOL.md §1 numbers them; 0: none needed.
+    pub auth: u8,
+}
+
+impl ServerInfo {
+    fn of(options: &Options<'_>, default_heartbeat: Duration) -> ServerInfo {
+        let heartbeat = options.heartbeat_ms.filter(|&ms| ms > 0);
+        ServerInfo {
+            product: options.server.unwrap_or_default().to_owned(),
+            shard: options.shard.unwrap_or_default(),
+            message_bytes_max: options.message_max.unwrap_or(u32::MAX),
+            heartbeat: heartbeat
+                .map_or(default_heartbeat, |ms| Duration::from_millis(u64::from(ms))),
+            features: options.features.unwrap_or_default(),
+            auth: options.auth.unwrap_or_default(),
+        }
+    }
+
+    /// Whether every message carries a CRC.
+    pub fn has_checksum(&self) -> bool {
+        self.features & FEATURE_CHECKSUM != 0
+    }
+}
+
+/// The server is going down and said how it wants its clients to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drain {
+    /// How long it still answers, from when it said so.
+    pub deadline: Duration,
+    /// How long to wait before connecting again: spread over the clients.
+    pub reconnect_after: Duration,
+    /// Where to connect instead; empty: to the same address.
+    pub alternative: String,
+}
+
+/// Something that answers what this side asked.
+#[derive(Debug)]
+pub(super) enum Incoming<'a> {
+    Established,
+    Response(&'a Envelope<'a>),
+    Pong(&'a [u8]),
+    /// ERROR, not fatal, to the operation with this id (0: to none in particular).
+    Error {
+        id: u32,
+        code: Code,
+        text: &'a str,
+    },
+}
+
+impl Incoming<'_> {
+    /// The answer to request `id`, if this is it.
+    pub(super) fn answer_to(&self, id: u32) -> Option<Result<Response, Error>> {
+        match *self {
+            Incoming::Response(envelope) if envelope.id == id => Some(if envelope.failed() {
+                Err(failure(envelope.payload))
+            } else {
+                Ok(Response::of(envelope))
+            }),
+            Incoming::Error { id: of, code, text } if of == id => Some(Err(Error::Failed {
+                code,
+                text: text.to_owned(),
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// How the connection ended.
+#[derive(Clone, Debug)]
+enum Ending {
+    /// RST or a fatal ERROR.
+    Refused(Refusal),
+    /// The server's CLOSE, unasked.
+    Closed(Refusal),
+    /// This side left because the server broke the protocol.
+    Broken(Refusal),
+    /// This side left because a deadline of the connection's own passed.
+    Silent(Refusal),
+    /// CLOSE was sent and answered.
+    Done,
+    /// The stream ended or broke; the error of that moment has been told.
+    Lost,
+}
+
+/// A connection's state, without the socket.
+pub(super) struct Link {
+    input: Reassembly,
+    state: State,
+}
+
+struct State {
+    session: Session,
+    settings: Arc<Settings>,
+    out: Vec<u8>,
+    sent: usize,
+    ending: Option<Ending>,
+    server: ServerInfo,
+    drain: Option<Drain>,
+}
+
+impl Link {
+    /// Writes the SYN; `seq` comes from a cryptographic generator.
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        hello: &Options<'_>,
+        seq: u32,
+        now: Instant,
+    ) -> Link {
+        let mut out = Vec::new();
+        let session = Session::connect(settings.clone(), hello, seq, now, &mut out);
+        Link {
+            input: Reassembly::default(),
+            state: State {
+                session,
+                settings,
+                out,
+                sent: 0,
+                ending: None,
+                server: ServerInfo::default(),
+                drain: None,
+            },
+        }
+    }
+
+    pub(super) fn server(&self) -> &ServerInfo {
+        &self.state.server
+    }
+
+    pub(super) fn drain(&self) -> Option<&Drain> {
+        self.state.drain.as_ref()
+    }
+
+    /// Bytes of the largest message body the server takes.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        let session = &self.state.session;
+        let crc = if session.has_checksum() { 4 } else { 0 };
+        (session.peer_message_bytes_max() as usize).saturating_sub(crc)
+    }
+
+    // ---- bytes and time in ----
+
+    /// Handles received bytes, whole messages and parts of one.
+    pub(super) fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        now: Instant,
+        deliver: &mut impl FnMut(Incoming<'_>),
+    ) {
+        let Link { input, state } = self;
+        while state.ending.is_none() {
+            let written = state.out.len();
+            let step = state.session.handle(input.view(bytes), now, &mut state.out);
+            match step {
+                Step::Taken { used, event } => {
+                    state.act(event, written, deliver);
+                    input.consume(used, &mut bytes);
+                }
+                Step::Incomplete { need } => {
+                    if !input.fill(need, &mut bytes) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When [`Link::handle_timeout`] wants to be called.
+    pub(super) fn timeout(&self) -> Instant {
+        self.state.session.timeout()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let state = &mut self.state;
+        let written = state.out.len();
+        if let Event::Ended(_) = state.session.handle_timeout(now, &mut state.out) {
+            let refusal = state.told(written);
+            state.ending.get_or_insert(Ending::Silent(refusal));
+        }
+    }
+
+    /// A call begins: the time since the last one, in which nobody read, does not count
+    /// against a message begun.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.state.session.restart_frame_clock(now);
+    }
+
+    // ---- messages and bytes out ----
+
+    pub(super) fn send(&mut self, message: &Message<'_>) {
+        self.state.session.send(message, &mut self.state.out);
+    }
+
+    /// Sends CLOSE; the server's answer is the ending.
+    pub(super) fn close(&mut self) {
+        self.state
+            .session
+            .close(Code::Normal, "", &mut self.state.out);
+    }
+
+    /// What is to be sent and was not yet.
+    pub(super) fn unsent(&self) -> &[u8] {
+        &self.state.out[self.state.sent..]
+    }
+
+    /// The first `count` of the unsent bytes are on their way.
+    pub(super) fn advance(&mut self, count: usize) {
+        let state = &mut self.state;
+        state.sent += count;
+        debug_assert!(state.sent <= state.out.len(), "sent more than was written");
+        if state.sent == state.out.len() {
+            state.out.clear();
+            state.sent = 0;
+            // One large request must not hold its memory for the connection's life.
+            state.out.shrink_to(64 * 1024);
+        }
+    }
+
+    // ---- the end ----
+
+    /// The stream ended or broke, without a word.
+    pub(super) fn lose(&mut self) {
+        self.state.ending.get_or_insert(Ending::Lost);
+        self.state.session.finish(&mut Vec::new());
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.state.ending.is_some()
+    }
+
+    /// Whether the end is the one that [`Link::close`] asked for.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state.ending, Some(Ending::Done))
+    }
+
+    /// How the connection ended, as an error.
+    pub(super) fn ending(&self) -> Option<Error> {
+        Some(match self.state.ending.clone()? {
+            Ending::Refused(Refusal { code, text }) => Error::Refused {
+                code,
+                reason: text.into_owned(),
+            },
+            Ending::Closed(Refusal { code, text }) => Error::Closed {
+                code,
+                reason: text.into_owned(),
+            },
+            Ending::Broken(refusal) => Error::Protocol(refusal),
+            Ending::Silent(refusal) => Error::Io {
+                what: "the server has gone silent",
+                source: io::Error::new(io::ErrorKind::TimedOut, refusal),
+            },
+            Ending::Done | Ending::Lost => Error::Io {
+                what: "the connection has ended",
+                source: io::ErrorKind::NotConnected.into(),
+            },
+        })
+    }
+}
+
+impl State {
+    /// Acts on an event; what the session wrote for it stands in `out` from `written` on.
+    fn act(&mut self, event: Event<'_>, written: usize, deliver: &mut impl FnMut(Incoming<'_>)) {
+        match event {
+            Event::Handled => {}
+            Event::Established(options) => {
+                self.server = ServerInfo::of(&options, self.settings.heartbeat_interval);
+                deliver(Incoming::Established);
+            }
+            Event::Message(message) => self.take(&message, deliver),
+            Event::PeerClosed { code, reason } => {
+                let refusal = Refusal::with(code, reason.to_owned());
+                self.session.finish(&mut self.out);
+                self.ending = Some(Ending::Closed(refusal));
+            }
+            Event::Refused { code, reason } => {
+                self.ending = Some(Ending::Refused(Refusal::with(code, reason)));
+            }
+            Event::Ended(_) if self.out.len() == written => self.ending = Some(Ending::Done),
+            Event::Ended(_) => self.ending = Some(Ending::Broken(self.told(written))),
+        }
+    }
+
+    fn take(&mut self, message: &Message<'_>, deliver: &mut impl FnMut(Incoming<'_>)) {
+        match *message {
+            Message::Pong(bytes) => deliver(Incoming::Pong(bytes)),
+            Message::Envelope(MessageType::Response, ref envelope) => {
+                deliver(Incoming::Response(envelope));
+            }
+            Message::Envelope(MessageType::Request, ref envelope) => self.decline(envelope.id),
+            Message::Error {
+                code,
+                fatal: true,
+                text,
+                ..
+            } => {
+                self.ending = Some(Ending::Refused(Refusal::with(code, text.to_owned())));
+                // The server reads no more: nothing is said, not even CLOSE.
+                self.session.finish(&mut self.out);
+            }
+            Message::Error { code, id, text, .. } => deliver(Incoming::Error { id, code, text }),
+            Message::Drain {
+                deadline_ms,
+                reconnect_after_ms,
+                alternative,
+            } => {
+                self.drain = Some(Drain {
+                    deadline: Duration::from_millis(u64::from(deadline_ms)),
+                    reconnect_after: Duration::from_millis(u64::from(reconnect_after_ms)),
+                    alternative: alternative.to_owned(),
+                });
+            }
+            // OK, AUTH_OK, SESSION_OK and PUBLISH answer what this client does not ask.
+            _ => {}
+        }
+    }
+
+    /// Every REQUEST is answered, also by a client that serves nothing.
+    fn decline(&mut self, id: u32) {
+        let mut payload = Code::NoService.to_wire().to_be_bytes().to_vec();
+        payload.extend_from_slice(b"this client serves nothing");
+        let envelope = Envelope {
+            id,
+            flags: FLAG_FAILED,
+            codec: Codec::Bytes,
+            payload: &payload,
+            ..Envelope::default()
+        };
+        let message = Message::Envelope(MessageType::Response, envelope);
+        self.session.send(&message, &mut self.out);
+    }
+
+    /// Why this side left. The session tells it to the server and to nobody else, so it is
+    /// read back from there: RST before the handshake is over, CLOSE after it.
+    fn told(&self, written: usize) -> Refusal {
+        let bytes = self.out.get(written..).unwrap_or_default();
+        if let Ok(Parsed::Whole { value, .. }) = Frame::parse(bytes)
+            && value.kind == FrameType::Rst
+        {
+            return value.rst_refusal();
+        }
+        let body = open(bytes, self.session.has_checksum());
+        if let (Ok(Some(header)), Ok(body)) = (Header::parse(bytes, u32::MAX), body)
+            && let Ok(Message::Close { code, reason: text } | Message::Error { code, text, .. }) =
+                Message::parse(header.kind, body)
+        {
+            return Refusal::with(code, text.to_owned());
+        }
+        Refusal::new(Code::Internal, "this side ended the connection")
+    }
+}
+
+/// A failed response's payload: code u16 and UTF-8 text.
+fn failure(payload: &[u8]) -> Error {
+    match payload.split_first_chunk() {
+        Some((code, text)) => Error::Failed {
+            code: Code::from_wire(u16::from_be_bytes(*code)),
+            text: String::from_utf8_lossy(text).into_owned(),
+        },
+        None => Error::Protocol(Refusal::new(
+            Code::Malformed,
+            "a failed RESPONSE carries no code",
+        )),
+    }
+}

@@ -1,0 +1,144 @@
+//! A request as the caller composes it, and the response to it.
+
+use super::error::Error;
+use crate::proto::envelope::{Codec, Envelope, Headers, header};
+use crate::proto::name::check_topic;
+use std::time::Duration;
+
+/// A request with more to it than service and payload.
+///
+/// ```
+/// use ringmail::client::{Codec, Request};
+/// use std::time::Duration;
+///
+/// let request = Request::new("site/forecast")
+///     .payload(br#"{"days":3}"#)
+///     .codec(Codec::Json)
+///     .timeout(Duration::from_millis(250))
+///     .header(0x40, b"tenant-7");
+/// # let _ = request;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) payload: &'a [u8],
+    pub(crate) codec: Codec,
+    pub(crate) timeout: Option<Duration>,
+    headers: Vec<(u8, &'a [u8])>,
+}
+
+impl<'a> Request<'a> {
+    /// An empty request to `service`.
+    pub fn new(service: &'a str) -> Request<'a> {
+        Request {
+            service,
+            payload: &[],
+            codec: Codec::Bytes,
+            timeout: None,
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn payload(mut self, payload: &'a [u8]) -> Request<'a> {
+        self.payload = payload;
+        self
+    }
+
+    /// What the payload is written in; nothing is translated on this side.
+    pub fn codec(mut self, codec: Codec) -> Request<'a> {
+        self.codec = codec;
+        self
+    }
+
+    /// How long to wait, instead of the client's `request_timeout`. It is told to the server
+    /// too (TIMEOUT_MS, in whole milliseconds, at least one), so that nobody works on for an
+    /// answer that is not waited for.
+    pub fn timeout(mut self, timeout: Duration) -> Request<'a> {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Adds a header: one of PROTOCOL.md's (`proto::envelope::header`), or one of the
+    /// application's own, with a key from 0x40 on.
+    pub fn header(mut self, key: u8, value: &'a [u8]) -> Request<'a> {
+        self.headers.push((key, value));
+        self
+    }
+
+    /// The header block as it stands on the wire, everything about the request checked but
+    /// its size.
+    pub(crate) fn check(&self) -> Result<Vec<u8>, Error> {
+        check_topic(self.service)
+            .map_err(|refusal| Error::invalid(format!("service {:?}: {refusal}", self.service)))?;
+        let mut block = Vec::new();
+        if let Some(timeout) = self.timeout {
+            let ms = timeout.as_nanos().div_ceil(1_000_000).max(1);
+            let ms = u32::try_from(ms).unwrap_or(u32::MAX);
+            Headers::push(&mut block, header::TIMEOUT_MS, &ms.to_be_bytes());
+        }
+        for (key, value) in &self.headers {
+            if block.len() + 3 + value.len() > usize::from(u16::MAX) {
+                return Err(Error::invalid("the headers are longer than 65535 bytes"));
+            }
+            Headers::push(&mut block, *key, value);
+        }
+        match Headers::check(&block) {
+            Ok(_) => Ok(block),
+            Err(refusal) => Err(Error::invalid(format!("headers: {}", refusal.text))),
+        }
+    }
+}
+
+/// What a service answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response {
+    pub payload: Vec<u8>,
+    /// What the payload is written in.
+    pub codec: Codec,
+}
+
+impl Response {
+    pub(crate) fn of(envelope: &Envelope<'_>) -> Response {
+        Response {
+            payload: envelope.payload.to_vec(),
+            codec: envelope.codec,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_told_in_whole_milliseconds_rounded_up() {
+        for (timeout, ms) in [
+            (Duration::ZERO, 1),
+            (Duration::from_micros(1500), 2),
+            (Duration::from_secs(10), 10_000),
+            (Duration::MAX, u32::MAX),
+        ] {
+            let block = Request::new("a").timeout(timeout).check().unwrap();
+            assert_eq!(Headers::check(&block).unwrap().timeout_ms(), Some(ms));
+        }
+    }
+
+    #[test]
+    fn a_request_that_no_server_would_take_is_refused_here() {
+        let long = vec![0; 70_000];
+        for (request, problem) in [
+            (Request::new(""), "empty"),
+            (Request::new("a/+"), "wildcard"),
+            (Request::new("a").header(2, b"123"), "out of range"),
+            (
+                Request::new("a").timeout(Duration::MAX).header(2, b"1234"),
+                "twice",
+            ),
+            (Request::new("a").header(0x40, &long), "65535"),
+        ] {
+            let error = request.check().unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+    }
+}

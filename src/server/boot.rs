@@ -1,0 +1,371 @@
+//! Boot and shutdown, in order.
+//!
+//! ```text
+//!   probe ► cores ► budget ► listeners ► shard threads ► all ready ► peers told ► stats thread ► serving
+//!   drain: every shard told ► each ends when it has drained ► workers and stats thread end
+//! ```
+//!
+//! A shard that fails or panics ends the whole process: half a server would be worse than
+//! a restart.
+
+use super::budget::{self, Budget};
+use super::config::{Config, ConfigErrors, ControlCore};
+use super::plan::{PRODUCT, Plan};
+use super::stats::{self, Collector};
+use super::{Factory, listen};
+use crate::base::clock::Instant;
+use crate::base::exit::Status;
+use crate::base::id::ShardId;
+use crate::metrics::counter::Counters;
+use crate::metrics::histogram::Histograms;
+use crate::ring::driver::Driver;
+use crate::ring::probe;
+use crate::ring::uring::Uring;
+use crate::shard::sys::{self, Board};
+use crate::shard::{Census, Command, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, worker};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Why a server did not start, or ended other than by a drain.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Host(#[from] probe::Obstacle),
+    #[error("cannot listen on {address}: {cause}{}", remedy(.cause))]
+    Listen {
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("shard {shard} cannot go on: {cause}")]
+    Shard { shard: ShardId, cause: String },
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl Error {
+    /// The exit status this error asks for.
+    pub fn status(&self) -> Status {
+        match self {
+            Error::Config(_) => Status::Config,
+            Error::Host(obstacle) => obstacle.status,
+            Error::Listen { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
+                Status::Permission
+            }
+            Error::Listen { .. } => Status::Unavailable,
+            Error::Shard { .. } | Error::Thread(_) => Status::Runtime,
+        }
+    }
+}
+
+fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another server has the port: end it, or choose another with server.listen or --listen"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this host does not have that address",
+        _ => "",
+    }
+}
+
+/// A server that is serving. Dropping it does not end it; [`Running::drain`] does.
+pub struct Running {
+    address: SocketAddr,
+    drain_timeout: Duration,
+    shards: Vec<Mailbox>,
+    ended: Receiver<(ShardId, Result<(), String>)>,
+    board: Arc<Board>,
+    /// Dropped with the server: ends the stats thread.
+    _stats: Sender<()>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything counted so far.
+    pub fn stats(&self) -> sys::Stats {
+        self.board.stats()
+    }
+
+    /// What begins the drain, for another thread.
+    pub fn drainer(&self) -> Drainer {
+        Drainer {
+            shards: self.shards.clone(),
+            timeout: self.drain_timeout,
+        }
+    }
+
+    /// Begins to end: clients are told, what was taken is answered. [`Running::wait`]
+    /// returns when it is done.
+    pub fn drain(&self) {
+        self.drainer().drain();
+    }
+
+    /// Waits until the server has drained.
+    ///
+    /// # Errors
+    /// A shard failed; the others are of no use then, and the process should end.
+    pub fn wait(self) -> Result<(), Error> {
+        for _ in 0..self.shards.len() {
+            // The channel cannot close early: each shard thread reports before it ends.
+            let Ok((shard, result)) = self.ended.recv() else {
+                break;
+            };
+            result.map_err(|cause| Error::Shard { shard, cause })?;
+        }
+        Ok(())
+    }
+}
+
+/// Begins a server's drain from any thread.
+#[derive(Clone)]
+pub struct Drainer {
+    shards: Vec<Mailbox>,
+    timeout: Duration,
+}
+
+impl Drainer {
+    pub fn drain(&self) {
+        let deadline = Instant::now() + self.timeout;
+        for shard in &self.shards {
+            // A shard that has ended or whose mailbox overflows is ended by its process.
+            let _ = shard.post(Command::Drain(deadline));
+        }
+    }
+}
+
+/// Boots a server. Returns when every shard serves.
+pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<Running, Error> {
+    let descriptors = probe::check()?;
+    let cores = config.cores_of(&available_cores())?;
+    announce(config, &cores, descriptors);
+    let (address, listeners) =
+        listen::bind(config.server.listen, cores.len(), config.accept.backlog).map_err(
+            |cause| Error::Listen {
+                address: config.server.listen,
+                cause,
+            },
+        )?;
+
+    let counters: Vec<Arc<Counters>> = cores.iter().map(|_| Arc::default()).collect();
+    let board = Arc::new(Board::new(
+        PRODUCT.to_owned(),
+        Instant::now(),
+        counters.clone(),
+    ));
+    let (jobs, work) = worker::queue();
+    worker::start(worker_count(), &work, lower_priority).map_err(Error::Thread)?;
+    let (histograms, collected) = stats::channel(cores.len());
+    let (ready_in, ready) = bounded(cores.len());
+    let (ended_in, ended) = bounded(cores.len());
+    let shared = Shared {
+        census: Arc::new(Census::new(cores.len())),
+        board: board.clone(),
+        services: services.into(),
+        jobs,
+        histograms,
+        ready: ready_in,
+    };
+
+    for (index, ((&core, listener), counters)) in
+        cores.iter().zip(listeners).zip(counters).enumerate()
+    {
+        let id = ShardId(index as u16);
+        let start = Start {
+            id,
+            plan: Plan::new(config, id),
+            listener,
+            counters,
+        };
+        let (shared, ended) = (shared.clone(), ended_in.clone());
+        let thread = move || run_shard(core, start, shared, &ended);
+        thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(thread)
+            .map_err(Error::Thread)?;
+    }
+    drop(ended_in);
+    drop(shared);
+    let shards = wait_ready(cores.len(), &ready, &ended)?;
+    for shard in &shards {
+        // Just made: there is room.
+        let _ = shard.post(Command::Peers(shards.clone()));
+    }
+    let collector = Collector::new(board.clone(), shards.clone(), collected);
+    let stats = start_stats(collector, config, &cores)?;
+    tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
+    let drain_timeout = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
+    Ok(Running {
+        address,
+        drain_timeout,
+        shards,
+        ended,
+        board,
+        _stats: stats,
+    })
+}
+
+/// What all shards share.
+#[derive(Clone)]
+struct Shared {
+    census: Arc<Census>,
+    board: Arc<Board>,
+    services: Arc<[(String, Factory)]>,
+    jobs: Sender<Job>,
+    histograms: Sender<(ShardId, Box<Histograms>)>,
+    ready: Sender<(ShardId, Mailbox)>,
+}
+
+/// What one shard starts from.
+struct Start {
+    id: ShardId,
+    plan: Plan,
+    listener: TcpListener,
+    counters: Arc<Counters>,
+}
+
+fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
+    let id = start.id;
+    let run = || executor::run(core as usize, move || make_shard(start, &shared));
+    let result = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic_text(&*panic)),
+    };
+    // Whoever waits is told; nobody does once the server value is gone.
+    let _ = ended.send((id, result));
+}
+
+type Ended = (ShardId, Result<(), String>);
+
+fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
+    let Start {
+        id,
+        plan,
+        listener,
+        counters,
+    } = start;
+    let driver = Uring::new(&plan.geometry, listener)?;
+    let (mailbox, inbox): (Mailbox, Inbox) = mailbox(driver.waker());
+    let setup = Setup {
+        id,
+        settings: plan.settings,
+        limits: plan.limits,
+        completions_per_turn: plan.completions_per_turn,
+        counters,
+        census: shared.census.clone(),
+        balance: plan.balance,
+        mailbox: mailbox.clone(),
+        inbox,
+        jobs: shared.jobs.clone(),
+        histograms: shared.histograms.clone(),
+    };
+    let mut shard = Shard::new(driver, setup);
+    sys::install(&mut shard, shared.board.clone());
+    for (name, factory) in shared.services.iter() {
+        shard.serve(name, factory(id));
+    }
+    // The boot thread waits for each shard.
+    let _ = shared.ready.send((id, mailbox));
+    Ok(shard)
+}
+
+/// The mailboxes of all shards by id, once each is ready, or why one is not.
+fn wait_ready(
+    count: usize,
+    ready: &Receiver<(ShardId, Mailbox)>,
+    ended: &Receiver<Ended>,
+) -> Result<Vec<Mailbox>, Error> {
+    let mut mailboxes = Vec::with_capacity(count);
+    while mailboxes.len() < count {
+        crossbeam_channel::select! {
+            recv(ready) -> made => mailboxes.extend(made),
+            recv(ended) -> end => if let Ok((shard, Err(cause))) = end {
+                return Err(Error::Shard { shard, cause });
+            },
+        }
+    }
+    mailboxes.sort_by_key(|(id, _)| *id);
+    Ok(mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.unwrap_or_default())
+}
+
+fn available_cores() -> Vec<u32> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.iter().map(|core| core.id as u32).collect()
+}
+
+fn announce(config: &Config, cores: &[u32], descriptors: u64) {
+    let shards = cores.len() as u16;
+    let slot = crate::shard::slot_bytes() as u64;
+    // Two sets: one recorded into, one on its way to the stats thread.
+    let histograms = 2 * Histograms::default().bytes() as u64;
+    let budget = Budget::new(config, shards, slot, histograms);
+    tracing::info!("memory budget: {budget}");
+    if let Some(warning) = budget.warning(budget::available()) {
+        tracing::warn!("{warning}");
+    }
+    let wanted: u64 = (0..shards)
+        .map(|shard| u64::from(config.limits_of(ShardId(shard)).connections_max))
+        .sum();
+    if wanted > descriptors {
+        tracing::warn!(
+            "this process may open {descriptors} files and limits.connections_max allows {wanted} \
+             connections: accepting pauses when they run out; raise LimitNOFILE (ulimit -n)"
+        );
+    }
+}
+
+/// Workers share the cores with everything else and give way to the shards: as many as
+/// there are cores, two at least.
+fn worker_count() -> usize {
+    thread::available_parallelism()
+        .map_or(2, usize::from)
+        .max(2)
+}
+
+fn lower_priority() {
+    // On Linux this sets the calling thread's own; if refused it works at the usual one.
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
+fn start_stats(
+    collector: Collector,
+    config: &Config,
+    shard_cores: &[u32],
+) -> Result<Sender<()>, Error> {
+    let (stop_in, stop) = bounded::<()>(0);
+    let core = match config.server.control_core {
+        ControlCore::Core(core) => Some(core),
+        ControlCore::Any => available_cores()
+            .into_iter()
+            .find(|core| !shard_cores.contains(core)),
+    };
+    let run = move || {
+        if let Some(core) = core {
+            core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
+        }
+        collector.run(&stop);
+    };
+    thread::Builder::new()
+        .name("stats".to_owned())
+        .spawn(run)
+        .map_err(Error::Thread)?;
+    Ok(stop_in)
+}

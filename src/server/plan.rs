@@ -1,0 +1,66 @@
+//! From configuration to what each shard is made of.
+
+use super::config::{Balance, Config};
+use crate::base::id::ShardId;
+use crate::proto::session::Settings;
+use crate::ring::uring::Geometry;
+use crate::shard::Limits;
+use std::time::Duration;
+
+/// What SYN-ACK and `$sys/info` call this server.
+pub const PRODUCT: &str = concat!("ringmail/", env!("CARGO_PKG_VERSION"));
+
+/// One shard's part of the configuration.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) settings: Settings,
+    pub(super) limits: Limits,
+    pub(super) geometry: Geometry,
+    pub(super) completions_per_turn: usize,
+    pub(super) balance: bool,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config, shard: ShardId) -> Plan {
+        let limits = config.limits_of(shard);
+        Plan {
+            settings: Settings {
+                message_bytes_max: limits.message_bytes_max,
+                handshake_timeout: ms(limits.handshake_timeout_ms),
+                frame_timeout: ms(limits.frame_timeout_ms),
+                heartbeat_interval: ms(config.heartbeat.interval_ms),
+                heartbeat_timeout: ms(config.heartbeat.timeout_ms),
+                auth_methods: 0,
+                auth_timeout: ms(limits.auth_timeout_ms),
+                product: PRODUCT.to_owned(),
+                shard: shard.0,
+            },
+            limits: Limits {
+                connections_max: limits.connections_max,
+                outbox_bytes_max: bytes(limits.outbox_bytes_max),
+                outbox_bytes_shard_max: bytes(limits.outbox_bytes_shard_max),
+                requests_open_max: limits.requests_open_max,
+                calls_open_max: limits.calls_open_max,
+                request_timeout: ms(limits.request_timeout_ms),
+            },
+            geometry: Geometry {
+                entries: config.ring.entries,
+                completions: config.ring.completions,
+                // The configuration allows 32,768 at most.
+                buffers: u16::try_from(config.ring.buffers).unwrap_or(1 << 15),
+                buffer_bytes: config.ring.buffer_bytes,
+                busy_poll: Duration::from_micros(u64::from(config.ring.busy_poll_us)),
+            },
+            completions_per_turn: config.ring.completions_per_turn as usize,
+            balance: config.accept.balance == Balance::LeastConnections,
+        }
+    }
+}
+
+fn ms(count: u32) -> Duration {
+    Duration::from_millis(u64::from(count))
+}
+
+fn bytes(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

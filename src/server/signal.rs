@@ -1,0 +1,42 @@
+//! SIGTERM and SIGINT: the first begins the drain, the second ends the process at once.
+
+use super::boot::Drainer;
+use crate::base::exit::Status;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io;
+use std::thread;
+
+/// Starts the thread that waits for signals.
+///
+/// # Errors
+/// The handlers cannot be installed or the thread not started.
+pub fn watch(drainer: Drainer) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let wait = move || {
+        let mut draining = false;
+        for signal in signals.forever() {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+            if draining {
+                tracing::warn!("{name} again: ending at once");
+                std::process::exit(i32::from(Status::Runtime.code()));
+            }
+            draining = true;
+            tracing::info!("{name}: draining; once more ends at once");
+            tell_service_manager(NotifyState::Stopping);
+            drainer.drain();
+        }
+    };
+    thread::Builder::new()
+        .name("signal".to_owned())
+        .spawn(wait)?;
+    Ok(())
+}
+
+/// Tells systemd, where it started us with Type=notify.
+pub fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager could not be told: {error}");
+    }
+}

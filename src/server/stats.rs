@@ -1,0 +1,141 @@
+//! The stats thread: once a second it collects the shards' histograms, merges them and
+//! puts them on the board; once a minute it logs a line.
+//!
+//! A shard that has done nothing since is left asleep.
+
+use crate::base::id::ShardId;
+use crate::metrics::counter::{Counter, Counters};
+use crate::metrics::histogram::{Histograms, Timing};
+use crate::shard::sys::Board;
+use crate::shard::{Command, Mailbox};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Intervals between two lines in the log.
+const LOG_EVERY: u64 = 60;
+
+pub(super) struct Collector {
+    board: Arc<Board>,
+    shards: Vec<Mailbox>,
+    collected: Receiver<(ShardId, Box<Histograms>)>,
+    /// Sets to hand out; boxed, because a box is what travels.
+    #[expect(clippy::vec_box)]
+    empty: Vec<Box<Histograms>>,
+    /// What each shard had done when it was last asked.
+    seen: Vec<u64>,
+    merged: Arc<Histograms>,
+    logged: Logged,
+}
+
+/// Totals as of the last line in the log.
+#[derive(Clone, Copy, Default)]
+struct Logged {
+    opened: u64,
+    messages: u64,
+}
+
+impl Collector {
+    pub(super) fn new(
+        board: Arc<Board>,
+        shards: Vec<Mailbox>,
+        collected: Receiver<(ShardId, Box<Histograms>)>,
+    ) -> Collector {
+        Collector {
+            seen: vec![0; shards.len()],
+            board,
+            shards,
+            collected,
+            empty: Vec::new(),
+            merged: Arc::default(),
+            logged: Logged::default(),
+        }
+    }
+
+    /// Runs until `stop` is dropped.
+    pub(super) fn run(mut self, stop: &Receiver<()>) {
+        let mut ticks = 0;
+        while stop.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            self.merge_collected();
+            self.ask();
+            ticks += 1;
+            if ticks % LOG_EVERY == 0 {
+                self.log();
+            }
+        }
+    }
+
+    /// Asks the shards that have done something for their histograms.
+    fn ask(&mut self) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            let done = work_done(&self.board.counters()[index]);
+            if done == self.seen[index] {
+                continue;
+            }
+            let empty = self.empty.pop().unwrap_or_default();
+            match shard.post(Command::Collect(empty)) {
+                Ok(()) => self.seen[index] = done,
+                Err(Command::Collect(empty)) => self.empty.push(empty),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn merge_collected(&mut self) {
+        let mut some = false;
+        for (_, mut full) in self.collected.try_iter() {
+            Arc::make_mut(&mut self.merged).merge(&full);
+            full.clear();
+            self.empty.push(full);
+            some = true;
+        }
+        if some {
+            self.board.put_timings(self.merged.clone());
+        }
+    }
+
+    fn log(&mut self) {
+        let sum = |counter| {
+            self.board
+                .counters()
+                .iter()
+                .map(|one| one.read(counter))
+                .sum::<u64>()
+        };
+        let now = Logged {
+            opened: sum(Counter::Opened),
+            messages: sum(Counter::MessagesReceived),
+        };
+        if now.messages == self.logged.messages && now.opened == self.logged.opened {
+            return;
+        }
+        tracing::info!(
+            connections = now.opened - sum(Counter::Closed),
+            opened = now.opened - self.logged.opened,
+            messages = now.messages - self.logged.messages,
+            turn_p99_us = self.merged.of(Timing::Turn).value_at_quantile(0.99) / 1000,
+            "the last minute"
+        );
+        self.logged = now;
+    }
+}
+
+/// A number that changes when a shard does something worth collecting; turns alone are
+/// not, since asking makes one.
+fn work_done(counters: &Counters) -> u64 {
+    let worth = [
+        Counter::MessagesReceived,
+        Counter::Opened,
+        Counter::Closed,
+        Counter::BytesSent,
+    ];
+    worth.iter().map(|&counter| counters.read(counter)).sum()
+}
+
+/// Where shards send their histograms: one set each may wait, and one more.
+pub(super) fn channel(shards: usize) -> (Sender<(ShardId, Box<Histograms>)>, CollectedOut) {
+    crossbeam_channel::bounded(shards + 1)
+}
+
+type CollectedOut = Receiver<(ShardId, Box<Histograms>)>;
