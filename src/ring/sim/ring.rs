@@ -191,8 +191,4 @@ impl Ring {
         }
         self.posted.pop_first().map(|(_, posted)| posted)
     }
-
-    pub(super) fn posted(&self) -> usize {
-        self.posted.len()
-    }
 }

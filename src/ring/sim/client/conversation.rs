@@ -155,9 +155,7 @@ impl Conversation {
             match self.session.handle(view, kernel.now, &mut self.out) {
                 Step::Taken { used, event } => {
                     match event {
-                        Event::Handled if open && kind == Some(MessageType::Pong as u8) => {
-                            report.pongs += 1;
-                        }
+                        Event::Message(Message::Pong(_)) => report.pongs += 1,
                         Event::Handled if open && kind == Some(MessageType::Ping as u8) => {
                             report.pings_heard += 1;
                         }

@@ -101,7 +101,11 @@ impl Client {
         self.report.over = matches!(self.stage, Stage::Over);
     }
 
+    /// Takes an order, unless it is over.
     pub(super) fn obey(&mut self, order: Order, kernel: &Kernel) {
+        if self.report.over {
+            return;
+        }
         let plan = Rc::make_mut(&mut self.plan);
         match order {
             Order::Ask(more) => plan.requests += more,
