@@ -49,9 +49,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    Serve(Serve),
     Check(Check),
     Req(Req),
     Ping(Ping),
+    Bench(super::bench::Args),
     Completions(Completions),
     Man(Man),
 }

@@ -7,6 +7,7 @@
 //! Data goes to standard output, everything else to standard error.
 
 pub mod args;
+pub mod bench;
 mod check;
 mod completions;
 mod configuration;
@@ -16,6 +17,7 @@ mod man;
 mod peer;
 mod ping;
 mod req;
+mod serve;
 
 use args::{Args, Command};
 use failure::Failure;
@@ -26,9 +28,11 @@ use failure::Failure;
 /// What it could not do, with the process's exit status.
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
+        Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Req(args) => req::run(args),
         Command::Ping(args) => ping::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

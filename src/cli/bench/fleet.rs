@@ -1,0 +1,156 @@
+//! All connections of a run on one epoll, and how they are opened: a bounded number at a
+//! time, each within its timeout, so that a server is neither flooded nor waited for
+//! without end.
+//!
+//! Registered once, edge-triggered, for both directions: no epoll_ctl in the steady state.
+
+use super::connection::Connection;
+use super::fault::{Fault, Halt};
+use super::speaker::Speaker;
+use crate::base::clock::Instant;
+use mio::{Events, Interest, Poll, Token};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Handshakes in flight: below the backlog of any listener.
+const OPENING_MAX: usize = 128;
+/// How long opening all connections may take.
+const RAMP_MAX: Duration = Duration::from_secs(120);
+/// Bytes read at once.
+const SCRATCH_BYTES: usize = 128 << 10;
+const EVENTS_MAX: usize = 1024;
+
+pub struct Fleet<S> {
+    poll: Poll,
+    pub connections: Vec<Connection<S>>,
+    /// How many there are once all are open.
+    count: usize,
+    scratch: Box<[u8]>,
+    /// Set by a signal: the run ends.
+    interrupted: Arc<AtomicBool>,
+}
+
+impl<S: Speaker> Fleet<S> {
+    /// Opens `count` connections, each given its speaker (and first words) by `speak`.
+    ///
+    /// # Errors
+    /// The first connection that cannot be opened within `timeout`.
+    pub fn open(
+        address: SocketAddr,
+        count: usize,
+        timeout: Duration,
+        interrupted: &Arc<AtomicBool>,
+        mut speak: impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
+    ) -> Result<Fleet<S>, Halt> {
+        let mut fleet = Fleet {
+            poll: Poll::new().map_err(Halt::Poll)?,
+            connections: Vec::with_capacity(count),
+            count,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            interrupted: Arc::clone(interrupted),
+        };
+        let mut events = Fleet::<S>::events();
+        let mut opening: Vec<(usize, Instant)> = Vec::with_capacity(OPENING_MAX);
+        let begin = Instant::now();
+        loop {
+            while opening.len() < OPENING_MAX && fleet.connections.len() < count {
+                let index = fleet.connections.len();
+                opening.push((index, Instant::now()));
+                let started = fleet.start(address, &mut speak);
+                started.map_err(|fault| halt(index, count, fault))?;
+            }
+            if opening.is_empty() {
+                return Ok(fleet);
+            }
+            fleet.wait(&mut events, Some(Duration::from_millis(50)))?;
+            for event in &events {
+                fleet.handle(event, |_, _| {})?.flush();
+            }
+            let now = Instant::now();
+            opening.retain(|&(index, _)| !fleet.connections[index].is_ready());
+            if let Some(&(index, _)) = opening.iter().find(|(_, since)| now - *since > timeout) {
+                return Err(halt(index, count, Fault::HandshakeTimeout(timeout)));
+            }
+            if now - begin > RAMP_MAX {
+                return Err(Halt::Ramp(RAMP_MAX));
+            }
+        }
+    }
+
+    pub fn events() -> Events {
+        Events::with_capacity(EVENTS_MAX)
+    }
+
+    fn start(
+        &mut self,
+        address: SocketAddr,
+        speak: &mut impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
+    ) -> Result<(), Fault> {
+        let mut stream = mio::net::TcpStream::connect(address).map_err(Fault::connect)?;
+        let mut output = Vec::new();
+        let speaker = speak(Instant::now(), &mut output)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(self.connections.len()), both)
+            .map_err(Fault::connect)?;
+        self.connections
+            .push(Connection::new(stream, speaker, output));
+        Ok(())
+    }
+
+    /// Waits for events; `None` waits for ever, zero not at all. Epoll counts in
+    /// milliseconds and rounds up: whoever needs less spins with zero.
+    #[inline]
+    pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Halt> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Halt::Interrupted);
+        }
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            result => result.map_err(Halt::Poll),
+        }
+    }
+
+    /// Lets the event's connection act; returns it, to be flushed.
+    #[inline]
+    pub fn handle(
+        &mut self,
+        event: &mio::event::Event,
+        answered: impl FnMut(Instant, Instant),
+    ) -> Result<&mut Connection<S>, Halt> {
+        let index = event.token().0;
+        let count = self.count;
+        let connection = &mut self.connections[index];
+        match connection.handle(event, &mut self.scratch, answered) {
+            Ok(()) => Ok(connection),
+            Err(fault) => Err(halt(index, count, fault)),
+        }
+    }
+
+    /// Bytes that wait for their sockets.
+    pub fn backlog_bytes(&self) -> usize {
+        self.connections.iter().map(Connection::backlog_bytes).sum()
+    }
+
+    /// Says farewell on every connection and closes them all.
+    pub fn close(self) {
+        for mut connection in self.connections {
+            connection.close();
+        }
+    }
+}
+
+fn halt(index: usize, count: usize, fault: Fault) -> Halt {
+    Halt::Connection {
+        index,
+        count,
+        fault,
+    }
+}

@@ -1,0 +1,231 @@
+//! `ringmail bench idle`: what connections cost that do nothing but stay alive.
+//!
+//! ```text
+//!   before       settle          quiet: --duration           settle again is not needed:
+//!  ├─ memory ─┬─ connect ─┬──────┼─ CPU ───────────── CPU ─┤ memory is read at the end
+//! ```
+//!
+//! Memory per connection is the growth of the server's resident memory by all connections,
+//! divided by their number. What the server set aside at its start and had already touched
+//! is not in it; kernel memory (sockets) is not resident user memory and not in it either.
+
+use super::duration;
+use super::echo::positive;
+use super::fault::Halt;
+use super::fleet::Fleet;
+use super::process::{Memory, Process, own_cpu_time};
+use super::speaker::{Echo, Shape};
+use super::target::{Output, Site, Target};
+use crate::base::clock::Instant;
+use crate::base::exit::Status;
+use crate::cli::failure::Failure;
+use serde::Serialize;
+use std::io::{self, Write, stdout};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Measure idle connections: the server's memory for each, and its CPU time
+///
+/// Opens the connections, answers the server's PINGs, and reads the server's memory before
+/// and after, its CPU time in between. Needs --spawn or --server-pid.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+
+    /// Connections
+    #[arg(long, short, value_name = "N", default_value_t = 1000, value_parser = positive(1_000_000))]
+    connections: u32,
+
+    /// How long to stay idle
+    #[arg(long, default_value = "60s", value_parser = duration::parse_positive)]
+    duration: Duration,
+
+    /// How long to wait after connecting before measuring CPU time
+    #[arg(long, default_value = "2s", value_parser = duration::parse)]
+    settle: Duration,
+
+    /// Heartbeat interval to ask the server for, in ms; 0: the server's own
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    heartbeat_ms: u32,
+}
+
+/// What the idle time showed.
+#[derive(Debug, Serialize)]
+struct Report {
+    benchmark: &'static str,
+    address: String,
+    connections: usize,
+    seconds: f64,
+    heartbeat_ms: u32,
+    resident_before_bytes: u64,
+    resident_after_bytes: u64,
+    anonymous_before_bytes: u64,
+    anonymous_after_bytes: u64,
+    resident_bytes_per_connection: f64,
+    anonymous_bytes_per_connection: f64,
+    /// Connections that heard from the server in the quiet time, each as often as it did.
+    server_messages: u64,
+    server_cpu_cores: f64,
+    generator_cpu_cores: f64,
+}
+
+struct Outcome {
+    before: Memory,
+    after: Memory,
+    quiet: Duration,
+    server_cpu: Duration,
+    generator_cpu: Duration,
+    server_messages: u64,
+}
+
+pub fn run(args: &Args) -> Result<(), Failure> {
+    if !args.target.spawn && args.target.server_pid.is_none() {
+        return Err(Failure::new(
+            Status::Usage,
+            "bench idle measures the server's process: --spawn or --server-pid PID",
+        ));
+    }
+    let site = args.target.prepare(args.connections as usize)?;
+    let address = site.address.to_string();
+    let result = args.measure(&site);
+    let outcome = site.leave(result)?;
+    let report = args.report(address, &outcome);
+    let mut out = stdout().lock();
+    let written = match args.target.output {
+        Output::Json => serde_json::to_writer(&mut out, &report)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        Output::Table => report.write_table(&mut out),
+    };
+    written.map_err(|error| Failure::new(Status::Runtime, format_args!("stdout: {error}")))
+}
+
+impl Args {
+    fn measure(&self, site: &Site) -> Result<Outcome, Halt> {
+        let Some(server) = site.process else {
+            return Err(Halt::Process(io::Error::other("no process is named")));
+        };
+        let shape = Rc::new(Shape::echo(0));
+        let settings = Echo::settings(&shape, self.target.timeout);
+        let before = server.memory().map_err(Halt::Process)?;
+        let mut fleet = Fleet::open(
+            site.address,
+            self.connections as usize,
+            self.target.timeout,
+            &site.interrupted,
+            |now, out| Echo::open(&shape, &settings, self.heartbeat_ms, now, out),
+        )?;
+        stay(&mut fleet, self.settle)?;
+        let outcome = quiet(&mut fleet, server, before, self.duration)?;
+        fleet.close();
+        Ok(outcome)
+    }
+
+    fn report(&self, address: String, outcome: &Outcome) -> Report {
+        let connections = self.connections as usize;
+        let Outcome { before, after, .. } = outcome;
+        let seconds = outcome.quiet.as_secs_f64();
+        let each = |before: u64, after: u64| (after as f64 - before as f64) / connections as f64;
+        Report {
+            benchmark: "idle",
+            address,
+            connections,
+            seconds,
+            heartbeat_ms: self.heartbeat_ms,
+            resident_before_bytes: before.resident_bytes,
+            resident_after_bytes: after.resident_bytes,
+            anonymous_before_bytes: before.anonymous_bytes,
+            anonymous_after_bytes: after.anonymous_bytes,
+            resident_bytes_per_connection: each(before.resident_bytes, after.resident_bytes),
+            anonymous_bytes_per_connection: each(before.anonymous_bytes, after.anonymous_bytes),
+            server_messages: outcome.server_messages,
+            server_cpu_cores: outcome.server_cpu.as_secs_f64() / seconds,
+            generator_cpu_cores: outcome.generator_cpu.as_secs_f64() / seconds,
+        }
+    }
+}
+
+fn quiet(
+    fleet: &mut Fleet<Echo>,
+    server: Process,
+    before: Memory,
+    duration: Duration,
+) -> Result<Outcome, Halt> {
+    let own = own_cpu_time();
+    let cpu = server.cpu_time().map_err(Halt::Process)?;
+    let begin = Instant::now();
+    let server_messages = stay(fleet, duration)?;
+    let quiet = Instant::now() - begin;
+    let server_cpu = server.cpu_time().map_err(Halt::Process)?.since(&cpu);
+    Ok(Outcome {
+        before,
+        after: server.memory().map_err(Halt::Process)?,
+        quiet,
+        server_cpu,
+        generator_cpu: own_cpu_time().saturating_sub(own),
+        server_messages,
+    })
+}
+
+/// Answers PINGs for a while; returns how often connections had something to read.
+fn stay(fleet: &mut Fleet<Echo>, duration: Duration) -> Result<u64, Halt> {
+    let mut events = Fleet::<Echo>::events();
+    let end = Instant::now() + duration;
+    let mut reads = 0;
+    loop {
+        let left = end - Instant::now();
+        if left.is_zero() {
+            return Ok(reads);
+        }
+        fleet.wait(&mut events, Some(left.min(Duration::from_millis(100))))?;
+        for event in &events {
+            reads += u64::from(event.is_readable());
+            fleet.handle(event, |_, _| {})?.flush();
+        }
+    }
+}
+
+impl Report {
+    fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
+        let kib = |bytes: u64| bytes / 1024;
+        writeln!(
+            out,
+            "idle, {} connections, {:.1} s, {}\n",
+            self.connections, self.seconds, self.address
+        )?;
+        writeln!(
+            out,
+            "  server memory {:>10}{:>10}{:>18}",
+            "before", "after", "per connection"
+        )?;
+        for (name, before, after, each) in [
+            (
+                "resident",
+                self.resident_before_bytes,
+                self.resident_after_bytes,
+                self.resident_bytes_per_connection,
+            ),
+            (
+                "anonymous",
+                self.anonymous_before_bytes,
+                self.anonymous_after_bytes,
+                self.anonymous_bytes_per_connection,
+            ),
+        ] {
+            let (before, after) = (kib(before), kib(after));
+            writeln!(
+                out,
+                "  {name:<12}{before:>8} KiB{after:>6} KiB{each:>16.0} B"
+            )?;
+        }
+        writeln!(
+            out,
+            "\n  server CPU    {:.3} % of a core\n  generator CPU {:.3} % of a core\n  \
+             heard from the server {} times",
+            self.server_cpu_cores * 100.0,
+            self.generator_cpu_cores * 100.0,
+            self.server_messages
+        )
+    }
+}

@@ -1,0 +1,207 @@
+//! Which server is loaded, and where the generator runs: the arguments that all
+//! benchmarks share, and what comes of them.
+
+use super::duration;
+use super::fault::Halt;
+use super::process::{self, Process};
+use super::spawn::Server;
+use crate::base::exit::Status;
+use crate::cli::failure::Failure;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A table for people.
+    Table,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// The server, host:port
+    #[arg(long, default_value = "127.0.0.1:7411", conflicts_with = "spawn")]
+    pub address: String,
+
+    /// Process whose CPU time and memory are measured: the server's
+    #[arg(long, value_name = "PID", conflicts_with = "spawn")]
+    pub server_pid: Option<u32>,
+
+    /// Start a server of this program's own, and end it afterwards
+    #[arg(long)]
+    pub spawn: bool,
+
+    /// Cores of the spawned server's shards, as in `serve --shards`
+    #[arg(long, value_name = "CORES", default_value = "0", requires = "spawn")]
+    pub spawn_shards: String,
+
+    /// Configuration of the spawned server
+    #[arg(long, value_name = "FILE", requires = "spawn")]
+    pub server_config: Option<PathBuf>,
+
+    /// Core to run on [default: with --spawn the last that has no shard, else any]
+    #[arg(long)]
+    pub core: Option<usize>,
+
+    /// Longest time to connect, and to go without any answer
+    #[arg(long, default_value = "5s", value_parser = duration::parse_positive)]
+    pub timeout: Duration,
+
+    /// Show no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// A server to be loaded, and this process made ready to do so.
+#[derive(Debug)]
+pub struct Site {
+    pub address: SocketAddr,
+    /// The process to measure.
+    pub process: Option<Process>,
+    /// The core this thread is pinned to.
+    pub core: Option<usize>,
+    /// Set by SIGINT and SIGTERM.
+    pub interrupted: Arc<AtomicBool>,
+    spawned: Option<Server>,
+}
+
+impl Target {
+    /// Makes room for `connections`, starts the server if asked, pins this thread.
+    ///
+    /// # Errors
+    /// Too few descriptors, no such address, process or core, a server that does not start.
+    pub fn prepare(&self, connections: usize) -> Result<Site, Failure> {
+        // Before the server is spawned: it inherits the limit.
+        process::reserve_descriptors(connections)?;
+        let interrupted = watch_signals()?;
+        let spawned = match self.spawn {
+            true => Some(Server::start(
+                &self.spawn_shards,
+                self.server_config.as_deref(),
+            )?),
+            false => None,
+        };
+        let pid = spawned.as_ref().map(Server::pid).or(self.server_pid);
+        let address = match &spawned {
+            Some(server) => server.address,
+            None => resolve(&self.address)?,
+        };
+        let core = self.core.or_else(|| {
+            let free = |cores| free_core(cores, &self.spawn_shards);
+            self.spawn.then(process::cores).and_then(free)
+        });
+        if let Some(core) = core {
+            process::pin(core)?;
+        }
+        Ok(Site {
+            address,
+            process: pid.map(Process::open).transpose()?,
+            core,
+            interrupted,
+            spawned,
+        })
+    }
+}
+
+impl Site {
+    /// Ends the spawned server, if there is one, after a run that ended so.
+    ///
+    /// # Errors
+    /// The run's own end, with the server's last words if it died; else the server's.
+    pub fn leave<T>(mut self, result: Result<T, Halt>) -> Result<T, Failure> {
+        match (result, self.spawned.take()) {
+            (Ok(value), None) => Ok(value),
+            (Ok(value), Some(server)) => server.stop().map(|()| value),
+            (Err(halt @ Halt::Interrupted), _) | (Err(halt), None) => Err(halt.into()),
+            (Err(halt), Some(mut server)) => {
+                let mut failure = Failure::from(halt);
+                if let Some(death) = server.death() {
+                    failure.message = format!("{}\n{}", failure.message, death.message);
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// SIGINT and SIGTERM end the run in order (a spawned server with it); a second one at once.
+fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::flag;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
+            .map_err(|error| {
+                Failure::new(
+                    Status::Runtime,
+                    format_args!("signals cannot be watched: {error}"),
+                )
+            })?;
+    }
+    Ok(interrupted)
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+    let plain = address.strip_prefix("ringmail://").unwrap_or(address);
+    let unavailable = |why: String| {
+        Failure::new(
+            Status::Unavailable,
+            format_args!("--address {address}: {why}"),
+        )
+    };
+    match plain.to_socket_addrs() {
+        Ok(mut found) => found
+            .next()
+            .ok_or_else(|| unavailable("no address".to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Err(Failure::new(
+            Status::Usage,
+            format_args!("--address {address}: not host:port ({error})"),
+        )),
+        Err(error) => Err(unavailable(error.to_string())),
+    }
+}
+
+/// The last core without a shard; none when every core has one, or the list says "all".
+fn free_core(cores: Vec<usize>, shards: &str) -> Option<usize> {
+    let mut taken = Vec::new();
+    for part in shards.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        taken.push(first.parse().ok()?..=last.parse().ok()?);
+    }
+    cores
+        .into_iter()
+        .rev()
+        .find(|core| !taken.iter().any(|range| range.contains(core)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_keeps_away_from_the_shards() {
+        let free = |shards: &str| free_core(vec![0, 1, 2, 3], shards);
+        assert_eq!(free("0"), Some(3));
+        assert_eq!(free("2-3"), Some(1));
+        assert_eq!(free("0,3"), Some(2));
+        assert_eq!(free("0-3"), None);
+        assert_eq!(free("all"), None);
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        assert_eq!(resolve("127.0.0.1:7").unwrap().port(), 7);
+        assert_eq!(resolve("ringmail://127.0.0.1:7").unwrap().port(), 7);
+        assert_eq!(resolve("127.0.0.1").unwrap_err().status, Status::Usage);
+    }
+}
