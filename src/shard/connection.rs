@@ -266,6 +266,8 @@ impl Connection {
     fn note_established(&mut self, resources: &mut Resources) {
         if !self.established && self.line.session.is_established() {
             self.established = true;
+            // The heartbeat agreed on may be due before the handshake's deadline was.
+            self.timer = Instant::NEVER;
             resources.counters.add(Counter::Established, 1);
             let took = resources.now.since(self.opened);
             resources.histograms.record(Timing::Handshake, took);

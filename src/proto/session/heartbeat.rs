@@ -48,9 +48,11 @@ impl Session {
                     return Event::Handled;
                 }
                 if now < self.heard + self.settings.heartbeat_timeout {
-                    self.pinged = true;
-                    // The payload lets a reader of a capture see how long the answer took.
-                    self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
+                    if self.silent_intervals == 0 {
+                        // The payload lets a reader of a capture see how long the answer took.
+                        self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
+                    }
+                    self.silent_intervals = self.silent_intervals.saturating_add(1);
                     return Event::Handled;
                 }
                 Refusal::new(Code::HeartbeatTimeout, "nothing was heard for too long")
@@ -82,14 +84,17 @@ impl Session {
         self.frame_started + self.settings.frame_timeout
     }
 
-    /// When silence next has a consequence: first a PING, then the end.
+    /// When silence is next looked at: first for a PING, then at every interval, in the end
+    /// for the end. The intervals between are not idle curiosity: an answer to the PING
+    /// makes the next one due an interval later, which must not be before this.
     fn silence_deadline(&self) -> Instant {
         let end = self.heard + self.settings.heartbeat_timeout;
-        if self.pinged {
+        if self.silent_intervals == u16::MAX {
             return end;
         }
         let interval = Duration::from_millis(u64::from(self.heartbeat_ms));
-        coalesced(self.heard + interval, interval).min(end)
+        let silence = interval * (u32::from(self.silent_intervals) + 1);
+        coalesced(self.heard + silence, interval).min(end)
     }
 }
 
@@ -103,4 +108,65 @@ fn coalesced(at: Instant, interval: Duration) -> Instant {
             .checked_next_multiple_of(grain)
             .unwrap_or(u64::MAX),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::session::Settings;
+    use std::sync::Arc;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn open() -> Session {
+        let settings = Settings {
+            message_bytes_max: 1024,
+            handshake_timeout: SECOND,
+            frame_timeout: SECOND,
+            heartbeat_interval: 30 * SECOND,
+            heartbeat_timeout: 90 * SECOND,
+            auth_methods: 0,
+            auth_timeout: SECOND,
+            product: String::new(),
+            shard: 0,
+        };
+        let now = Instant::ZERO + 100 * SECOND;
+        Session::new(Arc::new(settings), State::Open, true, now)
+    }
+
+    #[test]
+    fn an_answered_ping_is_followed_by_the_next_after_one_interval_with_the_timer_left_alone() {
+        let (mut session, mut out) = (open(), Vec::new());
+        let mut pings = 0;
+        let mut timer = session.timeout();
+        while timer < Instant::ZERO + 1000 * SECOND {
+            let before = out.len();
+            session.handle_timeout(timer, &mut out);
+            let now = timer;
+            timer = session.timeout();
+            if out.len() > before {
+                pings += 1;
+                let mut pong = Vec::new();
+                Message::Pong(&[]).encode(false, &mut pong);
+                let _ = session.handle(&pong, now + SECOND, &mut out);
+                assert!(session.timeout() >= timer, "hearing moves it later only");
+            }
+        }
+        // 900 s; 30 s, a second for each answer, and the rounding of deadlines.
+        assert!((28..=29).contains(&pings), "{pings} PINGs");
+    }
+
+    #[test]
+    fn silence_has_one_ping_and_then_the_end_at_its_time() {
+        let (mut session, mut out) = (open(), Vec::new());
+        let mut events = Vec::new();
+        while !session.is_ended() {
+            let now = session.timeout();
+            events.push((now, session.handle_timeout(now, &mut out)));
+        }
+        let (end, _) = events.pop().unwrap();
+        assert_eq!(end, Instant::ZERO + 190 * SECOND);
+        assert_eq!(events.len(), 2);
+        assert_eq!(out.windows(4).filter(|w| w == b"MC\x01\x01").count(), 1);
+    }
 }

@@ -24,7 +24,7 @@ mod tests;
 use super::budget::Budget;
 use super::envelope::Codec;
 use super::error::{Code, Refusal};
-use super::frame::Frame;
+use super::frame::{Frame, FrameType, Parsed};
 use super::message::{Header, Message, MessageType, open};
 use super::option::Options;
 use super::output::Output;
@@ -109,9 +109,9 @@ pub struct Session {
     is_server: bool,
     checksum: bool,
     authenticated: bool,
-    /// A PING is out since `heard`.
-    pinged: bool,
     codec: Codec,
+    /// Heartbeat intervals that have passed since `heard`; a PING is out from the first on.
+    silent_intervals: u16,
     /// Bytes of the largest payload the peer accepts.
     peer_message_bytes_max: u32,
     heartbeat_ms: u32,
@@ -135,7 +135,7 @@ impl Session {
             is_server,
             checksum: false,
             authenticated: false,
-            pinged: false,
+            silent_intervals: 0,
             codec: Codec::Bytes,
             peer_message_bytes_max: u32::MAX,
             heartbeat_ms,
@@ -218,14 +218,14 @@ impl Session {
             Ok(None) => {
                 return self.incomplete(bytes, crate::base::limits::MESSAGE_HEADER_BYTES, now);
             }
-            Err(refusal) => return self.refuse_all(bytes, &refusal, out),
+            Err(refusal) => return self.refuse_header(bytes, &refusal, out),
         };
         let used = header.message_bytes();
         let Some(message) = bytes.get(..used) else {
             return self.incomplete(bytes, used, now);
         };
         self.heard = now;
-        self.pinged = false;
+        self.silent_intervals = 0;
         self.frame_started = Instant::NEVER;
         match self.accept_message(header.kind, message) {
             Ok(message) => Step::Taken {
@@ -322,6 +322,32 @@ impl Session {
             self.frame_started = now;
         }
         Step::Incomplete { need }
+    }
+
+    /// What begins with `bytes` is no message. To a client it may be an RST: a server that
+    /// gives up before our ACK has reached it still speaks in frames. An RST's third byte
+    /// is no version, so there is nothing to mix up.
+    #[cold]
+    fn refuse_header<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        refusal: &Refusal,
+        out: &mut impl Output,
+    ) -> Step<'a> {
+        if self.is_server || bytes.get(2) != Some(&(FrameType::Rst as u8)) {
+            return self.refuse_all(bytes, refusal, out);
+        }
+        match Frame::parse(bytes) {
+            Ok(Parsed::Incomplete { need }) => Step::Incomplete { need },
+            Ok(Parsed::Whole { used, value }) => {
+                self.state = State::Ended;
+                let Refusal { code, text } = value.rst_refusal();
+                let reason = text.into_owned();
+                let event = Event::Refused { code, reason };
+                Step::Taken { used, event }
+            }
+            Err(_) => self.refuse_all(bytes, refusal, out),
+        }
     }
 
     fn refuse_all<'a>(
