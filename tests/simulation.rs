@@ -7,7 +7,15 @@
 
 #[path = "simulation/chaos.rs"]
 mod chaos;
+#[path = "simulation/drain.rs"]
+mod drain;
+#[path = "simulation/idle.rs"]
+mod idle;
+#[path = "simulation/peer.rs"]
+mod peer;
 #[path = "simulation/seed.rs"]
 mod seed;
 #[path = "simulation/server.rs"]
 mod server;
+#[path = "simulation/shortage.rs"]
+mod shortage;
