@@ -110,7 +110,7 @@ impl Server {
         let (jobs_in, jobs) = crossbeam_channel::unbounded();
         let (histograms, _) = crossbeam_channel::bounded(count);
         let (mut shards, mut mailboxes, mut aside) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..count {
+        for (index, own) in counters.iter().enumerate() {
             let id = ShardId(index as u16);
             let driver = world.add_shard(size);
             let (mailbox, inbox) = mailbox(driver.waker());
@@ -122,7 +122,7 @@ impl Server {
                 settings,
                 limits: limits.clone(),
                 completions_per_turn: COMPLETIONS_PER_TURN,
-                counters: counters[index].clone(),
+                counters: own.clone(),
                 census: census.clone(),
                 balance: true,
                 mailbox,

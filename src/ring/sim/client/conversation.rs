@@ -89,7 +89,7 @@ impl Conversation {
         kernel: &mut Kernel,
     ) -> Option<Instant> {
         self.read(plan, report, kernel);
-        if plan.heartbeats && self.session.timeout() <= kernel.now {
+        if plan.heartbeats && !self.ending && self.session.timeout() <= kernel.now {
             let before = self.out.len();
             let event = self.session.handle_timeout(kernel.now, &mut self.out);
             report.pings += u32::from(event == Event::Handled && self.out.len() > before);
@@ -273,7 +273,7 @@ impl Conversation {
 
     fn next_at(&self, plan: &Plan, report: &Report, kernel: &Kernel) -> Instant {
         let mut at = Instant::NEVER;
-        if plan.heartbeats {
+        if plan.heartbeats && !self.ending {
             at = at.min(self.session.timeout());
         }
         if !self.ending && plan.ending != Ending::Stay {
