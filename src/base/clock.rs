@@ -56,6 +56,15 @@ pub fn unix_nanos() -> u64 {
     since.map_or(0, |since| since.as_nanos() as u64)
 }
 
+impl Sub<Duration> for Instant {
+    type Output = Instant;
+
+    fn sub(self, duration: Duration) -> Instant {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Instant(self.0.saturating_sub(nanos))
+    }
+}
+
 impl Add<Duration> for Instant {
     type Output = Instant;
 

@@ -29,6 +29,9 @@ pub const MESSAGE_BYTES_CEILING: u32 = 1 << 30;
 /// The smallest `message_bytes_max` that still lets every control message through: a CLOSE
 /// or ERROR with its text, an AUTH with an 8 KiB token.
 pub const MESSAGE_BYTES_FLOOR: u32 = 1024;
+/// Payload bytes of a message from a client that must authenticate and has not: whoever has
+/// not shown who it is makes us keep 4 KiB at most. Enough for any usual token.
+pub const UNAUTHENTICATED_BYTES_MAX: u32 = 4096 - MESSAGE_HEADER_BYTES as u32;
 /// UTF-8 bytes of a reason or error text that we send.
 pub const TEXT_BYTES_MAX: usize = 256;
 

@@ -126,7 +126,7 @@ fn remedy(code: Code) -> Option<&'static str> {
         TlsRequired => "this server speaks TLS only, which this client does not support yet",
         RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",
         TooManyConnections => "try again later, or raise the server's limits.connections_max",
-        NoService => "nobody answers for this service: check its name",
+        NoService => "check the name of the service",
         RequestTimeout => "allow more time, or look at the service",
         ServiceGone => "the service's connection ended: try again",
         Draining | Shutdown => "the server is going down: connect again later",
@@ -154,7 +154,7 @@ mod tests {
             code: Code::NoService,
             text: "no\nsuch".to_owned(),
         };
-        assert!(error.to_string().contains("NO_SERVICE: no such; nobody"));
+        assert!(error.to_string().contains("NO_SERVICE: no such; check"));
     }
 
     #[test]

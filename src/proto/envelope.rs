@@ -7,7 +7,9 @@
 use super::error::Refusal;
 use super::message::MessageType;
 use super::output::Output;
-use crate::base::limits::{ENVELOPE_FIXED_BYTES, GROUP_BYTES_MAX, NAME_BYTES_MAX};
+use crate::base::limits::{
+    ENVELOPE_FIXED_BYTES, GROUP_BYTES_MAX, MESSAGE_HEADER_BYTES, NAME_BYTES_MAX,
+};
 
 /// The codec of a payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +56,8 @@ pub mod header {
 pub struct Envelope<'a> {
     /// The sender's number for this operation.
     pub id: u32,
-    /// `FLAG_*`; `FLAG_HEADERS` says nothing the header block does not.
+    /// `FLAG_*`. `FLAG_HEADERS` need not be set for headers to be written; set without
+    /// headers it stands for an empty block, so that what was parsed is written as it came.
     pub flags: u8,
     pub codec: Codec,
     pub name: &'a str,
@@ -111,35 +114,35 @@ impl<'a> Envelope<'a> {
 
     /// Bytes of the encoded envelope.
     pub fn encoded_len(&self) -> usize {
-        let headers = if self.headers.is_empty() {
-            0
-        } else {
+        let headers = if self.has_header_block() {
             2 + self.headers.0.len()
+        } else {
+            0
         };
         ENVELOPE_FIXED_BYTES + self.name.len() + headers + self.payload.len()
     }
 
-    /// Writes the envelope; `FLAG_HEADERS` follows the header block.
-    pub(super) fn encode(&self, out: &mut impl Output) {
+    const fn has_header_block(&self) -> bool {
+        self.flags & FLAG_HEADERS != 0 || !self.headers.is_empty()
+    }
+
+    /// Writes the envelope behind its message's header, all of fixed length in one piece.
+    #[inline]
+    pub(super) fn encode(&self, header: &[u8; MESSAGE_HEADER_BYTES], out: &mut impl Output) {
         debug_assert!(self.name.len() <= NAME_BYTES_MAX);
-        let carries = if self.headers.is_empty() {
-            0
-        } else {
-            FLAG_HEADERS
-        };
-        let [i0, i1, i2, i3] = self.id.to_be_bytes();
-        let flags = self.flags & !FLAG_HEADERS | carries;
-        out.put(&[
-            i0,
-            i1,
-            i2,
-            i3,
-            flags,
-            self.codec as u8,
-            self.name.len() as u8,
-        ]);
-        out.put(self.name.as_bytes());
-        if carries != 0 {
+        let has_block = self.has_header_block();
+        let flags = self.flags | if has_block { FLAG_HEADERS } else { 0 };
+        let mut fixed = [0; MESSAGE_HEADER_BYTES + ENVELOPE_FIXED_BYTES];
+        fixed[..8].copy_from_slice(header);
+        fixed[8..12].copy_from_slice(&self.id.to_be_bytes());
+        fixed[12] = flags;
+        fixed[13] = self.codec as u8;
+        fixed[14] = self.name.len() as u8;
+        out.put(&fixed);
+        if !self.name.is_empty() {
+            out.put(self.name.as_bytes());
+        }
+        if has_block {
             out.put(&(self.headers.0.len() as u16).to_be_bytes());
             out.put(self.headers.0);
         }
@@ -266,5 +269,58 @@ fn value_allowed(key: u8, value: &[u8]) -> bool {
         header::SCHEMA => std::str::from_utf8(value).is_ok(),
         header::TIMESTAMP_NS => value.len() == 8,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::message::Message;
+
+    fn written(kind: MessageType, envelope: Envelope<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        Message::Envelope(kind, envelope).encode(false, &mut out);
+        assert_eq!(out.len(), MESSAGE_HEADER_BYTES + envelope.encoded_len());
+        out.split_off(MESSAGE_HEADER_BYTES)
+    }
+
+    #[test]
+    fn an_empty_header_block_is_written_as_it_came() {
+        let body = b"\0\0\0\x01\x02\0\x01x\0\0payload";
+        let envelope = Envelope::parse(MessageType::Publish, body).unwrap();
+        assert_eq!(
+            (envelope.payload, envelope.headers.is_empty()),
+            (&b"payload"[..], true)
+        );
+        assert_eq!(written(MessageType::Publish, envelope), body);
+    }
+
+    #[test]
+    fn headers_are_announced_whether_or_not_the_flag_is_set() {
+        let mut block = Vec::new();
+        Headers::push(&mut block, header::TIMEOUT_MS, &500u32.to_be_bytes());
+        for flags in [0, FLAG_HEADERS] {
+            let envelope = Envelope {
+                flags,
+                name: "x",
+                headers: Headers::check(&block).unwrap(),
+                ..Envelope::default()
+            };
+            let body = written(MessageType::Request, envelope);
+            let read = Envelope::parse(MessageType::Request, &body).unwrap();
+            assert_eq!(
+                (read.flags, read.headers.timeout_ms()),
+                (FLAG_HEADERS, Some(500))
+            );
+        }
+    }
+
+    #[test]
+    fn keys_the_protocol_does_not_know_may_repeat() {
+        let mut block = Vec::new();
+        for key in [0, 0, 9, 9, 0x3F, 0x3F, 0x40, 0x40, 0xFF, 0xFF] {
+            Headers::push(&mut block, key, b"v");
+        }
+        assert_eq!(Headers::check(&block).unwrap().iter().count(), 10);
     }
 }

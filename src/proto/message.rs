@@ -12,11 +12,13 @@
 //! [`Message::parse`] reads it. Between the two the session asks whether the type is
 //! allowed now: that is the protocol's order of checks.
 
-use super::envelope::Envelope;
+use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal, clip};
 use super::frame::MAGIC;
 use super::output::{Output, Summed};
-use crate::base::limits::{CHECKSUM_BYTES, MESSAGE_HEADER_BYTES, PING_BYTES_MAX};
+use crate::base::limits::{
+    CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES, PING_BYTES_MAX,
+};
 
 /// The message phase's version byte.
 pub const VERSION: u8 = 1;
@@ -62,6 +64,12 @@ message_types! {
 }
 
 impl MessageType {
+    /// Whether its body is an envelope: all types from 0x10 on.
+    #[inline]
+    pub const fn has_envelope(self) -> bool {
+        self as u8 >= MessageType::Publish as u8
+    }
+
     /// Whether a client may send it; all others are the server's alone.
     pub const fn from_client(self) -> bool {
         use MessageType::*;
@@ -223,7 +231,7 @@ impl<'a> Message<'a> {
     /// MALFORMED.
     #[inline]
     pub fn parse(kind: MessageType, body: &'a [u8]) -> Result<Message<'a>, Refusal> {
-        if kind as u8 >= MessageType::Publish as u8 {
+        if kind.has_envelope() {
             return Envelope::parse(kind, body).map(|envelope| Message::Envelope(kind, envelope));
         }
         Message::parse_control(kind, &mut Reader(body)).ok_or(Refusal::malformed(
@@ -337,20 +345,27 @@ impl<'a> Message<'a> {
                 crc: crc32fast::Hasher::new(),
                 out,
             };
-            summed.put(&header);
-            self.encode_body(&mut summed);
+            self.encode_from(&header, &mut summed);
             let crc = summed.crc.finalize();
             out.put(&crc.to_be_bytes());
         } else {
-            out.put(&header);
-            self.encode_body(out);
+            self.encode_from(&header, out);
         }
     }
 
     #[inline]
-    fn encode_body(&self, out: &mut impl Output) {
+    fn encode_from(&self, header: &[u8; MESSAGE_HEADER_BYTES], out: &mut impl Output) {
+        if let Message::Envelope(_, envelope) = self {
+            envelope.encode(header, out);
+        } else {
+            out.put(header);
+            self.encode_control(out);
+        }
+    }
+
+    fn encode_control(&self, out: &mut impl Output) {
         match *self {
-            Message::Envelope(_, ref envelope) => envelope.encode(out),
+            Message::Envelope(..) => {}
             Message::Ping(bytes) | Message::Pong(bytes) => out.put(bytes),
             Message::Close { code, reason } => {
                 out.put(&code.to_wire().to_be_bytes());
@@ -409,6 +424,25 @@ impl<'a> Message<'a> {
             }
         }
     }
+}
+
+/// Writes a RESPONSE without headers and CRC: the same bytes as encoding the [`Message`],
+/// from its fields. Most of what a server sends is this.
+#[inline]
+pub(super) fn encode_response(
+    id: u32,
+    flags: u8,
+    codec: Codec,
+    payload: &[u8],
+    out: &mut impl Output,
+) {
+    let [l0, l1, l2, l3] = ((ENVELOPE_FIXED_BYTES + payload.len()) as u32).to_be_bytes();
+    let [i0, i1, i2, i3] = id.to_be_bytes();
+    let ([m, c], kind, codec) = (MAGIC, MessageType::Response as u8, codec as u8);
+    out.put(&[
+        m, c, VERSION, kind, l0, l1, l2, l3, i0, i1, i2, i3, flags, codec, 0,
+    ]);
+    out.put(payload);
 }
 
 fn put_str8(text: &str, out: &mut impl Output) {
@@ -477,5 +511,30 @@ impl<'a> Reader<'a> {
     fn bytes16(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;
         self.take(usize::from(length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::envelope::FLAG_FAILED;
+
+    #[test]
+    fn a_response_from_its_fields_is_the_same_bytes_as_from_its_message() {
+        for (flags, payload) in [(0, &b"hello"[..]), (FLAG_FAILED, b""), (0, &[7; 70_000])] {
+            let (mut fields, mut message) = (Vec::new(), Vec::new());
+            let codec = Codec::Json;
+            encode_response(0xFFFF_0102, flags, codec, payload, &mut fields);
+            let id = 0xFFFF_0102;
+            let envelope = Envelope {
+                id,
+                flags,
+                codec,
+                payload,
+                ..Envelope::default()
+            };
+            Message::Envelope(MessageType::Response, envelope).encode(false, &mut message);
+            assert_eq!(fields, message);
+        }
     }
 }

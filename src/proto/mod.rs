@@ -2,6 +2,51 @@
 //!
 //! Bytes and a clock value go in; messages, bytes to send and deadlines come out. The same
 //! code is the server's side and the clients'.
+//!
+//! # Choices where the protocol is silent
+//!
+//! Link phase
+//! - An option of the other direction (SHARD in a SYN) is checked like any known one, then
+//!   ignored. MESSAGE_MAX 0 is out of range: MALFORMED.
+//! - The heartbeat interval granted is what the client asks for, but at least 100 ms and at
+//!   most half of the heartbeat timeout, so that a PING and its PONG fit before the end.
+//! - CODEC is in the SYN-ACK only if it was in the SYN.
+//! - An acknowledgement that is missing or cut short is a wrong one: UNEXPECTED. Behind the
+//!   one of an ACK options may follow, as in a SYN-ACK; nobody needs them today.
+//! - A client takes what a SYN-ACK grants as granted, asked for or not, and does without
+//!   the options it does not find.
+//! - An RST is believed whatever its Seq, in any state of the link phase, and not answered.
+//!   A client understands it after its ACK too (there it would be a message of version 4):
+//!   the server may have given up while the ACK was on its way.
+//! - A first byte 0x16 where TLS is off closes without RST: a TLS client could not read it.
+//!
+//! Messages
+//! - Flags are strict for each type: RETAIN in a SUBSCRIBE is MALFORMED. So are a RESPONSE
+//!   with a name, a boolean that is neither 0 nor 1, and bytes behind a body of fixed length.
+//! - A header the protocol knows is MALFORMED when given twice or with a value out of range,
+//!   and passed on where it means nothing (TIMEOUT_MS in a PUBLISH). Other keys below 0x40
+//!   are passed on unread, and may repeat, like the application's own.
+//! - A message of the other direction is UNEXPECTED, and so is AUTH at a server that asks
+//!   for none. Methods of AUTH are the owner's to judge.
+//! - All that goes wrong with a REQUEST, BAD_NAME included, is answered by a RESPONSE with
+//!   FAILED, never by ERROR: exactly one RESPONSE.
+//! - Before AUTH no message may claim more than 4,088 bytes of payload, whatever MESSAGE_MAX
+//!   says: AUTH_FAILED for an AUTH, AUTH_REQUIRED for what may not come yet, TOO_LARGE for
+//!   CLOSE and the like. No AUTH in time is AUTH_REQUIRED.
+//! - ERROR is the server's: a client that refuses what it receives says CLOSE with the code.
+//! - Reasons and error texts we send are cut at 256 bytes, between characters.
+//!
+//! Time and budgets
+//! - One PING for each silence, late by at most a thirty-second of the interval (a second at
+//!   most), so that idle connections wake their shard together. None after the peer's CLOSE.
+//! - A session nobody called while its PING fell due and the timeout passed (a process
+//!   stopped for an hour) sends the PING then, and waits what is left of the timeout.
+//! - The error budget counts in windows of a second from the first error, not sliding ones:
+//!   across a boundary a peer gains at most twice the bound.
+//! - PINGs above 100,000 in a second are answered by RATE_LIMITED errors, which the error
+//!   budget then makes fatal. A client says CLOSE to such a server.
+//! - Once one side has sent CLOSE, whatever else the other sends is checked and dropped; two
+//!   CLOSEs that cross answer each other.
 pub mod budget;
 pub mod envelope;
 pub mod error;

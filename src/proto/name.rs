@@ -77,3 +77,28 @@ fn check_levels(name: &str) -> Result<(), Refusal> {
 const fn bad(text: &'static str) -> Refusal {
     Refusal::new(Code::BadName, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_255_bytes_and_32_levels_at_most() {
+        assert!(check_topic(&"x".repeat(255)).is_ok());
+        assert!(check_topic(&"x".repeat(256)).is_err());
+        // Bytes, not characters.
+        assert!(check_topic(&"ü".repeat(128)).is_err());
+        assert!(check_filter(&["+"; 32].join("/")).is_ok());
+        assert!(check_filter(&["+"; 33].join("/")).is_err());
+    }
+
+    #[test]
+    fn a_name_has_no_control_characters() {
+        for byte in 0..0x80u8 {
+            let name = format!("a{}b", char::from(byte));
+            let allowed = byte >= 0x20 && !b"+#".contains(&byte);
+            assert_eq!(check_topic(&name).is_ok(), allowed, "{byte:#x}");
+            assert_eq!(check_filter(&name).is_ok(), allowed, "{byte:#x}");
+        }
+    }
+}

@@ -148,3 +148,58 @@ fn client_id(value: &[u8]) -> Option<&str> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::error::Code;
+
+    fn refused(bytes: &[u8]) -> bool {
+        Options::parse(bytes).is_err_and(|refusal| refusal.code == Code::Malformed)
+    }
+
+    #[test]
+    fn each_known_kind_has_its_length_and_is_given_once() {
+        let lengths = [(1, 4), (2, 4), (3, 4), (5, 1), (7, 1), (8, 2)];
+        for (kind, length) in lengths {
+            let option = |count: u8| {
+                let mut bytes = vec![kind, count];
+                bytes.extend(vec![1; usize::from(count)]);
+                bytes
+            };
+            assert!(Options::parse(&option(length)).is_ok(), "kind {kind}");
+            assert!(refused(&option(length - 1)));
+            assert!(refused(&option(length + 1)));
+            assert!(refused(&option(length).repeat(2)));
+        }
+        assert!(refused(&[6, 1, b'a', 6, 1, b'b']));
+        assert!(refused(&[6, 1, 0xFF]));
+    }
+
+    #[test]
+    fn values_out_of_range_are_malformed() {
+        assert!(refused(&[2, 4, 0, 0, 0, 0]), "a MESSAGE_MAX of 0");
+        assert!(refused(&[5, 1, 3]), "codec 3");
+        assert!(refused(&[4, 0]), "an empty CLIENT_ID");
+        assert!(Options::parse(&[1, 4, 0, 0, 0, 0]).is_ok(), "heartbeat 0");
+    }
+
+    #[test]
+    fn a_client_id_is_1_to_64_of_its_characters() {
+        assert!(is_client_id("a") && is_client_id(&"Z9_-.".repeat(12)));
+        assert!(is_client_id(&"x".repeat(64)));
+        assert!(!is_client_id("") && !is_client_id(&"x".repeat(65)));
+        for wrong in ["a b", "a/b", "a+", "#", "ü", "a\0", "a:"] {
+            assert!(!is_client_id(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_ends_within_an_option_is_malformed() {
+        let list = [200, 2, 7, 7, 5, 1, 1];
+        for count in 0..=list.len() {
+            let whole = [0, 4, 7].contains(&count);
+            assert_eq!(!refused(&list[..count]), whole, "{count}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ pub trait Output {
 }
 
 impl Output for Vec<u8> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -18,6 +19,7 @@ pub(crate) struct Summed<'o, O: Output + ?Sized> {
 }
 
 impl<O: Output + ?Sized> Output for Summed<'_, O> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.crc.update(bytes);
         self.out.put(bytes);

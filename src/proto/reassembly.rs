@@ -55,8 +55,10 @@ impl Reassembly {
     }
 
     /// The view is incomplete, and would get further with `need` bytes: takes what is
-    /// missing from `bytes`. True when the view now has them.
+    /// missing from `bytes`. True when the view has grown and is worth another look: even
+    /// short of `need`, the next byte of a header may already be a wrong one.
     pub fn fill(&mut self, need: usize, bytes: &mut &[u8]) -> bool {
+        let was_empty = self.kept.is_empty();
         if self.start > 0 {
             self.kept.drain(..self.start);
             self.start = 0;
@@ -68,7 +70,7 @@ impl Reassembly {
         }
         *bytes = rest;
         self.check_invariants();
-        !self.kept.is_empty() && self.kept.len() >= need
+        !was_empty && !head.is_empty()
     }
 
     /// Keeps all of `bytes` for later: the owner stopped before the end.
@@ -104,5 +106,60 @@ impl Reassembly {
 
     fn check_invariants(&self) {
         debug_assert!(self.start <= self.kept.len(), "consumed more than was kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_whole_is_seen_in_place_and_never_kept() {
+        let mut input = Reassembly::default();
+        let mut bytes = &b"onetwo"[..];
+        assert_eq!(input.view(bytes).as_ptr(), bytes.as_ptr());
+        input.consume(3, &mut bytes);
+        assert_eq!(input.view(bytes), b"two");
+        input.consume(3, &mut bytes);
+        assert_eq!((bytes.len(), input.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_partial_message_takes_what_it_needs_and_no_more() {
+        let mut input = Reassembly::default();
+        let mut bytes = &b"on"[..];
+        assert!(!input.fill(3, &mut bytes), "seen before, nothing new");
+        assert_eq!((input.len(), bytes.len()), (2, 0));
+        let mut bytes = &b"etwo"[..];
+        assert_eq!(input.view(bytes), b"on");
+        assert!(input.fill(3, &mut bytes));
+        assert_eq!((input.view(bytes), bytes), (&b"one"[..], &b"two"[..]));
+        input.consume(3, &mut bytes);
+        assert!(input.is_empty());
+        assert_eq!(input.view(bytes), b"two");
+    }
+
+    #[test]
+    fn growth_short_of_the_need_is_worth_another_look() {
+        let mut input = Reassembly::default();
+        input.keep(b"M");
+        assert!(input.fill(8, &mut &b"X"[..]));
+        assert!(!input.fill(8, &mut &b""[..]));
+    }
+
+    #[test]
+    fn what_was_kept_whole_comes_out_message_by_message() {
+        let mut input = Reassembly::default();
+        input.keep(b"onetwoth");
+        let mut bytes = &b"reefour"[..];
+        for wanted in [&b"one"[..], b"two"] {
+            assert_eq!(&input.view(bytes)[..3], wanted);
+            input.consume(3, &mut bytes);
+        }
+        assert_eq!((input.view(bytes), input.len()), (&b"th"[..], 2));
+        assert!(input.fill(5, &mut bytes));
+        assert_eq!(input.view(bytes), b"three");
+        input.consume(5, &mut bytes);
+        assert_eq!(input.view(bytes), b"four");
     }
 }

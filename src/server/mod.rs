@@ -27,7 +27,7 @@ type Factory = Arc<dyn Fn(ShardId) -> Box<dyn Service> + Send + Sync>;
 ///
 /// let server = Server::builder()
 ///     .service("text/upper", |_shard| |request: Request<'_>, reply: Reply<'_>| {
-///         reply.send(&request.payload.to_ascii_uppercase());
+///         reply.send(&request.payload().to_ascii_uppercase());
 ///     })
 ///     .start()?;
 /// println!("serving on {}", server.address());

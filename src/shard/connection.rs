@@ -170,7 +170,7 @@ impl Connection {
                 pool: &mut resources.pool,
             };
             match self.line.session.handle(view, resources.now, &mut out) {
-                Step::Taken { used, event } => {
+                Step::Taken { used, ref event } => {
                     let ended = dispatch(event, &mut self.line, services, resources);
                     self.input.consume(used, &mut bytes);
                     handled += 1;
@@ -267,7 +267,7 @@ impl Connection {
     fn note_established(&mut self, resources: &mut Resources) {
         if !self.established && self.line.session.is_established() {
             self.established = true;
-            // The heartbeat agreed on may be due before the handshake's deadline was.
+            // The handshake's deadline makes way for the heartbeat's, which may be earlier.
             self.timer = Instant::NEVER;
             resources.counters.add(Counter::Established, 1);
             let took = resources.now.since(self.opened);
@@ -444,14 +444,14 @@ impl Connection {
 /// Acts on what the session hands out. The reason, when that ends the connection.
 #[inline]
 fn dispatch(
-    event: Event<'_>,
+    event: &Event<'_>,
     line: &mut Line,
     services: &mut Services,
     resources: &mut Resources,
 ) -> Option<Reason> {
     match event {
         Event::Message(Message::Envelope(MessageType::Request, request)) => {
-            services.call(&request, line, resources);
+            services.call(request, line, resources);
             None
         }
         Event::Handled | Event::Established(_) => None,
@@ -466,14 +466,14 @@ fn dispatch(
             Some(Reason::PeerClose)
         }
         Event::Refused { .. } => Some(Reason::PeerRefused),
-        Event::Ended(reason) => Some(reason),
+        Event::Ended(reason) => Some(*reason),
     }
 }
 
 /// Messages that need routing or identities, which this server does not have yet.
 #[cold]
 fn dispatch_rare(
-    message: Message<'_>,
+    message: &Message<'_>,
     line: &mut Line,
     resources: &mut Resources,
 ) -> Option<Reason> {

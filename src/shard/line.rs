@@ -4,12 +4,15 @@ use super::outbox::{Outbox, Writer};
 use super::resource::Resources;
 use super::service::Failure;
 use crate::base::id::Key;
-use crate::base::limits::CHECKSUM_BYTES;
+use crate::base::limits::{CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES};
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
+use crate::proto::envelope::{Codec, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
-use crate::proto::message::{Message, MessageType};
+use crate::proto::message::Message;
 use crate::proto::session::Session;
+
+/// What a RESPONSE's length counts beside the application's payload, at most.
+const RESPONSE_BYTES_BESIDE_PAYLOAD: usize = ENVELOPE_FIXED_BYTES + CHECKSUM_BYTES;
 
 pub(super) struct Line {
     pub(super) key: Key,
@@ -38,21 +41,16 @@ impl Line {
         payload: &[u8],
         resources: &mut Resources,
     ) {
-        let envelope = Envelope {
-            id,
-            codec,
-            payload,
-            ..Envelope::default()
-        };
-        let bytes = envelope.encoded_len() + CHECKSUM_BYTES;
-        if bytes > self.session.peer_message_bytes_max() as usize {
+        let most = self.session.peer_message_bytes_max() as usize;
+        if payload.len() > most.saturating_sub(RESPONSE_BYTES_BESIDE_PAYLOAD) {
             let failure = Failure::of(Code::TooLarge, "the answer is larger than you accept");
             return self.respond_failed(id, &failure, resources);
         }
-        self.send(
-            &Message::Envelope(MessageType::Response, envelope),
-            resources,
-        );
+        let mut out = Writer {
+            outbox: &mut self.outbox,
+            pool: &mut resources.pool,
+        };
+        self.session.send_response(id, 0, codec, payload, &mut out);
     }
 
     /// Sends a RESPONSE with FAILED.
@@ -61,15 +59,11 @@ impl Line {
         resources.counters.add(Counter::RequestsFailed, 1);
         let mut payload = failure.code.to_be_bytes().to_vec();
         payload.extend_from_slice(clip(&failure.text).as_bytes());
-        let envelope = Envelope {
-            id,
-            flags: FLAG_FAILED,
-            payload: &payload,
-            ..Envelope::default()
+        let mut out = Writer {
+            outbox: &mut self.outbox,
+            pool: &mut resources.pool,
         };
-        self.send(
-            &Message::Envelope(MessageType::Response, envelope),
-            resources,
-        );
+        self.session
+            .send_response(id, FLAG_FAILED, Codec::Bytes, &payload, &mut out);
     }
 }

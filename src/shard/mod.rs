@@ -127,6 +127,7 @@ impl<D: Driver> Shard<D> {
             calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
             limits,
             counters,
+            current: Default::default(),
             histograms: Box::default(),
             now,
         };

@@ -2,6 +2,7 @@
 
 use super::call::Calls;
 use super::pool::Pool;
+use super::service::Current;
 use crate::base::clock::Instant;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
@@ -28,6 +29,8 @@ pub(super) struct Resources {
     pub(super) pool: Pool,
     pub(super) calls: Calls,
     pub(super) counters: Arc<Counters>,
+    /// The request being served.
+    pub(super) current: Current,
     pub(super) histograms: Box<Histograms>,
     /// The time of this turn.
     pub(super) now: Instant,

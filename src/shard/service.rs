@@ -40,13 +40,32 @@ impl<F: FnMut(Request<'_>, Reply<'_>)> Service for F {
 }
 
 /// A request, borrowed from the buffer it came in.
+///
+/// It refers to the envelope rather than copying its fields: a copy of what has just been
+/// parsed is the dearest kind, since the processor has not finished writing it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    envelope: &'a Envelope<'a>,
+}
+
+impl<'a> Request<'a> {
     /// The name it was sent to.
-    pub service: &'a str,
-    pub codec: Codec,
-    pub headers: Headers<'a>,
-    pub payload: &'a [u8],
+    pub fn service(&self) -> &'a str {
+        self.envelope.name
+    }
+
+    /// The codec of the payload, and the one the answer is wanted in.
+    pub fn codec(&self) -> Codec {
+        self.envelope.codec
+    }
+
+    pub fn headers(&self) -> Headers<'a> {
+        self.envelope.headers
+    }
+
+    pub fn payload(&self) -> &'a [u8] {
+        self.envelope.payload
+    }
 }
 
 /// A successful answer.
@@ -98,126 +117,103 @@ impl std::error::Error for Failure {}
 pub type Outcome = Result<Answer, Failure>;
 
 /// The way back to whoever sent a request. Answer it once, in any of the ways above.
+///
+/// Two references, passed in registers; what is known of the request stands in
+/// `Resources::current`, where `Services::call` also sees whether an answer was given.
 pub struct Reply<'a> {
     line: &'a mut Line,
     resources: &'a mut Resources,
+}
+
+/// The request being served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Current {
     id: u32,
     codec: Codec,
-    timeout: Duration,
+    timeout_ms: Option<u32>,
     answered: bool,
 }
 
-impl<'a> Reply<'a> {
-    #[inline]
-    pub(super) fn new(
-        line: &'a mut Line,
-        resources: &'a mut Resources,
-        request: &Envelope<'_>,
-    ) -> Reply<'a> {
-        let asked = if request.headers.is_empty() {
-            None
-        } else {
-            request.headers.timeout_ms()
-        };
-        let timeout = match asked {
-            Some(ms) => Duration::from_millis(u64::from(ms)),
-            None => resources.limits.request_timeout,
-        };
-        let (id, codec) = (request.id, request.codec);
-        Reply {
-            line,
-            resources,
-            id,
-            codec,
-            timeout,
-            answered: false,
-        }
-    }
-
+impl Reply<'_> {
     /// Answers with a payload in the request's codec.
     #[inline]
     pub fn send(self, payload: &[u8]) {
-        let codec = self.codec;
+        let codec = self.resources.current.codec;
         self.send_as(codec, payload);
     }
 
     /// Answers with a payload in the codec named.
     #[inline]
-    pub fn send_as(mut self, codec: Codec, payload: &[u8]) {
-        self.answered = true;
-        self.line.respond(self.id, codec, payload, self.resources);
+    pub fn send_as(self, codec: Codec, payload: &[u8]) {
+        let current = &mut self.resources.current;
+        current.answered = true;
+        let id = current.id;
+        self.line.respond(id, codec, payload, self.resources);
     }
 
     /// Fails the request. Codes of the application's own are from 0x1000 on.
-    pub fn fail(mut self, failure: &Failure) {
-        self.fail_in_place(failure);
+    #[cold]
+    pub fn fail(self, failure: &Failure) {
+        let current = &mut self.resources.current;
+        current.answered = true;
+        let id = current.id;
+        self.line.respond_failed(id, failure, self.resources);
     }
 
     /// Takes the answer out of this call: whoever holds the [`Deferred`], on this shard,
     /// finishes it. `None`: too many calls are open, and the request has been failed with
     /// OVERLOADED or TOO_MANY_REQUESTS.
-    pub fn defer(mut self) -> Option<Deferred> {
-        let call = self.open(Place::Shard)?;
-        Some(self.resources.calls.deferred(call))
+    pub fn defer(self) -> Option<Deferred> {
+        let (call, resources) = self.open(Place::Shard)?;
+        Some(resources.calls.deferred(call))
     }
 
     /// Answers with what a future yields. It runs on this shard's executor, in a task queue
     /// of low shares, and may use glommio's timers, files and channels.
     pub fn spawn(self, future: impl Future<Output = Outcome> + 'static) {
-        let mut reply = self;
-        if let Some(call) = reply.open(Place::Shard) {
-            let deferred = reply.resources.calls.deferred(call);
-            reply
-                .resources
-                .calls
-                .spawn(async move { deferred.finish(future.await) });
+        if let Some((call, resources)) = self.open(Place::Shard) {
+            let deferred = resources.calls.deferred(call);
+            let answer = async move { deferred.finish(future.await) };
+            resources.calls.spawn(answer);
         }
     }
 
     /// Answers with what `work` returns on a worker thread: for what computes or blocks.
-    pub fn offload(mut self, work: impl FnOnce() -> Outcome + Send + 'static) {
-        if let Some(call) = self.open(Place::Worker) {
-            self.resources.calls.offload(call, work);
+    pub fn offload(self, work: impl FnOnce() -> Outcome + Send + 'static) {
+        if let Some((call, resources)) = self.open(Place::Worker) {
+            resources.calls.offload(call, work);
         }
-    }
-
-    /// Opens a call within the bounds, or fails the request.
-    fn open(&mut self, place: Place) -> Option<Key> {
-        let resources = &mut *self.resources;
-        if self.line.calls_open >= resources.limits.requests_open_max {
-            let text = "too many unanswered requests on this connection";
-            self.fail_in_place(&Failure::of(Code::TooManyRequests, text));
-            return None;
-        }
-        let deadline = resources.now + self.timeout;
-        let asked = Asked {
-            connection: self.line.key,
-            id: self.id,
-            codec: self.codec,
-        };
-        let Some(call) = resources.calls.open(asked, place, resources.now, deadline) else {
-            self.fail_in_place(&Failure::of(Code::Overloaded, "too many calls are open"));
-            return None;
-        };
-        self.answered = true;
-        self.line.calls_open += 1;
-        resources.counters.add(Counter::CallsDeferred, 1);
-        Some(call)
-    }
-
-    #[cold]
-    fn fail_in_place(&mut self, failure: &Failure) {
-        self.answered = true;
-        self.line.respond_failed(self.id, failure, self.resources);
     }
 }
 
-impl Drop for Reply<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.answered {
-            self.fail_in_place(&Failure::of(Code::Internal, "the service did not answer"));
+impl<'a> Reply<'a> {
+    /// Opens a call within the bounds, or fails the request.
+    fn open(self, place: Place) -> Option<(Key, &'a mut Resources)> {
+        let resources = &*self.resources;
+        let (current, now) = (resources.current, resources.now);
+        if self.line.calls_open >= resources.limits.requests_open_max {
+            let text = "too many unanswered requests on this connection";
+            self.fail(&Failure::of(Code::TooManyRequests, text));
+            return None;
         }
+        let timeout = match current.timeout_ms {
+            Some(ms) => Duration::from_millis(u64::from(ms)),
+            None => resources.limits.request_timeout,
+        };
+        let asked = Asked {
+            connection: self.line.key,
+            id: current.id,
+            codec: current.codec,
+        };
+        let calls = &mut self.resources.calls;
+        let Some(call) = calls.open(asked, place, now, now + timeout) else {
+            self.fail(&Failure::of(Code::Overloaded, "too many calls are open"));
+            return None;
+        };
+        self.resources.current.answered = true;
+        self.line.calls_open += 1;
+        self.resources.counters.add(Counter::CallsDeferred, 1);
+        Some((call, self.resources))
     }
 }
 
@@ -257,22 +253,24 @@ impl Services {
             return;
         };
         let Envelope {
-            codec,
-            name,
-            headers,
-            payload,
-            ..
-        } = *request;
-        let reply = Reply::new(line, resources, request);
-        service.call(
-            Request {
-                service: name,
-                codec,
-                headers,
-                payload,
+            id, codec, headers, ..
+        } = request;
+        resources.current = Current {
+            id: *id,
+            codec: *codec,
+            timeout_ms: if headers.is_empty() {
+                None
+            } else {
+                headers.timeout_ms()
             },
-            reply,
-        );
+            answered: false,
+        };
+        let reply = Reply { line, resources };
+        service.call(Request { envelope: request }, reply);
+        if !resources.current.answered {
+            let failure = Failure::of(Code::Internal, "the service did not answer");
+            line.respond_failed(request.id, &failure, resources);
+        }
     }
 
     #[inline]

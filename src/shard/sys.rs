@@ -150,7 +150,7 @@ pub fn install<D: Driver>(shard: &mut Shard<D>, board: Arc<Board>) {
 }
 
 fn echo(request: Request<'_>, reply: Reply<'_>) {
-    reply.send(request.payload);
+    reply.send(request.payload());
 }
 
 /// The answer of `$sys/time`.
@@ -194,7 +194,7 @@ impl<'a> Info<'a> {
 }
 
 fn answer_json(request: &Request<'_>, reply: Reply<'_>, answer: &impl Serialize) {
-    if request.codec == Codec::Protobuf {
+    if request.codec() == Codec::Protobuf {
         let text = "protobuf is not offered yet: ask with codec 0 or 1 for JSON";
         return reply.fail(&Failure::of(Code::Unexpected, text));
     }

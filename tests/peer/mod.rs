@@ -12,7 +12,7 @@ use ringmail::proto::error::Code;
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::proto::reassembly::Reassembly;
 use ringmail::proto::session::{Event, Session, Settings, Step};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -165,10 +165,9 @@ impl Served {
             if let Some(heard) = heard {
                 return heard;
             }
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Heard::Eof,
-                Ok(count) => self.unread = buffer[..count].to_vec(),
-                Err(error) => panic!("the client was not heard: {error}"),
+            match self.read(&mut buffer) {
+                0 => return Heard::Eof,
+                count => self.unread = buffer[..count].to_vec(),
             }
         }
     }
@@ -179,9 +178,25 @@ impl Served {
         let mut seen = std::mem::take(&mut self.unread);
         let mut buffer = [0; 4096];
         while !seen.windows(wanted.len()).any(|window| window == wanted) {
-            match self.stream.read(&mut buffer) {
-                Ok(count) if count > 0 => seen.extend_from_slice(&buffer[..count]),
-                other => panic!("{wanted:?} did not come: {other:?}"),
+            let count = self.read(&mut buffer);
+            assert!(count > 0, "{wanted:?} did not come");
+            seen.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    /// Reads and answers nothing until the client has gone.
+    pub fn ignore(&mut self) {
+        let mut buffer = [0; 4096];
+        while self.read(&mut buffer) > 0 {}
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(count) => return count,
+                // With a timeout set, the kernel does not restart a read by itself.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("the client was not heard: {error}"),
             }
         }
     }

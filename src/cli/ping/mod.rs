@@ -39,6 +39,9 @@ enum News {
 pub fn run(args: &Ping) -> Result<(), Failure> {
     let client = peer::connect(&args.peer, args.timeout)?;
     let peer = client.peer().to_string();
+    // Before the first line: whoever has read that may count on Ctrl-C.
+    let (tell, news) = channel();
+    interrupts(tell.clone())?;
     if args.output == PingOutput::Text {
         let server = client.server();
         let bytes = args.payload_bytes;
@@ -48,9 +51,6 @@ pub fn run(args: &Ping) -> Result<(), Failure> {
         );
         print(line.as_bytes())?;
     }
-
-    let (tell, news) = channel();
-    interrupts(tell.clone())?;
     let (stop, stopped) = channel();
     let plan = args.clone();
     let pinging = std::thread::spawn(move || ping(client, &plan, &tell, &stopped));

@@ -2,7 +2,7 @@
 
 use super::{Event, Session, Settings, State, Step};
 use crate::base::clock::Instant;
-use crate::base::limits::{FRAME_PAYLOAD_BYTES_MAX, HEARTBEAT_MS_MIN};
+use crate::base::limits::{FRAME_PAYLOAD_BYTES_MAX, HEARTBEAT_MS_MIN, UNAUTHENTICATED_BYTES_MAX};
 use crate::base::reason::Reason;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::frame::{Frame, FrameType, Parsed};
@@ -73,12 +73,7 @@ impl Session {
         out: &mut impl Output,
     ) -> Result<Event<'a>, Refusal> {
         if frame.kind == FrameType::Rst {
-            self.state = State::Ended;
-            let Refusal { code, text } = frame.rst_refusal();
-            return Ok(Event::Refused {
-                code,
-                reason: text.into_owned(),
-            });
+            return Ok(self.take_rst(frame));
         }
         match (self.state, frame.kind) {
             (State::AwaitSyn { seq }, FrameType::Syn) => self.take_syn(frame, seq, out),
@@ -93,6 +88,15 @@ impl Session {
                 self.take_syn_ack(frame, acknowledgement, now, out)
             }
             _ => Err(unexpected("a control frame that does not belong here")),
+        }
+    }
+
+    pub(super) fn take_rst(&mut self, frame: Frame<'_>) -> Event<'static> {
+        self.state = State::Ended;
+        let Refusal { code, text } = frame.rst_refusal();
+        Event::Refused {
+            code,
+            reason: text.into_owned(),
         }
     }
 
@@ -160,6 +164,7 @@ impl Session {
         self.authenticated = self.settings.auth_methods == 0;
         if !self.authenticated {
             self.auth_deadline = now + self.settings.auth_timeout;
+            self.length_max = self.length_max.min(UNAUTHENTICATED_BYTES_MAX);
         }
         Ok(event)
     }

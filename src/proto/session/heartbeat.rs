@@ -11,7 +11,8 @@ impl Session {
     /// When [`Session::handle_timeout`] wants to be called; `NEVER` when nothing is due.
     ///
     /// Hearing something only moves it later, so an owner may keep its timer where it is
-    /// and ask again when that fires. Only a message begun moves it earlier.
+    /// and ask again when that fires. Only two things move it earlier: the handshake's end
+    /// and a message begun.
     pub fn timeout(&self) -> Instant {
         match self.state {
             State::AwaitSyn { .. } | State::AwaitAck { .. } | State::AwaitSynAck { .. } => {
@@ -44,15 +45,7 @@ impl Session {
                 Refusal::new(Code::AuthRequired, "no AUTH came in time")
             }
             State::Open | State::PeerClosing => {
-                if now < self.silence_deadline() {
-                    return Event::Handled;
-                }
-                if now < self.heard + self.settings.heartbeat_timeout {
-                    if self.silent_intervals == 0 {
-                        // The payload lets a reader of a capture see how long the answer took.
-                        self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
-                    }
-                    self.silent_intervals = self.silent_intervals.saturating_add(1);
+                if self.outlasts_silence(now, out) {
                     return Event::Handled;
                 }
                 Refusal::new(Code::HeartbeatTimeout, "nothing was heard for too long")
@@ -84,23 +77,51 @@ impl Session {
         self.frame_started + self.settings.frame_timeout
     }
 
-    /// When silence is next looked at: first for a PING, then at every interval, in the end
-    /// for the end. The intervals between are not idle curiosity: an answer to the PING
-    /// makes the next one due an interval later, which must not be before this.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(u64::from(self.heartbeat_ms.max(1)))
+    }
+
+    /// When silence next has a consequence: a PING after one interval, the end at last. In
+    /// between nothing happens, but the owner is called after each interval: after what it
+    /// hears meanwhile the next PING is due one interval later, not at the end.
     fn silence_deadline(&self) -> Instant {
         let end = self.heard + self.settings.heartbeat_timeout;
-        if self.silent_intervals == u16::MAX {
-            return end;
+        let interval = self.interval();
+        let next = interval.saturating_mul(self.silent_count.saturating_add(1));
+        coalesced(self.heard + next, interval).min(end)
+    }
+
+    /// Acts on the silence so far; false when it has lasted too long.
+    fn outlasts_silence(&mut self, now: Instant, out: &mut impl Output) -> bool {
+        if now < self.silence_deadline() {
+            return true;
         }
-        let interval = Duration::from_millis(u64::from(self.heartbeat_ms));
-        let silence = interval * (u32::from(self.silent_intervals) + 1);
-        coalesced(self.heard + silence, interval).min(end)
+        let interval = self.interval();
+        let timeout = self.settings.heartbeat_timeout;
+        let first = self.silent_count == 0;
+        if first && interval < timeout && now >= self.heard + timeout {
+            // Nobody asked at the time for the PING: this side slept (a stopped process, a
+            // suspended machine), the peer did not fall silent. It gets its PING, and the
+            // usual time to answer it.
+            self.heard = now - interval;
+        }
+        let silence = now.since(self.heard);
+        if silence >= timeout {
+            return false;
+        }
+        let count = silence.as_nanos() / interval.as_nanos();
+        self.silent_count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        if first && self.state == State::Open {
+            // The payload lets a reader of a capture see how long the answer took.
+            self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
+        }
+        true
     }
 }
 
 /// Rounds a deadline up to a multiple of about a thirty-second of its interval (a second at
 /// most), so that thousands of idle connections wake their shard together, not one by one.
-fn coalesced(at: Instant, interval: Duration) -> Instant {
+pub(super) fn coalesced(at: Instant, interval: Duration) -> Instant {
     let slack = (interval.as_nanos() as u64 / 32).clamp(1, 1 << 30);
     let grain = 1u64 << slack.ilog2();
     Instant::from_nanos(
@@ -108,65 +129,4 @@ fn coalesced(at: Instant, interval: Duration) -> Instant {
             .checked_next_multiple_of(grain)
             .unwrap_or(u64::MAX),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::session::Settings;
-    use std::sync::Arc;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn open() -> Session {
-        let settings = Settings {
-            message_bytes_max: 1024,
-            handshake_timeout: SECOND,
-            frame_timeout: SECOND,
-            heartbeat_interval: 30 * SECOND,
-            heartbeat_timeout: 90 * SECOND,
-            auth_methods: 0,
-            auth_timeout: SECOND,
-            product: String::new(),
-            shard: 0,
-        };
-        let now = Instant::ZERO + 100 * SECOND;
-        Session::new(Arc::new(settings), State::Open, true, now)
-    }
-
-    #[test]
-    fn an_answered_ping_is_followed_by_the_next_after_one_interval_with_the_timer_left_alone() {
-        let (mut session, mut out) = (open(), Vec::new());
-        let mut pings = 0;
-        let mut timer = session.timeout();
-        while timer < Instant::ZERO + 1000 * SECOND {
-            let before = out.len();
-            session.handle_timeout(timer, &mut out);
-            let now = timer;
-            timer = session.timeout();
-            if out.len() > before {
-                pings += 1;
-                let mut pong = Vec::new();
-                Message::Pong(&[]).encode(false, &mut pong);
-                let _ = session.handle(&pong, now + SECOND, &mut out);
-                assert!(session.timeout() >= timer, "hearing moves it later only");
-            }
-        }
-        // 900 s; 30 s, a second for each answer, and the rounding of deadlines.
-        assert!((28..=29).contains(&pings), "{pings} PINGs");
-    }
-
-    #[test]
-    fn silence_has_one_ping_and_then_the_end_at_its_time() {
-        let (mut session, mut out) = (open(), Vec::new());
-        let mut events = Vec::new();
-        while !session.is_ended() {
-            let now = session.timeout();
-            events.push((now, session.handle_timeout(now, &mut out)));
-        }
-        let (end, _) = events.pop().unwrap();
-        assert_eq!(end, Instant::ZERO + 190 * SECOND);
-        assert_eq!(events.len(), 2);
-        assert_eq!(out.windows(4).filter(|w| w == b"MC\x01\x01").count(), 1);
-    }
 }

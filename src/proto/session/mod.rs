@@ -16,16 +16,17 @@
 //! Invariants: after `Ended` nothing more is written; a message is handed out only if it
 //! is whole, its checksum right, its type allowed now and its body well-formed.
 
+mod ending;
 mod handshake;
 mod heartbeat;
 #[cfg(test)]
 mod tests;
 
 use super::budget::Budget;
-use super::envelope::Codec;
+use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
-use super::message::{Header, Message, MessageType, open};
+use super::message::{Header, Message, MessageType, encode_response, open};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
@@ -110,11 +111,13 @@ pub struct Session {
     checksum: bool,
     authenticated: bool,
     codec: Codec,
-    /// Heartbeat intervals that have passed since `heard`; a PING is out from the first on.
-    silent_intervals: u16,
     /// Bytes of the largest payload the peer accepts.
     peer_message_bytes_max: u32,
+    /// Bytes of the largest payload accepted now: less before AUTH than after it.
+    length_max: u32,
     heartbeat_ms: u32,
+    /// Heartbeat intervals of silence since `heard` that were acted on: a PING at the first.
+    silent_count: u32,
     client_id: Option<Box<str>>,
     /// Link phase: when it began. Then: when the last complete message came.
     heard: Instant,
@@ -129,16 +132,18 @@ impl Session {
     fn new(settings: Arc<Settings>, state: State, is_server: bool, now: Instant) -> Session {
         let heartbeat_ms =
             u32::try_from(settings.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
+        let length_max = settings.message_bytes_max;
         Session {
             settings,
             state,
             is_server,
             checksum: false,
             authenticated: false,
-            silent_intervals: 0,
             codec: Codec::Bytes,
             peer_message_bytes_max: u32::MAX,
+            length_max,
             heartbeat_ms,
+            silent_count: 0,
             client_id: None,
             heard: now,
             frame_started: Instant::NEVER,
@@ -197,10 +202,7 @@ impl Session {
     pub fn handle<'a>(&mut self, bytes: &'a [u8], now: Instant, out: &mut impl Output) -> Step<'a> {
         match self.state {
             State::Open => self.handle_message(bytes, now, out),
-            State::Ended => Step::Taken {
-                used: bytes.len(),
-                event: Event::Handled,
-            },
+            State::Ended => ending::drop_all(bytes),
             State::PeerClosing | State::Closing => self.handle_message(bytes, now, out),
             _ => self.handle_frame(bytes, now, out),
         }
@@ -213,21 +215,39 @@ impl Session {
         now: Instant,
         out: &mut impl Output,
     ) -> Step<'a> {
-        let header = match Header::parse(bytes, self.settings.message_bytes_max) {
+        let header = match Header::parse(bytes, self.length_max) {
             Ok(Some(header)) => header,
             Ok(None) => {
                 return self.incomplete(bytes, crate::base::limits::MESSAGE_HEADER_BYTES, now);
             }
-            Err(refusal) => return self.refuse_header(bytes, &refusal, out),
+            Err(refusal) => return self.refuse_header(bytes, refusal, now, out),
         };
         let used = header.message_bytes();
         let Some(message) = bytes.get(..used) else {
             return self.incomplete(bytes, used, now);
         };
         self.heard = now;
-        self.silent_intervals = 0;
+        self.silent_count = 0;
         self.frame_started = Instant::NEVER;
-        match self.accept_message(header.kind, message) {
+        let kind = header.kind;
+        let body = match open(message, self.checksum) {
+            Ok(body) => body,
+            Err(refusal) => return self.refuse_all(bytes, &refusal, out),
+        };
+        if let Err(refusal) = self.accept_kind(kind) {
+            return self.refuse_all(bytes, &refusal, out);
+        }
+        if kind.has_envelope() && self.state == State::Open {
+            // The common case: the event is built where it is returned, not moved there.
+            return match Envelope::parse(kind, body) {
+                Ok(envelope) => Step::Taken {
+                    used,
+                    event: Event::Message(Message::Envelope(kind, envelope)),
+                },
+                Err(refusal) => self.refuse_all(bytes, &refusal, out),
+            };
+        }
+        match Message::parse(kind, body) {
             Ok(message) => Step::Taken {
                 used,
                 event: self.answer(message, now, out),
@@ -236,14 +256,9 @@ impl Session {
         }
     }
 
-    /// The checks behind the header, in the protocol's order: checksum, state, body.
+    /// Whether a message of this type may come now: the check between checksum and body.
     #[inline]
-    fn accept_message<'a>(
-        &self,
-        kind: MessageType,
-        message: &'a [u8],
-    ) -> Result<Message<'a>, Refusal> {
-        let body = open(message, self.checksum)?;
+    fn accept_kind(&self, kind: MessageType) -> Result<(), Refusal> {
         let allowed = if self.is_server {
             kind.from_client()
         } else {
@@ -256,9 +271,9 @@ impl Session {
             ));
         }
         if self.is_server && (!self.authenticated || kind == MessageType::Auth) {
-            self.accept_by_rights(kind)?;
+            return self.accept_by_rights(kind);
         }
-        Message::parse(kind, body)
+        Ok(())
     }
 
     #[cold]
@@ -278,7 +293,6 @@ impl Session {
     }
 
     /// Does what the protocol does by itself and hands the rest to the owner.
-    #[inline]
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
@@ -289,13 +303,12 @@ impl Session {
             return self.answer_late(message);
         }
         match message {
-            Message::Envelope(..) => Event::Message(message),
             Message::Ping(bytes) => {
                 if self.controls.spend(now) {
                     self.send(&Message::Pong(bytes), out);
                     Event::Handled
                 } else {
-                    self.error(Code::RateLimited, 0, "too many PINGs in a second", now, out)
+                    self.flooded(now, out)
                 }
             }
             // A client measures by PONGs; a server's own PINGs only ask for life.
@@ -305,6 +318,17 @@ impl Session {
                 Event::PeerClosed { code, reason }
             }
             other => Event::Message(other),
+        }
+    }
+
+    #[cold]
+    fn flooded(&mut self, now: Instant, out: &mut impl Output) -> Event<'static> {
+        let text = "too many PINGs in a second";
+        if self.is_server {
+            self.error(Code::RateLimited, 0, text, now, out)
+        } else {
+            // ERROR is the server's to send.
+            self.refuse(&Refusal::new(Code::RateLimited, text), out)
         }
     }
 
@@ -324,30 +348,36 @@ impl Session {
         Step::Incomplete { need }
     }
 
-    /// What begins with `bytes` is no message. To a client it may be an RST: a server that
-    /// gives up before our ACK has reached it still speaks in frames. An RST's third byte
-    /// is no version, so there is nothing to mix up.
+    /// Two things may stand behind a header that is refused: the RST of a server that gave
+    /// up on the handshake while our ACK was on its way to it (as a message it would be of
+    /// version 4), and a message too large for a client that has not authenticated yet.
     #[cold]
     fn refuse_header<'a>(
         &mut self,
         bytes: &'a [u8],
-        refusal: &Refusal,
+        refusal: Refusal,
+        now: Instant,
         out: &mut impl Output,
     ) -> Step<'a> {
-        if self.is_server || bytes.get(2) != Some(&(FrameType::Rst as u8)) {
-            return self.refuse_all(bytes, refusal, out);
-        }
-        match Frame::parse(bytes) {
-            Ok(Parsed::Incomplete { need }) => Step::Incomplete { need },
-            Ok(Parsed::Whole { used, value }) => {
-                self.state = State::Ended;
-                let Refusal { code, text } = value.rst_refusal();
-                let reason = text.into_owned();
-                let event = Event::Refused { code, reason };
-                Step::Taken { used, event }
+        if !self.is_server && bytes.get(2) == Some(&(FrameType::Rst as u8)) {
+            match Frame::parse(bytes) {
+                Ok(Parsed::Incomplete { need }) => return self.incomplete(bytes, need, now),
+                Ok(Parsed::Whole { used, value }) => {
+                    let event = self.take_rst(value);
+                    return Step::Taken { used, event };
+                }
+                Err(_) => {}
             }
-            Err(_) => self.refuse_all(bytes, refusal, out),
         }
+        let refusal = match Header::parse(bytes, self.settings.message_bytes_max) {
+            Ok(Some(Header {
+                kind: MessageType::Auth,
+                ..
+            })) => Refusal::new(Code::AuthFailed, "a credential this long is none"),
+            Ok(Some(header)) => self.accept_by_rights(header.kind).err().unwrap_or(refusal),
+            _ => refusal,
+        };
+        self.refuse_all(bytes, &refusal, out)
     }
 
     fn refuse_all<'a>(
@@ -372,106 +402,37 @@ impl Session {
         }
     }
 
-    /// Ends the session for a reason of the peer's making: RST in the link phase, a fatal
-    /// ERROR after it.
-    #[cold]
-    pub fn refuse(&mut self, refusal: &Refusal, out: &mut impl Output) -> Event<'static> {
-        match self.state {
-            State::AwaitSyn { .. } => Frame::encode_rst(0, refusal, out),
-            State::AwaitAck { seq, .. } => Frame::encode_rst(seq, refusal, out),
-            State::AwaitSynAck { .. } => Frame::encode_rst(0, refusal, out),
-            State::Open | State::PeerClosing if self.is_server => {
-                let (code, text) = (refusal.code, refusal.text.as_ref());
-                self.send(
-                    &Message::Error {
-                        code,
-                        id: 0,
-                        fatal: true,
-                        text,
-                    },
-                    out,
-                );
-            }
-            // ERROR is the server's; a client says why it leaves with CLOSE.
-            State::Open | State::PeerClosing => {
-                self.send(
-                    &Message::Close {
-                        code: refusal.code,
-                        reason: &refusal.text,
-                    },
-                    out,
-                );
-            }
-            State::Closing | State::Ended => {}
-        }
-        self.state = State::Ended;
-        Event::Ended(refusal.code.close_reason())
-    }
-
-    /// Answers an operation with a non-fatal ERROR, or ends the session when the peer has
-    /// provoked too many of them within a second.
-    #[cold]
-    pub fn error(
-        &mut self,
-        code: Code,
+    /// Writes a RESPONSE: what `send` of one would write, without building the message.
+    #[inline]
+    pub fn send_response(
+        &self,
         id: u32,
-        text: &str,
-        now: Instant,
+        flags: u8,
+        codec: Codec,
+        payload: &[u8],
         out: &mut impl Output,
-    ) -> Event<'static> {
-        let fatal = !self.errors.spend(now);
-        self.send(
-            &Message::Error {
-                code,
+    ) {
+        if !matches!(self.state, State::Open | State::PeerClosing) {
+            return;
+        }
+        if self.checksum {
+            let envelope = Envelope {
                 id,
-                fatal,
-                text,
-            },
-            out,
-        );
-        if fatal {
-            self.state = State::Ended;
-            return Event::Ended(Reason::TooManyErrors);
+                flags,
+                codec,
+                payload,
+                ..Envelope::default()
+            };
+            Message::Envelope(MessageType::Response, envelope).encode(true, out);
+        } else {
+            encode_response(id, flags, codec, payload, out);
         }
-        Event::Handled
-    }
-
-    /// Asks the peer to end: CLOSE when established, RST before.
-    pub fn close(&mut self, code: Code, reason: &'static str, out: &mut impl Output) {
-        match self.state {
-            State::Open | State::PeerClosing => {
-                self.send(&Message::Close { code, reason }, out);
-                let answered = self.state == State::PeerClosing;
-                self.state = if answered {
-                    State::Ended
-                } else {
-                    State::Closing
-                };
-            }
-            State::Closing | State::Ended => {}
-            _ => {
-                self.refuse(&Refusal::new(code, reason), out);
-            }
-        }
-    }
-
-    /// Answers the peer's CLOSE; the session is over.
-    pub fn finish(&mut self, out: &mut impl Output) {
-        if self.state == State::PeerClosing {
-            self.send(
-                &Message::Close {
-                    code: Code::Normal,
-                    reason: "",
-                },
-                out,
-            );
-        }
-        self.state = State::Ended;
     }
 
     /// The owner has checked the client's credential: everything is allowed from now on.
     pub fn authenticate(&mut self) {
         self.authenticated = true;
         self.auth_deadline = Instant::NEVER;
+        self.length_max = self.settings.message_bytes_max;
     }
 }

@@ -1,1 +1,44 @@
+//! What only the inside can show; the session's rules are tried from outside, in
+//! `tests/proto`.
 
+use super::heartbeat::coalesced;
+use super::{Budget, Session};
+use crate::base::clock::Instant;
+use std::time::Duration;
+
+#[test]
+fn a_session_is_small_enough_for_a_million() {
+    // Half of what one idle connection may cost in all (512 bytes).
+    assert!(size_of::<Session>() <= 256, "{}", size_of::<Session>());
+    assert!(size_of::<Budget>() <= 16);
+}
+
+#[test]
+fn deadlines_are_late_by_a_thirty_second_at_most_and_never_early() {
+    for seconds in [1u64, 30, 600, 86_400] {
+        let interval = Duration::from_secs(seconds);
+        for nanos in (0..1000u64).map(|i| i * 1_234_567_891) {
+            let at = Instant::from_nanos(nanos);
+            let late = coalesced(at, interval) - at;
+            assert!(coalesced(at, interval) >= at);
+            assert!(late <= interval / 32 && late < Duration::from_millis(1_100));
+        }
+    }
+    assert_eq!(
+        coalesced(Instant::NEVER, Duration::from_secs(30)),
+        Instant::NEVER
+    );
+}
+
+#[test]
+fn deadlines_close_to_each_other_fall_together() {
+    let interval = Duration::from_secs(30);
+    let at = |ms: u64| coalesced(Instant::from_nanos(ms * 1_000_000), interval);
+    let mut distinct: Vec<Instant> = (0..10_000).map(at).collect();
+    distinct.dedup();
+    assert!(
+        distinct.len() <= 20,
+        "{} wake-ups in ten seconds",
+        distinct.len()
+    );
+}

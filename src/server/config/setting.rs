@@ -221,7 +221,8 @@ impl Shards {
 }
 
 impl Setting for Shards {
-    const EXPECTED: &'static str = "\"all\", a range of cores \"0-3\" or a list of cores [0, 2]";
+    const EXPECTED: &'static str =
+        "\"all\", a range of cores \"0-3\", one core \"2\" or a list of cores [0, 2]";
 
     fn read(value: &DeValue<'_>) -> Option<Self> {
         if value.is_array() {
@@ -230,7 +231,9 @@ impl Setting for Shards {
         if value.as_str()? == "all" {
             return Some(Shards::All);
         }
-        let (first, last) = value.as_str()?.split_once('-')?;
+        // One core, as it is typed on a command line: the range of that core alone.
+        let text = value.as_str()?;
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
         Some(Shards::Range(first.parse().ok()?..=last.parse().ok()?))
     }
 
