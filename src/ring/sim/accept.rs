@@ -70,7 +70,7 @@ impl Kernel {
 
     pub(super) fn close_listener(&mut self, shard: u16) {
         let ring = &mut self.rings[usize::from(shard)];
-        let armed = ring.accepting == Accepting::Armed;
+        let armed = matches!(ring.accepting, Accepting::Armed | Accepting::Queued);
         let waiting = std::mem::take(&mut ring.backlog);
         if armed {
             self.end_accept(shard, None);
