@@ -294,14 +294,14 @@ impl Server {
 fn serve(shard: &mut Shard<SimDriver>, aside: &Aside) {
     let aside = aside.clone();
     let later = move |request: Request<'_>, reply: Reply<'_>| {
-        let payload = request.payload.to_vec();
+        let payload = request.payload().to_vec();
         if let Some(deferred) = reply.defer() {
             aside.borrow_mut().push((deferred, payload));
         }
     };
     shard.serve("later", Box::new(later));
     let worker = |request: Request<'_>, reply: Reply<'_>| {
-        let payload = request.payload.to_vec();
+        let payload = request.payload().to_vec();
         reply.offload(move || Ok::<Answer, Failure>(payload.into()));
     };
     shard.serve("worker", Box::new(worker));
