@@ -117,7 +117,8 @@ pub trait Driver {
     /// Arms the multishot accept on this shard's listener.
     fn accept(&mut self);
 
-    /// Ends the accept and closes the listener, for good.
+    /// Ends the accept and closes the listener, for good. An accept that was armed still
+    /// ends with [`Completion::AcceptEnded`], behind the last connection it brought.
     fn stop_accepting(&mut self);
 
     /// Arms a multishot receive.

@@ -6,4 +6,6 @@
 
 pub mod driver;
 pub mod probe;
+#[doc(hidden)]
+pub mod sim;
 pub mod uring;

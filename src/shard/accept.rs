@@ -105,15 +105,21 @@ impl<D: Driver> Shard<D> {
         self.open(socket);
     }
 
+    pub(super) fn arm_accept(&mut self) {
+        self.accepting = true;
+        self.driver.accept();
+    }
+
     pub(super) fn take_accept_ended(&mut self, error: Option<io::Error>) {
+        self.accepting = false;
         if self.drain.is_some() {
             return;
         }
         let Some(error) = error else {
-            return self.driver.accept();
+            return self.arm_accept();
         };
         if error.kind() == io::ErrorKind::ConnectionAborted {
-            return self.driver.accept();
+            return self.arm_accept();
         }
         self.resources.counters.add(Counter::AcceptPaused, 1);
         self.accept_again = self.resources.now + ACCEPT_PAUSE;

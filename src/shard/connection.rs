@@ -216,7 +216,7 @@ impl Connection {
     }
 
     /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
-    /// is input to handle.
+    /// is input to handle, or an end that had to wait for it.
     pub(super) fn unstall(&mut self, resources: &Resources) -> bool {
         let outbox = &self.line.outbox;
         let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
@@ -226,7 +226,8 @@ impl Connection {
         }
         self.stalled = false;
         self.line.session.restart_frame_clock(resources.now);
-        self.ready = !self.input.is_empty();
+        let ending = self.peer_ended || self.line.session.is_peer_closing();
+        self.ready = ending || !self.input.is_empty();
         self.ready
     }
 
@@ -277,9 +278,7 @@ impl Connection {
     /// The peer has shut its sending side down: what it asked is still answered.
     pub(super) fn take_end(&mut self, resources: &mut Resources) {
         self.peer_ended = true;
-        if self.stage == Stage::Running && self.line.calls_open == 0 && !self.ready {
-            self.end(Reason::PeerEof, resources);
-        }
+        self.finish_if_done(resources);
     }
 
     /// A deferred call of this connection is over; `id` and `codec` are the request's.
@@ -317,9 +316,11 @@ impl Connection {
         self.finish_if_done(resources);
     }
 
-    /// Nothing it asked for is unanswered any more: what waits for that goes on.
+    /// Nothing it asked for is unanswered any more, nor still unread in its input: what
+    /// waits for that goes on.
     fn finish_if_done(&mut self, resources: &mut Resources) {
-        if self.stage != Stage::Running || self.line.calls_open > 0 || self.ready {
+        let waits = self.line.calls_open > 0 || self.ready || self.stalled;
+        if self.stage != Stage::Running || waits {
             return;
         }
         if self.line.session.is_peer_closing() {

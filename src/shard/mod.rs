@@ -99,6 +99,8 @@ pub struct Shard<D> {
     /// Connections whose receive found no buffer.
     starved: VecDeque<Key>,
     buffers_released: usize,
+    /// The accept is armed, or its end not yet told.
+    accepting: bool,
     /// When to accept again, after descriptors ran short.
     accept_again: Instant,
     entropy: accept::Entropy,
@@ -149,6 +151,7 @@ impl<D: Driver> Shard<D> {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             buffers_released: 0,
+            accepting: true,
             accept_again: Instant::NEVER,
             entropy: accept::Entropy::default(),
             drain: None,

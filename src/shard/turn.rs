@@ -60,7 +60,8 @@ impl<D: Driver> Shard<D> {
         self.step_drain();
         self.settle_touched();
 
-        let ended = self.drain.is_some() && self.connections.is_empty();
+        // The accept may still bring a connection, which has to be closed.
+        let ended = self.drain.is_some() && self.connections.is_empty() && !self.accepting;
         Ok(if ended { Turn::Ended } else { Turn::Next })
     }
 
@@ -244,7 +245,7 @@ impl<D: Driver> Shard<D> {
         }
         if self.accept_again <= self.resources.now {
             self.accept_again = Instant::NEVER;
-            self.driver.accept();
+            self.arm_accept();
         }
     }
 

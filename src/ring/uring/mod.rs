@@ -64,6 +64,9 @@ pub struct Uring {
     flights: Flights,
     /// What `poll` collected and `next` has not handed out yet.
     ready: VecDeque<cqueue::Entry>,
+    /// The accept's last completion brought a connection, and the listener is closed: the
+    /// end is still to be told.
+    accept_ended: bool,
     listener: Option<TcpListener>,
     wake: Arc<EventWake>,
     wake_word: Box<[u8; 8]>,
@@ -91,6 +94,7 @@ impl Uring {
             ring,
             buffers,
             flights: Flights::default(),
+            accept_ended: false,
             ready: VecDeque::with_capacity(geometry.completions as usize / 4),
             listener: Some(listener),
             wake: Arc::new(EventWake::new()?),
@@ -249,6 +253,7 @@ impl Uring {
                 if !cqueue::more(completion.flags()) {
                     // Ended without a cause that the shard would have to wait out.
                     self.accept();
+                    self.accept_ended = self.listener.is_none();
                 }
                 Completion::Accepted(Socket(socket))
             }
@@ -368,6 +373,9 @@ impl Driver for Uring {
     }
 
     fn next(&mut self) -> Option<Completion> {
+        if std::mem::take(&mut self.accept_ended) {
+            return Some(Completion::AcceptEnded(None));
+        }
         loop {
             let completion = self.ready.pop_front()?;
             let data = completion.user_data();

@@ -1,0 +1,197 @@
+//! What a simulated client will do: how it opens, asks, reads, writes and ends.
+
+use crate::proto::envelope::Codec;
+use crate::proto::error::Code;
+use std::time::Duration;
+
+/// A client's behaviour. [`Plan::default`] shakes hands, asks nothing and stays.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub opening: Opening,
+    pub checksum: bool,
+    pub heartbeat_ms: Option<u32>,
+    pub client_id: Option<String>,
+    pub codec: Option<Codec>,
+    /// Whether it sends PINGs and finds dead servers by itself.
+    pub heartbeats: bool,
+    /// How many REQUESTs it makes, taking these in turn.
+    pub requests: u32,
+    pub asks: Vec<Ask>,
+    /// REQUESTs unanswered at once.
+    pub depth: u32,
+    /// Payloads are of any length up to this.
+    pub payload_bytes_max: usize,
+    /// It pauses up to this before each REQUEST.
+    pub think: Duration,
+    /// The chance of a PING before each REQUEST.
+    pub pings: f32,
+    /// Raw bytes sent once behind the last REQUEST.
+    pub tail: Vec<u8>,
+    pub reading: Reading,
+    pub writing: Writing,
+    pub ending: Ending,
+    /// It ends when all is asked, not when all is answered: for `Ending::Fin`, which is
+    /// owed the answers all the same.
+    pub hasty: bool,
+    /// It ends when all is answered, or this long after it began, whatever is open then.
+    pub patience: Duration,
+}
+
+/// One kind of REQUEST.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub service: String,
+    pub expect: Expect,
+}
+
+/// What a REQUEST shall be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The same payload.
+    Echo,
+    /// Anything that is not FAILED.
+    Success,
+    Failure(Code),
+    Anything,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    Handshake,
+    /// Connects and says nothing.
+    Silent,
+    /// Sends SYN, and never ACK.
+    SynOnly,
+    /// Sends these bytes and reads what comes.
+    Raw(Vec<u8>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Eager,
+    Slow { bytes: usize, every: Duration },
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    Whole,
+    Trickle { bytes: usize, every: Duration },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Sends CLOSE and waits for the answer.
+    Close,
+    /// Ends its stream without CLOSE, and reads to the end.
+    Fin,
+    /// Breaks the connection.
+    Reset,
+    /// Is gone without a word.
+    Vanish,
+    Stay,
+}
+
+impl Ask {
+    pub fn echo() -> Ask {
+        Ask {
+            service: "$sys/echo".to_owned(),
+            expect: Expect::Echo,
+        }
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            opening: Opening::Handshake,
+            checksum: false,
+            heartbeat_ms: None,
+            client_id: None,
+            codec: None,
+            heartbeats: false,
+            requests: 0,
+            asks: vec![Ask::echo()],
+            depth: 1,
+            payload_bytes_max: 256,
+            think: Duration::ZERO,
+            pings: 0.0,
+            tail: Vec::new(),
+            reading: Reading::Eager,
+            writing: Writing::Whole,
+            ending: Ending::Stay,
+            hasty: false,
+            patience: Duration::MAX,
+        }
+    }
+}
+
+impl Plan {
+    /// A client that plays by the rules, in one of many ways; it ends with CLOSE, or by
+    /// ending its stream once all is asked.
+    pub fn well_behaved(rng: &mut fastrand::Rng) -> Plan {
+        let slowly = rng.u8(..10);
+        let hasty = rng.u8(..4) == 0;
+        Plan {
+            checksum: rng.bool(),
+            heartbeat_ms: rng.bool().then(|| rng.u32(100..5000)),
+            client_id: rng.bool().then(|| format!("client-{}", rng.u16(..))),
+            heartbeats: rng.bool(),
+            requests: rng.u32(0..30),
+            depth: 1 << rng.u32(0..6),
+            payload_bytes_max: [0, 64, 300, 5000][rng.usize(..4)],
+            think: Duration::from_micros([0, 100, 20_000][rng.usize(..3)]),
+            pings: if rng.bool() { 0.2 } else { 0.0 },
+            reading: if slowly == 0 {
+                Reading::Slow {
+                    bytes: rng.usize(64..4096),
+                    every: Duration::from_millis(5),
+                }
+            } else {
+                Reading::Eager
+            },
+            writing: if slowly == 1 {
+                Writing::Trickle {
+                    bytes: rng.usize(32..4096),
+                    every: Duration::from_millis(2),
+                }
+            } else {
+                Writing::Whole
+            },
+            ending: if hasty { Ending::Fin } else { Ending::Close },
+            hasty,
+            ..Plan::default()
+        }
+    }
+
+    /// A client that breaks off, goes silent, or talks nonsense.
+    pub fn ill_behaved(rng: &mut fastrand::Rng) -> Plan {
+        let mut plan = Plan {
+            requests: rng.u32(0..20),
+            depth: 8,
+            think: Duration::from_millis(1),
+            patience: Duration::from_millis(rng.u64(0..200)),
+            ..Plan::default()
+        };
+        plan.ending = match rng.u8(..5) {
+            0 => Ending::Fin,
+            1 => Ending::Reset,
+            2 => Ending::Vanish,
+            3 => Ending::Close,
+            _ => Ending::Stay,
+        };
+        let mut noise = vec![0; rng.usize(1..200)];
+        rng.fill(&mut noise);
+        match rng.u8(..8) {
+            0 => plan.opening = Opening::Silent,
+            1 => plan.opening = Opening::SynOnly,
+            2 => plan.opening = Opening::Raw(noise),
+            3 => plan.tail = noise,
+            // A message begun and never finished.
+            4 => plan.tail = vec![b'M', b'C', 1, 0x20, 0, 0, 1, 0, 7],
+            5 => plan.reading = Reading::Never,
+            _ => {}
+        }
+        plan
+    }
+}

@@ -1,0 +1,310 @@
+//! A seeded simulation under the shards: one thread, a virtual clock, a network and clients.
+//!
+//! Shards run on it as on the real driver, but nothing happens by itself: the harness lets
+//! [`World::next`] pick which shard turns next, by chance among those that would be awake,
+//! and time passes only in there. The same seed, plans and calls make the same run, to the
+//! last completion ([`World::trace`]). What the kernel does to a shard, and how often, is
+//! in [`Faults`]; what clients do in [`client::Plan`].
+//!
+//! ```text
+//!  harness:  while let Some(shard) = world.next(until) { shards[shard].turn() }
+//!
+//!   Shard ──► SimDriver ──poll──► kernel: rings, descriptors ◄──► links ◄──► clients
+//!               checks                     │                                   │
+//!                                          └────────── agenda (time) ──────────┘
+//! ```
+//!
+//! It holds each shard to the driver's contract (see `socket` and `driver`): two receives
+//! or two sends of a key, a close with something in flight, a descriptor closed twice or
+//! used after, a buffer released that was not lent. [`World::check_no_leaks`] asks for the
+//! rest once all is over. A breach panics with the seed.
+//!
+//! What it does not do: threads, wall-clock time, packet loss (TCP hides it), TLS.
+
+mod accept;
+mod agenda;
+pub mod client;
+mod descriptor;
+mod driver;
+mod fault;
+mod kernel;
+mod link;
+mod remote;
+mod ring;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use driver::SimDriver;
+pub use fault::Faults;
+pub use ring::RingSize;
+
+use crate::base::clock::Instant;
+use crate::proto::session::Settings;
+use agenda::Event;
+use client::{Client, ClientId, Order, Plan, Report};
+use kernel::Kernel;
+use ring::{Activity, Ring};
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a turn of a shard costs in virtual time, at most, so that a spin gets nowhere.
+const TURN_MAX: Duration = Duration::from_micros(10);
+
+struct State {
+    kernel: Kernel,
+    clients: Vec<Client>,
+    settings: Arc<Settings>,
+}
+
+/// The simulated world; clones are handles to the same one.
+#[derive(Clone)]
+pub struct World(Rc<RefCell<State>>);
+
+impl World {
+    pub fn new(seed: u64, faults: Faults) -> World {
+        World(Rc::new(RefCell::new(State {
+            kernel: Kernel::new(seed, faults),
+            clients: Vec::new(),
+            settings: Arc::new(client_settings()),
+        })))
+    }
+
+    /// The next shard's driver; shards count from 0.
+    pub fn add_shard(&self, size: RingSize) -> SimDriver {
+        let mut state = self.state();
+        state.kernel.rings.push(Ring::new(size));
+        let shard = state.kernel.rings.len() as u16 - 1;
+        drop(state);
+        SimDriver::new(self.clone(), shard)
+    }
+
+    /// A client that begins at `start`.
+    pub fn add_client(&self, start: Instant, plan: impl Into<Rc<Plan>>) -> ClientId {
+        let mut state = self.state();
+        let id = ClientId(state.clients.len() as u32);
+        state.clients.push(Client::new(id, plan.into(), start));
+        state.kernel.agenda.enter(start, Event::Client(id));
+        id
+    }
+
+    pub fn tell(&self, client: ClientId, order: Order) {
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Some(found) = state.clients.get_mut(client.0 as usize) {
+            found.obey(order, &state.kernel);
+            found.poke(&mut state.kernel, &state.settings);
+        }
+    }
+
+    // ---- time ----
+
+    pub fn now(&self) -> Instant {
+        self.state().kernel.now
+    }
+
+    /// Lets the world go on until a shard has something to do, and says which. `None` at
+    /// `until`, or when nothing will ever happen again.
+    pub fn next(&self, until: Instant) -> Option<usize> {
+        let mut state = self.state();
+        loop {
+            state.settle();
+            let kernel = &mut state.kernel;
+            if kernel.now >= until {
+                return None;
+            }
+            let ready: Vec<usize> = (0..kernel.rings.len())
+                .filter(|&shard| kernel.is_runnable(shard))
+                .collect();
+            if let Some(shard) = kernel.rng.choice(ready) {
+                let cost = kernel.delay(TURN_MAX);
+                kernel.now = kernel.now + cost;
+                kernel.note("turn", &[shard as u64]);
+                return Some(shard);
+            }
+            let next_at = kernel.next_at();
+            if next_at > until || next_at == Instant::NEVER {
+                if until != Instant::NEVER {
+                    kernel.now = until;
+                }
+                return None;
+            }
+            kernel.now = kernel.now.max(next_at);
+        }
+    }
+
+    // ---- what may be changed on the way ----
+
+    pub fn set_faults(&self, faults: Faults) {
+        self.state().kernel.faults = faults;
+    }
+
+    /// Descriptors that may be open at once.
+    pub fn set_descriptors_max(&self, max: usize) {
+        self.state().kernel.descriptors.set_max(max);
+    }
+
+    /// Bytes that fit between a writer and its reader.
+    pub fn set_pipe_bytes(&self, bytes: usize) {
+        self.state().kernel.pipe_bytes = bytes.max(1);
+    }
+
+    // ---- what can be seen ----
+
+    pub fn seed(&self) -> u64 {
+        self.state().kernel.seed()
+    }
+
+    /// A digest of all that has happened.
+    pub fn trace(&self) -> u64 {
+        self.state().kernel.trace()
+    }
+
+    /// Events so far: what a long run may be measured by.
+    pub fn events(&self) -> u64 {
+        self.state().kernel.events()
+    }
+
+    /// How often each fault, and each shortage, was met with.
+    pub fn met(&self) -> BTreeMap<&'static str, u64> {
+        self.state().kernel.met.clone()
+    }
+
+    pub fn clients(&self) -> impl Iterator<Item = ClientId> + use<> {
+        (0..self.state().clients.len() as u32).map(ClientId)
+    }
+
+    pub fn report(&self, client: ClientId) -> Report {
+        self.state().clients[client.0 as usize].report().clone()
+    }
+
+    pub fn plan(&self, client: ClientId) -> Plan {
+        self.state().clients[client.0 as usize].plan().clone()
+    }
+
+    /// Whether every client has ended or gone.
+    pub fn clients_over(&self) -> bool {
+        self.state()
+            .clients
+            .iter()
+            .all(|client| client.report().over)
+    }
+
+    /// Descriptors open at the server, those not yet handed to a shard included.
+    pub fn sockets_open(&self) -> usize {
+        self.state().kernel.descriptors.open()
+    }
+
+    /// Connections of which an end is still held.
+    pub fn connections(&self) -> usize {
+        self.state().kernel.links.count()
+    }
+
+    /// Turns of a shard so far, and those that found nothing to do and did not sleep.
+    pub fn polls(&self, shard: usize) -> (u64, u64) {
+        let ring = &self.state().kernel.rings[shard];
+        (ring.polls, ring.polls_vain)
+    }
+
+    /// Receive buffers that a shard or its completion queue holds.
+    pub fn buffers_lent(&self, shard: usize) -> usize {
+        let ring = &self.state().kernel.rings[shard];
+        usize::from(ring.size.buffers) - ring.buffers_free.len()
+    }
+
+    /// Slots of a shard with a receive or a send in flight.
+    pub fn slots_in_flight(&self, shard: usize) -> usize {
+        self.state().kernel.rings[shard].slots.len()
+    }
+
+    /// All is over: asks that nothing is held, lent, open or in flight.
+    ///
+    /// # Panics
+    /// Something is.
+    pub fn check_no_leaks(&self) {
+        let state = self.state();
+        let kernel = &state.kernel;
+        for (index, ring) in kernel.rings.iter().enumerate() {
+            let shard = index as u16;
+            let lent = usize::from(ring.size.buffers) - ring.buffers_free.len();
+            if lent > 0 {
+                kernel.fail(shard, format_args!("{lent} buffers not released"));
+            }
+            let mut slots: Vec<_> = ring.slots.keys().collect();
+            slots.sort_unstable();
+            if !slots.is_empty() {
+                kernel.fail(shard, format_args!("in flight: slots {slots:?}"));
+            }
+        }
+        let open: Vec<i32> = kernel.descriptors.numbers().collect();
+        assert!(
+            open.is_empty(),
+            "seed {}: sockets {open:?} never closed",
+            kernel.seed()
+        );
+    }
+
+    fn state(&self) -> RefMut<'_, State> {
+        self.0.borrow_mut()
+    }
+
+    fn try_state(&self) -> Option<RefMut<'_, State>> {
+        self.0.try_borrow_mut().ok()
+    }
+}
+
+impl State {
+    /// Lets everything happen that is due.
+    fn settle(&mut self) {
+        while let Some(event) = self.kernel.agenda.take_due(self.kernel.now) {
+            if let Some(client) = self.kernel.happen(event)
+                && let Some(client) = self.clients.get_mut(client.0 as usize)
+            {
+                client.poke(&mut self.kernel, &self.settings);
+            }
+        }
+    }
+}
+
+impl Kernel {
+    fn is_runnable(&self, shard: usize) -> bool {
+        let ring = &self.rings[shard];
+        match ring.activity {
+            Activity::Gone => false,
+            Activity::Awake => true,
+            Activity::SleepingUntil(at) => {
+                at <= self.now || ring.visible_at() <= self.now || ring.woken.load(Ordering::SeqCst)
+            }
+        }
+    }
+
+    /// When something happens next, as far as is known: no shard is runnable now.
+    fn next_at(&self) -> Instant {
+        let mut at = self.agenda.next_at();
+        for ring in &self.rings {
+            if let Activity::SleepingUntil(until) = ring.activity {
+                at = at.min(until).min(ring.visible_at());
+            }
+        }
+        at
+    }
+}
+
+/// How the clients' sessions are set: the server's word counts.
+fn client_settings() -> Settings {
+    Settings {
+        message_bytes_max: 1 << 24,
+        handshake_timeout: Duration::from_secs(3600),
+        frame_timeout: Duration::from_secs(3600),
+        heartbeat_interval: Duration::from_secs(30),
+        heartbeat_timeout: Duration::from_secs(90),
+        auth_methods: 0,
+        auth_timeout: Duration::from_secs(5),
+        product: String::new(),
+        shard: 0,
+    }
+}

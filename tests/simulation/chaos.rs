@@ -1,0 +1,125 @@
+//! The main trial: clients of every kind against a few shards under every fault, then the
+//! faults end, the clients finish, and everything must be back where it was.
+
+use super::seed;
+use super::server::{Server, asks, limits, ms, settings};
+use ringmail::base::reason::Reason;
+use ringmail::metrics::counter::Counter;
+use ringmail::ring::sim::client::{ClientId, Ending, Order, Plan};
+use ringmail::ring::sim::{Faults, RingSize, World};
+use std::time::Duration;
+
+const CLIENTS: u32 = 20;
+
+/// A size of ring between ample and hardly usable.
+fn any_size(rng: &mut fastrand::Rng) -> RingSize {
+    RingSize {
+        buffers: 1 << rng.u32(0..7),
+        buffer_bytes: 1 << rng.u32(5..13),
+        completions: 1 << rng.u32(1..9),
+        backlog: 1 << rng.u32(1..8),
+    }
+}
+
+/// Runs a seed up to its end at rest; the digest of all that happened.
+pub fn run(seed: u64, faults: Faults) -> u64 {
+    let breaks = faults.breaks > 0.0;
+    let world = World::new(seed, faults);
+    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    if rng.bool() {
+        world.set_pipe_bytes(rng.usize(1000..50_000));
+    }
+    if rng.u8(..4) == 0 {
+        world.set_descriptors_max(rng.usize(2..12));
+    }
+    let mut limits = limits();
+    let narrow = rng.bool();
+    if narrow {
+        limits.outbox_bytes_max = rng.usize(2_000..100_000);
+    }
+    let size = any_size(&mut rng);
+    let mut server = Server::with(&world, rng.usize(2..4), size, &settings(), &limits);
+    let mut good: Vec<ClientId> = Vec::new();
+    for index in 0..CLIENTS {
+        let start = world.now() + ms(rng.u64(..50));
+        if index % 2 == 0 {
+            let mut plan = Plan::well_behaved(&mut rng);
+            // Answers given later may come all at once, and then no outbox may be narrow.
+            if !narrow && rng.bool() {
+                plan.asks = asks();
+                rng.shuffle(&mut plan.asks);
+            }
+            good.push(world.add_client(start, plan));
+        } else {
+            world.add_client(start, Plan::ill_behaved(&mut rng));
+        }
+    }
+    server.run_for(ms(rng.u64(50..400)));
+    server.check_reasons();
+
+    world.set_faults(Faults::none());
+    world.set_descriptors_max(usize::MAX);
+    for id in world.clients() {
+        world.tell(id, Order::Heal);
+    }
+    server.run_for(Duration::from_secs(200));
+    for id in world.clients() {
+        let report = world.report(id);
+        let checked = report.check_truth();
+        checked.unwrap_or_else(|wrong| panic!("seed {seed}: {id:?}: {wrong}"));
+        assert!(report.over, "seed {seed}: {:?}: {report:?}", world.plan(id));
+    }
+    for id in good {
+        let plan = world.plan(id);
+        let checked = world.report(id).check(&plan);
+        checked.unwrap_or_else(|wrong| panic!("seed {seed}: {id:?}: {plan:?}: {wrong}"));
+    }
+    if !breaks {
+        let resets = ill(&world, Ending::Reset) + ill(&world, Ending::Vanish);
+        let found = server.closed(Reason::PeerReset);
+        assert!(found <= resets, "seed {seed}: {found} resets, not {resets}");
+    }
+    assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
+    assert!(
+        server.count(Counter::Opened) <= u64::from(CLIENTS),
+        "seed {seed}"
+    );
+    let trace = world.trace();
+    server.end();
+    trace
+}
+
+/// Clients that might end with a reset, by plan or because they do not read to the end.
+fn ill(world: &World, ending: Ending) -> u64 {
+    let ends = |id: &ClientId| world.plan(*id).ending == ending || world.report(*id).reset;
+    world.clients().filter(ends).count() as u64
+}
+
+#[test]
+fn every_seed_converges_under_every_fault() {
+    seed::each("every_seed_converges_under_every_fault", 700, |seed| {
+        run(seed, Faults::all());
+    });
+}
+
+#[test]
+fn every_seed_converges_when_no_connection_breaks() {
+    seed::each(
+        "every_seed_converges_when_no_connection_breaks",
+        300,
+        |seed| {
+            run(seed, Faults::harmless());
+        },
+    );
+}
+
+#[test]
+fn a_whole_server_makes_the_same_run_from_the_same_seed() {
+    for seed in 0..10 {
+        assert_eq!(
+            run(seed, Faults::all()),
+            run(seed, Faults::all()),
+            "seed {seed}"
+        );
+    }
+}

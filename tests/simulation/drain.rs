@@ -1,0 +1,133 @@
+//! Drains under load: each client is told once, what was taken is answered, all ends in time.
+
+use super::seed;
+use super::server::{Server, asks, ms};
+use ringmail::base::clock::Instant;
+use ringmail::base::reason::Reason;
+use ringmail::proto::error::Code;
+use ringmail::ring::sim::client::{ClientId, Ending, Plan, Reading};
+use ringmail::ring::sim::{Faults, RingSize, World};
+use std::time::Duration;
+
+const DRAIN: Duration = Duration::from_millis(5000);
+
+/// A client that asks and asks, until it is told of the drain or for ever.
+fn asker(rng: &mut fastrand::Rng) -> Plan {
+    Plan {
+        checksum: rng.bool(),
+        requests: u32::MAX,
+        asks: asks(),
+        depth: 1 << rng.u32(0..5),
+        payload_bytes_max: 500,
+        think: ms([1, 20][rng.usize(..2)]),
+        // One that stays leaves the end to the server.
+        ending: [Ending::Close, Ending::Stay][rng.usize(..2)],
+        ..Plan::default()
+    }
+}
+
+fn start(seed: u64, faults: Faults) -> (Server, Vec<ClientId>) {
+    let world = World::new(seed, faults);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let server = Server::start(&world, 2, RingSize::default());
+    let clients = (0..20).map(|_| {
+        let at = world.now() + ms(rng.u64(..200));
+        world.add_client(at, asker(&mut rng))
+    });
+    let clients = clients.collect();
+    (server, clients)
+}
+
+fn drain(server: &mut Server) -> Instant {
+    let deadline = server.world.now() + DRAIN;
+    server.drain(deadline);
+    server.run(deadline + ms(50));
+    assert!(
+        server.has_ended(),
+        "seed {}: not in time",
+        server.world.seed()
+    );
+    deadline
+}
+
+#[test]
+fn a_drain_tells_each_client_once_and_answers_what_was_taken() {
+    let name = "a_drain_tells_each_client_once_and_answers_what_was_taken";
+    seed::each(name, 200, |seed| {
+        let (mut server, clients) = start(seed, Faults::harmless());
+        // Some have not shaken hands by then, or not even connected.
+        server.run_for(ms(150));
+        let told = |id: &&ClientId| server.world.report(**id).established;
+        let present: Vec<ClientId> = clients.iter().filter(told).copied().collect();
+        assert!(!present.is_empty(), "seed {seed}");
+        drain(&mut server);
+        let world = &server.world;
+        for id in &clients {
+            let report = world.report(*id);
+            let checked = report.check_truth();
+            checked.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+            assert!(report.over && report.drains <= 1, "seed {seed}: {report:?}");
+        }
+        for id in &present {
+            let report = world.report(*id);
+            if report.refused == Some(Code::Draining) {
+                // Its ACK was still on the way: told so by RST, and nothing was taken.
+                assert_eq!(report.responses, 0, "seed {seed}: {report:?}");
+                continue;
+            }
+            assert_eq!(report.drains, 1, "seed {seed}: {report:?}");
+            assert_eq!(report.responses, report.requests, "seed {seed}: {report:?}");
+            assert!(!report.reset, "seed {seed}: {report:?}");
+            let ended = match world.plan(*id).ending {
+                Ending::Close => report.close_answered,
+                _ => report.close_heard == Some(Code::Shutdown),
+            };
+            assert!(ended, "seed {seed}: {report:?}");
+        }
+        server.check_reasons();
+        assert_eq!(server.open(), 0);
+        assert_eq!(server.closed(Reason::PeerReset), 0, "seed {seed}");
+        server.world.check_no_leaks();
+    });
+}
+
+#[test]
+fn a_drain_ends_in_time_whatever_the_peers_do() {
+    let name = "a_drain_ends_in_time_whatever_the_peers_do";
+    seed::each(name, 200, |seed| {
+        let (mut server, _) = start(seed, Faults::all());
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..20 {
+            let at = server.world.now() + ms(rng.u64(..200));
+            let mut plan = Plan::ill_behaved(&mut rng);
+            if rng.u8(..4) == 0 {
+                // Asks for more than it will ever read.
+                plan.requests = 500;
+                plan.depth = 500;
+                plan.payload_bytes_max = 5000;
+                plan.reading = Reading::Never;
+            }
+            server.world.add_client(at, plan);
+        }
+        server.run_for(ms(rng.u64(..300)));
+        drain(&mut server);
+        server.check_reasons();
+        assert_eq!(server.open(), 0);
+        server.world.check_no_leaks();
+    });
+}
+
+#[test]
+fn a_second_drain_changes_nothing_and_an_empty_server_ends_at_once() {
+    let world = World::new(1, Faults::none());
+    let mut server = Server::start(&world, 3, RingSize::default());
+    server.run_for(ms(10));
+    server.drain(world.now() + DRAIN);
+    server.drain(world.now() + DRAIN);
+    server.run_for(ms(10));
+    assert!(server.has_ended());
+    let id = world.add_client(world.now(), Plan::default());
+    server.run_for(ms(100));
+    assert!(world.report(id).broken, "nobody listens any more");
+    world.check_no_leaks();
+}

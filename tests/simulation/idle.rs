@@ -1,0 +1,91 @@
+//! Very many connections that do nothing: what they cost, and that none is lost.
+//!
+//! `RINGMAIL_IDLE=n` asks for another number than the tests' (`scripts/simulate --idle n`).
+
+use super::seed;
+use super::server::{Server, limits, ms, settings};
+use ringmail::metrics::counter::Counter;
+use ringmail::ring::sim::client::Plan;
+use ringmail::ring::sim::{Faults, RingSize, World};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a number of idle connections did in ten minutes after they had all come.
+struct Cost {
+    /// PINGs for each connection.
+    pings: f64,
+    /// Simulated events for each PING.
+    events: f64,
+    turns: u64,
+    /// The most PINGs of one second, as a share of those of a mean one.
+    peak: f64,
+}
+
+fn idle(connections: u32) -> Cost {
+    let world = World::new(9, Faults::none());
+    let mut limits = limits();
+    limits.connections_max = connections;
+    let mut server = Server::with(&world, 2, RingSize::default(), &settings(), &limits);
+    let plan = Rc::new(Plan::default());
+    let spread = Duration::from_secs(60).as_nanos() as u64;
+    let mut rng = fastrand::Rng::with_seed(9);
+    for _ in 0..connections {
+        let at = world.now() + Duration::from_nanos(rng.u64(..spread));
+        world.add_client(at, plan.clone());
+    }
+    server.run_for(Duration::from_secs(120));
+    assert_eq!(server.count(Counter::Established), u64::from(connections));
+
+    let (received, events, turns) = (
+        server.count(Counter::MessagesReceived),
+        world.events(),
+        server.turns().0,
+    );
+    let (mut last, mut peak) = (received, 0);
+    for _ in 0..600 {
+        server.run_for(ms(1000));
+        let now = server.count(Counter::MessagesReceived);
+        peak = peak.max(now - last);
+        last = now;
+    }
+    // What an idle peer sends is PONGs, one for each PING.
+    let pongs = server.count(Counter::MessagesReceived) - received;
+    assert_eq!(server.open(), u64::from(connections), "none is lost");
+    for shard in 0..2 {
+        assert_eq!(world.buffers_lent(shard), 0, "idle ones hold no buffer");
+    }
+    Cost {
+        pings: pongs as f64 / f64::from(connections),
+        events: (world.events() - events) as f64 / pongs as f64,
+        turns: server.turns().0 - turns,
+        peak: peak as f64 / (pongs as f64 / 600.0),
+    }
+}
+
+#[test]
+fn what_an_idle_connection_costs_does_not_grow_with_their_number() {
+    let few = idle(1_000);
+    let many = idle(seed::number("RINGMAIL_IDLE").unwrap_or(100_000) as u32);
+    for cost in [&few, &many] {
+        // An interval of 30 s, rounded up by at most a second.
+        assert!(
+            (19.0..=20.0).contains(&cost.pings),
+            "{} PINGs each",
+            cost.pings
+        );
+        assert!(
+            cost.peak < 3.0,
+            "the busiest second has {} of a mean one",
+            cost.peak
+        );
+    }
+    let growth = many.events / few.events;
+    assert!(
+        growth < 1.05,
+        "{growth} times the events for each heartbeat"
+    );
+    println!(
+        "{} turns for the few, {} for the many",
+        few.turns, many.turns
+    );
+}

@@ -1,0 +1,58 @@
+//! Runs a scenario for many seeds on two threads, and says how to see a failure again.
+//!
+//! `RINGMAIL_SEED=n` runs that seed alone; `RINGMAIL_SEEDS=n` (from `RINGMAIL_FROM=n` on)
+//! replaces the number of seeds: `scripts/simulate` sets them.
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+const THREADS: usize = 2;
+/// After so many failures a run has said enough.
+const FAILURES_MAX: usize = 5;
+
+pub fn number(name: &str) -> Option<u64> {
+    let value = env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
+    )
+}
+
+/// Runs `scenario` for `count` seeds, or for those the environment asks for. `test` is the
+/// name of the test, for the command that runs one seed again.
+pub fn each(test: &str, count: u64, scenario: impl Fn(u64) + Sync) {
+    if let Some(seed) = number("RINGMAIL_SEED") {
+        return scenario(seed);
+    }
+    let from = number("RINGMAIL_FROM").unwrap_or(0);
+    let count = number("RINGMAIL_SEEDS").unwrap_or(count);
+    let next = AtomicU64::new(from);
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= from + count || failed.lock().unwrap().len() >= FAILURES_MAX {
+                return;
+            }
+            if catch_unwind(AssertUnwindSafe(|| scenario(seed))).is_err() {
+                failed.lock().unwrap().push(seed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(work);
+        }
+    });
+    let mut failed = failed.into_inner().unwrap();
+    failed.sort_unstable();
+    if let Some(first) = failed.first() {
+        panic!(
+            "seeds {failed:?} failed; again: RINGMAIL_SEED={first} cargo test --test simulation {test}"
+        );
+    }
+}

@@ -1,0 +1,313 @@
+//! A whole server in one thread: shards on simulated drivers, with mailboxes, census,
+//! services that answer at once, later, from workers, or never.
+//!
+//! It stands in for what `server::boot` and the executor do around a shard, and knows what
+//! must be true of a server at rest.
+
+use ringmail::base::clock::Instant;
+use ringmail::base::id::ShardId;
+use ringmail::base::reason::Reason;
+use ringmail::metrics::counter::{Counter, Counters};
+use ringmail::proto::session::Settings;
+use ringmail::ring::driver::Driver;
+use ringmail::ring::sim::client::{Ask, Expect};
+use ringmail::ring::sim::{RingSize, SimDriver, World};
+use ringmail::shard::sys::{self, Board};
+use ringmail::shard::{
+    Answer, Census, Command, Deferred, Failure, Job, Limits, Mailbox, Reply, Request, Setup, Shard,
+    Turn, mailbox,
+};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longer than any deadline of a shard: nothing but work wakes it.
+const SLEEP: Duration = Duration::from_secs(36_000);
+/// The longest sleep while calls are open on the shard, as in the executor.
+const SLEEP_WITH_CALLS: Duration = Duration::from_millis(1);
+const COMPLETIONS_PER_TURN: usize = 64;
+
+pub fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// The settings of a server with every default of the configuration.
+pub fn settings() -> Settings {
+    Settings {
+        message_bytes_max: 1 << 20,
+        handshake_timeout: ms(2000),
+        frame_timeout: ms(10_000),
+        heartbeat_interval: ms(30_000),
+        heartbeat_timeout: ms(90_000),
+        auth_methods: 0,
+        auth_timeout: ms(5000),
+        product: "ringmail simulated".to_owned(),
+        shard: 0,
+    }
+}
+
+pub fn limits() -> Limits {
+    Limits {
+        connections_max: 65_536,
+        outbox_bytes_max: 1 << 20,
+        outbox_bytes_shard_max: 1 << 28,
+        requests_open_max: 1024,
+        calls_open_max: 4096,
+        request_timeout: ms(10_000),
+    }
+}
+
+/// Services of the server under test, beside `$sys`.
+pub fn asks() -> Vec<Ask> {
+    let ask = |service: &str, expect| Ask {
+        service: service.to_owned(),
+        expect,
+    };
+    use ringmail::proto::error::Code;
+    vec![
+        Ask::echo(),
+        ask("later", Expect::Echo),
+        ask("worker", Expect::Echo),
+        ask("$sys/time", Expect::Success),
+        ask("$sys/stats", Expect::Success),
+        ask("nobody", Expect::Failure(Code::NoService)),
+        ask("no//name", Expect::Failure(Code::BadName)),
+        ask("forgets", Expect::Failure(Code::Internal)),
+        ask("fails", Expect::Failure(Code::Internal)),
+    ]
+}
+
+/// Calls that a service has put aside, with what they will be answered.
+type Aside = Rc<RefCell<Vec<(Deferred, Vec<u8>)>>>;
+
+pub struct Server {
+    pub world: World,
+    shards: Vec<Option<Shard<SimDriver>>>,
+    pub counters: Vec<Arc<Counters>>,
+    mailboxes: Vec<Mailbox>,
+    jobs: crossbeam_channel::Receiver<Job>,
+    aside: Vec<Aside>,
+    rng: fastrand::Rng,
+}
+
+impl Server {
+    pub fn start(world: &World, shards: usize, size: RingSize) -> Server {
+        Server::with(world, shards, size, &settings(), &limits())
+    }
+
+    pub fn with(
+        world: &World,
+        count: usize,
+        size: RingSize,
+        settings: &Settings,
+        limits: &Limits,
+    ) -> Server {
+        let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
+        let census = Arc::new(Census::new(count));
+        let board = Board::new("simulated".to_owned(), world.now(), counters.clone());
+        let board = Arc::new(board);
+        let (jobs_in, jobs) = crossbeam_channel::unbounded();
+        let (histograms, _) = crossbeam_channel::bounded(count);
+        let (mut shards, mut mailboxes, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, own) in counters.iter().enumerate() {
+            let id = ShardId(index as u16);
+            let driver = world.add_shard(size);
+            let (mailbox, inbox) = mailbox(driver.waker());
+            mailboxes.push(mailbox.clone());
+            let mut settings = settings.clone();
+            settings.shard = id.0;
+            let setup = Setup {
+                id,
+                settings,
+                limits: limits.clone(),
+                completions_per_turn: COMPLETIONS_PER_TURN,
+                counters: own.clone(),
+                census: census.clone(),
+                balance: true,
+                mailbox,
+                inbox,
+                jobs: jobs_in.clone(),
+                histograms: histograms.clone(),
+            };
+            let mut shard = Shard::new(driver, setup);
+            sys::install(&mut shard, board.clone());
+            let put_aside = Aside::default();
+            serve(&mut shard, &put_aside);
+            aside.push(put_aside);
+            shards.push(Some(shard));
+        }
+        for mailbox in &mailboxes {
+            assert!(mailbox.post(Command::Peers(mailboxes.clone())).is_ok());
+        }
+        Server {
+            world: world.clone(),
+            shards,
+            counters,
+            mailboxes,
+            jobs,
+            aside,
+            rng: fastrand::Rng::with_seed(world.seed()),
+        }
+    }
+
+    /// Lets everything happen up to `until`.
+    pub fn run(&mut self, until: Instant) {
+        while let Some(index) = self.world.next(until) {
+            self.turn(index);
+        }
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        self.run(self.world.now() + time);
+    }
+
+    /// One turn of a shard, and what its executor and the workers do around it.
+    fn turn(&mut self, index: usize) {
+        let Some(shard) = &mut self.shards[index] else {
+            return;
+        };
+        let calls = shard.calls_on_executor() > 0;
+        let sleep = if calls { SLEEP_WITH_CALLS } else { SLEEP };
+        let turn = shard.turn(sleep).expect("a simulated ring does not break");
+        if turn == Turn::Ended {
+            self.shards[index] = None;
+            return;
+        }
+        self.finish_some(index);
+        while self.rng.u8(..4) > 0
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            job();
+        }
+    }
+
+    /// Answers some of the calls put aside, in no order.
+    fn finish_some(&mut self, index: usize) {
+        let mut aside = self.aside[index].borrow_mut();
+        while !aside.is_empty() && self.rng.u8(..4) == 0 {
+            let pick = self.rng.usize(..aside.len());
+            let (deferred, payload) = aside.swap_remove(pick);
+            deferred.finish(Ok(Answer::from(payload)));
+        }
+    }
+
+    /// Tells every shard to end by `deadline`.
+    pub fn drain(&self, deadline: Instant) {
+        for mailbox in &self.mailboxes {
+            assert!(mailbox.post(Command::Drain(deadline)).is_ok());
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.shards.iter().all(Option::is_none)
+    }
+
+    // ---- what is counted ----
+
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.counters.iter().map(|one| one.read(counter)).sum()
+    }
+
+    pub fn closed(&self, reason: Reason) -> u64 {
+        self.counters
+            .iter()
+            .map(|one| one.read_closed(reason))
+            .sum()
+    }
+
+    pub fn open(&self) -> u64 {
+        self.counters.iter().map(|one| one.open()).sum()
+    }
+
+    /// Turns of all shards, and those of them that were for nothing.
+    pub fn turns(&self) -> (u64, u64) {
+        let polls = (0..self.shards.len()).map(|shard| self.world.polls(shard));
+        polls.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// Each connection opened and not open has exactly one reason.
+    pub fn check_reasons(&self) {
+        let closed: u64 = Reason::ALL.iter().map(|&reason| self.closed(reason)).sum();
+        let (seed, opened) = (self.world.seed(), self.count(Counter::Opened));
+        assert_eq!(closed, opened - self.open(), "seed {seed}: reasons");
+        let held: u64 = self
+            .shards
+            .iter()
+            .flatten()
+            .map(|s| u64::from(s.connections()))
+            .sum();
+        assert_eq!(
+            held,
+            self.open(),
+            "seed {seed}: connections held and counted"
+        );
+    }
+
+    /// Everything is back where it was before the first connection, and the server sleeps.
+    pub fn check_at_rest(&mut self) {
+        let seed = self.world.seed();
+        self.check_reasons();
+        for (index, shard) in self.shards.iter().enumerate() {
+            let Some(shard) = shard else { continue };
+            let held = (shard.connections(), shard.lent_bytes(), shard.calls_open());
+            assert_eq!(
+                held,
+                (0, 0, 0),
+                "seed {seed}: shard {index}: slots, bytes, calls"
+            );
+            assert_eq!(
+                self.world.buffers_lent(index),
+                0,
+                "seed {seed}: shard {index}"
+            );
+            assert_eq!(
+                self.world.slots_in_flight(index),
+                0,
+                "seed {seed}: shard {index}"
+            );
+        }
+        assert_eq!(self.world.sockets_open(), 0, "seed {seed}: sockets open");
+        let before = self.turns().0;
+        self.run_for(Duration::from_secs(3600));
+        let turns = self.turns().0 - before;
+        assert!(
+            turns <= 4 * self.shards.len() as u64,
+            "seed {seed}: {turns} turns at rest"
+        );
+    }
+
+    /// Ends the server at rest and asks that nothing is left behind.
+    pub fn end(mut self) {
+        self.check_at_rest();
+        self.drain(self.world.now() + ms(1000));
+        self.run_for(ms(2000));
+        assert!(
+            self.has_ended(),
+            "seed {}: it does not end",
+            self.world.seed()
+        );
+        self.world.check_no_leaks();
+    }
+}
+
+fn serve(shard: &mut Shard<SimDriver>, aside: &Aside) {
+    let aside = aside.clone();
+    let later = move |request: Request<'_>, reply: Reply<'_>| {
+        let payload = request.payload().to_vec();
+        if let Some(deferred) = reply.defer() {
+            aside.borrow_mut().push((deferred, payload));
+        }
+    };
+    shard.serve("later", Box::new(later));
+    let worker = |request: Request<'_>, reply: Reply<'_>| {
+        let payload = request.payload().to_vec();
+        reply.offload(move || Ok::<Answer, Failure>(payload.into()));
+    };
+    shard.serve("worker", Box::new(worker));
+    shard.serve("forgets", Box::new(|_: Request<'_>, _: Reply<'_>| {}));
+    let fails = |_: Request<'_>, reply: Reply<'_>| {
+        reply.offload(|| Err(Failure::new(0x0500, "it failed")));
+    };
+    shard.serve("fails", Box::new(fails));
+}
