@@ -15,6 +15,7 @@
 //! `Running` and while the outbox has room for the answers; a slot is freed only when
 //! neither receive nor send is in flight.
 
+use super::dispatch::dispatch;
 use super::line::Line;
 use super::outbox::{Outbox, Writer};
 use super::resource::Resources;
@@ -27,7 +28,6 @@ use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
 use crate::proto::envelope::Codec;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Step};
 use crate::ring::driver::Socket;
@@ -289,6 +289,12 @@ impl Connection {
         outcome: Outcome,
         resources: &mut Resources,
     ) {
+        // Measured before: a single answer larger than the bound is still sent.
+        let queued = self.line.outbox.queued_bytes();
+        if self.stage == Stage::Running && queued > resources.limits.outbox_bytes_max {
+            let text = "your answers pile up faster than you read them";
+            self.refuse(Code::SlowConsumer, text, resources);
+        }
         match outcome {
             Ok(answer) => {
                 let codec = answer.codec.unwrap_or(codec);
@@ -308,11 +314,6 @@ impl Connection {
 
     fn close_call(&mut self, resources: &mut Resources) {
         self.line.calls_open -= 1;
-        let queued = self.line.outbox.queued_bytes();
-        if self.stage == Stage::Running && queued > resources.limits.outbox_bytes_max {
-            let text = "your answers pile up faster than you read them";
-            self.refuse(Code::SlowConsumer, text, resources);
-        }
         self.finish_if_done(resources);
     }
 
@@ -438,72 +439,5 @@ impl Connection {
     fn drop_input(&mut self, resources: &mut Resources) {
         self.input.clear();
         self.account_input(resources);
-    }
-}
-
-/// Acts on what the session hands out. The reason, when that ends the connection.
-#[inline]
-fn dispatch(
-    event: &Event<'_>,
-    line: &mut Line,
-    services: &mut Services,
-    resources: &mut Resources,
-) -> Option<Reason> {
-    match event {
-        Event::Message(Message::Envelope(MessageType::Request, request)) => {
-            services.call(request, line, resources);
-            None
-        }
-        Event::Handled | Event::Established(_) => None,
-        Event::Message(message) => dispatch_rare(message, line, resources),
-        Event::PeerClosed { .. } if line.calls_open > 0 => None,
-        Event::PeerClosed { .. } => {
-            let mut out = Writer {
-                outbox: &mut line.outbox,
-                pool: &mut resources.pool,
-            };
-            line.session.finish(&mut out);
-            Some(Reason::PeerClose)
-        }
-        Event::Refused { .. } => Some(Reason::PeerRefused),
-        Event::Ended(reason) => Some(*reason),
-    }
-}
-
-/// Messages that need routing or identities, which this server does not have yet.
-#[cold]
-fn dispatch_rare(
-    message: &Message<'_>,
-    line: &mut Line,
-    resources: &mut Resources,
-) -> Option<Reason> {
-    let mut out = Writer {
-        outbox: &mut line.outbox,
-        pool: &mut resources.pool,
-    };
-    let event = match message {
-        Message::Envelope(MessageType::Response, _) => {
-            resources.counters.add(Counter::ResponsesUnasked, 1);
-            return None;
-        }
-        Message::Envelope(_, envelope) => {
-            let text = "this server does not route topics";
-            line.session
-                .error(Code::Forbidden, envelope.id, text, resources.now, &mut out)
-        }
-        Message::Session { .. } => {
-            let text = "this server keeps no sessions";
-            line.session
-                .error(Code::SessionUnknown, 0, text, resources.now, &mut out)
-        }
-        _ => {
-            let text = "there is no session to acknowledge messages of";
-            let refusal = Refusal::new(Code::Unexpected, text);
-            line.session.refuse(&refusal, &mut out)
-        }
-    };
-    match event {
-        Event::Ended(reason) => Some(reason),
-        _ => None,
     }
 }

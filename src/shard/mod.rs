@@ -5,6 +5,7 @@
 //! | `turn` | the turn: what happens in which order |
 //! | `accept` | new connections, refusals, handing over to an emptier shard |
 //! | `connection` | one connection: bytes in, stages to its end |
+//! | `dispatch` | a message goes to whom it is for |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
 //! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
@@ -19,6 +20,7 @@ mod accept;
 mod call;
 mod command;
 mod connection;
+mod dispatch;
 mod drain;
 pub mod executor;
 mod line;
