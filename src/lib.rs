@@ -1,4 +1,54 @@
-//! A message server for devices and services: thread per core, io_uring, shared nothing.
+//! **ringmail** is a message server for data exchange between devices and services. It
+//! speaks MCP, the *Message Communication Protocol* (not the Model Context Protocol): a
+//! small binary protocol over TCP.
+//!
+//! It is a thread-per-core io_uring server: each core has an executor, a ring, and
+//! connections of its own, and shares nothing with the others on the way of a message.
+//! The crate is the server as a library, and the blocking client; the `ringmail` binary is
+//! made of both.
+//!
+//! # A whole program
+//!
+//! A server with a service of its own, asked by a client:
+//!
+//! ```
+//! use ringmail::blocking::Client;
+//! use ringmail::{Config, Reply, Request, Server};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let config = Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+//!     let server = Server::builder()
+//!         .config(config)
+//!         .service("text/upper", |_shard| {
+//!             |request: Request<'_>, reply: Reply<'_>| {
+//!                 reply.send(&request.payload().to_ascii_uppercase());
+//!             }
+//!         })
+//!         .start()?;
+//!
+//!     let mut client = Client::connect(&server.address().to_string())?;
+//!     let answer = client.request("text/upper", "hello")?;
+//!     assert_eq!(answer.payload, b"HELLO");
+//!
+//!     client.close()?;
+//!     server.drain();
+//!     server.wait()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where things are
+//!
+//! Layers import only downwards; `tests/tidy.rs` holds them to it.
+//!
+//! | layer | module | holds |
+//! |---|---|---|
+//! | 5 | `cli` | one file per subcommand of the binary |
+//! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients |
+//! | 3 | `shard` | the turn, connections, outboxes, services ([`Service`]) |
+//! | 2 | `ring`, `metrics` | the io_uring driver and the simulated one; counters and histograms |
+//! | 1 | `proto` | the wire: bytes and a clock value in, messages and bytes out |
+//! | 0 | `base` | limits, ids, clock, slab, timer wheel |
 
 #![deny(unsafe_code)]
 
@@ -18,7 +68,9 @@ pub mod server;
 #[doc(hidden)]
 pub mod shard;
 
+pub use base::id::ShardId;
 pub use client::blocking;
-pub use server::config::Config;
-pub use server::{Error as ServerError, Running, Server};
+pub use proto::envelope::{Codec, Headers};
+pub use server::config::{Config, ConfigErrors};
+pub use server::{Drainer, Error as ServerError, Running, Server};
 pub use shard::{Answer, Deferred, Failure, Outcome, Reply, Request, Service};

@@ -325,7 +325,7 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
         .map(|shard| u64::from(config.limits_of(ShardId(shard)).connections_max))
         .sum();
     if wanted > descriptors {
-        tracing::warn!(
+        tracing::info!(
             "this process may open {descriptors} files and limits.connections_max allows {wanted} \
              connections: accepting pauses when they run out; raise LimitNOFILE (ulimit -n)"
         );
