@@ -266,6 +266,9 @@ impl Connection {
     fn note_established(&mut self, resources: &mut Resources) {
         if !self.established && self.line.session.is_established() {
             self.established = true;
+            // The handshake's deadline is over, and the first of those that hold from now
+            // on may be earlier: settling shall arm the timer anew.
+            self.timer = Instant::NEVER;
             resources.counters.add(Counter::Established, 1);
             let took = resources.now.since(self.opened);
             resources.histograms.record(Timing::Handshake, took);

@@ -11,7 +11,8 @@ impl Session {
     /// When [`Session::handle_timeout`] wants to be called; `NEVER` when nothing is due.
     ///
     /// Hearing something only moves it later, so an owner may keep its timer where it is
-    /// and ask again when that fires. Only a message begun moves it earlier.
+    /// and ask again when that fires. Only the end of the handshake and a message begun move
+    /// it earlier.
     pub fn timeout(&self) -> Instant {
         match self.state {
             State::AwaitSyn { .. } | State::AwaitAck { .. } | State::AwaitSynAck { .. } => {
