@@ -217,7 +217,7 @@ impl Connection {
 
     /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
     /// is input to handle.
-    pub(super) fn unstall(&mut self, resources: &Resources) -> bool {
+    pub(super) fn unstall(&mut self, resources: &mut Resources) -> bool {
         let outbox = &self.line.outbox;
         let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
         let eased = outbox.is_empty() || !resources.pool.is_exhausted();
@@ -227,6 +227,7 @@ impl Connection {
         self.stalled = false;
         self.line.session.restart_frame_clock(resources.now);
         self.ready = !self.input.is_empty();
+        self.finish_if_done(resources);
         self.ready
     }
 
@@ -278,9 +279,7 @@ impl Connection {
     /// The peer has shut its sending side down: what it asked is still answered.
     pub(super) fn take_end(&mut self, resources: &mut Resources) {
         self.peer_ended = true;
-        if self.stage == Stage::Running && self.line.calls_open == 0 && !self.ready {
-            self.end(Reason::PeerEof, resources);
-        }
+        self.finish_if_done(resources);
     }
 
     /// A deferred call of this connection is over; `id` and `codec` are the request's.
@@ -320,7 +319,8 @@ impl Connection {
 
     /// Nothing it asked for is unanswered any more: what waits for that goes on.
     fn finish_if_done(&mut self, resources: &mut Resources) {
-        if self.stage != Stage::Running || self.line.calls_open > 0 || self.ready {
+        let waits = self.line.calls_open > 0 || self.ready || self.stalled;
+        if self.stage != Stage::Running || waits {
             return;
         }
         if self.line.session.is_peer_closing() {
