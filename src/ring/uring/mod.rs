@@ -188,14 +188,23 @@ impl Uring {
 
     /// Enters until nothing more is to be made or `limit` is reached, but not so far that
     /// receives would find no buffer while those lent out wait to be handled.
+    ///
+    /// An enter that made nothing ends it too, whatever the flag says: the kernel adds work
+    /// before it sets TASKRUN, so the flag may be set just after that work has been done, and
+    /// then it stays set until there is other work. Waiting for it to clear would be waiting
+    /// for peers that wait for what is already here.
     fn drain(&mut self, limit: usize) -> io::Result<()> {
         self.collect(limit);
         while self.ring.submission().taskrun()
             && self.ready.len() < limit
             && self.buffers.in_ring() > COMPLETIONS_PER_ENTER
         {
+            let collected = self.ready.len();
             self.enter(None)?;
             self.collect(limit);
+            if self.ready.len() == collected {
+                break;
+            }
         }
         Ok(())
     }
