@@ -63,8 +63,8 @@ fn name_begins_with_shard() -> bool {
 // contract; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
         // SAFETY: the caller keeps this function's contract, which is the callee's.
+        count(layout.size());
         unsafe { System.alloc(layout) }
     }
 
@@ -74,8 +74,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
         // SAFETY: as above; the block came from `System`.
+        count(size);
         unsafe { System.realloc(block, layout, size) }
     }
 }

@@ -23,6 +23,8 @@ mod input;
 mod limit;
 #[path = "server/request.rs"]
 mod request;
+#[path = "server/reset.rs"]
+mod reset;
 #[path = "server/shortage.rs"]
 mod shortage;
 #[path = "server/start.rs"]

@@ -10,22 +10,11 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A connection to the shard that serves `shard_of`.
-fn neighbour(server: &Server, shard: u16) -> Wire {
-    loop {
-        let (wire, options) = Wire::greet_with(server.address, &Options::default());
-        if Options::parse(&options).unwrap().shard == Some(shard) {
-            return wire;
-        }
-        wire.close();
-    }
-}
-
 /// Runs `flood` while a connection of the same shard asks for echoes; how many it got.
 fn echoes_beside(server: &Server, flood: impl FnOnce(Wire)) -> u32 {
     let (flooder, options) = Wire::greet_with(server.address, &Options::default());
     let shard = Options::parse(&options).unwrap().shard.unwrap();
-    let mut other = neighbour(server, shard);
+    let mut other = server.greet_on(shard);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let echoing = scope.spawn(|| {

@@ -2,6 +2,7 @@
 //! for, ended in order.
 
 use crate::wire::{PATIENCE, Wire};
+use ringmail::proto::option::Options;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -135,6 +136,20 @@ impl Server {
     /// A connection that has shaken hands, without options.
     pub fn greet(&self) -> Wire {
         Wire::greet(self.address)
+    }
+
+    /// One that this shard serves.
+    pub fn greet_on(&self, shard: u16) -> Wire {
+        let mut others = Vec::new();
+        loop {
+            let (wire, options) = Wire::greet_with(self.address, &Options::default());
+            if Options::parse(&options).unwrap().shard == Some(shard) {
+                others.into_iter().for_each(Wire::close);
+                return wire;
+            }
+            // Kept for now, so that the next goes elsewhere.
+            others.push(wire);
+        }
     }
 
     pub fn pid(&self) -> u32 {

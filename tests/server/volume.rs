@@ -4,6 +4,7 @@
 use crate::harness::Server;
 use crate::wire::{Wire, request_bytes};
 use ringmail::proto::error::Code;
+use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
 use std::io::Write;
 use std::net::TcpStream;
@@ -175,5 +176,115 @@ fn a_peer_that_has_ended_its_side_still_gets_every_answer() {
         wire.expect_end();
     }
     server.settle(&[("peer_eof", 12)]);
+    server.end();
+}
+
+/// Nobody's memory but its own for what comes back: the smallest receive buffer there is.
+fn deaf(server: &Server) -> Wire {
+    let mut wire = server.greet_on(0);
+    let socket = socket2::SockRef::from(&wire.stream);
+    socket.set_recv_buffer_size(4096).unwrap();
+    wire.may_be_reset = true;
+    wire
+}
+
+const BUDGET: &[&str] = &[
+    "limits.outbox_bytes_max=262144",
+    "limits.outbox_bytes_shard_max=262144",
+    "ring.buffers=256",
+];
+
+#[test]
+fn many_that_send_and_do_not_read_stay_within_the_shards_budget() {
+    let mut server = Server::start(BUDGET);
+    server.stats();
+    let before = server.resident_bytes();
+    let requests = request_bytes(1, "$sys/echo", &[3; 3000], false).repeat(50);
+    let mut stuck = 0;
+    let wires: Vec<Wire> = (0..24)
+        .map(|_| {
+            let mut wire = deaf(&server);
+            let timeout = Some(Duration::from_millis(100));
+            wire.stream.set_write_timeout(timeout).unwrap();
+            // Until it takes no more, or has said that it is overloaded and drops the rest.
+            let full = (0..200).find(|_| wire.stream.write_all(&requests).is_err());
+            stuck += usize::from(full.is_some());
+            wire
+        })
+        .collect();
+    let grown = server.resident_bytes().saturating_sub(before);
+    println!("24 deaf senders, {stuck} stuck: {grown} bytes more resident");
+    // Each by itself: an outbox of 256 KiB and a turn's input of up to a megabyte.
+    assert!(grown < 8 << 20, "{grown} bytes");
+    drop(wires);
+    let stats = server.wait_for("closed", |stats| stats.connections == 1);
+    let strange = |reason: &&String| {
+        !matches!(
+            &reason[..],
+            "overloaded" | "peer_close" | "peer_eof" | "peer_reset"
+        )
+    };
+    assert_eq!(stats.closed.keys().find(strange), None, "{stats:?}");
+    server.end();
+}
+
+#[test]
+fn a_shard_whose_memory_is_lent_out_takes_no_large_message_but_serves_small_ones() {
+    let mut server = Server::start(BUDGET);
+    // Large answers to small requests: all of the memory is in outboxes.
+    let asked = request_bytes(1, "$sys/stats", b"", false).repeat(1500);
+    let wires: Vec<Wire> = (0..16)
+        .map(|_| {
+            let mut wire = deaf(&server);
+            wire.send(&asked);
+            wire
+        })
+        .collect();
+    server.wait_for("stalled", |stats| stats.total["receive_paused"] >= 16);
+    let mut wire = server.greet_on(0);
+    wire.echoes();
+    let request = request_bytes(1, "$sys/echo", &[4; PAYLOAD_BYTES], false);
+    wire.send_anyway(&request[..30_000]);
+    let heard = wire.message().expect("a CLOSE");
+    let Message::Close { code, .. } = heard.message() else {
+        panic!("{heard:?}");
+    };
+    assert_eq!(code, Code::Overloaded);
+    wire.expect_end();
+    drop(wire);
+    // The other shard has a budget of its own.
+    let mut other = server.greet_on(1);
+    assert!(other.request("$sys/echo", &[5; PAYLOAD_BYTES]).is_ok());
+    other.close();
+    // When the deaf are gone, so is the shortage.
+    drop(wires);
+    server.wait_for("freed", |stats| stats.connections == 1);
+    let mut wire = server.greet_on(0);
+    assert!(wire.request("$sys/echo", &[6; PAYLOAD_BYTES]).is_ok());
+    wire.close();
+    let stats = server.wait_for("closed", |stats| stats.connections == 1);
+    assert_eq!(stats.closed["overloaded"], 1, "{stats:?}");
+    server.end();
+}
+
+#[test]
+fn a_shard_that_spins_before_it_sleeps_serves_the_same() {
+    let mut server = Server::start(&["ring.busy_poll_us=200"]);
+    let mut wires: Vec<Wire> = (0..8).map(|_| server.greet()).collect();
+    for round in 0..500u32 {
+        for wire in &mut wires {
+            wire.ask(round, "$sys/echo", &round.to_be_bytes());
+        }
+        for wire in &mut wires {
+            assert_eq!(wire.response(), (round, Ok(round.to_be_bytes().to_vec())));
+        }
+        if round % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(5)); // long enough to fall asleep
+        }
+    }
+    for wire in wires {
+        wire.close();
+    }
+    server.settle(&[("peer_close", 8)]);
     server.end();
 }
