@@ -63,8 +63,9 @@ fn name_begins_with_shard() -> bool {
 // contract; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps this function's contract, which is the callee's.
+        // SAFETY: see the block below.
         count(layout.size());
+        // SAFETY: the caller keeps this function's contract, which is the callee's.
         unsafe { System.alloc(layout) }
     }
 
@@ -74,8 +75,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above; the block came from `System`.
+        // SAFETY: see the block below.
         count(size);
+        // SAFETY: as above; the block came from `System`.
         unsafe { System.realloc(block, layout, size) }
     }
 }
