@@ -235,6 +235,55 @@ fn a_cancelled_receive_says_so_once_and_what_came_before_is_not_lost() {
 }
 
 #[test]
+fn a_receive_cancelled_under_traffic_ends_soon_and_keeps_the_order() {
+    const TOTAL: usize = 64 << 20;
+    let byte_at = |at: usize| (at % 251) as u8;
+    let mut bench = Bench::new(&geometry());
+    let (mut client, socket) = bench.pair();
+    let writing = std::thread::spawn(move || {
+        let block: Vec<u8> = (0..251 * 256).map(byte_at).collect();
+        let mut left = TOTAL;
+        while left > 0 {
+            let count = left.min(block.len());
+            client.write_all(&block[..count]).unwrap();
+            left -= count;
+        }
+        client
+    });
+    let key = key(4, 1);
+    let (mut at, mut cancels) = (0, 0);
+    while at < TOTAL {
+        bench.driver.receive(key, socket);
+        let mut since_cancel = None;
+        loop {
+            let (got, more) = bench.received(key);
+            if let Got::Bytes(bytes) = got {
+                let right = (at..).zip(&bytes).all(|(at, byte)| *byte == byte_at(at));
+                assert!(right, "out of order at {at}");
+                at += bytes.len();
+            }
+            if !more {
+                break;
+            }
+            match &mut since_cancel {
+                None => {
+                    bench.driver.cancel_receive(key);
+                    since_cancel = Some(0);
+                    cancels += 1;
+                }
+                Some(count) => {
+                    *count += 1;
+                    assert!(*count < 1000, "the cancel was lost");
+                }
+            }
+        }
+    }
+    println!("{cancels} cancels in {TOTAL} bytes");
+    assert!(cancels > 50 && at == TOTAL);
+    drop(writing.join().unwrap());
+}
+
+#[test]
 fn a_cancelled_send_gives_its_memory_back_and_says_how_far_it_came() {
     let mut bench = Bench::new(&geometry());
     let (mut client, socket) = bench.pair();

@@ -8,6 +8,7 @@ use ringmail::proto::error::Code;
 use ringmail::proto::frame::FrameType;
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::proto::option::Options;
+use std::time::Duration;
 
 /// Sent behind what is refused.
 const MORE_BYTES: usize = 1 << 20;
@@ -175,7 +176,15 @@ fn the_reason_arrives_though_a_megabyte_was_sent_behind_the_mistake() {
         wire.send_anyway(&bytes);
         wire.expect_fatal(Code::UnsupportedVersion);
     }
-    server.settle(&[("malformed", 4), ("unsupported_version", 4)]);
+    // A client that is still sending when it is refused, and reads only then.
+    let mut wire = server.greet();
+    wire.send(b"XY");
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(10));
+        wire.send(&more[..4096]);
+    }
+    wire.expect_fatal(Code::Malformed);
+    server.settle(&[("malformed", 5), ("unsupported_version", 4)]);
     server.end();
 }
 
