@@ -116,7 +116,10 @@ impl Running {
     /// Waits until the server has drained.
     ///
     /// # Errors
-    /// A shard failed; the others are of no use then, and the process should end.
+    /// A shard failed: it panicked (a service called inline or a service's future did), or
+    /// its ring broke. Its connections are gone and the other shards go on in their threads,
+    /// half a server: the program must end its process, as `ringmail serve` does (exit status
+    /// 1), and whoever watches it start it again.
     pub fn wait(self) -> Result<(), Error> {
         for _ in 0..self.shards.len() {
             // The channel cannot close early: each shard thread reports before it ends.

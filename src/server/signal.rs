@@ -7,6 +7,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::thread;
+use std::time::Duration;
+
+/// What an end at once allows the log for its last lines.
+const LAST_LINES: Duration = Duration::from_millis(50);
 
 /// Starts the thread that waits for signals.
 ///
@@ -20,6 +24,8 @@ pub fn watch(drainer: Drainer) -> io::Result<()> {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
             if draining {
                 tracing::warn!("{name} again: ending at once");
+                // The log's own thread writes that line; an exit does not wait for it.
+                thread::sleep(LAST_LINES);
                 std::process::exit(i32::from(Status::Runtime.code()));
             }
             draining = true;

@@ -82,6 +82,7 @@ impl Entropy {
 
 impl<D: Driver> Shard<D> {
     pub(super) fn take_accepted(&mut self, socket: Socket) {
+        self.accept_short = false;
         if self.drain.is_some() {
             return self.driver.close(socket);
         }
@@ -123,6 +124,9 @@ impl<D: Driver> Shard<D> {
         }
         self.resources.counters.add(Counter::AcceptPaused, 1);
         self.accept_again = self.resources.now + ACCEPT_PAUSE;
+        if std::mem::replace(&mut self.accept_short, true) {
+            return; // Said already; once an episode is enough.
+        }
         tracing::warn!(
             shard = self.id.0,
             "accepting pauses for {ACCEPT_PAUSE:?}: {error}; raise LimitNOFILE (ulimit -n) or \

@@ -231,12 +231,19 @@ impl Connection {
         self.ready
     }
 
+    /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait
+    /// (a receive is cancelled between turns): when the shard's memory is lent out that is
+    /// more than can be had.
     fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
-        if !bytes.is_empty() {
-            self.lend_input(bytes, resources);
-            self.input.keep(bytes);
-            self.account_input(resources);
+        if bytes.is_empty() {
+            return;
         }
+        if self.input.len() > INPUT_BYTES_MAX && resources.pool.is_exhausted() {
+            return self.overload(resources);
+        }
+        self.lend_input(bytes, resources);
+        self.input.keep(bytes);
+        self.account_input(resources);
     }
 
     /// A buffer for the reassembly, if bytes are about to be kept and it has none.
@@ -413,7 +420,8 @@ impl Connection {
         self.end(reason, resources);
     }
 
-    /// A message larger than a chunk cannot be taken in while the shard's memory is lent out.
+    /// Neither a message larger than a chunk nor a long backlog can be taken in while the
+    /// shard's memory is lent out.
     fn overload(&mut self, resources: &mut Resources) {
         let text = "this shard's buffers are lent out; try again later";
         self.close(Code::Overloaded, text, Reason::Overloaded, resources);

@@ -105,6 +105,8 @@ pub struct Shard<D> {
     accepting: bool,
     /// When to accept again, after descriptors ran short.
     accept_again: Instant,
+    /// Descriptors or memory ran short, and nothing has been accepted since.
+    accept_short: bool,
     entropy: accept::Entropy,
     drain: Option<Drain>,
     histograms_out: Sender<(ShardId, Box<Histograms>)>,
@@ -155,6 +157,7 @@ impl<D: Driver> Shard<D> {
             buffers_released: 0,
             accepting: true,
             accept_again: Instant::NEVER,
+            accept_short: false,
             entropy: accept::Entropy::default(),
             drain: None,
             histograms_out: setup.histograms,

@@ -1,0 +1,37 @@
+//! The server from outside: the binary with two shards, real sockets, raw bytes.
+//!
+//! Each test starts a server of its own on a port of its own, with timeouts short enough to
+//! wait for, and ends it with SIGTERM, which must exit 0. Every connection is accounted for:
+//! the close reasons counted are compared with what the test did, and descriptors must be back
+//! where they were. Nothing asserts how long something took, only that it came at all.
+
+#[path = "server/balance.rs"]
+mod balance;
+#[path = "server/drain.rs"]
+mod drain;
+#[path = "server/flood.rs"]
+mod flood;
+#[path = "server/handshake.rs"]
+mod handshake;
+#[path = "server/harness.rs"]
+mod harness;
+#[path = "server/heartbeat.rs"]
+mod heartbeat;
+#[path = "server/input.rs"]
+mod input;
+#[path = "server/limit.rs"]
+mod limit;
+#[path = "server/request.rs"]
+mod request;
+#[path = "server/reset.rs"]
+mod reset;
+#[path = "server/shortage.rs"]
+mod shortage;
+#[path = "server/start.rs"]
+mod start;
+#[path = "server/vanish.rs"]
+mod vanish;
+#[path = "server/volume.rs"]
+mod volume;
+#[path = "server/wire.rs"]
+mod wire;

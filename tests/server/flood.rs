@@ -1,0 +1,150 @@
+//! Peers that make the server work for nothing: floods, garbage, a trickle, a chain of
+//! mistakes. They are shut out by budget or deadline, and the others notice nothing.
+
+use crate::harness::Server;
+use crate::wire::{Wire, encode, envelope_bytes, syn};
+use ringmail::proto::error::Code;
+use ringmail::proto::message::{Message, MessageType};
+use ringmail::proto::option::Options;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Runs `flood` while a connection of the same shard asks for echoes; how many it got.
+fn echoes_beside(server: &Server, flood: impl FnOnce(Wire)) -> u32 {
+    let (flooder, options) = Wire::greet_with(server.address, &Options::default());
+    let shard = Options::parse(&options).unwrap().shard.unwrap();
+    let mut other = server.greet_on(shard);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let echoing = scope.spawn(|| {
+            let mut answered = 0;
+            while !over.load(Ordering::Relaxed) {
+                other.echoes();
+                answered += 1;
+            }
+            other.close();
+            answered
+        });
+        flood(flooder);
+        over.store(true, Ordering::Relaxed);
+        echoing.join().unwrap()
+    })
+}
+
+#[test]
+fn a_flood_of_pings_is_rate_limited_and_then_shut_out_while_others_are_served() {
+    const PINGS_MAX: usize = 3_000_000;
+    let mut server = Server::start(&[]);
+    let mut limited = 0;
+    let echoes = echoes_beside(&server, |mut wire| {
+        let mut writer = wire.stream.try_clone().unwrap();
+        let flood = encode(&Message::Ping(b""), false).repeat(1000);
+        let writing = std::thread::spawn(move || {
+            let sent = (0..PINGS_MAX / 1000).take_while(|_| writer.write_all(&flood).is_ok());
+            sent.count()
+        });
+        let fatal = loop {
+            let heard = wire.message().expect("an ERROR before the end");
+            match heard.message() {
+                Message::Pong(b"") => {}
+                Message::Error { code, fatal, .. } => {
+                    assert_eq!(code, Code::RateLimited);
+                    limited += 1;
+                    if fatal {
+                        break true;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(fatal);
+        wire.expect_end();
+        drop(wire);
+        writing.join().unwrap();
+    });
+    assert_eq!(limited, 11, "ten warnings and the end");
+    assert!(echoes > 0);
+    println!("echoes beside the flood: {echoes}");
+    let stats = server.wait_for("closed", |stats| stats.connections == 1);
+    assert_eq!(stats.closed["too_many_errors"], 1, "{stats:?}");
+    server.end();
+}
+
+#[test]
+fn garbage_is_refused_at_its_first_byte_and_costs_bounded_work() {
+    const FLOODS: u64 = 20;
+    let mut server = Server::start(&[]);
+    let garbage: Vec<u8> = (0..4u32 << 20).map(|i| (i * 31 + 7) as u8 | 0x80).collect();
+    let echoes = echoes_beside(&server, |mut wire| {
+        wire.send_anyway(&garbage);
+        wire.expect_fatal(Code::Malformed);
+        for _ in 1..FLOODS {
+            let mut wire = server.greet();
+            wire.send_anyway(&garbage);
+            wire.expect_fatal(Code::Malformed);
+        }
+    });
+    assert!(echoes > 0);
+    let stats = server.wait_for("closed", |stats| stats.connections == 1);
+    assert_eq!(stats.closed["malformed"], FLOODS, "{stats:?}");
+    server.end();
+}
+
+#[test]
+fn one_byte_at_a_time_does_not_finish_a_handshake_in_time() {
+    let mut server = Server::start(&["limits.handshake_timeout_ms=600"]);
+    let mut wire = server.connect();
+    let hello = syn(&Options {
+        client_id: Some("a-name-of-more-bytes-than-the-timeout-has-steps"),
+        ..Options::default()
+    });
+    for byte in hello.into_iter().take(50) {
+        wire.send_anyway(&[byte]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    wire.expect_rst(Code::HandshakeTimeout);
+    server.settle(&[("handshake_timeout", 1)]);
+    server.end();
+}
+
+#[test]
+fn one_byte_at_a_time_does_not_finish_a_message_in_time() {
+    let mut server = Server::start(&["limits.frame_timeout_ms=600"]);
+    // The clock is each message's own: a slow one is not excused by quick ones before it.
+    let mut wire = server.greet();
+    wire.echoes();
+    let message = encode(&Message::Ping(&[0; 64]), false);
+    for &byte in message.iter().take(45) {
+        wire.send_anyway(&[byte]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    wire.expect_fatal(Code::FrameTimeout);
+    // A header and then nothing.
+    let mut wire = server.greet();
+    wire.send(b"MC\x01");
+    wire.expect_fatal(Code::FrameTimeout);
+    server.settle(&[("frame_timeout", 2)]);
+    server.end();
+}
+
+#[test]
+fn the_eleventh_mistake_within_a_second_is_fatal() {
+    let mut server = Server::start(&[]);
+    let mut wire = server.greet();
+    // A filter that is none stays a mistake whatever the server learns to route.
+    let mistakes: Vec<u8> = (0..12)
+        .flat_map(|id| envelope_bytes(MessageType::Subscribe, id, "a/#/b", b""))
+        .collect();
+    wire.send(&mistakes);
+    for expected in 0..11 {
+        let heard = wire.message().expect("an ERROR");
+        let Message::Error { id, fatal, .. } = heard.message() else {
+            panic!("{heard:?}");
+        };
+        assert_eq!((id, fatal), (expected, expected == 10));
+    }
+    wire.expect_end();
+    server.settle(&[("too_many_errors", 1)]);
+    server.end();
+}

@@ -1,0 +1,326 @@
+//! A server process under test: started with settings, its log read, its statistics asked
+//! for, ended in order.
+
+use crate::wire::{PATIENCE, Wire};
+use ringmail::proto::option::Options;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the server's configuration says in every test unless the test says otherwise.
+const SETTINGS: &[&str] = &[
+    "limits.handshake_timeout_ms=5000",
+    "limits.frame_timeout_ms=5000",
+    "server.drain_timeout_ms=5000",
+];
+
+pub type Sums = BTreeMap<String, u64>;
+
+/// The answer of `$sys/stats`.
+#[derive(Debug)]
+pub struct Stats {
+    pub connections: u64,
+    pub total: Sums,
+    pub closed: Sums,
+    pub shards: Vec<Sums>,
+}
+
+impl Stats {
+    fn parse(json: &[u8]) -> Stats {
+        let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+        let sums = |value: &serde_json::Value| -> Sums {
+            let pairs = value.as_object().unwrap().iter();
+            pairs
+                .map(|(name, count)| (name.clone(), count.as_u64().unwrap()))
+                .collect()
+        };
+        Stats {
+            connections: json["connections"].as_u64().unwrap(),
+            total: sums(&json["total"]),
+            closed: sums(&json["closed"]),
+            shards: json["shards"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(sums)
+                .collect(),
+        }
+    }
+}
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+    descriptors: usize,
+    /// Connections made by `stats`, closed in order and left out of `closed`.
+    asked: u64,
+}
+
+impl Server {
+    /// A server on two shards with `settings` (`key=value`) beside the usual ones.
+    pub fn start(settings: &[&str]) -> Server {
+        Server::spawn(&mut command(env!("CARGO_BIN_EXE_ringmail"), &[], settings))
+    }
+
+    /// The same under a shell that first runs `prelude` (a `ulimit`) and then becomes it.
+    pub fn start_after(prelude: &str, settings: &[&str]) -> Server {
+        Server::spawn(&mut after(prelude, settings))
+    }
+
+    pub fn spawn(command: &mut Command) -> Server {
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        let address = loop {
+            let from = text.len();
+            let count = stderr.read_line(&mut text).unwrap();
+            assert!(count > 0, "the server did not start:\n{text}");
+            let told = text[from..].split_once("listening on ");
+            if let Some((_, rest)) = told {
+                break rest.split(' ').next().unwrap().trim().parse().unwrap();
+            }
+        };
+        let log = Arc::new(Mutex::new(text));
+        let written = log.clone();
+        let reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap_or(0) > 0 {
+                written.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        let mut server = Server {
+            child,
+            address,
+            log,
+            reader: Some(reader),
+            descriptors: 0,
+            asked: 0,
+        };
+        server.wait_for_handlers();
+        server.descriptors = server.open_descriptors();
+        server
+    }
+
+    /// Until SIGTERM and SIGINT are caught, which is the last thing a start does.
+    fn wait_for_handlers(&self) {
+        const BOTH: u64 = 1 << (15 - 1) | 1 << (2 - 1);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let caught = u64::from_str_radix(&self.status("SigCgt:"), 16).unwrap();
+            if caught & BOTH == BOTH {
+                return;
+            }
+            assert!(Instant::now() < end, "no signal handlers");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// A field of /proc/PID/status.
+    fn status(&self, field: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        line.unwrap().trim().to_owned()
+    }
+
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.address)
+    }
+
+    /// A connection that has shaken hands, without options.
+    pub fn greet(&self) -> Wire {
+        Wire::greet(self.address)
+    }
+
+    /// One that this shard serves.
+    pub fn greet_on(&self, shard: u16) -> Wire {
+        let mut others = Vec::new();
+        loop {
+            let (wire, options) = Wire::greet_with(self.address, &Options::default());
+            if Options::parse(&options).unwrap().shard == Some(shard) {
+                others.into_iter().for_each(Wire::close);
+                return wire;
+            }
+            // Kept for now, so that the next goes elsewhere.
+            others.push(wire);
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Asks `$sys/stats` over a connection of its own.
+    pub fn stats(&mut self) -> Stats {
+        self.asked += 1;
+        let mut wire = self.greet();
+        // In a turn of its own: what the turn of the ACK counts is counted at its end.
+        wire.pings();
+        let stats = stats_over(&mut wire);
+        wire.close();
+        stats
+    }
+
+    /// How many requests `stats` has made.
+    pub fn asked_requests(&self) -> u64 {
+        self.asked
+    }
+
+    /// Asks until `met` says yes.
+    pub fn wait_for(&mut self, what: &str, met: impl Fn(&Stats) -> bool) -> Stats {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let stats = self.stats();
+            if met(&stats) {
+                return stats;
+            }
+            assert!(Instant::now() < end, "never {what}: {stats:#?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until no connection is open, then holds every one of them to its close reason:
+    /// those of `expected`, and nothing else. Descriptors must be back at the baseline.
+    pub fn settle(&mut self, expected: &[(&str, u64)]) -> Stats {
+        let stats = self.wait_for("settled", |stats| stats.connections == 1);
+        let asked = self.asked - 1;
+        let mut closed = stats.closed.clone();
+        assert_eq!(
+            closed.values().sum::<u64>(),
+            stats.total["connections_opened"] - stats.connections,
+            "reasons do not sum up: {stats:#?}"
+        );
+        // What asked for the statistics before has said CLOSE; a counter may be read before
+        // the last of these is counted, but then `connections` would have been 2.
+        if let Some(count) = closed.get_mut("peer_close") {
+            *count -= asked;
+        }
+        closed.retain(|_, count| *count > 0);
+        let expected: Sums = expected
+            .iter()
+            .map(|&(reason, count)| (reason.to_owned(), count))
+            .collect();
+        assert_eq!(closed, expected, "close reasons; log:\n{}", self.log());
+        let end = Instant::now() + PATIENCE;
+        while self.open_descriptors() > self.descriptors {
+            assert!(Instant::now() < end, "descriptors leak");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stats
+    }
+
+    pub fn open_descriptors(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(directory).unwrap().count()
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let resident = self.status("VmRSS:");
+        let kib = resident.strip_suffix("kB").unwrap().trim();
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
+    /// CPU used so far, in clock ticks (100 a second), all threads.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.pid()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for the process to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "did not end; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
+    }
+
+    /// Ends the server in order: exit 0, and no panic on the way.
+    pub fn end(mut self) {
+        self.terminate();
+        let status = self.wait();
+        let log = self.log();
+        assert_eq!(status.code(), Some(0), "log:\n{log}");
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+impl Drop for Server {
+    /// A failed test leaves no process behind.
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            if std::thread::panicking() {
+                eprintln!("the server's log:\n{}", self.log());
+            }
+        }
+    }
+}
+
+pub fn stats_over(wire: &mut Wire) -> Stats {
+    Stats::parse(&wire.request("$sys/stats", b"").unwrap())
+}
+
+/// `ringmail serve` on a port of its own, with `program` and `args` before its own arguments.
+pub fn command(program: &str, args: &[&str], settings: &[&str]) -> Command {
+    command_at("127.0.0.1:0", program, args, settings)
+}
+
+pub fn command_at(listen: &str, program: &str, args: &[&str], settings: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    command.args(["serve", "--listen", listen, "--shards", "0-1"]);
+    command.args(["--log-format", "text"]);
+    for setting in SETTINGS.iter().chain(settings) {
+        command.args(["--set", setting]);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+pub fn after(prelude: &str, settings: &[&str]) -> Command {
+    let script = format!("{prelude}; exec \"$@\"");
+    let args = ["-c", &script, "bash", env!("CARGO_BIN_EXE_ringmail")];
+    command("bash", &args, settings)
+}
+
+/// Runs something that is expected not to start: exit code and standard error.
+pub fn refused(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), errors)
+}

@@ -1,0 +1,185 @@
+//! Requests and what becomes of them; operations this server does not offer.
+
+use crate::harness::Server;
+use crate::wire::{Wire, encode, envelope_bytes};
+use ringmail::proto::envelope::{Codec, Envelope};
+use ringmail::proto::error::Code;
+use ringmail::proto::message::{Message, MessageType};
+use ringmail::proto::option::Options;
+
+#[test]
+fn a_request_nobody_answers_for_fails_and_the_connection_goes_on() {
+    let mut server = Server::start(&[]);
+    let mut wire = server.greet();
+    assert_eq!(wire.request("site/none", b"x"), Err(Code::NoService));
+    assert_eq!(wire.request("$sys/none", b"x"), Err(Code::NoService));
+    let deep = vec!["a"; 33].join("/");
+    for name in ["", "a//b", "/a", "a/", "a/+", "a/#", "a\u{1}b", &deep] {
+        assert_eq!(wire.request(name, b"x"), Err(Code::BadName), "{name:?}");
+    }
+    // A failed request is an answer, not an ERROR: a hundred in a row are no abuse.
+    for _ in 0..100 {
+        assert_eq!(wire.request("site/none", b""), Err(Code::NoService));
+    }
+    wire.echoes();
+    wire.close();
+    let stats = server.settle(&[("peer_close", 1)]);
+    assert_eq!(stats.total["requests_failed"], 110);
+    server.end();
+}
+
+#[test]
+fn an_answer_larger_than_the_client_accepts_fails_instead() {
+    let mut server = Server::start(&[]);
+    let asked = Options {
+        message_max: Some(1000),
+        ..Options::default()
+    };
+    let (mut wire, _) = Wire::greet_with(server.address, &asked);
+    // An envelope without a name is 7 bytes, and a CRC's 4 are always left room for.
+    let fits = vec![5; 1000 - 7 - 4];
+    assert!(wire.request("$sys/echo", &fits).unwrap() == fits);
+    assert_eq!(
+        wire.request("$sys/echo", &[5; 1000]),
+        Err(Code::TooLarge),
+        "the request is within the server's limit"
+    );
+    wire.echoes();
+    wire.close();
+    server.settle(&[("peer_close", 1)]);
+    server.end();
+}
+
+#[test]
+fn built_in_services_answer_in_json_whether_asked_for_bytes_or_json() {
+    let mut server = Server::start(&[]);
+    let mut wire = server.greet();
+    for (codec, answered) in [
+        (Codec::Bytes, Ok(())),
+        (Codec::Json, Ok(())),
+        (Codec::Protobuf, Err(Code::Unexpected)),
+    ] {
+        for name in ["$sys/time", "$sys/info", "$sys/stats"] {
+            let envelope = Envelope {
+                id: 1,
+                name,
+                codec,
+                ..Envelope::default()
+            };
+            wire.say(&Message::Envelope(MessageType::Request, envelope));
+            let heard = wire.message().expect("a RESPONSE");
+            let (_, result) = heard.response();
+            assert_eq!(result.as_ref().map(|_| ()).map_err(|code| *code), answered);
+            if let Ok(json) = result {
+                let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+                assert!(json.is_object(), "{name}");
+                let Message::Envelope(_, envelope) = heard.message() else {
+                    unreachable!()
+                };
+                assert_eq!(envelope.codec, Codec::Json);
+            }
+        }
+    }
+    let info: serde_json::Value =
+        serde_json::from_slice(&wire.request("$sys/info", b"").unwrap()).unwrap();
+    assert_eq!(info["pid"], server.pid());
+    assert_eq!(info["shards"], 2);
+    wire.close();
+    server.settle(&[("peer_close", 1)]);
+    server.end();
+}
+
+#[test]
+fn operations_that_are_not_offered_are_refused_one_by_one() {
+    let mut server = Server::start(&[]);
+    let mut wire = server.greet();
+    use MessageType::{Publish, Serve, Subscribe, Unserve, Unsubscribe, Will};
+    for (id, kind) in [Publish, Subscribe, Unsubscribe, Will, Serve, Unserve]
+        .into_iter()
+        .enumerate()
+    {
+        let id = id as u32 + 40;
+        wire.send(&envelope_bytes(kind, id, "site/reading", b"1"));
+        let heard = wire.message().expect("an ERROR");
+        let Message::Error {
+            code,
+            id: answered,
+            fatal,
+            text,
+        } = heard.message()
+        else {
+            panic!("{heard:?}");
+        };
+        assert_eq!(
+            (code, answered, fatal),
+            (Code::Forbidden, id, false),
+            "{text}"
+        );
+    }
+    wire.say(&Message::Session {
+        key: [0; 16],
+        received: 0,
+    });
+    let heard = wire.message().expect("an ERROR");
+    let Message::Error { code, fatal, .. } = heard.message() else {
+        panic!("{heard:?}");
+    };
+    assert_eq!((code, fatal), (Code::SessionUnknown, false));
+    wire.echoes();
+    wire.close();
+    // Without a session there is nothing to acknowledge, without AUTH nothing to prove.
+    let ack = Message::Ack { received: 1 };
+    let auth = Message::Auth {
+        method: 1,
+        credential: b"token",
+    };
+    for message in [ack, auth] {
+        let mut wire = server.greet();
+        wire.say(&message);
+        wire.expect_fatal(Code::Unexpected);
+    }
+    server.settle(&[("peer_close", 1), ("unexpected", 2)]);
+    server.end();
+}
+
+#[test]
+fn an_answer_nobody_asked_for_is_dropped_and_counted() {
+    let mut server = Server::start(&[]);
+    let mut wire = server.greet();
+    wire.send(&envelope_bytes(MessageType::Response, 7, "", b"surprise"));
+    wire.echoes();
+    wire.close();
+    let stats = server.settle(&[("peer_close", 1)]);
+    assert_eq!(stats.total["responses_unasked"], 1);
+    server.end();
+}
+
+#[test]
+fn what_comes_behind_a_close_is_not_handled() {
+    let mut server = Server::start(&[]);
+    let mut wire = server.greet();
+    let close = Message::Close {
+        code: Code::Application(0x1234),
+        reason: "done",
+    };
+    let mut bytes = encode(&close, false);
+    bytes.extend(envelope_bytes(
+        MessageType::Request,
+        1,
+        "$sys/echo",
+        b"late",
+    ));
+    wire.send(&bytes);
+    let heard = wire.message().expect("a CLOSE");
+    assert!(matches!(
+        heard.message(),
+        Message::Close {
+            code: Code::Normal,
+            ..
+        }
+    ));
+    wire.expect_end();
+    let stats = server.settle(&[("peer_close", 1)]);
+    assert_eq!(stats.total["requests"], server.asked_requests());
+    server.end();
+}

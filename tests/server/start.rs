@@ -1,0 +1,110 @@
+//! It starts, or it says why not: one line with cause and remedy, and the exit code for it.
+
+use crate::harness::{Server, after, refused};
+use std::net::TcpListener;
+use std::process::Command;
+
+fn ringmail(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmail"));
+    command.args(args);
+    command
+}
+
+/// The last line, which is the only one that is no log.
+fn complaint(errors: &str) -> &str {
+    let mut said = errors.lines().filter(|line| line.starts_with("ringmail: "));
+    let line = said
+        .next()
+        .unwrap_or_else(|| panic!("no complaint: {errors}"));
+    assert_eq!(said.next(), None, "{errors}");
+    line
+}
+
+#[test]
+fn a_start_tells_the_budget_and_the_address() {
+    let server = Server::start(&[]);
+    let log = server.log();
+    assert!(log.contains("memory budget: 2 × (slab"), "{log}");
+    assert!(log.contains("listening on 127.0.0.1:"), "{log}");
+    server.greet().echoes();
+    server.end();
+}
+
+#[test]
+fn without_lockable_memory_it_does_not_start_and_says_so() {
+    let (code, errors) = refused(&mut after("ulimit -l 0", &[]));
+    let line = complaint(&errors);
+    assert_eq!(code, 77, "{errors}");
+    assert!(
+        line.contains("LimitMEMLOCK") && line.contains("ulimit -l"),
+        "{line}"
+    );
+}
+
+#[test]
+fn with_too_few_descriptors_it_does_not_start_and_says_so() {
+    let (code, errors) = refused(&mut after("ulimit -n 40", &[]));
+    let line = complaint(&errors);
+    assert_eq!(code, 77, "{errors}");
+    assert!(line.contains("LimitNOFILE"), "{line}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    // By another program, and by another server, whose SO_REUSEPORT must not let it share.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::start(&[]);
+    for taken in [other.local_addr().unwrap(), server.address] {
+        let address = taken.to_string();
+        let (code, errors) = refused(&mut ringmail(&["serve", "--listen", &address]));
+        let line = complaint(&errors);
+        assert_eq!(code, 69, "{errors}");
+        assert!(
+            line.contains(&address) && line.contains("--listen"),
+            "{line}"
+        );
+    }
+    server.end();
+}
+
+#[test]
+fn an_address_of_another_host_is_named() {
+    // 192.0.2.0/24 is nobody's (RFC 5737).
+    let args = [
+        "serve",
+        "--listen",
+        "192.0.2.1:7411",
+        "--set",
+        "auth.mode=none",
+    ];
+    let (code, errors) = refused(&mut ringmail(&args));
+    assert_eq!(code, 69, "{errors}");
+    assert!(complaint(&errors).contains("192.0.2.1"), "{errors}");
+}
+
+#[test]
+fn every_mistake_in_the_configuration_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringmail.toml");
+    let text =
+        "[limits]\nconections_max = 5\n\n[ring]\nbuffers = 3\n\n[heartbeat]\ntimeout_ms = true\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    for args in [
+        &["check", "--config", path][..],
+        &["serve", "--config", path],
+    ] {
+        let (code, errors) = refused(&mut ringmail(args));
+        assert_eq!(code, 78, "{args:?}: {errors}");
+        for told in [
+            "connections_max",
+            ":2:",
+            "ring.buffers",
+            ":5:",
+            "timeout_ms",
+            ":8:",
+        ] {
+            assert!(errors.contains(told), "{args:?}: no {told} in\n{errors}");
+        }
+    }
+}
