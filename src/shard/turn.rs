@@ -144,7 +144,7 @@ impl<D: Driver> Shard<D> {
         };
         connection.sending = false;
         connection.take_sent(&mut self.driver, result, chunk, &mut self.resources);
-        if connection.unstall(&mut self.resources) {
+        if connection.unstall(&self.resources) {
             self.ready.push_back(key);
         }
         self.touch(key);
