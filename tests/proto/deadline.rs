@@ -122,17 +122,20 @@ fn a_pair_that_says_nothing_stays_together_for_a_day() {
             ..Options::default()
         };
         let mut pair = Pair::new(seed, settings(), settings(), &hello);
-        pair.run(start() + Duration::from_secs(86_400));
-        assert!(pair.client.session.is_open() && pair.server.session.is_open());
+        for hour in 1..=24 {
+            pair.run(start() + Duration::from_secs(3_600 * hour));
+            assert!(pair.client.session.is_open() && pair.server.session.is_open());
+            // Thousands of PONGs an hour, which the bench would look through again and again.
+            pair.client.seen = pair.client.seen_but_pongs();
+        }
         // The wire is cut: both notice by themselves.
         pair.cut = true;
         let cut = pair.now;
         pair.run(cut + ms(89_000));
         pair.run(cut + ms(90_000) + ms(60_000));
-        let dead = Seen::Ended(Reason::HeartbeatTimeout);
-        for end in [&pair.client, &pair.server] {
-            assert_eq!(end.seen, [Seen::Established, dead.clone()], "seed {seed}");
-        }
+        let wanted = [Seen::Established, Seen::Ended(Reason::HeartbeatTimeout)];
+        assert_eq!(pair.server.seen, wanted, "seed {seed}");
+        assert_eq!(pair.client.seen_but_pongs(), wanted, "seed {seed}");
     }
 }
 
