@@ -1,6 +1,5 @@
 //! `ringmail bench echo`: requests to `$sys/echo`, or bytes to a bare echo.
 
-use super::duration;
 use super::engine::{self, Pace};
 use super::fault::{Fault, Halt};
 use super::fleet::Fleet;
@@ -13,6 +12,7 @@ use super::speaker::{Echo, Raw, Shape, Speaker};
 use super::target::{Output, Site, Target};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
+use crate::cli::duration;
 use crate::cli::failure::Failure;
 use std::fs::File;
 use std::io::{self, BufWriter, Write, stdout};
@@ -50,11 +50,11 @@ pub struct Args {
     bytes: u32,
 
     /// How long to measure
-    #[arg(long, default_value = "10s", value_parser = duration::parse_positive)]
+    #[arg(long, default_value = "10s", value_parser = duration::parse_bounded_positive)]
     duration: Duration,
 
     /// How long to run before measuring
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse_bounded)]
     warm_up: Duration,
 
     /// Open loop: messages per second, over all connections

@@ -9,7 +9,6 @@
 //! divided by their number. What the server set aside at its start and had already touched
 //! is not in it; kernel memory (sockets) is not resident user memory and not in it either.
 
-use super::duration;
 use super::echo::positive;
 use super::fault::Halt;
 use super::fleet::Fleet;
@@ -18,6 +17,7 @@ use super::speaker::{Echo, Shape};
 use super::target::{Output, Site, Target};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
+use crate::cli::duration;
 use crate::cli::failure::Failure;
 use serde::Serialize;
 use std::io::{self, Write, stdout};
@@ -38,11 +38,11 @@ pub struct Args {
     connections: u32,
 
     /// How long to stay idle
-    #[arg(long, default_value = "60s", value_parser = duration::parse_positive)]
+    #[arg(long, default_value = "60s", value_parser = duration::parse_bounded_positive)]
     duration: Duration,
 
     /// How long to wait after connecting before measuring CPU time
-    #[arg(long, default_value = "2s", value_parser = duration::parse)]
+    #[arg(long, default_value = "2s", value_parser = duration::parse_bounded)]
     settle: Duration,
 
     /// Heartbeat interval to ask the server for, in ms; 0: the server's own

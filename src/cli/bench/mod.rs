@@ -18,7 +18,6 @@
 //! reused buffers, and reports its own CPU time and its own lateness with every result.
 
 mod connection;
-mod duration;
 mod echo;
 mod engine;
 mod fault;

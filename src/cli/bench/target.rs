@@ -1,11 +1,11 @@
 //! Which server is loaded, and where the generator runs: the arguments that all
 //! benchmarks share, and what comes of them.
 
-use super::duration;
 use super::fault::Halt;
 use super::process::{self, Process};
 use super::spawn::Server;
 use crate::base::exit::Status;
+use crate::cli::duration;
 use crate::cli::failure::Failure;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub struct Target {
     pub core: Option<usize>,
 
     /// Longest time to connect, and to go without any answer
-    #[arg(long, default_value = "5s", value_parser = duration::parse_positive)]
+    #[arg(long, default_value = "5s", value_parser = duration::parse_bounded_positive)]
     pub timeout: Duration,
 
     /// Show no progress
