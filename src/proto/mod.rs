@@ -50,6 +50,7 @@
 //!   budget then makes fatal. A client says CLOSE to such a server.
 //! - Once one side has sent CLOSE, whatever else the other sends is checked and dropped; two
 //!   CLOSEs that cross answer each other.
+mod body;
 pub mod budget;
 pub mod envelope;
 pub mod error;
