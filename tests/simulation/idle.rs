@@ -13,6 +13,10 @@ use std::time::Duration;
 
 /// Fifteen intervals. With each PING connections that began together drift apart by up to
 /// a thirty-second of the interval and more: after fifteen they lie over half of it.
+///
+/// The few are the sharper trial: all 1,000 are there within one grain, and without jitter
+/// one second has them all, 30 times the mean. Of 100,000 the accepting alone spreads the
+/// handshakes over some seconds: 3.4 times the mean in the first minutes.
 const DRIFT: Duration = Duration::from_secs(450);
 
 /// What a number of idle connections did in ten minutes, after they had drifted apart.
