@@ -52,6 +52,17 @@ fn subcommands() -> Vec<String> {
     names.collect()
 }
 
+/// The words that lead to each command, those of subcommands and the program's own (none).
+fn command_paths(command: &clap::Command) -> Vec<Vec<String>> {
+    let mut paths = vec![Vec::new()];
+    for sub in command.get_subcommands() {
+        for rest in command_paths(sub) {
+            paths.push([vec![sub.get_name().to_owned()], rest].concat());
+        }
+    }
+    paths
+}
+
 /// An address at which nobody listens.
 fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -60,12 +71,11 @@ fn nobody() -> String {
 
 #[test]
 fn every_help_shows_examples_and_exit_codes() {
-    let names = subcommands();
-    assert!(names.iter().any(|name| name == "req"), "{names:?}");
-    let mut helps = vec![vec!["--help".to_owned()]];
-    helps.extend(names.into_iter().map(|name| vec![name, "--help".into()]));
-    for args in helps {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let paths = command_paths(&Args::command());
+    assert!(paths.contains(&vec!["bench".to_owned(), "idle".to_owned()]));
+    for path in paths {
+        let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
+        args.push("--help");
         let (code, help, errors) = run(&args);
         assert_eq!((code, errors.as_str()), (0, ""), "{args:?}");
         assert!(help.contains("Examples:"), "{args:?} has no examples");
@@ -102,7 +112,10 @@ fn manual_pages_name_and_describe_every_subcommand() {
     for name in subcommands() {
         let of_its_own = format!("ringmail\\-{name}(1)");
         assert!(page.contains(&of_its_own), "{name} is not in ringmail(1)");
-        let page = std::fs::read_to_string(dir.path().join(format!("ringmail-{name}.1")));
+    }
+    for path in command_paths(&Args::command()) {
+        let name = [vec!["ringmail".to_owned()], path].concat().join("-");
+        let page = std::fs::read_to_string(dir.path().join(format!("{name}.1")));
         assert!(page.unwrap().contains("Exit codes"), "{name}");
     }
     let (code, _, errors) = run(&["man", "--dir", "/dev/null"]);

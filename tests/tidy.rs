@@ -25,7 +25,8 @@ pub struct Folder {
 }
 
 /// ARCHITECTURE's layer table. `a::b` permits that module only. `main.rs` and `lib.rs` are
-/// layer 6: they may name everything and hold no logic.
+/// layer 6: they may name everything and hold no logic. The cli speaks of exit codes, times
+/// and limits in `base`'s words; of what a server is made of it knows nothing.
 #[rustfmt::skip]
 const LAYERS: &[Folder] = &[
     Folder { name: "base",    layer: 0, may: &[] },
@@ -37,7 +38,7 @@ const LAYERS: &[Folder] = &[
     Folder { name: "shard",   layer: 3, may: &["base", "proto", "router", "auth", "metrics", "ring"] },
     Folder { name: "server",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "shard"] },
     Folder { name: "client",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "shard"] },
-    Folder { name: "cli",     layer: 5, may: &["base::exit", "proto", "server", "client"] },
+    Folder { name: "cli",     layer: 5, may: &["base::exit", "base::clock", "base::limits", "proto", "server", "client"] },
 ];
 
 /// Words that only some folders may use.
@@ -186,10 +187,10 @@ fn an_import_upwards_is_found_in_every_spelling() {
     assert_eq!(
         lines(
             "src/cli/args.rs",
-            "use crate::base::clock;\nuse crate::shard;\n",
+            "use crate::base::slab;\nuse crate::shard;\nuse crate::ring;\nuse crate::metrics;\n",
             detect
         ),
-        [1, 2]
+        [1, 2, 3, 4]
     );
     assert_eq!(lines("src/helper.rs", "fn f() {}\n", detect), [1]);
     assert_eq!(lines("src/broker/mod.rs", "fn f() {}\n", detect), [1]);
@@ -201,7 +202,8 @@ fn imports_downwards_and_inside_pass() {
     let inside = "use crate::base::{clock::Instant, id::*};\nuse super::frame;\nuse super::super::proto::name;\n\
         pub(crate) fn f() {}\npub(in crate::proto) fn g() {}\nmod tests { use super::*; }\n";
     assert_eq!(lines("src/proto/session.rs", inside, detect), []);
-    let command = "use crate::base::exit::Status;\nuse crate::{client, proto, server::Server};\n";
+    let command = "use crate::base::{clock::Instant, exit::Status, limits};\n\
+        use crate::{client, proto, server::Server};\n";
     assert_eq!(lines("src/cli/serve.rs", command, detect), []);
     let top = "use ringmail::cli;\nfn main() {}\n";
     assert_eq!(lines("src/main.rs", top, detect), []);

@@ -18,6 +18,7 @@ macro_rules! exit_codes {
   78  the configuration is wrong"
     };
 }
+pub(super) use exit_codes;
 
 /// A message server for devices and services: thread per core, io_uring, shared nothing
 ///
@@ -37,6 +38,7 @@ macro_rules! exit_codes {
   ringmail serve                          a server on 127.0.0.1:7411, no file needed
   ringmail ping                           round trips to it, until Ctrl-C
   ringmail req '$sys/echo' hello          one request, its answer on standard output
+  ringmail bench echo --spawn             how fast a server is on this machine
   ringmail check --config ringmail.toml   every mistake in a configuration at once
   ringmail help req                       what a subcommand can do",
         exit_codes!()

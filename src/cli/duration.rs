@@ -31,6 +31,31 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 
+/// The longest that a load may be asked to last, or to wait: every load is bounded.
+const LOAD_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// As [`parse`], at most a day.
+///
+/// # Errors
+/// What is expected instead.
+pub fn parse_bounded(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        duration if duration <= LOAD_MAX => Ok(duration),
+        _ => Err("must be 24h at most".to_owned()),
+    }
+}
+
+/// As [`parse_bounded`], but something must pass.
+///
+/// # Errors
+/// What is expected instead.
+pub fn parse_bounded_positive(text: &str) -> Result<Duration, String> {
+    match parse_bounded(text)? {
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +92,14 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_load_lasts_a_day_at_most() {
+        assert_eq!(parse_bounded("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_bounded("24h"), Ok(LOAD_MAX));
+        assert!(parse_bounded("24.01h").is_err() && parse_bounded("1d").is_err());
+        assert!(parse_bounded_positive("0ms").is_err());
+        assert_eq!(parse_bounded_positive("24h"), Ok(LOAD_MAX));
     }
 }

@@ -12,13 +12,12 @@
 //! [`Message::parse`] reads it. Between the two the session asks whether the type is
 //! allowed now: that is the protocol's order of checks.
 
+use super::body::{Reader, put_bytes16, put_str8};
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal, clip};
 use super::frame::MAGIC;
 use super::output::{Output, Summed};
-use crate::base::limits::{
-    CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES, PING_BYTES_MAX,
-};
+use crate::base::limits::{CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};
 
 /// The message phase's version byte.
 pub const VERSION: u8 = 1;
@@ -234,7 +233,7 @@ impl<'a> Message<'a> {
         if kind.has_envelope() {
             return Envelope::parse(kind, body).map(|envelope| Message::Envelope(kind, envelope));
         }
-        Message::parse_control(kind, &mut Reader(body)).ok_or(Refusal::malformed(
+        Message::parse_control(kind, &mut Reader::new(body)).ok_or(Refusal::malformed(
             "the body does not fit the message's type",
         ))
     }
@@ -283,7 +282,7 @@ impl<'a> Message<'a> {
             },
             _ => return None,
         };
-        body.0.is_empty().then_some(message)
+        body.is_empty().then_some(message)
     }
 
     pub const fn kind(&self) -> MessageType {
@@ -443,75 +442,6 @@ pub(super) fn encode_response(
         m, c, VERSION, kind, l0, l1, l2, l3, i0, i1, i2, i3, flags, codec, 0,
     ]);
     out.put(payload);
-}
-
-fn put_str8(text: &str, out: &mut impl Output) {
-    debug_assert!(text.len() <= usize::from(u8::MAX));
-    out.put(&[text.len() as u8]);
-    out.put(text.as_bytes());
-}
-
-fn put_bytes16(bytes: &[u8], out: &mut impl Output) {
-    debug_assert!(bytes.len() <= usize::from(u16::MAX));
-    out.put(&(bytes.len() as u16).to_be_bytes());
-    out.put(bytes);
-}
-
-/// Takes fields off the front of a body.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_be_bytes)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn bool(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.rest()).ok()
-    }
-
-    fn opaque(&mut self) -> Option<&'a [u8]> {
-        (self.0.len() <= PING_BYTES_MAX).then(|| self.rest())
-    }
-
-    fn str8(&mut self) -> Option<&'a str> {
-        let length = self.u8()?;
-        std::str::from_utf8(self.take(usize::from(length))?).ok()
-    }
-
-    fn bytes16(&mut self) -> Option<&'a [u8]> {
-        let length = self.u16()?;
-        self.take(usize::from(length))
-    }
 }
 
 #[cfg(test)]

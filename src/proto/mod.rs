@@ -14,7 +14,8 @@
 //! - An acknowledgement that is missing or cut short is a wrong one: UNEXPECTED. Behind the
 //!   one of an ACK options may follow, as in a SYN-ACK; nobody needs them today.
 //! - A client takes what a SYN-ACK grants as granted, asked for or not, and does without
-//!   the options it does not find.
+//!   the options it does not find. Only the heartbeat interval it holds within the same
+//!   bounds of its own (half of its timeout), so that it asks before it gives up.
 //! - An RST is believed whatever its Seq, in any state of the link phase, and not answered.
 //!   A client understands it after its ACK too (there it would be a message of version 4):
 //!   the server may have given up while the ACK was on its way.
@@ -37,8 +38,10 @@
 //! - Reasons and error texts we send are cut at 256 bytes, between characters.
 //!
 //! Time and budgets
-//! - One PING for each silence, late by at most a thirty-second of the interval (a second at
-//!   most), so that idle connections wake their shard together. None after the peer's CLOSE.
+//! - One PING for each silence, never early. It is late by at most a sixteenth of the
+//!   interval, each session by a share of its own, so that connections which began together
+//!   drift apart; and by what rounds it up to a thirty-second (a second at most), so that
+//!   idle connections wake their shard together. None after the peer's CLOSE.
 //! - A session nobody called while its PING fell due and the timeout passed (a process
 //!   stopped for an hour) sends the PING then, and waits what is left of the timeout.
 //! - The error budget counts in windows of a second from the first error, not sliding ones:
@@ -47,6 +50,7 @@
 //!   budget then makes fatal. A client says CLOSE to such a server.
 //! - Once one side has sent CLOSE, whatever else the other sends is checked and dropped; two
 //!   CLOSEs that cross answer each other.
+mod body;
 pub mod budget;
 pub mod envelope;
 pub mod error;

@@ -56,8 +56,8 @@ impl ShardBudget {
     }
 }
 
-/// What all shards may take. Displayed as one line for each group of equal shards, and the
-/// total.
+/// What all shards may take. Displayed in one line: the sum of each group of equal shards,
+/// and, where there are several, the total.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Shards of equal budget, with their count.
@@ -107,8 +107,11 @@ impl Budget {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (count, shard) in &self.groups {
-            writeln!(
+        for (index, (count, shard)) in self.groups.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(
                 f,
                 "{count} × (slab {} + ring {} + receive buffers {} + outboxes {} + histograms {}) = {}",
                 mib(shard.slab),
@@ -119,7 +122,10 @@ impl fmt::Display for Budget {
                 mib(count.saturating_mul(shard.total())),
             )?;
         }
-        write!(f, "memory budget {}", mib(self.total()))
+        if self.groups.len() > 1 {
+            write!(f, "; in all {}", mib(self.total()))?;
+        }
+        Ok(())
     }
 }
 
@@ -177,17 +183,20 @@ mod tests {
         assert_eq!(
             budget.to_string(),
             "2 × (slab 32.0 MiB + ring 0.6 MiB + receive buffers 16.0 MiB + outboxes 256.0 MiB \
-             + histograms 1.0 MiB) = 611.2 MiB\nmemory budget 611.2 MiB"
+             + histograms 1.0 MiB) = 611.2 MiB"
         );
     }
 
     #[test]
-    fn a_shard_with_limits_of_its_own_has_a_line_of_its_own() {
+    fn a_shard_with_limits_of_its_own_has_a_sum_of_its_own() {
         let config = config("[shard.1.limits]\noutbox_bytes_shard_max = 1048576");
         let budget = Budget::new(&config, 3, 512, 0);
         let text = budget.to_string();
-        assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.starts_with("2 × ("), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let parts: Vec<&str> = text.split("; ").collect();
+        assert!(parts[0].starts_with("2 × (slab 32.0 MiB + "), "{text}");
+        assert!(parts[1].starts_with("1 × (slab 32.0 MiB + "), "{text}");
+        assert_eq!(parts[2..], ["in all 658.7 MiB"], "{text}");
         let saved = 255 << 20;
         assert_eq!(
             budget.total(),

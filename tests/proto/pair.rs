@@ -115,6 +115,14 @@ impl End {
         self.seen.clear();
     }
 
+    /// What was seen but for PONGs, which a client is handed for each PING, its session's
+    /// own among them.
+    pub fn seen_but_pongs(&self) -> Vec<Seen> {
+        let is_pong = |seen: &Seen| matches!(seen, Seen::Message(bytes) if bytes[3] == 2);
+        let others = self.seen.iter().filter(|seen| !is_pong(seen));
+        others.cloned().collect()
+    }
+
     /// The owner's loop, as the head of `reassembly` shows it.
     pub fn receive(&mut self, mut bytes: &[u8], now: Instant) {
         let before = self.session.timeout();

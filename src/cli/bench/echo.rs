@@ -1,6 +1,5 @@
 //! `ringmail bench echo`: requests to `$sys/echo`, or bytes to a bare echo.
 
-use super::duration;
 use super::engine::{self, Pace};
 use super::fault::{Fault, Halt};
 use super::fleet::Fleet;
@@ -13,6 +12,8 @@ use super::speaker::{Echo, Raw, Shape, Speaker};
 use super::target::{Output, Site, Target};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
+use crate::cli::args::exit_codes;
+use crate::cli::duration;
 use crate::cli::failure::Failure;
 use std::fs::File;
 use std::io::{self, BufWriter, Write, stdout};
@@ -33,15 +34,21 @@ const IN_FLIGHT_BYTES_MAX: usize = 1 << 30;
 /// latency. The generator then spins on its core; the run is void (exit 1) when its own
 /// lag exceeds a tenth of the measured p99.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail bench echo --spawn --connections 50 --depth 16
+  ringmail bench echo --address 10.0.0.7:7411 --bytes 1024 --duration 1m
+  ringmail bench echo --server-pid $(pidof ringmail) --output json | jq .server_cpu_us_per_message
+  ringmail bench echo --spawn --rate 20000 --plot latency.svg --hdr latency.hgrm
+  ringmail bench echo --rate 5000 --schedule constant --connections 1000",
+    exit_codes!()
+))]
 pub struct Args {
-    #[command(flatten)]
-    target: Target,
-
-    /// Connections
+    /// How many connections to open
     #[arg(long, short, value_name = "N", default_value_t = 50, value_parser = positive(1_000_000))]
     connections: u32,
 
-    /// Requests in flight on each connection
+    /// Closed loop: requests in flight on each connection
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "rate", value_parser = positive(1 << 20))]
     depth: u32,
 
@@ -50,11 +57,11 @@ pub struct Args {
     bytes: u32,
 
     /// How long to measure
-    #[arg(long, default_value = "10s", value_parser = duration::parse_positive)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse_bounded_positive)]
     duration: Duration,
 
     /// How long to run before measuring
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse_bounded)]
     warm_up: Duration,
 
     /// Open loop: messages per second, over all connections
@@ -77,13 +84,16 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
 
-    /// Write the latencies as an HdrHistogram percentile distribution (.hgrm)
+    /// Write the latencies to a file as an HdrHistogram percentile distribution (.hgrm)
     #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
 
-    /// Draw the latencies over their percentiles
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw the latencies over their percentiles, as an SVG
+    #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+
+    #[command(flatten)]
+    target: Target,
 }
 
 pub(super) fn positive(max: i64) -> clap::builder::RangedI64ValueParser<u32> {

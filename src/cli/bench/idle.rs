@@ -9,7 +9,6 @@
 //! divided by their number. What the server set aside at its start and had already touched
 //! is not in it; kernel memory (sockets) is not resident user memory and not in it either.
 
-use super::duration;
 use super::echo::positive;
 use super::fault::Halt;
 use super::fleet::Fleet;
@@ -18,6 +17,8 @@ use super::speaker::{Echo, Shape};
 use super::target::{Output, Site, Target};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
+use crate::cli::args::exit_codes;
+use crate::cli::duration;
 use crate::cli::failure::Failure;
 use serde::Serialize;
 use std::io::{self, Write, stdout};
@@ -28,26 +29,37 @@ use std::time::Duration;
 ///
 /// Opens the connections, answers the server's PINGs, and reads the server's memory before
 /// and after, its CPU time in between. Needs --spawn or --server-pid.
+///
+/// Memory per connection is the growth of the server's resident memory, divided by the
+/// connections; what the kernel keeps for their sockets is not in it. Each connection takes
+/// a descriptor here and one there: see ulimit -n.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail bench idle --spawn --connections 15000
+  ringmail bench idle --server-pid $(pidof ringmail) --duration 5m
+  ringmail bench idle --spawn --connections 1000 --heartbeat-ms 1000 --output json",
+    exit_codes!()
+))]
 pub struct Args {
-    #[command(flatten)]
-    target: Target,
-
-    /// Connections
+    /// How many connections to open
     #[arg(long, short, value_name = "N", default_value_t = 1000, value_parser = positive(1_000_000))]
     connections: u32,
 
     /// How long to stay idle
-    #[arg(long, default_value = "60s", value_parser = duration::parse_positive)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse_bounded_positive)]
     duration: Duration,
 
     /// How long to wait after connecting before measuring CPU time
-    #[arg(long, default_value = "2s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse_bounded)]
     settle: Duration,
 
     /// Heartbeat interval to ask the server for, in ms; 0: the server's own
     #[arg(long, value_name = "MS", default_value_t = 0)]
     heartbeat_ms: u32,
+
+    #[command(flatten)]
+    target: Target,
 }
 
 /// What the idle time showed.

@@ -11,6 +11,9 @@
 //! are about these. Latencies: in a closed loop those of the same answers; in an open loop
 //! those of the requests *meant* to be sent within the window, even if answered after it:
 //! leaving the late ones out would omit what the open loop is there to show.
+//!
+//! The window of a closed loop is as long as asked for, or longer by what it takes to
+//! notice its end: begun late, it ends late. That of an open loop stands in the schedule.
 
 use super::fault::Halt;
 use super::process::{CpuTime, Process, own_cpu_time};
@@ -137,11 +140,14 @@ impl Meter {
         if self.phase == Phase::WarmUp && now >= self.planned.0 {
             self.server_before = self.sample()?;
             self.generator_cpu = own_cpu_time();
-            self.began = Instant::now();
+            self.began = now;
+            if !self.is_open {
+                self.planned.1 = self.planned.1 + (now - self.planned.0);
+            }
             self.phase = Phase::Window;
         }
         if self.phase == Phase::Window && now >= self.planned.1 {
-            self.ended = Instant::now();
+            self.ended = now;
             self.generator_cpu = own_cpu_time().saturating_sub(self.generator_cpu);
             self.server_cpu = match (self.sample()?, &self.server_before) {
                 (Some(after), Some(before)) => Some(after.since(before)),
@@ -220,7 +226,10 @@ mod tests {
     /// Answers at 50 (warm-up), 500 and 1050 (window), 1400 ms (drain).
     fn feed(meter: &mut Meter) {
         for (since, now) in [(10, 50), (60, 500), (900, 1050), (1090, 1400)] {
-            meter.tick(at(now)).unwrap();
+            // Whoever drives a meter wakes at its edges.
+            while meter.next_edge() <= at(now) {
+                meter.tick(meter.next_edge()).unwrap();
+            }
             meter.answered(at(since), at(now));
         }
     }
@@ -233,6 +242,19 @@ mod tests {
         assert_eq!((outcome.messages, outcome.latency.len()), (2, 2));
         assert!(outcome.latency.max() >= 440_000_000);
         assert!(outcome.lag.is_none());
+    }
+
+    #[test]
+    fn a_closed_loop_begun_late_measures_for_as_long_as_asked_and_an_open_one_to_its_end() {
+        for (is_open, end_ms, seen_ms) in [(false, 1_130, 1_005), (true, 1_100, 975)] {
+            let mut meter = meter(is_open);
+            assert_eq!(meter.tick(at(130)).unwrap(), Phase::Window);
+            assert_eq!(meter.next_edge(), at(end_ms));
+            assert_eq!(meter.tick(at(end_ms - 1)).unwrap(), Phase::Window);
+            assert_eq!(meter.tick(at(end_ms + 5)).unwrap(), Phase::Drain);
+            let window = meter.finish().window;
+            assert_eq!(window, Duration::from_millis(seen_ms));
+        }
     }
 
     #[test]

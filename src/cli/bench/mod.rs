@@ -18,7 +18,6 @@
 //! reused buffers, and reports its own CPU time and its own lateness with every result.
 
 mod connection;
-mod duration;
 mod echo;
 mod engine;
 mod fault;
@@ -37,10 +36,27 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use crate::cli::args::exit_codes;
 use crate::cli::failure::Failure;
 
-/// Arguments of `ringmail bench`.
+/// Load a server and measure it: throughput, latency, CPU time, memory
+///
+/// The load comes from one thread. It shares the machine with what it measures: give it a
+/// core of its own (--core; --spawn sees to both sides), and compare figures of one machine
+/// only. Its own CPU time is part of every result.
+///
+/// The server's CPU time and memory are read from /proc: for these it must run on this
+/// machine and be named, by --server-pid or --spawn. The result is written to standard
+/// output, progress to standard error.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail bench echo --spawn                         throughput of a server started for it
+  ringmail bench echo --spawn --rate 20000            latency at a rate it should bear
+  ringmail bench idle --spawn --connections 15000     memory and CPU time of idle connections
+  ringmail bench help echo                            what a benchmark can do",
+    exit_codes!()
+))]
 pub struct Args {
     #[command(subcommand)]
     benchmark: Benchmark,

@@ -1,11 +1,11 @@
 //! Which server is loaded, and where the generator runs: the arguments that all
 //! benchmarks share, and what comes of them.
 
-use super::duration;
 use super::fault::Halt;
 use super::process::{self, Process};
 use super::spawn::Server;
 use crate::base::exit::Status;
+use crate::cli::duration;
 use crate::cli::failure::Failure;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -24,11 +24,16 @@ pub enum Output {
 
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// The server, host:port
-    #[arg(long, default_value = "127.0.0.1:7411", conflicts_with = "spawn")]
+    /// The server: host:port or ringmail://host:port
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7411",
+        conflicts_with = "spawn"
+    )]
     pub address: String,
 
-    /// Process whose CPU time and memory are measured: the server's
+    /// The server's process, whose CPU time and memory are measured
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     pub server_pid: Option<u32>,
 
@@ -44,12 +49,12 @@ pub struct Target {
     #[arg(long, value_name = "FILE", requires = "spawn")]
     pub server_config: Option<PathBuf>,
 
-    /// Core to run on [default: with --spawn the last that has no shard, else any]
+    /// Core for the load to run on; by default, with --spawn the last that has no shard
     #[arg(long)]
     pub core: Option<usize>,
 
     /// Longest time to connect, and to go without any answer
-    #[arg(long, default_value = "5s", value_parser = duration::parse_positive)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse_bounded_positive)]
     pub timeout: Duration,
 
     /// Show no progress

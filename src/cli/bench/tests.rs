@@ -103,6 +103,7 @@ fn a_closed_loop_counts_each_answer_of_the_window_and_leaves_none_open() {
     assert_eq!(echoed % message_bytes, 0, "a request was cut short");
     assert!(outcome.messages > 0 && outcome.messages <= echoed / message_bytes);
     assert_eq!(outcome.latency.len(), outcome.messages);
+    // However slow this machine is: a closed loop's window is moved, not cut.
     assert!(outcome.window >= ms(200));
     assert!(outcome.generator_cpu > Duration::ZERO);
 }

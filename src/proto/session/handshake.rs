@@ -17,7 +17,7 @@ impl Session {
     /// The server's end of a connection just accepted. `seq` is this side's initial
     /// number, from a cryptographic generator.
     pub fn accept(settings: Arc<Settings>, seq: u32, now: Instant) -> Session {
-        Session::new(settings, State::AwaitSyn { seq }, true, now)
+        Session::new(settings, State::AwaitSyn { seq }, seq, true, now)
     }
 
     /// The client's end: writes the SYN.
@@ -39,7 +39,7 @@ impl Session {
         let state = State::AwaitSynAck {
             acknowledgement: seq.wrapping_add(1),
         };
-        Session::new(settings, state, false, now)
+        Session::new(settings, state, seq, false, now)
     }
 
     pub(super) fn handle_frame<'a>(
@@ -108,13 +108,7 @@ impl Session {
     ) -> Result<Event<'a>, Refusal> {
         let asked = Options::parse(frame.payload)?;
         self.peer_message_bytes_max = asked.message_max.unwrap_or(u32::MAX);
-        if let Some(ms) = asked.heartbeat_ms.filter(|&ms| ms > 0) {
-            // Half the timeout, so that a PING and its PONG fit before it.
-            let half = u32::try_from(self.settings.heartbeat_timeout.as_millis() / 2)
-                .unwrap_or(u32::MAX)
-                .max(HEARTBEAT_MS_MIN);
-            self.heartbeat_ms = ms.clamp(HEARTBEAT_MS_MIN, half);
-        }
+        self.agree_on_heartbeat(asked.heartbeat_ms);
         let features = asked.features.unwrap_or(0) & FEATURE_CHECKSUM;
         self.checksum = features & FEATURE_CHECKSUM != 0;
         self.codec = asked.codec.unwrap_or_default();
@@ -181,9 +175,7 @@ impl Session {
         self.peer_message_bytes_max = granted.message_max.unwrap_or(u32::MAX);
         self.checksum = granted.features.unwrap_or(0) & FEATURE_CHECKSUM != 0;
         self.codec = granted.codec.unwrap_or_default();
-        if let Some(ms) = granted.heartbeat_ms.filter(|&ms| ms > 0) {
-            self.heartbeat_ms = ms;
-        }
+        self.agree_on_heartbeat(granted.heartbeat_ms);
         let payload = frame.seq.wrapping_add(1).to_be_bytes();
         Frame {
             kind: FrameType::Ack,
@@ -193,6 +185,18 @@ impl Session {
         .encode(out);
         self.establish(now);
         Ok(Event::Established(granted))
+    }
+
+    /// The interval in force is the one the peer names, held within this side's bounds. A
+    /// client needs them, too: a server's interval may be longer than its own patience.
+    fn agree_on_heartbeat(&mut self, named_ms: Option<u32>) {
+        if let Some(ms) = named_ms.filter(|&ms| ms > 0) {
+            // Half the timeout, so that a PING and its PONG fit before it.
+            let half = u32::try_from(self.settings.heartbeat_timeout.as_millis() / 2)
+                .unwrap_or(u32::MAX)
+                .max(HEARTBEAT_MS_MIN);
+            self.heartbeat_ms = ms.clamp(HEARTBEAT_MS_MIN, half);
+        }
     }
 
     fn establish(&mut self, now: Instant) {

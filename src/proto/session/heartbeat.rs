@@ -81,13 +81,18 @@ impl Session {
         Duration::from_millis(u64::from(self.heartbeat_ms.max(1)))
     }
 
-    /// When silence next has a consequence: a PING after one interval, the end at last. In
-    /// between nothing happens, but the owner is called after each interval: after what it
-    /// hears meanwhile the next PING is due one interval later, not at the end.
+    /// When silence next has a consequence: a PING after one interval and this session's
+    /// jitter, the end at last. In between nothing happens, but the owner is called after
+    /// each interval: after what it hears meanwhile the next PING is due one interval later,
+    /// not at the end.
     fn silence_deadline(&self) -> Instant {
-        let end = self.heard + self.settings.heartbeat_timeout;
+        let timeout = self.settings.heartbeat_timeout;
+        let end = self.heard + timeout;
         let interval = self.interval();
-        let next = interval.saturating_mul(self.silent_count.saturating_add(1));
+        let mut next = interval.saturating_mul(self.silent_count.saturating_add(1));
+        if self.silent_count == 0 {
+            next = next.saturating_add(self.jitter.of(interval, timeout));
+        }
         coalesced(self.heard + next, interval).min(end)
     }
 
@@ -112,6 +117,7 @@ impl Session {
         let count = silence.as_nanos() / interval.as_nanos();
         self.silent_count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
         if first && self.state == State::Open {
+            self.jitter.advance();
             // The payload lets a reader of a capture see how long the answer took.
             self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
         }
@@ -119,14 +125,62 @@ impl Session {
     }
 }
 
-/// Rounds a deadline up to a multiple of about a thirty-second of its interval (a second at
-/// most), so that thousands of idle connections wake their shard together, not one by one.
+/// What a session adds to the silence before its PING, so that sessions which began
+/// together, as after a server's restart, do not ask together for ever.
+///
+/// ```text
+///   interval                        spread: at most a sixteenth of it    coalescing
+///  ├───────────────────────────────┼───── by salt ─────┼── by turn ──┼┈┈ up to a grain ┈┈►
+/// ```
+///
+/// The salt's share is the same each time, so sessions drift apart by up to that much with
+/// every PING. Coalescing alone would undo this: of all salts it leaves the few periods
+/// that are whole grains, and the sessions of one period would go together. The turn's
+/// share, even over a grain in the course of the PINGs, makes the mean period the salt's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Jitter {
+    salt: u16,
+    turn: u8,
+}
+
+impl Jitter {
+    pub(super) fn new(seq: u32) -> Jitter {
+        let salt = seq as u16;
+        // Sessions of neighbouring salts take their turns at other places.
+        let turn = (salt as u8).wrapping_mul(97);
+        Jitter { salt, turn }
+    }
+
+    pub(super) fn advance(&mut self) {
+        // About the golden section of 256: few steps already lie evenly, 256 take each place.
+        self.turn = self.turn.wrapping_add(159);
+    }
+
+    /// The share of `interval`: nearer to the interval's end than to the timeout's.
+    pub(super) fn of(self, interval: Duration, timeout: Duration) -> Duration {
+        let room = timeout.saturating_sub(interval) / 2;
+        let spread = (interval / 16).min(room).as_nanos() as u64;
+        let by_turn = grain(interval).min(spread);
+        let by_salt = spread - by_turn;
+        let by_salt = by_salt / (1 << 16) * u64::from(self.salt);
+        let by_turn = by_turn / (1 << 8) * u64::from(self.turn);
+        Duration::from_nanos(by_salt + by_turn)
+    }
+}
+
+/// Rounds a deadline up to a multiple of its interval's grain, so that thousands of idle
+/// connections wake their shard together, not one by one.
 pub(super) fn coalesced(at: Instant, interval: Duration) -> Instant {
-    let slack = (interval.as_nanos() as u64 / 32).clamp(1, 1 << 30);
-    let grain = 1u64 << slack.ilog2();
     Instant::from_nanos(
         at.as_nanos()
-            .checked_next_multiple_of(grain)
+            .checked_next_multiple_of(grain(interval))
             .unwrap_or(u64::MAX),
     )
+}
+
+/// Nanoseconds, a power of two: a sixty-fourth to a thirty-second of the interval, and
+/// about a second at most.
+fn grain(interval: Duration) -> u64 {
+    let slack = (interval.as_nanos() as u64 / 32).clamp(1, 1 << 30);
+    1 << slack.ilog2()
 }

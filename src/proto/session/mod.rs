@@ -32,6 +32,7 @@ use super::output::Output;
 use crate::base::clock::Instant;
 use crate::base::limits::{CONTROLS_PER_S_MAX, ERRORS_PER_S_MAX};
 use crate::base::reason::Reason;
+use heartbeat::Jitter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,7 @@ pub struct Session {
     heartbeat_ms: u32,
     /// Heartbeat intervals of silence since `heard` that were acted on: a PING at the first.
     silent_count: u32,
+    jitter: Jitter,
     client_id: Option<Box<str>>,
     /// Link phase: when it began. Then: when the last complete message came.
     heard: Instant,
@@ -129,7 +131,13 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(settings: Arc<Settings>, state: State, is_server: bool, now: Instant) -> Session {
+    fn new(
+        settings: Arc<Settings>,
+        state: State,
+        seq: u32,
+        is_server: bool,
+        now: Instant,
+    ) -> Session {
         let heartbeat_ms =
             u32::try_from(settings.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
         let length_max = settings.message_bytes_max;
@@ -144,6 +152,7 @@ impl Session {
             length_max,
             heartbeat_ms,
             silent_count: 0,
+            jitter: Jitter::new(seq),
             client_id: None,
             heard: now,
             frame_started: Instant::NEVER,

@@ -1,7 +1,7 @@
 //! What only the inside can show; the session's rules are tried from outside, in
 //! `tests/proto`.
 
-use super::heartbeat::coalesced;
+use super::heartbeat::{Jitter, coalesced};
 use super::{Budget, Session};
 use crate::base::clock::Instant;
 use std::time::Duration;
@@ -41,4 +41,24 @@ fn deadlines_close_to_each_other_fall_together() {
         "{} wake-ups in ten seconds",
         distinct.len()
     );
+}
+
+#[test]
+fn of_two_salts_the_larger_waits_longer_on_average_and_none_more_than_a_sixteenth() {
+    for seconds in [1u64, 30, 600, 86_400] {
+        let interval = Duration::from_secs(seconds);
+        let mut before = None;
+        for salt in (0..=0xFF).map(|byte| byte << 8) {
+            let mut jitter = Jitter::new(0xABCD_0000 | salt);
+            let mut sum = Duration::ZERO;
+            for _ in 0..256 {
+                let wait = jitter.of(interval, interval * 3);
+                assert!(wait <= interval / 16);
+                sum += wait;
+                jitter.advance();
+            }
+            assert!(before < Some(sum), "{salt}");
+            before = Some(sum);
+        }
+    }
 }
