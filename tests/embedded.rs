@@ -5,6 +5,7 @@
 #[allow(dead_code)] // the raw client of tests/server.rs
 mod wire;
 
+use ringmail::blocking::Client;
 use ringmail::proto::envelope::{Envelope, Headers, header};
 use ringmail::proto::error::Code;
 use ringmail::proto::message::{Message, MessageType};
@@ -131,6 +132,35 @@ fn a_future_answers_later_and_others_are_served_meanwhile() {
         .collect();
     assert_eq!(answered.len(), 10);
     wire.close();
+    end(running);
+}
+
+#[test]
+fn a_large_answer_arrives_whole_between_small_ones_whether_shared_or_summed() {
+    let large: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let shared = bytes::Bytes::from(large.clone());
+    let running = server("")
+        .service("large", move |_| {
+            let shared = shared.clone();
+            move |_: Request<'_>, reply: Reply<'_>| {
+                let shared = shared.clone();
+                reply.offload(move || Ok(shared.into()));
+            }
+        })
+        .start()
+        .unwrap();
+    let mut wire = Wire::greet(running.address());
+    for round in 0..20 {
+        wire.ask(round, "large", b"");
+        assert_eq!(wire.response(), (round, Ok(large.clone())));
+        assert_eq!(wire.request("$sys/echo", b"small").unwrap(), b"small");
+    }
+    wire.close();
+    // With CHECKSUM the bytes are summed, so they are copied; they are the same.
+    let address = running.address().to_string();
+    let mut summed = Client::builder().checksum(true).connect(&address).unwrap();
+    assert_eq!(summed.request("large", "").unwrap().payload, large);
+    summed.close().unwrap();
     end(running);
 }
 

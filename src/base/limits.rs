@@ -49,8 +49,10 @@ pub const HEARTBEAT_MS_MIN: u32 = 100;
 /// Messages of one connection handled in one turn of its shard, so that a full pipe does
 /// not starve the others.
 pub const MESSAGES_PER_TURN: u32 = 64;
-/// Timers handled in one turn, for the same reason.
-pub const TIMERS_PER_TURN: usize = 1024;
+/// Timers handled in one turn, for the same reason; and because each may send a PING, for
+/// which a chunk is lent until it has gone: thousands of idle connections that are asked at
+/// once would otherwise leave thousands of chunks behind.
+pub const TIMERS_PER_TURN: usize = 128;
 /// Commands of the control plane and of other shards handled in one turn.
 pub const COMMANDS_PER_TURN: usize = 256;
 /// How long a connection that we end goes on reading and dropping, in milliseconds, so

@@ -435,13 +435,25 @@ pub(super) fn encode_response(
     payload: &[u8],
     out: &mut impl Output,
 ) {
-    let [l0, l1, l2, l3] = ((ENVELOPE_FIXED_BYTES + payload.len()) as u32).to_be_bytes();
+    encode_response_head(id, flags, codec, payload.len(), out);
+    out.put(payload);
+}
+
+/// All of that RESPONSE but its payload, of which only the length is needed.
+#[inline]
+pub(super) fn encode_response_head(
+    id: u32,
+    flags: u8,
+    codec: Codec,
+    payload_len: usize,
+    out: &mut impl Output,
+) {
+    let [l0, l1, l2, l3] = ((ENVELOPE_FIXED_BYTES + payload_len) as u32).to_be_bytes();
     let [i0, i1, i2, i3] = id.to_be_bytes();
     let ([m, c], kind, codec) = (MAGIC, MessageType::Response as u8, codec as u8);
     out.put(&[
         m, c, VERSION, kind, l0, l1, l2, l3, i0, i1, i2, i3, flags, codec, 0,
     ]);
-    out.put(payload);
 }
 
 #[cfg(test)]

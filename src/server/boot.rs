@@ -22,7 +22,9 @@ use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
-use crate::shard::{Census, Command, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, worker};
+use crate::shard::{
+    Census, Command, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, worker,
+};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -271,6 +273,7 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         balance: plan.balance,
         mailbox: mailbox.clone(),
         inbox,
+        entropy: Entropy::system(),
         jobs: shared.jobs.clone(),
         histograms: shared.histograms.clone(),
     };

@@ -56,27 +56,40 @@ impl Census {
     }
 }
 
-/// Random numbers from the system's generator, drawn many at a time.
-#[derive(Default)]
-pub(super) struct Entropy {
-    drawn: Vec<u8>,
+/// Where a shard's random numbers come from.
+pub enum Entropy {
+    /// The system's cryptographic generator, asked for many at a time.
+    System(Vec<u8>),
+    /// A seed, for simulations that shall run the same again.
+    Seeded(fastrand::Rng),
 }
 
 impl Entropy {
     const DRAWN_BYTES: usize = 1024;
 
+    pub fn system() -> Entropy {
+        Entropy::System(Vec::new())
+    }
+
+    pub fn seeded(seed: u64) -> Entropy {
+        Entropy::Seeded(fastrand::Rng::with_seed(seed))
+    }
+
     pub(super) fn u32(&mut self) -> u32 {
-        if self.drawn.len() < 4 {
-            self.drawn.resize(Entropy::DRAWN_BYTES, 0);
-            if let Err(error) = getrandom::fill(&mut self.drawn) {
-                // Since Linux 3.17 this cannot fail once the system has booted.
-                panic!("the system's random generator failed: {error}");
-            }
+        let drawn = match self {
+            Entropy::System(drawn) => drawn,
+            Entropy::Seeded(generator) => return generator.u32(..),
+        };
+        if let Some(&number) = drawn.last_chunk() {
+            drawn.truncate(drawn.len() - 4);
+            return u32::from_be_bytes(number);
         }
-        let at = self.drawn.len() - 4;
-        let number = [0, 1, 2, 3].map(|i| self.drawn[at + i]);
-        self.drawn.truncate(at);
-        u32::from_be_bytes(number)
+        drawn.resize(Entropy::DRAWN_BYTES, 0);
+        if let Err(error) = getrandom::fill(drawn) {
+            // Since Linux 3.17 this cannot fail once the system has booted.
+            panic!("the system's random generator failed: {error}");
+        }
+        self.u32()
     }
 }
 

@@ -305,7 +305,8 @@ impl Connection {
         match outcome {
             Ok(answer) => {
                 let codec = answer.codec.unwrap_or(codec);
-                self.line.respond(id, codec, &answer.payload, resources);
+                self.line
+                    .respond_shared(id, codec, answer.payload, resources);
             }
             Err(failure) => self.line.respond_failed(id, &failure, resources),
         }

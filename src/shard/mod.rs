@@ -33,7 +33,7 @@ pub mod sys;
 mod turn;
 pub mod worker;
 
-pub use accept::Census;
+pub use accept::{Census, Entropy};
 pub use call::{Deferred, Job, LocalFuture};
 pub use command::{Command, Inbox, Mailbox, mailbox};
 pub use resource::Limits;
@@ -74,6 +74,8 @@ pub struct Setup {
     /// This shard's mailbox, both ends.
     pub mailbox: Mailbox,
     pub inbox: Inbox,
+    /// Where initial sequence numbers come from.
+    pub entropy: Entropy,
     /// Work for the worker threads.
     pub jobs: Sender<Job>,
     /// Where histograms go when they are collected.
@@ -107,7 +109,7 @@ pub struct Shard<D> {
     accept_again: Instant,
     /// Descriptors or memory ran short, and nothing has been accepted since.
     accept_short: bool,
-    entropy: accept::Entropy,
+    entropy: Entropy,
     drain: Option<Drain>,
     histograms_out: Sender<(ShardId, Box<Histograms>)>,
 }
@@ -158,7 +160,7 @@ impl<D: Driver> Shard<D> {
             accepting: true,
             accept_again: Instant::NEVER,
             accept_short: false,
-            entropy: accept::Entropy::default(),
+            entropy: setup.entropy,
             drain: None,
             histograms_out: setup.histograms,
         }

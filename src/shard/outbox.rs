@@ -7,7 +7,8 @@
 //!
 //! One send is in flight at a time; everything queued meanwhile goes in the next ones. The
 //! usual outbox is one small chunk that is lent, sent and given back within a turn or two.
-//! Once that is full there is a backlog, and it continues in large chunks.
+//! Once that is full there is a backlog, and it continues in large chunks. What is large
+//! already and owned (a deferred answer) is not copied but queued as it is.
 //!
 //! Invariant: `queued_bytes` is the length of tail, backlog and what of the chunk in
 //! flight has not gone yet.
@@ -15,6 +16,7 @@
 use super::pool::Pool;
 use crate::proto::output::Output;
 use crate::ring::driver::Chunk;
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
@@ -45,6 +47,17 @@ impl Outbox {
             return None;
         }
         Some(Chunk::Own(std::mem::take(&mut self.tail)))
+    }
+
+    /// Queues bytes that are sent from where they are.
+    pub(super) fn push_shared(&mut self, bytes: Bytes, pool: &mut Pool) {
+        self.queued_bytes += bytes.len();
+        pool.charge(bytes.len());
+        if !self.tail.is_empty() {
+            let written = std::mem::take(&mut self.tail);
+            self.backlog.push_back(Chunk::Own(written));
+        }
+        self.backlog.push_back(Chunk::Shared(bytes));
     }
 
     /// `bytes` of the chunk in flight have gone.
@@ -81,8 +94,9 @@ impl Outbox {
 
 /// Returns a sent chunk's memory.
 pub(super) fn give_back(chunk: Chunk, pool: &mut Pool) {
-    if let Chunk::Own(bytes) = chunk {
-        pool.give(bytes);
+    match chunk {
+        Chunk::Own(bytes) => pool.give(bytes),
+        Chunk::Shared(bytes) => pool.discharge(bytes.len()),
     }
 }
 
@@ -139,6 +153,31 @@ mod tests {
             give_back(chunk, &mut pool);
         }
         assert!(sent == expected && outbox.is_empty());
+        assert_eq!(pool.lent_bytes(), 0);
+    }
+
+    #[test]
+    fn shared_bytes_leave_in_order_from_where_they_are() {
+        let (mut outbox, mut pool) = (Outbox::default(), Pool::new(1 << 20));
+        let large = Bytes::from(vec![7; 100_000]);
+        let put = |outbox: &mut Outbox, pool: &mut Pool, bytes: &[u8]| {
+            Writer { outbox, pool }.put(bytes);
+        };
+        put(&mut outbox, &mut pool, b"head");
+        outbox.push_shared(large.clone(), &mut pool);
+        put(&mut outbox, &mut pool, b"tail");
+        assert_eq!(outbox.queued_bytes(), 100_008);
+        assert_eq!(pool.lent_bytes(), 100_000 + 2 * CHUNK_BYTES);
+
+        let mut chunks = std::iter::from_fn(|| outbox.next_chunk());
+        let (head, shared, tail) = (chunks.next(), chunks.next(), chunks.next());
+        assert_eq!(head.as_ref().unwrap().as_slice(), b"head");
+        assert_eq!(shared.as_ref().unwrap().as_slice().as_ptr(), large.as_ptr());
+        assert_eq!(tail.as_ref().unwrap().as_slice(), b"tail");
+        assert!(chunks.next().is_none());
+        for chunk in [head, shared, tail].into_iter().flatten() {
+            give_back(chunk, &mut pool);
+        }
         assert_eq!(pool.lent_bytes(), 0);
     }
 

@@ -61,6 +61,17 @@ impl Pool {
         }
     }
 
+    /// Charges memory that is not the pool's but is held for a connection.
+    pub(super) fn charge(&mut self, bytes: usize) {
+        self.lent_bytes += bytes;
+    }
+
+    /// What was charged is held no longer.
+    pub(super) fn discharge(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.lent_bytes, "more was discharged than charged");
+        self.lent_bytes -= bytes;
+    }
+
     /// A lent chunk has grown in its borrower's hands.
     pub(super) fn charge_growth(&mut self, from_bytes: usize, to_bytes: usize) {
         self.lent_bytes = self.lent_bytes + to_bytes - from_bytes;

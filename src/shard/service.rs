@@ -22,6 +22,7 @@ use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, Envelope, Headers};
 use crate::proto::error::Code;
 use crate::proto::name::check_topic;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -71,12 +72,13 @@ impl<'a> Request<'a> {
 /// A successful answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    pub payload: Vec<u8>,
+    /// Sent from where it is when it is large, so several answers may share it.
+    pub payload: Bytes,
     /// `None`: the request's.
     pub codec: Option<Codec>,
 }
 
-impl<T: Into<Vec<u8>>> From<T> for Answer {
+impl<T: Into<Bytes>> From<T> for Answer {
     fn from(payload: T) -> Answer {
         Answer {
             payload: payload.into(),

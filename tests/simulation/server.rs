@@ -14,8 +14,8 @@ use ringmail::ring::sim::client::{Ask, Expect};
 use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::{
-    Answer, Census, Command, Deferred, Failure, Job, Limits, Mailbox, Reply, Request, Setup, Shard,
-    Turn, mailbox,
+    Answer, Census, Command, Deferred, Entropy, Failure, Job, Limits, Mailbox, Reply, Request,
+    Setup, Shard, Turn, mailbox,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -127,6 +127,7 @@ impl Server {
                 balance: true,
                 mailbox,
                 inbox,
+                entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),
                 jobs: jobs_in.clone(),
                 histograms: histograms.clone(),
             };

@@ -26,7 +26,7 @@ use super::budget::Budget;
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
-use super::message::{Header, Message, MessageType, encode_response, open};
+use super::message::{Header, Message, MessageType, encode_response, encode_response_head, open};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
@@ -436,6 +436,23 @@ impl Session {
         } else {
             encode_response(id, flags, codec, payload, out);
         }
+    }
+
+    /// Writes all of a RESPONSE but its payload; the owner queues that behind it. False, and
+    /// nothing is written, where CHECKSUM is in force or nothing may be sent.
+    pub fn send_response_head(
+        &self,
+        id: u32,
+        flags: u8,
+        codec: Codec,
+        payload_len: usize,
+        out: &mut impl Output,
+    ) -> bool {
+        let sends = !self.checksum && matches!(self.state, State::Open | State::PeerClosing);
+        if sends {
+            encode_response_head(id, flags, codec, payload_len, out);
+        }
+        sends
     }
 
     /// The owner has checked the client's credential: everything is allowed from now on.

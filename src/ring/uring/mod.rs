@@ -357,7 +357,7 @@ impl Driver for Uring {
         if let Some(until) = until {
             self.wake.going_to_sleep();
             if self.busy_poll > Duration::ZERO {
-                self.enter(None)?;
+                self.enter_if_due()?;
                 self.collect(limit);
                 self.spin(limit, until)?;
             }
