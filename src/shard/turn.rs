@@ -110,11 +110,12 @@ impl<D: Driver> Shard<D> {
         }
         match result {
             Received::Data(buffer) => {
+                let listed = connection.ready;
                 let bytes = self.driver.bytes(&buffer);
                 connection.take_bytes(bytes, &mut self.services, &mut self.resources);
                 self.driver.release(buffer);
                 self.buffers_released += 1;
-                if connection.ready {
+                if connection.ready && !listed {
                     self.ready.push_back(key);
                 }
             }

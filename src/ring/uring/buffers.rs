@@ -36,6 +36,7 @@ pub(super) struct BufferRing {
     stack: Vec<u16>,
     in_ring: usize,
     window: usize,
+    found_empty: bool,
     tail: u16,
 }
 
@@ -64,6 +65,7 @@ impl BufferRing {
             stack: (0..count).rev().collect(),
             in_ring: 0,
             window: WINDOW_START.min(entries),
+            found_empty: false,
             tail: 0,
         };
         buffers.replenish();
@@ -84,9 +86,10 @@ impl BufferRing {
         self.in_ring -= 1;
     }
 
-    /// The kernel found the ring empty.
+    /// The kernel found the ring empty: the window doubles, once however many receives
+    /// found it so in the same turn.
     pub(super) fn exhausted(&mut self) {
-        self.window = (self.window * 2).min(self.count);
+        self.found_empty = true;
     }
 
     pub(super) fn give_back(&mut self, id: u16) {
@@ -99,6 +102,9 @@ impl BufferRing {
 
     /// Fills the window up from the stack.
     pub(super) fn replenish(&mut self) {
+        if std::mem::take(&mut self.found_empty) {
+            self.window = (self.window * 2).min(self.count);
+        }
         if self.in_ring >= self.window || self.stack.is_empty() {
             return;
         }
