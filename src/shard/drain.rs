@@ -4,7 +4,7 @@
 //!   Drain(deadline) ── DRAIN to each client, no more accepting
 //!        │  each connection: nothing unanswered and quiet for 100 ms ──► CLOSE
 //!        ├── ¾ of the time gone: CLOSE to all that are left
-//!        └── deadline: whatever is left is cut
+//!        └── just before the deadline: whatever is left is cut
 //! ```
 //!
 //! Requests that arrive after DRAIN are still answered: they may have been sent before it
@@ -49,6 +49,8 @@ impl<D: Driver> Shard<D> {
         let now = self.resources.now;
         let left = deadline.since(now);
         let close_all = now + left * 3 / 4;
+        // A little early, so that by the deadline the process has ended too.
+        let deadline = now + left * 19 / 20;
         self.drain = Some(Drain {
             close_all,
             deadline,
