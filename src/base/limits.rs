@@ -26,8 +26,8 @@ pub const GROUP_BYTES_MAX: usize = 64;
 /// The largest payload any configuration may allow: a length field is 32 bits, but one
 /// message must fit a `usize` on every target and an outbox with room to spare.
 pub const MESSAGE_BYTES_CEILING: u32 = 1 << 30;
-/// The smallest `message_bytes_max` that still lets every control message through: a CLOSE
-/// or ERROR with its text, an AUTH with an 8 KiB token.
+/// The smallest `message_bytes_max` that still lets a CLOSE or ERROR with its text and an
+/// envelope with the longest name through.
 pub const MESSAGE_BYTES_FLOOR: u32 = 1024;
 /// Payload bytes of a message from a client that must authenticate and has not: whoever has
 /// not shown who it is makes us keep 4 KiB at most. Enough for any usual token.

@@ -333,11 +333,7 @@ impl Connection {
             return;
         }
         if self.line.session.is_peer_closing() {
-            let mut out = Writer {
-                outbox: &mut self.line.outbox,
-                pool: &mut resources.pool,
-            };
-            self.line.session.finish(&mut out);
+            self.line.finish(resources);
             self.end(Reason::PeerClose, resources);
         } else if self.peer_ended {
             self.end(Reason::PeerEof, resources);

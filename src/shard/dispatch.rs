@@ -28,11 +28,7 @@ pub(super) fn dispatch(
         Event::Message(message) => dispatch_rare(message, line, resources),
         Event::PeerClosed { .. } if line.calls_open > 0 => None,
         Event::PeerClosed { .. } => {
-            let mut out = Writer {
-                outbox: &mut line.outbox,
-                pool: &mut resources.pool,
-            };
-            line.session.finish(&mut out);
+            line.finish(resources);
             Some(Reason::PeerClose)
         }
         Event::Refused { .. } => Some(Reason::PeerRefused),

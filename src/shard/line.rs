@@ -36,6 +36,15 @@ impl Line {
         self.session.send(message, &mut out);
     }
 
+    /// Answers the peer's CLOSE: nothing it asked for is unanswered.
+    pub(super) fn finish(&mut self, resources: &mut Resources) {
+        let mut out = Writer {
+            outbox: &mut self.outbox,
+            pool: &mut resources.pool,
+        };
+        self.session.finish(&mut out);
+    }
+
     /// Sends a RESPONSE, or fails the request when the peer could not take one so large.
     #[inline]
     pub(super) fn respond(
