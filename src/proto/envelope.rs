@@ -51,6 +51,32 @@ pub mod header {
     pub const APPLICATION: u8 = 0x40;
 }
 
+/// What happens to a subscriber that does not keep up (header SLOW_POLICY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SlowPolicy {
+    /// It is disconnected: ERROR SLOW_CONSUMER, fatal.
+    #[default]
+    Disconnect = 1,
+    DropOldest = 2,
+    DropNewest = 3,
+    /// Of what waits, only the latest message of each KEY (or of each topic) is kept.
+    LatestPerKey = 4,
+}
+
+impl SlowPolicy {
+    /// `None` for 0 (the server's own policy) and for what is no policy.
+    pub const fn from_wire(byte: u8) -> Option<SlowPolicy> {
+        match byte {
+            1 => Some(SlowPolicy::Disconnect),
+            2 => Some(SlowPolicy::DropOldest),
+            3 => Some(SlowPolicy::DropNewest),
+            4 => Some(SlowPolicy::LatestPerKey),
+            _ => None,
+        }
+    }
+}
+
 /// A message from type 0x10 on, borrowed from the bytes it came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope<'a> {
@@ -235,10 +261,24 @@ impl<'a> Headers<'a> {
 
     /// TIMEOUT_MS, if it is there.
     pub fn timeout_ms(&self) -> Option<u32> {
-        self.find(header::TIMEOUT_MS)?
-            .try_into()
-            .ok()
-            .map(u32::from_be_bytes)
+        self.find_u32(header::TIMEOUT_MS)
+    }
+
+    /// EXPIRES_MS, if it is there.
+    pub fn expires_ms(&self) -> Option<u32> {
+        self.find_u32(header::EXPIRES_MS)
+    }
+
+    /// SLOW_POLICY, if it is there and not 0, the server's.
+    pub fn slow_policy(&self) -> Option<SlowPolicy> {
+        match self.find(header::SLOW_POLICY)? {
+            &[byte] => SlowPolicy::from_wire(byte),
+            _ => None,
+        }
+    }
+
+    fn find_u32(&self, key: u8) -> Option<u32> {
+        self.find(key)?.try_into().ok().map(u32::from_be_bytes)
     }
 
     /// Appends one entry to a block under construction.
