@@ -163,6 +163,16 @@ impl Server {
         self.run(self.world.now() + time);
     }
 
+    /// Lets the shards make so many turns, however long that takes.
+    pub fn run_turns(&mut self, turns: usize) {
+        for _ in 0..turns {
+            match self.world.next(Instant::NEVER) {
+                Some(index) => self.turn(index),
+                None => return,
+            }
+        }
+    }
+
     /// One turn of a shard, and what its executor and the workers do around it.
     fn turn(&mut self, index: usize) {
         let Some(shard) = &mut self.shards[index] else {
@@ -219,6 +229,11 @@ impl Server {
 
     pub fn open(&self) -> u64 {
         self.counters.iter().map(|one| one.open()).sum()
+    }
+
+    /// Bytes that all shards have lent to connections.
+    pub fn lent_bytes(&self) -> usize {
+        self.shards.iter().flatten().map(Shard::lent_bytes).sum()
     }
 
     /// Turns of all shards, and those of them that were for nothing.

@@ -1,0 +1,167 @@
+//! The main trial: loads drawn from seeds on three shards, under faults; then the faults
+//! end, the clients finish, and everything that was promised must have been kept.
+
+use super::super::seed;
+use super::super::server::{limits, ms};
+use super::judge::Evidence;
+use super::load::{self, Measure};
+use super::scene::Scene;
+use ringmail::base::reason::Reason;
+use ringmail::metrics::counter::Counter;
+use ringmail::ring::sim::client::traffic::{Act, Command, Traffic};
+use ringmail::ring::sim::{Faults, RingSize};
+
+/// How little there is of everything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Ample,
+    /// Outboxes, session buffers and lingers too small for what comes.
+    Narrow,
+}
+
+fn any_size(rng: &mut fastrand::Rng) -> RingSize {
+    RingSize {
+        buffers: 1 << rng.u32(2..8),
+        buffer_bytes: 1 << rng.u32(6..13),
+        completions: 1 << rng.u32(2..10),
+        backlog: 4096,
+    }
+}
+
+/// Runs a seed until all clients have closed: what they have seen.
+fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
+    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut limits = limits();
+    limits.session_linger = ms(5000);
+    if room == Room::Narrow {
+        limits.outbox_bytes_max = rng.usize(4_000..60_000);
+        limits.session_buffer_bytes_max = rng.usize(500..30_000);
+        limits.session_linger = ms(pick_linger(&mut rng));
+    }
+    let mut scene = Scene::with(seed, faults, any_size(&mut rng), limits);
+    scene.ample = room == Room::Ample;
+    if rng.bool() {
+        scene.world.set_pipe_bytes(rng.usize(2000..50_000));
+    }
+    let measure = Measure {
+        clients: rng.usize(4..14),
+        cuts: rng.u8(..4) > 0,
+        slow: rng.bool(),
+    };
+    for plan in load::any(&mut rng, measure) {
+        scene.enter_later(ms(rng.u64(..50)), plan);
+    }
+    scene.run_for(ms(rng.u64(100..700)));
+    scene.server.check_reasons();
+
+    scene.world.set_faults(Faults::none());
+    for &id in &scene.clients {
+        scene.world.command(id, Command::Heal);
+    }
+    scene.settle();
+    let late: Vec<_> = (0..6)
+        .map(|_| scene.enter(Traffic::of([Act::subscribe("r/#")])))
+        .collect();
+    scene.settle();
+    scene.outlast();
+    let evidence = scene.close();
+    evidence.judge();
+    let retained = evidence.check_retained(&late);
+    retained.unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
+    (scene, evidence)
+}
+
+fn pick_linger(rng: &mut fastrand::Rng) -> u64 {
+    [20, 100, 5000][rng.usize(..3)]
+}
+
+fn run(seed: u64, faults: Faults, room: Room) -> u64 {
+    let (scene, _) = trial(seed, faults, room);
+    let server = &scene.server;
+    assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
+    if room == Room::Ample {
+        assert_eq!(server.closed(Reason::SlowConsumer), 0, "seed {seed}");
+    }
+    let connections = scene
+        .clients
+        .iter()
+        .map(|&id| scene.record(id).connections.len());
+    let connections: usize = connections.sum();
+    let opened = server.count(Counter::Opened);
+    assert!(opened <= connections as u64, "seed {seed}: {opened} opened");
+    let trace = scene.world.trace();
+    scene.rest();
+    trace
+}
+
+#[test]
+fn every_promise_of_routing_is_kept_under_every_fault() {
+    let name = "every_promise_of_routing_is_kept_under_every_fault";
+    seed::each(name, 200, |seed| {
+        run(seed, Faults::all(), Room::Ample);
+    });
+}
+
+#[test]
+fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
+    let name = "every_promise_of_routing_is_kept_when_only_clients_break_off";
+    seed::each(name, 150, |seed| {
+        run(seed, Faults::harmless(), Room::Ample);
+    });
+}
+
+#[test]
+fn every_promise_of_routing_is_kept_with_too_little_room() {
+    let name = "every_promise_of_routing_is_kept_with_too_little_room";
+    seed::each(name, 150, |seed| {
+        run(seed, Faults::harmless(), Room::Narrow);
+    });
+}
+
+#[test]
+fn routing_makes_the_same_run_from_the_same_seed() {
+    for seed in 0..8 {
+        let run = || run(seed, Faults::all(), Room::Ample);
+        assert_eq!(run(), run(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_judge_sees_a_message_lost_doubled_moved_or_changed() {
+    // A run in which much was delivered, and nothing broke.
+    let (scene, evidence) = trial(3, Faults::none(), Room::Ample);
+    scene.rest();
+    let tampered = |change: &dyn Fn(&mut Evidence)| {
+        let mut evidence = evidence.clone();
+        change(&mut evidence);
+        evidence.check()
+    };
+    // The first watches everything and is owed all of it.
+    let last = evidence.witnesses[0].record.delivered.len() - 1;
+    assert!(last > 50, "{last} delivered");
+    assert!(tampered(&|_| {}).is_ok());
+    for place in [0, last / 2, last] {
+        let check = tampered(&|evidence| {
+            let delivered = &mut evidence.witnesses[0].record.delivered;
+            // Deliveries are due from the OK of its SUBSCRIBE on.
+            let lost = delivered.remove(place);
+            delivered.retain(|one| one.label != lost.label);
+        });
+        let early = evidence.witnesses[0].record.delivered[place].at;
+        assert!(check.is_err() || place == 0, "lost {place} at {early:?}");
+        let check = tampered(&|evidence| {
+            let delivered = &mut evidence.witnesses[0].record.delivered;
+            let mut one = delivered[place].clone();
+            one.at = one.at + ms(1);
+            delivered.push(one);
+        });
+        let retained = evidence.witnesses[0].record.delivered[place].retain;
+        assert!(check.is_err() || retained, "doubled {place}");
+        let check = tampered(&|evidence| {
+            evidence.witnesses[0].record.delivered[place].digest ^= 1;
+        });
+        assert!(check.is_err(), "changed {place}");
+    }
+    let check = tampered(&|evidence| evidence.witnesses[0].record.delivered.reverse());
+    assert!(check.is_err(), "reversed");
+}
