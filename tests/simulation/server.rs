@@ -236,6 +236,11 @@ impl Server {
         self.shards.iter().flatten().map(Shard::lent_bytes).sum()
     }
 
+    /// Subscriptions in force on all shards.
+    pub fn subscriptions(&self) -> u64 {
+        self.count(Counter::Subscribed) - self.count(Counter::Unsubscribed)
+    }
+
     /// Turns of all shards, and those of them that were for nothing.
     pub fn turns(&self) -> (u64, u64) {
         let polls = (0..self.shards.len()).map(|shard| self.world.polls(shard));
