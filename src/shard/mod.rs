@@ -8,6 +8,8 @@
 //! | `dispatch` | a message goes to whom it is for |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
 //! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
+//! | `shelf` | what waits for a slow subscriber, and what is dropped then |
+//! | `log` | what a session's client has not acknowledged |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `drain` | ending in order |
 //! | `command` | what other threads say to a shard |
@@ -24,11 +26,13 @@ mod dispatch;
 mod drain;
 pub mod executor;
 mod line;
+pub mod log;
 mod outbox;
 mod pool;
 mod resource;
 mod service;
 mod settle;
+pub mod shelf;
 pub mod sys;
 mod turn;
 pub mod worker;
