@@ -397,3 +397,579 @@ impl Shelf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const NEVER: Instant = Instant::NEVER;
+    const OPEN: Bound = Bound {
+        bytes_max: usize::MAX,
+        pressed: false,
+    };
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    fn held(message: &[u8], policy: SlowPolicy) -> Held {
+        Held {
+            message: Bytes::copy_from_slice(message),
+            expires: NEVER,
+            since: at(0),
+            policy,
+            retained: false,
+        }
+    }
+
+    fn retained(message: &[u8]) -> Held {
+        Held {
+            retained: true,
+            ..held(message, SlowPolicy::DropOldest)
+        }
+    }
+
+    fn bound(bytes_max: usize) -> Bound {
+        Bound {
+            bytes_max,
+            pressed: false,
+        }
+    }
+
+    /// Puts at time 0 and checks the shelf.
+    fn put(shelf: &mut Shelf, held: Held, key: &str, bound: Bound) -> (Put, Dropped) {
+        let done = shelf.put(held, Some(key.as_bytes()), &bound, at(0));
+        check_invariants(shelf);
+        done
+    }
+
+    fn drain(shelf: &mut Shelf, now: u64) -> Vec<Bytes> {
+        let messages = std::iter::from_fn(|| {
+            let next = shelf.next(at(now));
+            check_invariants(shelf);
+            next.map(|held| held.message)
+        });
+        messages.collect()
+    }
+
+    /// The whole of what the module's head promises, and the sums.
+    fn check_invariants(shelf: &Shelf) {
+        let Some(Some(_)) = shelf.slots.front() else {
+            assert!(shelf.slots.is_empty() && shelf.is_empty());
+            assert_eq!((shelf.bytes, shelf.cost_bytes), (0, 0));
+            assert_eq!(shelf.slots.capacity() + shelf.expiries.capacity(), 0);
+            assert!(shelf.latest.is_none() && shelf.cost_bytes_retained == 0);
+            return;
+        };
+        let entries = || shelf.slots.iter().flatten();
+        assert_eq!(shelf.live, entries().count());
+        assert_eq!(shelf.bytes, entries().map(Entry::bytes).sum::<usize>());
+        assert_eq!(
+            shelf.cost_bytes,
+            entries().map(Entry::cost_bytes).sum::<usize>()
+        );
+        let kept = entries().filter(|entry| entry.held.retained);
+        assert_eq!(
+            shelf.cost_bytes_retained,
+            kept.map(Entry::cost_bytes).sum::<usize>()
+        );
+        let expiries: HashSet<_> = shelf.expiries.iter().map(|expiry| expiry.0).collect();
+        let mut indexed = 0;
+        for (number, slot) in (shelf.first..).zip(&shelf.slots) {
+            let Some(entry) = slot else { continue };
+            assert!(entry.held.retained || number >= shelf.droppable);
+            assert!(!entry.can_expire() || expiries.contains(&(entry.held.expires, number)));
+            if let Some(key) = &entry.key {
+                assert_eq!(shelf.latest.as_ref().unwrap()[key], number);
+                indexed += 1;
+            }
+        }
+        assert_eq!(shelf.latest.as_ref().map_or(0, |l| l.len()), indexed);
+        let clutter_max = 2 * shelf.live + SLACK + 2;
+        assert!(shelf.slots.len().max(shelf.expiries.len()) <= clutter_max);
+    }
+
+    #[test]
+    fn an_empty_shelf_is_small() {
+        assert!(size_of::<Shelf>() <= 144);
+        check_invariants(&Shelf::new());
+    }
+
+    #[test]
+    fn what_waits_shares_its_bytes() {
+        let message = Bytes::from(vec![7; 1000]);
+        let mut shelf = Shelf::new();
+        let entry = Held {
+            message: message.clone(),
+            ..held(b"", SlowPolicy::Disconnect)
+        };
+        put(&mut shelf, entry, "", OPEN);
+        assert_eq!(
+            shelf.next(at(0)).unwrap().message.as_ptr(),
+            message.as_ptr()
+        );
+    }
+
+    #[test]
+    fn drop_oldest_makes_room_at_the_front() {
+        let mut shelf = Shelf::new();
+        for message in [b"aaaa", b"bbbb", b"cccc"] {
+            let done = put(
+                &mut shelf,
+                held(message, SlowPolicy::DropOldest),
+                "",
+                bound(12),
+            );
+            assert_eq!(done, (Put::Held, Dropped::default()));
+        }
+        let (_, dropped) = put(
+            &mut shelf,
+            held(b"dddddd", SlowPolicy::DropOldest),
+            "",
+            bound(12),
+        );
+        assert_eq!((dropped.oldest, shelf.bytes()), (2, 10));
+        assert_eq!(drain(&mut shelf, 0), ["cccc", "dddddd"]);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_bound_is_held_alone() {
+        for policy in [SlowPolicy::DropOldest, SlowPolicy::LatestPerKey] {
+            let mut shelf = Shelf::new();
+            put(&mut shelf, held(b"small", policy), "a", bound(8));
+            let (done, dropped) = put(&mut shelf, held(b"larger than it", policy), "b", bound(8));
+            assert_eq!((done, dropped.oldest, dropped.newest), (Put::Held, 1, 0));
+            assert_eq!(drain(&mut shelf, 0), ["larger than it"]);
+        }
+    }
+
+    #[test]
+    fn drop_newest_keeps_what_waits() {
+        let mut shelf = Shelf::new();
+        for (message, newest) in [("aaaa", 0), ("bbbbbb", 1), ("cccc", 0), ("d", 1)] {
+            let newer = held(message.as_bytes(), SlowPolicy::DropNewest);
+            assert_eq!(put(&mut shelf, newer, "", bound(8)).1.newest, newest);
+        }
+        assert_eq!(drain(&mut shelf, 0), ["aaaa", "cccc"]);
+    }
+
+    #[test]
+    fn disconnect_is_told_and_puts_nothing() {
+        let mut shelf = Shelf::new();
+        let put = |shelf: &mut Shelf| {
+            let one = held(b"12345", SlowPolicy::Disconnect);
+            put(shelf, one, "", bound(14)).0
+        };
+        assert_eq!(put(&mut shelf), Put::Held);
+        assert_eq!(put(&mut shelf), Put::Held);
+        assert_eq!(put(&mut shelf), Put::Full);
+        assert_eq!((shelf.len(), shelf.bytes()), (2, 10));
+    }
+
+    #[test]
+    fn the_latest_of_a_key_goes_to_the_end() {
+        let mut shelf = Shelf::new();
+        for (key, message) in [
+            ("a", "a1"),
+            ("b", "b1"),
+            ("a", "a2"),
+            ("c", "c1"),
+            ("a", "a3"),
+        ] {
+            put(
+                &mut shelf,
+                held(message.as_bytes(), SlowPolicy::LatestPerKey),
+                key,
+                OPEN,
+            );
+        }
+        assert_eq!(drain(&mut shelf, 0), ["b1", "c1", "a3"]);
+    }
+
+    #[test]
+    fn keys_matter_under_their_policy_only() {
+        let mut shelf = Shelf::new();
+        put(
+            &mut shelf,
+            held(b"oldest", SlowPolicy::DropOldest),
+            "k",
+            OPEN,
+        );
+        put(
+            &mut shelf,
+            held(b"latest", SlowPolicy::LatestPerKey),
+            "k",
+            OPEN,
+        );
+        put(
+            &mut shelf,
+            held(b"newest", SlowPolicy::DropNewest),
+            "k",
+            OPEN,
+        );
+        assert_eq!(drain(&mut shelf, 0), ["oldest", "latest", "newest"]);
+        shelf.put(held(b"1", SlowPolicy::DropOldest), Some(b"k"), &OPEN, at(0));
+        assert!(shelf.latest.is_none(), "no index without need");
+    }
+
+    #[test]
+    fn a_conflated_flood_costs_what_its_keys_cost() {
+        let mut shelf = Shelf::new();
+        let mut one_round = 0;
+        for round in 0..1000 {
+            for key in 0..10 {
+                let message = format!("{key} {round:04}");
+                let newer = held(message.as_bytes(), SlowPolicy::LatestPerKey);
+                put(&mut shelf, newer, &key.to_string(), OPEN);
+            }
+            if round == 0 {
+                one_round = shelf.cost_bytes();
+            }
+        }
+        assert_eq!((shelf.len(), shelf.cost_bytes()), (10, one_round));
+        let latest: Vec<_> = (0..10).map(|key| format!("{key} 0999")).collect();
+        assert_eq!(drain(&mut shelf, 0), latest);
+    }
+
+    #[test]
+    fn retained_messages_are_outside_of_the_bound() {
+        let mut shelf = Shelf::new();
+        let newer = |message: &[u8]| held(message, SlowPolicy::DropOldest);
+        put(&mut shelf, retained(b"retained one"), "k", bound(4));
+        put(&mut shelf, newer(b"1111"), "", bound(4));
+        put(&mut shelf, retained(b"retained two"), "k", bound(4));
+        assert_eq!(shelf.bytes(), 4);
+        assert_eq!(put(&mut shelf, newer(b"2222"), "", bound(4)).1.oldest, 1);
+        assert_eq!(put(&mut shelf, newer(b"3333"), "", bound(4)).1.oldest, 1);
+        assert_eq!(
+            drain(&mut shelf, 0),
+            ["retained one", "retained two", "3333"]
+        );
+    }
+
+    #[test]
+    fn what_has_expired_goes_before_a_policy_acts() {
+        let mut shelf = Shelf::new();
+        let one = |message: &[u8], expires| Held {
+            expires: at(expires),
+            ..held(message, SlowPolicy::DropOldest)
+        };
+        put(&mut shelf, one(b"1111", 50), "", bound(12));
+        put(&mut shelf, one(b"2222", 10), "", bound(12));
+        put(&mut shelf, one(b"3333", 50), "", bound(12));
+        let (_, dropped) = shelf.put(one(b"4444", 50), None, &bound(12), at(10));
+        assert_eq!((dropped.expired, dropped.oldest), (1, 0));
+        let (done, dropped) = shelf.put(one(b"late", 10), None, &bound(12), at(10));
+        assert_eq!((done, dropped.expired, shelf.len()), (Put::Held, 1, 3));
+        assert_eq!(shelf.take_expired(), 0);
+        assert!(shelf.next(at(49)).is_some());
+        assert_eq!(drain(&mut shelf, 50), [""; 0]);
+        assert_eq!((shelf.take_expired(), shelf.take_expired()), (2, 0));
+    }
+
+    #[test]
+    fn under_pressure_a_shelf_does_not_grow() {
+        let pressed = Bound {
+            bytes_max: 1000,
+            pressed: true,
+        };
+        for (policy, oldest, newest, full) in [
+            (SlowPolicy::DropOldest, 1, 0, false),
+            (SlowPolicy::LatestPerKey, 1, 0, false),
+            (SlowPolicy::DropNewest, 0, 1, false),
+            (SlowPolicy::Disconnect, 0, 0, true),
+        ] {
+            let mut shelf = Shelf::new();
+            let (_, dropped) = put(&mut shelf, held(b"1", SlowPolicy::DropOldest), "", pressed);
+            assert_eq!(dropped.newest, 1, "nothing could make room for it");
+            put(
+                &mut shelf,
+                held(&[1; 400], SlowPolicy::DropOldest),
+                "1",
+                OPEN,
+            );
+            put(
+                &mut shelf,
+                held(&[2; 400], SlowPolicy::DropOldest),
+                "2",
+                OPEN,
+            );
+            let cost_bytes = shelf.cost_bytes();
+            let (done, dropped) = put(&mut shelf, held(&[3; 50], policy), "3", pressed);
+            assert_eq!((dropped.oldest, dropped.newest), (oldest, newest));
+            assert_eq!(done == Put::Full, full);
+            assert!(shelf.cost_bytes() <= cost_bytes);
+        }
+    }
+
+    #[test]
+    fn a_large_message_under_pressure_does_not_cost_the_small_ones() {
+        let pressed = Bound {
+            bytes_max: 100_000,
+            pressed: true,
+        };
+        let mut shelf = Shelf::new();
+        put(
+            &mut shelf,
+            held(b"small", SlowPolicy::LatestPerKey),
+            "k",
+            OPEN,
+        );
+        let large = held(&[7; 10_000], SlowPolicy::LatestPerKey);
+        assert_eq!(put(&mut shelf, large, "k", pressed).1.newest, 1);
+        assert_eq!(drain(&mut shelf, 0), ["small"]);
+    }
+
+    #[test]
+    fn clearing_returns_the_cost_and_the_memory() {
+        let mut shelf = Shelf::new();
+        for key in ["a", "b"] {
+            put(
+                &mut shelf,
+                held(b"message", SlowPolicy::LatestPerKey),
+                key,
+                OPEN,
+            );
+        }
+        let cost_bytes = shelf.cost_bytes();
+        assert!(cost_bytes > 14 && shelf.clear() == cost_bytes && shelf.clear() == 0);
+        check_invariants(&shelf);
+    }
+
+    #[test]
+    fn the_oldest_age_is_that_of_the_front() {
+        let mut shelf = Shelf::new();
+        assert_eq!(shelf.oldest_age(at(9)), Duration::ZERO);
+        for since in [3, 5] {
+            let entry = Held {
+                since: at(since),
+                ..held(b"m", SlowPolicy::DropOldest)
+            };
+            put(&mut shelf, entry, "", OPEN);
+        }
+        assert_eq!(shelf.oldest_age(at(9)), Duration::from_nanos(6));
+        shelf.next(at(9));
+        assert_eq!(shelf.oldest_age(at(9)), Duration::from_nanos(4));
+    }
+
+    #[test]
+    fn a_long_shelf_gives_memory_back_as_it_empties() {
+        let mut shelf = Shelf::new();
+        for key in 0..10_000u32 {
+            let entry = Held {
+                expires: at(1_000_000 + u64::from(key)),
+                ..held(b"m", SlowPolicy::LatestPerKey)
+            };
+            shelf.put(entry, Some(&key.to_be_bytes()), &OPEN, at(0));
+        }
+        while shelf.len() > 10 {
+            shelf.next(at(0));
+        }
+        check_invariants(&shelf);
+        assert!(shelf.slots.capacity() <= 4 * 10 + SLACK);
+        assert!(shelf.expiries.capacity() <= 4 * (2 * 10 + SLACK) + SLACK);
+        assert!(shelf.latest.unwrap().capacity() <= 4 * 10 + SLACK);
+    }
+
+    /// The shelf's rules, said as plainly as possible: a list, searched from the front.
+    #[derive(Default)]
+    struct Model {
+        entries: Vec<(Held, Option<u8>)>,
+    }
+
+    impl Model {
+        fn bytes(&self) -> usize {
+            let counted = self.entries.iter().filter(|entry| !entry.0.retained);
+            counted.map(|entry| entry.0.message.len()).sum()
+        }
+
+        fn purge(&mut self, now: Instant) -> u32 {
+            let before = self.entries.len();
+            self.entries.retain(|entry| entry.0.expires > now);
+            (before - self.entries.len()) as u32
+        }
+
+        fn put(&mut self, held: Held, key: u8, bytes_max: usize, now: Instant) -> (Put, Dropped) {
+            let expired = self.purge(now) + u32::from(held.expires <= now);
+            let mut dropped = Dropped {
+                expired,
+                ..Dropped::default()
+            };
+            if held.expires <= now {
+                return (Put::Held, dropped);
+            }
+            let latest = held.policy == SlowPolicy::LatestPerKey && !held.retained;
+            let key = latest.then_some(key);
+            if let Some(older) = self.entries.iter().position(|e| latest && e.1 == key) {
+                self.entries.remove(older);
+                dropped.conflated = 1;
+            }
+            while !held.retained && self.bytes() + held.message.len() > bytes_max {
+                match held.policy {
+                    SlowPolicy::Disconnect => return (Put::Full, dropped),
+                    SlowPolicy::DropNewest => {
+                        dropped.newest = 1;
+                        return (Put::Held, dropped);
+                    }
+                    SlowPolicy::DropOldest | SlowPolicy::LatestPerKey => {
+                        let Some(oldest) = self.entries.iter().position(|e| !e.0.retained) else {
+                            break;
+                        };
+                        self.entries.remove(oldest);
+                        dropped.oldest += 1;
+                    }
+                }
+            }
+            self.entries.push((held, key));
+            (Put::Held, dropped)
+        }
+
+        /// The next message, and how many expired ones stood before it.
+        fn next(&mut self, now: Instant) -> (Option<Held>, u32) {
+            let good = self.entries.iter().position(|e| e.0.expires > now);
+            let expired = good.unwrap_or(self.entries.len());
+            self.entries.drain(..expired);
+            let next = good.map(|_| self.entries.remove(0).0);
+            (next, expired as u32)
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Put {
+            length: usize,
+            policy: u8,
+            key: u8,
+            expires: Option<u64>,
+            retained: bool,
+            pressed: bool,
+        },
+        Next,
+        Wait(u64),
+        Clear,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let length = prop_oneof![20 => 1usize..40, 1 => 100usize..400];
+        // Mostly the policies that replace and drop, or disconnects would fill every shelf.
+        let policy = prop_oneof![1 => Just(1u8), 3 => Just(2), 2 => Just(3), 5 => Just(4)];
+        let expires = prop::option::weighted(0.3, 0u64..60);
+        let (retained, pressed) = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+        prop_oneof![
+            200 => (length, policy, 0u8..8, expires, retained, pressed).prop_map(
+                |(length, policy, key, expires, retained, pressed)| {
+                    Op::Put { length, policy, key, expires, retained, pressed }
+                }
+            ),
+            60 => Just(Op::Next),
+            40 => (1u64..20).prop_map(Op::Wait),
+            1 => Just(Op::Clear),
+        ]
+    }
+
+    fn ops(pressure: bool) -> impl Strategy<Value = Vec<Op>> {
+        let relieve = move |mut op| {
+            if let Op::Put { pressed, .. } = &mut op {
+                *pressed &= pressure;
+            }
+            op
+        };
+        prop::collection::vec(op().prop_map(relieve), 0..600)
+    }
+
+    fn entry(op: &Op, serial: usize, now: Instant) -> Option<(Held, u8, bool)> {
+        let Op::Put {
+            length,
+            policy,
+            key,
+            expires,
+            retained,
+            pressed,
+        } = *op
+        else {
+            return None;
+        };
+        let mut message = vec![0; length.max(8)];
+        message[..8].copy_from_slice(&serial.to_be_bytes());
+        let held = Held {
+            message: message.into(),
+            expires: expires.map_or(NEVER, |e| at(now.as_nanos() + e)),
+            since: now,
+            policy: SlowPolicy::from_wire(policy).unwrap(),
+            retained,
+        };
+        Some((held, key, pressed))
+    }
+
+    proptest! {
+        #[test]
+        fn a_shelf_holds_what_a_list_holds(
+            bytes_max in prop_oneof![1 => 0usize..2000, 1 => Just(usize::MAX)],
+            ops in ops(false),
+        ) {
+            let (mut shelf, mut model) = (Shelf::new(), Model::default());
+            let mut now = at(0);
+            for (serial, op) in ops.iter().enumerate() {
+                match op {
+                    Op::Put { .. } => {
+                        let (held, key, _) = entry(op, serial, now).unwrap();
+                        let expected = model.put(held.clone(), key, bytes_max, now);
+                        let done = shelf.put(held, Some(&[key]), &bound(bytes_max), now);
+                        prop_assert_eq!(done, expected);
+                    }
+                    Op::Next => {
+                        let (next, expired) = model.next(now);
+                        let taken = shelf.next(now);
+                        prop_assert_eq!(taken.map(|h| h.message), next.map(|h| h.message));
+                        prop_assert_eq!(shelf.take_expired(), expired);
+                    }
+                    Op::Wait(nanos) => now = at(now.as_nanos() + nanos),
+                    Op::Clear => {
+                        shelf.clear();
+                        model.entries.clear();
+                    }
+                }
+                check_invariants(&shelf);
+                prop_assert_eq!(shelf.len(), model.entries.len());
+                prop_assert_eq!(shelf.bytes(), model.bytes());
+                let age = model.entries.first().map_or(Duration::ZERO, |e| now.since(e.0.since));
+                prop_assert_eq!(shelf.oldest_age(now), age);
+            }
+            let rest = model.entries.iter().filter(|e| e.0.expires > now);
+            let rest: Vec<_> = rest.map(|e| e.0.message.clone()).collect();
+            prop_assert_eq!(drain(&mut shelf, now.as_nanos()), rest);
+        }
+
+        #[test]
+        fn every_message_put_is_taken_or_counted_and_pressure_lets_nothing_grow(
+            bytes_max in 0usize..2000,
+            ops in ops(true),
+        ) {
+            let (mut shelf, mut now) = (Shelf::new(), at(0));
+            let (mut put, mut gone) = (0, 0);
+            for (serial, op) in ops.iter().enumerate() {
+                match op {
+                    Op::Put { .. } => {
+                        let (held, key, pressed) = entry(op, serial, now).unwrap();
+                        let (cost_before, retained) = (shelf.cost_bytes(), held.retained);
+                        let bound = Bound { bytes_max, pressed };
+                        let (done, dropped) = shelf.put(held, Some(&[key]), &bound, now);
+                        put += u32::from(done == Put::Held);
+                        gone += dropped.oldest + dropped.newest + dropped.conflated;
+                        gone += dropped.expired;
+                        let grown = shelf.cost_bytes() > cost_before;
+                        prop_assert!(!grown || !pressed || retained);
+                    }
+                    Op::Next => gone += u32::from(shelf.next(now).is_some()),
+                    Op::Wait(nanos) => now = at(now.as_nanos() + nanos),
+                    Op::Clear => {}
+                }
+                check_invariants(&shelf);
+            }
+            gone += drain(&mut shelf, now.as_nanos()).len() as u32 + shelf.take_expired();
+            prop_assert_eq!(put, gone);
+        }
+    }
+}
