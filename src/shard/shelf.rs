@@ -154,8 +154,8 @@ pub struct Shelf {
     /// Found expired by [`Shelf::next`], and not yet told.
     expired: u32,
     expiries: BinaryHeap<Expiry>,
-    /// Numbers of the indexed entries, by key. Boxed: most shelves never have it.
-    latest: Option<Box<HashMap<Arc<[u8]>, u64>>>,
+    /// Numbers of the indexed entries, by key.
+    latest: HashMap<Arc<[u8]>, u64>,
 }
 
 impl Shelf {
@@ -278,7 +278,7 @@ impl Shelf {
 
     /// The key as the index has it already, or a copy.
     fn share(&self, key: &[u8]) -> Arc<[u8]> {
-        let indexed = self.latest.as_ref().and_then(|l| l.get_key_value(key));
+        let indexed = self.latest.get_key_value(key);
         indexed.map_or_else(|| Arc::from(key), |(key, _)| key.clone())
     }
 
@@ -294,8 +294,7 @@ impl Shelf {
             self.expiries.push(Reverse((entry.held.expires, number)));
         }
         if let Some(key) = &entry.key {
-            let latest = self.latest.get_or_insert_default();
-            latest.insert(key.clone(), number);
+            self.latest.insert(key.clone(), number);
         }
         self.slots.push_back(Some(entry));
     }
@@ -303,7 +302,7 @@ impl Shelf {
     /// Drops the older message of the same key.
     fn drop_older(&mut self, entry: &Entry) -> u32 {
         let key = entry.key.as_ref();
-        let number = key.and_then(|key| self.latest.as_ref()?.get(key).copied());
+        let number = key.and_then(|key| self.latest.get(key).copied());
         u32::from(number.and_then(|number| self.remove(number)).is_some())
     }
 
@@ -343,10 +342,8 @@ impl Shelf {
         if entry.held.retained {
             self.cost_bytes_retained -= entry.cost_bytes();
         }
-        if let Some(key) = &entry.key
-            && let Some(latest) = &mut self.latest
-        {
-            latest.remove(key);
+        if let Some(key) = &entry.key {
+            self.latest.remove(key);
         }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
@@ -369,10 +366,8 @@ impl Shelf {
         if self.expiries.capacity() > 4 * self.expiries.len() + SLACK {
             self.expiries.shrink_to(2 * self.expiries.len());
         }
-        if let Some(latest) = &mut self.latest
-            && latest.capacity() > 4 * latest.len() + SLACK
-        {
-            latest.shrink_to(2 * latest.len());
+        if self.latest.capacity() > 4 * self.latest.len() + SLACK {
+            self.latest.shrink_to(2 * self.latest.len());
         }
         debug_assert!(matches!(self.slots.front(), Some(Some(_))));
         debug_assert!(self.live <= self.slots.len());
@@ -389,8 +384,7 @@ impl Shelf {
                 self.expiries.push(Reverse((entry.held.expires, number)));
             }
             if let Some(key) = &entry.key
-                && let Some(latest) = &mut self.latest
-                && let Some(indexed) = latest.get_mut(key)
+                && let Some(indexed) = self.latest.get_mut(key)
             {
                 *indexed = number;
             }
@@ -460,7 +454,7 @@ mod tests {
             assert!(shelf.slots.is_empty() && shelf.is_empty());
             assert_eq!((shelf.bytes, shelf.cost_bytes), (0, 0));
             assert_eq!(shelf.slots.capacity() + shelf.expiries.capacity(), 0);
-            assert!(shelf.latest.is_none() && shelf.cost_bytes_retained == 0);
+            assert_eq!((shelf.latest.capacity(), shelf.cost_bytes_retained), (0, 0));
             return;
         };
         let entries = || shelf.slots.iter().flatten();
@@ -482,18 +476,18 @@ mod tests {
             assert!(entry.held.retained || number >= shelf.droppable);
             assert!(!entry.can_expire() || expiries.contains(&(entry.held.expires, number)));
             if let Some(key) = &entry.key {
-                assert_eq!(shelf.latest.as_ref().unwrap()[key], number);
+                assert_eq!(shelf.latest[key], number);
                 indexed += 1;
             }
         }
-        assert_eq!(shelf.latest.as_ref().map_or(0, |l| l.len()), indexed);
+        assert_eq!(shelf.latest.len(), indexed);
         let clutter_max = 2 * shelf.live + SLACK + 2;
         assert!(shelf.slots.len().max(shelf.expiries.len()) <= clutter_max);
     }
 
     #[test]
     fn an_empty_shelf_is_small() {
-        assert!(size_of::<Shelf>() <= 144);
+        assert!(size_of::<Shelf>() <= 176);
         check_invariants(&Shelf::new());
     }
 
@@ -611,7 +605,7 @@ mod tests {
         );
         assert_eq!(drain(&mut shelf, 0), ["oldest", "latest", "newest"]);
         shelf.put(held(b"1", SlowPolicy::DropOldest), Some(b"k"), &OPEN, at(0));
-        assert!(shelf.latest.is_none(), "no index without need");
+        assert!(shelf.latest.capacity() == 0, "no index without need");
     }
 
     #[test]
@@ -770,7 +764,7 @@ mod tests {
         check_invariants(&shelf);
         assert!(shelf.slots.capacity() <= 4 * 10 + SLACK);
         assert!(shelf.expiries.capacity() <= 4 * (2 * 10 + SLACK) + SLACK);
-        assert!(shelf.latest.unwrap().capacity() <= 4 * 10 + SLACK);
+        assert!(shelf.latest.capacity() <= 4 * 10 + SLACK);
     }
 
     /// The shelf's rules, said as plainly as possible: a list, searched from the front.
