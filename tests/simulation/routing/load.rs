@@ -88,7 +88,7 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
                 every: ms(5),
             };
         }
-        1 if measure.slow => plan.reading = Reading::Never,
+        1 if measure.slow => plan.acts.push(Act::Read(Reading::Never)),
         2 => {
             plan.writing = Writing::Trickle {
                 bytes: rng.usize(16..2048),

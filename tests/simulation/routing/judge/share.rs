@@ -7,6 +7,7 @@ use ringmail::proto::name::matches;
 use ringmail::ring::sim::client::ClientId;
 use ringmail::ring::sim::client::traffic::{Answering, Asked, Label, Standing};
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 type GroupName = (String, String);
 
@@ -139,11 +140,18 @@ impl Evidence {
             let services = &witness.record.services;
             services.iter().any(serves)
         });
+        if code == Code::RequestTimeout {
+            let timeout_ms = u64::from(asked.timeout_ms.unwrap_or(10_000));
+            return match at.since(asked.at) < Duration::from_millis(timeout_ms) {
+                true => Err("it had more time"),
+                false => Ok(()),
+            };
+        }
         if stood && servers.all(is_reliable) {
             return Err("its servers answer, and never broke off");
         }
         match code {
-            Code::NoService | Code::ServiceGone | Code::RequestTimeout => Ok(()),
+            Code::NoService | Code::ServiceGone => Ok(()),
             Code::Overloaded | Code::TooManyRequests | Code::Application(_) => Ok(()),
             _ => Err("not a failure that it may have"),
         }

@@ -176,6 +176,7 @@ impl Party {
                 plan.writing = Writing::Whole;
                 plan.cuts.clear();
                 plan.think = Duration::ZERO;
+                self.mind.acts.retain(|act| !matches!(act, Act::Read(_)));
                 self.mind.act_at = Instant::ZERO;
             }
             Command::End(ending) => match self.stage {

@@ -77,6 +77,8 @@ pub enum Act {
     NoWill,
     Request(Request),
     Pause(Duration),
+    /// Reads this way from now on.
+    Read(Reading),
     /// Waits until every operation so far is answered.
     Settle,
     /// Sends these bytes as they are.

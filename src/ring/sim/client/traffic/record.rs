@@ -146,6 +146,7 @@ pub struct Asked {
     pub service: String,
     /// Bytes of payload beside those that tell who asked.
     pub bytes: usize,
+    pub timeout_ms: Option<u32>,
     pub membership: usize,
     pub connection: usize,
     pub at: Instant,

@@ -56,6 +56,7 @@ impl Mind {
             Act::Request(request) => self.request(request, voice, now),
             Act::Pause(time) => self.act_at = now + time,
             Act::Settle => {}
+            Act::Read(reading) => std::rc::Rc::make_mut(&mut self.plan).reading = reading,
             Act::Say(bytes) => voice.out.extend_from_slice(&bytes),
             Act::Ack(received) => voice.send(&Message::Ack { received }),
             Act::End(ending) => self.ending = Some(ending),
@@ -280,6 +281,7 @@ impl Mind {
         self.record.asked.push(Asked {
             service: request.service,
             bytes: request.bytes,
+            timeout_ms: request.timeout_ms,
             membership,
             connection,
             at: now,

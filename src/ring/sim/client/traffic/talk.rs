@@ -122,8 +122,11 @@ impl Talk {
             Reading::Never => return,
         };
         let bytes = kernel.read(self.link, max);
+        if bytes.is_empty() {
+            return;
+        }
         let mut rest = bytes.as_slice();
-        while !rest.is_empty() && !self.voice.session.is_ended() {
+        while !self.voice.session.is_ended() {
             let view = self.input.view(rest);
             let voice = &mut self.voice;
             match voice.session.handle(view, kernel.now, &mut voice.out) {
