@@ -329,6 +329,8 @@ impl Mind {
                     }
                     continue;
                 }
+                // It left nothing, and would again.
+                Matter::Unsubscribe(usize::MAX) | Matter::Unserve(usize::MAX) => continue,
                 Matter::Publish(number) => self.utter(number, id, MessageType::Publish, voice),
                 Matter::Subscribe(place) => self.say_again(place, false, true, id, voice),
                 Matter::Unsubscribe(place) => self.say_again(place, false, false, id, voice),
