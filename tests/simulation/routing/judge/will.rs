@@ -85,9 +85,10 @@ impl Evidence {
     }
 }
 
-/// When a membership's last connection ended, if it did.
+/// When a membership's last connection began to end, if it did.
 fn gone_at(maker: &Witness, place: usize) -> Option<Instant> {
     let of = maker.record.connections.iter();
     let of = of.filter(|connection| connection.membership == place);
-    of.filter_map(|connection| connection.ended_at).max()
+    of.filter_map(|connection| connection.left_at.or(connection.ended_at))
+        .max()
 }

@@ -44,6 +44,8 @@ pub struct Connection {
     /// The membership it had when it ended.
     pub membership: usize,
     pub ended_at: Option<Instant>,
+    /// When the client began to end it.
+    pub left_at: Option<Instant>,
     /// How the client ended it, if it did.
     pub ending: Option<Ending>,
     /// The server's last word was the answer to the client's CLOSE.

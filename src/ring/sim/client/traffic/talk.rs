@@ -58,6 +58,7 @@ impl Talk {
             shard: None,
             membership: usize::MAX,
             ended_at: None,
+            left_at: None,
             ending: None,
             close_answered: false,
             close_heard: None,
@@ -166,6 +167,11 @@ impl Talk {
 
     /// Ends the connection if it shall; true when that is all there is to it.
     fn break_off(&mut self, mind: &mut Mind, kernel: &mut Kernel) -> bool {
+        if mind.ending.is_some()
+            && let Some(connection) = mind.record.connection_mut()
+        {
+            connection.left_at.get_or_insert(kernel.now);
+        }
         match mind.ending {
             None | Some(Ending::Stay) => {}
             Some(Ending::Close) if self.close_sent || mind.standing != Standing::Member => {}
