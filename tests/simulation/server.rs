@@ -265,7 +265,11 @@ impl Server {
         let closed: u64 = Reason::ALL.iter().map(|&reason| self.closed(reason)).sum();
         let (seed, opened) = (self.world.seed(), self.count(Counter::Opened));
         let moving = self.count(Counter::MovedOut) - self.count(Counter::MovedIn);
-        assert_eq!(closed + moving, opened - self.open(), "seed {seed}: reasons");
+        assert_eq!(
+            closed + moving,
+            opened - self.open(),
+            "seed {seed}: reasons"
+        );
         let shards = self.shards.iter().flatten();
         let held: u64 = shards.map(|shard| u64::from(shard.connections())).sum();
         let open = self.open();

@@ -65,7 +65,10 @@ fn under_disconnect_a_reader_that_stands_still_is_told_and_closed() {
     let record = scene.record(slow);
     // It is told so, if it reads again while it is still flushed to.
     let told = record.connections[0].refused;
-    assert!(told.is_none_or(|code| code == Code::SlowConsumer), "{told:?}");
+    assert!(
+        told.is_none_or(|code| code == Code::SlowConsumer),
+        "{told:?}"
+    );
     assert!(record.over);
     assert_eq!(scene.server.closed(Reason::SlowConsumer), 1);
     let numbers = numbers(&scene, slow);
@@ -147,7 +150,8 @@ fn slow_readers_by_the_hundred_do_not_delay_another() {
         scene.run_for(ms(50));
         most = most.max(scene.server.lent_bytes());
     }
-    assert!(most < 300 * 60_000, "{most} bytes lent");
+    // Each may have its outbox full, in chunks of 64 KiB.
+    assert!(most < 300 * (20_000 + 65_536), "{most} bytes lent");
     let numbers = scene.numbers(eager, writer, "a/x");
     assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
     for &id in &scene.clients {

@@ -2,7 +2,7 @@
 
 use super::{Evidence, Verdict, Witness, suits};
 use ringmail::base::clock::Instant;
-use ringmail::ring::sim::client::traffic::{Label, Membership};
+use ringmail::ring::sim::client::traffic::{Connection, Label, Membership};
 use std::time::Duration;
 
 /// A connection that is gone without a word is found dead within this.
@@ -56,7 +56,9 @@ impl Evidence {
             if withdrawn && let Some(first) = first {
                 return Err(format!("published, to {:?}: {first:?}", watcher.id));
             }
-            if let (Some(first), Some(gone_at)) = (first, gone_at)
+            // When a fault broke it is the server's to know.
+            let broken = last_connection(maker, place).is_some_and(|last| last.broken);
+            if let (Some(first), Some(gone_at), false) = (first, gone_at, broken)
                 && self.is_early(membership, first.at, gone_at)
             {
                 return Err(format!("before its time, to {:?}: {first:?}", watcher.id));
@@ -85,10 +87,13 @@ impl Evidence {
     }
 }
 
+fn last_connection(maker: &Witness, place: usize) -> Option<&Connection> {
+    let mut of = maker.record.connections.iter().rev();
+    of.find(|connection| connection.membership == place)
+}
+
 /// When a membership's last connection began to end, if it did.
 fn gone_at(maker: &Witness, place: usize) -> Option<Instant> {
-    let of = maker.record.connections.iter();
-    let of = of.filter(|connection| connection.membership == place);
-    of.filter_map(|connection| connection.left_at.or(connection.ended_at))
-        .max()
+    let last = last_connection(maker, place)?;
+    last.left_at.or(last.ended_at)
 }
