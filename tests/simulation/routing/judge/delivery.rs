@@ -28,7 +28,10 @@ impl Evidence {
                         && suits(standing, &one.topic)
                         && standing.asked_at < one.at
                         && standing.refused.is_none()
-                        && standing.left_confirmed_at.is_none_or(|at| one.at <= at)
+                        && standing.left_confirmed_at.is_none_or(|at| {
+                            // What waited for a slow reader may come behind the OK.
+                            one.at <= at || (!self.ample && published.sent_at < at)
+                        })
                 });
                 if !asked {
                     return told("not subscribed");
