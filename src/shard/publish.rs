@@ -31,7 +31,7 @@ use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
-use crate::router::{Choice, Subscription, Version};
+use crate::router::{Choice, ShardSet, Subscription, Version};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -184,10 +184,30 @@ impl Exchange {
             self.matches = matches;
         }
         for &group in picks {
-            if let Some(member) = self.choose_here(group) {
-                self.deliver(member, &mut publication);
+            match self.choose_here(group) {
+                Some(member) => self.deliver(member, &mut publication),
+                None => self.pass_on(group, &mut publication),
             }
         }
+    }
+
+    /// The members that a group's message was sent here for have left since: another shard's
+    /// have it. Each shard says that it has none before it passes a message on, so no message
+    /// goes in circles; it may be overtaken on the way.
+    #[cold]
+    fn pass_on(&mut self, group: Key, publication: &mut Publication<'_>) {
+        let Some(Choice::Remote { shard, group }) = self.choose(group) else {
+            return;
+        };
+        let terms = Terms {
+            plain: false,
+            retain: false,
+            at: self.resources.now,
+            expires: publication.expires,
+        };
+        let parcel = &mut publication.parcel;
+        self.mesh
+            .publish(parcel, &ShardSet::new(), &[(shard, group)], terms);
     }
 
     /// Delivers the retained messages that a new subscription matches.
