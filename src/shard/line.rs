@@ -226,6 +226,10 @@ impl Line {
             let sent = !self.away && !self.session.is_ended();
             self.log(&message, Instant::NEVER, sent, resources);
         }
+        if self.away {
+            // Nothing takes it from the outbox any more: the log has it.
+            return;
+        }
         let mut out = Writer {
             outbox: &mut self.outbox,
             pool: &mut resources.pool,
