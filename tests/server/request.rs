@@ -1,4 +1,4 @@
-//! Requests and what becomes of them; operations this server does not offer.
+//! Requests to the built-in services, and those that nobody answers; what is not allowed now.
 
 use crate::harness::Server;
 use crate::wire::{Wire, encode, envelope_bytes};
@@ -90,44 +90,8 @@ fn built_in_services_answer_in_json_whether_asked_for_bytes_or_json() {
 }
 
 #[test]
-fn operations_that_are_not_offered_are_refused_one_by_one() {
+fn without_a_session_there_is_nothing_to_acknowledge_and_without_auth_nothing_to_prove() {
     let mut server = Server::start(&[]);
-    let mut wire = server.greet();
-    use MessageType::{Publish, Serve, Subscribe, Unserve, Unsubscribe, Will};
-    for (id, kind) in [Publish, Subscribe, Unsubscribe, Will, Serve, Unserve]
-        .into_iter()
-        .enumerate()
-    {
-        let id = id as u32 + 40;
-        wire.send(&envelope_bytes(kind, id, "site/reading", b"1"));
-        let heard = wire.message().expect("an ERROR");
-        let Message::Error {
-            code,
-            id: answered,
-            fatal,
-            text,
-        } = heard.message()
-        else {
-            panic!("{heard:?}");
-        };
-        assert_eq!(
-            (code, answered, fatal),
-            (Code::Forbidden, id, false),
-            "{text}"
-        );
-    }
-    wire.say(&Message::Session {
-        key: [0; 16],
-        received: 0,
-    });
-    let heard = wire.message().expect("an ERROR");
-    let Message::Error { code, fatal, .. } = heard.message() else {
-        panic!("{heard:?}");
-    };
-    assert_eq!((code, fatal), (Code::SessionUnknown, false));
-    wire.echoes();
-    wire.close();
-    // Without a session there is nothing to acknowledge, without AUTH nothing to prove.
     let ack = Message::Ack { received: 1 };
     let auth = Message::Auth {
         method: 1,
@@ -138,7 +102,7 @@ fn operations_that_are_not_offered_are_refused_one_by_one() {
         wire.say(&message);
         wire.expect_fatal(Code::Unexpected);
     }
-    server.settle(&[("peer_close", 1), ("unexpected", 2)]);
+    server.settle(&[("unexpected", 2)]);
     server.end();
 }
 
