@@ -33,6 +33,8 @@ mod heartbeat;
 mod input;
 #[path = "server/limit.rs"]
 mod limit;
+#[path = "server/operation.rs"]
+mod operation;
 #[path = "server/order.rs"]
 mod order;
 #[path = "server/peer.rs"]
