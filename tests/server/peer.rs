@@ -26,19 +26,20 @@ pub struct Manner {
     pub checksum: bool,
     /// SO_RCVBUF, so that little hides in the kernel of a peer that does not read.
     pub receive_bytes: Option<usize>,
-    pub heartbeat_ms: u32,
+    /// MESSAGE_MAX: the largest payload it accepts.
+    pub message_max: Option<u32>,
 }
 
 impl Manner {
     pub const SUMMED: Manner = Manner {
         checksum: true,
         receive_bytes: None,
-        heartbeat_ms: 0,
+        message_max: None,
     };
     pub const NARROW: Manner = Manner {
         checksum: false,
         receive_bytes: Some(4096),
-        heartbeat_ms: 0,
+        message_max: None,
     };
 }
 
@@ -82,8 +83,10 @@ impl Peer {
     fn shake(&mut self, manner: Manner) {
         const SEQ: u32 = 0x1234_5678;
         let mut options = vec![3, 4, 0, 0, 0, u8::from(manner.checksum)];
-        options.extend([1, 4]);
-        options.extend(manner.heartbeat_ms.to_be_bytes());
+        if let Some(bytes) = manner.message_max {
+            options.extend([2, 4]);
+            options.extend(bytes.to_be_bytes());
+        }
         self.write(&control_frame(1, SEQ, &options));
         let header = self.take(13).expect("a SYN-ACK, not the end");
         let length = usize::from(u16::from_be_bytes([header[7], header[8]]));

@@ -7,6 +7,7 @@
 //! - OK(id) when every subscriber present has it queued: what a subscriber is answered after
 //!   that comes behind the message
 //! - nobody there is no error
+//! - no one is sent more than the MESSAGE_MAX it asked for (§1)
 
 use crate::harness::{Server, each_placement};
 use crate::peer::{
@@ -190,4 +191,36 @@ fn ok_means_that_every_subscriber_has_it_queued() {
             .for_each(|subscriber| subscriber.close());
     });
     server.end_beside_closes(&[]);
+}
+
+#[test]
+fn nobody_is_sent_more_than_it_said_it_accepts() {
+    let mut server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let small = Manner {
+            message_max: Some(1000),
+            ..Manner::default()
+        };
+        let mut subscriber = server.peer_with(place.b, small);
+        let mut other = server.peer(place.b);
+        let mut publisher = server.peer(place.a);
+        for peer in [&mut subscriber, &mut other] {
+            peer.subscribe(&topic);
+        }
+        for bytes in [900, 1001, 100_000, 10] {
+            publisher.publish(&topic, vec![b'm'; bytes]);
+            assert_eq!(other.published().payload().len(), bytes);
+        }
+        for bytes in [900, 10] {
+            assert_eq!(subscriber.published().payload().len(), bytes);
+        }
+        subscriber.quiet();
+        for peer in [subscriber, other, publisher] {
+            peer.close();
+        }
+    });
+    let stats = server.settle_beside_closes(&[]);
+    assert_eq!(stats.total["deliveries_too_large"], 8);
+    server.end();
 }

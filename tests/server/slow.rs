@@ -9,7 +9,9 @@
 //! - publisher and other subscribers notice nothing
 
 use crate::harness::{Place, Server, each_placement};
-use crate::peer::{Got, KEY, Manner, Op, Peer, SLOW_POLICY, code, op, publish, subscribe};
+use crate::peer::{
+    ERROR, Got, KEY, Manner, Op, Peer, SLOW_POLICY, WILL, code, op, publish, subscribe,
+};
 
 const DISCONNECT: u8 = 1;
 const OLDEST: u8 = 2;
@@ -207,9 +209,10 @@ fn under_disconnect_a_slow_consumer_is_told_and_ended_and_nobody_else() {
         each_placement(|place| {
             let mut trial = Trial::begin(&server, place, own);
             let topic = trial.topic.clone();
-            trial
-                .slow
-                .ok(&op(crate::peer::WILL, place.name("will")).payload([0; 4]));
+            let will = format!("wills/{}{}", place.a, place.b);
+            trial.slow.ok(&op(WILL, &will).payload("too slow"));
+            let mut watcher = server.peer(place.a);
+            watcher.subscribe(&will);
             let mut next = 0;
             while told(&server, "disconnect") == ended {
                 assert!(next < 40_000, "never too slow");
@@ -221,9 +224,8 @@ fn under_disconnect_a_slow_consumer_is_told_and_ended_and_nobody_else() {
             let mut expected = 0;
             loop {
                 let got = trial.slow.read().expect("an ERROR before the end");
-                if got.kind == crate::peer::ERROR {
-                    let found = u16::from_be_bytes([got.body[0], got.body[1]]);
-                    assert_eq!((found, got.body[6]), (code::SLOW_CONSUMER, 1));
+                if got.kind == ERROR {
+                    assert_eq!((got.u16(0), got.body[6]), (code::SLOW_CONSUMER, 1));
                     break;
                 }
                 assert_eq!(number(&got), expected, "no gap before the end");
@@ -231,11 +233,12 @@ fn under_disconnect_a_slow_consumer_is_told_and_ended_and_nobody_else() {
             }
             trial.slow.ended();
             // An end without CLOSE, as others see it too; and the others go on.
-            assert_eq!(trial.fast.published().name(), place.name("will"));
+            assert_eq!(watcher.published().text(), "too slow");
             trial.publisher.publish(&topic, "end");
             assert_eq!(trial.fast.published().text(), "end");
-            trial.fast.close();
-            trial.publisher.close();
+            for peer in [trial.fast, trial.publisher, watcher] {
+                peer.close();
+            }
         });
         server.end_beside_closes(&[("slow_consumer", 4)]);
     }

@@ -60,8 +60,11 @@ impl Contender {
                 kind if kind == done => return true,
                 PUBLISH => self.texts.push(got.text().to_owned()),
                 ERROR => {
-                    let found = u16::from_be_bytes([got.body[0], got.body[1]]);
-                    assert_eq!((found, got.body[6]), (code::SESSION_TAKEN, 1), "{got:?}");
+                    assert_eq!(
+                        (got.u16(0), got.body[6]),
+                        (code::SESSION_TAKEN, 1),
+                        "{got:?}"
+                    );
                     self.peer.ended();
                     return false;
                 }
