@@ -7,10 +7,11 @@
 //! - REQUEST_TIMEOUT after TIMEOUT_MS, or after `limits.request_timeout_ms` without it
 //! - SERVICE_GONE when the answering connection ends, however it ends
 //! - `limits.requests_open_max` bounds what is unanswered: TOO_MANY_REQUESTS, not fatal
-//! - a requester that ends leaves no trace at the responder
+//! - a requester that ends leaves no trace at the responder; one that says CLOSE, or ends its
+//!   side, while it waits for an answer is ended when the answers have come or failed
 
 use crate::harness::{Server, each_placement};
-use crate::peer::{Peer, RESPONSE, TIMEOUT_MS, code, op, request};
+use crate::peer::{CLOSE, Peer, RESPONSE, TIMEOUT_MS, code, op, request};
 
 #[test]
 fn a_request_that_nobody_answers_in_time_fails_and_the_late_answer_is_dropped_and_counted() {
@@ -187,6 +188,10 @@ fn requests_beyond_the_limit_fail_one_by_one() {
         let got = responder.requested();
         responder.respond(&got, "of course");
         assert_eq!(other.responded(id).unwrap(), b"of course");
+        for got in &open {
+            responder.respond(got, "all of it");
+            assert_eq!(requester.next().result(), Ok(&b"all of it"[..]));
+        }
         for peer in [requester, other, responder] {
             peer.close();
         }
@@ -201,21 +206,27 @@ fn a_requester_that_ends_does_not_disturb_the_responder() {
         let service = place.name("s");
         let mut responder = server.peer(place.b);
         responder.serve(&service);
-        for round in 0..3 {
+        for ending in ["CLOSE", "FIN", "RST"] {
             let mut requester = server.peer(place.a);
             for _ in 0..5 {
                 requester.start(&request(&service, "?"));
             }
             let open: Vec<_> = (0..5).map(|_| responder.requested()).collect();
-            match round {
-                0 => requester.close(),
-                1 => requester.cut(),
-                _ => requester.reset(),
+            let mut left = Some(requester);
+            match ending {
+                "CLOSE" => left.as_mut().unwrap().send(CLOSE, &[0, 0]),
+                "FIN" => left.as_mut().unwrap().shut(),
+                _ => left.take().unwrap().reset(),
             }
             for got in &open {
                 responder.respond(got, "to whom?");
             }
             responder.quiet();
+            match ending {
+                "CLOSE" => left.unwrap().closed(),
+                "FIN" => left.unwrap().cut(),
+                _ => {}
+            }
         }
         let mut next = server.peer(place.a);
         let id = next.start(&request(&service, "?"));

@@ -24,23 +24,17 @@ fn mistakes() -> [(Op, u16); 8] {
     ]
 }
 
-/// Sends mistakes in one piece, unknown sessions among them, until eleven are answered.
-fn shut_out(peer: &mut Peer) {
+/// Sends twelve mistakes in one piece, of which eleven are answered.
+fn shut_out(peer: &mut Peer, mistakes: &[(u8, Vec<u8>)]) {
     let mut bytes = Vec::new();
-    for (i, (mistake, _)) in mistakes().iter().cycle().take(12).enumerate() {
-        match i % 3 {
-            2 => bytes.extend(peer.framed(SESSION, &[0x77; 20])),
-            _ => bytes.extend(peer.framed(mistake.kind, &mistake.clone().id(99).body())),
-        }
+    for (kind, body) in mistakes.iter().cycle().take(12) {
+        bytes.extend(peer.framed(*kind, body));
     }
     peer.write(&bytes);
     for i in 0..11 {
         let got = peer.read().expect("an ERROR");
-        assert_eq!(
-            (got.kind, got.body[6]),
-            (ERROR, u8::from(i == 10)),
-            "{i}: {got:?}"
-        );
+        let fatal = u8::from(i == 10);
+        assert_eq!((got.kind, got.body[6]), (ERROR, fatal), "{i}: {got:?}");
     }
     peer.ended();
 }
@@ -48,6 +42,10 @@ fn shut_out(peer: &mut Peer) {
 #[test]
 fn the_eleventh_error_in_a_second_is_fatal_whatever_they_are_about() {
     let server = Server::start(&[]);
+    let mut operations = Vec::new();
+    for (mistake, _) in mistakes() {
+        operations.push((mistake.kind, mistake.id(99).body()));
+    }
     each_placement(|place| {
         let topic = place.name("t");
         let mut other = server.peer(place.b);
@@ -55,13 +53,18 @@ fn the_eleventh_error_in_a_second_is_fatal_whatever_they_are_about() {
         let mut peer = server.peer(place.a);
         peer.subscribe(&topic);
         peer.ok(&op(WILL, place.name("will")).payload("shut out"));
-        shut_out(&mut peer);
+        shut_out(&mut peer, &operations);
         assert_eq!(other.published().text(), "shut out");
         other.publish(&topic, "to nobody");
         other.quiet();
+        // Guessing keys is a mistake like the others.
+        let mut guesser = server.peer(place.a);
+        let mut mixed = vec![(SESSION, vec![0x77; 20])];
+        mixed.extend_from_slice(&operations[..2]);
+        shut_out(&mut guesser, &mixed);
         other.close();
     });
-    server.end_beside_closes(&[("too_many_errors", 4)]);
+    server.end_beside_closes(&[("too_many_errors", 8)]);
 }
 
 #[test]

@@ -419,6 +419,12 @@ impl Peer {
     #[track_caller]
     pub fn close(mut self) {
         self.send(CLOSE, &[0, 0]);
+        self.closed();
+    }
+
+    /// The server's CLOSE, and the end. What was queued before is dropped.
+    #[track_caller]
+    pub fn closed(mut self) {
         loop {
             let got = self.must_read();
             match got.kind {
@@ -429,9 +435,15 @@ impl Peer {
         }
     }
 
+    /// Ends this side: FIN.
+    pub fn shut(&self) {
+        // The server may have ended the connection meanwhile.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Ends without CLOSE: FIN. Returns when the server has seen it and ended its side.
     pub fn cut(mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.shut();
         let end = Instant::now() + PATIENCE;
         let mut chunk = [0; 65_536];
         while self.stream.read(&mut chunk).is_ok_and(|count| count > 0) {

@@ -140,26 +140,34 @@ fn subscriptions_groups_services_and_the_will_are_kept() {
 
 #[test]
 fn a_response_that_came_meanwhile_is_not_lost() {
-    let server = Server::start(&[]);
-    each_placement(|place| {
-        let service = place.name("s");
-        let mut responder = server.peer(place.b);
-        responder.serve(&service);
-        let mut peer = server.peer(place.a);
-        let key = peer.new_session();
-        let id = peer.start(&request(&service, "?"));
-        let got = responder.requested();
-        peer.cut();
-        responder.start(&op(RESPONSE, "").id(got.id()).payload("meanwhile"));
-        responder.quiet();
-        let mut peer = server.peer(place.b);
-        assert!(peer.session(key, 0).unwrap().resumed);
-        assert_eq!(peer.responded(id).unwrap(), b"meanwhile");
-        peer.quiet();
-        peer.close();
-        responder.close();
-    });
-    server.end_beside_closes(&[("peer_eof", 4)]);
+    let mut server = Server::start(&[]);
+    for how in ["FIN", "RST"] {
+        each_placement(|place| {
+            let service = place.name("s");
+            let mut responder = server.peer(place.b);
+            responder.serve(&service);
+            let mut peer = server.peer(place.a);
+            let key = peer.new_session();
+            let id = peer.start(&request(&service, "?"));
+            let got = responder.requested();
+            match how {
+                // Not waited for: with its side ended, the old connection may stand until
+                // the answer has come.
+                "FIN" => peer.shut(),
+                _ => peer.reset(),
+            }
+            responder.start(&op(RESPONSE, "").id(got.id()).payload("meanwhile"));
+            responder.quiet();
+            let mut peer = server.peer(place.b);
+            assert!(peer.session(key, 0).unwrap().resumed);
+            assert_eq!(peer.responded(id).unwrap(), b"meanwhile", "{how}");
+            peer.quiet();
+            peer.close();
+            responder.close();
+        });
+    }
+    server.wait_for("closed", |stats| stats.connections == 1);
+    server.end();
 }
 
 #[test]
