@@ -64,11 +64,13 @@ impl Log {
         }
     }
 
+    #[cfg(test)]
     /// Messages kept.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -83,12 +85,14 @@ impl Log {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
+    #[cfg(test)]
     /// Counted messages of this session so far (modulo 2^32), those that wait for the client
     /// to come back included.
     pub fn count(&self) -> u32 {
         self.acked.wrapping_add(self.entries.len() as u32)
     }
 
+    #[cfg(test)]
     /// Those of [`Log::count`] that have been sent at least once: a client cannot have taken
     /// more.
     pub fn sent(&self) -> u32 {
@@ -111,14 +115,19 @@ impl Log {
         self.check_invariants();
     }
 
+    /// Whether a client may have taken so many: [`Log::ack`] would accept it.
+    pub fn covers(&self, received: u32) -> bool {
+        received.wrapping_sub(self.acked) as usize <= self.sent_len
+    }
+
     /// The client has taken the first `received` messages of this session. False, and
     /// nothing is changed, when that is less than it said before or more than were sent.
     #[must_use]
     pub fn ack(&mut self, received: u32) -> bool {
-        let taken = received.wrapping_sub(self.acked) as usize;
-        if taken > self.sent_len {
+        if !self.covers(received) {
             return false;
         }
+        let taken = received.wrapping_sub(self.acked) as usize;
         let taken_entries = self.entries.drain(..taken);
         let taken_bytes: usize = taken_entries.map(|entry| entry.length as usize).sum();
         self.bytes.drain(..taken_bytes);

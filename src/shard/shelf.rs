@@ -159,11 +159,13 @@ pub struct Shelf {
 }
 
 impl Shelf {
+    #[cfg(test)]
     /// An empty shelf. Allocates nothing.
     pub fn new() -> Shelf {
         Shelf::default()
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.live
     }

@@ -1,4 +1,4 @@
-//! Requests to the built-in services, and those that nobody answers; what is not allowed now.
+//! Requests and what becomes of them; messages that make no sense now.
 
 use crate::harness::Server;
 use crate::wire::{Wire, encode, envelope_bytes};
@@ -90,14 +90,16 @@ fn built_in_services_answer_in_json_whether_asked_for_bytes_or_json() {
 }
 
 #[test]
-fn without_a_session_there_is_nothing_to_acknowledge_and_without_auth_nothing_to_prove() {
+fn what_makes_no_sense_now_is_unexpected() {
     let mut server = Server::start(&[]);
-    let ack = Message::Ack { received: 1 };
-    let auth = Message::Auth {
-        method: 1,
-        credential: b"token",
-    };
-    for message in [ack, auth] {
+    // Without a session there is nothing to acknowledge, without AUTH nothing to prove.
+    for message in [
+        Message::Ack { received: 1 },
+        Message::Auth {
+            method: 1,
+            credential: b"token",
+        },
+    ] {
         let mut wire = server.greet();
         wire.say(&message);
         wire.expect_fatal(Code::Unexpected);

@@ -1,0 +1,285 @@
+//! SUBSCRIBE, UNSUBSCRIBE, SERVE, UNSERVE, WILL: what a connection wants of the exchange.
+//!
+//! The router of this shard learns it at once, those of the others through the mesh; the
+//! operation is answered when all have it.
+
+use super::confirm::Answer;
+use super::exchange::Exchange;
+use super::mesh::{InterestKind, Mesh};
+use super::station::{Membership, Station};
+use crate::base::id::Key;
+use crate::metrics::counter::Counter;
+use crate::proto::envelope::{Envelope, header};
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::{MessageType, strip_checksum};
+use crate::proto::name::{check_filter, check_topic};
+use crate::router::{Change, FilterId, Subscribed, Subscription};
+
+impl Exchange {
+    /// Does one of the operations above and answers it.
+    pub(super) fn operate(
+        &mut self,
+        key: Key,
+        kind: MessageType,
+        envelope: &Envelope<'_>,
+        message: &[u8],
+    ) {
+        let done = match kind {
+            MessageType::Subscribe => self.subscribe(key, envelope),
+            MessageType::Unsubscribe => self.unsubscribe(key, envelope),
+            MessageType::Serve => self.serve(key, envelope),
+            MessageType::Unserve => self.unserve(key, envelope),
+            _ => self.keep_will(key, envelope, message),
+        };
+        let answer = match done {
+            Ok(()) => Answer::ok(envelope.id),
+            Err(refusal) => Answer::refused(envelope.id, refusal),
+        };
+        self.answer(key, answer, true);
+    }
+
+    fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+        let filter = envelope.name;
+        check_filter(filter)?;
+        self.check_count(key)?;
+        let group = envelope.headers.find(header::GROUP);
+        let subscription = Subscription {
+            connection: key,
+            policy: envelope.headers.slow_policy(),
+            codec: envelope.codec,
+        };
+        let made = self.router.subscribe(filter, group, subscription);
+        self.mesh
+            .tell_members(filter, group.unwrap_or_default(), made.group, made.change);
+        if made.new {
+            self.resources.counters.add(Counter::Subscribed, 1);
+            self.join(key, &made, |station| &mut station.subscriptions);
+        }
+        if group.is_none() {
+            self.deliver_retained(filter, subscription);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+        let filter = envelope.name;
+        check_filter(filter)?;
+        let group = envelope.headers.find(header::GROUP);
+        let none = Refusal::new(
+            Code::NotSubscribed,
+            "there is no such subscription on this connection",
+        );
+        let Some((id, number)) = self.router.subscription(filter, group) else {
+            return Err(none);
+        };
+        let Some((change, _)) = self.router.unsubscribe_id(id, number, key) else {
+            return Err(none);
+        };
+        self.resources.counters.add(Counter::Unsubscribed, 1);
+        self.mesh
+            .tell_members(filter, group.unwrap_or_default(), number, change);
+        self.part(key, id, number, |station| &mut station.subscriptions);
+        Ok(())
+    }
+
+    fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+        let service = envelope.name;
+        check_filter(service)?;
+        if service.starts_with('$') {
+            let text = "names that begin with $ are the server's";
+            return Err(Refusal::new(Code::Forbidden, text));
+        }
+        self.check_count(key)?;
+        let made = self.router.serve(service, key);
+        self.mesh.tell_servers(service, made.group, made.change);
+        if made.new {
+            self.join(key, &made, |station| {
+                station.has_served = true;
+                &mut station.servings
+            });
+        }
+        Ok(())
+    }
+
+    fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+        let service = envelope.name;
+        check_filter(service)?;
+        let none = Refusal::new(Code::NotSubscribed, "this connection does not serve that");
+        let Some(id) = self.router.service(service) else {
+            return Err(none);
+        };
+        let Some((change, number)) = self.router.unserve_id(id, key) else {
+            return Err(none);
+        };
+        self.mesh.tell_servers(service, number, change);
+        self.part(key, id, number, |station| &mut station.servings);
+        Ok(())
+    }
+
+    /// Ends all subscriptions and services of a connection.
+    pub(super) fn leave_all(&mut self, key: Key, station: &mut Station) {
+        let (mut filter, mut group) = (String::new(), Vec::new());
+        for Membership { filter: id, number } in station.subscriptions.drain(..) {
+            filter.clear();
+            self.router.filter_name(id, &mut filter);
+            group.clear();
+            let name = number.and_then(|number| self.router.group_name(number));
+            group.extend_from_slice(name.map_or(&[], |name| name.1));
+            if let Some((change, _)) = self.router.unsubscribe_id(id, number, key) {
+                self.resources.counters.add(Counter::Unsubscribed, 1);
+                self.mesh.tell_members(&filter, &group, number, change);
+            }
+        }
+        for Membership { filter: id, number } in station.servings.drain(..) {
+            filter.clear();
+            let name = number.and_then(|number| self.router.group_name(number));
+            filter.push_str(name.map_or("", |name| name.0));
+            if let Some((change, _)) = self.router.unserve_id(id, key) {
+                self.mesh.tell_servers(&filter, number, change);
+            }
+        }
+    }
+
+    /// Groups and services learn that a member does not keep up, or does again.
+    pub(super) fn note_stalled(&mut self, key: Key, stalled: bool) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(station) = connection.line.station.as_deref_mut() else {
+            return;
+        };
+        if std::mem::replace(&mut station.stalled, stalled) == stalled {
+            return;
+        }
+        let subscriptions = station.subscriptions.iter().map(|one| (one, false));
+        let servings = station.servings.iter().map(|one| (one, true));
+        for (membership, serves) in subscriptions.chain(servings) {
+            let Some(number) = membership.number else {
+                continue;
+            };
+            let change = self.router.set_stalled(number, key, stalled);
+            let Some((filter, group)) = self.router.group_name(number) else {
+                continue;
+            };
+            match serves {
+                true => self.mesh.tell_servers(filter, Some(number), change),
+                false => self.mesh.tell_members(filter, group, Some(number), change),
+            }
+        }
+    }
+
+    fn keep_will(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+        message: &[u8],
+    ) -> Result<(), Refusal> {
+        let will = if envelope.name.is_empty() {
+            None
+        } else {
+            check_topic(envelope.name)?;
+            if envelope.name.starts_with('$') {
+                let text = "names that begin with $ are the server's";
+                return Err(Refusal::new(Code::Forbidden, text));
+            }
+            Some(message)
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(());
+        };
+        let checksum = connection.line.session.has_checksum();
+        let plain = will.map(|message| {
+            let mut plain = Vec::with_capacity(message.len());
+            match checksum {
+                true => strip_checksum(message, &mut plain),
+                false => plain.extend_from_slice(message),
+            }
+            // The PUBLISH it will be: the same envelope under the other type.
+            plain[3] = MessageType::Publish as u8;
+            plain.into_boxed_slice()
+        });
+        connection.line.station_mut().will = plain;
+        connection.line.recharge(&mut self.resources);
+        Ok(())
+    }
+
+    fn check_count(&self, key: Key) -> Result<(), Refusal> {
+        let most = self.resources.limits.subscriptions_max as usize;
+        let station = self
+            .connections
+            .get(key)
+            .and_then(|one| one.line.station.as_ref());
+        let count = station.map_or(0, |one| one.subscriptions.len() + one.servings.len());
+        if count >= most {
+            let text = format!("a connection has at most {most} subscriptions and services");
+            return Err(Refusal::with(Code::TooManySubscriptions, text));
+        }
+        if self.resources.pool.is_exhausted() {
+            let text = "this shard's memory is lent out; try again later";
+            return Err(Refusal::new(Code::Overloaded, text));
+        }
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        key: Key,
+        made: &Subscribed,
+        list: impl Fn(&mut Station) -> &mut Vec<Membership>,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let station = connection.line.station_mut();
+        list(station).push(Membership {
+            filter: made.filter,
+            number: made.group,
+        });
+        let stalled = std::mem::replace(&mut station.stalled, false);
+        connection.line.recharge(&mut self.resources);
+        if stalled {
+            // The new one shall know it too.
+            self.note_stalled(key, true);
+        }
+    }
+
+    fn part(
+        &mut self,
+        key: Key,
+        filter: FilterId,
+        number: Option<Key>,
+        list: impl Fn(&mut Station) -> &mut Vec<Membership>,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let list = list(connection.line.station_mut());
+        let gone = Membership { filter, number };
+        if let Some(index) = list.iter().position(|one| *one == gone) {
+            list.swap_remove(index);
+        }
+        connection.line.recharge(&mut self.resources);
+    }
+}
+
+impl Mesh {
+    /// Tells the other shards of a change in a filter's subscribers, or a group's members.
+    fn tell_members(&mut self, filter: &str, group: &[u8], number: Option<Key>, change: Change) {
+        let Change::Tell(count) = change else { return };
+        const NONE: Key = Key {
+            slot: 0,
+            generation: 0,
+        };
+        match number {
+            Some(number) => self.tell(filter, group, InterestKind::Group, number, count),
+            None => self.tell(filter, group, InterestKind::Plain, NONE, count),
+        }
+    }
+
+    /// Tells the other shards of a change in a service's servers.
+    fn tell_servers(&mut self, service: &str, number: Option<Key>, change: Change) {
+        if let (Change::Tell(count), Some(number)) = (change, number) {
+            self.tell(service, &[], InterestKind::Servers, number, count);
+        }
+    }
+}
