@@ -26,9 +26,10 @@
 
 use super::error::{Error, passes};
 use super::incoming::{Incoming, IncomingRequest};
-use super::ledger::{Answer, Ledger, Stage};
+use super::ledger::{Ledger, Stage};
 use super::link::{Drain, Link};
 use super::reconnect::Schedule;
+use super::request::Response;
 use crate::base::clock::Instant;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
 use crate::proto::error::{Code, Refusal, clip};
@@ -322,7 +323,7 @@ impl Conversation {
         Ok(envelope.id)
     }
 
-    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Answer, Error>> {
+    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Response, Error>> {
         self.ledger.take_answer(id)
     }
 

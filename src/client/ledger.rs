@@ -43,13 +43,8 @@ pub(super) enum Stage {
 struct Asked {
     id: u32,
     kind: MessageType,
-    answer: Option<Result<Answer, Error>>,
-}
-
-#[derive(Debug)]
-pub(super) enum Answer {
-    Done,
-    Response(Response),
+    /// An OK is an empty response.
+    answer: Option<Result<Response, Error>>,
 }
 
 /// What an operation that restores something was.
@@ -124,7 +119,7 @@ impl Ledger {
     }
 
     /// The answer, once it is there; then nobody waits for this id any more.
-    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Answer, Error>> {
+    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Response, Error>> {
         let index = self.asked.iter().position(|asked| asked.id == id)?;
         self.asked[index].answer.as_ref()?;
         self.asked.swap_remove(index).answer
@@ -223,12 +218,13 @@ impl Ledger {
             Arrival::Request(envelope) => self.take_request(envelope),
             Arrival::Response(envelope) => {
                 self.inbox.count();
-                let outcome = || Response::outcome(envelope).map(Answer::Response);
-                self.answer(envelope.id, outcome);
+                let is_request = |kind| kind == MessageType::Request;
+                self.answer(envelope.id, is_request, || Response::outcome(envelope));
             }
             Arrival::Ok { id } => {
                 if !self.flight.confirm(id) && !self.finish_restoring(id, None) {
-                    self.answer(id, || Ok(Answer::Done));
+                    let is_operation = |kind| kind != MessageType::Request;
+                    self.answer(id, is_operation, || Ok(Response::default()));
                 }
             }
             Arrival::Error { id, code, text } => self.take_error(id, code, text),
@@ -262,7 +258,7 @@ impl Ledger {
             if let Some(error) = self.flight.reject(id, code, text) {
                 self.complain(id, id, error);
             } else if !self.finish_restoring(id, Some(failed())) {
-                self.answer(id, || Err(failed()));
+                self.answer(id, |_| true, || Err(failed()));
             }
             return;
         }
@@ -284,10 +280,17 @@ impl Ledger {
         }
     }
 
-    fn answer(&mut self, id: u32, answer: impl FnOnce() -> Result<Answer, Error>) {
+    /// The answer to `id`, of a kind that fits what was asked; an error fits everything.
+    fn answer(
+        &mut self,
+        id: u32,
+        fits: impl Fn(MessageType) -> bool,
+        answer: impl FnOnce() -> Result<Response, Error>,
+    ) {
         let waiting = self.asked.iter_mut().find(|asked| asked.id == id);
         if let Some(asked) = waiting
             && asked.answer.is_none()
+            && fits(asked.kind)
         {
             asked.answer = Some(answer());
         }

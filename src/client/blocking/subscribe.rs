@@ -173,7 +173,7 @@ impl Client {
         self.hear_complaint()?;
         if let Some(incoming) = self.conversation.take_incoming() {
             self.taken_count = self.taken_count.wrapping_add(1);
-            if self.taken_count % LOOK_EVERY == 0 {
+            if self.taken_count.is_multiple_of(LOOK_EVERY) {
                 // Long before all that waits is taken, a PING may have to be answered. What
                 // ended the connection is told when there is nothing left to take.
                 let _ = self.begin().and_then(|()| self.write_out());
