@@ -29,6 +29,7 @@ use super::incoming::{Incoming, IncomingRequest};
 use super::ledger::{Ledger, Stage};
 use super::link::{Drain, Link};
 use super::reconnect::Schedule;
+use super::registry::Change;
 use super::request::Response;
 use crate::base::clock::Instant;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
@@ -315,10 +316,11 @@ impl Conversation {
         &mut self,
         kind: MessageType,
         mut envelope: Envelope<'_>,
+        change: Change,
     ) -> Result<u32, Error> {
         self.fits(&envelope)?;
         envelope.id = self.next_id();
-        self.ledger.ask(envelope.id, kind);
+        self.ledger.ask(envelope.id, kind, change);
         self.link.send(&Message::Envelope(kind, envelope));
         Ok(envelope.id)
     }

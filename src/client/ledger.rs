@@ -7,7 +7,7 @@ use super::flight::Flight;
 use super::inbox::Inbox;
 use super::incoming::{Incoming, IncomingRequest, Message};
 use super::link::Arrival;
-use super::registry::Registry;
+use super::registry::{Change, Registry};
 use super::request::Response;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
@@ -38,11 +38,14 @@ pub(super) enum Stage {
     Open,
 }
 
-/// An operation or request that somebody waits for.
+/// An operation or request without an answer, or whose answer nobody has taken.
 #[derive(Debug)]
 struct Asked {
     id: u32,
     kind: MessageType,
+    change: Change,
+    /// Somebody waits; else only the change matters.
+    is_awaited: bool,
     /// An OK is an empty response.
     answer: Option<Result<Response, Error>>,
 }
@@ -110,10 +113,12 @@ impl Ledger {
 
     // ---- what was asked ----
 
-    pub(super) fn ask(&mut self, id: u32, kind: MessageType) {
+    pub(super) fn ask(&mut self, id: u32, kind: MessageType, change: Change) {
         self.asked.push(Asked {
             id,
             kind,
+            change,
+            is_awaited: true,
             answer: None,
         });
     }
@@ -125,9 +130,16 @@ impl Ledger {
         self.asked.swap_remove(index).answer
     }
 
-    /// Nobody waits for this id any more.
+    /// Nobody waits for this id any more. An operation that is confirmed late has changed
+    /// something all the same.
     pub(super) fn forget(&mut self, id: u32) {
-        self.asked.retain(|asked| asked.id != id);
+        let changes = |asked: &Asked| !matches!(asked.change, Change::None);
+        self.asked
+            .retain(|asked| asked.id != id || (asked.answer.is_none() && changes(asked)));
+        let late = self.asked.iter_mut().find(|asked| asked.id == id);
+        if let Some(asked) = late {
+            asked.is_awaited = false;
+        }
     }
 
     pub(super) fn restore(&mut self, id: u32, kind: MessageType, envelope: &Envelope<'_>) {
@@ -174,6 +186,7 @@ impl Ledger {
     /// The connection is gone, and another will be made. Who waits for an answer is told;
     /// PUBLISHes stay in flight only if a session repeats them.
     pub(super) fn disconnect(&mut self) {
+        self.asked.retain(|asked| asked.is_awaited);
         for asked in &mut self.asked {
             asked.answer.get_or_insert_with(|| {
                 Err(Error::Io {
@@ -287,12 +300,19 @@ impl Ledger {
         fits: impl Fn(MessageType) -> bool,
         answer: impl FnOnce() -> Result<Response, Error>,
     ) {
-        let waiting = self.asked.iter_mut().find(|asked| asked.id == id);
-        if let Some(asked) = waiting
-            && asked.answer.is_none()
-            && fits(asked.kind)
-        {
-            asked.answer = Some(answer());
+        let is_it = |asked: &Asked| asked.id == id && asked.answer.is_none() && fits(asked.kind);
+        let Some(index) = self.asked.iter().position(is_it) else {
+            return;
+        };
+        let asked = &mut self.asked[index];
+        let answer = answer();
+        if answer.is_ok() {
+            let change = std::mem::replace(&mut asked.change, Change::None);
+            self.registry.note(asked.kind, change);
+        }
+        asked.answer = Some(answer);
+        if !asked.is_awaited {
+            self.asked.swap_remove(index);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::peer::{Heard, Peer};
 use ringmail::blocking::{Builder, Client};
-use ringmail::client::{Code, Error, Incoming, Publish, Reconnect, Subscribe, header};
+use ringmail::client::{Code, Error, Incoming, Publish, Reconnect, Request, Subscribe, header};
 use ringmail::proto::message::{Message, MessageType};
 use std::time::Duration;
 
@@ -143,6 +143,31 @@ fn an_operation_cut_before_its_ok_is_repeated() {
     for _ in 0..3 {
         assert_eq!(client.receive().unwrap(), lost());
     }
+    client.close().unwrap();
+}
+
+#[test]
+fn a_subscription_confirmed_too_late_for_its_call_is_restored_all_the_same() {
+    let peer = Peer::open(|door| {
+        let mut served = door.establish();
+        let asked = served.operation(MessageType::Subscribe);
+        let echoed = served.request(); // the client has given up on the first
+        served.send(&Message::Ok { id: asked.id });
+        served.answer(&echoed);
+        drop(served);
+        let mut served = door.establish();
+        served.confirm(MessageType::Subscribe, "t");
+        served.part();
+    });
+    let mut client = quick()
+        .request_timeout(Duration::from_millis(100))
+        .connect(&peer.address)
+        .unwrap();
+    let error = client.subscribe("t").unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    let patient = Request::new("$sys/echo").timeout(Duration::from_secs(20));
+    client.request_with(&patient).unwrap();
+    assert_eq!(client.receive().unwrap(), lost());
     client.close().unwrap();
 }
 

@@ -267,12 +267,14 @@ fn a_session_taken_over_by_another_client_is_over() {
     let peer = Peer::run(|mut served| {
         served.establish();
         served.join(NONE, 0, &begun(FIRST));
+        served.confirm(MessageType::Subscribe, "t");
         let refusal = ringmail::client::Refusal::new(Code::SessionTaken, "");
         let mut out = Vec::new();
         served.session.refuse(&refusal, &mut out);
         served.write(&out);
     });
     let mut client = quick().connect(&peer.address).unwrap();
+    client.subscribe("t").unwrap();
     let error = client.receive().unwrap_err();
     assert_eq!(error.code(), Some(Code::SessionTaken), "{error}");
 }

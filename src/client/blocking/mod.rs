@@ -83,6 +83,7 @@ pub use builder::Builder;
 use super::conversation::Conversation;
 use super::error::Error;
 use super::link::{Drain, ServerInfo};
+use super::registry::Change;
 use super::request::{Request, Response};
 use crate::base::clock::Instant;
 use crate::base::limits::PING_BYTES_MAX;
@@ -174,7 +175,13 @@ impl Client {
         let deadline = Deadline::within(timeout);
         self.begin()?;
         self.stand(what, &deadline)?;
-        self.ask(what, &deadline, MessageType::Request, envelope)
+        self.ask(
+            what,
+            &deadline,
+            MessageType::Request,
+            envelope,
+            Change::None,
+        )
     }
 
     /// One round trip of a PING with 8 bytes, on this side's clock.

@@ -5,6 +5,7 @@ use super::Client;
 use crate::base::clock::Instant;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
+use crate::client::registry::Change;
 use crate::client::request::Response;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
@@ -94,8 +95,9 @@ impl Client {
         deadline: &Deadline,
         kind: MessageType,
         envelope: Envelope<'_>,
+        change: Change,
     ) -> Result<Response, Error> {
-        let id = self.conversation.ask(kind, envelope)?;
+        let id = self.conversation.ask(kind, envelope, change)?;
         let answer = self.wait(what, deadline, |conversation| conversation.take_answer(id));
         if answer.is_err() {
             self.conversation.ledger.forget(id);
