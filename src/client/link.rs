@@ -2,7 +2,7 @@
 //! reassembly, bytes to send, and how it ended. No socket and no clock.
 //!
 //! The owner hands received bytes to [`Link::receive`] and gets what answers something it
-//! asked as [`Incoming`]; all else (PING, DRAIN, an answer nobody waits for any more) is
+//! asked as [`Arrival`]; all else (PING, DRAIN, an answer nobody waits for any more) is
 //! dealt with here. Answers carry ids, so that several may be waited for at once.
 //!
 //! Invariants: once `ending` is set it never changes, and nothing more is delivered;
@@ -74,7 +74,7 @@ pub struct Drain {
 
 /// Something that answers what this side asked.
 #[derive(Debug)]
-pub(super) enum Incoming<'a> {
+pub(super) enum Arrival<'a> {
     Established,
     Response(&'a Envelope<'a>),
     Pong(&'a [u8]),
@@ -86,16 +86,16 @@ pub(super) enum Incoming<'a> {
     },
 }
 
-impl Incoming<'_> {
+impl Arrival<'_> {
     /// The answer to request `id`, if this is it.
     pub(super) fn answer_to(&self, id: u32) -> Option<Result<Response, Error>> {
         match *self {
-            Incoming::Response(envelope) if envelope.id == id => Some(if envelope.failed() {
+            Arrival::Response(envelope) if envelope.id == id => Some(if envelope.failed() {
                 Err(failure(envelope.payload))
             } else {
                 Ok(Response::of(envelope))
             }),
-            Incoming::Error { id: of, code, text } if of == id => Some(Err(Error::Failed {
+            Arrival::Error { id: of, code, text } if of == id => Some(Err(Error::Failed {
                 code,
                 text: text.to_owned(),
             })),
@@ -183,7 +183,7 @@ impl Link {
         &mut self,
         mut bytes: &[u8],
         now: Instant,
-        deliver: &mut impl FnMut(Incoming<'_>),
+        deliver: &mut impl FnMut(Arrival<'_>),
     ) {
         let Link { input, state } = self;
         while state.ending.is_none() {
@@ -297,12 +297,12 @@ impl Link {
 
 impl State {
     /// Acts on an event; what the session wrote for it stands in `out` from `written` on.
-    fn act(&mut self, event: Event<'_>, written: usize, deliver: &mut impl FnMut(Incoming<'_>)) {
+    fn act(&mut self, event: Event<'_>, written: usize, deliver: &mut impl FnMut(Arrival<'_>)) {
         match event {
             Event::Handled => {}
             Event::Established(options) => {
                 self.server = ServerInfo::of(&options, self.settings.heartbeat_interval);
-                deliver(Incoming::Established);
+                deliver(Arrival::Established);
             }
             Event::Message(message) => self.take(&message, deliver),
             Event::PeerClosed { code, reason } => {
@@ -318,11 +318,11 @@ impl State {
         }
     }
 
-    fn take(&mut self, message: &Message<'_>, deliver: &mut impl FnMut(Incoming<'_>)) {
+    fn take(&mut self, message: &Message<'_>, deliver: &mut impl FnMut(Arrival<'_>)) {
         match *message {
-            Message::Pong(bytes) => deliver(Incoming::Pong(bytes)),
+            Message::Pong(bytes) => deliver(Arrival::Pong(bytes)),
             Message::Envelope(MessageType::Response, ref envelope) => {
-                deliver(Incoming::Response(envelope));
+                deliver(Arrival::Response(envelope));
             }
             Message::Envelope(MessageType::Request, ref envelope) => self.decline(envelope.id),
             Message::Error {
@@ -335,7 +335,7 @@ impl State {
                 // The server reads no more: nothing is said, not even CLOSE.
                 self.session.finish(&mut self.out);
             }
-            Message::Error { code, id, text, .. } => deliver(Incoming::Error { id, code, text }),
+            Message::Error { code, id, text, .. } => deliver(Arrival::Error { id, code, text }),
             Message::Drain {
                 deadline_ms,
                 reconnect_after_ms,

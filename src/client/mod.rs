@@ -2,20 +2,29 @@
 //!
 //! - `blocking`: a client for one thread that waits for each answer.
 //! - `link`: what any client does with the bytes it receives, however it waits for them.
-//! - `address`, `request`, `error`: what callers give and get.
+//! - `address`, `request`, `publish`, `subscribe`, `incoming`, `error`: what callers give and get.
 //!
-//! Not here yet: subscriptions, credentials, reconnecting, TLS.
+//! Not here yet: credentials, TLS, an async client.
 
 mod address;
+mod block;
 pub mod blocking;
 mod error;
+mod incoming;
 mod link;
+mod publish;
+mod reconnect;
 mod request;
+mod subscribe;
 
 pub use crate::base::limits::{MESSAGE_BYTES_CEILING, PING_BYTES_MAX};
-pub use crate::proto::envelope::Codec;
+pub use crate::proto::envelope::{Codec, Headers, SlowPolicy, header};
 pub use crate::proto::error::{Code, Refusal};
 pub use address::Address;
 pub use error::Error;
+pub use incoming::{Incoming, IncomingRequest, Message};
 pub use link::{Drain, ServerInfo};
+pub use publish::Publish;
+pub use reconnect::Reconnect;
 pub use request::{Request, Response};
+pub use subscribe::{Serve, Subscribe};

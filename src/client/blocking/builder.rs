@@ -5,7 +5,8 @@ use crate::base::clock::Instant;
 use crate::base::limits::{HEARTBEAT_MS_MIN, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR};
 use crate::client::address::Address;
 use crate::client::error::Error;
-use crate::client::link::{Incoming, Link};
+use crate::client::link::{Arrival, Link};
+use crate::client::reconnect::Reconnect;
 use crate::proto::option::{FEATURE_CHECKSUM, Options, is_client_id};
 use crate::proto::session::Settings;
 use std::io::{self, ErrorKind};
@@ -41,6 +42,9 @@ pub struct Builder {
     heartbeat: Option<Duration>,
     message_bytes_max: u32,
     checksum: bool,
+    session: bool,
+    reconnect: Option<Reconnect>,
+    inbox_bytes_max: usize,
 }
 
 impl Default for Builder {
@@ -52,6 +56,9 @@ impl Default for Builder {
             heartbeat: None,
             message_bytes_max: 16 << 20,
             checksum: false,
+            session: false,
+            reconnect: None,
+            inbox_bytes_max: 16 << 20,
         }
     }
 }
@@ -96,6 +103,28 @@ impl Builder {
         self
     }
 
+    /// Asks for a session: what is delivered to this client, and what it publishes with
+    /// confirmation, survives a broken connection (see [`Client`]'s module). Off by default.
+    /// It reconnects by itself, with [`Reconnect::default`] unless told otherwise.
+    pub fn session(mut self, wanted: bool) -> Builder {
+        self.session = wanted;
+        self
+    }
+
+    /// Connects again by itself when the connection breaks or the server drains, and then
+    /// subscribes and serves again. Off by default. The first connection is never retried.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Builder {
+        self.reconnect = Some(reconnect);
+        self
+    }
+
+    /// Bytes of messages and requests that may wait for `receive` while another call waits
+    /// for its answer; 16 MiB by default. Beyond it such calls fail with `InboxFull`.
+    pub fn inbox_bytes_max(mut self, bytes: usize) -> Builder {
+        self.inbox_bytes_max = bytes;
+        self
+    }
+
     /// Connects to `host:port` or `ringmail://host:port` and shakes hands; of several
     /// addresses of one name the first that accepts is taken.
     ///
@@ -125,7 +154,7 @@ impl Builder {
         };
         let rest = deadline - Instant::now();
         let established = client.wait("the handshake", rest, |incoming| {
-            matches!(incoming, Incoming::Established).then_some(())
+            matches!(incoming, Arrival::Established).then_some(())
         });
         match established {
             Ok(()) => Ok(client),

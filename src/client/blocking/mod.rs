@@ -24,11 +24,13 @@
 //! cannot lock both up. At most one request is open at a time.
 
 mod builder;
+mod publish;
+mod subscribe;
 
 pub use builder::Builder;
 
 use super::error::Error;
-use super::link::{Drain, Incoming, Link, ServerInfo};
+use super::link::{Arrival, Drain, Link, ServerInfo};
 use super::request::{Request, Response};
 use crate::base::clock::Instant;
 use crate::base::limits::PING_BYTES_MAX;
@@ -154,8 +156,8 @@ impl Client {
         let started = Instant::now();
         self.link.send(&Message::Ping(payload));
         self.wait("the ping", timeout, |incoming| match *incoming {
-            Incoming::Pong(bytes) if bytes == payload => Some(Ok(Instant::now() - started)),
-            Incoming::Error { id: 0, code, text } => Some(Err(Error::Failed {
+            Arrival::Pong(bytes) if bytes == payload => Some(Ok(Instant::now() - started)),
+            Arrival::Error { id: 0, code, text } => Some(Err(Error::Failed {
                 code,
                 text: text.to_owned(),
             })),
@@ -174,7 +176,7 @@ impl Client {
         if now >= self.link.timeout() {
             self.link.handle_timeout(now);
         }
-        self.flush()?;
+        self.write_out()?;
         self.check()
     }
 
@@ -205,8 +207,8 @@ impl Client {
     fn begin(&mut self) -> Result<(), Error> {
         self.check()?;
         self.link.resume(Instant::now());
-        self.receive(Instant::now() + Duration::from_secs(1), &mut |_| {})?;
-        self.flush()?;
+        self.read_in(Instant::now() + Duration::from_secs(1), &mut |_| {})?;
+        self.write_out()?;
         self.check()
     }
 
@@ -215,12 +217,12 @@ impl Client {
         &mut self,
         what: &'static str,
         timeout: Duration,
-        mut take: impl FnMut(&Incoming<'_>) -> Option<T>,
+        mut take: impl FnMut(&Arrival<'_>) -> Option<T>,
     ) -> Result<T, Error> {
         let deadline = Instant::now() + timeout;
         let mut answer = None;
         loop {
-            self.flush()?;
+            self.write_out()?;
             self.check()?;
             let now = Instant::now();
             if now >= deadline {
@@ -228,14 +230,14 @@ impl Client {
                 return Err(Error::Timeout { what, after });
             }
             if self.poll(deadline.min(self.link.timeout()), now)? {
-                let received = self.receive(deadline, &mut |incoming| {
+                let received = self.read_in(deadline, &mut |incoming| {
                     if answer.is_none() {
                         answer = take(&incoming);
                     }
                 });
                 if let Some(answer) = answer {
                     // What came behind the answer, the end included, is the next call's.
-                    let _ = self.flush();
+                    let _ = self.write_out();
                     return Ok(answer);
                 }
                 received?;
@@ -261,10 +263,10 @@ impl Client {
     }
 
     /// Reads all there is, until `deadline` at the latest.
-    fn receive(
+    fn read_in(
         &mut self,
         deadline: Instant,
-        deliver: &mut impl FnMut(Incoming<'_>),
+        deliver: &mut impl FnMut(Arrival<'_>),
     ) -> Result<(), Error> {
         while !self.link.is_ended() {
             match self.stream.read(&mut self.buffer) {
@@ -289,7 +291,7 @@ impl Client {
     }
 
     /// Sends as much as there is room for.
-    fn flush(&mut self) -> Result<(), Error> {
+    fn write_out(&mut self) -> Result<(), Error> {
         while !self.link.unsent().is_empty() {
             match self.stream.write(self.link.unsent()) {
                 Ok(count) => self.link.advance(count),
@@ -297,7 +299,7 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Who closed the other end may have said why before.
-                    let _ = self.receive(Instant::now(), &mut |_| {});
+                    let _ = self.read_in(Instant::now(), &mut |_| {});
                     self.check()?;
                     return Err(self.lose("the connection broke", error));
                 }
@@ -327,7 +329,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         if !self.link.is_ended() {
             self.link.close();
-            let _ = self.flush();
+            let _ = self.write_out();
             let _ = self.stream.shutdown(Shutdown::Write);
         }
     }
