@@ -196,6 +196,7 @@ pub struct Pub {
 #[command(after_long_help = concat!(
     "Environment of CMD:
   RINGMAIL_SERVICE      the service asked for
+  RINGMAIL_ADDRESS      the server: what ringmail in CMD talks to
   RINGMAIL_CODEC        bytes, json or protobuf: what the payload is written in
   RINGMAIL_TIMEOUT_MS   how long the requester waits, where it says
   RINGMAIL_SCHEMA, RINGMAIL_TRACEPARENT, RINGMAIL_HEADER_40 to RINGMAIL_HEADER_FF
@@ -227,9 +228,9 @@ pub struct Reply {
     #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse_bounded_positive)]
     pub timeout: Duration,
 
-    /// What the answers are written in
-    #[arg(long, value_enum, default_value_t = Codec::Bytes)]
-    pub codec: Codec,
+    /// What the answers are written in; by default what their requests are
+    #[arg(long, value_enum)]
+    pub codec: Option<Codec>,
 
     /// Stop after this many answers
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -261,7 +262,9 @@ mod tests {
     fn a_header_key_is_the_applications_own_in_hexadecimal_or_decimal() {
         assert_eq!(header("0x40=a=b"), Ok((0x40, "a=b".to_owned())));
         assert_eq!(header("255="), Ok((255, String::new())));
-        for text in ["0x3f=x", "63=x", "256=x", "0x100=x", "key=x", "0x40", "=x", "0x+4=x"] {
+        for text in [
+            "0x3f=x", "63=x", "256=x", "0x100=x", "key=x", "0x40", "=x", "0x+4=x",
+        ] {
             assert!(header(text).is_err(), "{text}");
         }
     }

@@ -4,7 +4,7 @@
 //! JSON and passed over. A name that comes twice in one object means its last value, as it
 //! does to most readers of JSON.
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
 /// A path of names into a JSON object.
@@ -21,7 +21,11 @@ impl Field {
         let mut letters = text.chars();
         while let Some(letter) = letters.next() {
             let escaped = letter == '\\';
-            let letter = if escaped { letters.next() } else { Some(letter) };
+            let letter = if escaped {
+                letters.next()
+            } else {
+                Some(letter)
+            };
             match (letter, names.last_mut()) {
                 (Some('.'), _) if !escaped => names.push(String::new()),
                 (Some(letter @ ('.' | '\\')), Some(name)) => name.push(letter),
@@ -82,7 +86,11 @@ struct Walk<'a>(&'a [String]);
 
 impl Walk<'_> {
     fn leaf(self, found: impl FnOnce() -> Found) -> Found {
-        if self.0.is_empty() { found() } else { Found::Nothing }
+        if self.0.is_empty() {
+            found()
+        } else {
+            Found::Nothing
+        }
     }
 }
 
@@ -188,14 +196,22 @@ mod tests {
             ("sensor", r#"{"sensor":"s/1","c":21.5}"#, "s/1"),
             ("sensor", r#" {"c":[{"sensor":"no"}],"sensor":17} "#, "17"),
             ("n", r#"{"n":-3}"#, "-3"),
-            ("meta.site.name", r#"{"meta":{"x":1,"site":{"name":"Köln"}}}"#, "Köln"),
+            (
+                "meta.site.name",
+                r#"{"meta":{"x":1,"site":{"name":"Köln"}}}"#,
+                "Köln",
+            ),
             (r"a\.b", r#"{"a":{"b":"inner"},"a.b":"outer"}"#, "outer"),
             (r"a\\b", r#"{"a\\b":"back"}"#, "back"),
             ("sensor", r#"{"sensor":"first","sensor":"last"}"#, "last"),
             ("sensor", "{\"sensor\":\"s\\/\\u0031\"}\r", "s/1"),
             ("\u{e4}", "{\"\\u00e4\":\"escaped\"}", "escaped"),
         ] {
-            assert_eq!(find(field, line).as_deref(), Ok(wanted), "{field} in {line}");
+            assert_eq!(
+                find(field, line).as_deref(),
+                Ok(wanted),
+                "{field} in {line}"
+            );
         }
     }
 
@@ -212,7 +228,11 @@ mod tests {
             ("a", r#"{"a":null}"#, "is null"),
             ("a", r#"{"a":true}"#, "is true or false"),
             ("a", r#"{"a":1.5}"#, "is a fraction"),
-            ("a", r#"{"a":"x"} {}"#, "not JSON: trailing characters at column 11"),
+            (
+                "a",
+                r#"{"a":"x"} {}"#,
+                "not JSON: trailing characters at column 11",
+            ),
             ("a", r#"{"a":"x","#, "not JSON: EOF"),
             ("a", "plain", "not JSON: expected value at column 1"),
             ("a", "", "not JSON: EOF"),

@@ -73,7 +73,13 @@ fn write_payload(message: &Envelope<'_>, out: &mut Vec<u8>) {
     match std::str::from_utf8(message.payload) {
         Ok(text) if message.codec == Codec::Json && is_json(text) => {
             out.extend_from_slice(b",\"payload\":");
-            let space = |byte: u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte };
+            let space = |byte: u8| {
+                if matches!(byte, b'\n' | b'\r') {
+                    b' '
+                } else {
+                    byte
+                }
+            };
             out.extend(text.trim().bytes().map(space));
         }
         Ok(text) => {
@@ -121,7 +127,11 @@ fn headers(headers: Headers<'_>) -> Map<String, Value> {
 }
 
 fn named(key: u8, value: &[u8]) -> (String, Value) {
-    let number = || value.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let number = || {
+        value
+            .iter()
+            .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
     let (name, value) = match key {
         header::TRACEPARENT => ("traceparent", traceparent(value).into()),
         header::TIMEOUT_MS => ("timeout_ms", number().into()),
@@ -200,10 +210,16 @@ mod tests {
         };
         let line = String::from_utf8(written(Format::Json, &message)).unwrap();
         let inner = "{\"z\": 1.10,   \"a\": 123456789012345678901234567890}";
-        assert!(line.ends_with(&format!(",\"payload\":{inner}}}\n")), "{line}");
+        assert!(
+            line.ends_with(&format!(",\"payload\":{inner}}}\n")),
+            "{line}"
+        );
         let record = json_of(&message);
         assert_eq!(record["topic"], "site/7");
-        assert_eq!((&record["retain"], &record["codec"]), (&true.into(), &"json".into()));
+        assert_eq!(
+            (&record["retain"], &record["codec"]),
+            (&true.into(), &"json".into())
+        );
         assert_eq!(record["payload"]["z"], 1.1);
     }
 
