@@ -24,6 +24,7 @@ fn a_message_is_the_argument_or_the_whole_input_or_each_line() {
     let broker = Broker::start();
     let got = got(&broker, || {
         assert_eq!(broker.run(&["pub", "a/b", "argument"]), NOTHING);
+        assert_eq!(broker.run(&["pub", "a/b", "-3.5"]), NOTHING);
         assert_eq!(broker.run(&["pub", "a/b", ""]), NOTHING);
         let whole = broker.run_with_input(&["pub", "a/b", "-"], b"one\ntwo");
         assert_eq!(whole, NOTHING);
@@ -31,7 +32,8 @@ fn a_message_is_the_argument_or_the_whole_input_or_each_line() {
         assert_eq!(lines, NOTHING);
         assert_eq!(broker.run(&["pub", "a/b"]), NOTHING);
     });
-    let wanted = "a/b argument\na/b \na/b one\ntwo\na/b three\na/b \na/b four\r\na/b five\n";
+    let wanted =
+        "a/b argument\na/b -3.5\na/b \na/b one\ntwo\na/b three\na/b \na/b four\r\na/b five\n";
     assert_eq!(got, wanted);
 }
 

@@ -131,7 +131,7 @@ pub struct Pub {
     pub topic: Option<String>,
 
     /// What to publish; - reads standard input to its end
-    #[arg(conflicts_with = "topic_from_json")]
+    #[arg(conflicts_with = "topic_from_json", allow_negative_numbers = true)]
     pub payload: Option<OsString>,
 
     #[command(flatten)]

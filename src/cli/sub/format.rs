@@ -52,9 +52,13 @@ impl Format {
 fn write_json(message: &Envelope<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"topic\":");
     write_text(message.name, out);
-    let retain = message.flags & FLAG_RETAIN != 0;
-    let (retain, codec) = (retain.to_string(), codec_name(message.codec));
-    for part in [",\"retain\":", &retain, ",\"codec\":\"", codec, "\""] {
+    let retain = if message.flags & FLAG_RETAIN != 0 {
+        "true"
+    } else {
+        "false"
+    };
+    let codec = codec_name(message.codec);
+    for part in [",\"retain\":", retain, ",\"codec\":\"", codec, "\""] {
         out.extend_from_slice(part.as_bytes());
     }
     out.extend_from_slice(b",\"headers\":");
