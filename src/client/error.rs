@@ -116,7 +116,7 @@ impl Error {
 }
 
 /// Whether what a code names is a matter of load or moment.
-fn passes(code: Code) -> bool {
+pub(super) fn passes(code: Code) -> bool {
     use Code::*;
     matches!(
         code,

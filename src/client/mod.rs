@@ -1,7 +1,8 @@
 //! Layer 4: the clients, over the same sans-I/O session as the server.
 //!
 //! - `blocking`: a client for one thread that waits for each answer.
-//! - `link`: what any client does with the bytes it receives, however it waits for them.
+//! - `conversation`: what any client does over its connections, however it waits: `link` (one
+//!   connection), `ledger` (what outlives it), `inbox`, `flight`, `registry`, `reconnect`.
 //! - `address`, `request`, `publish`, `subscribe`, `incoming`, `error`: what callers give and get.
 //!
 //! Not here yet: credentials, TLS, an async client.
@@ -9,11 +10,16 @@
 mod address;
 mod block;
 pub mod blocking;
+mod conversation;
 mod error;
+mod flight;
+mod inbox;
 mod incoming;
+mod ledger;
 mod link;
 mod publish;
 mod reconnect;
+mod registry;
 mod request;
 mod subscribe;
 

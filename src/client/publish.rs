@@ -96,12 +96,12 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// The envelope under `id`, everything checked but its size.
-    pub(super) fn envelope(&self, id: u32) -> Result<Envelope<'_>, Error> {
+    /// The envelope without an id, everything checked but its size.
+    pub(super) fn envelope(&self) -> Result<Envelope<'_>, Error> {
         check_topic(self.topic)
             .map_err(|refusal| Error::invalid(format!("topic {:?}: {refusal}", self.topic)))?;
         Ok(Envelope {
-            id,
+            id: 0,
             flags: if self.retain { FLAG_RETAIN } else { 0 },
             codec: self.codec,
             name: self.topic,

@@ -89,29 +89,29 @@ impl Schedule {
 
     /// The connection broke, or an attempt failed: when to make the next, or `None` to give
     /// up. A connection that stood for less than the longest delay does not start the
-    /// series anew: a server that ends each connection at once is not hammered.
-    pub(super) fn fail(&mut self, drain: Option<&Drain>, now: Instant) -> Option<Instant> {
-        if now.since(self.opened) >= self.policy.delay_max && self.opened != Instant::NEVER {
+    /// series anew: a server that ends each connection at once is not hammered. `drain` is
+    /// what the server asked for before it went, and when.
+    pub(super) fn fail(
+        &mut self,
+        drain: Option<(&Drain, Instant)>,
+        now: Instant,
+    ) -> Option<Instant> {
+        if self.opened != Instant::NEVER && now.since(self.opened) >= self.policy.delay_max {
             self.attempts = 0;
         }
         self.opened = Instant::NEVER;
-        if self
-            .policy
-            .attempts_max
-            .is_some_and(|max| self.attempts >= max)
-        {
+        if let Some((drain, told)) = drain {
+            if !drain.alternative.is_empty() {
+                self.alternative = Address::parse(&drain.alternative).ok();
+            }
+            self.attempts = 1;
+            return Some(now.max(told + drain.reconnect_after));
+        }
+        let attempts_max = self.policy.attempts_max.unwrap_or(u32::MAX);
+        if self.attempts >= attempts_max {
             return None;
         }
-        let delay = match drain {
-            Some(drain) => {
-                self.attempts = 0;
-                if !drain.alternative.is_empty() {
-                    self.alternative = Address::parse(&drain.alternative).ok();
-                }
-                drain.reconnect_after
-            }
-            None => self.jitter(),
-        };
+        let delay = self.jitter();
         self.attempts += 1;
         Some(now + delay)
     }
@@ -132,5 +132,87 @@ impl Schedule {
         let bound = doubled.min(self.policy.delay_max).as_nanos();
         let bound = u64::try_from(bound).unwrap_or(u64::MAX);
         Duration::from_nanos(self.random.u64(0..=bound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(policy: Reconnect) -> Schedule {
+        Schedule::new(policy, Address::parse("home:1").unwrap(), 7)
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    fn drain(alternative: &str) -> Drain {
+        Drain {
+            deadline: Duration::from_secs(5),
+            reconnect_after: Duration::from_millis(300),
+            alternative: alternative.to_owned(),
+        }
+    }
+
+    #[test]
+    fn delays_are_drawn_from_the_whole_of_a_doubling_bound() {
+        let mut bounds = [0; 12];
+        for seed in 0..500 {
+            let mut schedule = Schedule::new(
+                Reconnect::default(),
+                Address::parse("home:1").unwrap(),
+                seed,
+            );
+            for bound in &mut bounds {
+                let delay = schedule.fail(None, Instant::ZERO).unwrap() - Instant::ZERO;
+                *bound = delay.as_millis().max(*bound);
+            }
+        }
+        for (attempt, longest) in bounds.into_iter().enumerate() {
+            let bound = (100 << attempt).min(10_000);
+            assert!(longest <= bound, "attempt {attempt}: {longest} ms");
+            assert!(longest > bound * 9 / 10, "attempt {attempt}: {longest} ms");
+        }
+    }
+
+    #[test]
+    fn attempts_in_a_row_are_bounded_and_begin_anew_after_a_connection_that_stood() {
+        let mut schedule = schedule(Reconnect::default().attempts_max(2));
+        assert!(schedule.fail(None, at(0)).is_some());
+        schedule.open(at(10));
+        assert!(schedule.fail(None, at(20)).is_some(), "it stood too short");
+        assert!(schedule.fail(None, at(30)).is_none());
+        schedule.open(at(40));
+        assert!(schedule.fail(None, at(10_040)).is_some(), "10 s are enough");
+        let once = Reconnect::default().attempts_max(0);
+        assert!(self::schedule(once).fail(None, at(0)).is_none());
+    }
+
+    #[test]
+    fn a_drain_names_delay_and_address_and_home_is_tried_in_turns() {
+        let mut schedule = schedule(Reconnect::default());
+        schedule.open(at(0));
+        let told = drain("other:2");
+        assert_eq!(
+            schedule.fail(Some((&told, at(1000))), at(1100)),
+            Some(at(1300))
+        );
+        assert_eq!(schedule.address().host, "other");
+        assert!(schedule.fail(None, at(1400)).is_some());
+        assert_eq!(schedule.address().host, "home");
+        assert!(schedule.fail(None, at(1500)).is_some());
+        assert_eq!(schedule.address().host, "other");
+    }
+
+    #[test]
+    fn a_drain_without_an_address_or_with_none_that_could_be_leads_home() {
+        for alternative in ["", "no port", "ringmails://other:2"] {
+            let mut schedule = schedule(Reconnect::default());
+            let told = drain(alternative);
+            // Its time has passed already: at once.
+            assert_eq!(schedule.fail(Some((&told, at(0))), at(900)), Some(at(900)));
+            assert_eq!(schedule.address().host, "home");
+        }
     }
 }

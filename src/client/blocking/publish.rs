@@ -7,8 +7,17 @@
 //! | `publish_queued`, then `flush` or `wait_confirmed` | it is buffered | thousands in a row |
 
 use super::Client;
+use super::turn::Deadline;
+use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::publish::Publish;
+use crate::proto::envelope::Envelope;
+use crate::proto::message::MessageType;
+
+/// Buffered bytes that are worth a write.
+const FLUSH_BYTES: usize = 32 * 1024;
+/// Buffered bytes above which publishing waits for the kernel.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 impl Client {
     /// Publishes, unconfirmed: returns when it is on its way.
@@ -45,8 +54,24 @@ impl Client {
     /// # Errors
     /// As [`Client::publish_confirmed`].
     pub fn publish_with(&mut self, publish: &Publish<'_>) -> Result<(), Error> {
-        let _ = publish;
-        todo!()
+        let what = "the PUBLISH";
+        let deadline = Deadline::within(self.builder.request_timeout);
+        let envelope = publish.envelope()?;
+        self.begin()?;
+        self.hear_complaint()?;
+        self.stand(what, &deadline)?;
+        let id = self.conversation.publish(envelope, publish.confirm)?;
+        if id == 0 {
+            return self.write_all(what, &deadline);
+        }
+        self.wait(what, &deadline, |conversation| {
+            let flight = &conversation.ledger.flight;
+            (!flight.contains(id)).then_some(())
+        })?;
+        match self.conversation.ledger.take_complaint_about(id) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Publishes without waiting: it is buffered, and sent when enough has gathered, or by
@@ -58,8 +83,26 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`], and `Timeout` when no room was made in time.
     pub fn publish_queued(&mut self, publish: &Publish<'_>) -> Result<u32, Error> {
-        let _ = publish;
-        todo!()
+        let what = "the PUBLISH";
+        let envelope = publish.envelope()?;
+        self.check()?;
+        self.hear_complaint()?;
+        if !self.has_room(publish.confirm) {
+            let deadline = Deadline::within(self.builder.request_timeout);
+            self.begin()?;
+            self.stand(what, &deadline)?;
+            self.wait(what, &deadline, |conversation| {
+                has_room(conversation, publish.confirm).then_some(())
+            })?;
+            self.hear_complaint()?;
+        }
+        let id = self.conversation.publish(envelope, publish.confirm)?;
+        if self.conversation.unsent().len() >= FLUSH_BYTES {
+            // Confirmations are taken as they come, or the server could not send them.
+            self.begin()?;
+            self.write_out()?;
+        }
+        Ok(id)
     }
 
     /// Sends what is buffered: returns when the kernel has it all.
@@ -67,7 +110,10 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`], and `Timeout`.
     pub fn flush(&mut self) -> Result<(), Error> {
-        todo!()
+        let deadline = Deadline::within(self.builder.request_timeout);
+        self.begin()?;
+        self.hear_complaint()?;
+        self.write_all("the flush", &deadline)
     }
 
     /// Sends what is buffered and waits until every PUBLISH that asked for it is confirmed.
@@ -76,12 +122,24 @@ impl Client {
     /// `Rejected` for one that the server refused: the others are waited for by calling
     /// again. `Unconfirmed`, `Timeout`, and what ends the connection.
     pub fn wait_confirmed(&mut self) -> Result<(), Error> {
-        todo!()
+        self.begin()?;
+        loop {
+            self.hear_complaint()?;
+            let count = self.unconfirmed_count();
+            if count == 0 {
+                return Ok(());
+            }
+            // Each confirmation is a sign of life: the time counts from the last one.
+            let deadline = Deadline::within(self.builder.request_timeout);
+            self.wait("the confirmation", &deadline, |conversation| {
+                (conversation.ledger.flight.len() < count).then_some(())
+            })?;
+        }
     }
 
     /// PUBLISHes that asked for confirmation and have none yet.
     pub fn unconfirmed_count(&self) -> usize {
-        todo!()
+        self.conversation.ledger.flight.len()
     }
 
     /// What the server publishes if this client's connection ends without CLOSE; it replaces
@@ -90,8 +148,10 @@ impl Client {
     /// # Errors
     /// `Failed` if the server refuses it, `Timeout`, and what ends the connection.
     pub fn will(&mut self, publish: &Publish<'_>) -> Result<(), Error> {
-        let _ = publish;
-        todo!()
+        let envelope = publish.envelope()?;
+        self.operate("the WILL", MessageType::Will, envelope)?;
+        self.conversation.ledger.registry.note_will(Some(&envelope));
+        Ok(())
     }
 
     /// Withdraws the will.
@@ -99,6 +159,40 @@ impl Client {
     /// # Errors
     /// As [`Client::will`].
     pub fn withdraw_will(&mut self) -> Result<(), Error> {
-        todo!()
+        self.operate("the WILL", MessageType::Will, Envelope::default())?;
+        self.conversation.ledger.registry.note_will(None);
+        Ok(())
     }
+
+    // ---- inside ----
+
+    fn has_room(&self, confirm: bool) -> bool {
+        self.conversation.is_open() && has_room(&self.conversation, confirm)
+    }
+
+    /// The failure of an earlier PUBLISH that nobody was told yet.
+    pub(super) fn hear_complaint(&mut self) -> Result<(), Error> {
+        match self.conversation.ledger.take_complaint() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the kernel has all that was written.
+    pub(super) fn write_all(
+        &mut self,
+        what: &'static str,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        self.write_out()?;
+        self.wait(what, deadline, |conversation| {
+            let is_sent = conversation.can_answer() && conversation.unsent().is_empty();
+            is_sent.then_some(())
+        })
+    }
+}
+
+fn has_room(conversation: &Conversation, confirm: bool) -> bool {
+    conversation.unsent().len() < UNSENT_BYTES_MAX
+        && !(confirm && conversation.ledger.flight.is_full())
 }

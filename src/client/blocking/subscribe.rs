@@ -1,12 +1,19 @@
 //! What is brought to the client: subscriptions, services, and taking what has come.
 
 use super::Client;
+use super::turn::Deadline;
+use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::incoming::{Incoming, IncomingRequest};
-use crate::client::subscribe::{Serve, Subscribe};
-use crate::proto::envelope::Codec;
+use crate::client::subscribe::{Interest, Serve, Subscribe};
+use crate::proto::envelope::{Codec, Envelope};
 use crate::proto::error::Code;
+use crate::proto::message::MessageType;
 use std::time::Duration;
+
+const RESPONSE: &str = "the RESPONSE";
+/// Messages taken from the inbox between two looks at the socket.
+const LOOK_EVERY: u32 = 64;
 
 impl Client {
     /// Subscribes to all topics that `filter` matches (`+`: one level, `#` at the end: any
@@ -24,8 +31,11 @@ impl Client {
     /// # Errors
     /// As [`Client::subscribe`].
     pub fn subscribe_with(&mut self, subscribe: &Subscribe<'_>) -> Result<(), Error> {
-        let _ = subscribe.interest()?;
-        todo!()
+        self.register(
+            "the SUBSCRIBE",
+            MessageType::Subscribe,
+            subscribe.interest()?,
+        )
     }
 
     /// Ends a subscription made without a group.
@@ -41,8 +51,11 @@ impl Client {
     /// # Errors
     /// As [`Client::unsubscribe`].
     pub fn unsubscribe_with(&mut self, subscribe: &Subscribe<'_>) -> Result<(), Error> {
-        let _ = subscribe.identity()?;
-        todo!()
+        self.register(
+            "the UNSUBSCRIBE",
+            MessageType::Unsubscribe,
+            subscribe.identity()?,
+        )
     }
 
     /// Answers for a service from now on: its requests come out of [`Client::receive`].
@@ -58,8 +71,7 @@ impl Client {
     /// # Errors
     /// As [`Client::subscribe`].
     pub fn serve_with(&mut self, serve: &Serve<'_>) -> Result<(), Error> {
-        let _ = serve.interest()?;
-        todo!()
+        self.register("the SERVE", MessageType::Serve, serve.interest()?)
     }
 
     /// Answers for a service no more.
@@ -75,8 +87,7 @@ impl Client {
     /// # Errors
     /// As [`Client::unsubscribe`].
     pub fn unserve_with(&mut self, serve: &Serve<'_>) -> Result<(), Error> {
-        let _ = serve.interest()?;
-        todo!()
+        self.register("the UNSERVE", MessageType::Unserve, serve.interest()?)
     }
 
     /// Answers a request, in its own codec.
@@ -104,8 +115,13 @@ impl Client {
         codec: Codec,
         payload: impl AsRef<[u8]>,
     ) -> Result<(), Error> {
-        let _ = (request, codec, payload.as_ref());
-        todo!()
+        let deadline = Deadline::within(self.builder.request_timeout);
+        if !self.stand_to_answer(&deadline)? {
+            return Ok(());
+        }
+        self.conversation
+            .respond(request, codec, payload.as_ref())?;
+        self.write_all(RESPONSE, &deadline)
     }
 
     /// Answers a request with a failure; codes of one's own are `Code::Application(0x1000)`
@@ -119,8 +135,12 @@ impl Client {
         code: Code,
         text: &str,
     ) -> Result<(), Error> {
-        let _ = (request, code, text);
-        todo!()
+        let deadline = Deadline::within(self.builder.request_timeout);
+        if !self.stand_to_answer(&deadline)? {
+            return Ok(());
+        }
+        self.conversation.respond_failed(request, code, text);
+        self.write_all(RESPONSE, &deadline)
     }
 
     /// Waits for the next message, request or word of a reconnect, however long it takes.
@@ -132,7 +152,7 @@ impl Client {
     /// What ends the connection for good; `Rejected` and `Unconfirmed` about a PUBLISH,
     /// after which receiving goes on.
     pub fn receive(&mut self) -> Result<Incoming, Error> {
-        todo!()
+        self.receive_by(&Deadline::NEVER)
     }
 
     /// Waits for `timeout` at most; `None` if nothing has come. Zero takes what is there.
@@ -140,7 +160,79 @@ impl Client {
     /// # Errors
     /// As [`Client::receive`].
     pub fn receive_timeout(&mut self, timeout: Duration) -> Result<Option<Incoming>, Error> {
-        let _ = timeout;
-        todo!()
+        match self.receive_by(&Deadline::within(timeout)) {
+            Ok(incoming) => Ok(Some(incoming)),
+            Err(Error::Timeout { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    // ---- inside ----
+
+    fn receive_by(&mut self, deadline: &Deadline) -> Result<Incoming, Error> {
+        self.hear_complaint()?;
+        if let Some(incoming) = self.conversation.take_incoming() {
+            self.taken_count = self.taken_count.wrapping_add(1);
+            if self.taken_count % LOOK_EVERY == 0 {
+                // Long before all that waits is taken, a PING may have to be answered. What
+                // ended the connection is told when there is nothing left to take.
+                let _ = self.begin().and_then(|()| self.write_out());
+            }
+            return Ok(incoming);
+        }
+        self.begin()?;
+        self.wait("a message", deadline, |conversation| {
+            let complaint = conversation.ledger.take_complaint().map(Err);
+            complaint.or_else(|| conversation.take_incoming().map(Ok))
+        })?
+    }
+
+    /// Whether the answer to a request has somewhere to go: without a session the requests
+    /// of a broken connection have been failed by the server.
+    fn stand_to_answer(&mut self, deadline: &Deadline) -> Result<bool, Error> {
+        self.begin()?;
+        if !self.conversation.can_answer() && !self.conversation.ledger.wants_session {
+            return Ok(false);
+        }
+        self.stand_for(RESPONSE, deadline, Conversation::can_answer)?;
+        Ok(true)
+    }
+
+    fn register(
+        &mut self,
+        what: &'static str,
+        kind: MessageType,
+        interest: Interest,
+    ) -> Result<(), Error> {
+        self.operate(what, kind, interest.envelope(0))?;
+        self.conversation.ledger.registry.note(kind, interest);
+        Ok(())
+    }
+
+    /// Sends an operation and waits for its OK; once more if the connection broke before.
+    pub(super) fn operate(
+        &mut self,
+        what: &'static str,
+        kind: MessageType,
+        envelope: Envelope<'_>,
+    ) -> Result<(), Error> {
+        let deadline = Deadline::within(self.builder.request_timeout);
+        let mut is_repeated = false;
+        loop {
+            self.begin()?;
+            self.stand(what, &deadline)?;
+            match self.ask(what, &deadline, kind, envelope) {
+                Ok(_) => return Ok(()),
+                Err(Error::Io { .. }) if self.conversation.retry_at().is_some() => {
+                    is_repeated = true;
+                }
+                // Done the first time, of which the OK was lost.
+                Err(Error::Failed {
+                    code: Code::NotSubscribed,
+                    ..
+                }) if is_repeated => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
