@@ -3,8 +3,8 @@
 //! Lines are published as they come and sent a chunk at a time: what one read brought goes
 //! out together, so that a file goes through in bulk and an idle pipe's line at once.
 //!
-//! At the end a round trip (a PING) stands between the last message and success: what the
-//! server refuses is heard of also without --confirm. It does not say that anybody got it.
+//! Without --confirm a round trip (a PING) stands between the last message and success, so
+//! that what the server refuses is heard of. It does not say that anybody got the others.
 
 mod field;
 mod lines;
@@ -271,19 +271,30 @@ impl Publisher<'_> {
 
     fn settle(&mut self) -> Result<(), Failure> {
         let settled = match self.client.wait_confirmed() {
+            Ok(()) if self.form.confirm => Ok(()),
             Ok(()) => self.client.ping().map(drop),
             Err(error) => Err(error),
         };
         settled.map_err(|error| self.failure(&error))
     }
 
-    /// What became of a message, with the line it was.
+    /// What became of a message, with the line it was, where that is known.
     fn failure(&self, error: &Error) -> Failure {
         let failure = peer::failure(error);
-        let (Error::Rejected { id, .. } | Error::Unconfirmed { id, .. }) = error else {
-            return failure;
+        let id = match error {
+            // What was to be confirmed by nobody has no number to be named by.
+            Error::Rejected {
+                id: 0, code, text, ..
+            }
+            | Error::Failed { code, text } => {
+                let (code, text) = (*code, text.clone());
+                let refused = Error::Failed { code, text };
+                return Failure::new(failure.status, format!("a message was refused: {refused}"));
+            }
+            Error::Rejected { id, .. } | Error::Unconfirmed { id, .. } => *id,
+            _ => return failure,
         };
-        match self.recent.iter().find(|recent| recent.0 == *id) {
+        match self.recent.iter().find(|recent| recent.0 == id) {
             Some((_, line)) if *line > 0 => {
                 Failure::new(failure.status, format!("line {line}: {failure}"))
             }
