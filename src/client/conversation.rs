@@ -26,9 +26,11 @@
 
 use super::error::{Error, passes};
 use super::incoming::{Incoming, IncomingRequest};
-use super::ledger::{Answer, Ledger, Stage};
+use super::ledger::{Ledger, Stage};
 use super::link::{Drain, Link};
 use super::reconnect::Schedule;
+use super::registry::Change;
+use super::request::Response;
 use crate::base::clock::Instant;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
 use crate::proto::error::{Code, Refusal, clip};
@@ -314,15 +316,16 @@ impl Conversation {
         &mut self,
         kind: MessageType,
         mut envelope: Envelope<'_>,
+        change: Change,
     ) -> Result<u32, Error> {
         self.fits(&envelope)?;
         envelope.id = self.next_id();
-        self.ledger.ask(envelope.id, kind);
+        self.ledger.ask(envelope.id, kind, change);
         self.link.send(&Message::Envelope(kind, envelope));
         Ok(envelope.id)
     }
 
-    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Answer, Error>> {
+    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Response, Error>> {
         self.ledger.take_answer(id)
     }
 

@@ -7,7 +7,7 @@ use super::flight::Flight;
 use super::inbox::Inbox;
 use super::incoming::{Incoming, IncomingRequest, Message};
 use super::link::Arrival;
-use super::registry::Registry;
+use super::registry::{Change, Registry};
 use super::request::Response;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
@@ -38,18 +38,16 @@ pub(super) enum Stage {
     Open,
 }
 
-/// An operation or request that somebody waits for.
+/// An operation or request without an answer, or whose answer nobody has taken.
 #[derive(Debug)]
 struct Asked {
     id: u32,
     kind: MessageType,
-    answer: Option<Result<Answer, Error>>,
-}
-
-#[derive(Debug)]
-pub(super) enum Answer {
-    Done,
-    Response(Response),
+    change: Change,
+    /// Somebody waits; else only the change matters.
+    is_awaited: bool,
+    /// An OK is an empty response.
+    answer: Option<Result<Response, Error>>,
 }
 
 /// What an operation that restores something was.
@@ -115,24 +113,33 @@ impl Ledger {
 
     // ---- what was asked ----
 
-    pub(super) fn ask(&mut self, id: u32, kind: MessageType) {
+    pub(super) fn ask(&mut self, id: u32, kind: MessageType, change: Change) {
         self.asked.push(Asked {
             id,
             kind,
+            change,
+            is_awaited: true,
             answer: None,
         });
     }
 
     /// The answer, once it is there; then nobody waits for this id any more.
-    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Answer, Error>> {
+    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Response, Error>> {
         let index = self.asked.iter().position(|asked| asked.id == id)?;
         self.asked[index].answer.as_ref()?;
         self.asked.swap_remove(index).answer
     }
 
-    /// Nobody waits for this id any more.
+    /// Nobody waits for this id any more. An operation that is confirmed late has changed
+    /// something all the same.
     pub(super) fn forget(&mut self, id: u32) {
-        self.asked.retain(|asked| asked.id != id);
+        let changes = |asked: &Asked| !matches!(asked.change, Change::None);
+        self.asked
+            .retain(|asked| asked.id != id || (asked.answer.is_none() && changes(asked)));
+        let late = self.asked.iter_mut().find(|asked| asked.id == id);
+        if let Some(asked) = late {
+            asked.is_awaited = false;
+        }
     }
 
     pub(super) fn restore(&mut self, id: u32, kind: MessageType, envelope: &Envelope<'_>) {
@@ -179,6 +186,7 @@ impl Ledger {
     /// The connection is gone, and another will be made. Who waits for an answer is told;
     /// PUBLISHes stay in flight only if a session repeats them.
     pub(super) fn disconnect(&mut self) {
+        self.asked.retain(|asked| asked.is_awaited);
         for asked in &mut self.asked {
             asked.answer.get_or_insert_with(|| {
                 Err(Error::Io {
@@ -223,12 +231,13 @@ impl Ledger {
             Arrival::Request(envelope) => self.take_request(envelope),
             Arrival::Response(envelope) => {
                 self.inbox.count();
-                let outcome = || Response::outcome(envelope).map(Answer::Response);
-                self.answer(envelope.id, outcome);
+                let is_request = |kind| kind == MessageType::Request;
+                self.answer(envelope.id, is_request, || Response::outcome(envelope));
             }
             Arrival::Ok { id } => {
                 if !self.flight.confirm(id) && !self.finish_restoring(id, None) {
-                    self.answer(id, || Ok(Answer::Done));
+                    let is_operation = |kind| kind != MessageType::Request;
+                    self.answer(id, is_operation, || Ok(Response::default()));
                 }
             }
             Arrival::Error { id, code, text } => self.take_error(id, code, text),
@@ -262,7 +271,7 @@ impl Ledger {
             if let Some(error) = self.flight.reject(id, code, text) {
                 self.complain(id, id, error);
             } else if !self.finish_restoring(id, Some(failed())) {
-                self.answer(id, || Err(failed()));
+                self.answer(id, |_| true, || Err(failed()));
             }
             return;
         }
@@ -284,12 +293,26 @@ impl Ledger {
         }
     }
 
-    fn answer(&mut self, id: u32, answer: impl FnOnce() -> Result<Answer, Error>) {
-        let waiting = self.asked.iter_mut().find(|asked| asked.id == id);
-        if let Some(asked) = waiting
-            && asked.answer.is_none()
-        {
-            asked.answer = Some(answer());
+    /// The answer to `id`, of a kind that fits what was asked; an error fits everything.
+    fn answer(
+        &mut self,
+        id: u32,
+        fits: impl Fn(MessageType) -> bool,
+        answer: impl FnOnce() -> Result<Response, Error>,
+    ) {
+        let is_it = |asked: &Asked| asked.id == id && asked.answer.is_none() && fits(asked.kind);
+        let Some(index) = self.asked.iter().position(is_it) else {
+            return;
+        };
+        let asked = &mut self.asked[index];
+        let answer = answer();
+        if answer.is_ok() {
+            let change = std::mem::replace(&mut asked.change, Change::None);
+            self.registry.note(asked.kind, change);
+        }
+        asked.answer = Some(answer);
+        if !asked.is_awaited {
+            self.asked.swap_remove(index);
         }
     }
 

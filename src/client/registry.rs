@@ -1,12 +1,28 @@
 //! What stands at the server in this client's name, to be asked for again where a new
 //! connection (or a new session) starts from nothing: subscriptions, services, the will.
 //!
-//! Entries are made when the server has confirmed, and removed when it has confirmed that.
+//! Entries are made when the server has confirmed, and removed when it has confirmed that,
+//! whether anybody still waits for the confirmation or not.
 
 use super::flight::to_body;
 use super::subscribe::Interest;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
+
+/// What an operation changes, once it is confirmed.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    None,
+    Interest(Interest),
+    /// The will's encoded envelope, or that there is none.
+    Will(Option<Box<[u8]>>),
+}
+
+impl Change {
+    pub(super) fn will(envelope: &Envelope<'_>) -> Change {
+        Change::Will(Some(to_body(envelope)))
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
@@ -22,7 +38,15 @@ impl Registry {
     }
 
     /// An operation was confirmed.
-    pub(super) fn note(&mut self, kind: MessageType, interest: Interest) {
+    pub(super) fn note(&mut self, kind: MessageType, change: Change) {
+        let interest = match change {
+            Change::None => return,
+            Change::Will(body) => {
+                self.will = body;
+                return;
+            }
+            Change::Interest(interest) => interest,
+        };
         let (list, add) = match kind {
             MessageType::Subscribe => (&mut self.subscriptions, true),
             MessageType::Unsubscribe => (&mut self.subscriptions, false),
@@ -34,11 +58,6 @@ impl Registry {
         if add {
             list.push(interest);
         }
-    }
-
-    /// A will was confirmed, or its withdrawal.
-    pub(super) fn note_will(&mut self, envelope: Option<&Envelope<'_>>) {
-        self.will = envelope.map(|envelope| to_body(envelope));
     }
 
     /// The server refused to restore this one: it is not asked for again.
@@ -73,6 +92,10 @@ mod tests {
     use super::*;
     use crate::client::{Serve, SlowPolicy, Subscribe};
 
+    fn interest(subscribe: &Subscribe<'_>) -> Change {
+        Change::Interest(subscribe.interest().unwrap())
+    }
+
     fn names(registry: &Registry) -> Vec<(MessageType, String)> {
         let operations = registry.operations();
         operations
@@ -87,17 +110,19 @@ mod tests {
         let member = Subscribe::new("a/#").group("g");
         let policy = Subscribe::new("a/#").slow_policy(SlowPolicy::DropOldest);
         for subscribe in [&plain, &member, &policy] {
-            registry.note(MessageType::Subscribe, subscribe.interest().unwrap());
+            registry.note(MessageType::Subscribe, interest(subscribe));
         }
-        registry.note(MessageType::Serve, Serve::new("s").interest().unwrap());
+        let service = Change::Interest(Serve::new("s").interest().unwrap());
+        registry.note(MessageType::Serve, service.clone());
         assert_eq!(registry.operations().count(), 3);
         let restored: Vec<_> = registry.operations().collect();
         assert_eq!(restored[0].1.headers.find(4), Some(&b"g"[..]));
         let asked = restored[1].1.headers.slow_policy();
         assert_eq!(asked, Some(SlowPolicy::DropOldest), "the later one counts");
 
-        registry.note(MessageType::Unsubscribe, plain.identity().unwrap());
-        registry.note(MessageType::Unserve, Serve::new("s").interest().unwrap());
+        let plain = Change::Interest(plain.identity().unwrap());
+        registry.note(MessageType::Unsubscribe, plain);
+        registry.note(MessageType::Unserve, service);
         assert!(!registry.serves());
         assert_eq!(
             names(&registry),
@@ -109,11 +134,8 @@ mod tests {
     fn what_the_server_refuses_to_restore_is_forgotten_alone() {
         let mut registry = Registry::default();
         let member = Subscribe::new("a").group("g").interest().unwrap();
-        registry.note(
-            MessageType::Subscribe,
-            Subscribe::new("a").interest().unwrap(),
-        );
-        registry.note(MessageType::Subscribe, member.clone());
+        registry.note(MessageType::Subscribe, interest(&Subscribe::new("a")));
+        registry.note(MessageType::Subscribe, Change::Interest(member.clone()));
         let headers = member.envelope(0).headers.as_bytes().to_vec();
         registry.forget(MessageType::Subscribe, "a", &headers);
         let left: Vec<_> = registry.operations().collect();

@@ -85,7 +85,7 @@ impl<'a> Request<'a> {
 }
 
 /// What a service answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Response {
     pub payload: Vec<u8>,

@@ -82,13 +82,12 @@ pub use builder::Builder;
 
 use super::conversation::Conversation;
 use super::error::Error;
-use super::ledger::Answer;
 use super::link::{Drain, ServerInfo};
+use super::registry::Change;
 use super::request::{Request, Response};
 use crate::base::clock::Instant;
 use crate::base::limits::PING_BYTES_MAX;
 use crate::proto::envelope::Envelope;
-use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -176,13 +175,13 @@ impl Client {
         let deadline = Deadline::within(timeout);
         self.begin()?;
         self.stand(what, &deadline)?;
-        match self.ask(what, &deadline, MessageType::Request, envelope)? {
-            Answer::Response(response) => Ok(response),
-            Answer::Done => Err(Error::Protocol(Refusal::new(
-                Code::Unexpected,
-                "a request was answered by OK",
-            ))),
-        }
+        self.ask(
+            what,
+            &deadline,
+            MessageType::Request,
+            envelope,
+            Change::None,
+        )
     }
 
     /// One round trip of a PING with 8 bytes, on this side's clock.

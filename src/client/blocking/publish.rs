@@ -11,6 +11,7 @@ use super::turn::Deadline;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::publish::Publish;
+use crate::client::registry::Change;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
 
@@ -149,9 +150,8 @@ impl Client {
     /// `Failed` if the server refuses it, `Timeout`, and what ends the connection.
     pub fn will(&mut self, publish: &Publish<'_>) -> Result<(), Error> {
         let envelope = publish.envelope()?;
-        self.operate("the WILL", MessageType::Will, envelope)?;
-        self.conversation.ledger.registry.note_will(Some(&envelope));
-        Ok(())
+        let change = Change::will(&envelope);
+        self.operate("the WILL", MessageType::Will, envelope, change)
     }
 
     /// Withdraws the will.
@@ -159,9 +159,8 @@ impl Client {
     /// # Errors
     /// As [`Client::will`].
     pub fn withdraw_will(&mut self) -> Result<(), Error> {
-        self.operate("the WILL", MessageType::Will, Envelope::default())?;
-        self.conversation.ledger.registry.note_will(None);
-        Ok(())
+        let (envelope, change) = (Envelope::default(), Change::Will(None));
+        self.operate("the WILL", MessageType::Will, envelope, change)
     }
 
     // ---- inside ----

@@ -5,6 +5,7 @@ use super::turn::Deadline;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::incoming::{Incoming, IncomingRequest};
+use crate::client::registry::Change;
 use crate::client::subscribe::{Interest, Serve, Subscribe};
 use crate::proto::envelope::{Codec, Envelope};
 use crate::proto::error::Code;
@@ -173,7 +174,7 @@ impl Client {
         self.hear_complaint()?;
         if let Some(incoming) = self.conversation.take_incoming() {
             self.taken_count = self.taken_count.wrapping_add(1);
-            if self.taken_count % LOOK_EVERY == 0 {
+            if self.taken_count.is_multiple_of(LOOK_EVERY) {
                 // Long before all that waits is taken, a PING may have to be answered. What
                 // ended the connection is told when there is nothing left to take.
                 let _ = self.begin().and_then(|()| self.write_out());
@@ -204,9 +205,8 @@ impl Client {
         kind: MessageType,
         interest: Interest,
     ) -> Result<(), Error> {
-        self.operate(what, kind, interest.envelope(0))?;
-        self.conversation.ledger.registry.note(kind, interest);
-        Ok(())
+        let change = Change::Interest(interest.clone());
+        self.operate(what, kind, interest.envelope(0), change)
     }
 
     /// Sends an operation and waits for its OK; once more if the connection broke before.
@@ -215,13 +215,14 @@ impl Client {
         what: &'static str,
         kind: MessageType,
         envelope: Envelope<'_>,
+        change: Change,
     ) -> Result<(), Error> {
         let deadline = Deadline::within(self.builder.request_timeout);
         let mut is_repeated = false;
         loop {
             self.begin()?;
             self.stand(what, &deadline)?;
-            match self.ask(what, &deadline, kind, envelope) {
+            match self.ask(what, &deadline, kind, envelope, change.clone()) {
                 Ok(_) => return Ok(()),
                 Err(Error::Io { .. }) if self.conversation.retry_at().is_some() => {
                     is_repeated = true;

@@ -5,7 +5,8 @@ use super::Client;
 use crate::base::clock::Instant;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
-use crate::client::ledger::Answer;
+use crate::client::registry::Change;
+use crate::client::request::Response;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -94,8 +95,9 @@ impl Client {
         deadline: &Deadline,
         kind: MessageType,
         envelope: Envelope<'_>,
-    ) -> Result<Answer, Error> {
-        let id = self.conversation.ask(kind, envelope)?;
+        change: Change,
+    ) -> Result<Response, Error> {
+        let id = self.conversation.ask(kind, envelope, change)?;
         let answer = self.wait(what, deadline, |conversation| conversation.take_answer(id));
         if answer.is_err() {
             self.conversation.ledger.forget(id);
@@ -112,6 +114,8 @@ impl Client {
     ) -> Result<T, Error> {
         loop {
             if let Some(found) = take(&mut self.conversation) {
+                // An answer of this side's own may be due, the handshake's for one.
+                let _ = self.write_out();
                 return Ok(found);
             }
             if let Err(error) = self.turn(what, deadline) {
