@@ -272,7 +272,8 @@ impl Publisher<'_> {
     fn settle(&mut self) -> Result<(), Failure> {
         let settled = match self.client.wait_confirmed() {
             Ok(()) if self.form.confirm => Ok(()),
-            Ok(()) => self.client.ping().map(drop),
+            // What the server refused before it answered is told by the next call.
+            Ok(()) => self.client.ping().and_then(|_| self.client.flush()),
             Err(error) => Err(error),
         };
         settled.map_err(|error| self.failure(&error))

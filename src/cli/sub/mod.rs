@@ -29,7 +29,7 @@ use std::time::Duration;
 /// Messages taken between two looks at the clock while more of them wait.
 const MESSAGES_PER_LOOK: u32 = 64;
 /// What may arrive for the first filters while the last are being subscribed.
-const INBOX_BYTES_MAX: usize = 256 << 20;
+const INBOX_BYTES_MAX: usize = 64 << 20;
 
 /// Subscribes and prints.
 ///
