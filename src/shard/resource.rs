@@ -4,7 +4,7 @@ use super::call::Calls;
 use super::pool::Pool;
 use super::service::Current;
 use crate::base::clock::Instant;
-use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES};
+use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN};
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::proto::envelope::SlowPolicy;
@@ -47,6 +47,8 @@ pub(super) struct Resources {
     /// Bytes a connection may have in its outbox while publications are put into it rather
     /// than on its shelf; fewer while the shard's memory is running out.
     pub(super) direct_bytes_max: usize,
+    /// Deliveries that this turn may still make: then publishers wait for the next one.
+    pub(super) deliveries_left: usize,
     pub(super) pool: Pool,
     pub(super) calls: Calls,
     pub(super) counters: Arc<Counters>,
@@ -61,6 +63,7 @@ impl Resources {
     /// At the begin of a turn.
     pub(super) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
+        self.deliveries_left = DELIVERIES_PER_TURN;
         let most = match self.pool.is_half_lent() {
             true => CHUNK_BYTES,
             false => CHUNK_LARGE_BYTES,
