@@ -419,10 +419,14 @@ impl Conversation {
         self.link.send(&Message::Ping(payload));
     }
 
-    /// Says CLOSE; whatever ends the connection now ends the conversation.
+    /// Says CLOSE; whatever ends the connection now ends the conversation. Without a
+    /// connection there is nobody to say it to, and none is made again.
     pub(super) fn close(&mut self) {
         self.schedule = None;
-        self.link.close();
+        match self.state {
+            State::Down { .. } => self.state = State::Over,
+            State::Up | State::Over => self.link.close(),
+        }
     }
 
     pub(super) fn unsent(&self) -> &[u8] {

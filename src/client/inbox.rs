@@ -133,11 +133,14 @@ impl Inbox {
 
     /// The ACK to send now, if one is due; an `idle` client acknowledges all it can.
     pub(super) fn acknowledge(&mut self, idle: bool) -> Option<u32> {
+        if !self.counting {
+            return None; // nothing has a number: looking for the first that has would be in vain
+        }
         let done = self.done();
         let news = done.wrapping_sub(self.acknowledged);
         // More than half of the numbers ahead is behind: a resume has said more already.
         let due = if idle { 1 } else { ACK_EVERY };
-        if !self.counting || news > u32::MAX / 2 || news < due {
+        if news > u32::MAX / 2 || news < due {
             return None;
         }
         self.acknowledged = done;
