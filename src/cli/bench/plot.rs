@@ -97,15 +97,7 @@ fn draw(
 
 fn caption(report: &Report) -> String {
     let setting = &report.setting;
-    let load = match setting.depth {
-        Some(depth) => format!("closed loop, {} × {depth} in flight", setting.connections),
-        None => format!(
-            "open loop, {:.0}/s {}, {} connections",
-            setting.rate_wanted.unwrap_or(0.0),
-            setting.schedule.unwrap_or(""),
-            setting.connections
-        ),
-    };
+    let load = setting.summary();
     format!(
         "{} ({}): {load}, {} bytes, {:.0} messages/s{}",
         setting.benchmark,
