@@ -7,7 +7,7 @@
 use super::engine::Pace;
 use super::fault::Halt;
 use super::meter::{Meter, Outcome};
-use super::plot;
+use super::plot::{self, Panel};
 use super::progress::Progress;
 use super::report::{Load, Report, Setting, write_hgrm};
 use super::schedule::{Schedule, Spacing};
@@ -118,7 +118,8 @@ impl Course {
             written.map_err(|error| unwritable(path, &error))?;
         }
         if let Some((path, mut file)) = plot {
-            let svg = plot::svg(&report, &outcome.latency, outcome.lag.as_ref())
+            let panel = Panel::of(&report, &outcome.latency, outcome.lag.as_ref());
+            let svg = plot::svg(&[panel])
                 .map_err(|error| unwritable(path, &io::Error::other(error.to_string())))?;
             file.write_all(svg.as_bytes())
                 .map_err(|error| unwritable(path, &error))?;

@@ -10,7 +10,7 @@
 //!   exchange ── window               messages go out here and arrive there
 //!     │   schedule                   open loops           meter ── progress
 //!     ▼                                                     ▼
-//!   fleet ── connection                                   report, plot
+//!   fleet ── connection                                   report, plot ── overlay
 //!     ▼
 //!   speaker, dialect                 the protocols: the only parts that know what is said
 //! ```
@@ -33,6 +33,7 @@ mod fleet;
 mod flight;
 mod idle;
 mod meter;
+mod overlay;
 mod plot;
 mod process;
 mod progress;
@@ -81,6 +82,7 @@ enum Benchmark {
     Pubsub(pubsub::Args),
     Request(request::Args),
     Idle(idle::Args),
+    Plot(overlay::Args),
 }
 
 /// Runs a benchmark: the result on standard output, progress on standard error.
@@ -95,5 +97,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Benchmark::Pubsub(args) => pubsub::run(args),
         Benchmark::Request(args) => request::run(args),
         Benchmark::Idle(args) => idle::run(args),
+        Benchmark::Plot(args) => overlay::run(args),
     }
 }

@@ -86,7 +86,7 @@ impl Setting {
     }
 
     /// What is counted, of more than one.
-    fn units(&self) -> &'static str {
+    pub fn units(&self) -> &'static str {
         match self.load {
             Load::Echo {} => "messages",
             Load::PubSub(_) => "deliveries",

@@ -20,6 +20,8 @@ pub mod nats;
 pub mod redis;
 pub mod ringmail;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use template::{STAMP_BYTES, Stamp, Template};
 
