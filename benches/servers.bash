@@ -1,7 +1,7 @@
 # Servers to compare with, for the scripts that source this: started on free loopback ports with their defaults but
 # persistence off, pinned to $server_core, and ended by the number of the process that was started.
 #
-# Usage: name the script in $0's own words, set server_core and load_core, then `source benches/servers.bash`.
+# Usage: set server_core, load_core and (to run both before others) niceness, then `source benches/servers.bash`.
 #
 # Gives: fail, need_number, ringmail (the executable), $work (a directory that goes at the end), has_server, start_server,
 # stop_server, and on success of start_server: server_pid, server_address. One server at a time.
@@ -104,7 +104,7 @@ start_server() {
       ;;
   esac
   # `exec` all the way down, so that the pid is the server's own.
-  taskset -c "$server_core" "$program" "$@" >"$work/server.out" 2>"$work/server.err" &
+  taskset -c "$server_core" nice -n "${niceness:-0}" "$program" "$@" >"$work/server.out" 2>"$work/server.err" &
   server_pid=$!
   for _ in {1..200}; do
     if ! kill -0 "$server_pid" 2>/dev/null; then
@@ -121,7 +121,7 @@ start_server() {
 
 # bench ARGUMENT...: the generator against the server that runs; the result in $work/load.json. Its status is returned.
 bench() {
-  taskset -c "$load_core" "$ringmail" bench "$@" --address "$server_address" --server-pid "$server_pid" --quiet \
+  taskset -c "$load_core" nice -n "${niceness:-0}" "$ringmail" bench "$@" --address "$server_address" --server-pid "$server_pid" --quiet \
     --output json >"$work/load.json" 2>"$work/load.err"
 }
 
