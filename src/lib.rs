@@ -46,7 +46,7 @@
 //! | 5 | `cli` | one file per subcommand of the binary |
 //! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients |
 //! | 3 | `shard` | the turn, connections, outboxes, services ([`Service`]) |
-//! | 2 | `ring`, `metrics` | the io_uring driver and the simulated one; counters and histograms |
+//! | 2 | `ring`, `metrics`, `router` | the io_uring driver and the simulated one; counters and histograms; who gets a message |
 //! | 1 | `proto` | the wire: bytes and a clock value in, messages and bytes out |
 //! | 0 | `base` | limits, ids, clock, slab, timer wheel |
 
@@ -63,6 +63,8 @@ pub mod metrics;
 pub mod proto;
 #[doc(hidden)]
 pub mod ring;
+#[doc(hidden)]
+pub mod router;
 #[doc(hidden)]
 pub mod server;
 #[doc(hidden)]

@@ -23,6 +23,8 @@ pub const NAME_LEVELS_MAX: usize = 32;
 pub const CLIENT_ID_BYTES_MAX: usize = 64;
 /// Bytes of a GROUP header's value (§2).
 pub const GROUP_BYTES_MAX: usize = 64;
+/// Bytes of a session's key (§2, Sessions).
+pub const SESSION_KEY_BYTES: usize = 16;
 /// The largest payload any configuration may allow: a length field is 32 bits, but one
 /// message must fit a `usize` on every target and an outbox with room to spare.
 pub const MESSAGE_BYTES_CEILING: u32 = 1 << 30;
@@ -55,6 +57,9 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 pub const TIMERS_PER_TURN: usize = 128;
 /// Commands of the control plane and of other shards handled in one turn.
 pub const COMMANDS_PER_TURN: usize = 256;
+/// What one other shard has said that is done in one turn: publications, mostly, each of
+/// which may go to many subscribers.
+pub const MESH_ENTRIES_PER_TURN: usize = 256;
 /// How long a connection that we end goes on reading and dropping, in milliseconds, so
 /// that the peer receives the reason rather than a TCP reset (§2, Ending).
 pub const LINGER_MS: u64 = 1000;

@@ -45,6 +45,35 @@ counters! {
     CallsDeferred = "calls_deferred",
     /// Answers that came after their deadline or their connection; dropped.
     AnswersLate = "answers_late",
+    /// REQUESTs given to another connection to answer.
+    RequestsForwarded = "requests_forwarded",
+    /// PUBLISHes taken from clients of this shard.
+    Publishes = "publishes",
+    /// Publications put into the outbox of a subscriber.
+    Deliveries = "deliveries",
+    /// Publications not delivered because EXPIRES_MS had passed.
+    DeliveriesExpired = "deliveries_expired",
+    /// Publications not delivered because the subscriber does not accept one so large.
+    DeliveriesTooLarge = "deliveries_too_large",
+    /// Publications dropped for a newer one, by the slow-consumer policy drop-oldest.
+    SlowDroppedOldest = "slow_dropped_oldest",
+    /// Publications dropped for older ones, by the policy drop-newest.
+    SlowDroppedNewest = "slow_dropped_newest",
+    /// Publications replaced by a newer one of their key, by the policy latest-per-key.
+    SlowReplaced = "slow_replaced",
+    /// SUBSCRIBEs that made a subscription, and subscriptions that ended.
+    Subscribed = "subscribed",
+    Unsubscribed = "unsubscribed",
+    /// Wills published.
+    Wills = "wills",
+    SessionsBegun = "sessions_begun",
+    SessionsResumed = "sessions_resumed",
+    SessionsEnded = "sessions_ended",
+    /// Sessions that cannot be resumed any more: too much was not acknowledged.
+    SessionsOverflowed = "sessions_overflowed",
+    /// Connections that came from, or went to, another shard to resume a session there.
+    MovedIn = "connections_moved_in",
+    MovedOut = "connections_moved_out",
     /// RESPONSEs of clients that nobody asked.
     ResponsesUnasked = "responses_unasked",
     /// Receives that found no provided buffer.
@@ -99,8 +128,8 @@ impl Counters {
 
     /// Connections open now.
     pub fn open(&self) -> u64 {
-        self.read(Counter::Opened)
-            .saturating_sub(self.read(Counter::Closed))
+        let came = self.read(Counter::Opened) + self.read(Counter::MovedIn);
+        came.saturating_sub(self.read(Counter::Closed) + self.read(Counter::MovedOut))
     }
 }
 

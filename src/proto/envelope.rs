@@ -65,6 +65,16 @@ pub enum SlowPolicy {
 }
 
 impl SlowPolicy {
+    /// Its name in the configuration and in logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            SlowPolicy::Disconnect => "disconnect",
+            SlowPolicy::DropOldest => "drop-oldest",
+            SlowPolicy::DropNewest => "drop-newest",
+            SlowPolicy::LatestPerKey => "latest-per-key",
+        }
+    }
+
     /// `None` for 0 (the server's own policy) and for what is no policy.
     pub const fn from_wire(byte: u8) -> Option<SlowPolicy> {
         match byte {

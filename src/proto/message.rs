@@ -425,16 +425,56 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Writes a whole message that was encoded without CRC: as it is, or with one where CHECKSUM
+/// is in force; with another id if one is given (types from 0x10 on).
+#[inline]
+pub(super) fn reframe(message: &[u8], id: Option<u32>, checksum: bool, out: &mut impl Output) {
+    match (id, checksum) {
+        (None, false) => out.put(message),
+        (Some(id), false) => put_with_id(message, id, out),
+        (_, true) => reframe_summed(message, id, out),
+    }
+}
+
+fn put_with_id(message: &[u8], id: u32, out: &mut impl Output) {
+    out.put(&message[..MESSAGE_HEADER_BYTES]);
+    out.put(&id.to_be_bytes());
+    out.put(&message[MESSAGE_HEADER_BYTES + 4..]);
+}
+
+fn reframe_summed(message: &[u8], id: Option<u32>, out: &mut impl Output) {
+    let body = &message[MESSAGE_HEADER_BYTES..];
+    let [l0, l1, l2, l3] = ((body.len() + CHECKSUM_BYTES) as u32).to_be_bytes();
+    let mut summed = Summed {
+        crc: crc32fast::Hasher::new(),
+        out,
+    };
+    summed.put(&[
+        message[0], message[1], message[2], message[3], l0, l1, l2, l3,
+    ]);
+    match id {
+        None => summed.put(body),
+        Some(id) => {
+            summed.put(&id.to_be_bytes());
+            summed.put(&body[4..]);
+        }
+    }
+    let crc = summed.crc.finalize();
+    out.put(&crc.to_be_bytes());
+}
+
+/// Appends a whole message whose CRC has been checked as it would stand without CHECKSUM.
+pub fn strip_checksum(message: &[u8], out: &mut Vec<u8>) {
+    let body = &message[MESSAGE_HEADER_BYTES..message.len() - CHECKSUM_BYTES];
+    out.extend_from_slice(&message[..4]);
+    out.extend_from_slice(&(body.len() as u32).to_be_bytes());
+    out.extend_from_slice(body);
+}
+
 /// Writes a RESPONSE without headers and CRC: the same bytes as encoding the [`Message`],
 /// from its fields. Most of what a server sends is this.
 #[inline]
-pub(super) fn encode_response(
-    id: u32,
-    flags: u8,
-    codec: Codec,
-    payload: &[u8],
-    out: &mut impl Output,
-) {
+pub fn encode_response(id: u32, flags: u8, codec: Codec, payload: &[u8], out: &mut impl Output) {
     encode_response_head(id, flags, codec, payload.len(), out);
     out.put(payload);
 }

@@ -23,7 +23,7 @@ use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
 use crate::shard::{
-    Census, Command, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, worker,
+    Census, Command, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, weave, worker,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
@@ -204,9 +204,10 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
     drop(ended_in);
     drop(shared);
     let shards = wait_ready(cores.len(), &ready, &ended)?;
-    for shard in &shards {
+    let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
+    for (shard, mesh) in shards.iter().zip(weave(&wakers)) {
         // Just made: there is room.
-        let _ = shard.post(Command::Peers(shards.clone()));
+        let _ = shard.post(Command::Join(shards.clone(), mesh));
     }
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let stats = start_stats(collector, config, &cores)?;

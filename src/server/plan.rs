@@ -1,7 +1,8 @@
 //! From configuration to what each shard is made of.
 
-use super::config::{Balance, Config};
+use super::config::{Balance, Config, Policy};
 use crate::base::id::ShardId;
+use crate::proto::envelope::SlowPolicy;
 use crate::proto::session::Settings;
 use crate::ring::uring::Geometry;
 use crate::shard::Limits;
@@ -42,6 +43,10 @@ impl Plan {
                 requests_open_max: limits.requests_open_max,
                 calls_open_max: limits.calls_open_max,
                 request_timeout: ms(limits.request_timeout_ms),
+                subscriptions_max: limits.subscriptions_max,
+                slow_policy: slow_policy(config.slow_consumer.policy),
+                session_linger: ms(config.session.linger_ms),
+                session_buffer_bytes_max: bytes(config.session.buffer_bytes_max),
             },
             geometry: Geometry {
                 entries: config.ring.entries,
@@ -54,6 +59,15 @@ impl Plan {
             completions_per_turn: config.ring.completions_per_turn as usize,
             balance: config.accept.balance == Balance::LeastConnections,
         }
+    }
+}
+
+fn slow_policy(policy: Policy) -> SlowPolicy {
+    match policy {
+        Policy::Disconnect => SlowPolicy::Disconnect,
+        Policy::DropOldest => SlowPolicy::DropOldest,
+        Policy::DropNewest => SlowPolicy::DropNewest,
+        Policy::LatestPerKey => SlowPolicy::LatestPerKey,
     }
 }
 

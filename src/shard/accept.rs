@@ -43,6 +43,12 @@ impl Census {
         self.0[shard.index()].0.fetch_sub(1, Relaxed);
     }
 
+    /// A connection goes from one shard to another.
+    pub(super) fn pass(&self, from: ShardId, to: ShardId) {
+        self.leave(from);
+        self.join(to);
+    }
+
     /// The shard a connection accepted on `here` should go to: the emptiest, if `here` has
     /// clearly more, else `here`.
     fn choose(&self, here: ShardId) -> ShardId {
@@ -73,6 +79,12 @@ impl Entropy {
 
     pub fn seeded(seed: u64) -> Entropy {
         Entropy::Seeded(fastrand::Rng::with_seed(seed))
+    }
+
+    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(4) {
+            chunk.copy_from_slice(&self.u32().to_be_bytes()[..chunk.len()]);
+        }
     }
 
     pub(super) fn u32(&mut self) -> u32 {
@@ -109,7 +121,7 @@ impl<D: Driver> Shard<D> {
             && let Some(peer) = self.peers.get(shard.index())
             && peer.post(Command::Adopt(socket)).is_ok()
         {
-            return self.resources.counters.add(Counter::HandedOver, 1);
+            return self.exchange.resources.counters.add(Counter::HandedOver, 1);
         }
         if shard != self.id {
             // Its mailbox is full, or it is ending: this shard keeps the connection.
@@ -135,8 +147,11 @@ impl<D: Driver> Shard<D> {
         if error.kind() == io::ErrorKind::ConnectionAborted {
             return self.arm_accept();
         }
-        self.resources.counters.add(Counter::AcceptPaused, 1);
-        self.accept_again = self.resources.now + ACCEPT_PAUSE;
+        self.exchange
+            .resources
+            .counters
+            .add(Counter::AcceptPaused, 1);
+        self.accept_again = self.exchange.resources.now + ACCEPT_PAUSE;
         if std::mem::replace(&mut self.accept_short, true) {
             return; // Said already; once an episode is enough.
         }
@@ -158,22 +173,25 @@ impl<D: Driver> Shard<D> {
     }
 
     fn open(&mut self, socket: Socket) {
-        let full = self.connections.len() >= self.resources.limits.connections_max;
-        let (settings, now) = (self.settings.clone(), self.resources.now);
-        let seq = self.entropy.u32();
+        let most = self.exchange.resources.limits.connections_max;
+        // Sessions that wait for their clients make room for clients that are here.
+        while self.exchange.connections.len() >= most && self.end_oldest_session() {}
+        let full = self.exchange.connections.len() >= most;
+        let (settings, now) = (self.settings.clone(), self.exchange.resources.now);
+        let seq = self.exchange.entropy.u32();
         let made =
             |key: Key| Connection::new(key, socket, Session::accept(settings, seq, now), now);
-        let Some(key) = self.connections.insert_with(made) else {
+        let Some(key) = self.exchange.connections.insert_with(made) else {
             // Beyond even the refusals: no memory is spent on saying why.
             self.census.leave(self.id);
             return self.driver.close(socket);
         };
-        self.resources.counters.add(Counter::Opened, 1);
+        self.exchange.resources.counters.add(Counter::Opened, 1);
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
-        if full && let Some(connection) = self.connections.get_mut(key) {
+        if full && let Some(connection) = self.exchange.connections.get_mut(key) {
             let text = "this server has as many connections as it may";
-            connection.refuse(Code::TooManyConnections, text, &mut self.resources);
+            connection.refuse(Code::TooManyConnections, text, &mut self.exchange.resources);
         }
-        self.touch(key);
+        self.exchange.touch(key);
     }
 }

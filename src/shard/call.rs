@@ -8,7 +8,7 @@
 //!
 //! A call whose deadline passes is answered REQUEST_TIMEOUT at once, but keeps its slot
 //! until its service is done with it: slots bound the work that is going on, not the
-//! patience of requesters.
+//! patience of requesters. A call that another connection answers ends at its deadline.
 //!
 //! Invariant: each slot ends exactly once, by `take`; a [`Deferred`] dropped unfinished
 //! finishes itself with INTERNAL.
@@ -48,6 +48,8 @@ pub(super) struct Asked {
 pub(super) enum Place {
     Shard,
     Worker,
+    /// Another connection answers it (see `forward`), of this shard or another.
+    Connection,
 }
 
 pub(super) struct Call {
@@ -163,10 +165,16 @@ impl Calls {
         self.timers.advance(now);
         while let Some(slot) = self.timers.pop_due() {
             let key = self.open.key_of(slot);
-            if let Some(call) = key.and_then(|key| self.open.get_mut(key)) {
-                call.timed_out = true;
-                return Some(call.asked);
+            let Some(key) = key else { continue };
+            let Some(call) = self.open.get_mut(key) else {
+                continue;
+            };
+            call.timed_out = true;
+            let asked = call.asked;
+            if call.place == Place::Connection {
+                self.open.remove(key);
             }
+            return Some(asked);
         }
         None
     }

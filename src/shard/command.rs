@@ -3,6 +3,8 @@
 //! Rare things only: results of worker threads, descriptors handed over, the control plane.
 //! Messages between connections of different shards do not travel here.
 
+use super::mesh::Mesh;
+use super::resume::Moved;
 use super::service::Outcome;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -22,8 +24,11 @@ pub enum Command {
     Drain(Instant),
     /// Swap this empty set for the histograms recorded since the last swap.
     Collect(Box<Histograms>),
-    /// The mailboxes of all shards, by their ids: this one may hand connections over.
-    Peers(Vec<Mailbox>),
+    /// The mailboxes of all shards, by their ids, and this one's links to them: from now on
+    /// it accepts connections.
+    Join(Vec<Mailbox>, Mesh),
+    /// Take over a connection of another shard that resumes a session of this one.
+    Move(Box<Moved>),
 }
 
 /// Posts commands to one shard. Cheap to clone.
@@ -53,6 +58,11 @@ impl Mailbox {
             }
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(command),
         }
+    }
+
+    /// What wakes its shard.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// Posts a command, waiting for room: not from a shard. A shard that has ended needs no

@@ -3,33 +3,35 @@
 //!
 //! ```text
 //!   Running ──end(reason)──► Flushing ──all sent──► Lingering ──peer's FIN, 1 s──► Closing ──► slot freed
-//!      │                        │ peer's FIN came already, or 1 s without progress     ▲
-//!      └──reset─────────────────┴───────────────────────────────────────────────────────┘
+//!      │                        │ peer's FIN came already, or 1 s without progress     ▲   └──► Detached
+//!      └──reset─────────────────┴───────────────────────────────────────────────────────┘   (a session waits)
 //! ```
 //!
 //! Nothing here touches the driver: methods change what the connection wants, and
 //! `settle` (in `shard::settle`) brings the driver's operations in line with that, once
 //! a turn.
 //!
+//! What a connection does with a message is the exchange's business; here is what it holds.
+//!
 //! Invariants: the first reason given is the one counted; bytes are handled only while
 //! `Running` and while the outbox has room for the answers; a slot is freed only when
 //! neither receive nor send is in flight.
 
-use super::dispatch::dispatch;
 use super::line::Line;
-use super::outbox::{Outbox, Writer};
+use super::outbox::Writer;
+use super::parcel::Parcel;
 use super::resource::Resources;
-use super::service::{Failure, Outcome, Services};
+use super::service::{Failure, Outcome};
 use crate::base::clock::Instant;
-use crate::base::id::Key;
-use crate::base::limits::{CHUNK_BYTES, LINGER_MS, MESSAGES_PER_TURN};
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::{LINGER_MS, MESSAGES_PER_TURN, SESSION_KEY_BYTES};
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
 use crate::proto::envelope::Codec;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::reassembly::Reassembly;
-use crate::proto::session::{Event, Session, Step};
+use crate::proto::session::{Event, Session};
 use crate::ring::driver::Socket;
 use std::time::Duration;
 
@@ -45,6 +47,16 @@ pub(super) enum Stage {
     Lingering,
     /// Over: only waits for the driver's last completions.
     Closing,
+    /// Gone; its session waits in the slot for another connection.
+    Detached,
+}
+
+/// What a connection that resumes a session asked for.
+pub(super) struct Resumption {
+    pub(super) key: [u8; SESSION_KEY_BYTES],
+    pub(super) received: u32,
+    /// The shard of that session.
+    pub(super) home: ShardId,
 }
 
 /// The state of the multishot receive.
@@ -72,15 +84,21 @@ pub(super) struct Connection {
     pub(super) ready: bool,
     /// Waits for its outbox to drain before it handles more.
     pub(super) stalled: bool,
+    /// Waits for room in the mesh before it handles more.
+    pub(super) blocked: bool,
+    /// On its way to the session it resumes.
+    pub(super) moving: Option<Box<Resumption>>,
+    /// Another connection takes over its session: nothing more is read or sent.
+    pub(super) yields_to: Option<Key>,
     /// In the shard's queue for receive buffers.
     pub(super) starved: bool,
     /// The peer has shut its sending side down.
     pub(super) peer_ended: bool,
     pub(super) established: bool,
     pub(super) reason: Option<Reason>,
-    input: Reassembly,
+    pub(super) input: Reassembly,
     /// Bytes of `input` that the pool has been charged for.
-    input_charged: usize,
+    pub(super) input_charged: usize,
     /// The deadline of the stage, while not `Running`.
     pub(super) stage_deadline: Instant,
     /// Where this connection's timer stands.
@@ -94,12 +112,7 @@ impl Connection {
 
     pub(super) fn new(key: Key, socket: Socket, session: Session, now: Instant) -> Connection {
         Connection {
-            line: Line {
-                key,
-                session,
-                outbox: Outbox::default(),
-                calls_open: 0,
-            },
+            line: Line::new(key, session),
             socket,
             stage: Stage::Running,
             receive: Receive::Off,
@@ -109,6 +122,9 @@ impl Connection {
             touched: false,
             ready: false,
             stalled: false,
+            blocked: false,
+            moving: None,
+            yields_to: None,
             starved: false,
             peer_ended: false,
             established: false,
@@ -126,85 +142,43 @@ impl Connection {
         match self.stage {
             Stage::Running => {
                 let backlog = self.ready && self.input.len() > INPUT_BYTES_MAX;
-                !self.peer_ended && !self.stalled && !backlog
+                let waits = self.stalled || self.blocked || self.is_moving();
+                !self.peer_ended && !waits && !backlog
             }
-            Stage::Flushing | Stage::Lingering => !self.peer_ended,
-            Stage::Closing => false,
+            Stage::Flushing | Stage::Lingering => !self.peer_ended && self.yields_to.is_none(),
+            Stage::Closing | Stage::Detached => false,
         }
     }
 
-    /// Takes received bytes: handles them now, or keeps them while earlier ones wait.
+    /// Its transport moves, or makes way for another.
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.is_some() || self.yields_to.is_some()
+    }
+
+    /// What is received has to wait behind what is kept.
     #[inline]
-    pub(super) fn take_bytes(
-        &mut self,
-        bytes: &[u8],
-        services: &mut Services,
-        resources: &mut Resources,
-    ) {
-        resources
-            .counters
-            .add(Counter::BytesReceived, bytes.len() as u64);
-        if self.stage != Stage::Running {
-            return;
-        }
-        if self.ready || self.stalled {
-            self.keep(bytes, resources);
-        } else {
-            self.run(bytes, services, resources);
-        }
+    pub(super) fn is_paused(&self) -> bool {
+        self.ready || self.stalled || self.blocked || self.is_moving()
     }
 
-    /// Handles what is kept and then `bytes`, as far as the turn's share and the outbox
-    /// allow; keeps the rest.
-    pub(super) fn run(
-        &mut self,
-        mut bytes: &[u8],
-        services: &mut Services,
-        resources: &mut Resources,
-    ) {
-        let mut handled = 0;
-        loop {
-            let view = self.input.view(bytes);
-            let mut out = Writer {
-                outbox: &mut self.line.outbox,
-                pool: &mut resources.pool,
-            };
-            match self.line.session.handle(view, resources.now, &mut out) {
-                Step::Taken { used, ref event } => {
-                    let ended = dispatch(event, &mut self.line, services, resources);
-                    self.input.consume(used, &mut bytes);
-                    handled += 1;
-                    if let Some(reason) = ended {
-                        self.end(reason, resources);
-                        break;
-                    }
-                    if self.must_pause(handled, resources) {
-                        self.keep(bytes, resources);
-                        break;
-                    }
-                }
-                Step::Incomplete { need } => {
-                    if need > CHUNK_BYTES && resources.pool.is_exhausted() {
-                        self.overload(resources);
-                        break;
-                    }
-                    self.lend_input(bytes, resources);
-                    if !self.input.fill(need, &mut bytes) {
-                        break;
-                    }
-                }
-            }
-        }
-        resources
-            .counters
-            .add(Counter::MessagesReceived, u64::from(handled));
-        self.account_input(resources);
-        self.note_established(resources);
+    /// It is a session whose client has not come back in time.
+    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
+        self.stage == Stage::Detached && self.stage_deadline <= now
+    }
+
+    /// Nothing of its transport is in flight.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.receive == Receive::Off && !self.sending
     }
 
     /// After a message: whether the rest must wait, for another turn or for the outbox.
     #[inline]
-    fn must_pause(&mut self, handled: u32, resources: &Resources) -> bool {
+    pub(super) fn must_pause(
+        &mut self,
+        handled: u32,
+        mesh_pressed: bool,
+        resources: &Resources,
+    ) -> bool {
         let queued = self.line.outbox.queued_bytes();
         let pressed = queued > 0 && resources.pool.is_exhausted();
         if queued > resources.limits.outbox_bytes_max / 2 || pressed {
@@ -212,7 +186,8 @@ impl Connection {
         } else if handled >= MESSAGES_PER_TURN {
             self.ready = true;
         }
-        self.stalled || self.ready
+        self.blocked = mesh_pressed && self.line.publishes;
+        self.is_paused()
     }
 
     /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
@@ -227,37 +202,45 @@ impl Connection {
         self.stalled = false;
         self.line.session.restart_frame_clock(resources.now);
         let ending = self.peer_ended || self.line.session.is_peer_closing();
-        self.ready = ending || !self.input.is_empty();
-        self.ready
+        let listed = self.ready;
+        self.ready |= ending || !self.input.is_empty();
+        self.ready && !listed
     }
 
     /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait
     /// (a receive is cancelled between turns): when the shard's memory is lent out that is
     /// more than can be had.
-    fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
+    pub(super) fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
         if bytes.is_empty() {
             return;
         }
         if self.input.len() > INPUT_BYTES_MAX && resources.pool.is_exhausted() {
             return self.overload(resources);
         }
-        self.lend_input(bytes, resources);
-        self.input.keep(bytes);
+        let mut input = std::mem::take(&mut self.input);
+        self.lend_input(&mut input, bytes, resources);
+        input.keep(bytes);
+        self.input = input;
         self.account_input(resources);
     }
 
-    /// A buffer for the reassembly, if bytes are about to be kept and it has none.
-    fn lend_input(&mut self, bytes: &[u8], resources: &mut Resources) {
+    /// A buffer for its reassembly, if bytes are about to be kept and there is none.
+    pub(super) fn lend_input(
+        &mut self,
+        input: &mut Reassembly,
+        bytes: &[u8],
+        resources: &mut Resources,
+    ) {
         if self.input_charged == 0 && !bytes.is_empty() {
             let chunk = resources.pool.take();
             self.input_charged = chunk.capacity();
-            *self.input.buffer_mut() = chunk;
+            *input.buffer_mut() = chunk;
         }
     }
 
     /// Charges what the reassembly has grown by, or gives its buffer back when empty.
     #[inline]
-    fn account_input(&mut self, resources: &mut Resources) {
+    pub(super) fn account_input(&mut self, resources: &mut Resources) {
         if self.input_charged == 0 {
             return;
         }
@@ -271,7 +254,7 @@ impl Connection {
     }
 
     #[inline]
-    fn note_established(&mut self, resources: &mut Resources) {
+    pub(super) fn note_established(&mut self, resources: &mut Resources) {
         if !self.established && self.line.session.is_established() {
             self.established = true;
             // The handshake's deadline makes way for the heartbeat's, which may be earlier.
@@ -296,12 +279,7 @@ impl Connection {
         outcome: Outcome,
         resources: &mut Resources,
     ) {
-        // Measured before: a single answer larger than the bound is still sent.
-        let queued = self.line.outbox.queued_bytes();
-        if self.stage == Stage::Running && queued > resources.limits.outbox_bytes_max {
-            let text = "your answers pile up faster than you read them";
-            self.refuse(Code::SlowConsumer, text, resources);
-        }
+        self.check_answers(resources);
         match outcome {
             Ok(answer) => {
                 let codec = answer.codec.unwrap_or(codec);
@@ -311,6 +289,31 @@ impl Connection {
             Err(failure) => self.line.respond_failed(id, &failure, resources),
         }
         self.close_call(resources);
+    }
+
+    /// A call is answered by another connection's RESPONSE.
+    pub(super) fn take_response(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        id: u32,
+        resources: &mut Resources,
+    ) {
+        self.check_answers(resources);
+        if !self.take_message(parcel, id, resources) {
+            let failure = Failure::of(Code::TooLarge, "the answer is larger than you accept");
+            self.line.respond_failed(id, &failure, resources);
+        }
+        self.close_call(resources);
+    }
+
+    /// Ends a connection whose answers pile up. Asked before the next is put to them: a
+    /// single answer larger than the bound is still sent.
+    fn check_answers(&mut self, resources: &mut Resources) {
+        let queued = self.line.outbox.queued_bytes();
+        if self.stage == Stage::Running && queued > resources.limits.outbox_bytes_max {
+            let text = "your answers pile up faster than you read them";
+            self.refuse(Code::SlowConsumer, text, resources);
+        }
     }
 
     /// A deferred call's deadline has passed: its requester is told now.
@@ -327,8 +330,8 @@ impl Connection {
 
     /// Nothing it asked for is unanswered any more, nor still unread in its input: what
     /// waits for that goes on.
-    fn finish_if_done(&mut self, resources: &mut Resources) {
-        let waits = self.line.calls_open > 0 || self.ready || self.stalled;
+    pub(super) fn finish_if_done(&mut self, resources: &mut Resources) {
+        let waits = self.line.is_owed_answers() || self.is_paused();
         if self.stage != Stage::Running || waits {
             return;
         }
@@ -337,15 +340,6 @@ impl Connection {
             self.end(Reason::PeerClose, resources);
         } else if self.peer_ended {
             self.end(Reason::PeerEof, resources);
-        }
-    }
-
-    /// The shard has handled what was left of this connection's input.
-    pub(super) fn resume(&mut self, services: &mut Services, resources: &mut Resources) {
-        self.ready = false;
-        if self.stage == Stage::Running && !self.stalled {
-            self.run(&[], services, resources);
-            self.finish_if_done(resources);
         }
     }
 
@@ -378,7 +372,7 @@ impl Connection {
     pub(super) fn deadline(&self) -> Instant {
         match self.stage {
             Stage::Running => self.line.session.timeout(),
-            Stage::Flushing | Stage::Lingering => self.stage_deadline,
+            Stage::Flushing | Stage::Lingering | Stage::Detached => self.stage_deadline,
             Stage::Closing => Instant::NEVER,
         }
     }
@@ -391,12 +385,15 @@ impl Connection {
 
     /// Ends the connection for a reason of the peer's making.
     pub(super) fn refuse(&mut self, code: Code, text: &'static str, resources: &mut Resources) {
-        let refusal = Refusal::new(code, text);
+        self.refuse_with(&Refusal::new(code, text), resources);
+    }
+
+    pub(super) fn refuse_with(&mut self, refusal: &Refusal, resources: &mut Resources) {
         let mut out = Writer {
             outbox: &mut self.line.outbox,
             pool: &mut resources.pool,
         };
-        if let Event::Ended(reason) = self.line.session.refuse(&refusal, &mut out) {
+        if let Event::Ended(reason) = self.line.session.refuse(refusal, &mut out) {
             self.end(reason, resources);
         }
     }
@@ -419,7 +416,7 @@ impl Connection {
 
     /// Neither a message larger than a chunk nor a long backlog can be taken in while the
     /// shard's memory is lent out.
-    fn overload(&mut self, resources: &mut Resources) {
+    pub(super) fn overload(&mut self, resources: &mut Resources) {
         let text = "this shard's buffers are lent out; try again later";
         self.close(Code::Overloaded, text, Reason::Overloaded, resources);
     }
@@ -441,7 +438,7 @@ impl Connection {
         self.drop_input(resources);
     }
 
-    fn drop_input(&mut self, resources: &mut Resources) {
+    pub(super) fn drop_input(&mut self, resources: &mut Resources) {
         self.input.clear();
         self.account_input(resources);
     }

@@ -1,75 +1,69 @@
-//! What a session hands out goes to whom it is for: requests to services, the rest to where
-//! it is handled or refused.
+//! What a session hands out goes to whom it is for.
 
-use super::line::Line;
-use super::outbox::Writer;
-use super::resource::Resources;
-use super::service::Services;
+use super::exchange::Exchange;
+use crate::base::id::Key;
 use crate::base::reason::Reason;
-use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
 use crate::proto::session::Event;
 
-/// Acts on what the session hands out. The reason, when that ends the connection.
-#[inline]
-pub(super) fn dispatch(
-    event: &Event<'_>,
-    line: &mut Line,
-    services: &mut Services,
-    resources: &mut Resources,
-) -> Option<Reason> {
-    match event {
-        Event::Message(Message::Envelope(MessageType::Request, request)) => {
-            services.call(request, line, resources);
-            None
+impl Exchange {
+    /// Acts on an event of `key`'s session that is not a request of a service here;
+    /// `message` is the whole message, as received. The reason, when that ends the
+    /// connection.
+    #[inline]
+    pub(super) fn dispatch(
+        &mut self,
+        key: Key,
+        event: &Event<'_>,
+        message: &[u8],
+    ) -> Option<Reason> {
+        match event {
+            Event::Message(Message::Envelope(MessageType::Publish, envelope)) => {
+                self.publish(key, envelope, message);
+                None
+            }
+            Event::Handled | Event::Established(_) => None,
+            Event::Message(Message::Envelope(kind, envelope)) => {
+                match kind {
+                    MessageType::Request => self.request(key, envelope, message),
+                    MessageType::Response => self.respond(key, envelope, message),
+                    kind => self.operate(key, *kind, envelope, message),
+                }
+                None
+            }
+            event => self.dispatch_rare(key, event),
         }
-        Event::Handled | Event::Established(_) => None,
-        Event::Message(message) => dispatch_rare(message, line, resources),
-        Event::PeerClosed { .. } if line.calls_open > 0 => None,
-        Event::PeerClosed { .. } => {
-            line.finish(resources);
-            Some(Reason::PeerClose)
-        }
-        Event::Refused { .. } => Some(Reason::PeerRefused),
-        Event::Ended(reason) => Some(*reason),
     }
-}
 
-/// Messages that need routing or identities, which this server does not have yet.
-#[cold]
-fn dispatch_rare(
-    message: &Message<'_>,
-    line: &mut Line,
-    resources: &mut Resources,
-) -> Option<Reason> {
-    let mut out = Writer {
-        outbox: &mut line.outbox,
-        pool: &mut resources.pool,
-    };
-    let event = match message {
-        Message::Envelope(MessageType::Response, _) => {
-            resources.counters.add(Counter::ResponsesUnasked, 1);
-            return None;
+    #[cold]
+    fn dispatch_rare(&mut self, key: Key, event: &Event<'_>) -> Option<Reason> {
+        match event {
+            Event::Message(Message::Ack { received }) => self.take_ack(key, *received),
+            Event::Message(Message::Session {
+                key: session,
+                received,
+            }) => {
+                return self.take_session(key, session, *received);
+            }
+            Event::PeerClosed { .. } => {
+                // It receives nothing more but the answers it waits for.
+                self.dissolve(key, false);
+                let connection = self.connections.get_mut(key)?;
+                if !connection.line.is_owed_answers() {
+                    connection.line.finish(&mut self.resources);
+                    return Some(Reason::PeerClose);
+                }
+            }
+            Event::Refused { .. } => return Some(Reason::PeerRefused),
+            Event::Ended(reason) => return Some(*reason),
+            Event::Message(_) => {
+                let connection = self.connections.get_mut(key)?;
+                let refusal = Refusal::new(Code::Unexpected, "nobody here takes such a message");
+                connection.refuse_with(&refusal, &mut self.resources);
+            }
+            Event::Handled | Event::Established(_) => {}
         }
-        Message::Envelope(_, envelope) => {
-            let text = "this server does not route topics";
-            line.session
-                .error(Code::Forbidden, envelope.id, text, resources.now, &mut out)
-        }
-        Message::Session { .. } => {
-            let text = "this server keeps no sessions";
-            line.session
-                .error(Code::SessionUnknown, 0, text, resources.now, &mut out)
-        }
-        _ => {
-            let text = "there is no session to acknowledge messages of";
-            let refusal = Refusal::new(Code::Unexpected, text);
-            line.session.refuse(&refusal, &mut out)
-        }
-    };
-    match event {
-        Event::Ended(reason) => Some(reason),
-        _ => None,
+        None
     }
 }

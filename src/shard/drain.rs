@@ -45,8 +45,9 @@ impl<D: Driver> Shard<D> {
             return;
         }
         self.driver.stop_accepting();
+        self.exchange.draining = true;
         self.accept_again = Instant::NEVER;
-        let now = self.resources.now;
+        let now = self.exchange.resources.now;
         let left = deadline.since(now);
         let close_all = now + left * 3 / 4;
         // A little early, so that by the deadline the process has ended too.
@@ -58,17 +59,19 @@ impl<D: Driver> Shard<D> {
         });
         tracing::info!(
             shard = self.id.0,
-            connections = self.connections.len(),
+            connections = self.exchange.connections.len(),
             "draining"
         );
 
+        // A session cannot be resumed here any more: nobody is let in.
+        while self.end_oldest_session() {}
         for key in self.keys() {
             let spread_ms = self.spread(left);
-            let Some(connection) = self.connections.get_mut(key) else {
+            let Some(connection) = self.exchange.connections.get_mut(key) else {
                 continue;
             };
-            connection.tell_drain(left, spread_ms, &mut self.resources);
-            self.touch(key);
+            connection.tell_drain(left, spread_ms, &mut self.exchange.resources);
+            self.exchange.touch(key);
         }
     }
 
@@ -78,11 +81,11 @@ impl<D: Driver> Shard<D> {
         let most = u32::try_from(left.as_millis() / 2)
             .unwrap_or(u32::MAX)
             .max(1);
-        self.entropy.u32() % most
+        self.exchange.entropy.u32() % most
     }
 
     pub(super) fn step_drain(&mut self) {
-        let now = self.resources.now;
+        let now = self.exchange.resources.now;
         let Some(drain) = &mut self.drain else { return };
         if now < drain.next_look {
             return;
@@ -90,16 +93,16 @@ impl<D: Driver> Shard<D> {
         drain.next_look = now + STEP;
         let (close_all, cut) = (now >= drain.close_all, now >= drain.deadline);
         for key in self.keys() {
-            let Some(connection) = self.connections.get_mut(key) else {
+            let Some(connection) = self.exchange.connections.get_mut(key) else {
                 continue;
             };
-            connection.step_drain(close_all, cut, &mut self.resources);
-            self.touch(key);
+            connection.step_drain(close_all, cut, &mut self.exchange.resources);
+            self.exchange.touch(key);
         }
     }
 
     fn keys(&self) -> Vec<Key> {
-        self.connections.keys().collect()
+        self.exchange.connections.keys().collect()
     }
 }
 
@@ -134,7 +137,9 @@ impl Connection {
             return;
         }
         let quiet = resources.now.since(self.line.session.heard()) >= QUIET;
-        let done = self.line.calls_open == 0 && self.line.outbox.is_empty() && quiet;
+        let line = &self.line;
+        let unsent = line.shelved || !line.outbox.is_empty();
+        let done = !line.is_owed_answers() && !unsent && quiet;
         if done && !self.ready {
             self.close(
                 Code::Shutdown,

@@ -1,22 +1,22 @@
-//! The sending half of a connection: its session and what waits to go out.
+//! The sending half of a connection: its session, what waits to go out, and its station.
 
 use super::outbox::{Outbox, Writer};
+use super::parcel::{Parcel, SHARED_BYTES_MIN};
 use super::resource::Resources;
 use super::service::Failure;
+use super::station::{Durable, Station};
+use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES};
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
-use crate::proto::message::Message;
+use crate::proto::message::{Message, encode_response};
 use crate::proto::session::Session;
 use bytes::Bytes;
 
 /// What a RESPONSE's length counts beside the application's payload, at most.
 const RESPONSE_BYTES_BESIDE_PAYLOAD: usize = ENVELOPE_FIXED_BYTES + CHECKSUM_BYTES;
-
-/// Payloads from here on are worth a send of their own rather than a copy.
-const SHARED_BYTES_MIN: usize = 16_384;
 
 pub(super) struct Line {
     pub(super) key: Key,
@@ -24,9 +24,160 @@ pub(super) struct Line {
     pub(super) outbox: Outbox,
     /// Requests of this connection that are answered later.
     pub(super) calls_open: u32,
+    /// Operations that wait for their OK or ERROR.
+    pub(super) answers_open: u32,
+    /// Transports this line has had: answers are for the one they were asked on.
+    pub(super) attachment: u32,
+    /// The number of the last publication delivered to it.
+    pub(super) taken: u64,
+    pub(super) station: Option<Box<Station>>,
+    /// It has a session: what it is sent from type 0x10 on is counted and logged.
+    pub(super) counted: bool,
+    /// Publications wait on its shelf.
+    pub(super) shelved: bool,
+    /// `counted` or `shelved`: it cannot simply be written to.
+    pub(super) careful: bool,
+    /// It has a session and no connection.
+    pub(super) away: bool,
+    /// It has published: it is one that the mesh can make wait.
+    pub(super) publishes: bool,
 }
 
 impl Line {
+    pub(super) fn new(key: Key, session: Session) -> Line {
+        Line {
+            key,
+            session,
+            outbox: Outbox::default(),
+            calls_open: 0,
+            answers_open: 0,
+            attachment: 0,
+            taken: 0,
+            station: None,
+            counted: false,
+            shelved: false,
+            careful: false,
+            away: false,
+            publishes: false,
+        }
+    }
+
+    // ---- messages of others ----
+
+    /// Whether the outbox takes a publication of so many bytes now: it is empty, or it has
+    /// not much in it.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize, resources: &Resources) -> bool {
+        let queued = self.outbox.queued_bytes();
+        queued == 0 || queued + bytes <= resources.direct_bytes_max
+    }
+
+    /// Writes a message of another connection's, with another id if one is given.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        id: Option<u32>,
+        resources: &mut Resources,
+    ) {
+        if id.is_none() && parcel.is_large() && self.session.forwards_as_it_is() {
+            return self.outbox.push_shared(parcel.share(), &mut resources.pool);
+        }
+        let mut out = Writer {
+            outbox: &mut self.outbox,
+            pool: &mut resources.pool,
+        };
+        self.session.forward(parcel.message(), id, &mut out);
+    }
+
+    /// Keeps a counted message until the client has acknowledged it; `sent`: it goes out
+    /// now. A log that grows beyond its bound ends the session (not the connection).
+    pub(super) fn log(
+        &mut self,
+        message: &[u8],
+        expires: Instant,
+        sent: bool,
+        resources: &mut Resources,
+    ) {
+        if !self.counted {
+            return;
+        }
+        let most = resources.limits.session_buffer_bytes_max;
+        let Some(durable) = self.durable_mut() else {
+            return;
+        };
+        durable.log.push(message, expires, sent);
+        if durable.log.bytes() > most {
+            durable.lapse();
+            self.counted = false;
+            self.careful = self.shelved;
+            resources.counters.add(Counter::SessionsOverflowed, 1);
+        }
+        self.recharge(resources);
+    }
+
+    /// Something it asked for is unanswered.
+    pub(super) fn is_owed_answers(&self) -> bool {
+        self.calls_open > 0 || self.answers_open > 0
+    }
+
+    /// Whom its credential names; nobody is asked for one yet.
+    pub(super) fn principal(&self) -> Option<&str> {
+        None
+    }
+
+    pub(super) fn station_mut(&mut self) -> &mut Station {
+        self.station.get_or_insert_default()
+    }
+
+    pub(super) fn durable(&self) -> Option<&Durable> {
+        self.station.as_ref()?.durable.as_deref()
+    }
+
+    pub(super) fn durable_mut(&mut self) -> Option<&mut Durable> {
+        self.station.as_mut()?.durable.as_deref_mut()
+    }
+
+    /// Whether a PUBLISH of this id was taken before: then it is only confirmed again.
+    /// Otherwise it counts as taken from now on.
+    #[inline]
+    pub(super) fn is_repeated(&mut self, id: u32) -> bool {
+        if !self.counted {
+            return false;
+        }
+        let Some(durable) = self.durable_mut() else {
+            return false;
+        };
+        let repeated = id <= durable.accepted_publish_id;
+        durable.accepted_publish_id = durable.accepted_publish_id.max(id);
+        repeated
+    }
+
+    /// Brings what the pool is charged for the station in line with what it holds.
+    pub(super) fn recharge(&mut self, resources: &mut Resources) {
+        if let Some(station) = &mut self.station {
+            let cost = station.cost_bytes();
+            resources.pool.charge_growth(station.charged, cost);
+            station.charged = cost;
+        }
+    }
+
+    /// What waits for this line, in a measure of which only the order counts.
+    pub(super) fn load(&self) -> u32 {
+        let mut waiting = self.outbox.queued_bytes();
+        if let Some(station) = &self.station {
+            // A request takes a server longer than a message takes a reader.
+            waiting += station.errands_open as usize * 1024 + station.shelf.bytes();
+            waiting += station
+                .durable
+                .as_ref()
+                .map_or(0, |durable| durable.log.bytes());
+        }
+        u32::try_from(waiting).unwrap_or(u32::MAX - 1)
+    }
+
+    // ---- messages of its own ----
+
     #[inline]
     pub(super) fn send(&mut self, message: &Message<'_>, resources: &mut Resources) {
         let mut out = Writer {
@@ -57,11 +208,30 @@ impl Line {
         if self.is_too_large(payload) {
             return self.refuse_too_large(id, resources);
         }
+        self.send_response(id, 0, codec, payload, resources);
+    }
+
+    #[inline]
+    fn send_response(
+        &mut self,
+        id: u32,
+        flags: u8,
+        codec: Codec,
+        payload: &[u8],
+        resources: &mut Resources,
+    ) {
+        if self.counted {
+            let mut message = Vec::with_capacity(RESPONSE_BYTES_BESIDE_PAYLOAD + payload.len());
+            encode_response(id, flags, codec, payload, &mut message);
+            let sent = !self.away && !self.session.is_ended();
+            self.log(&message, Instant::NEVER, sent, resources);
+        }
         let mut out = Writer {
             outbox: &mut self.outbox,
             pool: &mut resources.pool,
         };
-        self.session.send_response(id, 0, codec, payload, &mut out);
+        self.session
+            .send_response(id, flags, codec, payload, &mut out);
     }
 
     /// As `respond`; a large payload is queued where it is instead of copied.
@@ -72,7 +242,7 @@ impl Line {
         payload: Bytes,
         resources: &mut Resources,
     ) {
-        if payload.len() < SHARED_BYTES_MIN || self.session.has_checksum() {
+        if payload.len() < SHARED_BYTES_MIN || self.counted || self.session.has_checksum() {
             return self.respond(id, codec, &payload, resources);
         }
         if self.is_too_large(&payload) {
@@ -108,11 +278,6 @@ impl Line {
         resources.counters.add(Counter::RequestsFailed, 1);
         let mut payload = failure.code.to_be_bytes().to_vec();
         payload.extend_from_slice(clip(&failure.text).as_bytes());
-        let mut out = Writer {
-            outbox: &mut self.outbox,
-            pool: &mut resources.pool,
-        };
-        self.session
-            .send_response(id, FLAG_FAILED, Codec::Bytes, &payload, &mut out);
+        self.send_response(id, FLAG_FAILED, Codec::Bytes, &payload, resources);
     }
 }

@@ -5,9 +5,17 @@
 //! | `turn` | the turn: what happens in which order |
 //! | `accept` | new connections, refusals, handing over to an emptier shard |
 //! | `connection` | one connection: bytes in, stages to its end |
-//! | `dispatch` | a message goes to whom it is for |
+//! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
+//! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
+//! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
+//! | `forward` | REQUESTs that connections answer |
+//! | `resume` | sessions: lasting, moving, taken over |
+//! | `mesh`, `confirm` | what shards say to each other; answers that wait for all of them |
+//! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
 //! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
+//! | `shelf` | what waits for a slow subscriber, and what is dropped then |
+//! | `log` | what a session's client has not acknowledged |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `drain` | ending in order |
 //! | `command` | what other threads say to a shard |
@@ -19,16 +27,29 @@
 mod accept;
 mod call;
 mod command;
+mod confirm;
 mod connection;
+mod deliver;
 mod dispatch;
 mod drain;
+mod exchange;
 pub mod executor;
+mod forward;
 mod line;
+mod log;
+pub mod mesh;
 mod outbox;
+mod parcel;
 mod pool;
+mod publish;
 mod resource;
+mod resume;
 mod service;
 mod settle;
+mod shelf;
+mod slow;
+mod station;
+mod subscribe;
 pub mod sys;
 mod turn;
 pub mod worker;
@@ -36,7 +57,9 @@ pub mod worker;
 pub use accept::{Census, Entropy};
 pub use call::{Deferred, Job, LocalFuture};
 pub use command::{Command, Inbox, Mailbox, mailbox};
+pub use mesh::{Mesh, weave};
 pub use resource::Limits;
+pub use resume::Moved;
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
 pub use turn::Turn;
 
@@ -49,14 +72,18 @@ use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::proto::session::Settings;
 use crate::ring::driver::Driver;
+use crate::router::{Matches, Router};
 use call::Calls;
+use confirm::Confirmations;
 use connection::Connection;
 use crossbeam_channel::Sender;
 use drain::Drain;
+use exchange::Exchange;
+use forward::Errands;
 use pool::Pool;
 use resource::Resources;
 use service::Services;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What a shard is made of.
@@ -86,20 +113,18 @@ pub struct Setup {
 pub struct Shard<D> {
     id: ShardId,
     driver: D,
-    connections: Slab<Connection>,
+    exchange: Exchange,
     timers: Wheel,
-    services: Services,
-    resources: Resources,
     settings: Arc<Settings>,
     inbox: Inbox,
     peers: Vec<Mailbox>,
     census: Arc<Census>,
     balance: bool,
     completions_per_turn: usize,
-    /// Connections to settle at the end of the turn.
-    touched: Vec<Key>,
-    /// Connections with input left to handle in the next turn.
-    ready: VecDeque<Key>,
+    /// Connections that wait for the old transport of the session they resume.
+    waiting: Vec<Key>,
+    /// Sessions that are being taken over.
+    yielding: Vec<Key>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<Key>,
     buffers_released: usize,
@@ -109,15 +134,14 @@ pub struct Shard<D> {
     accept_again: Instant,
     /// Descriptors or memory ran short, and nothing has been accepted since.
     accept_short: bool,
-    entropy: Entropy,
     drain: Option<Drain>,
     histograms_out: Sender<(ShardId, Box<Histograms>)>,
 }
 
 impl<D: Driver> Shard<D> {
-    /// A shard that accepts from its first turn on. It has the `$sys` services; others are
+    /// A shard that accepts once it has joined the others (`Command::Join`). Services are
     /// added with [`Shard::serve`].
-    pub fn new(mut driver: D, setup: Setup) -> Shard<D> {
+    pub fn new(driver: D, setup: Setup) -> Shard<D> {
         let now = driver.now();
         let Setup {
             id,
@@ -131,6 +155,7 @@ impl<D: Driver> Shard<D> {
         } = setup;
         let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
         let resources = Resources {
+            direct_bytes_max: 0,
             pool: Pool::new(limits.outbox_bytes_shard_max),
             calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
             limits,
@@ -139,28 +164,50 @@ impl<D: Driver> Shard<D> {
             histograms: Box::default(),
             now,
         };
-        driver.accept();
+        let mut entropy = setup.entropy;
+        let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
+        let exchange = Exchange {
+            id,
+            connections: Slab::new(connections_max),
+            services: Services::default(),
+            router: Router::new(id),
+            mesh: Mesh::default(),
+            confirmations: Confirmations::default(),
+            errands: Errands::new(resources.limits.calls_open_max, now),
+            resources,
+            matches: Matches::default(),
+            picks: Vec::new(),
+            retained_at: Instant::ZERO,
+            sessions: HashMap::new(),
+            slow_reports: Vec::new(),
+            entropy,
+            scratch: Vec::new(),
+            publications: 0,
+            random: fastrand::Rng::with_seed(seed),
+            touched: Vec::new(),
+            ready: VecDeque::new(),
+            blocked: Vec::new(),
+            detached: VecDeque::new(),
+            draining: false,
+        };
         Shard {
             id,
             driver,
-            connections: Slab::new(connections_max),
+            exchange,
             timers: Wheel::new(now),
-            services: Services::default(),
-            resources,
             settings: Arc::new(settings),
             inbox: setup.inbox,
             peers: Vec::new(),
             census,
             balance: setup.balance,
             completions_per_turn: setup.completions_per_turn,
-            touched: Vec::new(),
-            ready: VecDeque::new(),
+            waiting: Vec::new(),
+            yielding: Vec::new(),
             starved: VecDeque::new(),
             buffers_released: 0,
-            accepting: true,
+            accepting: false,
             accept_again: Instant::NEVER,
             accept_short: false,
-            entropy: setup.entropy,
             drain: None,
             histograms_out: setup.histograms,
         }
@@ -168,7 +215,7 @@ impl<D: Driver> Shard<D> {
 
     /// Adds a service; a later one of the same name replaces the earlier.
     pub fn serve(&mut self, name: &str, service: Box<dyn Service>) {
-        self.services.add(name, service);
+        self.exchange.services.add(name, service);
     }
 
     pub fn id(&self) -> ShardId {
@@ -177,27 +224,32 @@ impl<D: Driver> Shard<D> {
 
     /// Futures that services have spawned since the last call, for the executor.
     pub fn take_spawned(&mut self) -> Vec<LocalFuture> {
-        self.resources.calls.take_spawned()
+        self.exchange.resources.calls.take_spawned()
     }
 
     /// Calls whose futures want the executor to run now and then.
     pub fn calls_on_executor(&self) -> u32 {
-        self.resources.calls.on_shard()
+        self.exchange.resources.calls.on_shard()
     }
 
     /// Bytes of chunks lent to connections; zero when nothing is queued anywhere.
     pub fn lent_bytes(&self) -> usize {
-        self.resources.pool.lent_bytes()
+        self.exchange.resources.pool.lent_bytes()
     }
 
     /// Calls open, wherever they are worked on.
     pub fn calls_open(&self) -> u32 {
-        self.resources.calls.len()
+        self.exchange.resources.calls.len()
     }
 
-    /// Connections that have a slot.
+    /// Requests that connections of this shard have to answer.
+    pub fn errands_open(&self) -> u32 {
+        self.exchange.errands.len()
+    }
+
+    /// Connections that have a slot, and sessions that wait in one.
     pub fn connections(&self) -> u32 {
-        self.connections.len()
+        self.exchange.connections.len()
     }
 }
 

@@ -33,6 +33,12 @@ impl Outbox {
         self.queued_bytes
     }
 
+    /// Bytes the pool counts for it, without what is in flight.
+    pub(super) fn held_bytes(&self) -> usize {
+        let backlog = self.backlog.iter().map(Chunk::capacity);
+        self.tail.capacity() + backlog.sum::<usize>()
+    }
+
     /// Nothing queued and nothing in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.queued_bytes == 0

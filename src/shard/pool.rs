@@ -82,6 +82,11 @@ impl Pool {
         self.lent_bytes
     }
 
+    /// Half of the shard's budget is lent.
+    pub(super) fn is_half_lent(&self) -> bool {
+        self.lent_bytes > self.lent_bytes_max / 2
+    }
+
     /// More is lent than the shard's budget allows: nobody should ask for more who can wait.
     pub(super) fn is_exhausted(&self) -> bool {
         self.lent_bytes > self.lent_bytes_max

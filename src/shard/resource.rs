@@ -4,8 +4,10 @@ use super::call::Calls;
 use super::pool::Pool;
 use super::service::Current;
 use crate::base::clock::Instant;
+use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES};
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
+use crate::proto::envelope::SlowPolicy;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +24,29 @@ pub struct Limits {
     /// Calls that services of this shard still work on.
     pub calls_open_max: u32,
     pub request_timeout: Duration,
+    /// Subscriptions and services of one connection.
+    pub subscriptions_max: u32,
+    /// What happens to subscribers that do not keep up, unless they ask otherwise.
+    pub slow_policy: SlowPolicy,
+    /// How long a session outlives its connection.
+    pub session_linger: Duration,
+    /// Bytes of messages a session keeps until they are acknowledged.
+    pub session_buffer_bytes_max: usize,
+}
+
+impl Limits {
+    /// Bytes of retained messages: a quarter of what the shard may lend, of which the rest
+    /// is left for who is connected.
+    pub(super) fn retained_bytes_max(&self) -> usize {
+        self.outbox_bytes_shard_max / 4
+    }
 }
 
 pub(super) struct Resources {
     pub(super) limits: Limits,
+    /// Bytes a connection may have in its outbox while publications are put into it rather
+    /// than on its shelf; fewer while the shard's memory is running out.
+    pub(super) direct_bytes_max: usize,
     pub(super) pool: Pool,
     pub(super) calls: Calls,
     pub(super) counters: Arc<Counters>,
@@ -34,4 +55,16 @@ pub(super) struct Resources {
     pub(super) histograms: Box<Histograms>,
     /// The time of this turn.
     pub(super) now: Instant,
+}
+
+impl Resources {
+    /// At the begin of a turn.
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+        let most = match self.pool.is_half_lent() {
+            true => CHUNK_BYTES,
+            false => CHUNK_LARGE_BYTES,
+        };
+        self.direct_bytes_max = most.min(self.limits.outbox_bytes_max / 2);
+    }
 }

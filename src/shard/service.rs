@@ -20,8 +20,7 @@ use super::resource::Resources;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, Envelope, Headers};
-use crate::proto::error::Code;
-use crate::proto::name::check_topic;
+use crate::proto::error::{Code, Refusal};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
@@ -240,7 +239,13 @@ impl Services {
         }
     }
 
-    /// Routes a request to its service, or fails it.
+    /// Whether a service of this shard has this name.
+    #[inline]
+    pub(super) fn has(&mut self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Gives a request to its service.
     #[inline]
     pub(super) fn call(
         &mut self,
@@ -250,8 +255,7 @@ impl Services {
     ) {
         resources.counters.add(Counter::Requests, 1);
         let Some(service) = self.find(request.name) else {
-            let failure = no_service(request.name);
-            line.respond_failed(request.id, &failure, resources);
+            debug_assert!(false, "asked for a service that is not here");
             return;
         };
         let Envelope {
@@ -288,10 +292,8 @@ impl Services {
     }
 }
 
+/// A request's failure by a name that cannot be one.
 #[cold]
-fn no_service(name: &str) -> Failure {
-    match check_topic(name) {
-        Ok(()) => Failure::of(Code::NoService, "nobody answers for this service"),
-        Err(refusal) => Failure::of(refusal.code, &refusal.text),
-    }
+pub(super) fn refuse_name(refusal: &Refusal) -> Failure {
+    Failure::of(refusal.code, &refusal.text)
 }

@@ -18,27 +18,37 @@ use std::io;
 
 impl<D: Driver> Shard<D> {
     pub(super) fn settle_touched(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for key in touched.drain(..) {
-            self.settle(key);
+        // Settling one may touch another: subscribers of a will, members of a group.
+        while !self.exchange.touched.is_empty() {
+            let mut touched = std::mem::take(&mut self.exchange.touched);
+            for key in touched.drain(..) {
+                self.settle(key);
+            }
+            if self.exchange.touched.is_empty() {
+                // Keep the allocation.
+                self.exchange.touched = touched;
+            }
         }
-        // Keep the allocation.
-        self.touched = touched;
     }
 
     #[inline]
     fn settle(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
+        let exchange = &mut self.exchange;
+        let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
         connection.touched = false;
+        if connection.is_unusual() && !self.settle_exchange(key) {
+            return;
+        }
+        let exchange = &mut self.exchange;
+        let Some(connection) = exchange.connections.get_mut(key) else {
+            return;
+        };
         connection.settle_send(&mut self.driver);
-        connection.settle_stage(&mut self.driver, &self.resources);
-        connection.settle_receive(&mut self.driver, &mut self.resources);
-        if connection.stage == Stage::Closing
-            && connection.receive == Receive::Off
-            && !connection.sending
-        {
+        connection.settle_stage(&mut self.driver, &exchange.resources);
+        connection.settle_receive(&mut self.driver, &mut exchange.resources);
+        if connection.stage == Stage::Closing && connection.is_quiet() {
             return self.free(key);
         }
         if connection.timer == Instant::NEVER || connection.may_be_due_earlier() {
@@ -50,26 +60,61 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// The connection's last completion has come: its slot, memory and descriptor go back.
+    /// What a connection has at the exchange follows its state. False when there is nothing
+    /// left to settle.
+    #[cold]
+    fn settle_exchange(&mut self, key: Key) -> bool {
+        let Some(connection) = self.exchange.connections.get_mut(key) else {
+            return false;
+        };
+        match connection.stage {
+            Stage::Running => {
+                if connection.moving.is_some() && connection.is_quiet() {
+                    self.move_on(key);
+                } else if connection.line.shelved && !connection.is_moving() {
+                    self.exchange.refill(key);
+                }
+            }
+            Stage::Detached if !connection.line.counted => {
+                // Its log has overflowed.
+                self.end_session(key, true);
+            }
+            Stage::Detached => {}
+            Stage::Flushing | Stage::Lingering | Stage::Closing => self.exchange.depart(key),
+        }
+        self.exchange.connections.contains(key)
+    }
+
+    /// The connection's last completion has come: its descriptor and memory go back, and its
+    /// slot, unless a session waits in it.
     fn free(&mut self, key: Key) {
-        let Some(mut connection) = self.connections.remove(key) else {
+        let exchange = &mut self.exchange;
+        let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
         self.timers.cancel(key.slot);
-        connection.line.outbox.clear(&mut self.resources.pool);
+        connection.line.outbox.clear(&mut exchange.resources.pool);
         debug_assert!(connection.line.outbox.is_empty());
         self.driver.close(connection.socket);
         self.census.leave(self.id);
         let reason = connection.reason.unwrap_or(Reason::Internal);
-        self.resources.counters.add_closed(reason);
+        exchange.resources.counters.add_closed(reason);
         tracing::debug!(shard = self.id.0, connection = %key, reason = reason.label(), "closed");
+        if connection.line.away && connection.line.counted && !exchange.draining {
+            return self.detach(key);
+        }
+        // Whatever else stands in the slot has been dissolved when it began to end.
+        debug_assert!(connection.line.station.is_none() || connection.line.away);
+        let publish_will = !exchange.draining;
+        self.exchange.dissolve(key, publish_will);
+        self.exchange.connections.remove(key);
     }
 }
 
 impl Connection {
     #[inline]
     fn settle_send(&mut self, driver: &mut impl Driver) {
-        if self.sending || self.stage > Stage::Flushing {
+        if self.sending || self.stage > Stage::Flushing || self.is_moving() {
             return;
         }
         if let Some(chunk) = self.line.outbox.next_chunk() {
@@ -89,7 +134,7 @@ impl Connection {
         let length = chunk.len();
         let from = self.sent_of_chunk;
         match result {
-            Ok(bytes) if from + bytes < length && self.stage <= Stage::Flushing => {
+            Ok(bytes) if from + bytes < length && self.goes_on_sending() => {
                 self.line.outbox.sent(bytes);
                 resources.counters.add(Counter::BytesSent, bytes as u64);
                 self.sent_of_chunk = from + bytes;
@@ -100,13 +145,28 @@ impl Connection {
             Ok(bytes) => {
                 resources.counters.add(Counter::BytesSent, bytes as u64);
                 self.extend_flush(resources);
+                if from + bytes < length && self.yields_to.is_some() {
+                    // Cut off within a message: nothing more can be said to this peer.
+                    self.abort(Reason::SessionTaken, resources);
+                }
             }
+            Err(_) if self.yields_to.is_some() => self.abort(Reason::SessionTaken, resources),
             Err(_) if self.stage == Stage::Closing => {}
             Err(_) => self.abort(Reason::PeerReset, resources),
         }
         self.line.outbox.sent(length - from);
         self.sent_of_chunk = 0;
         give_back(chunk, &mut resources.pool);
+    }
+
+    fn goes_on_sending(&self) -> bool {
+        self.stage <= Stage::Flushing && self.yields_to.is_none()
+    }
+
+    /// It has more to it than a socket and a session.
+    #[inline]
+    fn is_unusual(&self) -> bool {
+        self.line.shelved || self.moving.is_some() || self.stage != Stage::Running
     }
 
     /// A peer that still takes bytes is given time for the next.
@@ -117,7 +177,8 @@ impl Connection {
     }
 
     fn settle_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
-        if self.stage == Stage::Flushing && self.line.outbox.is_empty() && !self.sending {
+        let flushed = self.line.outbox.is_empty() && !self.sending;
+        if self.stage == Stage::Flushing && flushed && self.yields_to.is_none() {
             driver.shutdown(self.socket);
             self.stage = Stage::Lingering;
             self.stage_deadline = resources.now + Connection::STAGE_TIME;
@@ -125,7 +186,8 @@ impl Connection {
         if self.stage == Stage::Lingering && self.peer_ended {
             self.stage = Stage::Closing;
         }
-        if self.stage == Stage::Closing && self.sending && !self.send_cancelled {
+        let gives_up = self.stage == Stage::Closing || self.yields_to.is_some();
+        if gives_up && self.sending && !self.send_cancelled {
             self.send_cancelled = true;
             driver.cancel_send(self.line.key);
         }

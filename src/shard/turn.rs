@@ -6,7 +6,8 @@
 //! `MESSAGES_PER_TURN`, commands and timers by constants. What is over waits a turn.
 
 use super::Shard;
-use super::command::Command;
+use super::command::{Command, Mailbox};
+use super::mesh::Mesh;
 use super::outbox::give_back;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -40,44 +41,58 @@ impl<D: Driver> Shard<D> {
     /// The driver's ring is broken; the shard cannot go on.
     pub fn turn(&mut self, sleep_max: Duration) -> io::Result<Turn> {
         let until = self.sleep_until(sleep_max);
-        let inbox = &self.inbox;
+        let (inbox, mesh) = (&self.inbox, &self.exchange.mesh);
+        let mut idle = || inbox.is_empty() && mesh.is_quiet();
         self.driver
-            .poll(self.completions_per_turn, until, &mut || inbox.is_empty())?;
-        self.resources.now = self.driver.now();
-        self.resources.counters.add(Counter::Turns, 1);
-        self.resources
+            .poll(self.completions_per_turn, until, &mut idle)?;
+        self.exchange.resources.begin_turn(self.driver.now());
+        self.exchange.resources.counters.add(Counter::Turns, 1);
+        self.exchange
+            .resources
             .histograms
             .record(Timing::Turn, self.driver.turn_time());
 
+        self.look_again();
+        self.exchange.collect_mesh();
         while let Some(completion) = self.driver.next() {
             self.take_completion(completion);
         }
-        self.resume_ready();
+        self.exchange.resume_ready();
+        self.exchange.take_mesh();
         self.take_commands();
         self.take_finished_calls();
         self.fire_timers();
         self.rearm_starved();
         self.step_drain();
         self.settle_touched();
+        self.exchange.flush_mesh();
+        self.log_slow();
 
         // The accept may still bring a connection, which has to be closed.
-        let ended = self.drain.is_some() && self.connections.is_empty() && !self.accepting;
-        Ok(if ended { Turn::Ended } else { Turn::Next })
+        let empty = self.exchange.connections.is_empty() && !self.accepting;
+        if self.drain.is_some() && empty {
+            self.exchange.mesh.close();
+            return Ok(Turn::Ended);
+        }
+        Ok(Turn::Next)
     }
 
     /// How long the next poll may sleep: `None` when there is work left.
     fn sleep_until(&self, sleep_max: Duration) -> Option<Instant> {
-        let idle = self.ready.is_empty()
+        let idle = self.exchange.ready.is_empty()
             && self.starved.is_empty()
-            && self.touched.is_empty()
-            && self.resources.calls.is_idle();
+            && self.exchange.touched.is_empty()
+            && self.waiting.is_empty()
+            && !self.exchange.mesh.has_open()
+            && self.exchange.resources.calls.is_idle();
         if !idle || sleep_max.is_zero() {
             return None;
         }
-        let now = self.resources.now;
+        let now = self.exchange.resources.now;
         let next = [
             self.timers.next_due(),
-            self.resources.calls.next_deadline(),
+            self.exchange.resources.calls.next_deadline(),
+            self.exchange.errands.next_deadline(),
             Some(self.accept_again),
             self.drain.as_ref().map(|drain| drain.next_step(now)),
         ];
@@ -97,7 +112,7 @@ impl<D: Driver> Shard<D> {
 
     #[inline]
     fn take_received(&mut self, key: Key, result: Received, more: bool) {
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(connection) = self.exchange.connections.get_mut(key) else {
             // A completion of a dead generation: its buffer still goes back.
             debug_assert!(false, "a slot was freed with its receive in flight");
             if let Received::Data(buffer) = result {
@@ -110,18 +125,17 @@ impl<D: Driver> Shard<D> {
         }
         match result {
             Received::Data(buffer) => {
-                let listed = connection.ready;
                 let bytes = self.driver.bytes(&buffer);
-                connection.take_bytes(bytes, &mut self.services, &mut self.resources);
+                self.exchange.take_bytes(key, bytes);
                 self.driver.release(buffer);
                 self.buffers_released += 1;
-                if connection.ready && !listed {
-                    self.ready.push_back(key);
-                }
             }
-            Received::End => connection.take_end(&mut self.resources),
+            Received::End => connection.take_end(&mut self.exchange.resources),
             Received::NoBuffers => {
-                self.resources.counters.add(Counter::BuffersExhausted, 1);
+                self.exchange
+                    .resources
+                    .counters
+                    .add(Counter::BuffersExhausted, 1);
                 if !connection.starved {
                     connection.starved = true;
                     self.starved.push_back(key);
@@ -130,52 +144,30 @@ impl<D: Driver> Shard<D> {
             Received::Stopped => {}
             Received::Failed(_) => {
                 connection.peer_ended = true;
-                connection.abort(Reason::PeerReset, &mut self.resources);
+                connection.abort(Reason::PeerReset, &mut self.exchange.resources);
             }
         }
-        self.touch(key);
+        self.exchange.touch(key);
     }
 
     #[inline]
     fn take_sent(&mut self, key: Key, result: io::Result<usize>, chunk: Chunk) {
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(connection) = self.exchange.connections.get_mut(key) else {
             debug_assert!(false, "a slot was freed with its send in flight");
-            give_back(chunk, &mut self.resources.pool);
+            give_back(chunk, &mut self.exchange.resources.pool);
             return;
         };
         connection.sending = false;
-        connection.take_sent(&mut self.driver, result, chunk, &mut self.resources);
-        if connection.unstall(&self.resources) {
-            self.ready.push_back(key);
+        connection.take_sent(
+            &mut self.driver,
+            result,
+            chunk,
+            &mut self.exchange.resources,
+        );
+        if connection.unstall(&self.exchange.resources) {
+            self.exchange.ready.push_back(key);
         }
-        self.touch(key);
-    }
-
-    /// Puts a connection on the list to settle this turn.
-    #[inline]
-    pub(super) fn touch(&mut self, key: Key) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && !connection.touched
-        {
-            connection.touched = true;
-            self.touched.push(key);
-        }
-    }
-
-    fn resume_ready(&mut self) {
-        // As many as wait now: who is still not done waits for the next turn.
-        for _ in 0..self.ready.len() {
-            let Some(key) = self.ready.pop_front() else {
-                break;
-            };
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.resume(&mut self.services, &mut self.resources);
-                if connection.ready {
-                    self.ready.push_back(key);
-                }
-                self.touch(key);
-            }
-        }
+        self.exchange.touch(key);
     }
 
     fn take_commands(&mut self) {
@@ -188,63 +180,90 @@ impl<D: Driver> Shard<D> {
                 Command::Finish(call, outcome) => self.finish_call(call, outcome),
                 Command::Drain(deadline) => self.start_drain(deadline),
                 Command::Collect(empty) => self.collect_histograms(empty),
-                Command::Peers(mailboxes) => self.peers = mailboxes,
+                Command::Join(peers, mesh) => self.join(peers, mesh),
+                Command::Move(moved) => self.take_moved(*moved),
             }
         }
     }
 
+    fn join(&mut self, peers: Vec<Mailbox>, mesh: Mesh) {
+        (self.peers, self.exchange.mesh) = (peers, mesh);
+        if self.drain.is_none() {
+            self.arm_accept();
+        }
+    }
+
     fn collect_histograms(&mut self, empty: Box<Histograms>) {
-        let full = std::mem::replace(&mut self.resources.histograms, empty);
+        let full = std::mem::replace(&mut self.exchange.resources.histograms, empty);
         // Nobody listens any more when the server is ending.
         let _ = self.histograms_out.try_send((self.id, full));
     }
 
     fn take_finished_calls(&mut self) {
-        while let Some((call, outcome)) = self.resources.calls.pop_finished() {
+        while let Some((call, outcome)) = self.exchange.resources.calls.pop_finished() {
             self.finish_call(call, outcome);
         }
-        while let Some(asked) = self.resources.calls.pop_overdue(self.resources.now) {
-            if let Some(connection) = self.connections.get_mut(asked.connection) {
-                connection.time_out_call(asked.id, &mut self.resources);
-                self.touch(asked.connection);
+        while let Some(asked) = self
+            .exchange
+            .resources
+            .calls
+            .pop_overdue(self.exchange.resources.now)
+        {
+            if let Some(connection) = self.exchange.connections.get_mut(asked.connection) {
+                connection.time_out_call(asked.id, &mut self.exchange.resources);
+                self.exchange.touch(asked.connection);
             }
         }
     }
 
     fn finish_call(&mut self, call: Key, outcome: super::Outcome) {
-        let Some(call) = self.resources.calls.take(call) else {
+        let Some(call) = self.exchange.resources.calls.take(call) else {
             return;
         };
         let asked = call.asked;
-        self.resources
+        self.exchange
+            .resources
             .histograms
-            .record(Timing::Call, self.resources.now.since(call.began));
-        let Some(connection) = self.connections.get_mut(asked.connection) else {
-            return self.resources.counters.add(Counter::AnswersLate, 1);
+            .record(Timing::Call, self.exchange.resources.now.since(call.began));
+        let Some(connection) = self.exchange.connections.get_mut(asked.connection) else {
+            return self
+                .exchange
+                .resources
+                .counters
+                .add(Counter::AnswersLate, 1);
         };
         if call.timed_out {
-            return self.resources.counters.add(Counter::AnswersLate, 1);
+            return self
+                .exchange
+                .resources
+                .counters
+                .add(Counter::AnswersLate, 1);
         }
-        connection.answer(asked.id, asked.codec, outcome, &mut self.resources);
-        self.touch(asked.connection);
+        connection.answer(asked.id, asked.codec, outcome, &mut self.exchange.resources);
+        self.exchange.touch(asked.connection);
     }
 
     fn fire_timers(&mut self) {
-        self.timers.advance(self.resources.now);
+        self.timers.advance(self.exchange.resources.now);
         for _ in 0..TIMERS_PER_TURN {
             let Some(slot) = self.timers.pop_due() else {
                 break;
             };
-            let Some(key) = self.connections.key_of(slot) else {
+            let Some(key) = self.exchange.connections.key_of(slot) else {
                 continue;
             };
-            if let Some(connection) = self.connections.get_mut(key) {
+            if let Some(connection) = self.exchange.connections.get_mut(key) {
                 connection.timer = Instant::NEVER;
-                connection.take_timeout(&mut self.resources);
-                self.touch(key);
+                if connection.is_forgotten(self.exchange.resources.now) {
+                    self.end_session(key, true);
+                    continue;
+                }
+                connection.take_timeout(&mut self.exchange.resources);
+                self.exchange.touch(key);
             }
         }
-        if self.accept_again <= self.resources.now {
+        self.exchange.drop_overdue_errands();
+        if self.accept_again <= self.exchange.resources.now {
             self.accept_again = Instant::NEVER;
             self.arm_accept();
         }
@@ -258,9 +277,9 @@ impl<D: Driver> Shard<D> {
             let Some(key) = self.starved.pop_front() else {
                 break;
             };
-            if let Some(connection) = self.connections.get_mut(key) {
+            if let Some(connection) = self.exchange.connections.get_mut(key) {
                 connection.starved = false;
-                self.touch(key);
+                self.exchange.touch(key);
             }
         }
     }

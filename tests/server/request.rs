@@ -1,4 +1,4 @@
-//! Requests and what becomes of them; operations this server does not offer.
+//! Requests and what becomes of them; messages that make no sense now.
 
 use crate::harness::Server;
 use crate::wire::{Wire, encode, envelope_bytes};
@@ -90,55 +90,21 @@ fn built_in_services_answer_in_json_whether_asked_for_bytes_or_json() {
 }
 
 #[test]
-fn operations_that_are_not_offered_are_refused_one_by_one() {
+fn what_makes_no_sense_now_is_unexpected() {
     let mut server = Server::start(&[]);
-    let mut wire = server.greet();
-    use MessageType::{Publish, Serve, Subscribe, Unserve, Unsubscribe, Will};
-    for (id, kind) in [Publish, Subscribe, Unsubscribe, Will, Serve, Unserve]
-        .into_iter()
-        .enumerate()
-    {
-        let id = id as u32 + 40;
-        wire.send(&envelope_bytes(kind, id, "site/reading", b"1"));
-        let heard = wire.message().expect("an ERROR");
-        let Message::Error {
-            code,
-            id: answered,
-            fatal,
-            text,
-        } = heard.message()
-        else {
-            panic!("{heard:?}");
-        };
-        assert_eq!(
-            (code, answered, fatal),
-            (Code::Forbidden, id, false),
-            "{text}"
-        );
-    }
-    wire.say(&Message::Session {
-        key: [0; 16],
-        received: 0,
-    });
-    let heard = wire.message().expect("an ERROR");
-    let Message::Error { code, fatal, .. } = heard.message() else {
-        panic!("{heard:?}");
-    };
-    assert_eq!((code, fatal), (Code::SessionUnknown, false));
-    wire.echoes();
-    wire.close();
     // Without a session there is nothing to acknowledge, without AUTH nothing to prove.
-    let ack = Message::Ack { received: 1 };
-    let auth = Message::Auth {
-        method: 1,
-        credential: b"token",
-    };
-    for message in [ack, auth] {
+    for message in [
+        Message::Ack { received: 1 },
+        Message::Auth {
+            method: 1,
+            credential: b"token",
+        },
+    ] {
         let mut wire = server.greet();
         wire.say(&message);
         wire.expect_fatal(Code::Unexpected);
     }
-    server.settle(&[("peer_close", 1), ("unexpected", 2)]);
+    server.settle(&[("unexpected", 2)]);
     server.end();
 }
 

@@ -8,6 +8,7 @@ use ringmail::base::clock::Instant;
 use ringmail::base::id::ShardId;
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::{Counter, Counters};
+use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::session::Settings;
 use ringmail::ring::driver::Driver;
 use ringmail::ring::sim::client::{Ask, Expect};
@@ -15,7 +16,7 @@ use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::{
     Answer, Census, Command, Deferred, Entropy, Failure, Job, Limits, Mailbox, Reply, Request,
-    Setup, Shard, Turn, mailbox,
+    Setup, Shard, Turn, mailbox, weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -55,6 +56,10 @@ pub fn limits() -> Limits {
         requests_open_max: 1024,
         calls_open_max: 4096,
         request_timeout: ms(10_000),
+        subscriptions_max: 1024,
+        slow_policy: SlowPolicy::Disconnect,
+        session_linger: ms(60_000),
+        session_buffer_bytes_max: 1 << 20,
     }
 }
 
@@ -138,8 +143,10 @@ impl Server {
             aside.push(put_aside);
             shards.push(Some(shard));
         }
-        for mailbox in &mailboxes {
-            assert!(mailbox.post(Command::Peers(mailboxes.clone())).is_ok());
+        let wakers: Vec<_> = mailboxes.iter().map(Mailbox::waker).cloned().collect();
+        for (mailbox, mesh) in mailboxes.iter().zip(weave(&wakers)) {
+            let join = Command::Join(mailboxes.clone(), mesh);
+            assert!(mailbox.post(join).is_ok());
         }
         Server {
             world: world.clone(),

@@ -26,7 +26,9 @@ use super::budget::Budget;
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
-use super::message::{Header, Message, MessageType, encode_response, encode_response_head, open};
+use super::message::{
+    Header, Message, MessageType, encode_response, encode_response_head, open, reframe,
+};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
@@ -453,6 +455,20 @@ impl Session {
             encode_response_head(id, flags, codec, payload_len, out);
         }
         sends
+    }
+
+    /// Writes a message that came from elsewhere, encoded whole and without CRC; with another
+    /// id if one is given (types from 0x10 on).
+    #[inline]
+    pub fn forward(&self, message: &[u8], id: Option<u32>, out: &mut impl Output) {
+        if matches!(self.state, State::Open | State::PeerClosing) {
+            reframe(message, id, self.checksum, out);
+        }
+    }
+
+    /// Whether [`Session::forward`] would write a message's very bytes now.
+    pub fn forwards_as_it_is(&self) -> bool {
+        !self.checksum && matches!(self.state, State::Open | State::PeerClosing)
     }
 
     /// The owner has checked the client's credential: everything is allowed from now on.

@@ -17,8 +17,6 @@ use super::tree::Tree;
 const NOT_YET: &[(&str, &[&str])] = &[
     ("server.admin", &[""]),
     ("limits.connections_per_ip_max", &[]),
-    ("slow_consumer.policy", &[]),
-    ("session", &[]),
     ("tls", &[]),
     ("auth.mode", &[]),
     ("auth.jwt", &[]),

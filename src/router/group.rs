@@ -1,0 +1,255 @@
+//! Groups: of all members of all shards, one gets each message.
+//!
+//! The choice is made in two steps, so that no shard needs to know the members of another:
+//!
+//! ```text
+//!   1. the shard    in proportion to its ready members         own 3   shard 1: 1   shard 2: 0
+//!                   (nobody ready anywhere: to all members)    75 %    25 %         –
+//!   2. the member   on that shard: two of the ready ones at random, the one with less in flight
+//! ```
+//!
+//! Hence each ready member of the whole server has the same chance, and a loaded one half
+//! of it or less. Between shards it is numbers of members that count, not their loads: a
+//! load told by another shard is old when it arrives.
+//!
+//! The servers of a service are a group of its own; its name means nothing there.
+//!
+//! What it does not do: decide who is ready. A connection that stalls is reported
+//! (`set_stalled`), and stays a member.
+//!
+//! Invariants: the ready members stand first, `ready` of them; a group without members here
+//! or elsewhere is removed by the router; no shard is in `remotes` twice, none with a total
+//! of 0.
+
+use super::arena::Arena;
+use super::member::Members;
+use super::trie::FilterId;
+use super::{Choice, Count, Subscription};
+use crate::base::id::{Key, ShardId};
+use fastrand::Rng;
+
+pub struct Group {
+    generation: u32,
+    ready: u32,
+    pub filter: FilterId,
+    pub filter_name: Box<str>,
+    pub name: Box<[u8]>,
+    members: Members,
+    remotes: Vec<Remote>,
+}
+
+/// What another shard has told of its members.
+struct Remote {
+    shard: ShardId,
+    /// That shard's own number of the group.
+    group: Key,
+    count: Count,
+}
+
+impl Group {
+    /// How many members this shard has.
+    pub fn count(&self) -> Count {
+        Count {
+            total: self.members.len() as u32,
+            ready: self.ready,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.remotes.is_empty()
+    }
+
+    /// Adds a member, ready, or renews the terms of one, which stays as ready as it is.
+    /// Whether it is new.
+    pub fn insert(&mut self, member: Subscription) -> bool {
+        if let Some(at) = self.members.position(member.connection) {
+            self.members.replace(at, member);
+            return false;
+        }
+        self.members.push(member);
+        self.members
+            .swap(self.members.len() - 1, self.ready as usize);
+        self.ready += 1;
+        true
+    }
+
+    /// Whether the connection was a member.
+    pub fn remove(&mut self, connection: Key) -> bool {
+        self.set_stalled(connection, true);
+        let position = self.members.position(connection);
+        position.map(|at| self.members.swap_remove(at)).is_some()
+    }
+
+    /// Whether this changed anything.
+    pub fn set_stalled(&mut self, connection: Key, stalled: bool) -> bool {
+        let Some(at) = self.members.position(connection) else {
+            return false;
+        };
+        let is_stalled = at >= self.ready as usize;
+        if is_stalled == stalled {
+            return false;
+        }
+        if stalled {
+            self.ready -= 1;
+            self.members.swap(at, self.ready as usize);
+        } else {
+            self.members.swap(at, self.ready as usize);
+            self.ready += 1;
+        }
+        true
+    }
+
+    /// Notes how many members another shard has.
+    pub fn note(&mut self, shard: ShardId, group: Key, count: Count) {
+        let known = self
+            .remotes
+            .binary_search_by_key(&shard, |remote| remote.shard);
+        let remote = Remote {
+            shard,
+            group,
+            count,
+        };
+        match known {
+            Ok(at) if count.total == 0 => drop(self.remotes.remove(at)),
+            Ok(at) => self.remotes[at] = remote,
+            Err(_) if count.total == 0 => {}
+            Err(at) => self.remotes.insert(at, remote),
+        }
+    }
+
+    /// Two members of this shard at random among the ready ones (among all, if none is),
+    /// and of them the one with less load.
+    pub fn choose_local(&self, rng: &mut Rng, load: impl Fn(Key) -> u32) -> Option<Subscription> {
+        let members = match self.ready as usize {
+            0 => self.members.as_slice(),
+            ready => &self.members.as_slice()[..ready],
+        };
+        match *members {
+            [] => None,
+            [only] => Some(only),
+            _ => {
+                let a = rng.usize(..members.len());
+                // Any but `a`.
+                let b = (a + rng.usize(1..members.len())) % members.len();
+                let lighter = load(members[b].connection) < load(members[a].connection);
+                Some(members[if lighter { b } else { a }])
+            }
+        }
+    }
+
+    /// Offers this shard and the others to `draw`, each with its weight.
+    pub fn offer(&self, key: Key, weight: fn(Count) -> u32, draw: &mut Draw<'_>) {
+        draw.offer(weight(self.count()), || Place::Here(key));
+        for remote in &self.remotes {
+            let (shard, group) = (remote.shard, remote.group);
+            draw.offer(weight(remote.count), || Place::There { shard, group });
+        }
+    }
+}
+
+/// Where a message of a group goes: the first step of the choice.
+#[derive(Clone, Copy)]
+pub enum Place {
+    Here(Key),
+    There { shard: ShardId, group: Key },
+}
+
+/// Draws one of the places offered, each with a chance in proportion to its weight, without
+/// knowing their number beforehand.
+pub struct Draw<'a> {
+    rng: &'a mut Rng,
+    sum: u64,
+    drawn: Option<Place>,
+}
+
+impl<'a> Draw<'a> {
+    pub fn new(rng: &'a mut Rng) -> Draw<'a> {
+        Draw {
+            rng,
+            sum: 0,
+            drawn: None,
+        }
+    }
+
+    fn offer(&mut self, weight: u32, place: impl FnOnce() -> Place) {
+        let weight = u64::from(weight);
+        self.sum += weight;
+        if weight > 0 && (self.sum == weight || self.rng.u64(..self.sum) < weight) {
+            self.drawn = Some(place());
+        }
+    }
+}
+
+/// Offers everything to a draw among ready members and, only if there is none, to one
+/// among all.
+pub fn draw(rng: &mut Rng, offer: impl Fn(fn(Count) -> u32, &mut Draw<'_>)) -> Option<Place> {
+    let weights: [fn(Count) -> u32; 2] = [|count| count.ready, |count| count.total];
+    weights.into_iter().find_map(|weight| {
+        let mut draw = Draw::new(rng);
+        offer(weight, &mut draw);
+        draw.drawn
+    })
+}
+
+/// All groups of a shard, those of services among them, by this shard's own numbers.
+pub struct Groups {
+    arena: Arena<Group>,
+    /// Counts groups; gives each its generation, so that a number that another shard still
+    /// uses finds nothing rather than the next tenant.
+    made: u32,
+}
+
+impl Groups {
+    pub const fn new() -> Groups {
+        Groups {
+            arena: Arena::new(),
+            made: 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub const fn len(&self) -> usize {
+        self.arena.len()
+    }
+
+    pub fn insert(&mut self, filter: FilterId, filter_name: &str, name: &[u8]) -> Key {
+        self.made = (self.made + 1) % Key::GENERATIONS;
+        let generation = self.made;
+        let slot = self.arena.insert(Group {
+            generation,
+            ready: 0,
+            filter,
+            filter_name: filter_name.into(),
+            name: name.into(),
+            members: Members::default(),
+            remotes: Vec::new(),
+        });
+        Key { slot, generation }
+    }
+
+    pub fn get(&self, key: Key) -> Option<&Group> {
+        let group = self.arena.get(key.slot)?;
+        (group.generation == key.generation).then_some(group)
+    }
+
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Group> {
+        let group = self.arena.get_mut(key.slot)?;
+        (group.generation == key.generation).then_some(group)
+    }
+
+    pub fn remove(&mut self, key: Key) {
+        if self.get(key).is_some() {
+            self.arena.remove(key.slot);
+        }
+    }
+
+    pub fn choose(&self, place: Place, rng: &mut Rng, load: impl Fn(Key) -> u32) -> Option<Choice> {
+        match place {
+            Place::Here(key) => {
+                let chosen = self.get(key)?.choose_local(rng, load);
+                chosen.map(Choice::Local)
+            }
+            Place::There { shard, group } => Some(Choice::Remote { shard, group }),
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The interest map of one shard: who gets a message, who answers a request, what was
+//! retained.
+//!
+//! Every shard holds the whole map, but only as much of it as it needs: its own subscribers
+//! one by one, of another shard that it has some. A publisher's shard therefore hands a
+//! message to each interested shard once, and that shard matches for itself:
+//!
+//! ```text
+//!   shard 0                                        shard 1
+//!   site/+/temp ─► local: [a, b]                   site/+/temp ─► local: [c]
+//!                  shards: {1}                                    shards: {0}
+//!                  groups: [billing]                              groups: [billing]
+//!                          local: [a]  1 ready                            local: [d, e]  1 ready
+//!                          shard 1: 2, 1 ready                            shard 0: 1, 1 ready
+//! ```
+//!
+//! What a change means for the others is returned as a [`Change`]; carrying it to their
+//! `note` or `note_servers` is the shard's business, and so is confirming only when all
+//! have it.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `trie` | filters, found by the topics they match |
+//! | `node`, `label`, `arena` | what the trie is made of: nodes and their hash table, short strings, pages |
+//! | `interest`, `member` | who is behind one filter |
+//! | `group`, `service` | one of many: members of a group, servers of a service |
+//! | `retained` | the last message of each topic |
+//! | `shard_set` | shards as bits |
+//!
+//! No I/O, no clock, no thread. The same calls give the same results in the same order:
+//! chance comes from the caller's generator, and nothing that can be seen depends on the
+//! seed of a hash.
+//!
+//! What it does not do: check names (`proto::name`) or rights; bound the number of
+//! subscriptions (the session does, for each connection); tell a connection that appears
+//! twice in one match; notice that a connection has gone (its shard unsubscribes it).
+
+mod arena;
+mod group;
+mod interest;
+mod label;
+mod member;
+mod node;
+mod retained;
+mod service;
+mod shard_set;
+mod trie;
+
+#[cfg(test)]
+mod tests;
+
+pub use retained::{TOMBSTONE, Version};
+pub use shard_set::ShardSet;
+pub use trie::FilterId;
+
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::proto::envelope::{Codec, SlowPolicy};
+use bytes::Bytes;
+use fastrand::Rng;
+use group::{Group, Groups};
+use interest::Interest;
+use retained::Retained;
+use trie::Trie;
+
+/// A subscriber of this shard, and on what terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    pub connection: Key,
+    /// `None`: the server's.
+    pub policy: Option<SlowPolicy>,
+    /// The codec wanted; `Bytes`: as published.
+    pub codec: Codec,
+}
+
+/// A shard's members of one filter or group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub total: u32,
+    /// Of them, those that are not stalled.
+    pub ready: u32,
+}
+
+/// What a change means for the other shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// They have to `note` this count. Without a group it is 1 or 0: some or none.
+    Tell(Count),
+}
+
+/// What SUBSCRIBE or SERVE did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    pub change: Change,
+    /// False: it took the place of the same connection's earlier one.
+    pub new: bool,
+    /// This shard's own number of the group, by which others address it.
+    pub group: Option<Key>,
+    /// The filter in four bytes, for `unsubscribe_id` (SERVE: `unserve_id`) as long as the
+    /// connection is subscribed.
+    pub filter: FilterId,
+}
+
+/// Who gets a message. Reused from match to match.
+#[derive(Clone, Debug, Default)]
+pub struct Matches {
+    /// Once for each filter that matches: a connection may appear several times.
+    pub local: Vec<Subscription>,
+    /// Other shards with subscribers. Not those that have only members of groups.
+    pub shards: ShardSet,
+    /// Groups with members here or elsewhere, by this shard's own numbers, for `choose`.
+    pub groups: Vec<Key>,
+}
+
+impl Matches {
+    pub const fn new() -> Matches {
+        Matches {
+            local: Vec::new(),
+            shards: ShardSet::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.groups.is_empty() && self.shards.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.local.clear();
+        self.shards.clear();
+        self.groups.clear();
+    }
+}
+
+/// The one member that gets a message or a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Local(Subscription),
+    /// That shard chooses (`choose_local`); `group` is its own number.
+    Remote {
+        shard: ShardId,
+        group: Key,
+    },
+}
+
+/// See the module's head.
+pub struct Router {
+    own: ShardId,
+    topics: Trie<Interest>,
+    /// Each filter's servers are one group.
+    services: Trie<Key>,
+    groups: Groups,
+    retained: Retained,
+}
+
+impl Router {
+    pub fn new(own: ShardId) -> Router {
+        Router {
+            own,
+            topics: Trie::new(),
+            services: Trie::new(),
+            groups: Groups::new(),
+            retained: Retained::default(),
+        }
+    }
+
+    /// Subscribes a connection of this shard, or renews its terms if it is subscribed to
+    /// the same filter in the same group.
+    pub fn subscribe(
+        &mut self,
+        filter: &str,
+        group: Option<&[u8]>,
+        subscription: Subscription,
+    ) -> Subscribed {
+        let id = self.topics.insert(filter, Interest::default);
+        let Some(name) = group else {
+            let interest = &mut self.topics[id];
+            let (had_some, had_this) = interest.subscribe(subscription);
+            let change = if had_some {
+                Change::None
+            } else {
+                Change::Tell(Count { total: 1, ready: 1 })
+            };
+            return Subscribed {
+                change,
+                new: !had_this,
+                group: None,
+                filter: id,
+            };
+        };
+        let key = self.group_of(id, filter, name);
+        self.join(key, id, subscription)
+    }
+
+    /// Ends a subscription. `None`: there was none. Otherwise the change, and the number
+    /// of the group, which may be past now.
+    pub fn unsubscribe(
+        &mut self,
+        filter: &str,
+        group: Option<&[u8]>,
+        connection: Key,
+    ) -> Option<(Change, Option<Key>)> {
+        let id = self.topics.find(filter)?;
+        let group = match group {
+            Some(name) => Some(self.find_group(id, name).ok()?),
+            None => None,
+        };
+        self.unsubscribe_id(id, group, connection)
+    }
+
+    /// The same, by what `subscribe` returned.
+    pub fn unsubscribe_id(
+        &mut self,
+        filter: FilterId,
+        group: Option<Key>,
+        connection: Key,
+    ) -> Option<(Change, Option<Key>)> {
+        if let Some(key) = group {
+            let change = self.leave(key, connection)?;
+            self.drop_empty_group(key);
+            return Some((change, group));
+        }
+        let interest = self.topics.get_mut(filter)?;
+        if !interest.unsubscribe(connection) {
+            return None;
+        }
+        let change = if interest.local().is_empty() {
+            Change::Tell(Count::default())
+        } else {
+            Change::None
+        };
+        self.drop_empty_filter(filter);
+        Some((change, None))
+    }
+
+    /// Notes that a member's connection takes no messages for now, or takes them again. For
+    /// groups and services alike; a number that is past changes nothing.
+    pub fn set_stalled(&mut self, group: Key, connection: Key, stalled: bool) -> Change {
+        if let Some(group) = self.groups.get_mut(group)
+            && group.set_stalled(connection, stalled)
+        {
+            return Change::Tell(group.count());
+        }
+        Change::None
+    }
+
+    /// Notes what another shard has told: without a group, whether it has subscribers;
+    /// with one, how many members, and its own number for it.
+    pub fn note(
+        &mut self,
+        shard: ShardId,
+        filter: &str,
+        group: Option<(&[u8], Key)>,
+        count: Count,
+    ) {
+        debug_assert_ne!(shard, self.own, "a shard knows its own members");
+        let id = match self.topics.find(filter) {
+            Some(id) => id,
+            None if count.total == 0 => return,
+            None => self.topics.insert(filter, Interest::default),
+        };
+        match group {
+            None => {
+                self.topics[id].note(shard, count.total > 0);
+                self.drop_empty_filter(id);
+            }
+            Some((name, number)) => {
+                let key = match self.find_group(id, name) {
+                    Ok(key) => key,
+                    Err(_) if count.total == 0 => return,
+                    Err(_) => self.group_of(id, filter, name),
+                };
+                self.note_group(key, shard, number, count);
+            }
+        }
+    }
+
+    /// Finds who gets a message of this topic; what `matches` held is cleared first.
+    pub fn find(&self, topic: &str, matches: &mut Matches) {
+        matches.clear();
+        self.topics.matching(topic, &mut |interest: &Interest| {
+            matches.local.extend_from_slice(interest.local());
+            interest.add_shards_to(&mut matches.shards);
+            matches.groups.extend_from_slice(interest.groups());
+        });
+    }
+
+    /// Filter and name of a group; the name is empty for the servers of a service.
+    pub fn group_name(&self, group: Key) -> Option<(&str, &[u8])> {
+        let group = self.groups.get(group)?;
+        Some((&group.filter_name, &group.name))
+    }
+
+    /// This shard's members of a group, as the others are told.
+    pub fn group_count(&self, group: Key) -> Option<Count> {
+        self.groups.get(group).map(Group::count)
+    }
+
+    /// Appends the text of the filter that a connection is subscribed to.
+    pub fn filter_name(&self, filter: FilterId, text: &mut String) {
+        self.topics.name(filter, text);
+    }
+
+    /// Filters on topics that this shard knows of, its own and others'.
+    pub const fn filter_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Chooses the one member of all shards that gets a message; `load` says how much a
+    /// connection of this shard has in flight. `None`: nobody is left.
+    pub fn choose(&self, group: Key, rng: &mut Rng, load: impl Fn(Key) -> u32) -> Option<Choice> {
+        let found = self.groups.get(group)?;
+        let place = group::draw(rng, |weight, draw| found.offer(group, weight, draw))?;
+        self.groups.choose(place, rng, load)
+    }
+
+    /// Chooses among this shard's members, for a message that another shard has sent here.
+    /// `None`: the last one has gone meanwhile.
+    pub fn choose_local(
+        &self,
+        group: Key,
+        rng: &mut Rng,
+        load: impl Fn(Key) -> u32,
+    ) -> Option<Subscription> {
+        self.groups.get(group)?.choose_local(rng, load)
+    }
+
+    /// Keeps a message as its topic's last, or, without one, clears the topic. False: a
+    /// later version is known already.
+    pub fn retain(
+        &mut self,
+        topic: &str,
+        version: Version,
+        message: Option<Bytes>,
+        expires: Instant,
+        now: Instant,
+    ) -> bool {
+        self.retained.retain(topic, version, message, expires, now)
+    }
+
+    /// Calls `each` with every retained message whose topic the filter matches, and when it
+    /// expires. What has expired is removed.
+    pub fn retained(&mut self, filter: &str, now: Instant, each: impl FnMut(&Bytes, Instant)) {
+        self.retained.matching(filter, now, each);
+    }
+
+    /// Removes what is past among the next `count` topics. `retain` does it in passing; a
+    /// timer may, for the time when nothing is retained.
+    pub fn sweep_retained(&mut self, now: Instant, count: usize) {
+        self.retained.sweep(now, count);
+    }
+
+    /// Bytes of memory that retained messages and their topics take, about.
+    pub const fn retained_bytes(&self) -> usize {
+        self.retained.bytes()
+    }
+
+    /// Topics that have a retained message.
+    pub const fn retained_count(&self) -> usize {
+        self.retained.count()
+    }
+
+    fn join(&mut self, key: Key, filter: FilterId, member: Subscription) -> Subscribed {
+        let mut joined = Subscribed {
+            change: Change::None,
+            new: false,
+            group: Some(key),
+            filter,
+        };
+        if let Some(group) = self.groups.get_mut(key)
+            && group.insert(member)
+        {
+            joined.new = true;
+            joined.change = Change::Tell(group.count());
+        }
+        joined
+    }
+
+    fn leave(&mut self, key: Key, connection: Key) -> Option<Change> {
+        let group = self.groups.get_mut(key)?;
+        group
+            .remove(connection)
+            .then(|| Change::Tell(group.count()))
+    }
+
+    fn note_group(&mut self, key: Key, shard: ShardId, number: Key, count: Count) {
+        if let Some(group) = self.groups.get_mut(key) {
+            group.note(shard, number, count);
+        }
+        self.drop_empty_group(key);
+    }
+
+    /// The group of that name, or where among the filter's groups it belongs.
+    fn find_group(&self, filter: FilterId, name: &[u8]) -> Result<Key, usize> {
+        let groups = self.topics.get(filter).map_or(&[][..], Interest::groups);
+        let name_of = |key: &Key| self.groups.get(*key).map_or(&[][..], |group| &group.name);
+        let at = groups.binary_search_by(|key| name_of(key).cmp(name))?;
+        Ok(groups[at])
+    }
+
+    fn group_of(&mut self, filter: FilterId, filter_name: &str, name: &[u8]) -> Key {
+        self.find_group(filter, name).unwrap_or_else(|at| {
+            let key = self.groups.insert(filter, filter_name, name);
+            self.topics[filter].insert_group(at, key);
+            key
+        })
+    }
+
+    fn drop_empty_group(&mut self, key: Key) {
+        let Some(group) = self.groups.get(key) else {
+            return;
+        };
+        if !group.is_empty() {
+            return;
+        }
+        let filter = group.filter;
+        if let Some(interest) = self.topics.get_mut(filter) {
+            interest.remove_group(key);
+        }
+        self.groups.remove(key);
+        self.drop_empty_filter(filter);
+    }
+
+    fn drop_empty_filter(&mut self, filter: FilterId) {
+        if self.topics.get(filter).is_some_and(Interest::is_empty) {
+            self.topics.remove(filter);
+        }
+    }
+}

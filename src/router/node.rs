@@ -1,0 +1,283 @@
+//! The nodes of a trie, and one hash table over all its edges: from a node and a label to
+//! the child.
+//!
+//! A map in every node would cost a hundred bytes where most have one child. One table for
+//! all of them costs four bytes for an edge, and a look-up two cache misses however many
+//! children there are.
+//!
+//! The table grows and shrinks a bucket at a time (linear hashing, Litwin 1980), so that no
+//! SUBSCRIBE pays for moving a million others:
+//!
+//! ```text
+//!   heads   [ 0 | 1 | 2 | 3 | 4 | 5 ]       6 buckets, one for each edge
+//!             │       │
+//!             ▼       ▼                      bucket of a hash: its low 3 bits,
+//!            node    node ──next──► node     or its low 2 when that is 6 or 7
+//!
+//!   growing: bucket 6 appears, and takes from bucket 2 those whose third bit is set
+//! ```
+//!
+//! The hash is seeded at random: peers choose the labels, and must not be able to choose
+//! the bucket. Nothing but the order inside a bucket depends on the seed, and that order is
+//! never seen.
+//!
+//! Wildcards are no labels: `+` is a field of the parent (each match asks for it), `#` a
+//! value of its own.
+//!
+//! Invariants: a node other than `ROOT` and the `+` nodes is in exactly one bucket, that of
+//! its hash; `children` is the number of nodes in buckets whose parent this is;
+//! `BUCKETS_MIN ≤ heads.len()`, and beyond it `hashed ≤ heads.len() ≤ 2 × hashed + 1`.
+
+use super::arena::Arena;
+use super::label::Label;
+use std::hash::{BuildHasher, RandomState};
+
+/// No node, no value.
+pub const NONE: u32 = u32::MAX;
+/// The node from which filters with wildcards start.
+pub const ROOT: u32 = 0;
+/// The parent of filters without wildcards, each of them one label. Not a node.
+pub const EXACT: u32 = u32::MAX - 1;
+
+const BUCKETS_MIN: usize = 16;
+
+pub struct Node {
+    hash: u32,
+    next: u32,
+    pub parent: u32,
+    pub children: u32,
+    /// The child that stands for any one level.
+    pub plus: u32,
+    /// The value of the filter that ends here.
+    pub value: u32,
+    /// The value of the filter that goes on here with `#`.
+    pub rest: u32,
+    pub label: Label,
+}
+
+const _: () = assert!(size_of::<Node>() <= 56);
+
+impl Node {
+    fn new(parent: u32, label: Label) -> Node {
+        Node {
+            hash: 0,
+            next: NONE,
+            parent,
+            children: 0,
+            plus: NONE,
+            value: NONE,
+            rest: NONE,
+            label,
+        }
+    }
+
+    /// Nothing ends here and nothing goes on from here.
+    pub fn is_bare(&self) -> bool {
+        self.children == 0 && self.plus == NONE && self.value == NONE && self.rest == NONE
+    }
+}
+
+pub struct Nodes {
+    pub arena: Arena<Node>,
+    heads: Vec<u32>,
+    hashed: usize,
+    seed: RandomState,
+}
+
+impl Nodes {
+    pub fn new() -> Nodes {
+        let mut arena = Arena::new();
+        let root = arena.insert(Node::new(NONE, Label::new("")));
+        debug_assert_eq!(root, ROOT);
+        Nodes {
+            arena,
+            heads: vec![NONE; BUCKETS_MIN],
+            hashed: 0,
+            seed: RandomState::new(),
+        }
+    }
+
+    /// The child of `parent` under a label that is no wildcard.
+    pub fn child(&self, parent: u32, label: &str) -> Option<u32> {
+        let hash = self.hash(parent, label);
+        let mut at = self.heads[self.bucket(hash)];
+        while at != NONE {
+            let node = &self.arena[at];
+            if node.hash == hash
+                && node.parent == parent
+                && node.label.as_bytes() == label.as_bytes()
+            {
+                return Some(at);
+            }
+            at = node.next;
+        }
+        None
+    }
+
+    /// A new child under a label that is no wildcard and that `parent` does not have.
+    pub fn add_child(&mut self, parent: u32, label: &str) -> u32 {
+        let hash = self.hash(parent, label);
+        let mut node = Node::new(parent, Label::new(label));
+        node.hash = hash;
+        let at = self.arena.insert(node);
+        if parent != EXACT {
+            self.arena[parent].children += 1;
+        }
+        self.link(at, hash);
+        self.hashed += 1;
+        if self.hashed > self.heads.len() {
+            self.split_bucket();
+        }
+        at
+    }
+
+    /// A new child for `+`, which `parent` does not have.
+    pub fn add_plus(&mut self, parent: u32) -> u32 {
+        let at = self.arena.insert(Node::new(parent, Label::new("+")));
+        self.arena[parent].plus = at;
+        at
+    }
+
+    /// Takes a bare node out, and says which its parent was.
+    pub fn remove(&mut self, at: u32) -> u32 {
+        let parent = self.arena[at].parent;
+        if parent != EXACT && self.arena[parent].plus == at {
+            self.arena[parent].plus = NONE;
+        } else {
+            self.unlink(at);
+            self.hashed -= 1;
+            if parent != EXACT {
+                self.arena[parent].children -= 1;
+            }
+        }
+        self.arena.remove(at);
+        while self.heads.len() > BUCKETS_MIN && self.heads.len() > 2 * self.hashed + 1 {
+            self.merge_bucket();
+        }
+        parent
+    }
+
+    fn hash(&self, parent: u32, label: &str) -> u32 {
+        self.seed.hash_one((parent, label)) as u32
+    }
+
+    fn bucket(&self, hash: u32) -> usize {
+        let mask = self.heads.len().next_power_of_two() - 1;
+        let bucket = hash as usize & mask;
+        if bucket < self.heads.len() {
+            bucket
+        } else {
+            hash as usize & (mask >> 1)
+        }
+    }
+
+    fn link(&mut self, at: u32, hash: u32) {
+        let bucket = self.bucket(hash);
+        self.arena[at].next = self.heads[bucket];
+        self.heads[bucket] = at;
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Node { hash, next, .. } = self.arena[at];
+        let bucket = self.bucket(hash);
+        let mut before = self.heads[bucket];
+        if before == at {
+            self.heads[bucket] = next;
+            return;
+        }
+        while self.arena[before].next != at {
+            before = self.arena[before].next;
+        }
+        self.arena[before].next = next;
+    }
+
+    /// One bucket more: its nodes come from the one that has shared their low bits.
+    fn split_bucket(&mut self) {
+        let new = self.heads.len();
+        self.heads.push(NONE);
+        // The highest bit of the new bucket's number is what it has beyond the old one's.
+        let old = new & !(1 << new.ilog2());
+        self.relink(old);
+    }
+
+    /// One bucket less: its nodes go to the one that shares their low bits.
+    fn merge_bucket(&mut self) {
+        let Some(head) = self.heads.pop() else {
+            return;
+        };
+        self.relink_from(head);
+        if self.heads.len() < self.heads.capacity() / 4 {
+            self.heads.shrink_to(self.heads.len() * 2);
+        }
+    }
+
+    fn relink(&mut self, bucket: usize) {
+        let head = std::mem::replace(&mut self.heads[bucket], NONE);
+        self.relink_from(head);
+    }
+
+    fn relink_from(&mut self, mut at: u32) {
+        while at != NONE {
+            let Node { hash, next, .. } = self.arena[at];
+            self.link(at, hash);
+            at = next;
+        }
+    }
+
+    #[cfg(test)]
+    pub fn check_invariants(&self) {
+        let mut found = 0;
+        let mut longest = 0;
+        for (bucket, head) in self.heads.iter().enumerate() {
+            let (mut at, mut length) = (*head, 0);
+            while at != NONE {
+                assert_eq!(self.bucket(self.arena[at].hash), bucket);
+                (at, length) = (self.arena[at].next, length + 1);
+            }
+            found += length;
+            longest = longest.max(length);
+        }
+        assert_eq!(found, self.hashed);
+        assert!(longest < 32, "{longest} nodes in one bucket");
+        assert!(self.heads.len() >= BUCKETS_MIN);
+        assert!(self.heads.len() == BUCKETS_MIN || self.hashed <= self.heads.len());
+        assert!(self.heads.len() == BUCKETS_MIN || self.heads.len() <= 2 * self.hashed + 1);
+    }
+
+    #[cfg(test)]
+    pub fn bucket_count(&self) -> usize {
+        self.heads.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_grows_and_shrinks_with_its_edges() {
+        let mut nodes = Nodes::new();
+        let label = |n: u32| format!("level {n}");
+        let added: Vec<u32> = (0..5000)
+            .map(|n| nodes.add_child(ROOT, &label(n)))
+            .collect();
+        nodes.check_invariants();
+        assert_eq!(nodes.bucket_count(), 5000);
+        assert_eq!(nodes.arena[ROOT].children, 5000);
+        for (n, at) in (0..).zip(&added) {
+            assert_eq!(nodes.child(ROOT, &label(n)), Some(*at));
+            assert_eq!(nodes.child(EXACT, &label(n)), None);
+        }
+        for (n, at) in (0..).zip(&added) {
+            assert_eq!(nodes.remove(*at), ROOT);
+            assert_eq!(nodes.child(ROOT, &label(n)), None);
+            if n % 997 == 0 {
+                nodes.check_invariants();
+            }
+        }
+        nodes.check_invariants();
+        assert_eq!(nodes.bucket_count(), BUCKETS_MIN);
+        assert!(nodes.heads.capacity() < 100);
+        assert!(nodes.arena[ROOT].is_bare());
+    }
+}

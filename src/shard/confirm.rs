@@ -1,0 +1,150 @@
+//! Answers to operations: OK or ERROR, in the order in which a connection asked.
+//!
+//! An operation that other shards have to know of is answered when all of them do: when
+//! every batch of its epoch has come back (see `mesh`). Answers that cannot be given at
+//! once wait in one queue, in the order of their epochs; a connection with one in it has
+//! its later ones wait too.
+
+use super::exchange::Exchange;
+use super::outbox::Writer;
+use crate::base::id::Key;
+use crate::proto::error::Refusal;
+use crate::proto::message::Message;
+use crate::proto::session::Event;
+use std::collections::VecDeque;
+
+#[derive(Default)]
+pub(super) struct Confirmations {
+    queue: VecDeque<Pending>,
+}
+
+struct Pending {
+    /// The epoch that has to be done.
+    mark: u64,
+    connection: Key,
+    /// The transport it was asked on: no other is told.
+    attachment: u32,
+    answer: Answer,
+}
+
+/// The answer to one operation.
+pub(super) struct Answer {
+    pub(super) id: u32,
+    /// It answers a PUBLISH that was delivered: its id counts for the session.
+    pub(super) publish: bool,
+    pub(super) refusal: Option<Box<Refusal>>,
+}
+
+impl Answer {
+    pub(super) fn ok(id: u32) -> Answer {
+        Answer {
+            id,
+            publish: false,
+            refusal: None,
+        }
+    }
+
+    pub(super) fn published(id: u32) -> Answer {
+        Answer {
+            id,
+            publish: true,
+            refusal: None,
+        }
+    }
+
+    pub(super) fn refused(id: u32, refusal: Refusal) -> Answer {
+        Answer {
+            id,
+            publish: false,
+            refusal: Some(Box::new(refusal)),
+        }
+    }
+}
+
+impl Confirmations {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+impl Exchange {
+    /// Answers an operation: now if nothing stands before it, and, with `everywhere`, if
+    /// no shard has anything left to do of what this one has said.
+    pub(super) fn answer(&mut self, key: Key, answer: Answer, everywhere: bool) {
+        let mark = self.mesh.mark();
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let waits = connection.line.answers_open > 0 || (everywhere && !self.mesh.is_done(mark));
+        let attachment = connection.line.attachment;
+        if !waits {
+            return self.give_answer(key, attachment, answer);
+        }
+        connection.line.answers_open += 1;
+        self.confirmations.queue.push_back(Pending {
+            mark,
+            connection: key,
+            attachment,
+            answer,
+        });
+    }
+
+    /// Gives the answers whose time has come.
+    pub(super) fn take_confirmed(&mut self) {
+        while let Some(pending) = self.confirmations.queue.front() {
+            if !self.mesh.is_done(pending.mark) {
+                return;
+            }
+            let Some(Pending {
+                connection,
+                attachment,
+                answer,
+                ..
+            }) = self.confirmations.queue.pop_front()
+            else {
+                return;
+            };
+            let Some(waiting) = self.connections.get_mut(connection) else {
+                continue;
+            };
+            waiting.line.answers_open -= 1;
+            self.give_answer(connection, attachment, answer);
+            if let Some(waiting) = self.connections.get_mut(connection) {
+                waiting.finish_if_done(&mut self.resources);
+            }
+            self.touch(connection);
+        }
+    }
+
+    fn give_answer(&mut self, key: Key, attachment: u32, answer: Answer) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if answer.publish
+            && let Some(durable) = connection.line.durable_mut()
+        {
+            durable.confirmed_publish_id = answer.id;
+        }
+        let line = &mut connection.line;
+        if line.attachment != attachment {
+            return;
+        }
+        let mut out = Writer {
+            outbox: &mut line.outbox,
+            pool: &mut self.resources.pool,
+        };
+        match answer.refusal {
+            None => line.session.send(&Message::Ok { id: answer.id }, &mut out),
+            Some(refusal) => {
+                let now = self.resources.now;
+                let event =
+                    line.session
+                        .error(refusal.code, answer.id, &refusal.text, now, &mut out);
+                if let Event::Ended(reason) = event {
+                    connection.end(reason, &mut self.resources);
+                    self.touch(key);
+                }
+            }
+        }
+    }
+}

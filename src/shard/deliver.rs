@@ -1,0 +1,261 @@
+//! Delivering: one message into one connection, whatever state that is in.
+//!
+//! ```text
+//!   keeps up                     ─► outbox
+//!   outbox full, or others wait  ─► shelf ── the outbox drains ──► outbox     (publications)
+//!   session                      ─► its log too, as it goes into the outbox
+//!   session without connection   ─► its log only
+//! ```
+//!
+//! Requests and responses do not wait on the shelf: they are bounded by the calls open, and
+//! may pass publications that wait.
+
+use super::connection::{Connection, Stage};
+use super::exchange::Exchange;
+use super::line::Line;
+use super::parcel::Parcel;
+use super::publish::Publication;
+use super::resource::Resources;
+use super::shelf::{Bound, Dropped, Held, Put};
+use super::slow::SlowReport;
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::base::limits::MESSAGE_HEADER_BYTES;
+use crate::metrics::counter::Counter;
+use crate::proto::envelope::SlowPolicy;
+use crate::proto::error::Code;
+use crate::router::Subscription;
+
+impl Exchange {
+    /// Delivers a publication to one subscriber, once.
+    #[inline]
+    pub(super) fn deliver(&mut self, to: Subscription, publication: &mut Publication<'_>) {
+        let Some(connection) = self.connections.get_mut(to.connection) else {
+            return;
+        };
+        let line = &mut connection.line;
+        if line.taken == publication.number {
+            return;
+        }
+        line.taken = publication.number;
+        if connection.stage == Stage::Running
+            && !line.careful
+            && line.takes(publication.parcel.len())
+            && line.has_room(publication.parcel.len(), &self.resources)
+        {
+            line.write(&mut publication.parcel, None, &mut self.resources);
+            self.resources.counters.add(Counter::Deliveries, 1);
+            if !connection.touched {
+                connection.touched = true;
+                self.touched.push(to.connection);
+            }
+        } else {
+            self.deliver_carefully(to, publication);
+        }
+    }
+
+    /// The subscriber does not keep up, has a session, or is gone.
+    #[inline(never)]
+    fn deliver_carefully(&mut self, to: Subscription, publication: &mut Publication<'_>) {
+        let Some(connection) = self.connections.get_mut(to.connection) else {
+            return;
+        };
+        let (line, resources) = (&mut connection.line, &mut self.resources);
+        let is_running = connection.stage == Stage::Running;
+        if is_running && !line.takes(publication.parcel.len()) {
+            return resources.counters.add(Counter::DeliveriesTooLarge, 1);
+        }
+        if !is_running {
+            line.log(
+                publication.parcel.message(),
+                publication.expires,
+                false,
+                resources,
+            );
+        } else if !line.shelved && line.has_room(publication.parcel.len(), resources) {
+            line.log(
+                publication.parcel.message(),
+                publication.expires,
+                true,
+                resources,
+            );
+            line.write(&mut publication.parcel, None, resources);
+            resources.counters.add(Counter::Deliveries, 1);
+        } else {
+            self.shelve(to, publication);
+        }
+        self.touch(to.connection);
+    }
+
+    fn shelve(&mut self, to: Subscription, publication: &mut Publication<'_>) {
+        let policy = to.policy.unwrap_or(self.resources.limits.slow_policy);
+        let now = self.resources.now;
+        let Some(connection) = self.connections.get_mut(to.connection) else {
+            return;
+        };
+        let line = &mut connection.line;
+        let held = Held {
+            message: publication.parcel.share(),
+            expires: publication.expires,
+            since: now,
+            policy,
+            retained: publication.retained,
+        };
+        let queued = line.outbox.queued_bytes();
+        let bound = Bound {
+            bytes_max: self
+                .resources
+                .limits
+                .outbox_bytes_max
+                .saturating_sub(queued),
+            pressed: self.resources.pool.is_exhausted(),
+        };
+        let key = (policy == SlowPolicy::LatestPerKey).then(|| publication.key());
+        let station = line.station_mut();
+        let (put, dropped) = station.shelf.put(held, key, &bound, now);
+        let age = station.shelf.oldest_age(now);
+        let waiting = queued + station.shelf.bytes();
+        let first = acted(&put, &dropped) && !std::mem::replace(&mut station.told_slow, true);
+        line.shelved = true;
+        line.recharge(&mut self.resources);
+        count_dropped(&dropped, &self.resources);
+        if first {
+            self.slow_reports.push(SlowReport {
+                connection: to.connection,
+                policy,
+                bytes_queued: waiting,
+                oldest_age: age,
+            });
+        }
+        if put == Put::Full {
+            let text = "you do not read as fast as others publish";
+            connection.refuse(Code::SlowConsumer, text, &mut self.resources);
+        } else {
+            line.careful = true;
+            self.note_stalled(to.connection, true);
+        }
+    }
+
+    /// The outbox has drained: what waits on the shelf goes on.
+    pub(super) fn refill(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let resources = &mut self.resources;
+        let now = resources.now;
+        while connection.line.has_room(0, resources) {
+            let station = connection.line.station_mut();
+            let Some(held) = station.shelf.next(now) else {
+                break;
+            };
+            let line = &mut connection.line;
+            line.log(&held.message, held.expires, true, resources);
+            line.write(&mut Parcel::shared(&held.message), None, resources);
+            resources.counters.add(Counter::Deliveries, 1);
+        }
+        let line = &mut connection.line;
+        let station = line.station_mut();
+        let expired = station.shelf.take_expired();
+        resources
+            .counters
+            .add(Counter::DeliveriesExpired, u64::from(expired));
+        let done = station.shelf.is_empty();
+        if done {
+            station.told_slow = false;
+            line.shelved = false;
+            line.careful = line.counted;
+        }
+        line.recharge(resources);
+        if done {
+            self.note_stalled(key, false);
+        }
+    }
+
+    /// Groups and services learn that a member does not keep up, or does again.
+    pub(super) fn note_stalled(&mut self, key: Key, stalled: bool) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(station) = connection.line.station.as_deref_mut() else {
+            return;
+        };
+        if station.stalled == stalled {
+            return;
+        }
+        station.stalled = stalled;
+        for membership in &station.subscriptions {
+            if let Some(group) = membership.number {
+                let change = self.router.set_stalled(group, key, stalled);
+                self.mesh.tell_group(membership, change);
+            }
+        }
+        for membership in &station.servings {
+            if let Some(servers) = membership.number {
+                let change = self.router.set_stalled(servers, key, stalled);
+                self.mesh.tell_servers(membership, change);
+            }
+        }
+    }
+}
+
+fn acted(put: &Put, dropped: &Dropped) -> bool {
+    *put == Put::Full || dropped.oldest + dropped.newest + dropped.conflated > 0
+}
+
+fn count_dropped(dropped: &Dropped, resources: &Resources) {
+    let counts = [
+        (Counter::SlowDroppedOldest, dropped.oldest),
+        (Counter::SlowDroppedNewest, dropped.newest),
+        (Counter::SlowReplaced, dropped.conflated),
+        (Counter::DeliveriesExpired, dropped.expired),
+    ];
+    for (counter, count) in counts {
+        if count > 0 {
+            resources.counters.add(counter, u64::from(count));
+        }
+    }
+}
+
+impl Connection {
+    /// Takes a REQUEST or RESPONSE of another connection's, with the id it shall have.
+    /// False: it cannot take one so large.
+    pub(super) fn take_message(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        id: u32,
+        resources: &mut Resources,
+    ) -> bool {
+        let is_running = self.stage == Stage::Running;
+        let line = &mut self.line;
+        if is_running && !line.takes(parcel.len()) {
+            return false;
+        }
+        if line.counted {
+            let mut message = parcel.message().to_vec();
+            message[MESSAGE_HEADER_BYTES..MESSAGE_HEADER_BYTES + 4]
+                .copy_from_slice(&id.to_be_bytes());
+            line.log(&message, Instant::NEVER, is_running, resources);
+        }
+        if is_running {
+            line.write(parcel, Some(id), resources);
+        }
+        true
+    }
+
+    /// How much it has before it, for the choice among members of a group or servers.
+    pub(super) fn load(&self) -> u32 {
+        if self.stage != Stage::Running {
+            return u32::MAX;
+        }
+        self.line.load()
+    }
+}
+
+impl Line {
+    /// The peer accepts a message of so many bytes, header included.
+    #[inline]
+    fn takes(&self, bytes: usize) -> bool {
+        let crc = if self.session.has_checksum() { 4 } else { 0 };
+        bytes + crc <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
+    }
+}

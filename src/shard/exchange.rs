@@ -1,0 +1,296 @@
+//! The exchange: a shard's connections and all that a message of one passes through to
+//! reach another. Everything of a shard but its driver, so that received bytes are handled
+//! where the kernel put them while any connection may be written to.
+//!
+//! ```text
+//!   bytes ─► session ─► REQUEST of a service here ─► answered in place
+//!     (one connection)  everything else ──────────► dispatch: publish, subscribe, forward, …
+//! ```
+//!
+//! While a connection's bytes are handled its reassembly is taken out of it: the message in
+//! hand borrows from there, or from the receive buffer, never from the connection.
+//!
+//! Invariant: a connection is freed by `settle` only, so a key that is being handled keeps
+//! its connection to the end of the turn.
+
+use super::accept::Entropy;
+use super::confirm::Confirmations;
+use super::connection::{Connection, Stage};
+use super::forward::Errands;
+use super::mesh::{InterestKind, Item, Mesh};
+use super::outbox::Writer;
+use super::resource::Resources;
+use super::service::Services;
+use super::slow::SlowReport;
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
+use crate::base::slab::Slab;
+use crate::metrics::counter::Counter;
+use crate::proto::message::{Message, MessageType};
+use crate::proto::reassembly::Reassembly;
+use crate::proto::session::{Event, Step};
+use crate::router::{Matches, Router};
+use std::collections::{HashMap, VecDeque};
+
+pub(super) struct Exchange {
+    pub(super) id: ShardId,
+    pub(super) connections: Slab<Connection>,
+    pub(super) services: Services,
+    pub(super) resources: Resources,
+    pub(super) router: Router,
+    pub(super) mesh: Mesh,
+    pub(super) confirmations: Confirmations,
+    pub(super) errands: Errands,
+    /// What the last look-up found; kept for its allocations.
+    pub(super) matches: Matches,
+    /// Members of groups picked on other shards, kept likewise.
+    pub(super) picks: Vec<(ShardId, Key)>,
+    /// The version of the last retained message.
+    pub(super) retained_at: Instant,
+    /// Sessions by their keys, and the slots they are in.
+    pub(super) sessions: HashMap<[u8; SESSION_KEY_BYTES], Key>,
+    /// Slow consumers to be told of in the log.
+    pub(super) slow_reports: Vec<SlowReport>,
+    pub(super) entropy: Entropy,
+    /// Scratch for messages that are built or re-framed.
+    pub(super) scratch: Vec<u8>,
+    /// Numbers the publications delivered here: a connection that several filters lead to
+    /// takes one by its number once.
+    pub(super) publications: u64,
+    pub(super) random: fastrand::Rng,
+    /// Connections to settle at the end of the turn.
+    pub(super) touched: Vec<Key>,
+    /// Connections with input left to handle in the next turn.
+    pub(super) ready: VecDeque<Key>,
+    /// Connections that wait for room in the mesh.
+    pub(super) blocked: Vec<Key>,
+    /// Sessions whose connection has gone, oldest first; some of them may be back.
+    pub(super) detached: VecDeque<Key>,
+    /// The server is ending: sessions end with their connections.
+    pub(super) draining: bool,
+}
+
+impl Exchange {
+    /// Puts a connection on the list to settle this turn.
+    #[inline]
+    pub(super) fn touch(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.touched
+        {
+            connection.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    /// Takes received bytes: handles them now, or keeps them while earlier ones wait.
+    #[inline]
+    pub(super) fn take_bytes(&mut self, key: Key, bytes: &[u8]) {
+        self.resources
+            .counters
+            .add(Counter::BytesReceived, bytes.len() as u64);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.stage != Stage::Running {
+            return;
+        }
+        if connection.is_paused() {
+            connection.keep(bytes, &mut self.resources);
+        } else {
+            self.run(key, bytes);
+        }
+    }
+
+    /// The connections that had input left: as many as wait now; who is still not done
+    /// waits for the next turn.
+    pub(super) fn resume_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            connection.ready = false;
+            if connection.stage == Stage::Running && !connection.is_paused() {
+                self.run(key, &[]);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.finish_if_done(&mut self.resources);
+                }
+            }
+            self.touch(key);
+        }
+    }
+
+    /// Handles what is kept of a connection and then `bytes`, as far as the turn's share
+    /// and the outbox allow; keeps the rest.
+    fn run(&mut self, key: Key, mut bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let mut input = std::mem::take(&mut connection.input);
+        let mut handled = 0;
+        while let Some(connection) = self.connections.get_mut(key) {
+            let view = input.view(bytes);
+            let mut out = Writer {
+                outbox: &mut connection.line.outbox,
+                pool: &mut self.resources.pool,
+            };
+            let step = connection
+                .line
+                .session
+                .handle(view, self.resources.now, &mut out);
+            match step {
+                Step::Taken { used, ref event } => {
+                    let ended = match event {
+                        Event::Message(Message::Envelope(MessageType::Request, request))
+                            if self.services.has(request.name) =>
+                        {
+                            let line = &mut connection.line;
+                            self.services.call(request, line, &mut self.resources);
+                            None
+                        }
+                        event => self.dispatch(key, event, &view[..used]),
+                    };
+                    input.consume(used, &mut bytes);
+                    handled += 1;
+                    let Some(connection) = self.connections.get_mut(key) else {
+                        break;
+                    };
+                    if let Some(reason) = ended {
+                        connection.end(reason, &mut self.resources);
+                    }
+                    if connection.stage != Stage::Running
+                        || connection.must_pause(handled, self.mesh.is_pressed(), &self.resources)
+                    {
+                        break;
+                    }
+                }
+                Step::Incomplete { need } => {
+                    if need > CHUNK_BYTES && self.resources.pool.is_exhausted() {
+                        connection.overload(&mut self.resources);
+                        break;
+                    }
+                    connection.lend_input(&mut input, bytes, &mut self.resources);
+                    if !input.fill(need, &mut bytes) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.stop_running(key, input, bytes, handled);
+    }
+
+    /// Puts the reassembly back, with what is left of the bytes.
+    #[inline]
+    fn stop_running(&mut self, key: Key, input: Reassembly, bytes: &[u8], handled: u32) {
+        self.resources
+            .counters
+            .add(Counter::MessagesReceived, u64::from(handled));
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.input = input;
+        if connection.stage == Stage::Running {
+            connection.keep(bytes, &mut self.resources);
+        } else {
+            connection.drop_input(&mut self.resources);
+        }
+        connection.account_input(&mut self.resources);
+        connection.note_established(&mut self.resources);
+        if connection.ready {
+            self.ready.push_back(key);
+        }
+        if connection.blocked {
+            self.blocked.push(key);
+        }
+    }
+
+    // ---- other shards ----
+
+    /// Takes back what other shards are done with: answers that waited for that are given,
+    /// publishers that waited for room go on.
+    pub(super) fn collect_mesh(&mut self) {
+        if self.mesh.len() == 0 {
+            return;
+        }
+        let eased = self.mesh.collect();
+        self.take_confirmed();
+        if !eased {
+            return;
+        }
+        for key in std::mem::take(&mut self.blocked) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            connection.blocked = false;
+            if !std::mem::replace(&mut connection.ready, true) {
+                self.ready.push_back(key);
+            }
+            self.touch(key);
+        }
+    }
+
+    /// Does what other shards have said, within the turn's share.
+    pub(super) fn take_mesh(&mut self) {
+        for index in 0..self.mesh.len() {
+            let mut left = MESH_ENTRIES_PER_TURN;
+            while let Some((from, mut batch)) = self.mesh.receive(index) {
+                while left > 0
+                    && let Some(item) = batch.next()
+                {
+                    self.take_item(from, item);
+                    left -= 1;
+                }
+                if !batch.is_done() {
+                    self.mesh.put_back(index, batch);
+                    break;
+                }
+                self.mesh.give_back(index, batch);
+            }
+        }
+    }
+
+    fn take_item(&mut self, from: ShardId, item: Item<'_>) {
+        match item {
+            Item::Publish {
+                message,
+                picks,
+                terms,
+            } => self.take_publication(from, message.parcel(), picks, &terms),
+            Item::Interest {
+                filter,
+                group,
+                kind,
+                number,
+                count,
+            } => match kind {
+                InterestKind::Plain => self.router.note(from, filter, None, count),
+                InterestKind::Group => {
+                    let group = Some((group, number));
+                    self.router.note(from, filter, group, count);
+                }
+                InterestKind::Servers => self.router.note_servers(from, filter, number, count),
+            },
+            Item::Request {
+                message,
+                call,
+                servers,
+                deadline,
+            } => self.take_request(from, message.parcel(), call, servers, deadline),
+            Item::Response { message, call } => self.take_response(&mut message.parcel(), call),
+        }
+    }
+
+    /// Sends what this turn had to say to other shards.
+    pub(super) fn flush_mesh(&mut self) {
+        if self.mesh.len() == 0 {
+            return;
+        }
+        self.mesh.flush(!self.confirmations.is_empty());
+        if !self.blocked.is_empty() {
+            self.mesh.wait();
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Requests that connections answer for other connections.
+//!
+//! ```text
+//!   requester ─REQUEST─► call (its shard) ──► errand (the server's shard) ─REQUEST─► server
+//!             ◄─RESPONSE─ call   ◄────────── errand ◄──────────────────────RESPONSE─
+//! ```
+//!
+//! A call (see `call`) knows who asked and by when it must be answered; an errand knows
+//! which server was asked, under an id of ours, and for which call. Both end at the same
+//! deadline, so neither has to tell the other; an answer after that finds no errand, and is
+//! dropped and counted.
+//!
+//! Invariant: each errand ends once: answered, overdue, or with its server.
+
+use super::call::{Asked, Place};
+use super::exchange::Exchange;
+use super::parcel::Parcel;
+use super::publish::load;
+use super::service::{Failure, refuse_name};
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::base::slab::Slab;
+use crate::base::wheel::Wheel;
+use crate::metrics::counter::Counter;
+use crate::metrics::histogram::Timing;
+use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
+use crate::proto::error::{Code, clip};
+use crate::proto::message::encode_response;
+use crate::proto::name::check_topic;
+use crate::router::Choice;
+use std::time::Duration;
+
+/// Bits of an errand's id that are its slot; the others are of its generation.
+const SLOT_BITS: u32 = 20;
+
+/// A request that a connection of this shard is to answer.
+#[derive(Clone, Copy)]
+struct Errand {
+    server: Key,
+    /// The shard the call is open on, and the call.
+    asker: ShardId,
+    call: Key,
+}
+
+/// The errands of one shard.
+pub(super) struct Errands {
+    open: Slab<Errand>,
+    timers: Wheel,
+}
+
+impl Errands {
+    pub(super) fn new(open_max: u32, now: Instant) -> Errands {
+        Errands {
+            open: Slab::new(open_max.min(1 << SLOT_BITS)),
+            timers: Wheel::new(now),
+        }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.open.len()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_due()
+    }
+
+    fn open(&mut self, errand: Errand, deadline: Instant) -> Option<Key> {
+        let key = self.open.insert(errand)?;
+        self.timers.arm(key.slot, deadline);
+        Some(key)
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Errand> {
+        let errand = self.open.remove(key)?;
+        self.timers.cancel(key.slot);
+        Some(errand)
+    }
+
+    /// The errand that `server` answers under this id.
+    fn answered(&mut self, id: u32, server: Key) -> Option<Errand> {
+        let key = self.open.key_of(id & ((1 << SLOT_BITS) - 1))?;
+        let is_it = wire_id(key) == id && self.open.get(key)?.server == server;
+        if is_it { self.remove(key) } else { None }
+    }
+}
+
+fn wire_id(errand: Key) -> u32 {
+    errand.slot | errand.generation << SLOT_BITS
+}
+
+impl Exchange {
+    /// Forwards a REQUEST that no service of this shard answers, or fails it.
+    pub(super) fn request(&mut self, key: Key, request: &Envelope<'_>, message: &[u8]) {
+        self.resources.counters.add(Counter::Requests, 1);
+        let Some(choice) = self.choose_server(request.name) else {
+            let failure = match check_topic(request.name) {
+                Ok(()) => Failure::of(Code::NoService, "nobody answers for this service"),
+                Err(refusal) => refuse_name(&refusal),
+            };
+            return self.fail(key, request.id, &failure);
+        };
+        let now = self.resources.now;
+        let timeout = match request.headers.timeout_ms() {
+            Some(ms) => Duration::from_millis(u64::from(ms)),
+            None => self.resources.limits.request_timeout,
+        };
+        let deadline = now + timeout;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let line = &mut connection.line;
+        if line.calls_open >= self.resources.limits.requests_open_max {
+            let text = "too many unanswered requests on this connection";
+            let failure = Failure::of(Code::TooManyRequests, text);
+            return self.fail(key, request.id, &failure);
+        }
+        let asked = Asked {
+            connection: key,
+            id: request.id,
+            codec: request.codec,
+        };
+        let calls = &mut self.resources.calls;
+        let Some(call) = calls.open(asked, Place::Connection, now, deadline) else {
+            let failure = Failure::of(Code::Overloaded, "too many calls are open");
+            return self.fail(key, request.id, &failure);
+        };
+        line.calls_open += 1;
+        self.resources.counters.add(Counter::RequestsForwarded, 1);
+        let checksum = line.session.has_checksum();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut parcel = Parcel::received(message, checksum, &mut scratch);
+        match choice {
+            Choice::Local(server) => {
+                let server = server.connection;
+                self.forward(server, &mut parcel, self.id, call, deadline);
+            }
+            Choice::Remote { shard, group } => {
+                self.mesh.request(shard, &mut parcel, call, group, deadline);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Takes a request that another shard has picked a server of this one for.
+    pub(super) fn take_request(
+        &mut self,
+        from: ShardId,
+        mut parcel: Parcel<'_>,
+        call: Key,
+        servers: Key,
+        deadline: Instant,
+    ) {
+        let connections = &self.connections;
+        let server = self
+            .router
+            .choose_local_server(servers, &mut self.random, |key| load(connections, key));
+        match server {
+            Some(server) => {
+                self.forward(server.connection, &mut parcel, from, call, deadline);
+            }
+            None => {
+                let failure = Failure::of(Code::ServiceGone, "the service has just ended");
+                self.fail_call(from, call, &failure);
+            }
+        }
+    }
+
+    /// Gives a server a request to answer.
+    fn forward(
+        &mut self,
+        server: Key,
+        parcel: &mut Parcel<'_>,
+        asker: ShardId,
+        call: Key,
+        deadline: Instant,
+    ) {
+        let errand = Errand {
+            server,
+            asker,
+            call,
+        };
+        let Some(errand) = self.errands.open(errand, deadline) else {
+            let failure = Failure::of(Code::Overloaded, "too many requests are being answered");
+            return self.fail_call(asker, call, &failure);
+        };
+        let most = self.resources.limits.outbox_bytes_max;
+        let mut failure = None;
+        match self.connections.get_mut(server) {
+            None => failure = Some(Failure::of(Code::ServiceGone, "the service has just ended")),
+            Some(connection) if connection.line.outbox.queued_bytes() > most => {
+                let text = "the service does not read its requests";
+                failure = Some(Failure::of(Code::Overloaded, text));
+            }
+            Some(connection) => {
+                let id = wire_id(errand);
+                if connection.take_message(parcel, id, &mut self.resources) {
+                    connection.line.station_mut().errands_open += 1;
+                } else {
+                    let text = "the request is larger than the service accepts";
+                    failure = Some(Failure::of(Code::TooLarge, text));
+                }
+            }
+        }
+        match failure {
+            None => self.touch(server),
+            Some(failure) => {
+                self.errands.remove(errand);
+                self.fail_call(asker, call, &failure);
+            }
+        }
+    }
+
+    /// Takes a server's RESPONSE to the call it answers.
+    pub(super) fn respond(&mut self, server: Key, response: &Envelope<'_>, message: &[u8]) {
+        let Some(errand) = self.errands.answered(response.id, server) else {
+            return self.count_unasked(server);
+        };
+        let Some(connection) = self.connections.get_mut(server) else {
+            return;
+        };
+        connection.line.station_mut().errands_open -= 1;
+        let checksum = connection.line.session.has_checksum();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut parcel = Parcel::received(message, checksum, &mut scratch);
+        self.bring(errand.asker, errand.call, &mut parcel);
+        self.scratch = scratch;
+    }
+
+    fn count_unasked(&self, server: Key) {
+        let serves = self.connections.get(server).is_some_and(|one| {
+            let station = one.line.station.as_ref();
+            station.is_some_and(|station| station.has_served)
+        });
+        let counter = match serves {
+            true => Counter::AnswersLate,
+            false => Counter::ResponsesUnasked,
+        };
+        self.resources.counters.add(counter, 1);
+    }
+
+    /// Brings a RESPONSE to the shard of its call.
+    fn bring(&mut self, asker: ShardId, call: Key, parcel: &mut Parcel<'_>) {
+        if asker == self.id {
+            self.take_response(parcel, call);
+        } else {
+            self.mesh.response(asker, parcel, call);
+        }
+    }
+
+    /// Answers a call with a RESPONSE that its server, here or elsewhere, gave.
+    pub(super) fn take_response(&mut self, parcel: &mut Parcel<'_>, call: Key) {
+        let Some(call) = self.resources.calls.take(call) else {
+            return self.resources.counters.add(Counter::AnswersLate, 1);
+        };
+        let took = self.resources.now.since(call.began);
+        self.resources.histograms.record(Timing::Call, took);
+        let asked = call.asked;
+        let Some(connection) = self.connections.get_mut(asked.connection) else {
+            return self.resources.counters.add(Counter::AnswersLate, 1);
+        };
+        connection.take_response(parcel, asked.id, &mut self.resources);
+        self.touch(asked.connection);
+    }
+
+    fn fail_call(&mut self, asker: ShardId, call: Key, failure: &Failure) {
+        let mut payload = failure.code.to_be_bytes().to_vec();
+        payload.extend_from_slice(clip(&failure.text).as_bytes());
+        let mut message = Vec::new();
+        encode_response(0, FLAG_FAILED, Codec::Bytes, &payload, &mut message);
+        self.bring(asker, call, &mut Parcel::plain(&message));
+    }
+
+    /// Fails a request at once.
+    fn fail(&mut self, key: Key, id: u32, failure: &Failure) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection
+                .line
+                .respond_failed(id, failure, &mut self.resources);
+        }
+    }
+
+    /// A server has ended: what it had to answer fails.
+    pub(super) fn fail_errands(&mut self, server: Key) {
+        let of_it = |(key, errand): (Key, &Errand)| (errand.server == server).then_some(key);
+        let open: Vec<Key> = self.errands.open.iter().filter_map(of_it).collect();
+        let failure = Failure::of(Code::ServiceGone, "the service ended before it answered");
+        for key in open {
+            if let Some(errand) = self.errands.remove(key) {
+                self.fail_call(errand.asker, errand.call, &failure);
+            }
+        }
+    }
+
+    /// Forgets errands whose deadline has passed; their calls have been answered.
+    pub(super) fn drop_overdue_errands(&mut self) {
+        self.errands.timers.advance(self.resources.now);
+        while let Some(slot) = self.errands.timers.pop_due() {
+            let Some(key) = self.errands.open.key_of(slot) else {
+                continue;
+            };
+            let Some(errand) = self.errands.remove(key) else {
+                continue;
+            };
+            if let Some(connection) = self.connections.get_mut(errand.server) {
+                connection.line.station_mut().errands_open -= 1;
+            }
+        }
+    }
+
+    fn choose_server(&mut self, service: &str) -> Option<Choice> {
+        let connections = &self.connections;
+        self.router
+            .find_servers(service, &mut self.random, |key| load(connections, key))
+    }
+}

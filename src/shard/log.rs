@@ -1,0 +1,420 @@
+//! What a session's client has not acknowledged: counted messages, kept to be sent again
+//! (PROTOCOL.md, Sessions).
+//!
+//! ```text
+//!   numbers     acked              sent               count         (modulo 2^32)
+//!                 │                  │                  │
+//!   entries       [ len ][ len ][ len ][ len ][ len ]
+//!   bytes         [ message │ message │ … │ message ]◄── pushed at the end
+//!                 ▲ dropped when acknowledged
+//! ```
+//!
+//! The messages stand one after the other in one ring of bytes, with their lengths beside
+//! them: a push copies, and allocates only where the ring grows. They are copied, rather
+//! than shared, because a session must be able to move to another core and stay for its
+//! linger: what it keeps has to cost what it holds, not the receive buffers and large
+//! messages it points into.
+//!
+//! A number belongs to a message once it has been sent. One that was pushed while the
+//! client was away has none yet: if it expires before the client is back it is dropped, and
+//! those after it move up. One that has been sent is kept whatever its expiry, for the
+//! client may have counted it.
+//!
+//! What it does not do: bound itself (the caller compares [`Log::bytes`] with
+//! `session.buffer_bytes_max` and its shard's account); look into messages.
+//!
+//! Invariants: `sent_len ≤ entries.len()`; all that were sent come before all that were
+//! not; the lengths of the entries sum to `bytes.len()`.
+
+use crate::base::clock::Instant;
+use std::collections::VecDeque;
+
+/// Bytes that an empty log keeps, so that a client that acknowledges in time makes it
+/// allocate nothing; few enough to keep in thousands of idle sessions.
+const KEPT_BYTES: usize = 1024;
+/// Entries that an empty log keeps.
+const KEPT_ENTRIES: usize = 16;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    expires: Instant,
+    /// A message's header says its length in 32 bits, and `limits` holds it far below.
+    length: u32,
+}
+
+/// The counted messages of one session that are not acknowledged. See the module's head.
+#[derive(Default)]
+pub struct Log {
+    bytes: VecDeque<u8>,
+    entries: VecDeque<Entry>,
+    /// How many of the entries, the first ones, have been sent at least once.
+    sent_len: usize,
+    /// What the client has acknowledged: the number of the first entry.
+    acked: u32,
+}
+
+impl Log {
+    /// An empty log of a new session. Allocates nothing.
+    pub const fn new() -> Log {
+        Log {
+            bytes: VecDeque::new(),
+            entries: VecDeque::new(),
+            sent_len: 0,
+            acked: 0,
+        }
+    }
+
+    #[cfg(test)]
+    /// Messages kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of the messages kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes of memory in use: what the shard's account is charged.
+    pub fn capacity_bytes(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    #[cfg(test)]
+    /// Counted messages of this session so far (modulo 2^32), those that wait for the client
+    /// to come back included.
+    pub fn count(&self) -> u32 {
+        self.acked.wrapping_add(self.entries.len() as u32)
+    }
+
+    #[cfg(test)]
+    /// Those of [`Log::count`] that have been sent at least once: a client cannot have taken
+    /// more.
+    pub fn sent(&self) -> u32 {
+        self.acked.wrapping_add(self.sent_len as u32)
+    }
+
+    /// Keeps a whole message (header and payload, no CRC). `sent`: it is also sent now;
+    /// false while the client is away, until [`Log::replay`].
+    pub fn push(&mut self, message: &[u8], expires: Instant, sent: bool) {
+        let all_sent = self.sent_len == self.entries.len();
+        debug_assert!(all_sent || !sent, "sent before an older one");
+        debug_assert!(u32::try_from(message.len()).is_ok());
+        self.bytes.extend(message);
+        self.entries.push_back(Entry {
+            expires,
+            length: message.len() as u32,
+        });
+        // Never counted as sent too early: an acknowledgement would drop what nobody has.
+        self.sent_len += usize::from(sent && all_sent);
+        self.check_invariants();
+    }
+
+    /// Whether a client may have taken so many: [`Log::ack`] would accept it.
+    pub fn covers(&self, received: u32) -> bool {
+        received.wrapping_sub(self.acked) as usize <= self.sent_len
+    }
+
+    /// The client has taken the first `received` messages of this session. False, and
+    /// nothing is changed, when that is less than it said before or more than were sent.
+    #[must_use]
+    pub fn ack(&mut self, received: u32) -> bool {
+        if !self.covers(received) {
+            return false;
+        }
+        let taken = received.wrapping_sub(self.acked) as usize;
+        let taken_entries = self.entries.drain(..taken);
+        let taken_bytes: usize = taken_entries.map(|entry| entry.length as usize).sum();
+        self.bytes.drain(..taken_bytes);
+        self.sent_len -= taken;
+        self.acked = received;
+        self.shrink();
+        self.check_invariants();
+        true
+    }
+
+    /// The client is back and says what it has taken, as with [`Log::ack`]. Messages that
+    /// were never sent and have expired meanwhile are dropped. [`Log::replay`] comes next.
+    #[must_use]
+    pub fn resume(&mut self, received: u32, now: Instant) -> bool {
+        if !self.ack(received) {
+            return false;
+        }
+        let unsent = self.entries.range(self.sent_len..);
+        if unsent.clone().any(|entry| entry.expires <= now) {
+            self.drop_expired(now);
+        }
+        true
+    }
+
+    /// Hands out every kept message, oldest first, and takes all of them for sent from now
+    /// on. A message comes in two parts because it may lie across the ring's end; the second
+    /// is usually empty.
+    pub fn replay(&mut self, mut each: impl FnMut(&[u8], &[u8])) {
+        let (mut head, mut tail) = self.bytes.as_slices();
+        for entry in &self.entries {
+            let length = entry.length as usize;
+            let (first, head_rest) = head.split_at(length.min(head.len()));
+            let (second, tail_rest) = tail.split_at(length - first.len());
+            (head, tail) = (head_rest, tail_rest);
+            // Once the first half is used up, what is left is whole in the second.
+            if first.is_empty() {
+                each(second, first);
+            } else {
+                each(first, second);
+            }
+        }
+        self.sent_len = self.entries.len();
+        self.check_invariants();
+    }
+
+    /// Moves what has not expired together; only never-sent messages may go.
+    #[cold]
+    fn drop_expired(&mut self, now: Instant) {
+        let bytes = self.bytes.make_contiguous();
+        let (mut from, mut to, mut index) = (0, 0, 0);
+        let sent_len = self.sent_len;
+        self.entries.retain(|entry| {
+            let length = entry.length as usize;
+            let keep = index < sent_len || entry.expires > now;
+            if keep {
+                bytes.copy_within(from..from + length, to);
+                to += length;
+            }
+            from += length;
+            index += 1;
+            keep
+        });
+        self.bytes.truncate(to);
+        self.shrink();
+        self.check_invariants();
+    }
+
+    /// Gives memory back once three quarters of it are unused: after that, half of what is
+    /// left must fill up or empty before the next move, so moving costs little per message.
+    fn shrink(&mut self) {
+        let (bytes, entries) = (self.bytes.len(), self.entries.len());
+        if self.bytes.capacity() > KEPT_BYTES.max(4 * bytes) {
+            self.bytes.shrink_to(KEPT_BYTES.max(2 * bytes));
+        }
+        if self.entries.capacity() > KEPT_ENTRIES.max(4 * entries) {
+            self.entries.shrink_to(KEPT_ENTRIES.max(2 * entries));
+        }
+    }
+
+    /// What costs nothing to check, after every change; the sums are checked by the tests.
+    fn check_invariants(&self) {
+        debug_assert!(self.sent_len <= self.entries.len());
+        debug_assert!(!self.entries.is_empty() || self.bytes.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NEVER: Instant = Instant::NEVER;
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    fn starting_at(count: u32) -> Log {
+        Log {
+            acked: count,
+            ..Log::new()
+        }
+    }
+
+    fn replayed(log: &mut Log) -> Vec<Vec<u8>> {
+        let mut messages = Vec::new();
+        log.replay(|first, second| {
+            assert!(!first.is_empty() || second.is_empty());
+            messages.push([first, second].concat());
+        });
+        messages
+    }
+
+    fn check_sums(log: &Log) {
+        let sum: usize = log.entries.iter().map(|entry| entry.length as usize).sum();
+        assert_eq!(log.bytes(), sum);
+        assert!(log.bytes.capacity() <= KEPT_BYTES.max(4 * sum.max(KEPT_BYTES)));
+    }
+
+    #[test]
+    fn a_new_log_allocates_nothing() {
+        assert_eq!(Log::new().capacity_bytes(), 0);
+    }
+
+    #[test]
+    fn acknowledged_messages_are_not_sent_again() {
+        let mut log = Log::new();
+        for message in ["one", "two", "three"] {
+            log.push(message.as_bytes(), NEVER, true);
+        }
+        assert!(log.ack(1));
+        assert_eq!(
+            (log.len(), log.bytes(), log.count(), log.sent()),
+            (2, 8, 3, 3)
+        );
+        assert!(log.resume(2, at(0)));
+        assert_eq!(replayed(&mut log), [b"three"]);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_not_sent_changes_nothing() {
+        let mut log = starting_at(7);
+        log.push(b"sent", NEVER, true);
+        log.push(b"away", NEVER, false);
+        for wrong in [6, 9, 10, 0, u32::MAX, 7 + (1 << 31)] {
+            assert!(!log.ack(wrong) && !log.resume(wrong, at(0)));
+            assert_eq!((log.len(), log.sent(), log.count()), (2, 8, 9));
+        }
+        assert!(log.ack(8) && log.ack(8) && !log.ack(9));
+        assert_eq!(replayed(&mut log), [b"away"]);
+        assert!(log.ack(9) && log.is_empty());
+    }
+
+    #[test]
+    fn numbers_go_on_through_zero() {
+        let mut log = starting_at(u32::MAX - 1);
+        for message in [b"a", b"b", b"c", b"d"] {
+            log.push(message, NEVER, true);
+        }
+        assert_eq!((log.count(), log.sent()), (2, 2));
+        assert!(!log.ack(3) && !log.ack(u32::MAX - 2));
+        assert!(log.ack(u32::MAX) && log.ack(0) && log.ack(1));
+        assert!(!log.ack(0));
+        assert_eq!(replayed(&mut log), [b"d"]);
+    }
+
+    #[test]
+    fn what_expires_unsent_is_dropped_and_gives_up_its_number() {
+        let mut log = Log::new();
+        log.push(b"sent, expired", at(5), true);
+        log.push(b"away, expired", at(10), false);
+        log.push(b"away", at(11), false);
+        log.push(b"away, expired too", at(1), false);
+        assert_eq!((log.count(), log.sent()), (4, 1));
+        assert!(log.resume(0, at(10)));
+        assert_eq!((log.count(), log.sent(), log.bytes()), (2, 1, 17));
+        assert_eq!(replayed(&mut log), [&b"sent, expired"[..], b"away"]);
+        assert_eq!(log.sent(), 2);
+        assert!(log.resume(0, at(99)), "both were sent: both are kept");
+        assert_eq!(log.len(), 2);
+    }
+
+    #[test]
+    fn an_empty_log_gives_large_memory_back() {
+        let mut log = Log::new();
+        for _ in 0..10_000 {
+            log.push(&[7; 100], NEVER, true);
+        }
+        assert!(log.capacity_bytes() >= 1_000_000);
+        assert!(log.ack(10_000));
+        assert!(log.capacity_bytes() <= 2 * (KEPT_BYTES + KEPT_ENTRIES * size_of::<Entry>()));
+    }
+
+    #[test]
+    fn a_steady_flow_allocates_nothing() {
+        let mut log = Log::new();
+        let mut round = || {
+            for _ in 0..50 {
+                log.push(&[7; 72], NEVER, true);
+            }
+            let full = log.capacity_bytes();
+            // Always half a window behind, as with a client that acknowledges in time.
+            assert!(log.ack(log.sent().wrapping_sub(25)));
+            (full, log.capacity_bytes())
+        };
+        let settled = (0..4).map(|_| round()).last().unwrap();
+        assert_eq!(settled.0, settled.1);
+        assert!((0..100).all(|_| round() == settled));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(Vec<u8>, Option<u64>),
+        Leave,
+        Ack(u32),
+        Resume(u32),
+        Wait(u64),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let message = prop_oneof![
+            9 => prop::collection::vec(any::<u8>(), 1..100),
+            1 => prop::collection::vec(any::<u8>(), 1000..3000),
+        ];
+        prop_oneof![
+            8 => (message, prop::option::of(0u64..20)).prop_map(|(m, e)| Op::Push(m, e)),
+            1 => Just(Op::Leave),
+            4 => (0u32..12).prop_map(Op::Ack),
+            2 => (0u32..12).prop_map(Op::Resume),
+            2 => (0u64..10).prop_map(Op::Wait),
+        ]
+    }
+
+    /// Message, expiry, sent.
+    type Model = VecDeque<(Vec<u8>, Instant, bool)>;
+
+    proptest! {
+        #[test]
+        fn a_log_keeps_what_a_list_keeps(
+            start in prop_oneof![Just(0), u32::MAX - 100..=u32::MAX, any::<u32>()],
+            ops in prop::collection::vec(op(), 0..300),
+        ) {
+            let mut log = starting_at(start);
+            let mut model = Model::new();
+            let (mut acked, mut away, mut now) = (u64::from(start), false, at(0));
+            for op in ops {
+                let sent = model.iter().filter(|entry| entry.2).count();
+                match op {
+                    Op::Push(message, expires) => {
+                        let expires = expires.map_or(NEVER, |e| at(now.as_nanos() + e));
+                        log.push(&message, expires, !away);
+                        model.push_back((message, expires, !away));
+                    }
+                    Op::Leave => away = true,
+                    // One below what is acknowledged, up to far beyond what was sent.
+                    Op::Ack(more) | Op::Resume(more) => {
+                        let received = acked + u64::from(more);
+                        let received = if more == 11 { acked.wrapping_sub(1) } else { received };
+                        let good = more != 11 && more as usize <= sent;
+                        if matches!(op, Op::Ack(_)) {
+                            prop_assert_eq!(log.ack(received as u32), good);
+                        } else {
+                            prop_assert_eq!(log.resume(received as u32, now), good);
+                        }
+                        if good {
+                            model.drain(..more as usize);
+                            acked = received;
+                        }
+                        if good && matches!(op, Op::Resume(_)) {
+                            model.retain(|entry| entry.2 || entry.1 > now);
+                            let kept: Vec<_> = model.iter().map(|entry| entry.0.clone()).collect();
+                            prop_assert_eq!(replayed(&mut log), kept);
+                            model.iter_mut().for_each(|entry| entry.2 = true);
+                            away = false;
+                        }
+                    }
+                    Op::Wait(nanos) => now = at(now.as_nanos() + nanos),
+                }
+                let sent = model.iter().filter(|entry| entry.2).count();
+                prop_assert_eq!(log.len(), model.len());
+                prop_assert_eq!(log.bytes(), model.iter().map(|entry| entry.0.len()).sum::<usize>());
+                prop_assert_eq!(log.count(), (acked + model.len() as u64) as u32);
+                prop_assert_eq!(log.sent(), (acked + sent as u64) as u32);
+                check_sums(&log);
+            }
+            let kept: Vec<_> = model.iter().map(|entry| entry.0.clone()).collect();
+            prop_assert_eq!(replayed(&mut log), kept);
+        }
+    }
+}

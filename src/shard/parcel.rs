@@ -1,0 +1,67 @@
+//! A message on its way from one connection to others: whole, without CRC, as its sender
+//! encoded it. Small ones are copied into outboxes; one that has to wait, or is large, is
+//! shared by reference, and the copy that makes it shareable is made once.
+
+use crate::proto::message::strip_checksum;
+use bytes::Bytes;
+
+/// Messages from here on are worth a send of their own rather than a copy.
+pub(super) const SHARED_BYTES_MIN: usize = 16_384;
+
+pub(super) struct Parcel<'a> {
+    message: &'a [u8],
+    shared: Option<Bytes>,
+}
+
+impl<'a> Parcel<'a> {
+    /// A message as it was received; with CHECKSUM its CRC is taken off, for which
+    /// `scratch` is needed.
+    #[inline]
+    pub(super) fn received(message: &'a [u8], checksum: bool, scratch: &'a mut Vec<u8>) -> Self {
+        if checksum {
+            scratch.clear();
+            strip_checksum(message, scratch);
+            return Parcel::plain(scratch);
+        }
+        Parcel::plain(message)
+    }
+
+    /// A message without CRC.
+    pub(super) fn plain(message: &'a [u8]) -> Parcel<'a> {
+        Parcel {
+            message,
+            shared: None,
+        }
+    }
+
+    /// A message without CRC that others hold as well.
+    pub(super) fn shared(message: &'a Bytes) -> Parcel<'a> {
+        Parcel {
+            message,
+            shared: Some(message.clone()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn message(&self) -> &'a [u8] {
+        self.message
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.message.len()
+    }
+
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.message.len() >= SHARED_BYTES_MIN
+    }
+
+    /// The message by reference.
+    pub(super) fn share(&mut self) -> Bytes {
+        let message = self.message;
+        self.shared
+            .get_or_insert_with(|| Bytes::copy_from_slice(message))
+            .clone()
+    }
+}

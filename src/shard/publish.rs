@@ -1,0 +1,263 @@
+//! PUBLISH: from one connection to every subscriber, on this shard and on others.
+//!
+//! ```text
+//!   PUBLISH ─► router ─┬─ subscribers here ─► deliver: the same bytes into each outbox
+//!                      ├─ interested shards ─► one mesh entry each; they look up for themselves
+//!                      └─ groups ─► one member: here, or by the shard it was picked on
+//! ```
+//!
+//! A subscriber whose outbox has room gets its copy at once (a large message by
+//! reference). One that does not keep up has it put on its shelf, where all such
+//! subscribers share one copy and its policy acts (see `shelf`); what has been put into an
+//! outbox is never taken back.
+//!
+//! Retained messages go to every shard, with a version that makes all shards keep the same
+//! one in the end.
+//!
+//! Invariant: what one connection publishes on one topic reaches each subscriber in that
+//! order: it takes the same way each time, and every queue on it is first in, first out.
+
+use super::confirm::Answer;
+use super::connection::Connection;
+use super::exchange::Exchange;
+use super::mesh::Terms;
+use super::parcel::Parcel;
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::MESSAGE_HEADER_BYTES;
+use crate::base::slab::Slab;
+use crate::metrics::counter::Counter;
+use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::MessageType;
+use crate::proto::name::check_topic;
+use crate::router::{Choice, Subscription, Version};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A publication on its way to this shard's subscribers.
+pub(super) struct Publication<'a> {
+    pub(super) parcel: Parcel<'a>,
+    pub(super) envelope: &'a Envelope<'a>,
+    pub(super) expires: Instant,
+    /// See `Exchange::publications`.
+    pub(super) number: u64,
+    /// One delivered on SUBSCRIBE.
+    pub(super) retained: bool,
+}
+
+impl Publication<'_> {
+    /// What LATEST_PER_KEY keeps one message for.
+    pub(super) fn key(&self) -> &[u8] {
+        let key = self.envelope.headers.find(header::KEY);
+        key.unwrap_or(self.envelope.name.as_bytes())
+    }
+}
+
+impl Exchange {
+    /// Takes a client's PUBLISH; `message` is the whole of it, as received.
+    #[inline]
+    pub(super) fn publish(&mut self, key: Key, envelope: &Envelope<'_>, message: &[u8]) {
+        self.resources.counters.add(Counter::Publishes, 1);
+        let id = envelope.id;
+        if let Err(refusal) = self.check_publish(envelope, message.len()) {
+            return self.answer(key, Answer::refused(id, refusal), false);
+        }
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let line = &mut connection.line;
+        line.publishes = true;
+        if id != 0 && line.is_repeated(id) {
+            return self.answer(key, Answer::ok(id), true);
+        }
+        let checksum = line.session.has_checksum();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let parcel = Parcel::received(message, checksum, &mut scratch);
+        let everywhere = self.route(envelope, parcel);
+        self.scratch = scratch;
+        if id != 0 {
+            self.answer(key, Answer::published(id), everywhere);
+        }
+    }
+
+    /// Publishes the will of a connection that has ended without CLOSE.
+    pub(super) fn publish_will(&mut self, message: &[u8]) {
+        let body = &message[MESSAGE_HEADER_BYTES..];
+        if let Ok(envelope) = Envelope::parse(MessageType::Publish, body) {
+            self.resources.counters.add(Counter::Wills, 1);
+            self.route(&envelope, Parcel::plain(message));
+        }
+    }
+
+    fn check_publish(&self, envelope: &Envelope<'_>, bytes: usize) -> Result<(), Refusal> {
+        check_topic(envelope.name)?;
+        if envelope.name.starts_with('$') {
+            let text = "names that begin with $ are the server's";
+            return Err(Refusal::new(Code::Forbidden, text));
+        }
+        let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();
+        let most = self.resources.limits.retained_bytes_max();
+        if keeps && self.router.retained_bytes() + bytes > most {
+            let text = "as many messages are retained as memory allows; clear some with an \
+                        empty payload";
+            return Err(Refusal::new(Code::Overloaded, text));
+        }
+        Ok(())
+    }
+
+    /// Delivers a publication here and sends it to the other shards that want it. True if
+    /// some do.
+    fn route(&mut self, envelope: &Envelope<'_>, parcel: Parcel<'_>) -> bool {
+        let now = self.resources.now;
+        let expires = match envelope.headers.is_empty() {
+            true => None,
+            false => envelope.headers.expires_ms(),
+        };
+        let expires = expires.map_or(Instant::NEVER, |ms| {
+            now + Duration::from_millis(u64::from(ms))
+        });
+        let mut publication = self.publication(envelope, parcel, expires);
+        let retain = envelope.flags & FLAG_RETAIN != 0;
+        let at = if retain { self.retain_version() } else { now };
+        if retain {
+            let version = Version { at, shard: self.id };
+            self.retain(&mut publication, version);
+        }
+
+        let mut matches = std::mem::take(&mut self.matches);
+        self.router.find(envelope.name, &mut matches);
+        for &subscription in &matches.local {
+            self.deliver(subscription, &mut publication);
+        }
+        let mut picks = std::mem::take(&mut self.picks);
+        picks.clear();
+        for &group in &matches.groups {
+            match self.choose(group) {
+                Some(Choice::Local(member)) => self.deliver(member, &mut publication),
+                Some(Choice::Remote { shard, group }) => picks.push((shard, group)),
+                None => {}
+            }
+        }
+        let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
+        if everywhere {
+            let terms = Terms {
+                plain: false,
+                retain,
+                at,
+                expires,
+            };
+            self.mesh
+                .publish(&mut publication.parcel, &matches.shards, &picks, terms);
+        }
+        (self.picks, self.matches) = (picks, matches);
+        everywhere && self.mesh.len() > 0
+    }
+
+    /// Delivers a publication of another shard's to the subscribers here.
+    pub(super) fn take_publication(
+        &mut self,
+        from: ShardId,
+        parcel: Parcel<'_>,
+        picks: &[Key],
+        terms: &Terms,
+    ) {
+        let body = &parcel.message()[MESSAGE_HEADER_BYTES..];
+        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
+            debug_assert!(false, "another shard has checked it");
+            return;
+        };
+        let mut publication = self.publication(&envelope, parcel, terms.expires);
+        if terms.retain {
+            let version = Version {
+                at: terms.at,
+                shard: from,
+            };
+            self.retain(&mut publication, version);
+        }
+        if terms.plain || terms.retain {
+            let mut matches = std::mem::take(&mut self.matches);
+            self.router.find(envelope.name, &mut matches);
+            for &subscription in &matches.local {
+                self.deliver(subscription, &mut publication);
+            }
+            self.matches = matches;
+        }
+        for &group in picks {
+            if let Some(member) = self.choose_here(group) {
+                self.deliver(member, &mut publication);
+            }
+        }
+    }
+
+    /// Delivers the retained messages that a new subscription matches.
+    pub(super) fn deliver_retained(&mut self, filter: &str, subscription: Subscription) {
+        let mut found: Vec<(Bytes, Instant)> = Vec::new();
+        self.router
+            .retained(filter, self.resources.now, |message, expires| {
+                found.push((message.clone(), expires));
+            });
+        for (message, expires) in found {
+            let body = &message[MESSAGE_HEADER_BYTES..];
+            let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
+                debug_assert!(false, "it was parsed before it was retained");
+                continue;
+            };
+            let mut publication = self.publication(&envelope, Parcel::shared(&message), expires);
+            publication.retained = true;
+            self.deliver(subscription, &mut publication);
+        }
+    }
+
+    fn retain(&mut self, publication: &mut Publication<'_>, version: Version) {
+        let envelope = publication.envelope;
+        let message = match envelope.payload {
+            [] => None,
+            _ => Some(publication.parcel.share()),
+        };
+        let (expires, now) = (publication.expires, self.resources.now);
+        self.router
+            .retain(envelope.name, version, message, expires, now);
+    }
+
+    /// A time for the version of a retained message: two of one shard never have the same.
+    fn retain_version(&mut self) -> Instant {
+        let next = self.retained_at + Duration::from_nanos(1);
+        self.retained_at = self.resources.now.max(next);
+        self.retained_at
+    }
+
+    fn publication<'a>(
+        &mut self,
+        envelope: &'a Envelope<'a>,
+        parcel: Parcel<'a>,
+        expires: Instant,
+    ) -> Publication<'a> {
+        self.publications += 1;
+        Publication {
+            parcel,
+            envelope,
+            expires,
+            number: self.publications,
+            retained: false,
+        }
+    }
+
+    /// The member that gets a group's message: here or on another shard.
+    fn choose(&mut self, group: Key) -> Option<Choice> {
+        let connections = &self.connections;
+        self.router
+            .choose(group, &mut self.random, |key| load(connections, key))
+    }
+
+    fn choose_here(&mut self, group: Key) -> Option<Subscription> {
+        let connections = &self.connections;
+        self.router
+            .choose_local(group, &mut self.random, |key| load(connections, key))
+    }
+}
+
+/// How much a connection has before it, in a measure of which only the order counts.
+pub(super) fn load(connections: &Slab<Connection>, key: Key) -> u32 {
+    connections.get(key).map_or(u32::MAX, Connection::load)
+}

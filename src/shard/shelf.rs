@@ -1,0 +1,971 @@
+//! What waits for a slow subscriber, behind what is already committed to its outbox.
+//!
+//! ```text
+//!   router ──► [ newest … ] shelf [ … oldest ] ──► outbox ──► socket
+//!               may still be dropped, replaced      bytes on their way: only the
+//!               or expire                           connection's end can stop them
+//! ```
+//!
+//! Entries share the message's bytes with all its other readers: ten thousand slow readers
+//! of one message hold one copy. What is held is bounded, and beyond the bound acts the
+//! policy of the subscription the message came by (header SLOW_POLICY):
+//!
+//! | policy | over the bound |
+//! |---|---|
+//! | disconnect | nothing is put; the caller ends the connection |
+//! | drop oldest | the oldest go until the new one fits; one that is larger than the bound is held alone |
+//! | drop newest | the new one is not put |
+//! | latest per key | the same key's older one has gone already; then as drop oldest |
+//!
+//! What has expired goes first. Retained messages (delivered on SUBSCRIBE) stand outside of
+//! this: nobody publishes them again, so dropping one would leave the subscriber without the
+//! state it asked for; and the router keeps their bytes anyway.
+//!
+//! When the shard's memory is exhausted the shelf may not cost more than it did: the policy
+//! acts until that holds, and a message for which no room can be made is dropped, rather
+//! than what is there already.
+//!
+//! **Latest per key.** A replaced message leaves its place, and the new one goes to the end:
+//! in the old one's place it would overtake what its publisher sent on the same topic in
+//! between, and PROTOCOL.md promises that order.
+//!
+//! ```text
+//!   slots    [ a │ · │ b │ c │ · │ d ]      · gone from the middle
+//!              ▲ first        ▲ index: key ──► number of its slot
+//! ```
+//!
+//! Slots are numbered from `first` on, so that an index entry stays right while the front
+//! moves. What goes from the middle leaves a gap; when there are more gaps than entries they
+//! are squeezed out and the rest is numbered again: O(1) for each message in the end.
+//! Expiries are in a heap beside it, which may name entries that have gone. Both are empty
+//! until a message needs them, and all memory is given back when the last entry leaves.
+//!
+//! What it does not do: share the reader out among keys (a key that is published faster
+//! than the reader reads moves to the end each time); know outboxes, accounts, connections.
+//!
+//! Invariants: the first slot is never a gap; `live` slots are not gaps; before `droppable`
+//! there are only gaps and retained messages; each indexed number is that of a live slot
+//! with that key; each live entry that can expire is in the heap.
+
+use crate::base::clock::Instant;
+use crate::proto::envelope::SlowPolicy;
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Charged for the slot of each entry: two, because storage doubles when it grows.
+const SLOT_BYTES: usize = 2 * size_of::<Option<Entry>>();
+/// Charged for an entry that can expire, likewise.
+const EXPIRY_BYTES: usize = 2 * size_of::<Expiry>();
+/// Charged for an entry that has a key, beside the key: its counts, and its place in the
+/// index, likewise.
+const INDEX_BYTES: usize = 16 + 2 * size_of::<(Arc<[u8]>, u64)>();
+/// Gaps, stale expiries and unused slots that are not worth clearing up.
+const SLACK: usize = 32;
+
+/// A publication that waits.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The whole message, header and payload, no CRC.
+    pub message: Bytes,
+    /// Not delivered from this moment on; [`Instant::NEVER`]: at any time.
+    pub expires: Instant,
+    /// When it was put.
+    pub since: Instant,
+    pub policy: SlowPolicy,
+    /// A retained message delivered on SUBSCRIBE: counts against no bound, and no policy
+    /// drops it.
+    pub retained: bool,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// What [`Shelf::bytes`] may be.
+    pub bytes_max: usize,
+    /// The shard's memory is exhausted: what waits may not cost more than it does.
+    pub pressed: bool,
+}
+
+/// What became of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Done: the message waits, or was dropped itself, as [`Dropped`] says.
+    Held,
+    /// Policy disconnect: nothing was put, and the caller ends the connection.
+    Full,
+}
+
+/// Messages that one put dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    pub oldest: u32,
+    pub newest: u32,
+    /// Replaced by a later one of the same key.
+    pub conflated: u32,
+    pub expired: u32,
+}
+
+/// When an entry expires, and its number.
+type Expiry = Reverse<(Instant, u64)>;
+
+struct Entry {
+    held: Held,
+    /// Set: indexed under this key.
+    key: Option<Arc<[u8]>>,
+}
+
+impl Entry {
+    /// What [`Shelf::bytes`] counts.
+    fn bytes(&self) -> usize {
+        if self.held.retained {
+            0
+        } else {
+            self.held.message.len()
+        }
+    }
+
+    fn cost_bytes(&self) -> usize {
+        let key = |key: &Arc<[u8]>| INDEX_BYTES + key.len();
+        let expiry = if self.can_expire() { EXPIRY_BYTES } else { 0 };
+        self.held.message.len() + SLOT_BYTES + expiry + self.key.as_ref().map_or(0, key)
+    }
+
+    fn can_expire(&self) -> bool {
+        self.held.expires != Instant::NEVER
+    }
+}
+
+/// The publications that wait for one slow subscriber. See the module's head.
+#[derive(Default)]
+pub struct Shelf {
+    slots: VecDeque<Option<Entry>>,
+    /// The number of the first slot.
+    first: u64,
+    /// No slot before this number holds what a policy may drop.
+    droppable: u64,
+    live: usize,
+    bytes: usize,
+    cost_bytes: usize,
+    /// The part of the cost that no policy can free.
+    cost_bytes_retained: usize,
+    /// Found expired by [`Shelf::next`], and not yet told.
+    expired: u32,
+    expiries: BinaryHeap<Expiry>,
+    /// Numbers of the indexed entries, by key.
+    latest: HashMap<Arc<[u8]>, u64>,
+}
+
+impl Shelf {
+    #[cfg(test)]
+    /// An empty shelf. Allocates nothing.
+    pub fn new() -> Shelf {
+        Shelf::default()
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Bytes of the messages that wait, retained ones aside: what a [`Bound`] is about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the shard's account is charged: the bytes of every message that waits, as if
+    /// nobody shared them, and the memory to hold it.
+    pub fn cost_bytes(&self) -> usize {
+        self.cost_bytes
+    }
+
+    /// How long the oldest entry has been waiting; zero when there is none.
+    pub fn oldest_age(&self, now: Instant) -> Duration {
+        let oldest = self.slots.front().and_then(Option::as_ref);
+        oldest.map_or(Duration::ZERO, |entry| now.since(entry.held.since))
+    }
+
+    /// Messages found expired by [`Shelf::next`] since the last call of this.
+    pub fn take_expired(&mut self) -> u32 {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// Puts a message at the end, or does what its policy says. `key`: for the policy latest
+    /// per key, what the message is the latest of (the KEY header's value, or the topic);
+    /// ignored under other policies.
+    pub fn put(
+        &mut self,
+        held: Held,
+        key: Option<&[u8]>,
+        bound: &Bound,
+        now: Instant,
+    ) -> (Put, Dropped) {
+        let cost_max = if bound.pressed {
+            self.cost_bytes
+        } else {
+            usize::MAX
+        };
+        let mut dropped = Dropped {
+            expired: self.drop_expired(now),
+            ..Dropped::default()
+        };
+        if held.expires <= now {
+            dropped.expired += 1;
+            return (Put::Held, dropped);
+        }
+        let policy = held.policy;
+        let key = key.filter(|_| policy == SlowPolicy::LatestPerKey && !held.retained);
+        let key = key.map(|key| self.share(key));
+        let entry = Entry { held, key };
+        if entry.held.retained {
+            self.push(entry);
+            return (Put::Held, dropped);
+        }
+        let makes_room = matches!(policy, SlowPolicy::DropOldest | SlowPolicy::LatestPerKey);
+        if makes_room && self.cost_bytes_retained + entry.cost_bytes() > cost_max {
+            dropped.newest += 1;
+            return (Put::Held, dropped);
+        }
+        dropped.conflated = self.drop_older(&entry);
+        while !self.fits(&entry, bound.bytes_max, cost_max) {
+            match policy {
+                SlowPolicy::Disconnect => return (Put::Full, dropped),
+                SlowPolicy::DropNewest => {
+                    dropped.newest += 1;
+                    return (Put::Held, dropped);
+                }
+                SlowPolicy::DropOldest | SlowPolicy::LatestPerKey => {
+                    if !self.drop_oldest() {
+                        break; // larger than the bound, alone
+                    }
+                    dropped.oldest += 1;
+                }
+            }
+        }
+        self.push(entry);
+        (Put::Held, dropped)
+    }
+
+    /// Takes the oldest message that has not expired.
+    pub fn next(&mut self, now: Instant) -> Option<Held> {
+        while !self.is_empty() {
+            let entry = self.remove(self.first)?;
+            if entry.held.expires > now {
+                return Some(entry.held);
+            }
+            self.expired += 1;
+        }
+        None
+    }
+
+    /// Forgets everything that waits. Returns its cost.
+    pub fn clear(&mut self) -> usize {
+        let cost_bytes = self.cost_bytes;
+        *self = Shelf {
+            expired: self.expired,
+            ..Shelf::default()
+        };
+        cost_bytes
+    }
+
+    fn fits(&self, entry: &Entry, bytes_max: usize, cost_max: usize) -> bool {
+        self.bytes + entry.bytes() <= bytes_max && self.cost_bytes + entry.cost_bytes() <= cost_max
+    }
+
+    /// The key as the index has it already, or a copy.
+    fn share(&self, key: &[u8]) -> Arc<[u8]> {
+        let indexed = self.latest.get_key_value(key);
+        indexed.map_or_else(|| Arc::from(key), |(key, _)| key.clone())
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let number = self.first + self.slots.len() as u64;
+        self.live += 1;
+        self.bytes += entry.bytes();
+        self.cost_bytes += entry.cost_bytes();
+        if entry.held.retained {
+            self.cost_bytes_retained += entry.cost_bytes();
+        }
+        if entry.can_expire() {
+            self.expiries.push(Reverse((entry.held.expires, number)));
+        }
+        if let Some(key) = &entry.key {
+            self.latest.insert(key.clone(), number);
+        }
+        self.slots.push_back(Some(entry));
+    }
+
+    /// Drops the older message of the same key.
+    fn drop_older(&mut self, entry: &Entry) -> u32 {
+        let key = entry.key.as_ref();
+        let number = key.and_then(|key| self.latest.get(key).copied());
+        u32::from(number.and_then(|number| self.remove(number)).is_some())
+    }
+
+    /// Drops the oldest message that is not retained, if there is one.
+    fn drop_oldest(&mut self) -> bool {
+        let from = (self.droppable.max(self.first) - self.first) as usize;
+        let mut slots = self.slots.range(from.min(self.slots.len())..);
+        let droppable = |slot: &Option<Entry>| slot.as_ref().is_some_and(|e| !e.held.retained);
+        let passed = slots.position(droppable);
+        let number = self.first + from as u64 + passed.unwrap_or(self.slots.len() - from) as u64;
+        self.droppable = number;
+        passed.is_some() && self.remove(number).is_some()
+    }
+
+    fn drop_expired(&mut self, now: Instant) -> u32 {
+        let mut count = 0;
+        while let Some(&Reverse((expires, number))) = self.expiries.peek()
+            && expires <= now
+        {
+            self.expiries.pop();
+            count += u32::from(self.remove(number).is_some());
+        }
+        count
+    }
+
+    /// Takes an entry from wherever it is; `None` when it has gone already.
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let entry = self.slots.get_mut(index)?.take()?;
+        self.live -= 1;
+        if self.live == 0 {
+            self.clear();
+            return Some(entry);
+        }
+        self.bytes -= entry.bytes();
+        self.cost_bytes -= entry.cost_bytes();
+        if entry.held.retained {
+            self.cost_bytes_retained -= entry.cost_bytes();
+        }
+        if let Some(key) = &entry.key {
+            self.latest.remove(key);
+        }
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.first += 1;
+        }
+        self.tidy();
+        Some(entry)
+    }
+
+    /// Squeezes gaps and stale expiries out when there are more of them than entries, and
+    /// gives memory back when most of it is unused.
+    fn tidy(&mut self) {
+        let stale_max = 2 * self.live + SLACK;
+        if self.slots.len() > stale_max || self.expiries.len() > stale_max {
+            self.renumber();
+        }
+        if self.slots.capacity() > 4 * self.slots.len() + SLACK {
+            self.slots.shrink_to(2 * self.slots.len());
+        }
+        if self.expiries.capacity() > 4 * self.expiries.len() + SLACK {
+            self.expiries.shrink_to(2 * self.expiries.len());
+        }
+        if self.latest.capacity() > 4 * self.latest.len() + SLACK {
+            self.latest.shrink_to(2 * self.latest.len());
+        }
+        debug_assert!(matches!(self.slots.front(), Some(Some(_))));
+        debug_assert!(self.live <= self.slots.len());
+        debug_assert!(self.bytes <= self.cost_bytes);
+    }
+
+    #[cold]
+    fn renumber(&mut self) {
+        self.slots.retain(Option::is_some);
+        self.droppable = self.first;
+        self.expiries.clear();
+        for (number, entry) in (self.first..).zip(self.slots.iter().flatten()) {
+            if entry.can_expire() {
+                self.expiries.push(Reverse((entry.held.expires, number)));
+            }
+            if let Some(key) = &entry.key
+                && let Some(indexed) = self.latest.get_mut(key)
+            {
+                *indexed = number;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const NEVER: Instant = Instant::NEVER;
+    const OPEN: Bound = Bound {
+        bytes_max: usize::MAX,
+        pressed: false,
+    };
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    fn held(message: &[u8], policy: SlowPolicy) -> Held {
+        Held {
+            message: Bytes::copy_from_slice(message),
+            expires: NEVER,
+            since: at(0),
+            policy,
+            retained: false,
+        }
+    }
+
+    fn retained(message: &[u8]) -> Held {
+        Held {
+            retained: true,
+            ..held(message, SlowPolicy::DropOldest)
+        }
+    }
+
+    fn bound(bytes_max: usize) -> Bound {
+        Bound {
+            bytes_max,
+            pressed: false,
+        }
+    }
+
+    /// Puts at time 0 and checks the shelf.
+    fn put(shelf: &mut Shelf, held: Held, key: &str, bound: Bound) -> (Put, Dropped) {
+        let done = shelf.put(held, Some(key.as_bytes()), &bound, at(0));
+        check_invariants(shelf);
+        done
+    }
+
+    fn drain(shelf: &mut Shelf, now: u64) -> Vec<Bytes> {
+        let messages = std::iter::from_fn(|| {
+            let next = shelf.next(at(now));
+            check_invariants(shelf);
+            next.map(|held| held.message)
+        });
+        messages.collect()
+    }
+
+    /// The whole of what the module's head promises, and the sums.
+    fn check_invariants(shelf: &Shelf) {
+        let Some(Some(_)) = shelf.slots.front() else {
+            assert!(shelf.slots.is_empty() && shelf.is_empty());
+            assert_eq!((shelf.bytes, shelf.cost_bytes), (0, 0));
+            assert_eq!(shelf.slots.capacity() + shelf.expiries.capacity(), 0);
+            assert_eq!((shelf.latest.capacity(), shelf.cost_bytes_retained), (0, 0));
+            return;
+        };
+        let entries = || shelf.slots.iter().flatten();
+        assert_eq!(shelf.live, entries().count());
+        assert_eq!(shelf.bytes, entries().map(Entry::bytes).sum::<usize>());
+        assert_eq!(
+            shelf.cost_bytes,
+            entries().map(Entry::cost_bytes).sum::<usize>()
+        );
+        let kept = entries().filter(|entry| entry.held.retained);
+        assert_eq!(
+            shelf.cost_bytes_retained,
+            kept.map(Entry::cost_bytes).sum::<usize>()
+        );
+        let expiries: HashSet<_> = shelf.expiries.iter().map(|expiry| expiry.0).collect();
+        let mut indexed = 0;
+        for (number, slot) in (shelf.first..).zip(&shelf.slots) {
+            let Some(entry) = slot else { continue };
+            assert!(entry.held.retained || number >= shelf.droppable);
+            assert!(!entry.can_expire() || expiries.contains(&(entry.held.expires, number)));
+            if let Some(key) = &entry.key {
+                assert_eq!(shelf.latest[key], number);
+                indexed += 1;
+            }
+        }
+        assert_eq!(shelf.latest.len(), indexed);
+        let clutter_max = 2 * shelf.live + SLACK + 2;
+        assert!(shelf.slots.len().max(shelf.expiries.len()) <= clutter_max);
+    }
+
+    #[test]
+    fn an_empty_shelf_is_small() {
+        assert!(size_of::<Shelf>() <= 176);
+        check_invariants(&Shelf::new());
+    }
+
+    #[test]
+    fn what_waits_shares_its_bytes() {
+        let message = Bytes::from(vec![7; 1000]);
+        let mut shelf = Shelf::new();
+        let entry = Held {
+            message: message.clone(),
+            ..held(b"", SlowPolicy::Disconnect)
+        };
+        put(&mut shelf, entry, "", OPEN);
+        assert_eq!(
+            shelf.next(at(0)).unwrap().message.as_ptr(),
+            message.as_ptr()
+        );
+    }
+
+    #[test]
+    fn drop_oldest_makes_room_at_the_front() {
+        let mut shelf = Shelf::new();
+        for message in [b"aaaa", b"bbbb", b"cccc"] {
+            let done = put(
+                &mut shelf,
+                held(message, SlowPolicy::DropOldest),
+                "",
+                bound(12),
+            );
+            assert_eq!(done, (Put::Held, Dropped::default()));
+        }
+        let (_, dropped) = put(
+            &mut shelf,
+            held(b"dddddd", SlowPolicy::DropOldest),
+            "",
+            bound(12),
+        );
+        assert_eq!((dropped.oldest, shelf.bytes()), (2, 10));
+        assert_eq!(drain(&mut shelf, 0), ["cccc", "dddddd"]);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_bound_is_held_alone() {
+        for policy in [SlowPolicy::DropOldest, SlowPolicy::LatestPerKey] {
+            let mut shelf = Shelf::new();
+            put(&mut shelf, held(b"small", policy), "a", bound(8));
+            let (done, dropped) = put(&mut shelf, held(b"larger than it", policy), "b", bound(8));
+            assert_eq!((done, dropped.oldest, dropped.newest), (Put::Held, 1, 0));
+            assert_eq!(drain(&mut shelf, 0), ["larger than it"]);
+        }
+    }
+
+    #[test]
+    fn drop_newest_keeps_what_waits() {
+        let mut shelf = Shelf::new();
+        for (message, newest) in [("aaaa", 0), ("bbbbbb", 1), ("cccc", 0), ("d", 1)] {
+            let newer = held(message.as_bytes(), SlowPolicy::DropNewest);
+            assert_eq!(put(&mut shelf, newer, "", bound(8)).1.newest, newest);
+        }
+        assert_eq!(drain(&mut shelf, 0), ["aaaa", "cccc"]);
+    }
+
+    #[test]
+    fn disconnect_is_told_and_puts_nothing() {
+        let mut shelf = Shelf::new();
+        let put = |shelf: &mut Shelf| {
+            let one = held(b"12345", SlowPolicy::Disconnect);
+            put(shelf, one, "", bound(14)).0
+        };
+        assert_eq!(put(&mut shelf), Put::Held);
+        assert_eq!(put(&mut shelf), Put::Held);
+        assert_eq!(put(&mut shelf), Put::Full);
+        assert_eq!((shelf.len(), shelf.bytes()), (2, 10));
+    }
+
+    #[test]
+    fn the_latest_of_a_key_goes_to_the_end() {
+        let mut shelf = Shelf::new();
+        for (key, message) in [
+            ("a", "a1"),
+            ("b", "b1"),
+            ("a", "a2"),
+            ("c", "c1"),
+            ("a", "a3"),
+        ] {
+            put(
+                &mut shelf,
+                held(message.as_bytes(), SlowPolicy::LatestPerKey),
+                key,
+                OPEN,
+            );
+        }
+        assert_eq!(drain(&mut shelf, 0), ["b1", "c1", "a3"]);
+    }
+
+    #[test]
+    fn keys_matter_under_their_policy_only() {
+        let mut shelf = Shelf::new();
+        put(
+            &mut shelf,
+            held(b"oldest", SlowPolicy::DropOldest),
+            "k",
+            OPEN,
+        );
+        put(
+            &mut shelf,
+            held(b"latest", SlowPolicy::LatestPerKey),
+            "k",
+            OPEN,
+        );
+        put(
+            &mut shelf,
+            held(b"newest", SlowPolicy::DropNewest),
+            "k",
+            OPEN,
+        );
+        assert_eq!(drain(&mut shelf, 0), ["oldest", "latest", "newest"]);
+        shelf.put(held(b"1", SlowPolicy::DropOldest), Some(b"k"), &OPEN, at(0));
+        assert!(shelf.latest.capacity() == 0, "no index without need");
+    }
+
+    #[test]
+    fn a_conflated_flood_costs_what_its_keys_cost() {
+        let mut shelf = Shelf::new();
+        let mut one_round = 0;
+        for round in 0..1000 {
+            for key in 0..10 {
+                let message = format!("{key} {round:04}");
+                let newer = held(message.as_bytes(), SlowPolicy::LatestPerKey);
+                put(&mut shelf, newer, &key.to_string(), OPEN);
+            }
+            if round == 0 {
+                one_round = shelf.cost_bytes();
+            }
+        }
+        assert_eq!((shelf.len(), shelf.cost_bytes()), (10, one_round));
+        let latest: Vec<_> = (0..10).map(|key| format!("{key} 0999")).collect();
+        assert_eq!(drain(&mut shelf, 0), latest);
+    }
+
+    #[test]
+    fn retained_messages_are_outside_of_the_bound() {
+        let mut shelf = Shelf::new();
+        let newer = |message: &[u8]| held(message, SlowPolicy::DropOldest);
+        put(&mut shelf, retained(b"retained one"), "k", bound(4));
+        put(&mut shelf, newer(b"1111"), "", bound(4));
+        put(&mut shelf, retained(b"retained two"), "k", bound(4));
+        assert_eq!(shelf.bytes(), 4);
+        assert_eq!(put(&mut shelf, newer(b"2222"), "", bound(4)).1.oldest, 1);
+        assert_eq!(put(&mut shelf, newer(b"3333"), "", bound(4)).1.oldest, 1);
+        assert_eq!(
+            drain(&mut shelf, 0),
+            ["retained one", "retained two", "3333"]
+        );
+    }
+
+    #[test]
+    fn what_has_expired_goes_before_a_policy_acts() {
+        let mut shelf = Shelf::new();
+        let one = |message: &[u8], expires| Held {
+            expires: at(expires),
+            ..held(message, SlowPolicy::DropOldest)
+        };
+        put(&mut shelf, one(b"1111", 50), "", bound(12));
+        put(&mut shelf, one(b"2222", 10), "", bound(12));
+        put(&mut shelf, one(b"3333", 50), "", bound(12));
+        let (_, dropped) = shelf.put(one(b"4444", 50), None, &bound(12), at(10));
+        assert_eq!((dropped.expired, dropped.oldest), (1, 0));
+        let (done, dropped) = shelf.put(one(b"late", 10), None, &bound(12), at(10));
+        assert_eq!((done, dropped.expired, shelf.len()), (Put::Held, 1, 3));
+        assert_eq!(shelf.take_expired(), 0);
+        assert!(shelf.next(at(49)).is_some());
+        assert_eq!(drain(&mut shelf, 50), [""; 0]);
+        assert_eq!((shelf.take_expired(), shelf.take_expired()), (2, 0));
+    }
+
+    #[test]
+    fn under_pressure_a_shelf_does_not_grow() {
+        let pressed = Bound {
+            bytes_max: 1000,
+            pressed: true,
+        };
+        for (policy, oldest, newest, full) in [
+            (SlowPolicy::DropOldest, 1, 0, false),
+            (SlowPolicy::LatestPerKey, 1, 0, false),
+            (SlowPolicy::DropNewest, 0, 1, false),
+            (SlowPolicy::Disconnect, 0, 0, true),
+        ] {
+            let mut shelf = Shelf::new();
+            let (_, dropped) = put(&mut shelf, held(b"1", SlowPolicy::DropOldest), "", pressed);
+            assert_eq!(dropped.newest, 1, "nothing could make room for it");
+            put(
+                &mut shelf,
+                held(&[1; 400], SlowPolicy::DropOldest),
+                "1",
+                OPEN,
+            );
+            put(
+                &mut shelf,
+                held(&[2; 400], SlowPolicy::DropOldest),
+                "2",
+                OPEN,
+            );
+            let cost_bytes = shelf.cost_bytes();
+            let (done, dropped) = put(&mut shelf, held(&[3; 50], policy), "3", pressed);
+            assert_eq!((dropped.oldest, dropped.newest), (oldest, newest));
+            assert_eq!(done == Put::Full, full);
+            assert!(shelf.cost_bytes() <= cost_bytes);
+        }
+    }
+
+    #[test]
+    fn a_large_message_under_pressure_does_not_cost_the_small_ones() {
+        let pressed = Bound {
+            bytes_max: 100_000,
+            pressed: true,
+        };
+        let mut shelf = Shelf::new();
+        put(
+            &mut shelf,
+            held(b"small", SlowPolicy::LatestPerKey),
+            "k",
+            OPEN,
+        );
+        let large = held(&[7; 10_000], SlowPolicy::LatestPerKey);
+        assert_eq!(put(&mut shelf, large, "k", pressed).1.newest, 1);
+        assert_eq!(drain(&mut shelf, 0), ["small"]);
+    }
+
+    #[test]
+    fn clearing_returns_the_cost_and_the_memory() {
+        let mut shelf = Shelf::new();
+        for key in ["a", "b"] {
+            put(
+                &mut shelf,
+                held(b"message", SlowPolicy::LatestPerKey),
+                key,
+                OPEN,
+            );
+        }
+        let cost_bytes = shelf.cost_bytes();
+        assert!(cost_bytes > 14 && shelf.clear() == cost_bytes && shelf.clear() == 0);
+        check_invariants(&shelf);
+    }
+
+    #[test]
+    fn the_oldest_age_is_that_of_the_front() {
+        let mut shelf = Shelf::new();
+        assert_eq!(shelf.oldest_age(at(9)), Duration::ZERO);
+        for since in [3, 5] {
+            let entry = Held {
+                since: at(since),
+                ..held(b"m", SlowPolicy::DropOldest)
+            };
+            put(&mut shelf, entry, "", OPEN);
+        }
+        assert_eq!(shelf.oldest_age(at(9)), Duration::from_nanos(6));
+        shelf.next(at(9));
+        assert_eq!(shelf.oldest_age(at(9)), Duration::from_nanos(4));
+    }
+
+    #[test]
+    fn a_long_shelf_gives_memory_back_as_it_empties() {
+        let mut shelf = Shelf::new();
+        for key in 0..10_000u32 {
+            let entry = Held {
+                expires: at(1_000_000 + u64::from(key)),
+                ..held(b"m", SlowPolicy::LatestPerKey)
+            };
+            shelf.put(entry, Some(&key.to_be_bytes()), &OPEN, at(0));
+        }
+        while shelf.len() > 10 {
+            shelf.next(at(0));
+        }
+        check_invariants(&shelf);
+        assert!(shelf.slots.capacity() <= 4 * 10 + SLACK);
+        assert!(shelf.expiries.capacity() <= 4 * (2 * 10 + SLACK) + SLACK);
+        assert!(shelf.latest.capacity() <= 4 * 10 + SLACK);
+    }
+
+    /// The shelf's rules, said as plainly as possible: a list, searched from the front.
+    #[derive(Default)]
+    struct Model {
+        entries: Vec<(Held, Option<u8>)>,
+    }
+
+    impl Model {
+        fn bytes(&self) -> usize {
+            let counted = self.entries.iter().filter(|entry| !entry.0.retained);
+            counted.map(|entry| entry.0.message.len()).sum()
+        }
+
+        fn purge(&mut self, now: Instant) -> u32 {
+            let before = self.entries.len();
+            self.entries.retain(|entry| entry.0.expires > now);
+            (before - self.entries.len()) as u32
+        }
+
+        fn put(&mut self, held: Held, key: u8, bytes_max: usize, now: Instant) -> (Put, Dropped) {
+            let expired = self.purge(now) + u32::from(held.expires <= now);
+            let mut dropped = Dropped {
+                expired,
+                ..Dropped::default()
+            };
+            if held.expires <= now {
+                return (Put::Held, dropped);
+            }
+            let latest = held.policy == SlowPolicy::LatestPerKey && !held.retained;
+            let key = latest.then_some(key);
+            if let Some(older) = self.entries.iter().position(|e| latest && e.1 == key) {
+                self.entries.remove(older);
+                dropped.conflated = 1;
+            }
+            while !held.retained && self.bytes() + held.message.len() > bytes_max {
+                match held.policy {
+                    SlowPolicy::Disconnect => return (Put::Full, dropped),
+                    SlowPolicy::DropNewest => {
+                        dropped.newest = 1;
+                        return (Put::Held, dropped);
+                    }
+                    SlowPolicy::DropOldest | SlowPolicy::LatestPerKey => {
+                        let Some(oldest) = self.entries.iter().position(|e| !e.0.retained) else {
+                            break;
+                        };
+                        self.entries.remove(oldest);
+                        dropped.oldest += 1;
+                    }
+                }
+            }
+            self.entries.push((held, key));
+            (Put::Held, dropped)
+        }
+
+        /// The next message, and how many expired ones stood before it.
+        fn next(&mut self, now: Instant) -> (Option<Held>, u32) {
+            let good = self.entries.iter().position(|e| e.0.expires > now);
+            let expired = good.unwrap_or(self.entries.len());
+            self.entries.drain(..expired);
+            let next = good.map(|_| self.entries.remove(0).0);
+            (next, expired as u32)
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Put {
+            length: usize,
+            policy: u8,
+            key: u8,
+            expires: Option<u64>,
+            retained: bool,
+            pressed: bool,
+        },
+        Next,
+        Wait(u64),
+        Clear,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let length = prop_oneof![20 => 1usize..40, 1 => 100usize..400];
+        // Mostly the policies that replace and drop, or disconnects would fill every shelf.
+        let policy = prop_oneof![1 => Just(1u8), 3 => Just(2), 2 => Just(3), 5 => Just(4)];
+        let expires = prop::option::weighted(0.3, 0u64..60);
+        let (retained, pressed) = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+        prop_oneof![
+            200 => (length, policy, 0u8..8, expires, retained, pressed).prop_map(
+                |(length, policy, key, expires, retained, pressed)| {
+                    Op::Put { length, policy, key, expires, retained, pressed }
+                }
+            ),
+            60 => Just(Op::Next),
+            40 => (1u64..20).prop_map(Op::Wait),
+            1 => Just(Op::Clear),
+        ]
+    }
+
+    fn ops(pressure: bool) -> impl Strategy<Value = Vec<Op>> {
+        let relieve = move |mut op| {
+            if let Op::Put { pressed, .. } = &mut op {
+                *pressed &= pressure;
+            }
+            op
+        };
+        prop::collection::vec(op().prop_map(relieve), 0..600)
+    }
+
+    fn entry(op: &Op, serial: usize, now: Instant) -> Option<(Held, u8, bool)> {
+        let Op::Put {
+            length,
+            policy,
+            key,
+            expires,
+            retained,
+            pressed,
+        } = *op
+        else {
+            return None;
+        };
+        let mut message = vec![0; length.max(8)];
+        message[..8].copy_from_slice(&serial.to_be_bytes());
+        let held = Held {
+            message: message.into(),
+            expires: expires.map_or(NEVER, |e| at(now.as_nanos() + e)),
+            since: now,
+            policy: SlowPolicy::from_wire(policy).unwrap(),
+            retained,
+        };
+        Some((held, key, pressed))
+    }
+
+    proptest! {
+        #[test]
+        fn a_shelf_holds_what_a_list_holds(
+            bytes_max in prop_oneof![1 => 0usize..2000, 1 => Just(usize::MAX)],
+            ops in ops(false),
+        ) {
+            let (mut shelf, mut model) = (Shelf::new(), Model::default());
+            let mut now = at(0);
+            for (serial, op) in ops.iter().enumerate() {
+                match op {
+                    Op::Put { .. } => {
+                        let (held, key, _) = entry(op, serial, now).unwrap();
+                        let expected = model.put(held.clone(), key, bytes_max, now);
+                        let done = shelf.put(held, Some(&[key]), &bound(bytes_max), now);
+                        prop_assert_eq!(done, expected);
+                    }
+                    Op::Next => {
+                        let (next, expired) = model.next(now);
+                        let taken = shelf.next(now);
+                        prop_assert_eq!(taken.map(|h| h.message), next.map(|h| h.message));
+                        prop_assert_eq!(shelf.take_expired(), expired);
+                    }
+                    Op::Wait(nanos) => now = at(now.as_nanos() + nanos),
+                    Op::Clear => {
+                        shelf.clear();
+                        model.entries.clear();
+                    }
+                }
+                check_invariants(&shelf);
+                prop_assert_eq!(shelf.len(), model.entries.len());
+                prop_assert_eq!(shelf.bytes(), model.bytes());
+                let age = model.entries.first().map_or(Duration::ZERO, |e| now.since(e.0.since));
+                prop_assert_eq!(shelf.oldest_age(now), age);
+            }
+            let rest = model.entries.iter().filter(|e| e.0.expires > now);
+            let rest: Vec<_> = rest.map(|e| e.0.message.clone()).collect();
+            prop_assert_eq!(drain(&mut shelf, now.as_nanos()), rest);
+        }
+
+        #[test]
+        fn every_message_put_is_taken_or_counted_and_pressure_lets_nothing_grow(
+            bytes_max in 0usize..2000,
+            ops in ops(true),
+        ) {
+            let (mut shelf, mut now) = (Shelf::new(), at(0));
+            let (mut put, mut gone) = (0, 0);
+            for (serial, op) in ops.iter().enumerate() {
+                match op {
+                    Op::Put { .. } => {
+                        let (held, key, pressed) = entry(op, serial, now).unwrap();
+                        let (cost_before, retained) = (shelf.cost_bytes(), held.retained);
+                        let bound = Bound { bytes_max, pressed };
+                        let (done, dropped) = shelf.put(held, Some(&[key]), &bound, now);
+                        put += u32::from(done == Put::Held);
+                        gone += dropped.oldest + dropped.newest + dropped.conflated;
+                        gone += dropped.expired;
+                        let grown = shelf.cost_bytes() > cost_before;
+                        prop_assert!(!grown || !pressed || retained);
+                    }
+                    Op::Next => gone += u32::from(shelf.next(now).is_some()),
+                    Op::Wait(nanos) => now = at(now.as_nanos() + nanos),
+                    Op::Clear => {}
+                }
+                check_invariants(&shelf);
+            }
+            gone += drain(&mut shelf, now.as_nanos()).len() as u32 + shelf.take_expired();
+            prop_assert_eq!(put, gone);
+        }
+    }
+}

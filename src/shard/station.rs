@@ -1,0 +1,82 @@
+//! What a connection has at the exchange beside its socket: subscriptions, services, its
+//! will, what waits for it, its session. It is made with the first of these, and with a
+//! session it outlives the connection.
+
+use super::log::Log;
+use super::shelf::Shelf;
+use crate::base::id::Key;
+use crate::base::limits::SESSION_KEY_BYTES;
+
+#[derive(Default)]
+pub(super) struct Station {
+    pub(super) subscriptions: Vec<Membership>,
+    pub(super) servings: Vec<Membership>,
+    /// The PUBLISH to make if the connection ends without CLOSE, whole, without CRC.
+    pub(super) will: Option<Box<[u8]>>,
+    /// Publications that wait for the outbox.
+    pub(super) shelf: Shelf,
+    /// Bytes of the shelf and the log that the pool is charged for.
+    pub(super) charged: usize,
+    /// Groups and services know it as stalled.
+    pub(super) stalled: bool,
+    /// The slow-consumer policy has acted since the shelf was last empty.
+    pub(super) told_slow: bool,
+    /// It serves, or has.
+    pub(super) has_served: bool,
+    /// Requests forwarded to it and not answered.
+    pub(super) errands_open: u32,
+    pub(super) durable: Option<Box<Durable>>,
+}
+
+/// One SUBSCRIBE or SERVE in force.
+pub(super) struct Membership {
+    pub(super) filter: Box<str>,
+    /// Empty: no group.
+    pub(super) group: Box<[u8]>,
+    /// The group's, or the servers', number here.
+    pub(super) number: Option<Key>,
+}
+
+impl Membership {
+    pub(super) fn group(&self) -> Option<&[u8]> {
+        (!self.group.is_empty()).then_some(&*self.group)
+    }
+}
+
+/// What makes a session last: its key, and what its client has not acknowledged.
+pub(super) struct Durable {
+    pub(super) key: [u8; SESSION_KEY_BYTES],
+    pub(super) log: Log,
+    /// It has overflowed: its key is unknown from then on.
+    pub(super) lapsed: bool,
+    /// The highest id of a PUBLISH that was delivered: not delivered again.
+    pub(super) accepted_publish_id: u32,
+    /// The highest id that was confirmed.
+    pub(super) confirmed_publish_id: u32,
+}
+
+impl Durable {
+    /// The session cannot be resumed any more: its log has overflowed.
+    pub(super) fn lapse(&mut self) {
+        self.lapsed = true;
+        self.log = Log::new();
+    }
+}
+
+impl Station {
+    /// Nothing in it that is worth keeping.
+    pub(super) fn is_idle(&self) -> bool {
+        self.subscriptions.is_empty()
+            && self.servings.is_empty()
+            && self.will.is_none()
+            && self.shelf.is_empty()
+            && self.errands_open == 0
+            && self.durable.is_none()
+    }
+
+    /// Bytes of memory to be charged for what waits here.
+    pub(super) fn cost_bytes(&self) -> usize {
+        let log = self.durable.as_ref();
+        self.shelf.cost_bytes() + log.map_or(0, |durable| durable.log.capacity_bytes())
+    }
+}
