@@ -86,6 +86,13 @@ protocol() {
   esac
 }
 
+# What a program is run by that is to come before (or after) others: where sessions are scheduled as groups, niceness counts
+# within a session only, so it gets one of its own and that is made nice as well. The pid stays the program's.
+first=()
+if ((${niceness:-0})); then
+  first=(setsid bash -c '[[ ! -w /proc/self/autogroup ]] || echo "$0" >/proc/self/autogroup; exec nice -n "$0" "$@"' "$niceness")
+fi
+
 # start_server NAME [ARGUMENT...]: sets server_pid and server_address once the port answers. The arguments are the server's.
 start_server() {
   local name=$1 program port
@@ -104,7 +111,7 @@ start_server() {
       ;;
   esac
   # `exec` all the way down, so that the pid is the server's own.
-  taskset -c "$server_core" nice -n "${niceness:-0}" "$program" "$@" >"$work/server.out" 2>"$work/server.err" &
+  taskset -c "$server_core" "${first[@]}" "$program" "$@" >"$work/server.out" 2>"$work/server.err" &
   server_pid=$!
   for _ in {1..200}; do
     if ! kill -0 "$server_pid" 2>/dev/null; then
@@ -121,7 +128,7 @@ start_server() {
 
 # bench ARGUMENT...: the generator against the server that runs; the result in $work/load.json. Its status is returned.
 bench() {
-  taskset -c "$load_core" nice -n "${niceness:-0}" "$ringmail" bench "$@" --address "$server_address" --server-pid "$server_pid" --quiet \
+  taskset -c "$load_core" "${first[@]}" "$ringmail" bench "$@" --address "$server_address" --server-pid "$server_pid" --quiet \
     --output json >"$work/load.json" 2>"$work/load.err"
 }
 

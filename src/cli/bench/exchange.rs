@@ -258,3 +258,158 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::dialect::redis::Redis;
+    use super::super::dialect::{Role, payload};
+    use super::super::schedule::Spacing;
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::rc::Rc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn publisher() -> Role {
+        Role::Publisher {
+            topic: "t".to_owned(),
+            confirmed: false,
+        }
+    }
+
+    fn subscriber() -> Role {
+        Role::Subscriber {
+            topic: "t".to_owned(),
+            group: None,
+        }
+    }
+
+    /// Just enough of a Redis for one channel: what is published is delivered, the n-th
+    /// message `copies(n)` times to each subscriber.
+    struct Hub {
+        published: AtomicU64,
+        subscribers: Mutex<Vec<TcpStream>>,
+        copies: fn(u64) -> usize,
+    }
+
+    impl Hub {
+        fn listen(copies: fn(u64) -> usize) -> (SocketAddr, Arc<Hub>) {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let hub = Arc::new(Hub {
+                published: AtomicU64::new(0),
+                subscribers: Mutex::default(),
+                copies,
+            });
+            let shared = Arc::clone(&hub);
+            thread::spawn(move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    let hub = Arc::clone(&shared);
+                    thread::spawn(move || hub.serve(stream));
+                }
+            });
+            (address, hub)
+        }
+
+        fn serve(&self, mut stream: TcpStream) {
+            let mut template = Vec::new();
+            let script = Redis::script(&publisher(), 0, &payload(32));
+            let any = super::super::dialect::Stamp::from_bytes(&[0; 16]);
+            script.send.unwrap().put(0, any, &mut template);
+            let mut message = vec![0; template.len()];
+            loop {
+                if stream.read_exact(&mut message[..13]).is_err() {
+                    return;
+                }
+                if message[..4] == *b"*2\r\n" {
+                    let mut rest = [0; b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nt\r\n".len() - 13];
+                    stream.read_exact(&mut rest).unwrap();
+                    stream
+                        .write_all(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nt\r\n:1\r\n")
+                        .unwrap();
+                    let stream = stream.try_clone().unwrap();
+                    self.subscribers.lock().unwrap().push(stream);
+                    continue;
+                }
+                stream.read_exact(&mut message[13..]).unwrap();
+                let pushed = [b"*3\r\n$7\r\nmessage", &message[15..]].concat();
+                let number = self.published.fetch_add(1, Ordering::SeqCst);
+                let copies = (self.copies)(number);
+                for subscriber in self.subscribers.lock().unwrap().iter_mut() {
+                    // The load may have ended already.
+                    (0..copies).for_each(|_| drop(subscriber.write_all(&pushed)));
+                }
+                if stream.write_all(b":1\r\n").is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Two publishers, three subscribers; 50 ms of warm-up, 200 ms measured.
+    fn load(address: SocketAddr, pace: &Pace, silence_max: Duration) -> Result<Outcome, Halt> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let open = |_, _: &mut Vec<u8>| Ok(Actor::new(Redis::default()));
+        let mut fleet = Fleet::open(address, 5, ms(10_000), &interrupted, open)?;
+        fleet.settle(|index, actor, out| {
+            let role = if index < 2 { publisher() } else { subscriber() };
+            let script = Rc::new(Redis::script(&role, 0, &payload(32)));
+            actor.assume(&role, index as u32, index as u32, &script, out);
+        })?;
+        let senders = [0, 1].map(|connection| Sender {
+            connection,
+            copies: 3,
+        });
+        let now = Instant::now();
+        let is_open = matches!(pace, Pace::Open(_));
+        let meter = Meter::start(now, ms(50), ms(200), is_open, None, None);
+        run(&mut fleet, &senders, false, pace, meter, now, silence_max)
+    }
+
+    const CLOSED: Pace = Pace::Closed {
+        depth: 4,
+        spin: false,
+    };
+
+    #[test]
+    fn a_closed_loop_counts_each_delivery_of_the_window_and_leaves_none_open() {
+        let (address, hub) = Hub::listen(|_| 1);
+        let outcome = load(address, &CLOSED, ms(10_000)).unwrap();
+        let published = hub.published.load(Ordering::SeqCst);
+        assert!(outcome.messages > 0 && outcome.messages <= 3 * published);
+        assert_eq!(outcome.latency.len(), outcome.messages);
+    }
+
+    #[test]
+    fn an_open_loop_publishes_its_schedule_and_waits_for_every_delivery() {
+        let (address, hub) = Hub::listen(|_| 1);
+        let schedule = Schedule::plan(Spacing::Poisson, 2000.0, ms(250), 9).unwrap();
+        let times = schedule.times_ns();
+        let sent = times.len() as u64;
+        let in_window = times.iter().filter(|&&at| at >= 50_000_000).count() as u64;
+        let outcome = load(address, &Pace::Open(schedule), ms(10_000)).unwrap();
+        assert_eq!(hub.published.load(Ordering::SeqCst), sent);
+        assert_eq!(outcome.latency.len(), 3 * in_window);
+        assert_eq!(outcome.lag.unwrap().len(), in_window);
+    }
+
+    #[test]
+    fn a_delivery_too_many_ends_the_run() {
+        let (address, _) = Hub::listen(|number| if number == 20 { 2 } else { 1 });
+        let halt = load(address, &CLOSED, ms(10_000)).unwrap_err();
+        assert!(halt.to_string().contains("not on its way"), "{halt}");
+    }
+
+    #[test]
+    fn a_delivery_too_few_ends_the_run() {
+        let (address, _) = Hub::listen(|number| usize::from(number % 50 != 20));
+        let halt = load(address, &CLOSED, ms(100)).unwrap_err();
+        assert!(matches!(halt, Halt::Silent { .. }), "{halt}");
+    }
+}
