@@ -55,6 +55,7 @@ fn parse_run(text: &str) -> Result<Run, String> {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut panels: Vec<Panel> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     for run in &args.runs {
         let unreadable = |why: String| {
             let path = run.path.display();
@@ -72,9 +73,18 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             });
             panels.len() - 1
         });
+        let color = names.iter().position(|name| *name == run.name);
+        let color = color.unwrap_or_else(|| {
+            names.push(&run.name);
+            names.len() - 1
+        });
         let name = run.name.clone();
         panels[index].x_max = panels[index].x_max.max(reach(count));
-        panels[index].lines.push(Line { name, points });
+        panels[index].lines.push(Line {
+            name,
+            color,
+            points,
+        });
     }
     for panel in &mut panels {
         let x_max = panel.x_max;

@@ -37,6 +37,8 @@ pub struct Panel {
 #[derive(Debug)]
 pub struct Line {
     pub name: String,
+    /// Which color; the same in all panels of a picture.
+    pub color: usize,
     pub points: Vec<(f64, f64)>,
 }
 
@@ -44,12 +46,13 @@ impl Panel {
     /// A run's latencies, and the sender's lag if there is one.
     pub fn of(report: &Report, latency: &Histogram<u64>, lag: Option<&Histogram<u64>>) -> Panel {
         let x_max = reach(latency.len());
-        let line = |histogram, name: &str| Line {
+        let line = |histogram, name: &str, color| Line {
             name: name.to_owned(),
+            color,
             points: points(histogram, x_max),
         };
-        let mut lines = vec![line(latency, "latency")];
-        lines.extend(lag.map(|lag| line(lag, "sender's lag")));
+        let mut lines = vec![line(latency, "latency", 0)];
+        lines.extend(lag.map(|lag| line(lag, "sender's lag", 1)));
         Panel {
             caption: caption(report),
             x_max,
@@ -105,8 +108,8 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), 
         .label_style(("sans-serif", 13))
         .max_light_lines(0)
         .draw()?;
-    for (line, color) in panel.lines.iter().zip(COLORS.iter().cycle()) {
-        let style = color.stroke_width(2);
+    for line in &panel.lines {
+        let style = COLORS[line.color % COLORS.len()].stroke_width(2);
         chart
             .draw_series(LineSeries::new(line.points.iter().copied(), style))?
             .label(&line.name)
@@ -114,7 +117,7 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), 
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.9))
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 14))
