@@ -57,9 +57,18 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 pub const TIMERS_PER_TURN: usize = 128;
 /// Commands of the control plane and of other shards handled in one turn.
 pub const COMMANDS_PER_TURN: usize = 256;
+/// Deliveries of one turn after which publishers, and what other shards have said, wait for
+/// the next: about a millisecond's worth. The publication that passes it is still delivered
+/// to all, so a turn is bounded by this and one fan-out.
+pub const DELIVERIES_PER_TURN: usize = 8192;
 /// What one other shard has said that is done in one turn: publications, mostly, each of
 /// which may go to many subscribers.
 pub const MESH_ENTRIES_PER_TURN: usize = 256;
+/// Retained messages may take this part of what a shard may lend, beside it.
+pub const RETAINED_SHARE: u64 = 4;
+/// Bytes that a subscription is charged for against a shard's budget: its place in the
+/// router and at its connection (benches/router.rs measures the former).
+pub const SUBSCRIPTION_BYTES: usize = 128;
 /// How long a connection that we end goes on reading and dropping, in milliseconds, so
 /// that the peer receives the reason rather than a TCP reset (§2, Ending).
 pub const LINGER_MS: u64 = 1000;

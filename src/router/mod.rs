@@ -202,12 +202,21 @@ impl Router {
         group: Option<&[u8]>,
         connection: Key,
     ) -> Option<(Change, Option<Key>)> {
-        let id = self.topics.find(filter)?;
-        let group = match group {
-            Some(name) => Some(self.find_group(id, name).ok()?),
-            None => None,
-        };
+        let (id, group) = self.subscription(filter, group)?;
         self.unsubscribe_id(id, group, connection)
+    }
+
+    /// What `subscribe` returned for a filter and a group: filter and number.
+    pub fn subscription(
+        &self,
+        filter: &str,
+        group: Option<&[u8]>,
+    ) -> Option<(FilterId, Option<Key>)> {
+        let id = self.topics.find(filter)?;
+        match group {
+            Some(name) => Some((id, Some(self.find_group(id, name).ok()?))),
+            None => Some((id, None)),
+        }
     }
 
     /// The same, by what `subscribe` returned.

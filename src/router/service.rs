@@ -36,8 +36,13 @@ impl Router {
 
     /// Ends what `serve` began. `None`: the connection was no server of this filter.
     pub fn unserve(&mut self, filter: &str, connection: Key) -> Option<(Change, Option<Key>)> {
-        let id = self.services.find(filter)?;
+        let id = self.service(filter)?;
         self.unserve_id(id, connection)
+    }
+
+    /// What `serve` returned as the filter.
+    pub fn service(&self, filter: &str) -> Option<FilterId> {
+        self.services.find(filter)
     }
 
     /// The same, by what `serve` returned.

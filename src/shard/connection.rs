@@ -183,10 +183,10 @@ impl Connection {
         let pressed = queued > 0 && resources.pool.is_exhausted();
         if queued > resources.limits.outbox_bytes_max / 2 || pressed {
             self.stalled = true;
-        } else if handled >= MESSAGES_PER_TURN {
+        } else if handled >= MESSAGES_PER_TURN || resources.deliveries_left == 0 {
             self.ready = true;
         }
-        self.blocked = mesh_pressed && self.line.publishes;
+        self.blocked = mesh_pressed && self.line.uses_mesh;
         self.is_paused()
     }
 

@@ -181,32 +181,6 @@ impl Exchange {
             self.note_stalled(key, false);
         }
     }
-
-    /// Groups and services learn that a member does not keep up, or does again.
-    pub(super) fn note_stalled(&mut self, key: Key, stalled: bool) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let Some(station) = connection.line.station.as_deref_mut() else {
-            return;
-        };
-        if station.stalled == stalled {
-            return;
-        }
-        station.stalled = stalled;
-        for membership in &station.subscriptions {
-            if let Some(group) = membership.number {
-                let change = self.router.set_stalled(group, key, stalled);
-                self.mesh.tell_group(membership, change);
-            }
-        }
-        for membership in &station.servings {
-            if let Some(servers) = membership.number {
-                let change = self.router.set_stalled(servers, key, stalled);
-                self.mesh.tell_servers(membership, change);
-            }
-        }
-    }
 }
 
 fn acted(put: &Put, dropped: &Dropped) -> bool {

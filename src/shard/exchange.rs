@@ -238,6 +238,7 @@ impl Exchange {
             let mut left = MESH_ENTRIES_PER_TURN;
             while let Some((from, mut batch)) = self.mesh.receive(index) {
                 while left > 0
+                    && self.resources.deliveries_left > 0
                     && let Some(item) = batch.next()
                 {
                     self.take_item(from, item);
@@ -277,8 +278,7 @@ impl Exchange {
                 message,
                 call,
                 servers,
-                deadline,
-            } => self.take_request(from, message.parcel(), call, servers, deadline),
+            } => self.take_request(message.parcel(), call, servers),
             Item::Response { message, call } => self.take_response(&mut message.parcel(), call),
         }
     }

@@ -14,11 +14,12 @@
 
 use super::call::{Asked, Place};
 use super::exchange::Exchange;
+use super::mesh::Call;
 use super::parcel::Parcel;
 use super::publish::load;
 use super::service::{Failure, refuse_name};
 use crate::base::clock::Instant;
-use crate::base::id::{Key, ShardId};
+use crate::base::id::Key;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::metrics::counter::Counter;
@@ -37,9 +38,7 @@ const SLOT_BITS: u32 = 20;
 #[derive(Clone, Copy)]
 struct Errand {
     server: Key,
-    /// The shard the call is open on, and the call.
-    asker: ShardId,
-    call: Key,
+    call: Call,
 }
 
 /// The errands of one shard.
@@ -64,9 +63,9 @@ impl Errands {
         self.timers.next_due()
     }
 
-    fn open(&mut self, errand: Errand, deadline: Instant) -> Option<Key> {
+    fn open(&mut self, errand: Errand) -> Option<Key> {
         let key = self.open.insert(errand)?;
-        self.timers.arm(key.slot, deadline);
+        self.timers.arm(key.slot, errand.call.deadline);
         Some(key)
     }
 
@@ -129,59 +128,48 @@ impl Exchange {
         let checksum = line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::received(message, checksum, &mut scratch);
-        match choice {
-            Choice::Local(server) => {
-                let server = server.connection;
-                self.forward(server, &mut parcel, self.id, call, deadline);
-            }
-            Choice::Remote { shard, group } => {
-                self.mesh.request(shard, &mut parcel, call, group, deadline);
-            }
-        }
+        let call = Call {
+            shard: self.id,
+            key: call,
+            deadline,
+        };
+        self.pass_on(choice, &mut parcel, call);
         self.scratch = scratch;
     }
 
     /// Takes a request that another shard has picked a server of this one for.
-    pub(super) fn take_request(
-        &mut self,
-        from: ShardId,
-        mut parcel: Parcel<'_>,
-        call: Key,
-        servers: Key,
-        deadline: Instant,
-    ) {
+    pub(super) fn take_request(&mut self, mut parcel: Parcel<'_>, call: Call, servers: Key) {
         let connections = &self.connections;
+        let load = |key| load(connections, key);
         let server = self
             .router
-            .choose_local_server(servers, &mut self.random, |key| load(connections, key));
-        match server {
-            Some(server) => {
-                self.forward(server.connection, &mut parcel, from, call, deadline);
-            }
+            .choose_local_server(servers, &mut self.random, load);
+        // If all here have gone meanwhile, perhaps not those of other shards.
+        let choice = match server {
+            Some(server) => Some(Choice::Local(server)),
+            None => self.router.choose(servers, &mut self.random, load),
+        };
+        match choice {
+            Some(choice) => self.pass_on(choice, &mut parcel, call),
             None => {
                 let failure = Failure::of(Code::ServiceGone, "the service has just ended");
-                self.fail_call(from, call, &failure);
+                self.fail_call(call, &failure);
             }
         }
     }
 
+    fn pass_on(&mut self, choice: Choice, parcel: &mut Parcel<'_>, call: Call) {
+        match choice {
+            Choice::Local(server) => self.forward(server.connection, parcel, call),
+            Choice::Remote { shard, group } => self.mesh.request(shard, parcel, call, group),
+        }
+    }
+
     /// Gives a server a request to answer.
-    fn forward(
-        &mut self,
-        server: Key,
-        parcel: &mut Parcel<'_>,
-        asker: ShardId,
-        call: Key,
-        deadline: Instant,
-    ) {
-        let errand = Errand {
-            server,
-            asker,
-            call,
-        };
-        let Some(errand) = self.errands.open(errand, deadline) else {
+    fn forward(&mut self, server: Key, parcel: &mut Parcel<'_>, call: Call) {
+        let Some(errand) = self.errands.open(Errand { server, call }) else {
             let failure = Failure::of(Code::Overloaded, "too many requests are being answered");
-            return self.fail_call(asker, call, &failure);
+            return self.fail_call(call, &failure);
         };
         let most = self.resources.limits.outbox_bytes_max;
         let mut failure = None;
@@ -205,7 +193,7 @@ impl Exchange {
             None => self.touch(server),
             Some(failure) => {
                 self.errands.remove(errand);
-                self.fail_call(asker, call, &failure);
+                self.fail_call(call, &failure);
             }
         }
     }
@@ -222,7 +210,7 @@ impl Exchange {
         let checksum = connection.line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::received(message, checksum, &mut scratch);
-        self.bring(errand.asker, errand.call, &mut parcel);
+        self.bring(errand.call, &mut parcel);
         self.scratch = scratch;
     }
 
@@ -239,11 +227,11 @@ impl Exchange {
     }
 
     /// Brings a RESPONSE to the shard of its call.
-    fn bring(&mut self, asker: ShardId, call: Key, parcel: &mut Parcel<'_>) {
-        if asker == self.id {
-            self.take_response(parcel, call);
+    fn bring(&mut self, call: Call, parcel: &mut Parcel<'_>) {
+        if call.shard == self.id {
+            self.take_response(parcel, call.key);
         } else {
-            self.mesh.response(asker, parcel, call);
+            self.mesh.response(call.shard, parcel, call.key);
         }
     }
 
@@ -262,12 +250,12 @@ impl Exchange {
         self.touch(asked.connection);
     }
 
-    fn fail_call(&mut self, asker: ShardId, call: Key, failure: &Failure) {
+    fn fail_call(&mut self, call: Call, failure: &Failure) {
         let mut payload = failure.code.to_be_bytes().to_vec();
         payload.extend_from_slice(clip(&failure.text).as_bytes());
         let mut message = Vec::new();
         encode_response(0, FLAG_FAILED, Codec::Bytes, &payload, &mut message);
-        self.bring(asker, call, &mut Parcel::plain(&message));
+        self.bring(call, &mut Parcel::plain(&message));
     }
 
     /// Fails a request at once.
@@ -286,7 +274,7 @@ impl Exchange {
         let failure = Failure::of(Code::ServiceGone, "the service ended before it answered");
         for key in open {
             if let Some(errand) = self.errands.remove(key) {
-                self.fail_call(errand.asker, errand.call, &failure);
+                self.fail_call(errand.call, &failure);
             }
         }
     }

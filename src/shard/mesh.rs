@@ -58,9 +58,8 @@ enum Entry {
     },
     Request {
         message: Span,
-        call: Key,
+        call: Call,
         servers: Key,
-        deadline: Instant,
     },
     Response {
         message: Span,
@@ -87,6 +86,15 @@ pub(super) struct Terms {
     /// When its publisher's shard took it.
     pub(super) at: Instant,
     pub(super) expires: Instant,
+}
+
+/// A call that waits for a RESPONSE, wherever it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// The shard it is open on.
+    pub(super) shard: ShardId,
+    pub(super) key: Key,
+    pub(super) deadline: Instant,
 }
 
 /// A message as it comes out of a batch.
@@ -120,9 +128,8 @@ pub(super) enum Item<'a> {
     },
     Request {
         message: Body<'a>,
-        call: Key,
+        call: Call,
         servers: Key,
-        deadline: Instant,
     },
     Response {
         message: Body<'a>,
@@ -224,12 +231,10 @@ impl Reading {
                 message,
                 call,
                 servers,
-                deadline,
             } => Item::Request {
                 message: body(batch, message, &mut self.byte, &mut self.large),
                 call,
                 servers,
-                deadline,
             },
             Entry::Response { message, call } => Item::Response {
                 message: body(batch, message, &mut self.byte, &mut self.large),
@@ -473,9 +478,8 @@ impl Mesh {
         &mut self,
         shard: ShardId,
         parcel: &mut Parcel<'_>,
-        call: Key,
+        call: Call,
         servers: Key,
-        deadline: Instant,
     ) {
         if let Some(batch) = self.open(shard) {
             let message = batch.put(parcel);
@@ -483,7 +487,6 @@ impl Mesh {
                 message,
                 call,
                 servers,
-                deadline,
             });
             self.press();
         }

@@ -31,7 +31,7 @@ use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
-use crate::router::{Choice, ShardSet, Subscription, Version};
+use crate::router::{Choice, Matches, ShardSet, Subscription, Version};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ impl Exchange {
             return;
         };
         let line = &mut connection.line;
-        line.publishes = true;
+        line.uses_mesh = true;
         if id != 0 && line.is_repeated(id) {
             return self.answer(key, Answer::ok(id), true);
         }
@@ -127,9 +127,7 @@ impl Exchange {
 
         let mut matches = std::mem::take(&mut self.matches);
         self.router.find(envelope.name, &mut matches);
-        for &subscription in &matches.local {
-            self.deliver(subscription, &mut publication);
-        }
+        self.deliver_all(&matches, &mut publication);
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
         for &group in &matches.groups {
@@ -178,36 +176,35 @@ impl Exchange {
         if terms.plain || terms.retain {
             let mut matches = std::mem::take(&mut self.matches);
             self.router.find(envelope.name, &mut matches);
-            for &subscription in &matches.local {
-                self.deliver(subscription, &mut publication);
-            }
+            self.deliver_all(&matches, &mut publication);
             self.matches = matches;
         }
         for &group in picks {
             match self.choose_here(group) {
-                Some(member) => self.deliver(member, &mut publication),
-                None => self.pass_on(group, &mut publication),
+                Some(Choice::Local(member)) => self.deliver(member, &mut publication),
+                Some(Choice::Remote { shard, group }) => {
+                    let terms = Terms {
+                        plain: false,
+                        retain: false,
+                        ..*terms
+                    };
+                    let nowhere = ShardSet::default();
+                    let parcel = &mut publication.parcel;
+                    self.mesh
+                        .publish(parcel, &nowhere, &[(shard, group)], terms);
+                }
+                None => {}
             }
         }
     }
 
-    /// The members that a group's message was sent here for have left since: another shard's
-    /// have it. Each shard says that it has none before it passes a message on, so no message
-    /// goes in circles; it may be overtaken on the way.
-    #[cold]
-    fn pass_on(&mut self, group: Key, publication: &mut Publication<'_>) {
-        let Some(Choice::Remote { shard, group }) = self.choose(group) else {
-            return;
-        };
-        let terms = Terms {
-            plain: false,
-            retain: false,
-            at: self.resources.now,
-            expires: publication.expires,
-        };
-        let parcel = &mut publication.parcel;
-        self.mesh
-            .publish(parcel, &ShardSet::new(), &[(shard, group)], terms);
+    #[inline]
+    fn deliver_all(&mut self, matches: &Matches, publication: &mut Publication<'_>) {
+        let left = self.resources.deliveries_left;
+        self.resources.deliveries_left = left.saturating_sub(matches.local.len());
+        for &subscription in &matches.local {
+            self.deliver(subscription, publication);
+        }
     }
 
     /// Delivers the retained messages that a new subscription matches.
@@ -270,10 +267,17 @@ impl Exchange {
             .choose(group, &mut self.random, |key| load(connections, key))
     }
 
-    fn choose_here(&mut self, group: Key) -> Option<Subscription> {
+    /// The member that gets a message another shard has picked this one for: if all here
+    /// have gone meanwhile, one elsewhere.
+    fn choose_here(&mut self, group: Key) -> Option<Choice> {
         let connections = &self.connections;
-        self.router
-            .choose_local(group, &mut self.random, |key| load(connections, key))
+        let here = self
+            .router
+            .choose_local(group, &mut self.random, |key| load(connections, key));
+        match here {
+            Some(member) => Some(Choice::Local(member)),
+            None => self.choose(group),
+        }
     }
 }
 

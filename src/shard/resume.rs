@@ -29,7 +29,7 @@ use super::line::Line;
 use super::log::Log;
 use super::outbox::Writer;
 use super::resource::Resources;
-use super::station::{Durable, Station};
+use super::station::Durable;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::SESSION_KEY_BYTES;
@@ -213,21 +213,6 @@ impl Exchange {
         }
         if publish_will && let Some(will) = &station.will {
             self.publish_will(will);
-        }
-    }
-
-    fn leave_all(&mut self, key: Key, station: &mut Station) {
-        for membership in station.subscriptions.drain(..) {
-            let (filter, group) = (&membership.filter, membership.group());
-            if let Some((change, _)) = self.router.unsubscribe(filter, group, key) {
-                self.resources.counters.add(Counter::Unsubscribed, 1);
-                self.mesh.tell_group(&membership, change);
-            }
-        }
-        for membership in station.servings.drain(..) {
-            if let Some((change, _)) = self.router.unserve(&membership.filter, key) {
-                self.mesh.tell_servers(&membership, change);
-            }
         }
     }
 

@@ -5,7 +5,8 @@
 use super::log::Log;
 use super::shelf::Shelf;
 use crate::base::id::Key;
-use crate::base::limits::SESSION_KEY_BYTES;
+use crate::base::limits::{SESSION_KEY_BYTES, SUBSCRIPTION_BYTES};
+use crate::router::FilterId;
 
 #[derive(Default)]
 pub(super) struct Station {
@@ -15,7 +16,7 @@ pub(super) struct Station {
     pub(super) will: Option<Box<[u8]>>,
     /// Publications that wait for the outbox.
     pub(super) shelf: Shelf,
-    /// Bytes of the shelf and the log that the pool is charged for.
+    /// Bytes that the pool is charged for: see `cost_bytes`.
     pub(super) charged: usize,
     /// Groups and services know it as stalled.
     pub(super) stalled: bool,
@@ -28,19 +29,12 @@ pub(super) struct Station {
     pub(super) durable: Option<Box<Durable>>,
 }
 
-/// One SUBSCRIBE or SERVE in force.
+/// One SUBSCRIBE or SERVE in force, as the router knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Membership {
-    pub(super) filter: Box<str>,
-    /// Empty: no group.
-    pub(super) group: Box<[u8]>,
-    /// The group's, or the servers', number here.
+    pub(super) filter: FilterId,
+    /// The number of the group, or of the service's servers.
     pub(super) number: Option<Key>,
-}
-
-impl Membership {
-    pub(super) fn group(&self) -> Option<&[u8]> {
-        (!self.group.is_empty()).then_some(&*self.group)
-    }
 }
 
 /// What makes a session last: its key, and what its client has not acknowledged.
@@ -74,9 +68,13 @@ impl Station {
             && self.durable.is_none()
     }
 
-    /// Bytes of memory to be charged for what waits here.
+    /// Bytes of memory to be charged for what stands and waits here.
     pub(super) fn cost_bytes(&self) -> usize {
         let log = self.durable.as_ref();
-        self.shelf.cost_bytes() + log.map_or(0, |durable| durable.log.capacity_bytes())
+        let memberships = self.subscriptions.len() + self.servings.len();
+        self.shelf.cost_bytes()
+            + log.map_or(0, |durable| durable.log.capacity_bytes())
+            + self.will.as_ref().map_or(0, |will| will.len())
+            + memberships * SUBSCRIPTION_BYTES
     }
 }

@@ -13,7 +13,7 @@ use crate::proto::envelope::{Envelope, header};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{MessageType, strip_checksum};
 use crate::proto::name::{check_filter, check_topic};
-use crate::router::{Change, Subscription};
+use crate::router::{Change, FilterId, Subscribed, Subscription};
 
 impl Exchange {
     /// Does one of the operations above and answers it.
@@ -24,6 +24,9 @@ impl Exchange {
         envelope: &Envelope<'_>,
         message: &[u8],
     ) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.line.uses_mesh = true;
+        }
         let done = match kind {
             MessageType::Subscribe => self.subscribe(key, envelope),
             MessageType::Unsubscribe => self.unsubscribe(key, envelope),
@@ -49,15 +52,11 @@ impl Exchange {
             codec: envelope.codec,
         };
         let made = self.router.subscribe(filter, group, subscription);
-        let membership = Membership {
-            filter: filter.into(),
-            group: group.unwrap_or_default().into(),
-            number: made.group,
-        };
-        self.mesh.tell_group(&membership, made.change);
+        self.mesh
+            .tell_members(filter, group.unwrap_or_default(), made.group, made.change);
         if made.new {
             self.resources.counters.add(Counter::Subscribed, 1);
-            self.join(key, membership, |station| &mut station.subscriptions);
+            self.join(key, &made, |station| &mut station.subscriptions);
         }
         if group.is_none() {
             self.deliver_retained(filter, subscription);
@@ -66,25 +65,23 @@ impl Exchange {
     }
 
     fn unsubscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
-        check_filter(envelope.name)?;
+        let filter = envelope.name;
+        check_filter(filter)?;
         let group = envelope.headers.find(header::GROUP);
-        let Some((change, number)) = self.router.unsubscribe(envelope.name, group, key) else {
-            let text = "there is no such subscription on this connection";
-            return Err(Refusal::new(Code::NotSubscribed, text));
+        let none = Refusal::new(
+            Code::NotSubscribed,
+            "there is no such subscription on this connection",
+        );
+        let Some((id, number)) = self.router.subscription(filter, group) else {
+            return Err(none);
         };
-        let gone = self.part(key, envelope.name, group, |station| {
-            &mut station.subscriptions
-        });
-        if let Some(membership) = gone {
-            self.resources.counters.add(Counter::Unsubscribed, 1);
-            self.mesh.tell_group(
-                &Membership {
-                    number,
-                    ..membership
-                },
-                change,
-            );
-        }
+        let Some((change, _)) = self.router.unsubscribe_id(id, number, key) else {
+            return Err(none);
+        };
+        self.resources.counters.add(Counter::Unsubscribed, 1);
+        self.mesh
+            .tell_members(filter, group.unwrap_or_default(), number, change);
+        self.part(key, id, number, |station| &mut station.subscriptions);
         Ok(())
     }
 
@@ -97,14 +94,9 @@ impl Exchange {
         }
         self.check_count(key)?;
         let made = self.router.serve(service, key);
-        let membership = Membership {
-            filter: service.into(),
-            group: Box::default(),
-            number: made.group,
-        };
-        self.mesh.tell_servers(&membership, made.change);
+        self.mesh.tell_servers(service, made.group, made.change);
         if made.new {
-            self.join(key, membership, |station| {
+            self.join(key, &made, |station| {
                 station.has_served = true;
                 &mut station.servings
             });
@@ -113,22 +105,70 @@ impl Exchange {
     }
 
     fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
-        check_filter(envelope.name)?;
-        let Some((change, number)) = self.router.unserve(envelope.name, key) else {
-            let text = "this connection does not serve that";
-            return Err(Refusal::new(Code::NotSubscribed, text));
+        let service = envelope.name;
+        check_filter(service)?;
+        let none = Refusal::new(Code::NotSubscribed, "this connection does not serve that");
+        let Some(id) = self.router.service(service) else {
+            return Err(none);
         };
-        let gone = self.part(key, envelope.name, None, |station| &mut station.servings);
-        if let Some(membership) = gone {
-            self.mesh.tell_servers(
-                &Membership {
-                    number,
-                    ..membership
-                },
-                change,
-            );
-        }
+        let Some((change, number)) = self.router.unserve_id(id, key) else {
+            return Err(none);
+        };
+        self.mesh.tell_servers(service, number, change);
+        self.part(key, id, number, |station| &mut station.servings);
         Ok(())
+    }
+
+    /// Ends all subscriptions and services of a connection.
+    pub(super) fn leave_all(&mut self, key: Key, station: &mut Station) {
+        let (mut filter, mut group) = (String::new(), Vec::new());
+        for Membership { filter: id, number } in station.subscriptions.drain(..) {
+            filter.clear();
+            self.router.filter_name(id, &mut filter);
+            group.clear();
+            let name = number.and_then(|number| self.router.group_name(number));
+            group.extend_from_slice(name.map_or(&[], |name| name.1));
+            if let Some((change, _)) = self.router.unsubscribe_id(id, number, key) {
+                self.resources.counters.add(Counter::Unsubscribed, 1);
+                self.mesh.tell_members(&filter, &group, number, change);
+            }
+        }
+        for Membership { filter: id, number } in station.servings.drain(..) {
+            filter.clear();
+            let name = number.and_then(|number| self.router.group_name(number));
+            filter.push_str(name.map_or("", |name| name.0));
+            if let Some((change, _)) = self.router.unserve_id(id, key) {
+                self.mesh.tell_servers(&filter, number, change);
+            }
+        }
+    }
+
+    /// Groups and services learn that a member does not keep up, or does again.
+    pub(super) fn note_stalled(&mut self, key: Key, stalled: bool) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(station) = connection.line.station.as_deref_mut() else {
+            return;
+        };
+        if std::mem::replace(&mut station.stalled, stalled) == stalled {
+            return;
+        }
+        let subscriptions = station.subscriptions.iter().map(|one| (one, false));
+        let servings = station.servings.iter().map(|one| (one, true));
+        for (membership, serves) in subscriptions.chain(servings) {
+            let Some(number) = membership.number else {
+                continue;
+            };
+            let change = self.router.set_stalled(number, key, stalled);
+            let Some((filter, group)) = self.router.group_name(number) else {
+                continue;
+            };
+            match serves {
+                true => self.mesh.tell_servers(filter, Some(number), change),
+                false => self.mesh.tell_members(filter, group, Some(number), change),
+            }
+        }
     }
 
     fn keep_will(
@@ -177,21 +217,31 @@ impl Exchange {
             let text = format!("a connection has at most {most} subscriptions and services");
             return Err(Refusal::with(Code::TooManySubscriptions, text));
         }
+        if self.resources.pool.is_exhausted() {
+            let text = "this shard's memory is lent out; try again later";
+            return Err(Refusal::new(Code::Overloaded, text));
+        }
         Ok(())
     }
 
     fn join(
         &mut self,
         key: Key,
-        membership: Membership,
+        made: &Subscribed,
         list: impl Fn(&mut Station) -> &mut Vec<Membership>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        list(connection.line.station_mut()).push(membership);
-        if connection.line.shelved {
-            self.note_stalled(key, false);
+        let station = connection.line.station_mut();
+        list(station).push(Membership {
+            filter: made.filter,
+            number: made.group,
+        });
+        let stalled = std::mem::replace(&mut station.stalled, false);
+        connection.line.recharge(&mut self.resources);
+        if stalled {
+            // The new one shall know it too.
             self.note_stalled(key, true);
         }
     }
@@ -199,39 +249,40 @@ impl Exchange {
     fn part(
         &mut self,
         key: Key,
-        filter: &str,
-        group: Option<&[u8]>,
+        filter: FilterId,
+        number: Option<Key>,
         list: impl Fn(&mut Station) -> &mut Vec<Membership>,
-    ) -> Option<Membership> {
-        let connection = self.connections.get_mut(key)?;
-        let list = list(connection.line.station.as_deref_mut()?);
-        let same = |one: &Membership| &*one.filter == filter && one.group() == group;
-        let index = list.iter().position(same)?;
-        Some(list.swap_remove(index))
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let list = list(connection.line.station_mut());
+        let gone = Membership { filter, number };
+        if let Some(index) = list.iter().position(|one| *one == gone) {
+            list.swap_remove(index);
+        }
+        connection.line.recharge(&mut self.resources);
     }
 }
 
 impl Mesh {
-    /// Tells the other shards of a change in a filter's subscribers or a group's members.
-    pub(super) fn tell_group(&mut self, membership: &Membership, change: Change) {
+    /// Tells the other shards of a change in a filter's subscribers, or a group's members.
+    fn tell_members(&mut self, filter: &str, group: &[u8], number: Option<Key>, change: Change) {
         let Change::Tell(count) = change else { return };
-        let number = membership.number;
-        let kind = match number {
-            Some(_) => InterestKind::Group,
-            None => InterestKind::Plain,
-        };
-        let number = number.unwrap_or(Key {
+        const NONE: Key = Key {
             slot: 0,
             generation: 0,
-        });
-        self.tell(&membership.filter, &membership.group, kind, number, count);
+        };
+        match number {
+            Some(number) => self.tell(filter, group, InterestKind::Group, number, count),
+            None => self.tell(filter, group, InterestKind::Plain, NONE, count),
+        }
     }
 
     /// Tells the other shards of a change in a service's servers.
-    pub(super) fn tell_servers(&mut self, membership: &Membership, change: Change) {
-        if let (Change::Tell(count), Some(number)) = (change, membership.number) {
-            let kind = InterestKind::Servers;
-            self.tell(&membership.filter, &[], kind, number, count);
+    fn tell_servers(&mut self, service: &str, number: Option<Key>, change: Change) {
+        if let (Change::Tell(count), Some(number)) = (change, number) {
+            self.tell(service, &[], InterestKind::Servers, number, count);
         }
     }
 }
