@@ -30,7 +30,7 @@ impl Evidence {
                         && standing.refused.is_none()
                         && standing.left_confirmed_at.is_none_or(|at| {
                             // What waited for a slow reader may come behind the OK.
-                            one.at <= at || (!self.ample && published.sent_at < at)
+                            one.at <= at || published.sent_at < at
                         })
                 });
                 if !asked {
