@@ -66,12 +66,7 @@ impl Exchange {
             return resources.counters.add(Counter::DeliveriesTooLarge, 1);
         }
         if !is_running {
-            line.log(
-                publication.parcel.message(),
-                publication.expires,
-                false,
-                resources,
-            );
+            self.leave_in_log(to.connection, publication);
         } else if !line.shelved && line.has_room(publication.parcel.len(), resources) {
             line.log(
                 publication.parcel.message(),
@@ -130,9 +125,25 @@ impl Exchange {
         if put == Put::Full {
             let text = "you do not read as fast as others publish";
             connection.refuse(Code::SlowConsumer, text, &mut self.resources);
+            self.leave_in_log(to.connection, publication);
         } else {
             line.careful = true;
             self.note_stalled(to.connection, true);
+        }
+    }
+
+    /// The connection ends, or has ended: its session, if it has one, keeps the publication,
+    /// behind what waits on the shelf.
+    fn leave_in_log(&mut self, key: Key, publication: &Publication<'_>) {
+        let counted = |one: &Connection| one.line.counted;
+        if !self.connections.get(key).is_some_and(counted) {
+            return;
+        }
+        self.depart(key);
+        if let Some(connection) = self.connections.get_mut(key) {
+            let message = publication.parcel.message();
+            let (line, resources) = (&mut connection.line, &mut self.resources);
+            line.log(message, publication.expires, false, resources);
         }
     }
 

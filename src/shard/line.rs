@@ -142,9 +142,7 @@ impl Line {
     /// Otherwise it counts as taken from now on.
     #[inline]
     pub(super) fn is_repeated(&mut self, id: u32) -> bool {
-        if !self.counted {
-            return false;
-        }
+        // Of a session that has overflowed, too: its client may be in the midst of repeating.
         let Some(durable) = self.durable_mut() else {
             return false;
         };

@@ -160,7 +160,7 @@ impl<D: Driver> Shard<D> {
             give_back(chunk, &mut self.exchange.resources.pool);
             return;
         };
-        connection.sending = false;
+        (connection.sending, connection.send_cancelled) = (false, false);
         connection.take_sent(
             &mut self.driver,
             result,

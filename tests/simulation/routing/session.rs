@@ -139,6 +139,7 @@ fn a_session_resumed_twice_at_once_has_one_owner() {
         }
         assert_eq!(owners.len(), 1, "seed {seed}");
         scene.perform(writer, publish(5));
+        scene.run_for(ms(500));
         let numbers = scene.numbers(owners[0], writer, "a");
         assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "seed {seed}");
         scene.close();

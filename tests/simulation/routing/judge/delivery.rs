@@ -28,7 +28,10 @@ impl Evidence {
                         && suits(standing, &one.topic)
                         && standing.asked_at < one.at
                         && standing.refused.is_none()
-                        && standing.left_confirmed_at.is_none_or(|at| one.at <= at)
+                        && standing.left_confirmed_at.is_none_or(|at| {
+                            // What waited for a slow reader may come behind the OK.
+                            one.at <= at || (!self.ample && published.sent_at < at)
+                        })
                 });
                 if !asked {
                     return told("not subscribed");
@@ -67,7 +70,7 @@ impl Evidence {
                     }
                     continue;
                 }
-                if published.is_will {
+                if published.is_will || self.may_be_passed_on(receiver, one) {
                     continue;
                 }
                 let maker = (one.label.maker, published.membership, &one.topic);
@@ -78,6 +81,23 @@ impl Evidence {
             }
         }
         Ok(())
+    }
+
+    /// Whether a message came to a member of a group that others have left: one that had
+    /// been sent to them may come late, and has been overtaken then.
+    fn may_be_passed_on(&self, receiver: &Witness, one: &Delivered) -> bool {
+        let standings = receiver.record.subscriptions.iter();
+        let mut by = standings.filter(|standing| {
+            standing.membership == one.membership && suits(standing, &one.topic)
+        });
+        by.any(|standing| {
+            let of = |other: &&Standing| other.filter == standing.filter;
+            let left = |witness: &Witness| {
+                let mut members = witness.record.subscriptions.iter().filter(of);
+                members.any(|member| member.left_at.is_some() || !witness.is_steady())
+            };
+            standing.filter.group.is_some() && self.witnesses.iter().any(left)
+        })
     }
 
     /// What was taken after a SUBSCRIBE was confirmed reaches that subscriber: whole
