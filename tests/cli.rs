@@ -1,7 +1,19 @@
 //! The binary from outside: help, exit codes, what goes to standard output and what to
 //! standard error, and its client subcommands against a scripted server.
+//!
+//! `sub`, `pub` and `reply` are tried against a real one, in `cli/`.
 
+#[path = "cli/broker.rs"]
+mod broker;
 mod peer;
+#[path = "cli/pipe.rs"]
+mod pipe;
+#[path = "cli/publish.rs"]
+mod publish;
+#[path = "cli/reply.rs"]
+mod reply;
+#[path = "cli/subscribe.rs"]
+mod subscribe;
 
 use clap::{CommandFactory, ValueEnum};
 use peer::{Heard, Peer, settings};
@@ -151,6 +163,11 @@ fn an_unreachable_server_exits_69_with_one_line_naming_address_and_remedy() {
     for args in [
         &["req", "$sys/echo", "hello", "--address", &address][..],
         &["ping", "--count", "1", "--address", &address],
+        &["sub", "#", "--address", &address],
+        &["sub", "#", "--session", "--address", &address],
+        &["pub", "a", "x", "--address", &address],
+        &["pub", "a", "--confirm", "--address", &address],
+        &["reply", "a", "--exec", "cat", "--address", &address],
     ] {
         let (code, out, errors) = run(args);
         assert_eq!((code, out.as_str()), (69, ""), "{args:?}: {errors}");

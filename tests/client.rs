@@ -3,6 +3,15 @@
 
 mod peer;
 
+#[path = "client/incoming.rs"]
+mod incoming;
+#[path = "client/publish.rs"]
+mod publish;
+#[path = "client/reconnect.rs"]
+mod reconnect;
+#[path = "client/session.rs"]
+mod session;
+
 use peer::{Heard, PRODUCT, Peer, SHARD, settings};
 use ringmail::base::reason::Reason;
 use ringmail::blocking::Client;
@@ -280,7 +289,7 @@ fn a_request_to_the_client_is_declined() {
             ..Envelope::default()
         };
         served.send(&Message::Envelope(MessageType::Request, envelope));
-        assert_eq!(served.hear(), Heard::Message(MessageType::Response));
+        served.operation(MessageType::Response);
         served.answer(&asked);
         served.echo();
     });

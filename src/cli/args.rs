@@ -1,6 +1,10 @@
 //! The command line as one table: every subcommand and flag, from which help, completions
 //! and manual pages are made. Syntax only: what a value means is its subcommand's business.
 
+mod message;
+
+pub use message::{Pub, Reply, SlowPolicy, Sub, SubOutput};
+
 use super::duration;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -37,7 +41,10 @@ pub(super) use exit_codes;
         "Examples:
   ringmail serve                          a server on 127.0.0.1:7411, no file needed
   ringmail ping                           round trips to it, until Ctrl-C
+  ringmail sub 'site/#'                   every message of every site, until Ctrl-C
+  ringmail pub site/7/door open           one message; or one a line of standard input
   ringmail req '$sys/echo' hello          one request, its answer on standard output
+  ringmail reply text/upper --exec 'tr a-z A-Z'   a service: a command that answers
   ringmail bench echo --spawn             how fast a server is on this machine
   ringmail check --config ringmail.toml   every mistake in a configuration at once
   ringmail help req                       what a subcommand can do",
@@ -53,7 +60,10 @@ pub struct Args {
 pub enum Command {
     Serve(Serve),
     Check(Check),
+    Pub(Pub),
+    Sub(Sub),
     Req(Req),
+    Reply(Reply),
     Ping(Ping),
     Bench(super::bench::Args),
     Completions(Completions),

@@ -37,6 +37,11 @@ impl fmt::Display for Failure {
     }
 }
 
+/// A line for people on standard error; that nobody can read it is no failure.
+pub fn note(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "ringmail: {line}");
+}
+
 /// Writes data to standard output, all of it, at once.
 ///
 /// # Errors

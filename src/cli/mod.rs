@@ -2,6 +2,7 @@
 //!
 //! - `args`: the one table of subcommands and flags; help, completions and manual pages are
 //!   made from it. A new subcommand is a variant there, a line in [`run`] and a file here.
+//! - `publish` is `pub`, which is no name for a module.
 //! - `failure`: how a subcommand fails; `main` turns it into a line and an exit code.
 //!
 //! Data goes to standard output, everything else to standard error.
@@ -13,11 +14,15 @@ mod completions;
 mod configuration;
 mod duration;
 pub mod failure;
+mod interrupt;
 mod man;
 mod peer;
 mod ping;
+mod publish;
+mod reply;
 mod req;
 mod serve;
+mod sub;
 
 use args::{Args, Command};
 use failure::Failure;
@@ -30,7 +35,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
+        Command::Pub(args) => publish::run(args),
+        Command::Sub(args) => sub::run(args),
         Command::Req(args) => req::run(args),
+        Command::Reply(args) => reply::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),

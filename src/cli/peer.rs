@@ -5,8 +5,11 @@ use super::args::Peer;
 use super::failure::Failure;
 use crate::base::exit::Status;
 use crate::client::Error;
-use crate::client::blocking::Client;
+use crate::client::blocking::{Builder, Client};
 use std::time::Duration;
+
+/// How long subcommands that run until they are told to end wait for their connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects, waiting for `timeout` then and for each later call.
 ///
@@ -14,16 +17,27 @@ use std::time::Duration;
 /// Usage for an address that cannot be one; Unavailable for everything that keeps a server
 /// from being talked to.
 pub fn connect(peer: &Peer, timeout: Duration) -> Result<Client, Failure> {
+    connect_with(&builder(timeout), peer)
+}
+
+/// Options with `timeout` for connecting and for each later call.
+pub fn builder(timeout: Duration) -> Builder {
     Client::builder()
         .connect_timeout(timeout)
         .request_timeout(timeout)
-        .connect(&peer.address)
-        .map_err(|error| match error {
-            Error::Invalid { .. } => Failure::new(Status::Usage, error),
-            // This one names the address by itself.
-            Error::Connect { .. } => Failure::new(Status::Unavailable, error),
-            error => Failure::new(Status::Unavailable, format!("{}: {error}", peer.address)),
-        })
+}
+
+/// Connects with options of the subcommand's own.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_with(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
+    builder.connect(&peer.address).map_err(|error| match error {
+        Error::Invalid { .. } => Failure::new(Status::Usage, error),
+        // This one names the address by itself.
+        Error::Connect { .. } => Failure::new(Status::Unavailable, error),
+        error => Failure::new(Status::Unavailable, format!("{}: {error}", peer.address)),
+    })
 }
 
 /// A call on an established connection failed.

@@ -5,7 +5,10 @@
 //! | `Invalid` | the caller: nothing was sent |
 //! | `Connect` | whoever runs the server or the network between |
 //! | `Refused`, `Closed` | the server ended the connection and said why |
-//! | `Failed` | the service (or the server, on its behalf) refused this one request |
+//! | `Failed` | the service (or the server, on its behalf) refused this one operation |
+//! | `Rejected` | the server refused this one PUBLISH |
+//! | `Unconfirmed` | nobody knows yet: the connection broke first |
+//! | `InboxFull` | the caller: `receive` what has come |
 //! | `Timeout` | nobody knows yet: what was asked may still happen |
 //! | `Protocol` | whoever wrote the server: it broke the protocol |
 //! | `Io` | the network: the connection broke without a word |
@@ -27,9 +30,35 @@ pub enum Error {
     /// The server refused the connection: RST during the handshake, a fatal ERROR after it.
     #[error("the server refused the connection: {}", tell(*code, reason))]
     Refused { code: Code, reason: String },
-    /// The answer to this request is a failure. The connection stands.
+    /// The answer to this operation is a failure. The connection stands.
     #[error("the request failed: {}", tell(*code, text))]
     Failed { code: Code, text: String },
+    /// The server refused this PUBLISH; it reached nobody. The connection stands.
+    #[error("publishing on {topic:?} failed (id {id}): {}", tell(*code, text))]
+    Rejected {
+        id: u32,
+        topic: String,
+        code: Code,
+        text: String,
+    },
+    /// The connection broke before these PUBLISHes were confirmed, the first of them with
+    /// this id and topic: they may have been delivered. A session would have repeated them.
+    #[error(
+        "the connection broke before {count} PUBLISHes were confirmed, the first on {topic:?} \
+         (id {id}); publish again, or use a session"
+    )]
+    Unconfirmed {
+        id: u32,
+        topic: String,
+        count: usize,
+    },
+    /// More messages wait to be received than the client keeps, so that the answer waited
+    /// for cannot be read. The connection stands.
+    #[error(
+        "{bytes} bytes of messages wait to be received; call receive() first, or allow more \
+         (inbox_bytes_max)"
+    )]
+    InboxFull { bytes: usize },
     /// No answer in time. The connection stands; what was asked may still be carried out,
     /// and an answer that comes late is dropped.
     #[error(
@@ -61,9 +90,15 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Invalid { .. } | Error::Protocol(_) => false,
-            Error::Connect { .. } | Error::Timeout { .. } | Error::Io { .. } => true,
+            Error::Connect { .. }
+            | Error::Timeout { .. }
+            | Error::Io { .. }
+            | Error::Unconfirmed { .. }
+            | Error::InboxFull { .. } => true,
             Error::Closed { code, .. } => *code == Code::Normal || passes(*code),
-            Error::Refused { code, .. } | Error::Failed { code, .. } => passes(*code),
+            Error::Refused { code, .. }
+            | Error::Failed { code, .. }
+            | Error::Rejected { code, .. } => passes(*code),
         }
     }
 
@@ -72,6 +107,7 @@ impl Error {
         match self {
             Error::Refused { code, .. }
             | Error::Failed { code, .. }
+            | Error::Rejected { code, .. }
             | Error::Closed { code, .. } => Some(*code),
             Error::Protocol(refusal) => Some(refusal.code),
             _ => None,
@@ -80,7 +116,7 @@ impl Error {
 }
 
 /// Whether what a code names is a matter of load or moment.
-fn passes(code: Code) -> bool {
+pub(super) fn passes(code: Code) -> bool {
     use Code::*;
     matches!(
         code,

@@ -1,17 +1,16 @@
 //! What any client does with the bytes it receives, however it waits for them: session,
 //! reassembly, bytes to send, and how it ended. No socket and no clock.
 //!
-//! The owner hands received bytes to [`Link::receive`] and gets what answers something it
-//! asked as [`Incoming`]; all else (PING, DRAIN, an answer nobody waits for any more) is
-//! dealt with here. Answers carry ids, so that several may be waited for at once.
+//! The owner hands received bytes to [`Link::receive`] and gets what it has to deal with as
+//! [`Arrival`]; all else (PING, DRAIN, fatal errors, CLOSE) is dealt with here. A link is one
+//! connection's: what outlives that is the conversation's.
 //!
 //! Invariants: once `ending` is set it never changes, and nothing more is delivered;
 //! `sent ≤ out.len()`.
 
 use super::error::Error;
-use super::request::Response;
 use crate::base::clock::Instant;
-use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
+use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::frame::{Frame, FrameType, Parsed};
 use crate::proto::message::{Header, Message, MessageType, open};
@@ -72,36 +71,29 @@ pub struct Drain {
     pub alternative: String,
 }
 
-/// Something that answers what this side asked.
+/// What the owner has to deal with.
 #[derive(Debug)]
-pub(super) enum Incoming<'a> {
+pub(super) enum Arrival<'a> {
     Established,
     Response(&'a Envelope<'a>),
+    Publish(&'a Envelope<'a>),
+    Request(&'a Envelope<'a>),
     Pong(&'a [u8]),
+    /// The operation with this id is done.
+    Ok {
+        id: u32,
+    },
+    SessionOk {
+        key: [u8; 16],
+        resumed: bool,
+        last_publish_id: u32,
+    },
     /// ERROR, not fatal, to the operation with this id (0: to none in particular).
     Error {
         id: u32,
         code: Code,
         text: &'a str,
     },
-}
-
-impl Incoming<'_> {
-    /// The answer to request `id`, if this is it.
-    pub(super) fn answer_to(&self, id: u32) -> Option<Result<Response, Error>> {
-        match *self {
-            Incoming::Response(envelope) if envelope.id == id => Some(if envelope.failed() {
-                Err(failure(envelope.payload))
-            } else {
-                Ok(Response::of(envelope))
-            }),
-            Incoming::Error { id: of, code, text } if of == id => Some(Err(Error::Failed {
-                code,
-                text: text.to_owned(),
-            })),
-            _ => None,
-        }
-    }
 }
 
 /// How the connection ended.
@@ -183,7 +175,7 @@ impl Link {
         &mut self,
         mut bytes: &[u8],
         now: Instant,
-        deliver: &mut impl FnMut(Incoming<'_>),
+        deliver: &mut impl FnMut(Arrival<'_>),
     ) {
         let Link { input, state } = self;
         while state.ending.is_none() {
@@ -251,6 +243,10 @@ impl Link {
             state.sent = 0;
             // One large request must not hold its memory for the connection's life.
             state.out.shrink_to(64 * 1024);
+        } else if state.sent >= 1 << 20 {
+            // Nor must what has gone, while more is written than goes.
+            state.out.drain(..state.sent);
+            state.sent = 0;
         }
     }
 
@@ -264,6 +260,11 @@ impl Link {
 
     pub(super) fn is_ended(&self) -> bool {
         self.state.ending.is_some()
+    }
+
+    /// Whether the server said CLOSE, and is still to read the answer.
+    pub(super) fn is_left(&self) -> bool {
+        matches!(self.state.ending, Some(Ending::Closed(_)))
     }
 
     /// Whether the end is the one that [`Link::close`] asked for.
@@ -297,12 +298,12 @@ impl Link {
 
 impl State {
     /// Acts on an event; what the session wrote for it stands in `out` from `written` on.
-    fn act(&mut self, event: Event<'_>, written: usize, deliver: &mut impl FnMut(Incoming<'_>)) {
+    fn act(&mut self, event: Event<'_>, written: usize, deliver: &mut impl FnMut(Arrival<'_>)) {
         match event {
             Event::Handled => {}
             Event::Established(options) => {
                 self.server = ServerInfo::of(&options, self.settings.heartbeat_interval);
-                deliver(Incoming::Established);
+                deliver(Arrival::Established);
             }
             Event::Message(message) => self.take(&message, deliver),
             Event::PeerClosed { code, reason } => {
@@ -318,13 +319,28 @@ impl State {
         }
     }
 
-    fn take(&mut self, message: &Message<'_>, deliver: &mut impl FnMut(Incoming<'_>)) {
+    fn take(&mut self, message: &Message<'_>, deliver: &mut impl FnMut(Arrival<'_>)) {
         match *message {
-            Message::Pong(bytes) => deliver(Incoming::Pong(bytes)),
+            Message::Pong(bytes) => deliver(Arrival::Pong(bytes)),
             Message::Envelope(MessageType::Response, ref envelope) => {
-                deliver(Incoming::Response(envelope));
+                deliver(Arrival::Response(envelope));
             }
-            Message::Envelope(MessageType::Request, ref envelope) => self.decline(envelope.id),
+            Message::Envelope(MessageType::Publish, ref envelope) => {
+                deliver(Arrival::Publish(envelope));
+            }
+            Message::Envelope(MessageType::Request, ref envelope) => {
+                deliver(Arrival::Request(envelope));
+            }
+            Message::Ok { id } => deliver(Arrival::Ok { id }),
+            Message::SessionOk {
+                key,
+                resumed,
+                last_publish_id,
+            } => deliver(Arrival::SessionOk {
+                key,
+                resumed,
+                last_publish_id,
+            }),
             Message::Error {
                 code,
                 fatal: true,
@@ -335,7 +351,7 @@ impl State {
                 // The server reads no more: nothing is said, not even CLOSE.
                 self.session.finish(&mut self.out);
             }
-            Message::Error { code, id, text, .. } => deliver(Incoming::Error { id, code, text }),
+            Message::Error { code, id, text, .. } => deliver(Arrival::Error { id, code, text }),
             Message::Drain {
                 deadline_ms,
                 reconnect_after_ms,
@@ -347,24 +363,9 @@ impl State {
                     alternative: alternative.to_owned(),
                 });
             }
-            // OK, AUTH_OK, SESSION_OK and PUBLISH answer what this client does not ask.
+            // AUTH_OK answers what this client does not ask.
             _ => {}
         }
-    }
-
-    /// Every REQUEST is answered, also by a client that serves nothing.
-    fn decline(&mut self, id: u32) {
-        let mut payload = Code::NoService.to_wire().to_be_bytes().to_vec();
-        payload.extend_from_slice(b"this client serves nothing");
-        let envelope = Envelope {
-            id,
-            flags: FLAG_FAILED,
-            codec: Codec::Bytes,
-            payload: &payload,
-            ..Envelope::default()
-        };
-        let message = Message::Envelope(MessageType::Response, envelope);
-        self.session.send(&message, &mut self.out);
     }
 
     /// Why this side left. The session tells it to the server and to nobody else, so it is
@@ -384,19 +385,5 @@ impl State {
             return Refusal::with(code, text.to_owned());
         }
         Refusal::new(Code::Internal, "this side ended the connection")
-    }
-}
-
-/// A failed response's payload: code u16 and UTF-8 text.
-fn failure(payload: &[u8]) -> Error {
-    match payload.split_first_chunk() {
-        Some((code, text)) => Error::Failed {
-            code: Code::from_wire(u16::from_be_bytes(*code)),
-            text: String::from_utf8_lossy(text).into_owned(),
-        },
-        None => Error::Protocol(Refusal::new(
-            Code::Malformed,
-            "a failed RESPONSE carries no code",
-        )),
     }
 }

@@ -1,21 +1,36 @@
 //! Layer 4: the clients, over the same sans-I/O session as the server.
 //!
 //! - `blocking`: a client for one thread that waits for each answer.
-//! - `link`: what any client does with the bytes it receives, however it waits for them.
-//! - `address`, `request`, `error`: what callers give and get.
+//! - `conversation`: what any client does over its connections, however it waits: `link` (one
+//!   connection), `ledger` (what outlives it), `inbox`, `flight`, `registry`, `reconnect`.
+//! - `address`, `request`, `publish`, `subscribe`, `incoming`, `error`: what callers give and get.
 //!
-//! Not here yet: subscriptions, credentials, reconnecting, TLS.
+//! Not here yet: credentials, TLS, an async client.
 
 mod address;
+mod block;
 pub mod blocking;
+mod conversation;
 mod error;
+mod flight;
+mod inbox;
+mod incoming;
+mod ledger;
 mod link;
+mod publish;
+mod reconnect;
+mod registry;
 mod request;
+mod subscribe;
 
 pub use crate::base::limits::{MESSAGE_BYTES_CEILING, PING_BYTES_MAX};
-pub use crate::proto::envelope::Codec;
+pub use crate::proto::envelope::{Codec, Headers, SlowPolicy, header};
 pub use crate::proto::error::{Code, Refusal};
 pub use address::Address;
 pub use error::Error;
+pub use incoming::{Incoming, IncomingRequest, Message};
 pub use link::{Drain, ServerInfo};
+pub use publish::Publish;
+pub use reconnect::Reconnect;
 pub use request::{Request, Response};
+pub use subscribe::{Serve, Subscribe};

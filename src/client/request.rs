@@ -1,7 +1,9 @@
 //! A request as the caller composes it, and the response to it.
 
+use super::block::Block;
 use super::error::Error;
-use crate::proto::envelope::{Codec, Envelope, Headers, header};
+use crate::proto::envelope::{Codec, Envelope, header};
+use crate::proto::error::{Code, Refusal};
 use crate::proto::name::check_topic;
 use std::time::Duration;
 
@@ -67,30 +69,23 @@ impl<'a> Request<'a> {
 
     /// The header block as it stands on the wire, everything about the request checked but
     /// its size.
-    pub(crate) fn check(&self) -> Result<Vec<u8>, Error> {
+    pub(super) fn block(&self) -> Result<Block, Error> {
         check_topic(self.service)
             .map_err(|refusal| Error::invalid(format!("service {:?}: {refusal}", self.service)))?;
-        let mut block = Vec::new();
+        let mut block = Block::default();
         if let Some(timeout) = self.timeout {
-            let ms = timeout.as_nanos().div_ceil(1_000_000).max(1);
-            let ms = u32::try_from(ms).unwrap_or(u32::MAX);
-            Headers::push(&mut block, header::TIMEOUT_MS, &ms.to_be_bytes());
+            block.push_ms(header::TIMEOUT_MS, timeout);
         }
         for (key, value) in &self.headers {
-            if block.len() + 3 + value.len() > usize::from(u16::MAX) {
-                return Err(Error::invalid("the headers are longer than 65535 bytes"));
-            }
-            Headers::push(&mut block, *key, value);
+            block.push(*key, value);
         }
-        match Headers::check(&block) {
-            Ok(_) => Ok(block),
-            Err(refusal) => Err(Error::invalid(format!("headers: {}", refusal.text))),
-        }
+        block.check()?;
+        Ok(block)
     }
 }
 
 /// What a service answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Response {
     pub payload: Vec<u8>,
@@ -104,6 +99,24 @@ impl Response {
             payload: envelope.payload.to_vec(),
             codec: envelope.codec,
         }
+    }
+
+    /// A RESPONSE as what the requester is told.
+    pub(crate) fn outcome(envelope: &Envelope<'_>) -> Result<Response, Error> {
+        if !envelope.failed() {
+            return Ok(Response::of(envelope));
+        }
+        // A failed response's payload: code u16 and UTF-8 text.
+        Err(match envelope.payload.split_first_chunk() {
+            Some((code, text)) => Error::Failed {
+                code: Code::from_wire(u16::from_be_bytes(*code)),
+                text: String::from_utf8_lossy(text).into_owned(),
+            },
+            None => Error::Protocol(Refusal::new(
+                Code::Malformed,
+                "a failed RESPONSE carries no code",
+            )),
+        })
     }
 }
 
@@ -119,8 +132,8 @@ mod tests {
             (Duration::from_secs(10), 10_000),
             (Duration::MAX, u32::MAX),
         ] {
-            let block = Request::new("a").timeout(timeout).check().unwrap();
-            assert_eq!(Headers::check(&block).unwrap().timeout_ms(), Some(ms));
+            let block = Request::new("a").timeout(timeout).block().unwrap();
+            assert_eq!(block.check().unwrap().timeout_ms(), Some(ms));
         }
     }
 
@@ -137,7 +150,7 @@ mod tests {
             ),
             (Request::new("a").header(0x40, &long), "65535"),
         ] {
-            let error = request.check().unwrap_err();
+            let error = request.block().unwrap_err();
             assert!(error.to_string().contains(problem), "{error}");
         }
     }

@@ -35,7 +35,29 @@
 //!   says: AUTH_FAILED for an AUTH, AUTH_REQUIRED for what may not come yet, TOO_LARGE for
 //!   CLOSE and the like. No AUTH in time is AUTH_REQUIRED.
 //! - ERROR is the server's: a client that refuses what it receives says CLOSE with the code.
+//! - A PUBLISH with id 0 that is refused is told by ERROR with id 0: silence helps nobody.
+//! - Publishers who subscribe to what they publish receive it too.
+//! - Retained messages go to every plain SUBSCRIBE, a repeated one included; not to members
+//!   of groups, of whom one would get what another has had.
+//! - GROUP in a SERVE means nothing: all servers of a service share its requests, whatever
+//!   filters they serve it under.
+//! - SUBSCRIBE again with the same filter and GROUP changes its codec and policy.
+//! - Names that begin with `$` may be subscribed to, not published to, served or willed.
+//! - A WILL becomes a PUBLISH with the same envelope, id included. It is published when the
+//!   connection ends by anything but the client's CLOSE or the server's own end; with a
+//!   session, when that ends without having been resumed.
+//! - A message larger than a subscriber's MESSAGE_MAX is not delivered to it, and counted.
+//! - TIMEOUT_MS 0 is the shortest there is, not the server's own.
 //! - Reasons and error texts we send are cut at 256 bytes, between characters.
+//!
+//! Sessions
+//! - SESSION comes once in a connection. One that resumes comes before any operation; both
+//!   are UNEXPECTED otherwise. So is an ACK of more than was sent, or of less than before.
+//! - A log that grows beyond `session.buffer_bytes_max` ends the session: at once while its
+//!   client is away, else when the connection ends, which goes on until then.
+//! - Connections that are taken over have their transport moved, with what was queued for
+//!   it, and end with SESSION_TAKEN; one that is cut off within a message ends without.
+//! - EXPIRES_MS applies to what was never sent; what was sent once is sent again.
 //!
 //! Time and budgets
 //! - One PING for each silence, never early. It is late by at most a sixteenth of the

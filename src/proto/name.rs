@@ -10,7 +10,29 @@ use crate::base::limits::{NAME_BYTES_MAX, NAME_LEVELS_MAX};
 ///
 /// # Errors
 /// BAD_NAME, with what is wrong.
+#[inline]
 pub fn check_topic(name: &str) -> Result<(), Refusal> {
+    if is_plain(name) {
+        return Ok(());
+    }
+    refuse_topic(name)
+}
+
+/// A topic with nothing to find fault with, found in one pass: each PUBLISH asks.
+#[inline]
+fn is_plain(name: &str) -> bool {
+    let (mut before, mut slashes, mut wrong) = (b'/', 0, false);
+    for &byte in name.as_bytes() {
+        let slash = byte == b'/';
+        wrong |= byte < 0x20 || (slash && before == b'/') || byte == b'+' || byte == b'#';
+        slashes += usize::from(slash);
+        before = byte;
+    }
+    !wrong && before != b'/' && slashes < NAME_LEVELS_MAX && name.len() <= NAME_BYTES_MAX
+}
+
+#[cold]
+fn refuse_topic(name: &str) -> Result<(), Refusal> {
     check_levels(name)?;
     if name.contains(['+', '#']) {
         return Err(bad("a topic or service has no wildcards"));

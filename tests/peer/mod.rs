@@ -1,7 +1,7 @@
 //! A scripted server: a thread with a real loopback socket and the protocol's own session,
 //! which does what a test tells it to, mistakes included.
 //!
-//! Not a server: one connection at a time, one script each, in order.
+//! Not a server: one connection after the other, one script, in order.
 
 #![allow(dead_code)] // each test binary uses its part
 
@@ -48,22 +48,23 @@ impl Peer {
     }
 
     pub fn with(settings: Settings, script: impl FnOnce(Served) + Send + 'static) -> Peer {
+        Peer::open_with(settings, |door| {
+            let served = door.accept();
+            drop(door);
+            script(served);
+        })
+    }
+
+    /// Runs `script` over the connections it accepts.
+    pub fn open(script: impl FnOnce(Door) + Send + 'static) -> Peer {
+        Peer::open_with(settings(), script)
+    }
+
+    fn open_with(settings: Settings, script: impl FnOnce(Door) + Send + 'static) -> Peer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let thread = std::thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
-            drop(listener);
-            let timeout = Some(Duration::from_secs(20));
-            stream.set_read_timeout(timeout).unwrap();
-            stream.set_nodelay(true).unwrap();
-            script(Served {
-                stream,
-                session: Session::accept(Arc::new(settings), 0xFFFF_FFFF, Instant::now()),
-                input: Reassembly::default(),
-                unread: Vec::new(),
-                chunk_bytes: usize::MAX,
-            });
-        });
+        let settings = Arc::new(settings);
+        let thread = std::thread::spawn(move || script(Door { listener, settings }));
         Peer {
             address,
             thread: Some(thread),
@@ -89,13 +90,54 @@ impl Drop for Peer {
     }
 }
 
+/// Where connections come in; dropped, nobody listens any more.
+pub struct Door {
+    listener: TcpListener,
+    settings: Arc<Settings>,
+}
+
+impl Door {
+    pub fn accept(&self) -> Served {
+        let (stream, _) = self.listener.accept().unwrap();
+        let timeout = Some(Duration::from_secs(20));
+        stream.set_read_timeout(timeout).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Served {
+            stream,
+            session: Session::accept(self.settings.clone(), 0xFFFF_FFFF, Instant::now()),
+            input: Reassembly::default(),
+            unread: Vec::new(),
+            chunk_bytes: usize::MAX,
+        }
+    }
+
+    /// Accepts and shakes hands.
+    pub fn establish(&self) -> Served {
+        let mut served = self.accept();
+        served.establish();
+        served
+    }
+}
+
 /// An event of the client's, owned.
 #[derive(Debug, PartialEq)]
 pub enum Heard {
-    Established { client_id: Option<String> },
+    Established {
+        client_id: Option<String>,
+    },
     Request(Asked),
+    /// Any other type from 0x10 on.
+    Operation(MessageType, Asked),
+    Session {
+        key: [u8; 16],
+        received: u32,
+    },
+    Ack(u32),
     Message(MessageType),
-    Closed { code: Code, reason: String },
+    Closed {
+        code: Code,
+        reason: String,
+    },
     Ended(Reason),
     Eof,
 }
@@ -103,6 +145,8 @@ pub enum Heard {
 #[derive(Debug, PartialEq)]
 pub struct Asked {
     pub id: u32,
+    pub flags: u8,
+    /// The service, topic or filter.
     pub service: String,
     pub codec: u8,
     pub headers: Vec<(u8, Vec<u8>)>,
@@ -132,6 +176,50 @@ impl Served {
             Heard::Request(asked) => asked,
             other => panic!("a request was expected, not {other:?}"),
         }
+    }
+
+    /// The next operation, which must be of this type.
+    pub fn operation(&mut self, kind: MessageType) -> Asked {
+        match self.hear() {
+            Heard::Operation(heard, asked) if heard == kind => asked,
+            other => panic!("{kind:?} was expected, not {other:?}"),
+        }
+    }
+
+    /// The next operation, which must be of this type and about this name; confirmed.
+    pub fn confirm(&mut self, kind: MessageType, name: &str) -> Asked {
+        let asked = self.operation(kind);
+        assert_eq!(asked.service, name);
+        self.send(&Message::Ok { id: asked.id });
+        asked
+    }
+
+    /// SESSION, which must be for this key and count; answered.
+    pub fn join(&mut self, key: [u8; 16], received: u32, answer: &Message<'_>) {
+        assert_eq!(self.hear(), Heard::Session { key, received });
+        self.send(answer);
+    }
+
+    /// Delivers a message.
+    pub fn publish(&mut self, topic: &str, payload: &[u8]) {
+        self.deliver(MessageType::Publish, 0, topic, payload);
+    }
+
+    pub fn deliver(&mut self, kind: MessageType, id: u32, name: &str, payload: &[u8]) {
+        let envelope = Envelope {
+            id,
+            name,
+            payload,
+            ..Envelope::default()
+        };
+        self.send(&Message::Envelope(kind, envelope));
+    }
+
+    /// Hears the client leave with CLOSE, and answers.
+    pub fn part(mut self) {
+        let heard = self.hear();
+        assert!(matches!(heard, Heard::Closed { .. }), "{heard:?}");
+        self.finish();
     }
 
     /// The next thing the client does; what the session answers by itself is sent.
@@ -265,19 +353,25 @@ fn own(event: Event<'_>, ended: bool) -> Option<Heard> {
         Event::Handled if ended => Some(Heard::Eof),
         Event::Handled => None,
         Event::Established(_) => Some(Heard::Established { client_id: None }),
-        Event::Message(Message::Envelope(MessageType::Request, envelope)) => {
-            Some(Heard::Request(Asked {
+        Event::Message(Message::Envelope(kind, envelope)) => {
+            let headers = envelope.headers.iter();
+            let asked = Asked {
                 id: envelope.id,
+                flags: envelope.flags,
                 service: envelope.name.to_owned(),
                 codec: envelope.codec as u8,
-                headers: envelope
-                    .headers
-                    .iter()
-                    .map(|(key, value)| (key, value.to_vec()))
-                    .collect(),
+                headers: headers.map(|(key, value)| (key, value.to_vec())).collect(),
                 payload: envelope.payload.to_vec(),
-            }))
+            };
+            Some(match kind {
+                MessageType::Request => Heard::Request(asked),
+                kind => Heard::Operation(kind, asked),
+            })
         }
+        Event::Message(Message::Session { key, received }) => {
+            Some(Heard::Session { key, received })
+        }
+        Event::Message(Message::Ack { received }) => Some(Heard::Ack(received)),
         Event::Message(message) => Some(Heard::Message(message.kind())),
         Event::PeerClosed { code, reason } => Some(Heard::Closed {
             code,

@@ -4,8 +4,10 @@ use super::{Client, RECEIVE_BYTES};
 use crate::base::clock::Instant;
 use crate::base::limits::{HEARTBEAT_MS_MIN, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR};
 use crate::client::address::Address;
+use crate::client::conversation::Conversation;
 use crate::client::error::Error;
-use crate::client::link::{Incoming, Link};
+use crate::client::link::Link;
+use crate::client::reconnect::{Reconnect, Schedule};
 use crate::proto::option::{FEATURE_CHECKSUM, Options, is_client_id};
 use crate::proto::session::Settings;
 use std::io::{self, ErrorKind};
@@ -35,12 +37,15 @@ const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before `connect`"]
 pub struct Builder {
-    connect_timeout: Duration,
-    request_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) request_timeout: Duration,
     client_id: Option<String>,
     heartbeat: Option<Duration>,
     message_bytes_max: u32,
     checksum: bool,
+    session: bool,
+    reconnect: Option<Reconnect>,
+    inbox_bytes_max: usize,
 }
 
 impl Default for Builder {
@@ -52,6 +57,9 @@ impl Default for Builder {
             heartbeat: None,
             message_bytes_max: 16 << 20,
             checksum: false,
+            session: false,
+            reconnect: None,
+            inbox_bytes_max: 16 << 20,
         }
     }
 }
@@ -96,6 +104,36 @@ impl Builder {
         self
     }
 
+    /// Asks for a session: what is delivered to this client, and what it publishes with
+    /// confirmation, survives a broken connection (see [`Client`]'s module). Off by default.
+    /// It reconnects by itself, with [`Reconnect::default`] unless told otherwise.
+    ///
+    /// ```no_run
+    /// use ringmail::blocking::Client;
+    ///
+    /// let mut client = Client::builder().session(true).connect("localhost:7411")?;
+    /// client.subscribe("site/#")?;
+    /// # Ok::<(), ringmail::client::Error>(())
+    /// ```
+    pub fn session(mut self, wanted: bool) -> Builder {
+        self.session = wanted;
+        self
+    }
+
+    /// Connects again by itself when the connection breaks or the server drains, and then
+    /// subscribes and serves again. Off by default. The first connection is never retried.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Builder {
+        self.reconnect = Some(reconnect);
+        self
+    }
+
+    /// Bytes of messages and requests that may wait for `receive` while another call waits
+    /// for its answer; 16 MiB by default. Beyond it such calls fail with `InboxFull`.
+    pub fn inbox_bytes_max(mut self, bytes: usize) -> Builder {
+        self.inbox_bytes_max = bytes;
+        self
+    }
+
     /// Connects to `host:port` or `ringmail://host:port` and shakes hands; of several
     /// addresses of one name the first that accepts is taken.
     ///
@@ -104,39 +142,47 @@ impl Builder {
     /// who speaks, is at the address; `Refused`, `Protocol` and `Timeout` by the handshake.
     pub fn connect(&self, address: &str) -> Result<Client, Error> {
         let address = Address::parse(address)?;
+        let (stream, peer, link) = self.open(&address)?;
+        let open_timeout = self.connect_timeout.saturating_mul(2);
+        let mut client = Client {
+            stream: Some(stream),
+            peer,
+            conversation: Conversation::new(link, self.session, self.inbox_bytes_max, open_timeout),
+            buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            builder: self.clone(),
+            dial_failure: None,
+            taken_count: 0,
+            ping_id: 0,
+        };
+        client.stand_first().map_err(|error| match error {
+            // Whoever ends the stream here is no server, or one behind a proxy.
+            Error::Io { source, .. } => Error::Connect {
+                address: address.to_string(),
+                source,
+            },
+            error => error,
+        })?;
+        let reconnect = match (&self.reconnect, self.session) {
+            (Some(reconnect), _) => Some(reconnect.clone()),
+            (None, session) => session.then(Reconnect::default),
+        };
+        let schedule = reconnect.map(|policy| Schedule::new(policy, address, fastrand::u64(..)));
+        client.conversation.reconnect_by(schedule);
+        Ok(client)
+    }
+
+    /// Connects and writes the SYN.
+    pub(super) fn open(&self, address: &Address) -> Result<(TcpStream, SocketAddr, Link), Error> {
         let settings = Arc::new(self.settings()?);
-        let hello = self.hello();
         let unreachable = |source| Error::Connect {
             address: address.to_string(),
             source,
         };
         let seq = getrandom::u32().map_err(|error| unreachable(io::Error::other(error)))?;
         let deadline = Instant::now() + self.connect_timeout;
-        let (stream, peer) = dial(&address, deadline).map_err(unreachable)?;
-
-        let mut client = Client {
-            stream,
-            peer,
-            link: Link::new(settings, &hello, seq, Instant::now()),
-            buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
-            request_timeout: self.request_timeout,
-            request_id: 0,
-            ping_id: 0,
-        };
-        let rest = deadline - Instant::now();
-        let established = client.wait("the handshake", rest, |incoming| {
-            matches!(incoming, Incoming::Established).then_some(())
-        });
-        match established {
-            Ok(()) => Ok(client),
-            // Whoever ends the stream here is no server, or one behind a proxy.
-            Err(Error::Io { source, .. }) => Err(unreachable(source)),
-            Err(Error::Timeout { what, .. }) => Err(Error::Timeout {
-                what,
-                after: self.connect_timeout,
-            }),
-            Err(error) => Err(error),
-        }
+        let (stream, peer) = dial(address, deadline).map_err(unreachable)?;
+        let link = Link::new(settings, &self.hello(), seq, Instant::now());
+        Ok((stream, peer, link))
     }
 
     fn settings(&self) -> Result<Settings, Error> {

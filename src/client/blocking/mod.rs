@@ -11,33 +11,87 @@
 //! # Ok::<(), ringmail::client::Error>(())
 //! ```
 //!
+//! Publishing and subscribing, over a server of one's own:
+//!
+//! ```
+//! use ringmail::blocking::Client;
+//! use ringmail::client::Incoming;
+//! # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+//! # let server = ringmail::Server::builder().config(config).start()?;
+//! # let address = server.address().to_string();
+//!
+//! let mut display = Client::connect(&address)?;
+//! display.subscribe("site/+/temperature")?;
+//!
+//! let mut sensor = Client::connect(&address)?;
+//! sensor.publish_confirmed("site/1/temperature", "21.5")?;
+//!
+//! match display.receive()? {
+//!     Incoming::Message(message) => {
+//!         assert_eq!(message.topic, "site/1/temperature");
+//!         assert_eq!(message.payload, b"21.5");
+//!     }
+//!     other => panic!("nobody asked for {other:?}"),
+//! }
+//! # display.close()?;
+//! # sensor.close()?;
+//! # server.drain();
+//! # server.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Nothing runs between calls
 //! There is no thread behind the client. While a call waits, it answers the server's PINGs
 //! and watches the connection's own deadlines; between calls nobody does, and a server ends
 //! a connection it has not heard from for its `heartbeat.timeout_ms` (90 s by default).
-//! Whoever keeps an idle client calls [`Client::keep_alive`] at least once per
-//! [`ServerInfo::heartbeat`]. There is no reconnecting yet: after an error that ends the
-//! connection every call fails, and [`Client::connect`] makes a new one.
+//! Whoever keeps an idle client calls [`Client::receive`] or [`Client::keep_alive`] at least
+//! once per [`ServerInfo::heartbeat`]; and whoever subscribes calls `receive` often enough
+//! not to be a slow consumer. Messages that come while another call waits are kept for
+//! `receive`, up to [`Builder::inbox_bytes_max`].
 //!
+//! # When the connection breaks
+//! | | plain | [`Builder::reconnect`] | [`Builder::session`] |
+//! |---|---|---|---|
+//! | the client | fails every call from then on | connects again | connects again |
+//! | subscriptions, services, will | are gone | are asked for again | stand |
+//! | messages published meanwhile | do not come | do not come | come, within the server's `session` bounds |
+//! | PUBLISHes not yet confirmed | unknown | [`Error::Unconfirmed`] | are repeated, and delivered once |
+//! | a request that waits for its answer | fails with `Io` | fails with `Io` | fails with `Io` |
+//! | `receive` tells | the error | `Reconnected { resumed: false }` | `Reconnected { resumed: true }` |
+//!
+//! A session that the server does not know any more (its linger passed, its buffer was too
+//! small, the server was started anew) is begun anew, and `receive` says so by
+//! `Reconnected { resumed: false }`: what was published meanwhile may be lost, and
+//! PUBLISHes that are repeated may be delivered twice. A message counts as received when
+//! `receive` is called for the next one.
+//!
+//! Connecting again happens inside the calls too: each waits for it up to its own timeout
+//! (longer by `connect_timeout` where the network swallows packets).
+//!
+//! # How it waits
 //! The socket does not block; waiting is one `poll` for whatever comes first of bytes, room
 //! to send and the nearest deadline, so that a server that writes while this side writes
-//! cannot lock both up. At most one request is open at a time.
+//! cannot lock both up. At most one request is open at a time; PUBLISHes may be many.
 
 mod builder;
+mod publish;
+mod subscribe;
+mod turn;
 
 pub use builder::Builder;
 
+use super::conversation::Conversation;
 use super::error::Error;
-use super::link::{Drain, Incoming, Link, ServerInfo};
+use super::link::{Drain, ServerInfo};
+use super::registry::Change;
 use super::request::{Request, Response};
 use crate::base::clock::Instant;
 use crate::base::limits::PING_BYTES_MAX;
-use crate::proto::envelope::{Envelope, Headers};
-use crate::proto::message::{Message, MessageType};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use crate::proto::envelope::Envelope;
+use crate::proto::message::MessageType;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+use turn::Deadline;
 
 /// Bytes taken from the socket at once.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -46,12 +100,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to a server. Dropped, it says CLOSE without waiting for the answer.
 pub struct Client {
-    stream: TcpStream,
+    /// None while there is no connection.
+    stream: Option<TcpStream>,
     peer: SocketAddr,
-    link: Link,
+    conversation: Conversation,
     buffer: Box<[u8]>,
-    request_timeout: Duration,
-    request_id: u32,
+    builder: Builder,
+    /// Why the last attempt to connect again failed.
+    dial_failure: Option<Error>,
+    taken_count: u32,
     ping_id: u64,
 }
 
@@ -71,7 +128,7 @@ impl Client {
 
     /// What the server told about itself.
     pub fn server(&self) -> &ServerInfo {
-        self.link.server()
+        self.conversation.link().server()
     }
 
     /// The address connected to, after resolution.
@@ -80,8 +137,14 @@ impl Client {
     }
 
     /// Set once the server has said that it goes down: finish, and connect again as it asks.
+    /// A client that reconnects by itself does so, and sends nothing new until it has.
     pub fn drain(&self) -> Option<&Drain> {
-        self.link.drain()
+        self.conversation.link().drain()
+    }
+
+    /// Whether the connection stands, as far as the last call could tell.
+    pub fn is_connected(&self) -> bool {
+        self.conversation.can_answer()
     }
 
     // ---- calls ----
@@ -99,29 +162,26 @@ impl Client {
     /// # Errors
     /// As [`Client::request`].
     pub fn request_with(&mut self, request: &Request<'_>) -> Result<Response, Error> {
-        let block = request.check()?;
-        let headers = Headers::check(&block).map_err(|refusal| Error::invalid(refusal.text))?;
-        let id = self.next_request_id();
+        let block = request.block()?;
         let envelope = Envelope {
-            id,
-            flags: 0,
             codec: request.codec,
             name: request.service,
-            headers,
+            headers: block.check()?,
             payload: request.payload,
+            ..Envelope::default()
         };
-        let (bytes, bytes_max) = (envelope.encoded_len(), self.link.body_bytes_max());
-        if bytes > bytes_max {
-            return Err(Error::invalid(format!(
-                "a message of {bytes} bytes; the server takes at most {bytes_max} \
-                 (its limits.message_bytes_max)"
-            )));
-        }
+        let what = "the request";
+        let timeout = request.timeout.unwrap_or(self.builder.request_timeout);
+        let deadline = Deadline::within(timeout);
         self.begin()?;
-        self.link
-            .send(&Message::Envelope(MessageType::Request, envelope));
-        let timeout = request.timeout.unwrap_or(self.request_timeout);
-        self.wait("the request", timeout, |incoming| incoming.answer_to(id))?
+        self.stand(what, &deadline)?;
+        self.ask(
+            what,
+            &deadline,
+            MessageType::Request,
+            envelope,
+            Change::None,
+        )
     }
 
     /// One round trip of a PING with 8 bytes, on this side's clock.
@@ -129,7 +189,7 @@ impl Client {
     /// # Errors
     /// `Timeout`, and what ends the connection.
     pub fn ping(&mut self) -> Result<Duration, Error> {
-        self.ping_with(8, self.request_timeout)
+        self.ping_with(8, self.builder.request_timeout)
     }
 
     /// One round trip of a PING with `bytes` bytes (0 to 64), waiting for `timeout`.
@@ -150,185 +210,60 @@ impl Client {
         // Little-endian: what changes from PING to PING comes first, however few bytes go.
         payload[..8].copy_from_slice(&self.ping_id.to_le_bytes());
         let payload = &payload[..bytes];
+        let (what, deadline) = ("the ping", Deadline::within(timeout));
         self.begin()?;
+        self.stand(what, &deadline)?;
         let started = Instant::now();
-        self.link.send(&Message::Ping(payload));
-        self.wait("the ping", timeout, |incoming| match *incoming {
-            Incoming::Pong(bytes) if bytes == payload => Some(Ok(Instant::now() - started)),
-            Incoming::Error { id: 0, code, text } => Some(Err(Error::Failed {
-                code,
-                text: text.to_owned(),
-            })),
-            _ => None,
+        self.conversation.ping(payload);
+        self.wait(what, &deadline, |conversation| {
+            match conversation.ledger.take_pong()? {
+                Ok(bytes) if bytes != payload => None,
+                Ok(_) => Some(Ok(Instant::now() - started)),
+                Err(error) => Some(Err(error)),
+            }
         })?
     }
 
-    /// Takes what the server has sent, answers its PINGs, and sends one if it is due. Does
-    /// not wait for anything.
+    /// Takes what the server has sent, answers its PINGs, and sends one if it is due;
+    /// connects again if that is due. Does not wait for anything else.
     ///
     /// # Errors
     /// What ended the connection.
     pub fn keep_alive(&mut self) -> Result<(), Error> {
         self.begin()?;
-        let now = Instant::now();
-        if now >= self.link.timeout() {
-            self.link.handle_timeout(now);
-        }
-        self.flush()?;
-        self.check()
-    }
-
-    /// Says CLOSE and waits for the server's, 5 s at most.
-    ///
-    /// # Errors
-    /// `Timeout` if the server does not answer, and what had ended the connection before.
-    pub fn close(mut self) -> Result<(), Error> {
-        self.begin()?;
-        self.link.close();
-        let timeout = CLOSE_TIMEOUT.min(self.request_timeout);
-        match self.wait("the close", timeout, |_| None::<()>) {
-            Err(_) if self.link.is_closed() => Ok(()),
+        let now = Deadline::within(Duration::ZERO);
+        match self.wait("keeping alive", &now, |_| None::<()>) {
+            Err(Error::Timeout { .. } | Error::InboxFull { .. }) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => Ok(()),
         }
     }
 
-    // ---- the loop ----
-
-    fn next_request_id(&mut self) -> u32 {
-        self.request_id = self.request_id.checked_add(1).unwrap_or(1);
-        self.request_id
-    }
-
-    /// What has come since the last call is heard first: who was told to leave must not go
-    /// on talking, and what was never sent can be asked again elsewhere.
-    fn begin(&mut self) -> Result<(), Error> {
-        self.check()?;
-        self.link.resume(Instant::now());
-        self.receive(Instant::now() + Duration::from_secs(1), &mut |_| {})?;
-        self.flush()?;
-        self.check()
-    }
-
-    /// Sends, receives and keeps the deadlines until `take` has found its answer.
-    fn wait<T>(
-        &mut self,
-        what: &'static str,
-        timeout: Duration,
-        mut take: impl FnMut(&Incoming<'_>) -> Option<T>,
-    ) -> Result<T, Error> {
-        let deadline = Instant::now() + timeout;
-        let mut answer = None;
-        loop {
-            self.flush()?;
-            self.check()?;
-            let now = Instant::now();
-            if now >= deadline {
-                let after = timeout;
-                return Err(Error::Timeout { what, after });
-            }
-            if self.poll(deadline.min(self.link.timeout()), now)? {
-                let received = self.receive(deadline, &mut |incoming| {
-                    if answer.is_none() {
-                        answer = take(&incoming);
-                    }
-                });
-                if let Some(answer) = answer {
-                    // What came behind the answer, the end included, is the next call's.
-                    let _ = self.flush();
-                    return Ok(answer);
-                }
-                received?;
-            } else if Instant::now() >= self.link.timeout() {
-                self.link.handle_timeout(Instant::now());
-            }
+    /// Says CLOSE and waits for the server's, 5 s at most. What is buffered is sent before,
+    /// but not waited for: call [`Client::wait_confirmed`] first where that matters. A
+    /// session ends with it.
+    ///
+    /// # Errors
+    /// `Timeout` if the server does not answer, and what had ended the connection before.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.begin()?;
+        self.conversation.close();
+        self.conversation.ledger.inbox.clear();
+        let deadline = Deadline::within(CLOSE_TIMEOUT.min(self.builder.request_timeout));
+        match self.wait("the close", &deadline, |_| None::<()>) {
+            Err(_) if self.conversation.link().is_closed() => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => Ok(()),
         }
-    }
-
-    /// Waits until there is something to read (true), room to send, or `until` has come.
-    fn poll(&mut self, until: Instant, now: Instant) -> Result<bool, Error> {
-        let mut wanted = PollFlags::IN;
-        if !self.link.unsent().is_empty() {
-            wanted |= PollFlags::OUT;
-        }
-        let timeout = Timespec::try_from(until - now).ok();
-        let mut polled = [PollFd::new(&self.stream, wanted)];
-        match rustix::event::poll(&mut polled, timeout.as_ref()) {
-            Ok(_) => Ok(polled[0].revents().intersects(!PollFlags::OUT)),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(errno) => Err(self.lose("waiting for the server failed", errno.into())),
-        }
-    }
-
-    /// Reads all there is, until `deadline` at the latest.
-    fn receive(
-        &mut self,
-        deadline: Instant,
-        deliver: &mut impl FnMut(Incoming<'_>),
-    ) -> Result<(), Error> {
-        while !self.link.is_ended() {
-            match self.stream.read(&mut self.buffer) {
-                Ok(0) => {
-                    let source = ErrorKind::UnexpectedEof.into();
-                    return Err(self.lose("the server ended the connection", source));
-                }
-                Ok(count) => {
-                    let now = Instant::now();
-                    self.link.receive(&self.buffer[..count], now, deliver);
-                    // A short read has emptied the socket.
-                    if count < self.buffer.len() || now >= deadline {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.lose("the connection broke", error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends as much as there is room for.
-    fn flush(&mut self) -> Result<(), Error> {
-        while !self.link.unsent().is_empty() {
-            match self.stream.write(self.link.unsent()) {
-                Ok(count) => self.link.advance(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // Who closed the other end may have said why before.
-                    let _ = self.receive(Instant::now(), &mut |_| {});
-                    self.check()?;
-                    return Err(self.lose("the connection broke", error));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Err once the connection has ended; this side's last words have been sent.
-    fn check(&mut self) -> Result<(), Error> {
-        let Some(error) = self.link.ending() else {
-            return Ok(());
-        };
-        let _ = self.stream.write_all(self.link.unsent());
-        self.link.advance(self.link.unsent().len());
-        let _ = self.stream.shutdown(Shutdown::Write);
-        Err(error)
-    }
-
-    fn lose(&mut self, what: &'static str, source: io::Error) -> Error {
-        self.link.lose();
-        Error::Io { what, source }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if !self.link.is_ended() {
-            self.link.close();
-            let _ = self.flush();
-            let _ = self.stream.shutdown(Shutdown::Write);
+        if !self.conversation.link().is_ended() {
+            self.conversation.close();
+            let _ = self.write_out();
+            self.hang_up();
         }
     }
 }
@@ -338,7 +273,7 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client")
             .field("peer", &self.peer)
             .field("server", self.server())
-            .field("is_ended", &self.link.is_ended())
+            .field("is_connected", &self.is_connected())
             .finish_non_exhaustive()
     }
 }

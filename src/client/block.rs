@@ -1,0 +1,42 @@
+//! A header block under construction: entries are appended as a builder is told them, and
+//! checked once, when what they belong to is sent.
+
+use super::error::Error;
+use crate::proto::envelope::Headers;
+use std::time::Duration;
+
+/// Entries as they will stand on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    too_long: bool,
+}
+
+impl Block {
+    pub(super) fn push(&mut self, key: u8, value: &[u8]) {
+        if self.bytes.len() + 3 + value.len() > usize::from(u16::MAX) {
+            self.too_long = true;
+        } else {
+            Headers::push(&mut self.bytes, key, value);
+        }
+    }
+
+    /// A duration in whole milliseconds, rounded up, at least one.
+    pub(super) fn push_ms(&mut self, key: u8, duration: Duration) {
+        let ms = duration.as_nanos().div_ceil(1_000_000).max(1);
+        let ms = u32::try_from(ms).unwrap_or(u32::MAX);
+        self.push(key, &ms.to_be_bytes());
+    }
+
+    /// The block as it will be sent.
+    ///
+    /// # Errors
+    /// `Invalid`: too long, a key given twice, a value out of range.
+    pub(super) fn check(&self) -> Result<Headers<'_>, Error> {
+        if self.too_long {
+            return Err(Error::invalid("the headers are longer than 65535 bytes"));
+        }
+        Headers::check(&self.bytes)
+            .map_err(|refusal| Error::invalid(format!("headers: {}", refusal.text)))
+    }
+}

@@ -1,0 +1,275 @@
+//! What is brought to the client: subscriptions, services, and taking what has come.
+
+use super::Client;
+use super::turn::Deadline;
+use crate::client::conversation::Conversation;
+use crate::client::error::Error;
+use crate::client::incoming::{Incoming, IncomingRequest};
+use crate::client::registry::Change;
+use crate::client::subscribe::{Interest, Serve, Subscribe};
+use crate::proto::envelope::{Codec, Envelope};
+use crate::proto::error::Code;
+use crate::proto::message::MessageType;
+use std::time::Duration;
+
+const RESPONSE: &str = "the RESPONSE";
+/// Messages taken from the inbox between two looks at the socket.
+const LOOK_EVERY: u32 = 64;
+
+impl Client {
+    /// Subscribes to all topics that `filter` matches (`+`: one level, `#` at the end: any
+    /// number), and waits until the subscription stands on every shard.
+    ///
+    /// # Errors
+    /// `Invalid` for a filter that cannot be, `Failed` if the server refuses, `Timeout`,
+    /// `InboxFull`, and what ends the connection.
+    pub fn subscribe(&mut self, filter: &str) -> Result<(), Error> {
+        self.subscribe_with(&Subscribe::new(filter))
+    }
+
+    /// Subscribes with a group, a codec or a policy for when this client is slow.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub fn subscribe_with(&mut self, subscribe: &Subscribe<'_>) -> Result<(), Error> {
+        self.register(
+            "the SUBSCRIBE",
+            MessageType::Subscribe,
+            subscribe.interest()?,
+        )
+    }
+
+    /// Ends a subscription made without a group.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`]; `Failed` with NOT_SUBSCRIBED if there was none.
+    pub fn unsubscribe(&mut self, filter: &str) -> Result<(), Error> {
+        self.unsubscribe_with(&Subscribe::new(filter))
+    }
+
+    /// Ends the subscription with this filter and group.
+    ///
+    /// # Errors
+    /// As [`Client::unsubscribe`].
+    pub fn unsubscribe_with(&mut self, subscribe: &Subscribe<'_>) -> Result<(), Error> {
+        self.register(
+            "the UNSUBSCRIBE",
+            MessageType::Unsubscribe,
+            subscribe.identity()?,
+        )
+    }
+
+    /// Answers for a service from now on: its requests come out of [`Client::receive`].
+    ///
+    /// ```
+    /// # use ringmail::{blocking::Client, client::Incoming};
+    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+    /// # let server = ringmail::Server::builder().config(config).start()?;
+    /// # let address = server.address().to_string();
+    /// let mut service = Client::connect(&address)?;
+    /// service.serve("text/upper")?;
+    /// let asking = std::thread::spawn(move || {
+    ///     let mut client = Client::connect(&address)?;
+    ///     client.request("text/upper", "hello")
+    /// });
+    /// if let Incoming::Request(request) = service.receive()? {
+    ///     let answer = request.payload.to_ascii_uppercase();
+    ///     service.respond(&request, answer)?;
+    /// }
+    /// assert_eq!(asking.join().unwrap()?.payload, b"HELLO");
+    /// # service.close()?;
+    /// # server.drain();
+    /// # server.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub fn serve(&mut self, service: &str) -> Result<(), Error> {
+        self.serve_with(&Serve::new(service))
+    }
+
+    /// Answers for a service as a member of a group.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub fn serve_with(&mut self, serve: &Serve<'_>) -> Result<(), Error> {
+        self.register("the SERVE", MessageType::Serve, serve.interest()?)
+    }
+
+    /// Answers for a service no more.
+    ///
+    /// # Errors
+    /// As [`Client::unsubscribe`].
+    pub fn unserve(&mut self, service: &str) -> Result<(), Error> {
+        self.unserve_with(&Serve::new(service))
+    }
+
+    /// Answers no more for the service with this name and group.
+    ///
+    /// # Errors
+    /// As [`Client::unsubscribe`].
+    pub fn unserve_with(&mut self, serve: &Serve<'_>) -> Result<(), Error> {
+        self.register("the UNSERVE", MessageType::Unserve, serve.interest()?)
+    }
+
+    /// Answers a request, in its own codec.
+    ///
+    /// An answer whose requester has been told SERVICE_GONE meanwhile (the connection broke,
+    /// and no session outlived it) is dropped.
+    ///
+    /// # Errors
+    /// `Invalid` if it is too large, and what ends the connection.
+    pub fn respond(
+        &mut self,
+        request: &IncomingRequest,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        self.respond_with(request, request.codec, payload)
+    }
+
+    /// Answers a request in a codec of the answer's own.
+    ///
+    /// # Errors
+    /// As [`Client::respond`].
+    pub fn respond_with(
+        &mut self,
+        request: &IncomingRequest,
+        codec: Codec,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        let deadline = Deadline::within(self.builder.request_timeout);
+        if !self.stand_to_answer(&deadline)? {
+            return Ok(());
+        }
+        self.conversation
+            .respond(request, codec, payload.as_ref())?;
+        self.write_all(RESPONSE, &deadline)
+    }
+
+    /// Answers a request with a failure; codes of one's own are `Code::Application(0x1000)`
+    /// and above.
+    ///
+    /// # Errors
+    /// As [`Client::respond`].
+    pub fn respond_failed(
+        &mut self,
+        request: &IncomingRequest,
+        code: Code,
+        text: &str,
+    ) -> Result<(), Error> {
+        let deadline = Deadline::within(self.builder.request_timeout);
+        if !self.stand_to_answer(&deadline)? {
+            return Ok(());
+        }
+        self.conversation.respond_failed(request, code, text);
+        self.write_all(RESPONSE, &deadline)
+    }
+
+    /// Waits for the next message, request or word of a reconnect, however long it takes.
+    ///
+    /// ```no_run
+    /// # use ringmail::{blocking::Client, client::Incoming};
+    /// # let mut client = Client::builder().session(true).connect("127.0.0.1:7411")?;
+    /// loop {
+    ///     match client.receive()? {
+    ///         Incoming::Message(message) => println!("{}: {:?}", message.topic, message.payload),
+    ///         Incoming::Request(request) => client.respond(&request, "done")?,
+    ///         Incoming::Reconnected { resumed: false } => eprintln!("something may be missing"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok::<(), ringmail::client::Error>(())
+    /// ```
+    ///
+    /// With a session, calling it again tells the server that what it returned before has
+    /// been dealt with.
+    ///
+    /// # Errors
+    /// What ends the connection for good; `Rejected` and `Unconfirmed` about a PUBLISH,
+    /// after which receiving goes on.
+    pub fn receive(&mut self) -> Result<Incoming, Error> {
+        self.receive_by(&Deadline::NEVER)
+    }
+
+    /// Waits for `timeout` at most; `None` if nothing has come. Zero takes what is there.
+    ///
+    /// # Errors
+    /// As [`Client::receive`].
+    pub fn receive_timeout(&mut self, timeout: Duration) -> Result<Option<Incoming>, Error> {
+        match self.receive_by(&Deadline::within(timeout)) {
+            Ok(incoming) => Ok(Some(incoming)),
+            Err(Error::Timeout { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    // ---- inside ----
+
+    fn receive_by(&mut self, deadline: &Deadline) -> Result<Incoming, Error> {
+        self.hear_complaint()?;
+        if let Some(incoming) = self.conversation.take_incoming() {
+            self.taken_count = self.taken_count.wrapping_add(1);
+            if self.taken_count.is_multiple_of(LOOK_EVERY) {
+                // Long before all that waits is taken, a PING may have to be answered. What
+                // ended the connection is told when there is nothing left to take.
+                let _ = self.begin().and_then(|()| self.write_out());
+            }
+            return Ok(incoming);
+        }
+        self.begin()?;
+        self.wait("a message", deadline, |conversation| {
+            let complaint = conversation.ledger.take_complaint().map(Err);
+            complaint.or_else(|| conversation.take_incoming().map(Ok))
+        })?
+    }
+
+    /// Whether the answer to a request has somewhere to go: without a session the requests
+    /// of a broken connection have been failed by the server.
+    fn stand_to_answer(&mut self, deadline: &Deadline) -> Result<bool, Error> {
+        self.begin()?;
+        if !self.conversation.can_answer() && !self.conversation.ledger.wants_session {
+            return Ok(false);
+        }
+        self.stand_for(RESPONSE, deadline, Conversation::can_answer)?;
+        Ok(true)
+    }
+
+    fn register(
+        &mut self,
+        what: &'static str,
+        kind: MessageType,
+        interest: Interest,
+    ) -> Result<(), Error> {
+        let change = Change::Interest(interest.clone());
+        self.operate(what, kind, interest.envelope(0), change)
+    }
+
+    /// Sends an operation and waits for its OK; once more if the connection broke before.
+    pub(super) fn operate(
+        &mut self,
+        what: &'static str,
+        kind: MessageType,
+        envelope: Envelope<'_>,
+        change: Change,
+    ) -> Result<(), Error> {
+        let deadline = Deadline::within(self.builder.request_timeout);
+        let mut is_repeated = false;
+        loop {
+            self.begin()?;
+            self.stand(what, &deadline)?;
+            match self.ask(what, &deadline, kind, envelope, change.clone()) {
+                Ok(_) => return Ok(()),
+                Err(Error::Io { .. }) if self.conversation.retry_at().is_some() => {
+                    is_repeated = true;
+                }
+                // Done the first time, of which the OK was lost.
+                Err(Error::Failed {
+                    code: Code::NotSubscribed,
+                    ..
+                }) if is_repeated => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! When to connect again, and where: full jitter back-off, the delay and the address that a
+//! DRAIN asked for. Numbers only: the clock and the sockets are the owner's.
+//!
+//! Full jitter (a delay drawn evenly from zero to a bound that doubles) spreads the clients
+//! of a server that came back better than a fixed delay with some noise on it.
+
+use super::address::Address;
+use super::link::Drain;
+use crate::base::clock::Instant;
+use std::time::Duration;
+
+/// How a client connects again after its connection broke.
+///
+/// ```
+/// use ringmail::client::Reconnect;
+/// use std::time::Duration;
+///
+/// let patient = Reconnect::default().delay_max(Duration::from_secs(60));
+/// let once = Reconnect::default().attempts_max(1);
+/// # let _ = (patient, once);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reconnect {
+    delay_base: Duration,
+    delay_max: Duration,
+    attempts_max: Option<u32>,
+}
+
+impl Default for Reconnect {
+    /// 100 ms at first, 10 s at most, without end.
+    fn default() -> Reconnect {
+        Reconnect {
+            delay_base: Duration::from_millis(100),
+            delay_max: Duration::from_secs(10),
+            attempts_max: None,
+        }
+    }
+}
+
+impl Reconnect {
+    /// The bound of the delay before the first attempt; it doubles with each one that fails.
+    pub fn delay_base(mut self, delay: Duration) -> Reconnect {
+        self.delay_base = delay;
+        self
+    }
+
+    /// The bound of the delay at most.
+    pub fn delay_max(mut self, delay: Duration) -> Reconnect {
+        self.delay_max = delay;
+        self
+    }
+
+    /// Attempts in a row before the client gives up; without end by default.
+    pub fn attempts_max(mut self, attempts: u32) -> Reconnect {
+        self.attempts_max = Some(attempts);
+        self
+    }
+}
+
+/// The schedule of one client's attempts.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    policy: Reconnect,
+    random: fastrand::Rng,
+    /// Where the user asked to connect to, and where a DRAIN sent us, tried in turns.
+    home: Address,
+    alternative: Option<Address>,
+    /// Attempts since the connection last stood for a while.
+    attempts: u32,
+    opened: Instant,
+}
+
+impl Schedule {
+    pub(super) fn new(policy: Reconnect, home: Address, seed: u64) -> Schedule {
+        Schedule {
+            policy,
+            random: fastrand::Rng::with_seed(seed),
+            home,
+            alternative: None,
+            attempts: 0,
+            opened: Instant::NEVER,
+        }
+    }
+
+    /// The connection stands.
+    pub(super) fn open(&mut self, now: Instant) {
+        self.opened = now;
+    }
+
+    /// The connection broke, or an attempt failed: when to make the next, or `None` to give
+    /// up. A connection that stood for less than the longest delay does not start the
+    /// series anew: a server that ends each connection at once is not hammered. `drain` is
+    /// what the server asked for before it went, and when.
+    pub(super) fn fail(
+        &mut self,
+        drain: Option<(&Drain, Instant)>,
+        now: Instant,
+    ) -> Option<Instant> {
+        if self.opened != Instant::NEVER && now.since(self.opened) >= self.policy.delay_max {
+            self.attempts = 0;
+        }
+        self.opened = Instant::NEVER;
+        if let Some((drain, told)) = drain {
+            if !drain.alternative.is_empty() {
+                self.alternative = Address::parse(&drain.alternative).ok();
+            }
+            self.attempts = 1;
+            return Some(now.max(told + drain.reconnect_after));
+        }
+        let attempts_max = self.policy.attempts_max.unwrap_or(u32::MAX);
+        if self.attempts >= attempts_max {
+            return None;
+        }
+        let delay = self.jitter();
+        self.attempts += 1;
+        Some(now + delay)
+    }
+
+    /// Where the next attempt goes.
+    pub(super) fn address(&self) -> &Address {
+        match &self.alternative {
+            Some(alternative) if self.attempts % 2 == 1 => alternative,
+            _ => &self.home,
+        }
+    }
+
+    fn jitter(&mut self) -> Duration {
+        let doubled = self
+            .policy
+            .delay_base
+            .saturating_mul(1 << self.attempts.min(20));
+        let bound = doubled.min(self.policy.delay_max).as_nanos();
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.random.u64(0..=bound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(policy: Reconnect) -> Schedule {
+        Schedule::new(policy, Address::parse("home:1").unwrap(), 7)
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    fn drain(alternative: &str) -> Drain {
+        Drain {
+            deadline: Duration::from_secs(5),
+            reconnect_after: Duration::from_millis(300),
+            alternative: alternative.to_owned(),
+        }
+    }
+
+    #[test]
+    fn delays_are_drawn_from_the_whole_of_a_doubling_bound() {
+        let mut bounds = [0; 12];
+        for seed in 0..500 {
+            let mut schedule = Schedule::new(
+                Reconnect::default(),
+                Address::parse("home:1").unwrap(),
+                seed,
+            );
+            for bound in &mut bounds {
+                let delay = schedule.fail(None, Instant::ZERO).unwrap() - Instant::ZERO;
+                *bound = delay.as_millis().max(*bound);
+            }
+        }
+        for (attempt, longest) in bounds.into_iter().enumerate() {
+            let bound = (100 << attempt).min(10_000);
+            assert!(longest <= bound, "attempt {attempt}: {longest} ms");
+            assert!(longest > bound * 9 / 10, "attempt {attempt}: {longest} ms");
+        }
+    }
+
+    #[test]
+    fn attempts_in_a_row_are_bounded_and_begin_anew_after_a_connection_that_stood() {
+        let mut schedule = schedule(Reconnect::default().attempts_max(2));
+        assert!(schedule.fail(None, at(0)).is_some());
+        schedule.open(at(10));
+        assert!(schedule.fail(None, at(20)).is_some(), "it stood too short");
+        assert!(schedule.fail(None, at(30)).is_none());
+        schedule.open(at(40));
+        assert!(schedule.fail(None, at(10_040)).is_some(), "10 s are enough");
+        let once = Reconnect::default().attempts_max(0);
+        assert!(self::schedule(once).fail(None, at(0)).is_none());
+    }
+
+    #[test]
+    fn a_drain_names_delay_and_address_and_home_is_tried_in_turns() {
+        let mut schedule = schedule(Reconnect::default());
+        schedule.open(at(0));
+        let told = drain("other:2");
+        assert_eq!(
+            schedule.fail(Some((&told, at(1000))), at(1100)),
+            Some(at(1300))
+        );
+        assert_eq!(schedule.address().host, "other");
+        assert!(schedule.fail(None, at(1400)).is_some());
+        assert_eq!(schedule.address().host, "home");
+        assert!(schedule.fail(None, at(1500)).is_some());
+        assert_eq!(schedule.address().host, "other");
+    }
+
+    #[test]
+    fn a_drain_without_an_address_or_with_none_that_could_be_leads_home() {
+        for alternative in ["", "no port", "ringmails://other:2"] {
+            let mut schedule = schedule(Reconnect::default());
+            let told = drain(alternative);
+            // Its time has passed already: at once.
+            assert_eq!(schedule.fail(Some((&told, at(0))), at(900)), Some(at(900)));
+            assert_eq!(schedule.address().host, "home");
+        }
+    }
+}

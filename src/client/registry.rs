@@ -1,0 +1,145 @@
+//! What stands at the server in this client's name, to be asked for again where a new
+//! connection (or a new session) starts from nothing: subscriptions, services, the will.
+//!
+//! Entries are made when the server has confirmed, and removed when it has confirmed that,
+//! whether anybody still waits for the confirmation or not.
+
+use super::flight::to_body;
+use super::subscribe::Interest;
+use crate::proto::envelope::Envelope;
+use crate::proto::message::MessageType;
+
+/// What an operation changes, once it is confirmed.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    None,
+    Interest(Interest),
+    /// The will's encoded envelope, or that there is none.
+    Will(Option<Box<[u8]>>),
+}
+
+impl Change {
+    pub(super) fn will(envelope: &Envelope<'_>) -> Change {
+        Change::Will(Some(to_body(envelope)))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    subscriptions: Vec<Interest>,
+    services: Vec<Interest>,
+    /// The encoded envelope.
+    will: Option<Box<[u8]>>,
+}
+
+impl Registry {
+    pub(super) fn serves(&self) -> bool {
+        !self.services.is_empty()
+    }
+
+    /// An operation was confirmed.
+    pub(super) fn note(&mut self, kind: MessageType, change: Change) {
+        let interest = match change {
+            Change::None => return,
+            Change::Will(body) => {
+                self.will = body;
+                return;
+            }
+            Change::Interest(interest) => interest,
+        };
+        let (list, add) = match kind {
+            MessageType::Subscribe => (&mut self.subscriptions, true),
+            MessageType::Unsubscribe => (&mut self.subscriptions, false),
+            MessageType::Serve => (&mut self.services, true),
+            MessageType::Unserve => (&mut self.services, false),
+            _ => return,
+        };
+        list.retain(|old| !old.is_same(&interest));
+        if add {
+            list.push(interest);
+        }
+    }
+
+    /// The server refused to restore this one: it is not asked for again.
+    pub(super) fn forget(&mut self, kind: MessageType, name: &str, headers: &[u8]) {
+        let is_other = |old: &Interest| {
+            let envelope = old.envelope(0);
+            envelope.name != name || envelope.headers.as_bytes() != headers
+        };
+        match kind {
+            MessageType::Subscribe => self.subscriptions.retain(is_other),
+            MessageType::Serve => self.services.retain(is_other),
+            MessageType::Will => self.will = None,
+            _ => {}
+        }
+    }
+
+    /// Everything, as it is to be sent, under ids of the caller's.
+    pub(super) fn operations(&self) -> impl Iterator<Item = (MessageType, Envelope<'_>)> {
+        let subscribe = |interest| (MessageType::Subscribe, Interest::envelope(interest, 0));
+        let serve = |interest| (MessageType::Serve, Interest::envelope(interest, 0));
+        let will = self.will.as_deref();
+        let will = will.and_then(|body| Envelope::parse(MessageType::Will, body).ok());
+        let subscriptions = self.subscriptions.iter().map(subscribe);
+        subscriptions
+            .chain(self.services.iter().map(serve))
+            .chain(will.map(|envelope| (MessageType::Will, envelope)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Serve, SlowPolicy, Subscribe};
+
+    fn interest(subscribe: &Subscribe<'_>) -> Change {
+        Change::Interest(subscribe.interest().unwrap())
+    }
+
+    fn names(registry: &Registry) -> Vec<(MessageType, String)> {
+        let operations = registry.operations();
+        operations
+            .map(|(kind, envelope)| (kind, envelope.name.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_was_ended_is_not_restored_and_what_was_asked_twice_is_restored_once() {
+        let mut registry = Registry::default();
+        let plain = Subscribe::new("a/#");
+        let member = Subscribe::new("a/#").group("g");
+        let policy = Subscribe::new("a/#").slow_policy(SlowPolicy::DropOldest);
+        for subscribe in [&plain, &member, &policy] {
+            registry.note(MessageType::Subscribe, interest(subscribe));
+        }
+        let service = Change::Interest(Serve::new("s").interest().unwrap());
+        registry.note(MessageType::Serve, service.clone());
+        assert_eq!(registry.operations().count(), 3);
+        let restored: Vec<_> = registry.operations().collect();
+        assert_eq!(restored[0].1.headers.find(4), Some(&b"g"[..]));
+        let asked = restored[1].1.headers.slow_policy();
+        assert_eq!(asked, Some(SlowPolicy::DropOldest), "the later one counts");
+
+        let plain = Change::Interest(plain.identity().unwrap());
+        registry.note(MessageType::Unsubscribe, plain);
+        registry.note(MessageType::Unserve, service);
+        assert!(!registry.serves());
+        assert_eq!(
+            names(&registry),
+            [(MessageType::Subscribe, "a/#".to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_the_server_refuses_to_restore_is_forgotten_alone() {
+        let mut registry = Registry::default();
+        let member = Subscribe::new("a").group("g").interest().unwrap();
+        registry.note(MessageType::Subscribe, interest(&Subscribe::new("a")));
+        registry.note(MessageType::Subscribe, Change::Interest(member.clone()));
+        let headers = member.envelope(0).headers.as_bytes().to_vec();
+        registry.forget(MessageType::Subscribe, "a", &headers);
+        let left: Vec<_> = registry.operations().collect();
+        assert_eq!(left.len(), 1);
+        assert!(left[0].1.headers.is_empty());
+    }
+}
