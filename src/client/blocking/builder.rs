@@ -107,6 +107,14 @@ impl Builder {
     /// Asks for a session: what is delivered to this client, and what it publishes with
     /// confirmation, survives a broken connection (see [`Client`]'s module). Off by default.
     /// It reconnects by itself, with [`Reconnect::default`] unless told otherwise.
+    ///
+    /// ```no_run
+    /// use ringmail::blocking::Client;
+    ///
+    /// let mut client = Client::builder().session(true).connect("localhost:7411")?;
+    /// client.subscribe("site/#")?;
+    /// # Ok::<(), ringmail::client::Error>(())
+    /// ```
     pub fn session(mut self, wanted: bool) -> Builder {
         self.session = wanted;
         self

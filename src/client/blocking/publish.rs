@@ -79,6 +79,24 @@ impl Client {
     /// [`Client::flush`], [`Client::wait_confirmed`] or any other call. Returns the id that
     /// an error about it will name; 0 if it asks for no confirmation.
     ///
+    /// ```
+    /// # use ringmail::{blocking::Client, client::Publish};
+    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+    /// # let server = ringmail::Server::builder().config(config).start()?;
+    /// # let address = server.address().to_string();
+    /// let mut client = Client::connect(&address)?;
+    /// for reading in ["21.5", "21.6", "21.4"] {
+    ///     let publish = Publish::new("site/1/temperature").payload(reading.as_bytes());
+    ///     client.publish_queued(&publish.confirm(true))?;
+    /// }
+    /// client.wait_confirmed()?;
+    /// assert_eq!(client.unconfirmed_count(), 0);
+    /// # client.close()?;
+    /// # server.drain();
+    /// # server.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// Waits only while the unsent or unconfirmed ones are as many as the client keeps.
     ///
     /// # Errors

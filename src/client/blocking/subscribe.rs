@@ -61,6 +61,28 @@ impl Client {
 
     /// Answers for a service from now on: its requests come out of [`Client::receive`].
     ///
+    /// ```
+    /// # use ringmail::{blocking::Client, client::Incoming};
+    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+    /// # let server = ringmail::Server::builder().config(config).start()?;
+    /// # let address = server.address().to_string();
+    /// let mut service = Client::connect(&address)?;
+    /// service.serve("text/upper")?;
+    /// let asking = std::thread::spawn(move || {
+    ///     let mut client = Client::connect(&address)?;
+    ///     client.request("text/upper", "hello")
+    /// });
+    /// if let Incoming::Request(request) = service.receive()? {
+    ///     let answer = request.payload.to_ascii_uppercase();
+    ///     service.respond(&request, answer)?;
+    /// }
+    /// assert_eq!(asking.join().unwrap()?.payload, b"HELLO");
+    /// # service.close()?;
+    /// # server.drain();
+    /// # server.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Client::subscribe`].
     pub fn serve(&mut self, service: &str) -> Result<(), Error> {
@@ -145,6 +167,20 @@ impl Client {
     }
 
     /// Waits for the next message, request or word of a reconnect, however long it takes.
+    ///
+    /// ```no_run
+    /// # use ringmail::{blocking::Client, client::Incoming};
+    /// # let mut client = Client::builder().session(true).connect("127.0.0.1:7411")?;
+    /// loop {
+    ///     match client.receive()? {
+    ///         Incoming::Message(message) => println!("{}: {:?}", message.topic, message.payload),
+    ///         Incoming::Request(request) => client.respond(&request, "done")?,
+    ///         Incoming::Reconnected { resumed: false } => eprintln!("something may be missing"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok::<(), ringmail::client::Error>(())
+    /// ```
     ///
     /// With a session, calling it again tells the server that what it returned before has
     /// been dealt with.

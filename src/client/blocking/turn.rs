@@ -135,8 +135,12 @@ impl Client {
             return self.check();
         }
         self.conversation.acknowledge(true);
+        let unsent = self.conversation.unsent().len();
         self.write_out()?;
         self.check()?;
+        if self.conversation.unsent().len() < unsent {
+            return Ok(()); // room to send may be what is waited for
+        }
         let now = Instant::now();
         if now >= deadline.at {
             return Err(deadline.timeout(what));
