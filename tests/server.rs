@@ -5,12 +5,24 @@
 //! the close reasons counted are compared with what the test did, and descriptors must be back
 //! where they were. Nothing asserts how long something took, only that it came at all.
 
+#[path = "server/answer.rs"]
+mod answer;
 #[path = "server/balance.rs"]
 mod balance;
+#[path = "server/caller.rs"]
+mod caller;
 #[path = "server/drain.rs"]
 mod drain;
+#[path = "server/error.rs"]
+mod error;
+#[path = "server/expiry.rs"]
+mod expiry;
+#[path = "server/filter.rs"]
+mod filter;
 #[path = "server/flood.rs"]
 mod flood;
+#[path = "server/group.rs"]
+mod group;
 #[path = "server/handshake.rs"]
 mod handshake;
 #[path = "server/harness.rs"]
@@ -21,17 +33,41 @@ mod heartbeat;
 mod input;
 #[path = "server/limit.rs"]
 mod limit;
+#[path = "server/operation.rs"]
+mod operation;
+#[path = "server/order.rs"]
+mod order;
+#[path = "server/peer.rs"]
+mod peer;
+#[path = "server/publish.rs"]
+mod publish;
 #[path = "server/request.rs"]
 mod request;
 #[path = "server/reset.rs"]
 mod reset;
+#[path = "server/resume.rs"]
+mod resume;
+#[path = "server/retain.rs"]
+mod retain;
+#[path = "server/service.rs"]
+mod service;
+#[path = "server/session.rs"]
+mod session;
 #[path = "server/shortage.rs"]
 mod shortage;
+#[path = "server/slow.rs"]
+mod slow;
 #[path = "server/start.rs"]
 mod start;
+#[path = "server/subscribe.rs"]
+mod subscribe;
+#[path = "server/takeover.rs"]
+mod takeover;
 #[path = "server/vanish.rs"]
 mod vanish;
 #[path = "server/volume.rs"]
 mod volume;
+#[path = "server/will.rs"]
+mod will;
 #[path = "server/wire.rs"]
 mod wire;

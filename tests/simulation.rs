@@ -13,6 +13,8 @@ mod drain;
 mod idle;
 #[path = "simulation/peer.rs"]
 mod peer;
+#[path = "simulation/routing.rs"]
+mod routing;
 #[path = "simulation/seed.rs"]
 mod seed;
 #[path = "simulation/server.rs"]

@@ -64,6 +64,8 @@ pub const DELIVERIES_PER_TURN: usize = 8192;
 /// What one other shard has said that is done in one turn: publications, mostly, each of
 /// which may go to many subscribers.
 pub const MESH_ENTRIES_PER_TURN: usize = 256;
+/// Retained messages may take this part of what a shard may lend, beside it.
+pub const RETAINED_SHARE: u64 = 4;
 /// Bytes that a subscription is charged for against a shard's budget: its place in the
 /// router and at its connection (benches/router.rs measures the former).
 pub const SUBSCRIPTION_BYTES: usize = 128;

@@ -18,8 +18,10 @@
 //! ```
 //!
 //! The hash is seeded at random: peers choose the labels, and must not be able to choose
-//! the bucket. Nothing but the order inside a bucket depends on the seed, and that order is
-//! never seen.
+//! the bucket. It is foldhash, because SipHash made a match of four levels take half as long
+//! again (213 against 136 ns) and one of many branches twice as long. foldhash does not
+//! claim to resist someone who can observe hashes; they never leave this file. Nothing but
+//! the order inside a bucket depends on the seed, and that order is never seen.
 //!
 //! Wildcards are no labels: `+` is a field of the parent (each match asks for it), `#` a
 //! value of its own.
@@ -30,6 +32,8 @@
 
 use super::arena::Arena;
 use super::label::Label;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 use std::hash::{BuildHasher, RandomState};
 
 /// No node, no value.
@@ -81,7 +85,7 @@ pub struct Nodes {
     pub arena: Arena<Node>,
     heads: Vec<u32>,
     hashed: usize,
-    seed: RandomState,
+    hasher: SeedableRandomState,
 }
 
 impl Nodes {
@@ -89,11 +93,14 @@ impl Nodes {
         let mut arena = Arena::new();
         let root = arena.insert(Node::new(NONE, Label::new("")));
         debug_assert_eq!(root, ROOT);
+        // The standard library's seed is the operating system's; foldhash alone would make
+        // do with addresses and the time.
+        let entropy = RandomState::new().hash_one(root);
         Nodes {
             arena,
             heads: vec![NONE; BUCKETS_MIN],
             hashed: 0,
-            seed: RandomState::new(),
+            hasher: SeedableRandomState::with_seed(entropy, SharedSeed::global_random()),
         }
     }
 
@@ -158,7 +165,7 @@ impl Nodes {
     }
 
     fn hash(&self, parent: u32, label: &str) -> u32 {
-        self.seed.hash_one((parent, label)) as u32
+        self.hasher.hash_one((parent, label)) as u32
     }
 
     fn bucket(&self, hash: u32) -> usize {

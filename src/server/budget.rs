@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::base::id::ShardId;
+use crate::base::limits::RETAINED_SHARE;
 use crate::server::config::{Config, Limits, Ring};
 
 /// Bytes of a submission entry, its index, a completion and a provided buffer's entry
@@ -25,7 +26,9 @@ pub struct ShardBudget {
     /// Submission and completion queues, and the ring of provided buffers.
     pub ring: u64,
     pub receive_buffers: u64,
+    /// What is lent to connections: outboxes, what waits for them, sessions, subscriptions.
     pub outboxes: u64,
+    pub retained: u64,
     pub histograms: u64,
 }
 
@@ -39,6 +42,7 @@ impl ShardBudget {
                 + buffers * BUFFER_ENTRY_BYTES,
             receive_buffers: buffers * u64::from(ring.buffer_bytes),
             outboxes: limits.outbox_bytes_shard_max,
+            retained: limits.outbox_bytes_shard_max / RETAINED_SHARE,
             histograms: histogram_bytes,
         }
     }
@@ -49,6 +53,7 @@ impl ShardBudget {
             self.ring,
             self.receive_buffers,
             self.outboxes,
+            self.retained,
             self.histograms,
         ]
         .into_iter()
@@ -113,11 +118,13 @@ impl fmt::Display for Budget {
             }
             write!(
                 f,
-                "{count} × (slab {} + ring {} + receive buffers {} + outboxes {} + histograms {}) = {}",
+                "{count} × (slab {} + ring {} + receive buffers {} + outboxes {} \
+                 + retained {} + histograms {}) = {}",
                 mib(shard.slab),
                 mib(shard.ring),
                 mib(shard.receive_buffers),
                 mib(shard.outboxes),
+                mib(shard.retained),
                 mib(shard.histograms),
                 mib(count.saturating_mul(shard.total())),
             )?;
@@ -178,12 +185,13 @@ mod tests {
             + (4_096 * 68 + 16_384 * 16 + 4_096 * 16)
             + 4_096 * 4_096
             + (256 << 20)
+            + (64 << 20)
             + (1 << 20);
         assert_eq!(budget.total(), 2 * one);
         assert_eq!(
             budget.to_string(),
             "2 × (slab 32.0 MiB + ring 0.6 MiB + receive buffers 16.0 MiB + outboxes 256.0 MiB \
-             + histograms 1.0 MiB) = 611.2 MiB"
+             + retained 64.0 MiB + histograms 1.0 MiB) = 739.2 MiB"
         );
     }
 
@@ -196,8 +204,8 @@ mod tests {
         let parts: Vec<&str> = text.split("; ").collect();
         assert!(parts[0].starts_with("2 × (slab 32.0 MiB + "), "{text}");
         assert!(parts[1].starts_with("1 × (slab 32.0 MiB + "), "{text}");
-        assert_eq!(parts[2..], ["in all 658.7 MiB"], "{text}");
-        let saved = 255 << 20;
+        assert_eq!(parts[2..], ["in all 787.0 MiB"], "{text}");
+        let saved = (255 << 20) + (255 << 20) / RETAINED_SHARE;
         assert_eq!(
             budget.total(),
             Budget::new(&Config::default(), 3, 512, 0).total() - saved
@@ -208,7 +216,7 @@ mod tests {
     fn a_budget_above_the_available_memory_warns_and_names_both() {
         let budget = Budget::new(&Config::default(), 1, 512, 0);
         let warning = budget.warning(Some(100 << 20)).unwrap();
-        assert!(warning.contains("304.6 MiB"), "{warning}");
+        assert!(warning.contains("368.6 MiB"), "{warning}");
         assert!(warning.contains("100.0 MiB"), "{warning}");
         assert_eq!(budget.warning(Some(budget.total())), None);
         assert_eq!(budget.warning(None), None);

@@ -126,7 +126,7 @@ impl Exchange {
             durable.confirmed_publish_id = answer.id;
         }
         let line = &mut connection.line;
-        if line.attachment != attachment {
+        if line.attachment != attachment || line.away {
             return;
         }
         let mut out = Writer {

@@ -186,7 +186,7 @@ impl Connection {
         } else if handled >= MESSAGES_PER_TURN || resources.deliveries_left == 0 {
             self.ready = true;
         }
-        self.blocked = mesh_pressed && self.line.publishes;
+        self.blocked = mesh_pressed && self.line.uses_mesh;
         self.is_paused()
     }
 

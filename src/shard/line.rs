@@ -39,8 +39,8 @@ pub(super) struct Line {
     pub(super) careful: bool,
     /// It has a session and no connection.
     pub(super) away: bool,
-    /// It has published: it is one that the mesh can make wait.
-    pub(super) publishes: bool,
+    /// What it does goes to other shards: it waits while the mesh is pressed.
+    pub(super) uses_mesh: bool,
 }
 
 impl Line {
@@ -58,7 +58,7 @@ impl Line {
             shelved: false,
             careful: false,
             away: false,
-            publishes: false,
+            uses_mesh: false,
         }
     }
 
@@ -225,6 +225,10 @@ impl Line {
             encode_response(id, flags, codec, payload, &mut message);
             let sent = !self.away && !self.session.is_ended();
             self.log(&message, Instant::NEVER, sent, resources);
+        }
+        if self.away {
+            // Nothing takes it from the outbox any more: the log has it.
+            return;
         }
         let mut out = Writer {
             outbox: &mut self.outbox,

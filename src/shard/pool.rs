@@ -13,6 +13,9 @@ pub(super) struct Pool {
     large: Vec<Vec<u8>>,
     lent_bytes: usize,
     lent_bytes_max: usize,
+    /// Kept for connections that have nothing lent yet: a chunk for each of them, as far as
+    /// half of the budget goes.
+    reserved_bytes: usize,
 }
 
 impl Pool {
@@ -23,7 +26,14 @@ impl Pool {
             large: Vec::new(),
             lent_bytes: 0,
             lent_bytes_max,
+            reserved_bytes: 0,
         }
+    }
+
+    /// Reserves a chunk for each of so many connections.
+    pub(super) fn reserve(&mut self, connections: u32) {
+        let chunks = connections as usize * CHUNK_BYTES;
+        self.reserved_bytes = chunks.min(self.lent_bytes_max / 2);
     }
 
     /// Lends an empty chunk of `CHUNK_BYTES`.
@@ -82,13 +92,13 @@ impl Pool {
         self.lent_bytes
     }
 
-    /// Half of the shard's budget is lent.
+    /// Half of what may be lent beside the reserve is.
     pub(super) fn is_half_lent(&self) -> bool {
-        self.lent_bytes > self.lent_bytes_max / 2
+        self.lent_bytes > (self.lent_bytes_max - self.reserved_bytes) / 2
     }
 
     /// More is lent than the shard's budget allows: nobody should ask for more who can wait.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.lent_bytes > self.lent_bytes_max
+        self.lent_bytes > self.lent_bytes_max - self.reserved_bytes
     }
 }

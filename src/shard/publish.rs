@@ -67,7 +67,7 @@ impl Exchange {
             return;
         };
         let line = &mut connection.line;
-        line.publishes = true;
+        line.uses_mesh = true;
         if id != 0 && line.is_repeated(id) {
             return self.answer(key, Answer::ok(id), true);
         }

@@ -4,7 +4,7 @@ use super::call::Calls;
 use super::pool::Pool;
 use super::service::Current;
 use crate::base::clock::Instant;
-use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN};
+use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE};
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::proto::envelope::SlowPolicy;
@@ -35,10 +35,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Bytes of retained messages: a quarter of what the shard may lend, of which the rest
-    /// is left for who is connected.
+    /// Bytes of retained messages.
     pub(super) fn retained_bytes_max(&self) -> usize {
-        self.outbox_bytes_shard_max / 4
+        self.outbox_bytes_shard_max / RETAINED_SHARE as usize
     }
 }
 
@@ -61,8 +60,9 @@ pub(super) struct Resources {
 
 impl Resources {
     /// At the begin of a turn.
-    pub(super) fn begin_turn(&mut self, now: Instant) {
+    pub(super) fn begin_turn(&mut self, now: Instant, connections: u32) {
         self.now = now;
+        self.pool.reserve(connections);
         self.deliveries_left = DELIVERIES_PER_TURN;
         let most = match self.pool.is_half_lent() {
             true => CHUNK_BYTES,

@@ -24,6 +24,9 @@ impl Exchange {
         envelope: &Envelope<'_>,
         message: &[u8],
     ) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.line.uses_mesh = true;
+        }
         let done = match kind {
             MessageType::Subscribe => self.subscribe(key, envelope),
             MessageType::Unsubscribe => self.unsubscribe(key, envelope),

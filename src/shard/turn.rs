@@ -45,7 +45,10 @@ impl<D: Driver> Shard<D> {
         let mut idle = || inbox.is_empty() && mesh.is_quiet();
         self.driver
             .poll(self.completions_per_turn, until, &mut idle)?;
-        self.exchange.resources.begin_turn(self.driver.now());
+        let connections = self.exchange.connections.len();
+        self.exchange
+            .resources
+            .begin_turn(self.driver.now(), connections);
         self.exchange.resources.counters.add(Counter::Turns, 1);
         self.exchange
             .resources

@@ -1,6 +1,7 @@
 //! A server process under test: started with settings, its log read, its statistics asked
 //! for, ended in order.
 
+use crate::peer::{Manner, Peer};
 use crate::wire::{PATIENCE, Wire};
 use ringmail::proto::option::Options;
 use std::collections::BTreeMap;
@@ -152,6 +153,26 @@ impl Server {
         }
     }
 
+    /// A peer of the message phase that this shard serves.
+    pub fn peer(&self, shard: u16) -> Peer {
+        self.peer_with(shard, Manner::default())
+    }
+
+    pub fn peer_with(&self, shard: u16, manner: Manner) -> Peer {
+        const TRIES: usize = 64;
+        let mut others = Vec::new();
+        for _ in 0..TRIES {
+            let peer = Peer::join(self.address, manner);
+            if peer.shard == shard {
+                others.into_iter().for_each(Peer::close);
+                return peer;
+            }
+            // Kept for now, so that the next goes elsewhere.
+            others.push(peer);
+        }
+        panic!("{TRIES} connections, none on shard {shard}");
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -195,16 +216,30 @@ impl Server {
         let stats = self.wait_for("settled", |stats| stats.connections == 1);
         let asked = self.asked - 1;
         let mut closed = stats.closed.clone();
-        assert_eq!(
-            closed.values().sum::<u64>(),
-            stats.total["connections_opened"] - stats.connections,
-            "reasons do not sum up: {stats:#?}"
-        );
         // What asked for the statistics before has said CLOSE; a counter may be read before
         // the last of these is counted, but then `connections` would have been 2.
         if let Some(count) = closed.get_mut("peer_close") {
             *count -= asked;
         }
+        self.account(&stats, closed, expected);
+        stats
+    }
+
+    /// The same for tests that do not count the connections that said CLOSE.
+    pub fn settle_beside_closes(&mut self, expected: &[(&str, u64)]) -> Stats {
+        let stats = self.wait_for("settled", |stats| stats.connections == 1);
+        let mut closed = stats.closed.clone();
+        closed.remove("peer_close");
+        self.account(&stats, closed, expected);
+        stats
+    }
+
+    fn account(&self, stats: &Stats, mut closed: Sums, expected: &[(&str, u64)]) {
+        assert_eq!(
+            stats.closed.values().sum::<u64>(),
+            stats.total["connections_opened"] - stats.connections,
+            "reasons do not sum up: {stats:#?}"
+        );
         closed.retain(|_, count| *count > 0);
         let expected: Sums = expected
             .iter()
@@ -216,7 +251,12 @@ impl Server {
             assert!(Instant::now() < end, "descriptors leak");
             std::thread::sleep(Duration::from_millis(5));
         }
-        stats
+    }
+
+    /// Ends the server after a test whose connections all said CLOSE, but for `expected`.
+    pub fn end_beside_closes(mut self, expected: &[(&str, u64)]) {
+        self.settle_beside_closes(expected);
+        self.end();
     }
 
     pub fn open_descriptors(&self) -> usize {
@@ -285,6 +325,29 @@ impl Drop for Server {
                 eprintln!("the server's log:\n{}", self.log());
             }
         }
+    }
+}
+
+/// Two connections' places, each on a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub a: u16,
+    pub b: u16,
+}
+
+impl Place {
+    /// A name of this placement's own, so that one server serves all four.
+    pub fn name(&self, rest: &str) -> String {
+        format!("place-{}{}/{rest}", self.a, self.b)
+    }
+}
+
+/// Tries a rule with both connections on each shard, and on one each, both ways round.
+pub fn each_placement(mut rule: impl FnMut(Place)) {
+    for (a, b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        // Shown only if the rule fails.
+        println!("placement: {a} and {b}");
+        rule(Place { a, b });
     }
 }
 

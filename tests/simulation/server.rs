@@ -170,6 +170,16 @@ impl Server {
         self.run(self.world.now() + time);
     }
 
+    /// Lets the shards make so many turns, however long that takes.
+    pub fn run_turns(&mut self, turns: usize) {
+        for _ in 0..turns {
+            match self.world.next(Instant::NEVER) {
+                Some(index) => self.turn(index),
+                None => return,
+            }
+        }
+    }
+
     /// One turn of a shard, and what its executor and the workers do around it.
     fn turn(&mut self, index: usize) {
         let Some(shard) = &mut self.shards[index] else {
@@ -228,27 +238,44 @@ impl Server {
         self.counters.iter().map(|one| one.open()).sum()
     }
 
+    /// Bytes that all shards have lent to connections.
+    pub fn lent_bytes(&self) -> usize {
+        self.shards.iter().flatten().map(Shard::lent_bytes).sum()
+    }
+
+    /// Subscriptions in force on all shards.
+    pub fn subscriptions(&self) -> u64 {
+        self.count(Counter::Subscribed) - self.count(Counter::Unsubscribed)
+    }
+
     /// Turns of all shards, and those of them that were for nothing.
     pub fn turns(&self) -> (u64, u64) {
         let polls = (0..self.shards.len()).map(|shard| self.world.polls(shard));
         polls.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
-    /// Each connection opened and not open has exactly one reason.
+    /// Sessions, with a connection or without.
+    pub fn sessions(&self) -> u64 {
+        self.count(Counter::SessionsBegun) - self.count(Counter::SessionsEnded)
+    }
+
+    /// Each connection opened and not open, nor on its way between shards, has exactly one
+    /// reason; each slot is a connection's, or a session's that waits for one.
     pub fn check_reasons(&self) {
         let closed: u64 = Reason::ALL.iter().map(|&reason| self.closed(reason)).sum();
         let (seed, opened) = (self.world.seed(), self.count(Counter::Opened));
-        assert_eq!(closed, opened - self.open(), "seed {seed}: reasons");
-        let held: u64 = self
-            .shards
-            .iter()
-            .flatten()
-            .map(|s| u64::from(s.connections()))
-            .sum();
+        let moving = self.count(Counter::MovedOut) - self.count(Counter::MovedIn);
         assert_eq!(
-            held,
-            self.open(),
-            "seed {seed}: connections held and counted"
+            closed + moving,
+            opened - self.open(),
+            "seed {seed}: reasons"
+        );
+        let shards = self.shards.iter().flatten();
+        let held: u64 = shards.map(|shard| u64::from(shard.connections())).sum();
+        let open = self.open();
+        assert!(
+            (open..=open + self.sessions()).contains(&held),
+            "seed {seed}: {held} slots held, {open} connections counted"
         );
     }
 
@@ -256,13 +283,16 @@ impl Server {
     pub fn check_at_rest(&mut self) {
         let seed = self.world.seed();
         self.check_reasons();
+        assert_eq!(self.sessions(), 0, "seed {seed}: sessions");
+        assert_eq!(self.subscriptions(), 0, "seed {seed}: subscriptions");
         for (index, shard) in self.shards.iter().enumerate() {
             let Some(shard) = shard else { continue };
-            let held = (shard.connections(), shard.lent_bytes(), shard.calls_open());
+            let (calls, errands) = (shard.calls_open(), shard.errands_open());
+            let held = (shard.connections(), shard.lent_bytes(), calls, errands);
             assert_eq!(
                 held,
-                (0, 0, 0),
-                "seed {seed}: shard {index}: slots, bytes, calls"
+                (0, 0, 0, 0),
+                "seed {seed}: shard {index}: slots, bytes, calls, errands"
             );
             assert_eq!(
                 self.world.buffers_lent(index),

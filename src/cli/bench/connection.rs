@@ -1,12 +1,11 @@
-//! One connection of the generator: socket, speaker, requests in flight, bytes both ways.
+//! One connection of the generator: socket, speaker, bytes both ways.
 //!
-//! Nothing is allocated per message: requests are encoded into one buffer, which one write
+//! Nothing is allocated per message: messages are encoded into one buffer, which one write
 //! empties; received bytes are parsed in the thread's receive buffer, and only a partial
 //! message is kept. A write that fails is not reported here: what the server said before
 //! it went is still to be read, and reading ends with the same fault.
 
 use super::fault::Fault;
-use super::flight::Flight;
 use super::speaker::{Speaker, Taken};
 use crate::base::clock::Instant;
 use crate::proto::reassembly::Reassembly;
@@ -17,13 +16,10 @@ use std::io::{self, Read, Write};
 pub struct Connection<S> {
     pub stream: TcpStream,
     speaker: S,
-    flight: Flight,
     input: Reassembly,
     output: Vec<u8>,
     /// Bytes of `output` already written.
     written: usize,
-    /// Requests encoded since the last flush.
-    fresh: usize,
     connected: bool,
     /// The socket takes no more until it says so.
     blocked: bool,
@@ -35,11 +31,9 @@ impl<S: Speaker> Connection<S> {
         Connection {
             stream,
             speaker,
-            flight: Flight::default(),
             input: Reassembly::default(),
             output,
             written: 0,
-            fresh: 0,
             connected: false,
             blocked: true,
         }
@@ -54,27 +48,24 @@ impl<S: Speaker> Connection<S> {
         self.output.len() - self.written
     }
 
-    /// Encodes one request, measured from `since`.
+    pub fn speaker(&self) -> &S {
+        &self.speaker
+    }
+
+    /// The speaker, and where it says what the next flush sends.
     #[inline]
-    pub fn request(&mut self, since: Instant) {
-        let id = self.flight.push(since);
-        self.speaker.request(id, &mut self.output);
-        self.fresh += 1;
+    pub fn say(&mut self) -> (&mut S, &mut Vec<u8>) {
+        (&mut self.speaker, &mut self.output)
     }
 
-    /// The times that the requests of the next flush are measured from.
-    pub fn fresh(&self) -> impl Iterator<Item = Instant> + '_ {
-        self.flight.latest(self.fresh)
-    }
-
-    /// Acts on what epoll reported; `answered` gets, for each answer, the time its request
-    /// is measured from and the time it was received. A flush is due afterwards.
+    /// Acts on what epoll reported; `taken` gets, for each message the run waits for, its
+    /// mark and the time it was received. A flush is due afterwards.
     #[inline]
     pub fn handle(
         &mut self,
         event: &Event,
         scratch: &mut [u8],
-        answered: impl FnMut(Instant, Instant),
+        taken: impl FnMut(S::Mark, Instant) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         if !self.connected && !self.connect()? {
             return Ok(());
@@ -86,7 +77,7 @@ impl<S: Speaker> Connection<S> {
         // the end of the stream behind it is announced only once.
         let ending = event.is_read_closed() || event.is_error();
         if event.is_readable() || ending {
-            self.receive(ending, scratch, answered)?;
+            self.receive(ending, scratch, taken)?;
         }
         Ok(())
     }
@@ -111,13 +102,13 @@ impl<S: Speaker> Connection<S> {
         &mut self,
         ending: bool,
         scratch: &mut [u8],
-        mut answered: impl FnMut(Instant, Instant),
+        mut taken: impl FnMut(S::Mark, Instant) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         loop {
             match self.stream.read(scratch) {
                 Ok(0) => return Err(Fault::Eof),
                 Ok(count) => {
-                    self.parse(&scratch[..count], Instant::now(), &mut answered)?;
+                    self.parse(&scratch[..count], Instant::now(), &mut taken)?;
                     if count < scratch.len() && !ending {
                         return Ok(());
                     }
@@ -134,14 +125,14 @@ impl<S: Speaker> Connection<S> {
         &mut self,
         mut bytes: &[u8],
         now: Instant,
-        answered: &mut impl FnMut(Instant, Instant),
+        taken: &mut impl FnMut(S::Mark, Instant) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         loop {
             let view = self.input.view(bytes);
             match self.speaker.take(view, now, &mut self.output)? {
-                Taken::Answer { used, id } => {
+                Taken::Answer { used, mark } => {
                     self.input.consume(used, &mut bytes);
-                    answered(self.flight.take(id)?, now);
+                    taken(mark, now)?;
                 }
                 Taken::Other { used } => self.input.consume(used, &mut bytes),
                 Taken::Incomplete { need } => {
@@ -156,7 +147,6 @@ impl<S: Speaker> Connection<S> {
     /// Writes what is to be written, as far as the socket takes it.
     #[inline]
     pub fn flush(&mut self) {
-        self.fresh = 0;
         while !self.blocked && self.written < self.output.len() {
             match self.stream.write(&self.output[self.written..]) {
                 Ok(count) => self.written += count,

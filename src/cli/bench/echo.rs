@@ -1,28 +1,18 @@
-//! `ringmail bench echo`: requests to `$sys/echo`, or bytes to a bare echo.
+//! `ringmail bench echo`: requests to `$sys/echo`, to Redis' ECHO, or bytes to a bare echo.
 
+use super::course::{Course, Subject, positive};
+use super::dialect::redis;
 use super::engine::{self, Pace};
 use super::fault::{Fault, Halt};
 use super::fleet::Fleet;
-use super::meter::{Meter, Outcome};
-use super::plot;
-use super::progress::Progress;
-use super::report::{Report, Setting, write_hgrm};
-use super::schedule::{Schedule, Spacing};
-use super::speaker::{Echo, Raw, Shape, Speaker};
-use super::target::{Output, Site, Target};
+use super::meter::Outcome;
+use super::report::Load;
+use super::speaker::{Asker, Echo, Raw, Shape};
+use super::target::{Site, Target};
 use crate::base::clock::Instant;
-use crate::base::exit::Status;
 use crate::cli::args::exit_codes;
-use crate::cli::duration;
 use crate::cli::failure::Failure;
-use std::fs::File;
-use std::io::{self, BufWriter, Write, stdout};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
-
-/// Bytes in flight over all connections at most: as much memory here, and again there.
-const IN_FLIGHT_BYTES_MAX: usize = 1 << 30;
 
 /// Measure echoed requests: throughput, latency, CPU time per message
 ///
@@ -40,7 +30,8 @@ const IN_FLIGHT_BYTES_MAX: usize = 1 << 30;
   ringmail bench echo --address 10.0.0.7:7411 --bytes 1024 --duration 1m
   ringmail bench echo --server-pid $(pidof ringmail) --output json | jq .server_cpu_us_per_message
   ringmail bench echo --spawn --rate 20000 --plot latency.svg --hdr latency.hgrm
-  ringmail bench echo --rate 5000 --schedule constant --connections 1000",
+  ringmail bench echo --rate 5000 --schedule constant --connections 1000
+  ringmail bench echo --protocol redis --address 127.0.0.1:6379",
     exit_codes!()
 ))]
 pub struct Args {
@@ -56,165 +47,80 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=1 << 26))]
     bytes: u32,
 
-    /// How long to measure
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse_bounded_positive)]
-    duration: Duration,
+    /// What the server speaks
+    #[arg(long, value_enum, default_value_t = Protocol::Ringmail, conflicts_with = "spawn")]
+    protocol: Protocol,
 
-    /// How long to run before measuring
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse_bounded)]
-    warm_up: Duration,
-
-    /// Open loop: messages per second, over all connections
-    #[arg(long, value_name = "R", value_parser = parse_rate)]
-    rate: Option<f64>,
-
-    /// Open loop: how the messages are spaced
-    #[arg(long, value_enum, default_value_t = Spacing::Poisson, requires = "rate")]
-    schedule: Spacing,
-
-    /// Open loop: what the Poisson schedule is drawn from
-    #[arg(long, default_value_t = 1, requires = "rate")]
-    seed: u64,
-
-    /// Closed loop: never sleep while waiting for answers; costs a core, hides its wake-ups
-    #[arg(long, conflicts_with = "rate")]
-    spin: bool,
-
-    /// No handshake: the server is a bare echo that sends back the very bytes
-    #[arg(long)]
+    /// The same as --protocol raw
+    #[arg(long, conflicts_with = "protocol")]
     raw: bool,
 
-    /// Write the latencies to a file as an HdrHistogram percentile distribution (.hgrm)
-    #[arg(long, value_name = "FILE")]
-    hdr: Option<PathBuf>,
-
-    /// Draw the latencies over their percentiles, as an SVG
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    course: Course,
 
     #[command(flatten)]
     target: Target,
 }
 
-pub(super) fn positive(max: i64) -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=max)
-}
-
-fn parse_rate(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(rate) if (0.001..=1e8).contains(&rate) => Ok(rate),
-        _ => Err("messages per second, from 0.001 to 100000000".to_owned()),
-    }
+/// Protocols with an echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Protocol {
+    /// Requests to `$sys/echo`.
+    Ringmail,
+    /// Redis' ECHO, RESP2.
+    Redis,
+    /// No handshake: a bare echo that sends back the very bytes.
+    Raw,
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let pace = args.pace()?;
-    // Before the run: a path that cannot be written should not cost a run.
-    let hdr = args.hdr.as_deref().map(create).transpose()?;
-    let plot = args.plot.as_deref().map(create).transpose()?;
-    let site = args.target.prepare(args.connections as usize)?;
-    let setting = args.setting(&site);
-    let result = args.measure(&site, &pace);
-    let outcome = site.leave(result)?;
-
-    let report = Report::new(setting, &outcome);
-    let mut out = stdout().lock();
-    let written = match args.target.output {
-        Output::Json => report.write_json(&mut out),
-        Output::Table => report.write_table(&mut out),
+    let protocol = match args.raw {
+        true => Protocol::Raw,
+        false => args.protocol,
     };
-    written.map_err(|error| Failure::new(Status::Runtime, format_args!("stdout: {error}")))?;
-    if let Some((path, file)) = hdr {
-        let mut file = BufWriter::new(file);
-        let written = write_hgrm(&outcome.latency, &mut file).and_then(|()| file.flush());
-        written.map_err(|error| unwritable(path, &error))?;
-    }
-    if let Some((path, mut file)) = plot {
-        let svg = plot::svg(&report, &outcome.latency, outcome.lag.as_ref())
-            .map_err(|error| unwritable(path, &io::Error::other(error.to_string())))?;
-        file.write_all(svg.as_bytes())
-            .map_err(|error| unwritable(path, &error))?;
-    }
-    match report.void_reason() {
-        Some(reason) => Err(Failure::new(Status::Runtime, reason)),
-        None => Ok(()),
-    }
-}
-
-fn create(path: &Path) -> Result<(&Path, File), Failure> {
-    match File::create(path) {
-        Ok(file) => Ok((path, file)),
-        Err(error) => Err(unwritable(path, &error)),
-    }
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(
-        Status::Runtime,
-        format_args!("{} cannot be written: {error}", path.display()),
-    )
+    let connections = args.connections as usize;
+    let subject = Subject {
+        benchmark: "echo",
+        protocol: match protocol {
+            Protocol::Ringmail => "mcp",
+            Protocol::Redis => "redis",
+            Protocol::Raw => "raw",
+        },
+        unit: "message",
+        bytes: args.bytes as usize,
+        senders: connections,
+        depth: args.depth as usize,
+        connections,
+        load: Load::Echo {},
+    };
+    let measure = |site: &Site, pace: &Pace| args.measure(protocol, site, pace);
+    args.course
+        .conduct(&args.target, subject, connections, measure)
 }
 
 impl Args {
-    fn pace(&self) -> Result<Pace, Failure> {
-        let usage = |message: &str| Err(Failure::new(Status::Usage, message));
-        let Some(rate) = self.rate else {
-            let depth = self.depth as usize;
-            let in_flight = (self.connections as usize)
-                .saturating_mul(depth)
-                .saturating_mul(self.bytes as usize + 64);
-            if in_flight > IN_FLIGHT_BYTES_MAX {
-                return usage("--connections × --depth × --bytes is more than 1 GiB in flight");
-            }
-            let spin = self.spin;
-            return Ok(Pace::Closed { depth, spin });
-        };
-        let length = self.warm_up + self.duration;
-        match Schedule::plan(self.schedule, rate, length, self.seed) {
-            Some(schedule) => Ok(Pace::Open(schedule)),
-            None => usage("--rate × --duration is more than 67 million messages"),
-        }
-    }
-
-    fn setting(&self, site: &Site) -> Setting {
-        let is_open = self.rate.is_some();
-        let spacing = match self.schedule {
-            Spacing::Constant => "constant",
-            Spacing::Poisson => "poisson",
-        };
-        Setting {
-            benchmark: "echo",
-            protocol: if self.raw { "raw" } else { "mcp" },
-            address: site.address.to_string(),
-            mode: if is_open { "open" } else { "closed" },
-            connections: self.connections as usize,
-            bytes: self.bytes as usize,
-            depth: (!is_open).then_some(self.depth as usize),
-            spin: self.spin,
-            rate_wanted: self.rate,
-            schedule: is_open.then_some(spacing),
-            seed: is_open.then_some(self.seed),
-            warm_up_seconds: self.warm_up.as_secs_f64(),
-            duration_seconds: self.duration.as_secs_f64(),
-            core: site.core,
-            spawned_shards: self.target.spawn.then(|| self.target.spawn_shards.clone()),
-        }
-    }
-
-    fn measure(&self, site: &Site, pace: &Pace) -> Result<Outcome, Halt> {
+    fn measure(&self, protocol: Protocol, site: &Site, pace: &Pace) -> Result<Outcome, Halt> {
         let bytes = self.bytes as usize;
-        if self.raw {
-            let shape = Rc::new(Shape::raw(bytes));
-            return self.load(site, pace, |_, _| Ok(Raw::open(&shape)));
+        match protocol {
+            Protocol::Raw => {
+                let shape = Rc::new(Shape::raw(bytes));
+                self.load(site, pace, |_, _| Ok(Raw::open(&shape)))
+            }
+            Protocol::Redis => {
+                let shape = Rc::new(redis::EchoShape::new(bytes));
+                self.load(site, pace, |_, _| Ok(redis::Echo::open(&shape)))
+            }
+            Protocol::Ringmail => {
+                let shape = Rc::new(Shape::echo(bytes));
+                let settings = Echo::settings(&shape, self.target.timeout);
+                self.load(site, pace, |now, out| {
+                    Echo::open(&shape, &settings, 0, now, out)
+                })
+            }
         }
-        let shape = Rc::new(Shape::echo(bytes));
-        let settings = Echo::settings(&shape, self.target.timeout);
-        self.load(site, pace, |now, out| {
-            Echo::open(&shape, &settings, 0, now, out)
-        })
     }
 
-    fn load<S: Speaker>(
+    fn load<S: Asker>(
         &self,
         site: &Site,
         pace: &Pace,
@@ -224,14 +130,7 @@ impl Args {
         let count = self.connections as usize;
         let mut fleet = Fleet::open(site.address, count, timeout, &site.interrupted, speak)?;
         let now = Instant::now();
-        let meter = Meter::start(
-            now,
-            self.warm_up,
-            self.duration,
-            self.rate.is_some(),
-            site.process,
-            Progress::start(now, self.target.quiet),
-        );
+        let meter = self.course.meter(now, &self.target, site);
         let outcome = engine::run(&mut fleet, pace, meter, now, timeout)?;
         fleet.close();
         Ok(outcome)

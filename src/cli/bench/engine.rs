@@ -13,18 +13,20 @@
 //! core. After the window both loops wait until all is answered, so that each request is
 //! seen to be answered exactly once.
 
+use super::connection::Connection;
 use super::fault::Halt;
 use super::fleet::Fleet;
+use super::flight::Flight;
 use super::meter::{LATENCY_MAX, Meter, Outcome, Phase};
-use super::schedule::Schedule;
-use super::speaker::Speaker;
+use super::schedule::{Schedule, Walk};
+use super::speaker::{Asker, Speaker};
 use crate::base::clock::Instant;
 use std::time::Duration;
 
 /// Nearer than this to the next message, epoll is not slept in.
 const SPIN_WITHIN: Duration = Duration::from_millis(2);
 /// Messages of the schedule sent before answers are looked at again.
-const SENDS_PER_TURN: usize = 256;
+pub const SENDS_PER_TURN: usize = 256;
 /// The longest sleep, so that silence is noticed.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
@@ -47,17 +49,14 @@ pub enum Pace {
 ///
 /// # Errors
 /// The first fault of any connection, and silence for longer than `silence_max`.
-pub fn run<S: Speaker>(
+pub fn run<S: Asker>(
     fleet: &mut Fleet<S>,
     pace: &Pace,
     mut meter: Meter,
     begin: Instant,
     silence_max: Duration,
 ) -> Result<Outcome, Halt> {
-    let mut guard = Guard {
-        silence_max,
-        next: begin,
-    };
+    let mut guard = Guard::new(silence_max, begin);
     match pace {
         Pace::Closed { depth, spin } => closed(fleet, *depth, *spin, &mut meter, &guard)?,
         Pace::Open(schedule) => open(fleet, schedule, begin, &mut meter, &mut guard)?,
@@ -66,14 +65,23 @@ pub fn run<S: Speaker>(
 }
 
 /// Ends runs that would not end.
-struct Guard {
+pub struct Guard {
     silence_max: Duration,
     /// When the backlog is next added up.
     next: Instant,
 }
 
 impl Guard {
-    fn check(&self, meter: &Meter, in_flight: u64, now: Instant) -> Result<(), Halt> {
+    pub fn new(silence_max: Duration, begin: Instant) -> Guard {
+        Guard {
+            silence_max,
+            next: begin,
+        }
+    }
+
+    /// # Errors
+    /// Nothing was answered for too long.
+    pub fn check(&self, meter: &Meter, in_flight: u64, now: Instant) -> Result<(), Halt> {
         let silence = meter.silence(now);
         if in_flight > 0 && silence > self.silence_max {
             return Err(Halt::Silent { silence, in_flight });
@@ -81,7 +89,13 @@ impl Guard {
         Ok(())
     }
 
-    fn check_backlog<S: Speaker>(&mut self, fleet: &Fleet<S>, now: Instant) -> Result<(), Halt> {
+    /// # Errors
+    /// More waits to be sent than is to be held.
+    pub fn check_backlog<S: Speaker>(
+        &mut self,
+        fleet: &Fleet<S>,
+        now: Instant,
+    ) -> Result<(), Halt> {
         if now < self.next {
             return Ok(());
         }
@@ -94,12 +108,41 @@ impl Guard {
     }
 }
 
+/// How long the last message of a schedule has been meant to be gone, if that is too long.
+///
+/// # Errors
+/// `in_flight` are open, and have been for too long.
+pub fn check_overdue(walk: &Walk<'_>, in_flight: u64, now: Instant) -> Result<(), Halt> {
+    match walk.waited(now).filter(|&waited| waited > LATENCY_MAX) {
+        Some(waited) => Err(Halt::Undrained { waited, in_flight }),
+        None => Ok(()),
+    }
+}
+
 /// How long to sleep in epoll when nothing else is due before `edge`.
-fn sleep(edge: Instant, now: Instant) -> Duration {
+pub fn sleep(edge: Instant, now: Instant) -> Duration {
     (edge - now).min(SLEEP_MAX)
 }
 
-fn closed<S: Speaker>(
+/// How long to sleep in epoll when a message is due at `edge`: what is nearer is spun for.
+pub fn doze(edge: Instant, now: Instant) -> Duration {
+    sleep(edge, now).saturating_sub(SPIN_WITHIN)
+}
+
+/// Sends one request, measured from `since`.
+#[inline]
+fn ask<S: Asker>(connection: &mut Connection<S>, flight: &mut Flight, since: Instant) {
+    let id = flight.push(since);
+    let (speaker, out) = connection.say();
+    speaker.request(id, out);
+}
+
+fn flights<S>(fleet: &Fleet<S>) -> Vec<Flight> {
+    let flights = std::iter::repeat_with(Flight::default);
+    flights.take(fleet.connections.len()).collect()
+}
+
+fn closed<S: Asker>(
     fleet: &mut Fleet<S>,
     depth: usize,
     spin: bool,
@@ -108,9 +151,10 @@ fn closed<S: Speaker>(
 ) -> Result<(), Halt> {
     let mut events = Fleet::<S>::events();
     let mut in_flight = (fleet.connections.len() * depth) as u64;
-    for connection in &mut fleet.connections {
+    let mut flights = flights(fleet);
+    for (connection, flight) in fleet.connections.iter_mut().zip(&mut flights) {
         let now = Instant::now();
-        (0..depth).for_each(|_| connection.request(now));
+        (0..depth).for_each(|_| ask(connection, flight, now));
         connection.flush();
     }
     loop {
@@ -128,22 +172,24 @@ fn closed<S: Speaker>(
         fleet.wait(&mut events, Some(timeout))?;
         for event in &events {
             let mut answers = 0;
-            let connection = fleet.handle(event, |since, now| {
-                meter.answered(since, now);
+            let flight = &mut flights[event.token().0];
+            let connection = fleet.handle(event, |id, now| {
+                meter.answered(flight.take(id)?, now);
                 answers += 1;
+                Ok(())
             })?;
             if phase == Phase::Drain {
                 in_flight -= answers;
             } else if answers > 0 {
                 let now = Instant::now();
-                (0..answers).for_each(|_| connection.request(now));
+                (0..answers).for_each(|_| ask(connection, flight, now));
             }
             connection.flush();
         }
     }
 }
 
-fn open<S: Speaker>(
+fn open<S: Asker>(
     fleet: &mut Fleet<S>,
     schedule: &Schedule,
     begin: Instant,
@@ -151,7 +197,11 @@ fn open<S: Speaker>(
     guard: &mut Guard,
 ) -> Result<(), Halt> {
     let mut events = Fleet::<S>::events();
-    let mut sender = Sender::new(schedule, begin);
+    let mut sender = Sender {
+        walk: Walk::new(schedule, begin),
+        flights: flights(fleet),
+        dirty: Vec::with_capacity(SENDS_PER_TURN),
+    };
     let mut in_flight = 0u64;
     loop {
         let now = Instant::now();
@@ -162,96 +212,65 @@ fn open<S: Speaker>(
         in_flight += sent;
         let phase = meter.tick(now)?;
         if in_flight == 0 {
-            if phase == Phase::Drain && sender.is_done() {
+            if phase == Phase::Drain && sender.walk.is_done() {
                 return Ok(());
             }
         } else {
             guard.check(meter, in_flight, now)?;
             guard.check_backlog(fleet, now)?;
-            if let Some(waited) = sender.overdue(now) {
-                return Err(Halt::Undrained { waited, in_flight });
-            }
+            check_overdue(&sender.walk, in_flight, now)?;
         }
-        let next = sender.next().min(meter.next_edge());
-        let wait = sleep(next, now);
-        let timeout = wait.saturating_sub(SPIN_WITHIN);
-        fleet.wait(&mut events, Some(timeout))?;
+        let next = sender.walk.next().min(meter.next_edge());
+        fleet.wait(&mut events, Some(doze(next, now)))?;
         for event in &events {
-            let connection = fleet.handle(event, |since, now| {
-                meter.answered(since, now);
+            let flight = &mut sender.flights[event.token().0];
+            let mut seen = now;
+            let connection = fleet.handle(event, |id, now| {
+                meter.answered(flight.take(id)?, now);
+                seen = now;
                 in_flight -= 1;
+                Ok(())
             })?;
             connection.flush();
+            // Answers of many connections take longer than the next message may wait.
+            if sender.walk.next() <= seen {
+                in_flight += sender.send_due(fleet, meter, seen);
+            }
         }
     }
 }
 
-/// Walks the schedule.
+/// Sends what the schedule says.
 struct Sender<'s> {
-    times_ns: &'s [u64],
-    begin: Instant,
-    /// Messages sent so far.
-    sent: usize,
+    walk: Walk<'s>,
+    flights: Vec<Flight>,
     /// Connections to flush in this turn.
     dirty: Vec<usize>,
 }
 
-impl<'s> Sender<'s> {
-    fn new(schedule: &'s Schedule, begin: Instant) -> Sender<'s> {
-        Sender {
-            times_ns: schedule.times_ns(),
-            begin,
-            sent: 0,
-            dirty: Vec::with_capacity(SENDS_PER_TURN),
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.sent == self.times_ns.len()
-    }
-
-    /// When the next message is meant to go.
-    fn next(&self) -> Instant {
-        match self.times_ns.get(self.sent) {
-            Some(&at) => self.begin + Duration::from_nanos(at),
-            None => Instant::NEVER,
-        }
-    }
-
-    /// How long the last message has been meant to be gone, if that is too long.
-    fn overdue(&self, now: Instant) -> Option<Duration> {
-        let last = self.times_ns.last().filter(|_| self.is_done())?;
-        let waited = now - (self.begin + Duration::from_nanos(*last));
-        (waited > LATENCY_MAX).then_some(waited)
-    }
-
+impl Sender<'_> {
     /// Sends what is due, each connection's share in one write; returns how many.
-    fn send_due<S: Speaker>(
-        &mut self,
-        fleet: &mut Fleet<S>,
-        meter: &mut Meter,
-        now: Instant,
-    ) -> u64 {
+    fn send_due<S: Asker>(&mut self, fleet: &mut Fleet<S>, meter: &mut Meter, now: Instant) -> u64 {
         let count = fleet.connections.len();
-        let first = self.sent;
-        while self.sent < first + SENDS_PER_TURN && self.next() <= now {
-            let index = self.sent % count;
-            let intended = self.next();
-            let connection = &mut fleet.connections[index];
-            if connection.fresh().next().is_none() {
+        let mut sent = 0;
+        while sent < SENDS_PER_TURN
+            && let Some((number, intended)) = self.walk.due(now)
+        {
+            let index = number % count;
+            let flight = &mut self.flights[index];
+            if !flight.is_fresh() {
                 self.dirty.push(index);
             }
-            connection.request(intended);
-            self.sent += 1;
+            ask(&mut fleet.connections[index], flight, intended);
+            sent += 1;
         }
         for index in self.dirty.drain(..) {
-            let connection = &mut fleet.connections[index];
             let now = Instant::now();
-            for intended in connection.fresh() {
+            for intended in self.flights[index].take_fresh() {
                 meter.sent(intended, now);
             }
-            connection.flush();
+            fleet.connections[index].flush();
         }
-        (self.sent - first) as u64
+        sent as u64
     }
 }

@@ -32,6 +32,8 @@ pub enum Fault {
     Failed { code: Code, text: String },
     #[error("{0}")]
     Answer(&'static str),
+    #[error("the server said: {0}")]
+    Said(String),
     #[error("the server asks for authentication, which the benchmark does not speak")]
     AuthRequired,
     #[error("a request of {bytes} bytes, but the server accepts at most {max}")]
@@ -64,6 +66,8 @@ pub enum Halt {
     Undrained { waited: Duration, in_flight: u64 },
     #[error("the server does not keep up with --rate: {bytes} bytes wait to be sent")]
     Backlog { bytes: usize },
+    #[error("--placement {0}: the server's shards are not as many, or get no connections")]
+    Placement(&'static str),
     #[error("interrupted")]
     Interrupted,
     #[error("connecting took longer than {0:?}")]

@@ -11,6 +11,7 @@ use crate::base::clock::Instant;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Fleet<S> {
     pub connections: Vec<Connection<S>>,
     /// How many there are once all are open.
     count: usize,
+    /// Longest time for one connection to become ready.
+    timeout: Duration,
     scratch: Box<[u8]>,
     /// Set by a signal: the run ends.
     interrupted: Arc<AtomicBool>,
@@ -43,38 +46,96 @@ impl<S: Speaker> Fleet<S> {
         count: usize,
         timeout: Duration,
         interrupted: &Arc<AtomicBool>,
-        mut speak: impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
+        speak: impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
     ) -> Result<Fleet<S>, Halt> {
         let mut fleet = Fleet {
             poll: Poll::new().map_err(Halt::Poll)?,
             connections: Vec::with_capacity(count),
-            count,
+            count: 0,
+            timeout,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             interrupted: Arc::clone(interrupted),
         };
+        fleet.grow(address, count, speak)?;
+        Ok(fleet)
+    }
+
+    /// Opens `more` connections as well.
+    ///
+    /// # Errors
+    /// As [`Fleet::open`].
+    pub fn grow(
+        &mut self,
+        address: SocketAddr,
+        more: usize,
+        mut speak: impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
+    ) -> Result<(), Halt> {
+        let first = self.count;
+        self.count += more;
+        self.ready(first..self.count, |fleet, index| {
+            debug_assert_eq!(index, fleet.connections.len());
+            let started = fleet.start(address, &mut speak);
+            started.map_err(|fault| halt(index, fleet.count, fault))
+        })
+    }
+
+    /// Lets every connection's speaker say something by its index, and waits until all
+    /// are ready again.
+    ///
+    /// # Errors
+    /// The first connection that is not ready within the timeout.
+    pub fn settle(
+        &mut self,
+        mut speak: impl FnMut(usize, &mut S, &mut Vec<u8>),
+    ) -> Result<(), Halt> {
+        self.ready(0..self.count, |fleet, index| {
+            let connection = &mut fleet.connections[index];
+            let (speaker, out) = connection.say();
+            speak(index, speaker, out);
+            connection.flush();
+            Ok(())
+        })
+    }
+
+    /// Begins with each connection of the range, a bounded number at a time, and waits
+    /// until all of them are ready.
+    fn ready(
+        &mut self,
+        range: Range<usize>,
+        mut begin: impl FnMut(&mut Self, usize) -> Result<(), Halt>,
+    ) -> Result<(), Halt> {
         let mut events = Fleet::<S>::events();
         let mut opening: Vec<(usize, Instant)> = Vec::with_capacity(OPENING_MAX);
-        let begin = Instant::now();
+        let mut next = range.start;
+        let began = Instant::now();
         loop {
-            while opening.len() < OPENING_MAX && fleet.connections.len() < count {
-                let index = fleet.connections.len();
-                opening.push((index, Instant::now()));
-                let started = fleet.start(address, &mut speak);
-                started.map_err(|fault| halt(index, count, fault))?;
+            while opening.len() < OPENING_MAX && next < range.end {
+                opening.push((next, Instant::now()));
+                begin(self, next)?;
+                next += 1;
+            }
+            opening.retain(|&(index, _)| !self.connections[index].is_ready());
+            if opening.is_empty() && next == range.end {
+                return Ok(());
             }
             if opening.is_empty() {
-                return Ok(fleet);
+                continue;
             }
-            fleet.wait(&mut events, Some(Duration::from_millis(50)))?;
+            self.wait(&mut events, Some(Duration::from_millis(50)))?;
             for event in &events {
-                fleet.handle(event, |_, _| {})?.flush();
+                let unasked = "a message before the load has begun";
+                let connection = self.handle(event, |_, _| Err(Fault::Answer(unasked)))?;
+                connection.flush();
             }
             let now = Instant::now();
-            opening.retain(|&(index, _)| !fleet.connections[index].is_ready());
-            if let Some(&(index, _)) = opening.iter().find(|(_, since)| now - *since > timeout) {
-                return Err(halt(index, count, Fault::HandshakeTimeout(timeout)));
+            let late = |&&(index, since): &&(usize, Instant)| {
+                now - since > self.timeout && !self.connections[index].is_ready()
+            };
+            if let Some(&(index, _)) = opening.iter().find(late) {
+                let fault = Fault::HandshakeTimeout(self.timeout);
+                return Err(halt(index, self.count, fault));
             }
-            if now - begin > RAMP_MAX {
+            if now - began > RAMP_MAX {
                 return Err(Halt::Ramp(RAMP_MAX));
             }
         }
@@ -123,12 +184,12 @@ impl<S: Speaker> Fleet<S> {
     pub fn handle(
         &mut self,
         event: &mio::event::Event,
-        answered: impl FnMut(Instant, Instant),
+        taken: impl FnMut(S::Mark, Instant) -> Result<(), Fault>,
     ) -> Result<&mut Connection<S>, Halt> {
         let index = event.token().0;
         let count = self.count;
         let connection = &mut self.connections[index];
-        match connection.handle(event, &mut self.scratch, answered) {
+        match connection.handle(event, &mut self.scratch, taken) {
             Ok(()) => Ok(connection),
             Err(fault) => Err(halt(index, count, fault)),
         }
@@ -147,7 +208,8 @@ impl<S: Speaker> Fleet<S> {
     }
 }
 
-fn halt(index: usize, count: usize, fault: Fault) -> Halt {
+/// A fault of the connection `index` of `count`.
+pub fn halt(index: usize, count: usize, fault: Fault) -> Halt {
     Halt::Connection {
         index,
         count,

@@ -16,6 +16,8 @@ pub struct Flight {
     /// The id of the front entry; the front is always open.
     front: u32,
     since: VecDeque<Instant>,
+    /// Entries made since the last look at them.
+    fresh: usize,
 }
 
 impl Flight {
@@ -24,6 +26,7 @@ impl Flight {
     pub fn push(&mut self, since: Instant) -> u32 {
         let id = self.front.wrapping_add(self.since.len() as u32);
         self.since.push_back(since);
+        self.fresh += 1;
         id
     }
 
@@ -45,8 +48,14 @@ impl Flight {
         Ok(since)
     }
 
-    /// The latest `count` entries.
-    pub fn latest(&self, count: usize) -> impl Iterator<Item = Instant> + '_ {
+    /// Whether an entry was made since the last look.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh > 0
+    }
+
+    /// The entries made since the last look, the latest first.
+    pub fn take_fresh(&mut self) -> impl Iterator<Item = Instant> + '_ {
+        let count = std::mem::take(&mut self.fresh);
         self.since.iter().rev().take(count).copied()
     }
 }

@@ -9,7 +9,7 @@
 //! divided by their number. What the server set aside at its start and had already touched
 //! is not in it; kernel memory (sockets) is not resident user memory and not in it either.
 
-use super::echo::positive;
+use super::course::positive;
 use super::fault::Halt;
 use super::fleet::Fleet;
 use super::process::{Memory, Process, own_cpu_time};
@@ -193,7 +193,7 @@ fn stay(fleet: &mut Fleet<Echo>, duration: Duration) -> Result<u64, Halt> {
         fleet.wait(&mut events, Some(left.min(Duration::from_millis(100))))?;
         for event in &events {
             reads += u64::from(event.is_readable());
-            fleet.handle(event, |_, _| {})?.flush();
+            fleet.handle(event, |_, _| Ok(()))?.flush();
         }
     }
 }

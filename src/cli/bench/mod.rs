@@ -1,40 +1,52 @@
 //! `ringmail bench`: the load generator. `BENCHMARKS` of the design is its specification.
 //!
 //! ```text
-//!   echo, idle           what is measured: arguments, settings, report
-//!     │   target         which server; spawn and process: a server of its own, /proc
+//!   echo, pubsub, request, idle      what is measured: arguments, settings
+//!     │   course                     what measured runs share: pace, window, report
+//!     │   cast                       who takes part in an exchange (pubsub, request)
+//!     │   target                     which server; spawn, process: one of its own, /proc
 //!     ▼
-//!   engine ── schedule   closed and open loop      meter ── progress    what comes of it
-//!     ▼                                              ▼
-//!   fleet ── connection ── flight                  report, plot
+//!   engine ── flight                 asking: each answer comes on its own connection
+//!   exchange ── window               messages go out here and arrive there
+//!     │   schedule                   open loops           meter ── progress
+//!     ▼                                                     ▼
+//!   fleet ── connection                                   report, plot ── overlay
 //!     ▼
-//!   speaker              the protocol: the only part that knows what is said
+//!   speaker, dialect                 the protocols: the only parts that know what is said
 //! ```
 //!
-//! Another protocol (a peer's, to compare with) is another `Speaker`; another benchmark is
-//! another subcommand beside `echo`.
+//! Another protocol (a peer's, to compare with) is another `Dialect`, or another `Speaker`
+//! if all it has is an echo; another benchmark is another subcommand.
 //!
 //! It shares the machine with what it measures, so it is made of one thread, epoll and
 //! reused buffers, and reports its own CPU time and its own lateness with every result.
 
+mod cast;
 mod connection;
+mod course;
+mod dialect;
 mod echo;
 mod engine;
+mod exchange;
 mod fault;
 mod fleet;
 mod flight;
 mod idle;
 mod meter;
+mod overlay;
 mod plot;
 mod process;
 mod progress;
+mod pubsub;
 mod report;
+mod request;
 mod schedule;
 mod spawn;
 mod speaker;
 mod target;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use crate::cli::args::exit_codes;
 use crate::cli::failure::Failure;
@@ -53,6 +65,8 @@ use crate::cli::failure::Failure;
     "Examples:
   ringmail bench echo --spawn                         throughput of a server started for it
   ringmail bench echo --spawn --rate 20000            latency at a rate it should bear
+  ringmail bench pubsub --spawn                       one publisher, 50 subscribers
+  ringmail bench request --spawn                      requests that connections answer
   ringmail bench idle --spawn --connections 15000     memory and CPU time of idle connections
   ringmail bench help echo                            what a benchmark can do",
     exit_codes!()
@@ -65,7 +79,10 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Benchmark {
     Echo(echo::Args),
+    Pubsub(pubsub::Args),
+    Request(request::Args),
     Idle(idle::Args),
+    Plot(overlay::Args),
 }
 
 /// Runs a benchmark: the result on standard output, progress on standard error.
@@ -77,6 +94,9 @@ enum Benchmark {
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.benchmark {
         Benchmark::Echo(args) => echo::run(args),
+        Benchmark::Pubsub(args) => pubsub::run(args),
+        Benchmark::Request(args) => request::run(args),
         Benchmark::Idle(args) => idle::run(args),
+        Benchmark::Plot(args) => overlay::run(args),
     }
 }

@@ -1,4 +1,4 @@
-//! `--plot`: latency over percentile as an SVG.
+//! Latency over percentile as an SVG: `--plot` of a run, `bench plot` of several.
 //!
 //! Both axes are logarithmic. Along x the distance to 100 % shrinks by ten from one mark to
 //! the next (0, 90, 99, 99.9 … %), as far as the samples reach: beyond 1 − 1/count there is
@@ -10,67 +10,96 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (900, 520);
-const LATENCY_COLOR: RGBColor = RGBColor(0x1f, 0x5f, 0xa8);
-const LAG_COLOR: RGBColor = RGBColor(0xc0, 0x50, 0x20);
+/// Lines are told apart by these, in this order.
+const COLORS: [RGBColor; 6] = [
+    RGBColor(0x1f, 0x5f, 0xa8),
+    RGBColor(0xc0, 0x50, 0x20),
+    RGBColor(0x2e, 0x8b, 0x57),
+    RGBColor(0x7a, 0x3f, 0x9d),
+    RGBColor(0x8a, 0x6d, 0x1f),
+    RGBColor(0x50, 0x50, 0x50),
+];
 /// Steps along x from one mark to the next.
 const STEPS: u32 = 40;
 
 type Failed = DrawingAreaErrorKind<std::io::Error>;
 
-/// Draws the latencies, and the sender's lag if there is one.
+/// One chart: lines over the same axes.
+#[derive(Debug)]
+pub struct Panel {
+    pub caption: String,
+    /// How many marks along x there are; see [`reach`].
+    pub x_max: f64,
+    pub lines: Vec<Line>,
+}
+
+/// Points (marks along x, µs), x rising.
+#[derive(Debug)]
+pub struct Line {
+    pub name: String,
+    /// Which color; the same in all panels of a picture.
+    pub color: usize,
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Panel {
+    /// A run's latencies, and the sender's lag if there is one.
+    pub fn of(report: &Report, latency: &Histogram<u64>, lag: Option<&Histogram<u64>>) -> Panel {
+        let x_max = reach(latency.len());
+        let line = |histogram, name: &str, color| Line {
+            name: name.to_owned(),
+            color,
+            points: points(histogram, x_max),
+        };
+        let mut lines = vec![line(latency, "latency", 0)];
+        lines.extend(lag.map(|lag| line(lag, "sender's lag", 1)));
+        Panel {
+            caption: caption(report),
+            x_max,
+            lines,
+        }
+    }
+}
+
+/// Draws the panels, one below the other.
 ///
 /// # Errors
 /// What the drawing library says; drawing to a string does no I/O.
-pub fn svg(
-    report: &Report,
-    latency: &Histogram<u64>,
-    lag: Option<&Histogram<u64>>,
-) -> Result<String, Failed> {
+pub fn svg(panels: &[Panel]) -> Result<String, Failed> {
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        draw(&area, report, latency, lag)?;
+        let size = (SIZE.0, SIZE.1 * panels.len().max(1) as u32);
+        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        area.fill(&WHITE)?;
+        let areas = area.split_evenly((panels.len().max(1), 1));
+        for (area, panel) in areas.iter().zip(panels) {
+            draw(area, panel)?;
+        }
         area.present()?;
     }
     Ok(text)
 }
 
-fn draw(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
-    report: &Report,
-    latency: &Histogram<u64>,
-    lag: Option<&Histogram<u64>>,
-) -> Result<(), Failed> {
-    area.fill(&WHITE)?;
-    let x_max = reach(latency.len());
-    let lines = [
-        Some((latency, "latency", LATENCY_COLOR)),
-        lag.map(|lag| (lag, "sender's lag", LAG_COLOR)),
-    ];
-    let lines: Vec<_> = lines
-        .into_iter()
-        .flatten()
-        .map(|(histogram, name, color)| (points(histogram, x_max), name, color))
-        .collect();
+fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), Failed> {
     let values = || {
-        lines
-            .iter()
-            .flat_map(|(points, ..)| points.iter().map(|point| point.1))
+        let points = panel.lines.iter().flat_map(|line| &line.points);
+        points.map(|point| point.1)
     };
     // Whole decades, so that the marks stand on round numbers.
     let low = 10f64.powf(values().fold(f64::MAX, f64::min).log10().floor());
     let high = 10f64.powf(values().fold(low, f64::max).log10().ceil());
     let high = if high > low { high } else { low * 10.0 };
 
+    let x_max = panel.x_max;
     let mut chart = ChartBuilder::on(area)
-        .caption(caption(report), ("sans-serif", 17))
+        .caption(&panel.caption, ("sans-serif", 17))
         .margin(16)
         .x_label_area_size(48)
         .y_label_area_size(76)
         .build_cartesian_2d(0.0..x_max, (low..high).log_scale())?;
     chart
         .configure_mesh()
-        .x_desc("percentile of the requests (%)")
+        .x_desc("percentile (%)")
         .y_desc("time (µs)")
         .x_labels(x_max as usize + 1)
         .x_label_formatter(&|x| percent(*x))
@@ -79,16 +108,16 @@ fn draw(
         .label_style(("sans-serif", 13))
         .max_light_lines(0)
         .draw()?;
-    for (points, name, color) in lines {
-        let style = color.stroke_width(2);
+    for line in &panel.lines {
+        let style = COLORS[line.color % COLORS.len()].stroke_width(2);
         chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(name)
+            .draw_series(LineSeries::new(line.points.iter().copied(), style))?
+            .label(&line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.9))
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 14))
@@ -97,27 +126,20 @@ fn draw(
 
 fn caption(report: &Report) -> String {
     let setting = &report.setting;
-    let load = match setting.depth {
-        Some(depth) => format!("closed loop, {} × {depth} in flight", setting.connections),
-        None => format!(
-            "open loop, {:.0}/s {}, {} connections",
-            setting.rate_wanted.unwrap_or(0.0),
-            setting.schedule.unwrap_or(""),
-            setting.connections
-        ),
-    };
     format!(
-        "{} ({}): {load}, {} bytes, {:.0} messages/s{}",
+        "{} ({}): {}, {} bytes, {:.0} {}/s{}",
         setting.benchmark,
         setting.protocol,
+        setting.summary(),
         setting.bytes,
         report.rate,
+        setting.units(),
         if report.void { " — VOID" } else { "" }
     )
 }
 
 /// How many marks along x the samples reach: 3 (99.9 %) for a thousand; between 1 and 6.
-fn reach(count: u64) -> f64 {
+pub fn reach(count: u64) -> f64 {
     (count.max(1) as f64).log10().floor().clamp(1.0, 6.0)
 }
 

@@ -7,6 +7,7 @@
 use super::meter::Outcome;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::fmt;
 use std::io::{self, Write};
 
 /// What was asked for: the parameters of a run.
@@ -16,10 +17,14 @@ pub struct Setting {
     pub protocol: &'static str,
     pub address: String,
     pub mode: &'static str,
+    /// What is counted as a message, in the singular.
+    pub unit: &'static str,
     pub connections: usize,
     pub bytes: usize,
-    /// Closed loop.
+    /// Closed loop: messages of each sender in flight.
     pub depth: Option<usize>,
+    #[serde(flatten)]
+    pub load: Load,
     pub spin: bool,
     /// Open loop.
     pub rate_wanted: Option<f64>,
@@ -29,6 +34,101 @@ pub struct Setting {
     pub duration_seconds: f64,
     pub core: Option<usize>,
     pub spawned_shards: Option<String>,
+}
+
+/// Who sends and who receives.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Load {
+    /// All connections do both.
+    Echo {},
+    PubSub(PubSub),
+    Request(Request),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PubSub {
+    pub publishers: u32,
+    pub subscribers: u32,
+    pub topics: u32,
+    pub group: Option<String>,
+    pub confirmed: bool,
+    pub idle_subscriptions: u32,
+    pub placement: &'static str,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Request {
+    pub requesters: u32,
+    pub responders: u32,
+    pub placement: &'static str,
+}
+
+impl Setting {
+    /// The load in a few words.
+    pub fn summary(&self) -> String {
+        let connections = self.connections;
+        let pace = match self.depth {
+            Some(depth) => format!("{depth} in flight"),
+            None => format!(
+                "{:.0}/s {}",
+                self.rate_wanted.unwrap_or(0.0),
+                self.schedule.unwrap_or("")
+            ),
+        };
+        let whom = match (&self.load, self.depth) {
+            (Load::Echo {}, Some(_)) => return format!("closed loop, {connections} × {pace}"),
+            (Load::Echo {}, None) => format!("over {connections} connections"),
+            (Load::PubSub(load), _) => load.to_string(),
+            (Load::Request(load), _) => load.to_string(),
+        };
+        format!("{} loop, {pace} {whom}", self.mode)
+    }
+
+    /// What is counted, of more than one.
+    pub fn units(&self) -> &'static str {
+        match self.load {
+            Load::Echo {} => "messages",
+            Load::PubSub(_) => "deliveries",
+            Load::Request(_) => "requests",
+        }
+    }
+}
+
+impl fmt::Display for PubSub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PubSub {
+            publishers,
+            subscribers,
+            topics,
+            ..
+        } = self;
+        write!(f, "{publishers} → {subscribers} on {topics} topic")?;
+        f.write_str(if *topics > 1 { "s" } else { "" })?;
+        if let Some(group) = &self.group {
+            write!(f, " in group {group}")?;
+        }
+        if self.idle_subscriptions > 0 {
+            write!(f, " beside {} idle", self.idle_subscriptions)?;
+        }
+        f.write_str(if self.confirmed { ", confirmed" } else { "" })?;
+        place(self.placement, f)
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} → {} connections", self.requesters, self.responders)?;
+        place(self.placement, f)
+    }
+}
+
+fn place(placement: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match placement {
+        "same" => f.write_str(", on one shard"),
+        "apart" => f.write_str(", on two shards"),
+        _ => Ok(()),
+    }
 }
 
 /// A histogram in figures, µs.
@@ -142,24 +242,16 @@ impl Report {
     }
 
     pub fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
-        let Setting {
-            connections, bytes, ..
-        } = self.setting;
-        write!(
+        let setting = &self.setting;
+        writeln!(
             out,
-            "{} ({}), ",
-            self.setting.benchmark, self.setting.protocol
+            "{} ({}), {}, {} bytes, {}\n",
+            setting.benchmark,
+            setting.protocol,
+            setting.summary(),
+            setting.bytes,
+            setting.address
         )?;
-        match (self.setting.depth, self.setting.rate_wanted) {
-            (Some(depth), _) => write!(out, "closed loop, {connections} × {depth} in flight")?,
-            (None, rate) => write!(
-                out,
-                "open loop, {:.0}/s {} over {connections} connections",
-                rate.unwrap_or(0.0),
-                self.setting.schedule.unwrap_or(""),
-            )?,
-        }
-        writeln!(out, ", {bytes} bytes, {}\n", self.setting.address)?;
         match &self.lag_us {
             None => writeln!(out, "  {:<8}{:>12}", "", "latency µs")?,
             Some(_) => writeln!(
@@ -178,13 +270,18 @@ impl Report {
         }
         writeln!(
             out,
-            "\n  messages      {} in {:.2} s\n  throughput    {:.0} messages/s, {:.2} MB/s",
-            self.messages, self.seconds, self.rate, self.megabytes_per_second
+            "\n  {:<14}{} in {:.2} s\n  throughput    {:.0} {0}/s, {:.2} MB/s",
+            setting.units(),
+            self.messages,
+            self.seconds,
+            self.rate,
+            self.megabytes_per_second
         )?;
         let mut cpu = |name: &str, us: f64, cores: f64| {
             writeln!(
                 out,
-                "  {name}{us:.3} µs per message, {:.1} % of a core",
+                "  {name}{us:.3} µs per {}, {:.1} % of a core",
+                setting.unit,
                 cores * 100.0
             )
         };
@@ -251,9 +348,11 @@ mod tests {
             protocol: "mcp",
             address: "127.0.0.1:7411".to_owned(),
             mode: "open",
+            unit: "message",
             connections: 3,
             bytes: 100,
             depth: None,
+            load: Load::Echo {},
             spin: false,
             rate_wanted: Some(500.0),
             schedule: Some("poisson"),

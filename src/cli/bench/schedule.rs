@@ -5,6 +5,7 @@
 //! makes the tail true (a closed loop waits politely while the server stalls, and so
 //! "omits" the very requests that would have suffered).
 
+use crate::base::clock::Instant;
 use std::time::Duration;
 
 /// How messages are spaced.
@@ -59,6 +60,54 @@ impl Schedule {
 
     pub fn times_ns(&self) -> &[u64] {
         &self.0
+    }
+}
+
+/// A schedule from a moment on, and how far it has been followed.
+pub struct Walk<'s> {
+    times_ns: &'s [u64],
+    begin: Instant,
+    /// Messages handed out so far.
+    count: usize,
+}
+
+impl<'s> Walk<'s> {
+    pub fn new(schedule: &'s Schedule, begin: Instant) -> Walk<'s> {
+        Walk {
+            times_ns: schedule.times_ns(),
+            begin,
+            count: 0,
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.count == self.times_ns.len()
+    }
+
+    /// When the next message is meant to go.
+    #[inline]
+    pub fn next(&self) -> Instant {
+        match self.times_ns.get(self.count) {
+            Some(&at) => self.begin + Duration::from_nanos(at),
+            None => Instant::NEVER,
+        }
+    }
+
+    /// The next message if it is due: its number and when it was meant to go.
+    #[inline]
+    pub fn due(&mut self, now: Instant) -> Option<(usize, Instant)> {
+        let intended = self.next();
+        if intended > now || self.is_done() {
+            return None;
+        }
+        self.count += 1;
+        Some((self.count - 1, intended))
+    }
+
+    /// How long the last message has been meant to be gone, once all were handed out.
+    pub fn waited(&self, now: Instant) -> Option<Duration> {
+        let last = self.times_ns.last().filter(|_| self.is_done())?;
+        Some(now - (self.begin + Duration::from_nanos(*last)))
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the load engine needs to know of a protocol: how to open, ask, and tell answers.
 //!
 //! One speaker stands on each connection, without I/O: received bytes in, bytes to send
-//! out. The engine is compiled for each speaker, so that the trait costs nothing per
+//! out. The engines are compiled for each speaker, so that the trait costs nothing per
 //! message. A protocol without ids (Redis, say) numbers its answers itself, in order.
+//! [`Asker`]s ask and are answered on the same connection; those who take part in an
+//! exchange between connections are in `dialect`.
 //!
 //! Here: [`Echo`] (this protocol's REQUEST to `$sys/echo`) and [`Raw`] (the same bytes to a
 //! server that sends back what it gets, to compare with). Both compare every answer with
@@ -23,32 +25,91 @@ use std::time::Duration;
 
 /// What was made of the bytes at the head of what has been received.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Taken<M> {
     /// Nothing is whole yet; with `need` bytes in all it gets further.
     Incomplete { need: usize },
-    /// The first `used` bytes answer the request `id`.
-    Answer { used: usize, id: u32 },
+    /// The first `used` bytes are what the run waits for: `mark` says which.
+    Answer { used: usize, mark: M },
     /// The first `used` bytes were something else, and are dealt with.
     Other { used: usize },
 }
 
 /// One connection's end of a protocol.
 pub trait Speaker {
-    /// Whether requests may be sent: the handshake, if there is one, is over.
-    fn is_ready(&self) -> bool;
+    /// What tells one awaited message from another.
+    type Mark;
 
-    /// Appends one request. Ids rise by one with each request of a connection.
-    fn request(&mut self, id: u32, out: &mut Vec<u8>);
+    /// Whether messages may be sent: the handshake, if there is one, is over.
+    fn is_ready(&self) -> bool;
 
     /// Takes what is at the head of `bytes`; what the protocol answers by itself (a PING)
     /// is appended to `out`.
     ///
     /// # Errors
     /// Anything but an answer or the protocol's own small talk.
-    fn take(&mut self, bytes: &[u8], now: Instant, out: &mut Vec<u8>) -> Result<Taken, Fault>;
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Result<Taken<Self::Mark>, Fault>;
 
     /// Appends the protocol's farewell, if it has one.
     fn close(&mut self, _out: &mut Vec<u8>) {}
+}
+
+/// A speaker that asks, and is answered on its own connection. Its marks are the ids.
+pub trait Asker: Speaker<Mark = u32> {
+    /// Appends one request. Ids rise by one with each request of a connection.
+    fn request(&mut self, id: u32, out: &mut Vec<u8>);
+}
+
+/// A payload neither constant nor compressible, and the same in every run.
+pub fn payload(bytes: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(bytes as u64);
+    std::iter::repeat_with(|| random.u8(..))
+        .take(bytes)
+        .collect()
+}
+
+/// What all of this protocol's sessions in a run have in common; `largest` is the greatest
+/// number of bytes in a message.
+pub fn settings(largest: usize, timeout: Duration) -> Arc<Settings> {
+    let largest = u32::try_from(largest).unwrap_or(u32::MAX);
+    Arc::new(Settings {
+        message_bytes_max: largest.max(MESSAGE_BYTES_FLOOR),
+        handshake_timeout: timeout,
+        frame_timeout: timeout,
+        // The server's PINGs are answered; none are sent of our own (`timeout` and
+        // `handle_timeout` are never asked), so these two are not in force.
+        heartbeat_interval: Duration::from_secs(30),
+        heartbeat_timeout: Duration::from_secs(90),
+        auth_methods: 0,
+        auth_timeout: timeout,
+        product: String::new(),
+        shard: 0,
+    })
+}
+
+/// Begins a session: the SYN is appended to `out`. `heartbeat_ms` 0 leaves the interval to
+/// the server.
+///
+/// # Errors
+/// When the system has no randomness for the initial number.
+pub fn connect(
+    settings: &Arc<Settings>,
+    heartbeat_ms: u32,
+    now: Instant,
+    out: &mut Vec<u8>,
+) -> Result<Session, Fault> {
+    let seq = getrandom::u32().map_err(|error| Fault::Connect(io::Error::other(error)))?;
+    let hello = Options {
+        heartbeat_ms: Some(heartbeat_ms).filter(|&ms| ms > 0),
+        message_max: Some(settings.message_bytes_max),
+        ..Options::default()
+    };
+    let settings = Arc::clone(settings);
+    Ok(Session::connect(settings, &hello, seq, now, out))
 }
 
 /// Where the id stands in a request and in its answer.
@@ -66,11 +127,7 @@ pub struct Shape {
 impl Shape {
     /// `$sys/echo` with a payload of `bytes` bytes, answered by RESPONSE.
     pub fn echo(bytes: usize) -> Shape {
-        // Neither constant nor compressible, and the same in every run.
-        let mut random = fastrand::Rng::with_seed(bytes as u64);
-        let payload: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
-            .take(bytes)
-            .collect();
+        let payload = payload(bytes);
         let encode = |kind, name| {
             let envelope = Envelope {
                 name,
@@ -146,35 +203,15 @@ impl Echo {
         now: Instant,
         out: &mut Vec<u8>,
     ) -> Result<Echo, Fault> {
-        let seq = getrandom::u32().map_err(|error| Fault::Connect(io::Error::other(error)))?;
-        let hello = Options {
-            heartbeat_ms: Some(heartbeat_ms).filter(|&ms| ms > 0),
-            message_max: Some(settings.message_bytes_max),
-            ..Options::default()
-        };
-        let session = Session::connect(Arc::clone(settings), &hello, seq, now, out);
         Ok(Echo {
             shape: Rc::clone(shape),
-            session,
+            session: connect(settings, heartbeat_ms, now, out)?,
         })
     }
 
     /// What all sessions of a run have in common.
     pub fn settings(shape: &Shape, timeout: Duration) -> Arc<Settings> {
-        let largest = u32::try_from(shape.request_bytes()).unwrap_or(u32::MAX);
-        Arc::new(Settings {
-            message_bytes_max: largest.max(MESSAGE_BYTES_FLOOR),
-            handshake_timeout: timeout,
-            frame_timeout: timeout,
-            // The server's PINGs are answered; none are sent of our own (`timeout` and
-            // `handle_timeout` are never asked), so these two are not in force.
-            heartbeat_interval: Duration::from_secs(30),
-            heartbeat_timeout: Duration::from_secs(90),
-            auth_methods: 0,
-            auth_timeout: timeout,
-            product: String::new(),
-            shard: 0,
-        })
+        settings(shape.request_bytes(), timeout)
     }
 
     /// Everything that is not the expected answer, whole and first in line.
@@ -184,7 +221,7 @@ impl Echo {
         bytes: &[u8],
         now: Instant,
         out: &mut Vec<u8>,
-    ) -> Result<Taken, Fault> {
+    ) -> Result<Taken<u32>, Fault> {
         let (used, event) = match self.session.handle(bytes, now, out) {
             Step::Incomplete { need } => return Ok(Taken::Incomplete { need }),
             Step::Taken { used, event } => (used, event),
@@ -209,27 +246,36 @@ impl Echo {
                 if envelope.payload != self.shape.payload() {
                     return Err(Fault::Answer("an answer does not carry what was sent"));
                 }
-                let id = envelope.id;
-                Ok(Taken::Answer { used, id })
+                let mark = envelope.id;
+                Ok(Taken::Answer { used, mark })
             }
-            Event::Message(Message::Error { code, text, .. }) => Err(Fault::Refused {
-                code,
-                text: text.to_owned(),
-            }),
-            Event::Message(Message::Drain { .. }) => Err(Fault::Answer("the server is draining")),
-            Event::Message(_) => Err(Fault::Answer("a message that answers no request")),
-            Event::PeerClosed { code, reason } => Err(Fault::Closed {
-                code,
-                text: reason.to_owned(),
-            }),
-            Event::Refused { code, reason } => Err(Fault::Refused { code, text: reason }),
-            Event::Ended(_) => Err(Fault::Answer("bytes that are not of this protocol")),
+            event => Err(unwanted(event)),
+        }
+    }
+}
+
+/// What the server says instead of what a run waits for.
+pub fn unwanted(event: Event<'_>) -> Fault {
+    match event {
+        Event::Message(Message::Error { code, text, .. }) => Fault::Refused {
+            code,
+            text: text.to_owned(),
+        },
+        Event::Message(Message::Drain { .. }) => Fault::Answer("the server is draining"),
+        Event::PeerClosed { code, reason } => Fault::Closed {
+            code,
+            text: reason.to_owned(),
+        },
+        Event::Refused { code, reason } => Fault::Refused { code, text: reason },
+        Event::Ended(_) => Fault::Answer("bytes that are not of this protocol"),
+        Event::Message(_) | Event::Handled | Event::Established(_) => {
+            Fault::Answer("a message that answers no request")
         }
     }
 }
 
 /// A RESPONSE with FAILED: code u16, UTF-8 text.
-fn failed(envelope: &Envelope<'_>) -> Fault {
+pub fn failed(envelope: &Envelope<'_>) -> Fault {
     let (code, text) = match envelope.payload.split_first_chunk() {
         Some((code, text)) => (Code::from_wire(u16::from_be_bytes(*code)), text),
         None => (Code::Malformed, envelope.payload),
@@ -240,24 +286,28 @@ fn failed(envelope: &Envelope<'_>) -> Fault {
     }
 }
 
+impl Asker for Echo {
+    #[inline]
+    fn request(&mut self, id: u32, out: &mut Vec<u8>) {
+        self.shape.put_request(id, out);
+    }
+}
+
 impl Speaker for Echo {
+    type Mark = u32;
+
     fn is_ready(&self) -> bool {
         self.session.is_established()
     }
 
     #[inline]
-    fn request(&mut self, id: u32, out: &mut Vec<u8>) {
-        self.shape.put_request(id, out);
-    }
-
-    #[inline]
-    fn take(&mut self, bytes: &[u8], now: Instant, out: &mut Vec<u8>) -> Result<Taken, Fault> {
+    fn take(&mut self, bytes: &[u8], now: Instant, out: &mut Vec<u8>) -> Result<Taken<u32>, Fault> {
         // The usual answer needs no parser. It cannot be mistaken for a frame of the link
         // phase: byte 2 is the version there and a type here, but byte 3 on differ, and a
         // server that answers before the handshake is refused when no request is open.
-        if let Some(id) = self.shape.answered(bytes) {
+        if let Some(mark) = self.shape.answered(bytes) {
             let used = self.shape.answer.len();
-            return Ok(Taken::Answer { used, id });
+            return Ok(Taken::Answer { used, mark });
         }
         self.take_other(bytes, now, out)
     }
@@ -281,21 +331,30 @@ impl Raw {
     }
 }
 
+impl Asker for Raw {
+    #[inline]
+    fn request(&mut self, id: u32, out: &mut Vec<u8>) {
+        self.shape.put_request(id, out);
+    }
+}
+
 impl Speaker for Raw {
+    type Mark = u32;
+
     fn is_ready(&self) -> bool {
         true
     }
 
     #[inline]
-    fn request(&mut self, id: u32, out: &mut Vec<u8>) {
-        self.shape.put_request(id, out);
-    }
-
-    #[inline]
-    fn take(&mut self, bytes: &[u8], _now: Instant, _out: &mut Vec<u8>) -> Result<Taken, Fault> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        _now: Instant,
+        _out: &mut Vec<u8>,
+    ) -> Result<Taken<u32>, Fault> {
         let need = self.shape.answer.len();
         match self.shape.answered(bytes) {
-            Some(id) => Ok(Taken::Answer { used: need, id }),
+            Some(mark) => Ok(Taken::Answer { used: need, mark }),
             None if bytes.len() < need => Ok(Taken::Incomplete { need }),
             None => Err(Fault::Answer("the server did not echo what was sent")),
         }
@@ -343,7 +402,7 @@ mod tests {
     }
 
     /// Feeds `stream` in two parts and collects the ids answered.
-    fn ids(speaker: &mut impl Speaker, stream: &[u8], split: usize) -> Vec<u32> {
+    fn ids(speaker: &mut impl Asker, stream: &[u8], split: usize) -> Vec<u32> {
         let mut input = Reassembly::default();
         let mut ids = Vec::new();
         for mut part in [&stream[..split], &stream[split..]] {
@@ -355,8 +414,8 @@ mod tests {
                             break;
                         }
                     }
-                    Taken::Answer { used, id } => {
-                        ids.push(id);
+                    Taken::Answer { used, mark } => {
+                        ids.push(mark);
                         input.consume(used, &mut part);
                     }
                     Taken::Other { used } => input.consume(used, &mut part),

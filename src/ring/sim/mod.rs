@@ -4,7 +4,7 @@
 //! [`World::next`] pick which shard turns next, by chance among those that would be awake,
 //! and time passes only in there. The same seed, plans and calls make the same run, to the
 //! last completion ([`World::trace`]). What the kernel does to a shard, and how often, is
-//! in [`Faults`]; what clients do in [`client::Plan`].
+//! in [`Faults`]; what clients do in [`client::Plan`] and [`client::traffic::Traffic`].
 //!
 //! ```text
 //!  harness:  while let Some(shard) = world.next(until) { shards[shard].turn() }
@@ -42,6 +42,7 @@ pub use ring::RingSize;
 use crate::base::clock::Instant;
 use crate::proto::session::Settings;
 use agenda::Event;
+use client::traffic::{Command, Party, Record, Traffic};
 use client::{Client, ClientId, Order, Plan, Report};
 use kernel::Kernel;
 use ring::{Activity, Ring};
@@ -55,9 +56,31 @@ use std::time::Duration;
 /// What a turn of a shard costs in virtual time, at most, so that a spin gets nowhere.
 const TURN_MAX: Duration = Duration::from_micros(10);
 
+/// A client of either kind; their ids are drawn from one row.
+enum Role {
+    Asks(Client),
+    Routes(Box<Party>),
+}
+
+impl Role {
+    fn poke(&mut self, kernel: &mut Kernel, settings: &Arc<Settings>) {
+        match self {
+            Role::Asks(client) => client.poke(kernel, settings),
+            Role::Routes(party) => party.poke(kernel, settings),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Role::Asks(client) => client.report().over,
+            Role::Routes(party) => party.record().over,
+        }
+    }
+}
+
 struct State {
     kernel: Kernel,
-    clients: Vec<Client>,
+    clients: Vec<Role>,
     settings: Arc<Settings>,
 }
 
@@ -87,16 +110,38 @@ impl World {
     pub fn add_client(&self, start: Instant, plan: impl Into<Rc<Plan>>) -> ClientId {
         let mut state = self.state();
         let id = ClientId(state.clients.len() as u32);
-        state.clients.push(Client::new(id, plan.into(), start));
+        let client = Client::new(id, plan.into(), start);
+        state.clients.push(Role::Asks(client));
         state.kernel.agenda.enter(start, Event::Client(id));
         id
     }
 
+    /// A client that takes part in routing, and begins at `start`.
+    pub fn add_traffic(&self, start: Instant, plan: impl Into<Rc<Traffic>>) -> ClientId {
+        let mut state = self.state();
+        let id = ClientId(state.clients.len() as u32);
+        let party = Party::new(id, plan.into(), start);
+        state.clients.push(Role::Routes(Box::new(party)));
+        state.kernel.agenda.enter(start, Event::Client(id));
+        id
+    }
+
+    /// Tells a client that makes requests.
     pub fn tell(&self, client: ClientId, order: Order) {
         let mut state = self.state();
         let state = &mut *state;
-        if let Some(found) = state.clients.get_mut(client.0 as usize) {
+        if let Some(Role::Asks(found)) = state.clients.get_mut(client.0 as usize) {
             found.obey(order, &state.kernel);
+            found.poke(&mut state.kernel, &state.settings);
+        }
+    }
+
+    /// Tells a client that takes part in routing.
+    pub fn command(&self, client: ClientId, command: Command) {
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Some(Role::Routes(found)) = state.clients.get_mut(client.0 as usize) {
+            found.obey(command, &state.kernel);
             found.poke(&mut state.kernel, &state.settings);
         }
     }
@@ -178,20 +223,64 @@ impl World {
         (0..self.state().clients.len() as u32).map(ClientId)
     }
 
+    /// What became of a client that makes requests.
+    ///
+    /// # Panics
+    /// It is one that takes part in routing.
     pub fn report(&self, client: ClientId) -> Report {
-        self.state().clients[client.0 as usize].report().clone()
+        self.asking(client, |client| client.report().clone())
     }
 
+    /// The plan of a client that makes requests.
+    ///
+    /// # Panics
+    /// It is one that takes part in routing.
     pub fn plan(&self, client: ClientId) -> Plan {
-        self.state().clients[client.0 as usize].plan().clone()
+        self.asking(client, |client| client.plan().clone())
+    }
+
+    /// What a client that takes part in routing has done and met with.
+    ///
+    /// # Panics
+    /// It is one that makes requests.
+    pub fn record(&self, client: ClientId) -> Record {
+        self.routing(client, |party| party.record().clone())
+    }
+
+    /// The plan of a client that takes part in routing.
+    ///
+    /// # Panics
+    /// It is one that makes requests.
+    pub fn traffic(&self, client: ClientId) -> Traffic {
+        self.routing(client, |party| party.plan().clone())
+    }
+
+    /// Whether a client that takes part in routing has done all it shall, and all of that
+    /// is answered.
+    ///
+    /// # Panics
+    /// It is one that makes requests.
+    pub fn is_idle(&self, client: ClientId) -> bool {
+        self.routing(client, Party::is_idle)
+    }
+
+    fn asking<T>(&self, client: ClientId, read: impl FnOnce(&Client) -> T) -> T {
+        match &self.state().clients[client.0 as usize] {
+            Role::Asks(found) => read(found),
+            Role::Routes(_) => panic!("{client:?} takes part in routing"),
+        }
+    }
+
+    fn routing<T>(&self, client: ClientId, read: impl FnOnce(&Party) -> T) -> T {
+        match &self.state().clients[client.0 as usize] {
+            Role::Asks(_) => panic!("{client:?} makes requests"),
+            Role::Routes(found) => read(found),
+        }
     }
 
     /// Whether every client has ended or gone.
     pub fn clients_over(&self) -> bool {
-        self.state()
-            .clients
-            .iter()
-            .all(|client| client.report().over)
+        self.state().clients.iter().all(Role::is_over)
     }
 
     /// Descriptors open at the server, those not yet handed to a shard included.

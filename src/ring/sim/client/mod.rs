@@ -3,11 +3,12 @@
 //! by an order of the harness; poking it for nothing changes nothing.
 //!
 //! It does not reconnect. What it holds while idle is one box; when it is over, nothing
-//! but its report.
+//! but its report. Clients that take part in routing, and come back, are in [`traffic`].
 
 mod conversation;
 mod plan;
 mod report;
+pub mod traffic;
 
 pub use plan::{Ask, Ending, Expect, Opening, Plan, Reading, Writing};
 pub use report::Report;

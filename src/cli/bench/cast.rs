@@ -1,0 +1,257 @@
+//! Who takes part in an exchange, and on which connections: opens them, gives them their
+//! parts, and lets the load begin when all are confirmed.
+//!
+//! The server decides which of its shards a connection is on. `--placement` asks for more
+//! connections than are needed, keeps those that are where they should be, and leaves the
+//! others idle: closed, they would be given the same place again.
+
+use super::course::Course;
+use super::dialect::{Actor, Dialect, Protocol, Role, Script, mqtt, nats, redis, ringmail};
+use super::engine::Pace;
+use super::exchange::{self, Sender};
+use super::fault::{Fault, Halt};
+use super::fleet::Fleet;
+use super::meter::Outcome;
+use super::speaker;
+use super::target::{Site, Target};
+use crate::base::clock::Instant;
+use crate::base::limits::{ENVELOPE_FIXED_BYTES, NAME_BYTES_MAX};
+use std::rc::Rc;
+
+/// Connections opened at most for each that is needed, to find one on the right shard.
+const SPARES_MAX: usize = 32;
+
+/// Where senders and receivers are, by the server's shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Placement {
+    /// Wherever the server puts them.
+    Any,
+    /// All on one shard.
+    Same,
+    /// Senders on one shard, receivers on another.
+    Apart,
+}
+
+impl Placement {
+    pub fn name(self) -> &'static str {
+        match self {
+            Placement::Any => "any",
+            Placement::Same => "same",
+            Placement::Apart => "apart",
+        }
+    }
+}
+
+/// The parts of an exchange.
+#[derive(Debug)]
+pub struct Cast {
+    /// Each sender, and how many copies arrive of each of its messages.
+    pub senders: Vec<(Role, u32)>,
+    pub receivers: Vec<Role>,
+    /// Those who are only there; wherever the server puts them.
+    pub bystanders: Vec<Role>,
+    pub payload: Vec<u8>,
+    pub is_confirmed: bool,
+    pub placement: Placement,
+}
+
+impl Cast {
+    pub fn connections(&self) -> usize {
+        self.senders.len() + self.receivers.len() + self.bystanders.len()
+    }
+
+    /// Descriptors to make room for.
+    pub fn connections_max(&self) -> usize {
+        match self.placement {
+            Placement::Any => self.connections(),
+            _ => self.placed() * SPARES_MAX + self.bystanders.len(),
+        }
+    }
+
+    /// Those whose place matters.
+    fn placed(&self) -> usize {
+        self.senders.len() + self.receivers.len()
+    }
+
+    /// Plays the exchange in the server's protocol.
+    ///
+    /// # Errors
+    /// As `exchange::run`, and connections that cannot be opened or placed.
+    pub fn play(
+        &self,
+        protocol: Protocol,
+        course: &Course,
+        target: &Target,
+        site: &Site,
+        pace: &Pace,
+    ) -> Result<Outcome, Halt> {
+        let stage = Stage {
+            cast: self,
+            course,
+            target,
+            site,
+            pace,
+        };
+        match protocol {
+            Protocol::Ringmail => {
+                let bytes = ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX + self.payload.len();
+                let settings = speaker::settings(bytes, target.timeout);
+                stage.play(|now, out| ringmail::Ringmail::open(&settings, bytes, now, out))
+            }
+            Protocol::Redis => stage.play(|_, _| Ok(redis::Redis::default())),
+            Protocol::Nats => stage.play(|_, _| Ok(nats::Nats::default())),
+            Protocol::Mqtt => stage.play(|_, out| Ok(mqtt::Mqtt::open(out))),
+        }
+    }
+}
+
+/// All that one run needs.
+struct Stage<'a> {
+    cast: &'a Cast,
+    course: &'a Course,
+    target: &'a Target,
+    site: &'a Site,
+    pace: &'a Pace,
+}
+
+impl Stage<'_> {
+    fn play<D: Dialect>(
+        &self,
+        mut open: impl FnMut(Instant, &mut Vec<u8>) -> Result<D, Fault>,
+    ) -> Result<Outcome, Halt> {
+        let cast = self.cast;
+        let (address, timeout) = (self.site.address, self.target.timeout);
+        let mut speak = |now, out: &mut Vec<u8>| open(now, out).map(Actor::new);
+        let count = cast.placed();
+        let interrupted = &self.site.interrupted;
+        let mut fleet = Fleet::open(address, count, timeout, interrupted, &mut speak)?;
+        let mut placed = place(cast, &fleet);
+        while placed.is_none() {
+            if fleet.connections.len() >= count * SPARES_MAX {
+                return Err(Halt::Placement(cast.placement.name()));
+            }
+            fleet.grow(address, count, &mut speak)?;
+            placed = place(cast, &fleet);
+        }
+        let mut parts = placed.unwrap_or_default();
+        let first = fleet.connections.len();
+        fleet.grow(address, cast.bystanders.len(), &mut speak)?;
+        parts.extend(first..fleet.connections.len());
+        self.assign(&mut fleet, &parts)?;
+
+        let senders: Vec<Sender> = (cast.senders.iter().zip(&parts))
+            .map(|(&(_, copies), &connection)| Sender { connection, copies })
+            .collect();
+        let now = Instant::now();
+        let meter = self.course.meter(now, self.target, self.site);
+        let outcome = exchange::run(
+            &mut fleet,
+            &senders,
+            cast.is_confirmed,
+            self.pace,
+            meter,
+            now,
+            timeout,
+        )?;
+        fleet.close();
+        Ok(outcome)
+    }
+
+    /// Gives each connection its part; `parts` names their connections in the cast's order.
+    fn assign<D: Dialect>(&self, fleet: &mut Fleet<Actor<D>>, parts: &[usize]) -> Result<(), Halt> {
+        let cast = self.cast;
+        let roles = (cast.senders.iter().map(|sender| &sender.0))
+            .chain(&cast.receivers)
+            .chain(&cast.bystanders);
+        let mut by_connection: Vec<Option<(u32, &Role)>> = vec![None; fleet.connections.len()];
+        for (origin, (role, &connection)) in (0..).zip(roles.zip(parts)) {
+            by_connection[connection] = Some((origin, role));
+        }
+        let mut scripts: Vec<(&Role, Rc<Script>)> = Vec::new();
+        fleet.settle(|index, actor, out| {
+            let Some((origin, role)) = by_connection[index] else {
+                return;
+            };
+            // Whoever has an address of its own has a script of its own.
+            let is_shared = !matches!(role, Role::Requester { .. } | Role::Holder { .. });
+            let known = scripts.iter().find(|(known, _)| *known == role);
+            let script = match known {
+                Some((_, script)) if is_shared => Rc::clone(script),
+                _ => {
+                    let script = Rc::new(D::script(role, origin, &cast.payload));
+                    if is_shared {
+                        scripts.push((role, Rc::clone(&script)));
+                    }
+                    script
+                }
+            };
+            actor.assume(role, origin, origin, &script, out);
+        })
+    }
+}
+
+/// The connections of senders and receivers, in this order, if there are enough of them
+/// in the right places.
+fn place<D: Dialect>(cast: &Cast, fleet: &Fleet<Actor<D>>) -> Option<Vec<usize>> {
+    let shards = fleet.connections.iter().map(|c| c.speaker().shard());
+    let shards: Vec<Option<u16>> = shards.collect();
+    choose(
+        cast.placement,
+        cast.senders.len(),
+        cast.receivers.len(),
+        &shards,
+    )
+}
+
+fn choose(
+    placement: Placement,
+    senders: usize,
+    receivers: usize,
+    shards: &[Option<u16>],
+) -> Option<Vec<usize>> {
+    let count = senders + receivers;
+    if placement == Placement::Any {
+        return (shards.len() >= count).then(|| (0..count).collect());
+    }
+    let home = (*shards.first()?)?;
+    let at = |wanted: u16| {
+        let found = shards.iter().enumerate();
+        found
+            .filter(move |(_, shard)| **shard == Some(wanted))
+            .map(|(index, _)| index)
+    };
+    if placement == Placement::Same {
+        let all: Vec<usize> = at(home).take(count).collect();
+        return (all.len() == count).then_some(all);
+    }
+    let away = shards.iter().flatten().find(|&&shard| shard != home)?;
+    let mut all: Vec<usize> = at(home).take(senders).collect();
+    if all.len() < senders {
+        return None;
+    }
+    all.extend(at(*away).take(receivers));
+    (all.len() == count).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_given_to_connections_of_the_right_shards() {
+        let shards = [3, 1, 3, 3, 1, 1].map(Some);
+        let choose = |placement, senders, receivers| choose(placement, senders, receivers, &shards);
+        assert_eq!(choose(Placement::Any, 2, 1), Some(vec![0, 1, 2]));
+        assert_eq!(choose(Placement::Same, 1, 2), Some(vec![0, 2, 3]));
+        assert_eq!(choose(Placement::Same, 2, 2), None);
+        assert_eq!(choose(Placement::Apart, 2, 2), Some(vec![0, 2, 1, 4]));
+        assert_eq!(choose(Placement::Apart, 1, 4), None);
+    }
+
+    #[test]
+    fn a_server_of_one_shard_keeps_nobody_apart() {
+        let one = vec![Some(0); 100];
+        assert_eq!(choose(Placement::Apart, 1, 1, &one), None);
+        assert_eq!(choose(Placement::Same, 1, 1, &[None; 4]), None);
+    }
+}

@@ -1,0 +1,117 @@
+//! `ringmail bench request`: requests answered by connections of the generator's own, through
+//! the server.
+
+use super::cast::{Cast, Placement};
+use super::course::{Course, Subject, positive};
+use super::dialect::{Protocol, Role, STAMP_BYTES, payload};
+use super::pubsub::check_protocol;
+use super::report::{Load, Request};
+use super::target::Target;
+use crate::base::exit::Status;
+use crate::cli::args::exit_codes;
+use crate::cli::failure::Failure;
+
+/// The service asked for.
+const SERVICE: &str = "bench/service";
+
+/// Measure requests to a service that connections answer: throughput, latency, CPU time
+///
+/// The responders are connections of the generator, too, and answer each request with its
+/// payload at once: what is measured is the server's work of bringing it there and back.
+/// For requests to a service of the server itself see `ringmail bench echo`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:
+  ringmail bench request --spawn
+  ringmail bench request --spawn --requesters 10 --responders 4 --in-flight 16
+  ringmail bench request --spawn --rate 10000 --plot latency.svg
+  ringmail bench request --protocol nats --address 127.0.0.1:4222",
+    exit_codes!()
+))]
+pub struct Args {
+    /// Connections that ask
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive(1_000_000))]
+    requesters: u32,
+
+    /// Connections that answer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive(1_000_000))]
+    responders: u32,
+
+    /// Closed loop: open requests of each requester
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "rate", value_parser = positive(1 << 20))]
+    in_flight: u32,
+
+    /// Bytes of each payload; its first 16 say whose and since when
+    #[arg(long, visible_alias = "bytes", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=1 << 26))]
+    payload_bytes: u32,
+
+    /// Which of the server's shards requesters and responders are on
+    #[arg(long, value_enum, default_value_t = Placement::Any)]
+    placement: Placement,
+
+    /// What the server speaks: ringmail or nats
+    #[arg(long, value_enum, default_value_t = Protocol::Ringmail)]
+    protocol: Protocol,
+
+    #[command(flatten)]
+    course: Course,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+pub fn run(args: &Args) -> Result<(), Failure> {
+    args.check()?;
+    let cast = args.cast();
+    let subject = Subject {
+        benchmark: "request",
+        protocol: args.protocol.name(),
+        unit: "request",
+        bytes: args.payload_bytes as usize,
+        senders: args.requesters as usize,
+        depth: args.in_flight as usize,
+        connections: cast.connections(),
+        load: Load::Request(Request {
+            requesters: args.requesters,
+            responders: args.responders,
+            placement: args.placement.name(),
+        }),
+    };
+    let (course, target) = (&args.course, &args.target);
+    course.conduct(target, subject, cast.connections_max(), |site, pace| {
+        cast.play(args.protocol, course, target, site, pace)
+    })
+}
+
+impl Args {
+    fn check(&self) -> Result<(), Failure> {
+        if matches!(self.protocol, Protocol::Redis | Protocol::Mqtt) {
+            return Err(Failure::new(
+                Status::Usage,
+                "bench request: --protocol ringmail or nats; the others have no requests",
+            ));
+        }
+        let is_placed = self.placement != Placement::Any;
+        check_protocol(self.protocol, &self.target, &[("--placement", is_placed)])
+    }
+
+    fn cast(&self) -> Cast {
+        let service = || SERVICE.to_owned();
+        let requester = |_| {
+            let service = service();
+            (Role::Requester { service }, 1)
+        };
+        let responder = |_| {
+            let service = service();
+            Role::Responder { service }
+        };
+        Cast {
+            senders: (0..self.requesters).map(requester).collect(),
+            receivers: (0..self.responders).map(responder).collect(),
+            bystanders: Vec::new(),
+            payload: payload(self.payload_bytes as usize),
+            is_confirmed: false,
+            placement: self.placement,
+        }
+    }
+}

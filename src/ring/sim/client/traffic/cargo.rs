@@ -1,0 +1,76 @@
+//! What simulated messages carry, so that whoever receives one can tell who made it, and
+//! whether it is as it was made.
+//!
+//! ```text
+//!  payload   [ maker u32 | number u32 | noise drawn from both ]
+//!  empty     the same eight bytes stand in an application header
+//! ```
+
+use crate::proto::envelope::{Envelope, Headers, header};
+use crate::ring::sim::client::ClientId;
+
+/// The application header that names an empty message's maker.
+const HEADER_LABEL: u8 = header::APPLICATION;
+
+/// Who made a message, and which of its messages it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label {
+    pub maker: ClientId,
+    pub number: u32,
+}
+
+impl Label {
+    fn to_bytes(self) -> [u8; 8] {
+        (u64::from(self.maker.0) << 32 | u64::from(self.number)).to_be_bytes()
+    }
+
+    fn from_bytes(bytes: [u8; 8]) -> Label {
+        let both = u64::from_be_bytes(bytes);
+        Label {
+            maker: ClientId((both >> 32) as u32),
+            number: both as u32,
+        }
+    }
+
+    /// The payload of a message of this maker: the same each time it is asked for.
+    pub(super) fn payload(self, bytes: usize) -> Vec<u8> {
+        let mut payload = vec![0; 8 + bytes];
+        payload[..8].copy_from_slice(&self.to_bytes());
+        let seed = u64::from_be_bytes(self.to_bytes());
+        fastrand::Rng::with_seed(seed).fill(&mut payload[8..]);
+        payload
+    }
+
+    /// Appends the header that stands for a payload.
+    pub(super) fn push_header(self, block: &mut Vec<u8>) {
+        Headers::push(block, HEADER_LABEL, &self.to_bytes());
+    }
+
+    /// Whose message this is; `None` when it tells nobody's.
+    pub(super) fn read(envelope: &Envelope<'_>) -> Option<Label> {
+        let bytes = match envelope.headers.find(HEADER_LABEL) {
+            Some(value) => value,
+            None => envelope.payload,
+        };
+        bytes.first_chunk().map(|bytes| Label::from_bytes(*bytes))
+    }
+}
+
+/// A digest of all of an envelope but its id (FNV-1a).
+pub(super) fn digest(envelope: &Envelope<'_>) -> u64 {
+    let mut digest = 0xCBF2_9CE4_8422_2325_u64;
+    let parts: [&[u8]; 4] = [
+        &[
+            envelope.flags,
+            envelope.codec as u8,
+            envelope.name.len() as u8,
+        ],
+        envelope.name.as_bytes(),
+        envelope.headers.as_bytes(),
+        envelope.payload,
+    ];
+    for byte in parts.into_iter().flatten() {
+        digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+    }
+    digest
+}

@@ -1,0 +1,244 @@
+//! What a client hears, written down; and what must be so whoever else does what: answers in
+//! the order of the operations, no RESPONSE that was not asked for, nothing unreadable.
+
+use super::cargo::{Label, digest};
+use super::mind::{Due, Matter, Mind, Operation, Standing};
+use super::plan::Answering;
+use super::record::{Answer, Delivered, Served};
+use super::talk::Voice;
+use crate::base::clock::Instant;
+use crate::base::reason::Reason;
+use crate::proto::envelope::{Envelope, FLAG_FAILED};
+use crate::proto::error::Code;
+use crate::proto::message::{Message, MessageType};
+use crate::proto::session::Event;
+
+/// Takes what came. `closing`: the client has sent CLOSE.
+pub(super) fn take(
+    mind: &mut Mind,
+    event: &Event<'_>,
+    closing: bool,
+    voice: &mut Voice,
+    now: Instant,
+) {
+    match event {
+        Event::Handled => {}
+        Event::Established(granted) => mind.establish(granted.shard, voice, now),
+        Event::Message(message) => mind.hear(message, voice, now),
+        Event::PeerClosed { code, .. } => {
+            note(mind, |connection| connection.close_heard = Some(*code));
+        }
+        Event::Refused { code, .. } => note(mind, |connection| connection.refused = Some(*code)),
+        Event::Ended(Reason::Shutdown) if closing => {
+            note(mind, |connection| connection.close_answered = true);
+        }
+        Event::Ended(reason) => note(mind, |connection| connection.offended = Some(*reason)),
+    }
+}
+
+fn note(mind: &mut Mind, change: impl FnOnce(&mut super::record::Connection)) {
+    if let Some(connection) = mind.record.connection_mut() {
+        change(connection);
+    }
+}
+
+impl Mind {
+    fn hear(&mut self, message: &Message<'_>, voice: &mut Voice, now: Instant) {
+        match *message {
+            Message::Ok { id } => self.take_answer(id, None, now),
+            Message::Error {
+                code, fatal: true, ..
+            } => note(self, |connection| connection.refused = Some(code)),
+            Message::Error { code, id, .. } => self.take_error(code, id, voice, now),
+            Message::SessionOk {
+                key,
+                resumed,
+                last_publish_id,
+            } => self.take_session(key, resumed, last_publish_id, voice, now),
+            Message::Drain { .. } => note(self, |connection| connection.drains += 1),
+            Message::Envelope(kind, ref envelope) => {
+                self.take_envelope(kind, envelope, now);
+                self.count(voice);
+            }
+            Message::Pong(_) => {}
+            ref other => self.record.blame(format!("unasked for: {other:?}")),
+        }
+    }
+
+    // ---- answers ----
+
+    fn take_error(&mut self, code: Code, id: u32, voice: &mut Voice, now: Instant) {
+        self.record.errors.push((id, code, now));
+        if code == Code::SessionUnknown && self.standing == Standing::Asking {
+            self.lose_session(voice, now);
+        } else if id != 0 {
+            self.take_answer(id, Some(code), now);
+        }
+    }
+
+    /// OK, or ERROR with an operation's id: of the operation that is due.
+    fn take_answer(&mut self, id: u32, refused: Option<Code>, now: Instant) {
+        let Some(&Operation { id: due, matter }) = self.unanswered.front() else {
+            let wrong = format!("an answer to {id} ({refused:?}), nothing is due");
+            return self.record.blame(wrong);
+        };
+        if due != id {
+            let wrong = format!("an answer to {id} ({refused:?}), due is {due}");
+            return self.record.blame(wrong);
+        }
+        self.unanswered.pop_front();
+        let record = &mut self.record;
+        match matter {
+            Matter::Publish(number) => {
+                let published = &mut record.published[number as usize];
+                match refused {
+                    Some(_) => published.refused = refused,
+                    None => published.confirmed_at = Some(now),
+                }
+            }
+            Matter::Subscribe(place) | Matter::Serve(place) => {
+                let stand = match matter {
+                    Matter::Subscribe(_) => &mut record.subscriptions[place],
+                    _ => &mut record.services[place],
+                };
+                match refused {
+                    Some(_) => stand.refused = refused,
+                    None => stand.confirmed_at = Some(now),
+                }
+            }
+            Matter::Unsubscribe(place) | Matter::Unserve(place) => {
+                let stand = match matter {
+                    Matter::Unsubscribe(_) => record.subscriptions.get_mut(place),
+                    _ => record.services.get_mut(place),
+                };
+                if let Some(stand) = stand {
+                    stand.left_confirmed_at = Some(now);
+                }
+            }
+            Matter::Will(place) => {
+                let wills = record.membership_mut().map(|last| &mut last.wills);
+                if let Some(will) = wills.and_then(|wills| wills.get_mut(place)) {
+                    will.confirmed = refused.is_none();
+                }
+            }
+        }
+    }
+
+    // ---- messages ----
+
+    /// One counted message more.
+    fn count(&mut self, voice: &mut Voice) {
+        let every = self.plan.session.map_or(0, |keeping| keeping.ack_every);
+        let Some(membership) = self.record.membership_mut() else {
+            return;
+        };
+        if membership.key.is_none() {
+            return;
+        }
+        membership.received = membership.received.wrapping_add(1);
+        let received = membership.received;
+        if every > 0 && received.wrapping_sub(membership.acknowledged) >= every {
+            membership.acknowledged = received;
+            voice.send(&Message::Ack { received });
+        }
+    }
+
+    fn take_envelope(&mut self, kind: MessageType, envelope: &Envelope<'_>, now: Instant) {
+        if self.standing != Standing::Member {
+            let wrong = format!("{kind:?} before there is a session: {envelope:?}");
+            self.record.blame(wrong);
+            return;
+        }
+        match kind {
+            MessageType::Publish => self.take_publish(envelope, now),
+            MessageType::Request => self.take_request(envelope, now),
+            MessageType::Response => self.take_response(envelope, now),
+            _ => self.record.blame(format!("{kind:?} is not the server's")),
+        }
+    }
+
+    fn take_publish(&mut self, envelope: &Envelope<'_>, now: Instant) {
+        let Some(label) = Label::read(envelope) else {
+            let wrong = format!("a message of nobody's: {envelope:?}");
+            return self.record.blame(wrong);
+        };
+        self.record.delivered.push(Delivered {
+            label,
+            id: envelope.id,
+            digest: digest(envelope),
+            topic: envelope.name.to_owned(),
+            retain: envelope.flags & crate::proto::envelope::FLAG_RETAIN != 0,
+            connection: self.record.connections.len() - 1,
+            membership: self.record.memberships.len() - 1,
+            at: now,
+        });
+    }
+
+    fn take_request(&mut self, envelope: &Envelope<'_>, now: Instant) {
+        let Some(label) = Label::read(envelope) else {
+            let wrong = format!("a REQUEST of nobody's: {envelope:?}");
+            return self.record.blame(wrong);
+        };
+        let turn = self.record.served.len() % self.plan.answering.len().max(1);
+        self.record.served.push(Served {
+            label,
+            service: envelope.name.to_owned(),
+            membership: self.record.memberships.len() - 1,
+            at: now,
+        });
+        let mut due = Due {
+            at: now,
+            id: envelope.id,
+            flags: 0,
+            payload: self.id.0.to_be_bytes().to_vec(),
+        };
+        due.payload.extend_from_slice(envelope.payload);
+        match self.plan.answering.get(turn) {
+            Some(Answering::AtOnce) => {}
+            Some(Answering::After(time)) => due.at = now + *time,
+            Some(Answering::Never) | None => return,
+            Some(Answering::Fails(code)) => {
+                due.flags = FLAG_FAILED;
+                due.payload = code.to_be_bytes().to_vec();
+            }
+            Some(Answering::Twice) => self.due.push(due.clone()),
+        }
+        self.due.push(due);
+    }
+
+    fn take_response(&mut self, envelope: &Envelope<'_>, now: Instant) {
+        let number = envelope.id;
+        let Some(asked) = self.record.asked.get_mut(number as usize) else {
+            let wrong = format!("a RESPONSE to {number}, never asked");
+            return self.record.blame(wrong);
+        };
+        if asked.answer.is_some() {
+            return self.record.blame(format!("a second RESPONSE to {number}"));
+        }
+        let label = Label {
+            maker: self.id,
+            number,
+        };
+        let mut answer = Answer {
+            at: now,
+            by: None,
+            failed: None,
+        };
+        let mut right = !envelope.failed();
+        if envelope.failed() {
+            let code = envelope.payload.first_chunk();
+            answer.failed = code.map(|code| Code::from_wire(u16::from_be_bytes(*code)));
+            right = answer.failed.is_some();
+        } else if asked.service.starts_with('$') {
+            right = asked.service != "$sys/echo" || envelope.payload == label.payload(asked.bytes);
+        } else if let Some((by, echoed)) = envelope.payload.split_first_chunk() {
+            answer.by = Some(u32::from_be_bytes(*by));
+            right = echoed == label.payload(asked.bytes);
+        }
+        asked.answer = Some(answer);
+        if !right {
+            let wrong = format!("the RESPONSE to {number} is wrong: {envelope:?}");
+            self.record.blame(wrong);
+        }
+    }
+}

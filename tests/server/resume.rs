@@ -1,0 +1,306 @@
+//! Resuming a session, on the same shard and on another (PROTOCOL.md, Sessions).
+//!
+//! - every counted message beyond the client's count is sent again, in order, as it was; and
+//!   what came meanwhile behind it; nothing is lost and nothing comes twice
+//! - subscriptions, services, groups and the will are kept, also beyond a second cut
+//! - however the connection ended, unless by CLOSE
+//! - last_publish_id is the last confirmed; a PUBLISH repeated with an id not above it is
+//!   confirmed again and not delivered twice
+
+use crate::harness::{Server, each_placement};
+use crate::peer::{
+    ACK, EXPIRES_MS, Got, Manner, Peer, RESPONSE, UNSUBSCRIBE, WILL, code, op, publish, request,
+    subscribe,
+};
+
+#[test]
+fn what_was_not_taken_comes_again_in_order_and_then_what_was_missed() {
+    let server = Server::start(&[]);
+    for (publishing, manner) in [(0, Manner::default()), (1, Manner::SUMMED)] {
+        each_placement(|place| {
+            let topic = place.name("t");
+            let mut publisher = server.peer(publishing);
+            let mut sent = Vec::new();
+            let mut send = |from: u32, to: u32| {
+                for number in from..to {
+                    let op = publish(&topic, vec![number as u8; number as usize * 100])
+                        .header(EXPIRES_MS, 60_000u32.to_be_bytes())
+                        .codec(1)
+                        .id(number + 1);
+                    publisher.ok(&op);
+                    sent.push(op.body());
+                }
+                sent.clone()
+            };
+            let mut peer = server.peer_with(place.a, manner);
+            let key = peer.new_session();
+            peer.subscribe(&topic);
+            send(0, 20);
+            for _ in 0..10 {
+                peer.published();
+            }
+            // It has taken ten and acknowledged five: its count at the resume is what holds.
+            peer.send(ACK, &5u32.to_be_bytes());
+            peer.cut();
+            send(20, 30);
+            // Framed otherwise than before.
+            let mut peer = server.peer(place.b);
+            let granted = peer.session(key, 10).unwrap();
+            assert_eq!((granted.key, granted.resumed), (key, true));
+            let sent = send(30, 40);
+            for body in &sent[10..] {
+                assert!(peer.published().body == *body);
+            }
+            peer.quiet();
+            peer.close();
+            publisher.close();
+        });
+    }
+    server.end_beside_closes(&[("peer_eof", 8)]);
+}
+
+#[test]
+fn a_session_outlives_every_end_but_close() {
+    let server = Server::start(&[]);
+    for how in ["FIN", "RST", "garbage"] {
+        each_placement(|place| {
+            let topic = place.name("t");
+            let mut watcher = server.peer(place.b);
+            watcher.subscribe(&place.name("will"));
+            let mut peer = server.peer(place.a);
+            let key = peer.new_session();
+            peer.subscribe(&topic);
+            peer.ok(&op(WILL, place.name("will")).payload("gone"));
+            match how {
+                "FIN" => peer.cut(),
+                "RST" => peer.reset(),
+                _ => {
+                    peer.write(b"no message");
+                    peer.fatal(0x0001);
+                }
+            }
+            watcher.publish(&topic, "missed");
+            let mut peer = server.peer(place.b);
+            assert!(peer.session(key, 0).unwrap().resumed, "{how}");
+            assert_eq!(peer.published().text(), "missed");
+            // The will has not been published, and is still to be withdrawn.
+            watcher.quiet();
+            peer.ok(&op(WILL, ""));
+            peer.close();
+            watcher.quiet();
+            watcher.close();
+        });
+    }
+    server.end_beside_closes(&[("malformed", 4), ("peer_eof", 4), ("peer_reset", 4)]);
+}
+
+#[test]
+fn subscriptions_groups_services_and_the_will_are_kept() {
+    let server = Server::start(&["session.linger_ms=1500"]);
+    each_placement(|place| {
+        let name = |rest: &str| place.name(rest);
+        let mut other = server.peer(place.a);
+        other.subscribe(&name("will"));
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        peer.subscribe(&name("plain"));
+        peer.subscribe(&name("wild/#"));
+        peer.ok(&subscribe(name("grouped")).group("g"));
+        peer.serve(&name("service/+"));
+        peer.ok(&op(WILL, name("will")).payload("gone"));
+        // Twice, each time to the other shard and back.
+        let mut counted = 0;
+        for shard in [place.b, place.a] {
+            peer.cut();
+            peer = server.peer(shard);
+            assert!(peer.session(key, counted).unwrap().resumed);
+            for topic in ["plain", "wild", "wild/x/y", "grouped"] {
+                other.publish(&name(topic), topic);
+                assert_eq!(peer.published().text(), topic);
+            }
+            let id = other.start(&request(name("service/x"), "?"));
+            let got = peer.requested();
+            peer.respond(&got, "!");
+            assert_eq!(other.responded(id).unwrap(), b"!");
+            // It is the same subscription: it can be taken back, once.
+            peer.ok(&op(UNSUBSCRIBE, name("plain")));
+            let twice = peer.refused(&op(UNSUBSCRIBE, name("plain")));
+            assert_eq!(twice, code::NOT_SUBSCRIBED);
+            peer.subscribe(&name("plain"));
+            peer.quiet();
+            counted = peer.counted;
+        }
+        other.quiet();
+        peer.cut();
+        assert_eq!(other.published().text(), "gone");
+        other.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 12)]);
+}
+
+#[test]
+fn a_response_that_came_meanwhile_is_not_lost() {
+    let mut server = Server::start(&[]);
+    for how in ["FIN", "RST"] {
+        each_placement(|place| {
+            let service = place.name("s");
+            let mut responder = server.peer(place.b);
+            responder.serve(&service);
+            let mut peer = server.peer(place.a);
+            let key = peer.new_session();
+            let id = peer.start(&request(&service, "?"));
+            let got = responder.requested();
+            match how {
+                // Not waited for: with its side ended, the old connection may stand until
+                // the answer has come.
+                "FIN" => peer.shut(),
+                _ => peer.reset(),
+            }
+            responder.start(&op(RESPONSE, "").id(got.id()).payload("meanwhile"));
+            responder.quiet();
+            let mut peer = server.peer(place.b);
+            assert!(peer.session(key, 0).unwrap().resumed);
+            assert_eq!(peer.responded(id).unwrap(), b"meanwhile", "{how}");
+            peer.quiet();
+            peer.close();
+            responder.close();
+        });
+    }
+    server.wait_for("closed", |stats| stats.connections == 1);
+    server.end();
+}
+
+#[test]
+fn a_publish_repeated_after_a_resume_is_confirmed_and_not_delivered_twice() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let mut subscriber = server.peer(place.b);
+        subscriber.subscribe(&topic);
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        for id in [3, 4, 10] {
+            peer.ok(&publish(&topic, id.to_string()).id(id));
+        }
+        peer.cut();
+        let mut last = 10;
+        for shard in [place.b, place.a] {
+            let mut peer = server.peer(shard);
+            let granted = peer.session(key, 0).unwrap();
+            assert_eq!((granted.resumed, granted.last_publish_id), (true, last));
+            // As if the OKs had been lost; ids need not follow each other.
+            for id in [4, 10, last, last + 5] {
+                peer.ok(&publish(&topic, id.to_string()).id(id));
+            }
+            peer.start(&publish(&topic, "without id").id(0));
+            last += 5;
+            peer.cut();
+        }
+        for text in ["3", "4", "10", "15", "without id", "20", "without id"] {
+            assert_eq!(subscriber.published().text(), text);
+        }
+        subscriber.quiet();
+        // Ids of another session, or of none, mean nothing here.
+        let mut peer = server.peer(place.a);
+        for _ in 0..2 {
+            peer.ok(&publish(&topic, "no session").id(1));
+            assert_eq!(subscriber.published().text(), "no session");
+        }
+        assert_eq!(peer.session([0; 16], 0).unwrap().last_publish_id, 0);
+        peer.close();
+        subscriber.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 12)]);
+}
+
+/// A publisher and a subscriber with a session each, both cut again and again at places drawn
+/// from a seed, coming back on either shard: every message comes once, in order.
+#[test]
+fn nothing_confirmed_is_lost_and_nothing_comes_twice_however_often_both_are_cut() {
+    const COUNT: u32 = 600;
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let mut subscriber = server.peer(place.b);
+        let key = subscriber.new_session();
+        subscriber.subscribe(&topic);
+        std::thread::scope(|scope| {
+            scope.spawn(|| publish_through_cuts(&server, place.a, &topic, COUNT));
+            read_through_cuts(&server, subscriber, key, COUNT);
+        });
+    });
+    let mut server = server;
+    server.wait_for("closed", |stats| stats.connections == 1);
+    server.end();
+}
+
+/// A number below `bound`, drawn from `state`.
+fn draw(state: &mut u64, bound: u32) -> u32 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1);
+    ((*state >> 33) % u64::from(bound)) as u32
+}
+
+fn leave(peer: Peer, how: u32) {
+    match how {
+        0 => peer.cut(),
+        _ => peer.reset(),
+    }
+}
+
+fn publish_through_cuts(server: &Server, shard: u16, topic: &str, count: u32) {
+    let mut state = 7 + u64::from(shard);
+    let mut peer = server.peer(shard);
+    let key = peer.new_session();
+    // Confirmed up to here: ids are the numbers plus one.
+    let mut confirmed = 0;
+    while confirmed < count {
+        let burst = 1 + draw(&mut state, 40);
+        let ids: Vec<u32> = (confirmed + 1..=count.min(confirmed + burst)).collect();
+        let ops: Vec<_> = ids
+            .iter()
+            .map(|&id| publish(topic, vec![id as u8; 10 + (id % 9) as usize * 500]).id(id))
+            .collect();
+        peer.start_all(&ops);
+        let heard = draw(&mut state, ids.len() as u32 + 1) as usize;
+        for &id in &ids[..heard] {
+            assert_eq!(peer.answer(), (id, Ok(())));
+        }
+        leave(peer, draw(&mut state, 2));
+        peer = server.peer(draw(&mut state, 2) as u16);
+        let granted = peer.session(key, 0).expect("the session is kept");
+        let least = ids[..heard].last().copied().unwrap_or(confirmed);
+        let most = *ids.last().unwrap();
+        let last = granted.last_publish_id;
+        assert!(
+            (least..=most).contains(&last),
+            "{least} <= {last} <= {most}"
+        );
+        confirmed = last;
+    }
+    peer.close();
+}
+
+fn read_through_cuts(server: &Server, mut peer: Peer, key: [u8; 16], count: u32) {
+    let mut state = 99;
+    let mut taken = 0;
+    let check = |got: &Got, taken: u32| {
+        assert_eq!(got.id(), taken + 1, "what comes next");
+        assert!(got.payload().iter().all(|&byte| byte == got.id() as u8));
+    };
+    while taken < count {
+        for _ in 0..draw(&mut state, 60).min(count - taken) {
+            check(&peer.published(), taken);
+            taken += 1;
+            if draw(&mut state, 5) == 0 {
+                peer.ack();
+            }
+        }
+        leave(peer, draw(&mut state, 2));
+        peer = server.peer(draw(&mut state, 2) as u16);
+        assert!(peer.session(key, taken).expect("kept").resumed);
+    }
+    peer.quiet();
+    peer.close();
+}

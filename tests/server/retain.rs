@@ -1,0 +1,176 @@
+//! RETAIN (PROTOCOL.md, Operations: "RETAIN").
+//!
+//! - the topic's last retained message is delivered on SUBSCRIBE, on whichever shard it was
+//!   published and whichever asks, as the same bytes, RETAIN flag included
+//! - with a wildcard filter, that of every topic that matches
+//! - a PUBLISH without RETAIN leaves it; a later one with RETAIN replaces it
+//! - a retained message with an empty payload clears it
+//! - it is a message like any other for those who are there: flag kept, empty one too
+//! - it stays when its publisher ends
+
+use crate::harness::{Server, each_placement};
+use crate::peer::{Got, Manner, Peer, RETAIN, UNSUBSCRIBE, op, publish, subscribe};
+
+fn retain(topic: &str, payload: &str) -> crate::peer::Op {
+    publish(topic, payload).retain()
+}
+
+/// What a new subscription of `filter` brings, in the order of topics.
+fn brought(peer: &mut Peer, filter: &str) -> Vec<Got> {
+    peer.subscribe(filter);
+    let mut got = peer.drain();
+    got.sort_by(|a, b| a.name().cmp(b.name()));
+    got
+}
+
+#[test]
+fn the_last_retained_message_is_delivered_on_subscribe_as_it_was_published() {
+    let server = Server::start(&[]);
+    for manner in [Manner::default(), Manner::SUMMED] {
+        each_placement(|place| {
+            let topic = place.name("state");
+            let mut publisher = server.peer(place.a);
+            publisher.ok(&retain(&topic, "first"));
+            let last = retain(&topic, "last").codec(1).header(0x41, "mine");
+            let last = last.header(8, [9; 8]).id(4711);
+            publisher.ok(&last);
+            publisher.publish(&topic, "not retained");
+            publisher.close();
+            let mut subscriber = server.peer_with(place.b, manner);
+            for _ in 0..3 {
+                let got = brought(&mut subscriber, &topic);
+                assert_eq!(got.len(), 1, "{got:?}");
+                assert_eq!(got[0].body, last.body(), "{got:?}");
+                assert_eq!(got[0].flags() & RETAIN, RETAIN);
+                subscriber.ok(&op(UNSUBSCRIBE, &topic));
+            }
+            subscriber.close();
+        });
+    }
+    server.end_beside_closes(&[]);
+}
+
+#[test]
+fn an_empty_retained_message_clears_it() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("state");
+        let mut publisher = server.peer(place.a);
+        // From either shard, whichever it was retained on.
+        let mut clearer = server.peer(place.b);
+        for round in 0..5 {
+            publisher.ok(&retain(&topic, "there"));
+            let mut subscriber = server.peer(place.b);
+            assert_eq!(brought(&mut subscriber, &topic).len(), 1);
+            clearer.ok(&retain(&topic, ""));
+            // Who is there is told.
+            let got = subscriber.published();
+            assert_eq!((got.payload(), got.flags()), (&b""[..], RETAIN));
+            for shard in [0, 1] {
+                let mut late = server.peer(shard);
+                let got = brought(&mut late, &topic);
+                assert!(got.is_empty(), "round {round}, shard {shard}: {got:?}");
+                late.close();
+            }
+            subscriber.close();
+        }
+        clearer.ok(&retain(&topic, "")); // nothing to clear is no error
+        publisher.close();
+        clearer.close();
+    });
+    server.end_beside_closes(&[]);
+}
+
+#[test]
+fn a_wildcard_brings_that_of_every_topic_it_matches() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let mut publisher = server.peer(place.a);
+        let topics: Vec<String> = (0..40)
+            .map(|i| place.name(&format!("{}/{i:02}", ["odd", "even"][(i + 1) % 2])))
+            .collect();
+        for topic in &topics {
+            publisher.ok(&retain(topic, topic));
+        }
+        publisher.ok(&retain(&topics[0], ""));
+        let mut subscriber = server.peer(place.b);
+        for (filter, expected) in [
+            (
+                "even/+",
+                topics[1..].iter().skip(1).step_by(2).collect::<Vec<_>>(),
+            ),
+            ("odd/#", topics.iter().skip(1).step_by(2).collect()),
+            ("+/03", vec![&topics[3]]),
+            ("odd/04", vec![]),
+        ] {
+            let got = brought(&mut subscriber, &place.name(filter));
+            let mut expected: Vec<&str> = expected.into_iter().map(String::as_str).collect();
+            expected.sort_unstable();
+            assert_eq!(
+                got.iter().map(Got::name).collect::<Vec<_>>(),
+                expected,
+                "{filter}"
+            );
+            assert!(got.iter().all(|got| got.text() == got.name()));
+        }
+        publisher.close();
+        subscriber.close();
+    });
+    server.end_beside_closes(&[]);
+}
+
+#[test]
+fn a_large_retained_message_is_kept_whole() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("large");
+        let mut publisher = server.peer(place.a);
+        let body: Vec<u8> = (0..300_000u32).map(|i| (i * 13 + i / 256) as u8).collect();
+        publisher.ok(&publish(&topic, &body).retain());
+        publisher.close();
+        let mut subscriber = server.peer(place.b);
+        let got = brought(&mut subscriber, &topic);
+        assert!(got.len() == 1 && got[0].payload() == body, "{got:?}");
+        subscriber.close();
+    });
+    server.end_beside_closes(&[]);
+}
+
+/// A subscription made while others publish misses nothing: it begins with the retained
+/// message or a later one, and from there on every number comes.
+#[test]
+fn between_the_retained_message_and_the_next_there_is_no_gap() {
+    const COUNT: u32 = 400;
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("count");
+        let mut publisher = server.peer(place.a);
+        publisher.ok(&retain(&topic, "0"));
+        std::thread::scope(|scope| {
+            let publishing = scope.spawn(|| {
+                for number in 1..=COUNT {
+                    publisher.ok(&retain(&topic, &number.to_string()));
+                }
+            });
+            for _ in 0..10 {
+                let mut subscriber = server.peer(place.b);
+                subscriber.ok(&subscribe(&topic));
+                let mut last: Option<u32> = None;
+                for _ in 0..5 {
+                    let number = subscriber.published().text().parse().unwrap();
+                    // The same once more: retained, and on its way when we came.
+                    let next = last.is_none_or(|last| number == last || number == last + 1);
+                    assert!(next, "{number} behind {last:?}");
+                    last = Some(number);
+                    if number == COUNT {
+                        break;
+                    }
+                }
+                subscriber.close();
+            }
+            publishing.join().unwrap();
+        });
+        publisher.close();
+    });
+    server.end_beside_closes(&[]);
+}

@@ -1,0 +1,248 @@
+//! Sessions: how they begin, what they count and how they end (PROTOCOL.md, Sessions).
+//!
+//! - SESSION with a key of zeros makes one: SESSION_OK with a key of its own, not resumed,
+//!   last_publish_id 0
+//! - a key that is unknown, guessed, closed, expired or overflowed is SESSION_UNKNOWN, not
+//!   fatal: the connection goes on and may begin a new one
+//! - messages of type 0x10 and more count; ACK says how many are taken, and makes room; an
+//!   ACK of what was never sent is an error
+//! - CLOSE ends a session with its subscriptions, services and will
+//! - when the linger is over the session is unknown and its will is published
+
+use crate::harness::{Server, each_placement};
+use crate::peer::{ACK, ERROR, Peer, WILL, code, op, publish, request};
+use std::collections::BTreeSet;
+
+const GUESS: [u8; 16] = [0x5A; 16];
+
+#[test]
+fn a_new_session_has_a_key_of_its_own() {
+    let server = Server::start(&[]);
+    let mut keys = BTreeSet::new();
+    for i in 0..40 {
+        let mut peer = server.peer(i % 2);
+        let granted = peer.session([0; 16], 0).expect("a session");
+        assert_eq!((granted.resumed, granted.last_publish_id), (false, 0));
+        assert_ne!(granted.key, [0; 16]);
+        keys.insert(granted.key);
+        peer.close();
+    }
+    assert_eq!(keys.len(), 40);
+    // Keys that count up could be guessed.
+    let keys: Vec<_> = keys.into_iter().collect();
+    for pair in keys.windows(2) {
+        let differing: u32 = (0..16)
+            .map(|i| (pair[0][i] ^ pair[1][i]).count_ones())
+            .sum();
+        assert!(differing > 20, "{pair:?}");
+    }
+    server.end_beside_closes(&[]);
+}
+
+#[test]
+fn a_guessed_key_is_unknown_and_the_connection_goes_on() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let mut owner = server.peer(place.a);
+        let key = owner.new_session();
+        owner.subscribe(&place.name("t"));
+        let mut guesser = server.peer(place.b);
+        let mut near = key;
+        near[15] ^= 1;
+        let mut far = key;
+        far[0] ^= 0x80;
+        for guess in [GUESS, near, far] {
+            assert_eq!(guesser.session(guess, 0), Err(code::SESSION_UNKNOWN));
+        }
+        // It goes on, without a session or with one of its own.
+        guesser.publish(&place.name("t"), "to the owner");
+        assert_eq!(owner.published().text(), "to the owner");
+        assert_ne!(guesser.new_session(), key);
+        owner.quiet();
+        owner.close();
+        guesser.close();
+    });
+    server.end_beside_closes(&[]);
+}
+
+#[test]
+fn a_closed_session_is_gone_with_all_it_had() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let (topic, service) = (place.name("t"), place.name("s"));
+        let mut watcher = server.peer(place.b);
+        watcher.subscribe(&place.name("will"));
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        peer.subscribe(&topic);
+        peer.serve(&service);
+        peer.ok(&op(WILL, place.name("will")));
+        peer.close();
+        watcher.publish(&topic, "to nobody");
+        let id = watcher.start(&request(&service, "?"));
+        assert_eq!(watcher.responded(id), Err(code::NO_SERVICE));
+        let mut peer = server.peer(place.b);
+        assert_eq!(peer.session(key, 0), Err(code::SESSION_UNKNOWN));
+        peer.quiet();
+        watcher.quiet();
+        peer.close();
+        watcher.close();
+    });
+    server.end_beside_closes(&[]);
+}
+
+#[test]
+fn a_session_whose_linger_is_over_is_unknown_and_its_will_published() {
+    let server = Server::start(&["session.linger_ms=250"]);
+    each_placement(|place| {
+        let (topic, service) = (place.name("t"), place.name("s"));
+        let mut watcher = server.peer(place.b);
+        watcher.subscribe(&place.name("will"));
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        peer.subscribe(&topic);
+        peer.serve(&service);
+        peer.ok(&op(WILL, place.name("will")).payload("gone for good"));
+        peer.cut();
+        assert_eq!(watcher.published().text(), "gone for good");
+        let id = watcher.start(&request(&service, "?"));
+        assert_eq!(watcher.responded(id), Err(code::NO_SERVICE));
+        let mut peer = server.peer(place.b);
+        assert_eq!(peer.session(key, 0), Err(code::SESSION_UNKNOWN));
+        watcher.publish(&topic, "to nobody");
+        peer.quiet();
+        watcher.quiet();
+        peer.close();
+        watcher.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 4)]);
+}
+
+/// Publishes `count` messages of a kilobyte on `topic`.
+fn fill(server: &Server, shard: u16, topic: &str, count: usize) {
+    let mut publisher = server.peer(shard);
+    for number in 0..count {
+        publisher.publish(topic, format!("{number:>1000}"));
+    }
+    publisher.close();
+}
+
+#[test]
+fn a_session_that_missed_more_than_its_buffer_holds_is_unknown() {
+    let server = Server::start(&["session.buffer_bytes_max=20000"]);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        peer.subscribe(&topic);
+        peer.cut();
+        fill(&server, place.b, &topic, 10);
+        let mut peer = server.peer(place.b);
+        assert!(peer.session(key, 0).expect("within the buffer").resumed);
+        for number in 0..10 {
+            assert_eq!(peer.published().text().trim(), number.to_string());
+        }
+        peer.ack();
+        peer.cut();
+        fill(&server, place.b, &topic, 60);
+        let mut peer = server.peer(place.a);
+        assert_eq!(peer.session(key, 10), Err(code::SESSION_UNKNOWN));
+        fill(&server, place.b, &topic, 1);
+        peer.quiet();
+        peer.new_session();
+        peer.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 8)]);
+}
+
+#[test]
+fn what_is_acknowledged_makes_room_and_is_not_sent_again() {
+    let server = Server::start(&["session.buffer_bytes_max=20000"]);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        peer.subscribe(&topic);
+        let mut publisher = server.peer(place.b);
+        // Five times the buffer, acknowledged as it comes.
+        for number in 0..100 {
+            publisher.ok(&publish(&topic, format!("{number:>1000}")));
+            assert_eq!(peer.published().text().trim(), number.to_string());
+            if number % 5 == 4 {
+                peer.ack();
+                peer.quiet();
+            }
+        }
+        for text in ["unacknowledged", "taken but not said so"] {
+            publisher.publish(&topic, text);
+            assert_eq!(peer.published().text(), text);
+        }
+        assert_eq!(peer.counted, 102);
+        peer.cut();
+        let mut peer = server.peer(place.b);
+        assert!(peer.session(key, 100).unwrap().resumed);
+        assert_eq!(peer.published().text(), "unacknowledged");
+        assert_eq!(peer.published().text(), "taken but not said so");
+        peer.quiet();
+        publisher.close();
+        peer.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 4)]);
+}
+
+#[test]
+fn requests_and_responses_count_like_publishes_and_answers_do_not() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let (topic, service) = (place.name("t"), place.name("s"));
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        peer.subscribe(&topic);
+        peer.serve(&service);
+        let mut other = server.peer(place.b);
+        other.publish(&topic, "first");
+        assert_eq!(peer.published().text(), "first");
+        let echoed = peer.start(&request("$sys/echo", "second"));
+        assert_eq!(peer.responded(echoed).unwrap(), b"second");
+        let asked = other.start(&request(&service, "third"));
+        let got = peer.requested();
+        assert_eq!(peer.counted, 3);
+        peer.cut();
+        let mut peer = server.peer(place.b);
+        assert!(peer.session(key, 1).unwrap().resumed);
+        assert_eq!(peer.responded(echoed).unwrap(), b"second");
+        let again = peer.requested();
+        assert_eq!(again, got);
+        peer.quiet();
+        // Whether the request outlived the connection or not, it is answered once.
+        peer.respond(&again, "fourth");
+        let answer = other.next();
+        assert_eq!(answer.id(), asked);
+        assert!([Ok(&b"fourth"[..]), Err(code::SERVICE_GONE)].contains(&answer.result()));
+        other.quiet();
+        peer.close();
+        other.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 4)]);
+}
+
+#[test]
+fn an_ack_of_what_was_never_sent_is_an_error() {
+    let mut server = Server::start(&[]);
+    for (shard, beyond) in [(0, 3u32), (1, 3), (0, u32::MAX), (1, 0x8000_0000)] {
+        let mut peer: Peer = server.peer(shard);
+        peer.new_session();
+        peer.subscribe("ack/x");
+        for _ in 0..2 {
+            peer.publish("ack/x", "counted");
+            peer.published();
+        }
+        peer.ack();
+        peer.quiet();
+        peer.send(ACK, &beyond.to_be_bytes());
+        let got = peer.read().expect("an ERROR");
+        assert_eq!(got.kind, ERROR, "{got:?}");
+    }
+    server.wait_for("closed", |stats| stats.connections == 1);
+    server.end();
+}

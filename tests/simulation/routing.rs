@@ -1,0 +1,19 @@
+//! Routing on three shards: what PROTOCOL.md's Operations, Topics and Sessions promise,
+//! judged over whole runs, and rule by rule.
+
+#[path = "routing/group.rs"]
+mod group;
+#[path = "routing/judge/mod.rs"]
+mod judge;
+#[path = "routing/load.rs"]
+mod load;
+#[path = "routing/random.rs"]
+mod random;
+#[path = "routing/scene.rs"]
+mod scene;
+#[path = "routing/session.rs"]
+mod session;
+#[path = "routing/slow.rs"]
+mod slow;
+#[path = "routing/topic.rs"]
+mod topic;

@@ -1,0 +1,162 @@
+//! Plain subscriptions: the same bytes, in order, once, nothing confirmed lost.
+
+use super::{Evidence, Verdict, Witness, suits};
+use ringmail::proto::envelope::SlowPolicy;
+use ringmail::ring::sim::client::ClientId;
+use ringmail::ring::sim::client::traffic::{Delivered, Published, Standing};
+use std::collections::{HashMap, HashSet};
+
+impl Evidence {
+    /// What is delivered was published, just so, and the receiver had asked for it.
+    pub fn check_bytes(&self) -> Verdict {
+        for receiver in &self.witnesses {
+            for one in &receiver.record.delivered {
+                let told = |wrong: &str| Err(format!("to {:?}: {wrong}: {one:?}", receiver.id));
+                let Some(published) = self.find(one) else {
+                    return told("never published");
+                };
+                let id_right = one.id == published.id || published.is_will;
+                let right = one.topic == published.plan.topic && one.digest == published.digest;
+                if !right || !id_right {
+                    return told("not as it was published");
+                }
+                if one.at <= published.sent_at || published.refused.is_some() {
+                    return told("not published then");
+                }
+                let asked = receiver.record.subscriptions.iter().any(|standing| {
+                    standing.membership == one.membership
+                        && suits(standing, &one.topic)
+                        && standing.asked_at < one.at
+                        && standing.refused.is_none()
+                        && standing.left_confirmed_at.is_none_or(|at| one.at <= at)
+                });
+                if !asked {
+                    return told("not subscribed");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, one: &Delivered) -> Option<&Published> {
+        let maker = self.witness(one.label.maker)?;
+        maker.record.published.get(one.label.number as usize)
+    }
+
+    /// Of what one membership publishes on a topic, each subscriber gets each message at
+    /// most once and in order. A retained one may come again with each SUBSCRIBE.
+    pub fn check_order(&self) -> Verdict {
+        for receiver in &self.witnesses {
+            let mut last = HashMap::new();
+            let mut seen: HashMap<_, u32> = HashMap::new();
+            for one in &receiver.record.delivered {
+                let Some(published) = self.find(one) else {
+                    continue;
+                };
+                let told = |wrong: &str| Err(format!("to {:?}: {wrong}: {one:?}", receiver.id));
+                let count = seen.entry((one.membership, one.label)).or_default();
+                *count += 1;
+                if *count > 1 {
+                    let again = if published.plan.retain {
+                        times_asked(receiver, one)
+                    } else {
+                        0
+                    };
+                    if *count > 1 + again {
+                        return told("delivered again");
+                    }
+                    continue;
+                }
+                if published.is_will {
+                    continue;
+                }
+                let maker = (one.label.maker, published.membership, &one.topic);
+                let before = last.insert((one.membership, maker), one.label.number);
+                if let Some(before) = before.filter(|&before| before >= one.label.number) {
+                    return told(&format!("behind {before}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was taken after a SUBSCRIBE was confirmed reaches that subscriber: whole
+    /// memberships to the last, lost ones without a gap before the last that came.
+    pub fn check_plain(&self) -> Verdict {
+        for receiver in &self.witnesses {
+            let delivered: HashSet<_> = receiver
+                .record
+                .delivered
+                .iter()
+                .map(|one| (one.membership, one.label))
+                .collect();
+            for standing in &receiver.record.subscriptions {
+                let policy = standing.filter.policy;
+                let keeps_all = matches!(policy, None | Some(SlowPolicy::Disconnect));
+                if standing.filter.group.is_some() || !keeps_all {
+                    continue;
+                }
+                for (maker, label, published) in self.published() {
+                    if owes(receiver, standing, maker, label.number, published)
+                        && !delivered.contains(&(standing.membership, label))
+                    {
+                        let to = receiver.id;
+                        return Err(format!(
+                            "to {to:?}: {label:?} never came: {published:?}, {standing:?}"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a message has to have been delivered for this standing.
+fn owes(
+    receiver: &Witness,
+    standing: &Standing,
+    maker: &Witness,
+    number: u32,
+    published: &Published,
+) -> bool {
+    if published.plan.expires_ms.is_some() || !suits(standing, &published.plan.topic) {
+        return false;
+    }
+    let Some(taken_at) = maker.taken_at(number) else {
+        return false;
+    };
+    if !receiver.stood(standing, published.sent_at, taken_at) {
+        return false;
+    }
+    receiver.is_whole(standing.membership)
+        || last_of(receiver, standing, maker.id, published).is_some_and(|last| number < last)
+}
+
+/// How often the receiver sent a SUBSCRIBE that this message suits.
+fn times_asked(receiver: &Witness, one: &Delivered) -> u32 {
+    let standings = receiver.record.subscriptions.iter();
+    let asked = standings.filter(|standing| {
+        standing.membership == one.membership
+            && suits(standing, &one.topic)
+            && standing.asked_at < one.at
+    });
+    asked.map(|standing| standing.asked).sum()
+}
+
+/// The last number that came to a standing's membership of what one membership of a maker
+/// published on this topic. What was retained says nothing of the order.
+fn last_of(
+    receiver: &Witness,
+    standing: &Standing,
+    maker: ClientId,
+    published: &Published,
+) -> Option<u32> {
+    let of = receiver.record.delivered.iter().filter(|one| {
+        one.membership == standing.membership
+            && one.label.maker == maker
+            && one.topic == published.plan.topic
+            && !one.retain
+    });
+    of.map(|one| one.label.number).max()
+}

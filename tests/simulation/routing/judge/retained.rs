@@ -1,0 +1,73 @@
+//! Retained messages: what those are told who come late.
+
+use super::{Evidence, Verdict, Witness};
+use ringmail::ring::sim::client::ClientId;
+use ringmail::ring::sim::client::traffic::{Label, Published};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Made<'a> = (&'a Witness, Label, &'a Published);
+
+impl Evidence {
+    /// What those who came last, and on different shards, were told of retained messages:
+    /// of each topic the last one, or one of those of which none was surely the last; and
+    /// all of them the same.
+    pub fn check_retained(&self, late: &[ClientId]) -> Verdict {
+        let topics: BTreeSet<&str> = self
+            .retained()
+            .map(|one| one.2.plan.topic.as_str())
+            .collect();
+        let mut told: BTreeMap<&str, BTreeSet<Option<Label>>> = BTreeMap::new();
+        for witness in late.iter().filter_map(|&id| self.witness(id)) {
+            for &topic in &topics {
+                let delivered = witness.record.delivered.iter();
+                let mut found = delivered.filter(|one| one.topic == topic);
+                let first = found.next().map(|one| one.label);
+                told.entry(topic).or_default().insert(first);
+                if found.next().is_some() {
+                    return Err(format!("to {:?}: {topic}: retained twice", witness.id));
+                }
+            }
+        }
+        for (topic, told) in told {
+            if told.len() > 1 {
+                return Err(format!("{topic}: not the same for all: {told:?}"));
+            }
+            let wanted = self.last_retained(topic);
+            if !told.is_subset(&wanted) {
+                return Err(format!("{topic}: retained {told:?}, not one of {wanted:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn retained(&self) -> impl Iterator<Item = Made<'_>> {
+        self.published().filter(|(_, _, published)| {
+            published.plan.retain && !published.is_will && published.refused.is_none()
+        })
+    }
+
+    /// The messages that may be a topic's retained one: those behind which none was surely
+    /// published. `None`: cleared, or perhaps never taken.
+    fn last_retained(&self, topic: &str) -> BTreeSet<Option<Label>> {
+        let of: Vec<Made<'_>> = self
+            .retained()
+            .filter(|one| one.2.plan.topic == topic)
+            .collect();
+        let surely = |one: &Made<'_>| one.0.taken_at(one.1.number);
+        let follows = |one: &Made<'_>, other: &Made<'_>| {
+            let same = one.1.maker == other.1.maker && one.2.membership == other.2.membership;
+            let later = surely(one).is_some_and(|at| at < other.2.sent_at);
+            surely(other).is_some() && ((same && one.1.number < other.1.number) || later)
+        };
+        let last = of
+            .iter()
+            .filter(|one| !of.iter().any(|other| follows(one, other)));
+        let mut last: BTreeSet<_> = last
+            .map(|one| (!one.2.plan.empty).then_some(one.1))
+            .collect();
+        if of.iter().all(|one| surely(one).is_none()) {
+            last.insert(None);
+        }
+        last
+    }
+}

@@ -1,0 +1,173 @@
+//! What goes to one of several: a group's message to one member, a request to one server.
+
+use super::{Evidence, Verdict, Witness, suits};
+use ringmail::base::clock::Instant;
+use ringmail::proto::error::Code;
+use ringmail::proto::name::matches;
+use ringmail::ring::sim::client::ClientId;
+use ringmail::ring::sim::client::traffic::{Answering, Asked, Label, Standing};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+type GroupName = (String, String);
+
+impl Evidence {
+    /// Of all members of (filter, group) one gets each message: never two, and one at least
+    /// while a member stands and none was lost.
+    pub fn check_groups(&self) -> Verdict {
+        let mut groups: BTreeSet<GroupName> = BTreeSet::new();
+        for witness in &self.witnesses {
+            for standing in &witness.record.subscriptions {
+                if let Some(group) = &standing.filter.group {
+                    groups.insert((standing.filter.name.clone(), group.clone()));
+                }
+            }
+        }
+        groups.iter().try_for_each(|group| self.check_group(group))
+    }
+
+    fn check_group(&self, group: &GroupName) -> Verdict {
+        let takers = self.takers(group);
+        let mut members: Vec<(&Witness, &Standing)> = Vec::new();
+        for witness in &self.witnesses {
+            let of = witness.record.subscriptions.iter();
+            let of = of.filter(|standing| is_member(standing, group));
+            members.extend(of.map(|standing| (witness, standing)));
+        }
+        let steady = members.iter().all(|(witness, _)| witness.is_steady());
+        for (maker, label, published) in self.published() {
+            let plan = &published.plan;
+            if published.is_will || plan.retain || !matches(&group.0, &plan.topic) {
+                continue;
+            }
+            let found = takers.get(&label).map_or(&[][..], Vec::as_slice);
+            if found.len() > 1 {
+                return Err(format!(
+                    "{group:?}: {label:?} taken by {found:?}: {published:?}"
+                ));
+            }
+            let stood = |taken_at: Instant| {
+                let mut members = members.iter();
+                members.any(|(witness, one)| witness.stood(one, published.sent_at, taken_at))
+            };
+            let owed = steady && plan.expires_ms.is_none();
+            if found.is_empty() && owed && maker.taken_at(label.number).is_some_and(stood) {
+                return Err(format!("{group:?}: {label:?} taken by none: {published:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who got each message as a member of a group; one that has it by another of its
+    /// filters as well counts for none.
+    fn takers(&self, group: &GroupName) -> HashMap<Label, Vec<ClientId>> {
+        let mut takers: HashMap<Label, Vec<ClientId>> = HashMap::new();
+        for witness in &self.witnesses {
+            for one in &witness.record.delivered {
+                let all = witness.record.subscriptions.iter().filter(|standing| {
+                    standing.membership == one.membership && suits(standing, &one.topic)
+                });
+                let mut all = all.peekable();
+                if all.peek().is_some() && all.all(|standing| is_member(standing, group)) {
+                    takers.entry(one.label).or_default().push(witness.id);
+                }
+            }
+        }
+        takers
+    }
+
+    /// Each REQUEST has one RESPONSE, with what its server said or why there is none; and
+    /// at most one server has seen it.
+    pub fn check_requests(&self) -> Verdict {
+        let mut seen: HashMap<Label, ClientId> = HashMap::new();
+        for server in &self.witnesses {
+            for one in &server.record.served {
+                if let Some(other) = seen.insert(one.label, server.id) {
+                    let by = server.id;
+                    return Err(format!("{by:?} and {other:?} were asked {one:?}"));
+                }
+            }
+        }
+        for asker in &self.witnesses {
+            for (number, asked) in asker.record.asked.iter().enumerate() {
+                let label = Label {
+                    maker: asker.id,
+                    number: number as u32,
+                };
+                let server = seen.get(&label).copied();
+                if let Err(wrong) = self.check_request(asker, asked, server) {
+                    return Err(format!("{label:?}: {wrong}: {asked:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_request(
+        &self,
+        asker: &Witness,
+        asked: &Asked,
+        server: Option<ClientId>,
+    ) -> Result<(), &'static str> {
+        let Some(answer) = asked.answer else {
+            return match asker.ended_in_order(asked.connection) {
+                true => Err("never answered"),
+                false => Ok(()),
+            };
+        };
+        if asked.service.starts_with('$') {
+            return Ok(());
+        }
+        match answer.failed {
+            None if answer.by != server.map(|id| id.0) => Err("answered by one that was not asked"),
+            None => Ok(()),
+            Some(code) => self.may_fail(asked, code, answer.at),
+        }
+    }
+
+    /// Whether a REQUEST may have failed so.
+    fn may_fail(&self, asked: &Asked, code: Code, at: Instant) -> Result<(), &'static str> {
+        let serves = |standing: &Standing| suits(standing, &asked.service);
+        let stood = self.witnesses.iter().any(|witness| {
+            let mut services = witness.record.services.iter();
+            let stood = |one: &Standing| serves(one) && witness.stood(one, asked.at, at);
+            services.any(stood) && witness.is_steady()
+        });
+        if code == Code::NoService && stood {
+            return Err("there was a server all the while");
+        }
+        let mut servers = self.witnesses.iter().filter(|witness| {
+            let services = &witness.record.services;
+            services.iter().any(serves)
+        });
+        if code == Code::RequestTimeout {
+            let timeout_ms = u64::from(asked.timeout_ms.unwrap_or(10_000));
+            return match at.since(asked.at) < Duration::from_millis(timeout_ms) {
+                true => Err("it had more time"),
+                false => Ok(()),
+            };
+        }
+        if stood && servers.all(is_reliable) {
+            return Err("its servers answer, and never broke off");
+        }
+        match code {
+            Code::NoService | Code::ServiceGone => Ok(()),
+            Code::Overloaded | Code::TooManyRequests | Code::Application(_) => Ok(()),
+            _ => Err("not a failure that it may have"),
+        }
+    }
+}
+
+/// Whether a server answers everything, and stayed on its first connection.
+fn is_reliable(server: &Witness) -> bool {
+    let answers = |one: &Answering| !matches!(one, Answering::Never | Answering::Fails(_));
+    let mut services = server.record.services.iter();
+    server.plan.answering.iter().all(answers)
+        && server.record.connections.len() == 1
+        && server.is_steady()
+        && services.all(|one| one.left_at.is_none())
+}
+
+fn is_member(standing: &Standing, group: &GroupName) -> bool {
+    standing.filter.name == group.0 && standing.filter.group.as_ref() == Some(&group.1)
+}

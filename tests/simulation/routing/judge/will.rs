@@ -1,0 +1,99 @@
+//! Wills: published once when their membership ended without CLOSE, else never.
+
+use super::{Evidence, Verdict, Witness, suits};
+use ringmail::base::clock::Instant;
+use ringmail::ring::sim::client::traffic::{Connection, Label, Membership};
+use std::time::Duration;
+
+/// A connection that is gone without a word is found dead within this.
+const FOUND_DEAD: Duration = Duration::from_secs(95);
+
+impl Evidence {
+    /// Each membership's last confirmed will is published if it ended without CLOSE (a
+    /// session's after its linger), all others never.
+    pub fn check_wills(&self) -> Verdict {
+        for maker in &self.witnesses {
+            for (place, membership) in maker.record.memberships.iter().enumerate() {
+                let sure = membership.wills.iter().rposition(|will| will.confirmed);
+                for (index, will) in membership.wills.iter().enumerate() {
+                    let Some(number) = will.number else { continue };
+                    let label = Label {
+                        maker: maker.id,
+                        number,
+                    };
+                    let replaced = sure.is_some_and(|sure| index < sure);
+                    let last = index + 1 == membership.wills.len() && will.confirmed;
+                    let checked = self.check_will(maker, place, label, replaced, last);
+                    if let Err(wrong) = checked {
+                        return Err(format!("the will {label:?}: {wrong}: {membership:?}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_will(
+        &self,
+        maker: &Witness,
+        place: usize,
+        label: Label,
+        replaced: bool,
+        last: bool,
+    ) -> Verdict {
+        let membership = &maker.record.memberships[place];
+        let gone_at = gone_at(maker, place);
+        let withdrawn = replaced || maker.is_whole(place);
+        let due = last && !withdrawn && membership.closing_at.is_none();
+        let will = &maker.record.published[label.number as usize];
+        for watcher in &self.witnesses {
+            let mut heard = watcher
+                .record
+                .delivered
+                .iter()
+                .filter(|one| one.label == label);
+            let first = heard.next();
+            if withdrawn && let Some(first) = first {
+                return Err(format!("published, to {:?}: {first:?}", watcher.id));
+            }
+            // When a fault broke it is the server's to know.
+            let broken = last_connection(maker, place).is_some_and(|last| last.broken);
+            if let (Some(first), Some(gone_at), false) = (first, gone_at, broken)
+                && self.is_early(membership, first.at, gone_at)
+            {
+                return Err(format!("before its time, to {:?}: {first:?}", watcher.id));
+            }
+            let Some(gone_at) = gone_at.filter(|_| due && first.is_none()) else {
+                continue;
+            };
+            let until = gone_at + FOUND_DEAD + self.linger;
+            let watched = watcher.record.subscriptions.iter().any(|standing| {
+                suits(standing, &will.plan.topic)
+                    && standing.filter.group.is_none()
+                    && watcher.stood(standing, will.sent_at, until)
+                    && watcher.is_whole(standing.membership)
+            });
+            if watched {
+                return Err(format!("not published, to {:?}: {will:?}", watcher.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_early(&self, membership: &Membership, at: Instant, gone_at: Instant) -> bool {
+        let lingers = membership.key.is_some() && self.ample;
+        let wait = if lingers { self.linger } else { Duration::ZERO };
+        at.since(gone_at) < wait
+    }
+}
+
+fn last_connection(maker: &Witness, place: usize) -> Option<&Connection> {
+    let mut of = maker.record.connections.iter().rev();
+    of.find(|connection| connection.membership == place)
+}
+
+/// When a membership's last connection began to end, if it did.
+fn gone_at(maker: &Witness, place: usize) -> Option<Instant> {
+    let last = last_connection(maker, place)?;
+    last.left_at.or(last.ended_at)
+}

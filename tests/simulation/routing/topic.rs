@@ -1,0 +1,246 @@
+//! Topics rule by rule: who gets a PUBLISH, how often, in which order; what is retained.
+
+use super::scene::Scene;
+use crate::server::ms;
+use ringmail::proto::envelope::SlowPolicy;
+use ringmail::proto::error::Code;
+use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
+use ringmail::ring::sim::client::{ClientId, Ending};
+
+fn subscriber(filters: &[&str]) -> Traffic {
+    Traffic::of(
+        filters
+            .iter()
+            .map(|filter| Act::subscribe(filter))
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn topics(scene: &Scene, id: ClientId) -> Vec<String> {
+    let record = scene.record(id);
+    record.delivered.into_iter().map(|one| one.topic).collect()
+}
+
+#[test]
+fn a_message_reaches_every_subscriber_of_every_shard_once() {
+    let mut scene = Scene::quiet(1);
+    let readers = scene.enter_each([
+        subscriber(&["a/b"]),
+        subscriber(&["a/+", "a/#", "#", "+/b"]),
+        subscriber(&["a/#"]),
+        subscriber(&["b/#", "+"]),
+        Traffic {
+            checksum: true,
+            ..subscriber(&["a/b"])
+        },
+    ]);
+    let [writer] = scene.enter_each([Traffic::default()]);
+    let shards: std::collections::BTreeSet<_> = readers
+        .iter()
+        .map(|&id| scene.record(id).connections[0].shard)
+        .collect();
+    assert_eq!(shards.len(), 3, "they stand on all shards");
+    let acts = (0..20).map(|bytes| {
+        Act::Publish(Publish {
+            bytes: bytes * 1500,
+            confirmed: bytes % 2 == 0,
+            ..Publish::of("a/b")
+        })
+    });
+    scene.perform(writer, acts.collect::<Vec<_>>());
+    for (index, &reader) in readers.iter().enumerate() {
+        let wanted: Vec<u32> = if index == 3 {
+            vec![]
+        } else {
+            (0..20).collect()
+        };
+        assert_eq!(scene.numbers(reader, writer, "a/b"), wanted, "{index}");
+    }
+    scene.finish();
+}
+
+#[test]
+fn filters_match_as_the_protocol_says() {
+    let mut scene = Scene::quiet(2);
+    let filters = ["#", "+", "+/+", "a/#", "a/+/c", "a", "a/b/c/#", "+/b/#"];
+    let readers: Vec<_> = filters
+        .map(|filter| (filter, scene.enter(subscriber(&[filter]))))
+        .into();
+    scene.settle();
+    let published = ["a", "b", "a/b", "a/b/c", "a/x/c", "b/b/x/y", "a/b/c/d"];
+    let acts: Vec<_> = published.iter().map(|topic| Act::publish(topic)).collect();
+    let writer = scene.enter(Traffic::of(acts));
+    scene.settle();
+    assert_eq!(scene.record(writer).published.len(), published.len());
+    for (filter, reader) in readers {
+        let matches = |topic: &&&str| ringmail::proto::name::matches(filter, topic);
+        let wanted: Vec<_> = published
+            .iter()
+            .filter(matches)
+            .map(|t| t.to_string())
+            .collect();
+        assert_eq!(topics(&scene, reader), wanted, "{filter}");
+    }
+    scene.finish();
+}
+
+#[test]
+fn names_that_are_none_and_the_servers_own_are_refused() {
+    let mut scene = Scene::quiet(3);
+    let id = scene.enter(Traffic::of([
+        Act::publish("a//b"),
+        Act::publish("a/+"),
+        Act::subscribe("a/#/b"),
+        Act::serve("+x"),
+        Act::Pause(ms(1100)),
+        Act::publish("$sys/mine"),
+        Act::unsubscribe("never/asked"),
+        Act::Unserve(Filter::of("never/asked")),
+        Act::publish("fine"),
+    ]));
+    scene.settle();
+    let record = scene.record(id);
+    let codes: Vec<_> = record.errors.iter().map(|one| (one.0, one.1)).collect();
+    for (index, code) in codes.iter().enumerate().take(4) {
+        assert_eq!(*code, (index as u32 + 1, Code::BadName));
+    }
+    let (id, code) = codes[4];
+    assert!(
+        id == 5 && [Code::BadName, Code::Forbidden].contains(&code),
+        "{code}"
+    );
+    assert_eq!(
+        codes[5..],
+        [(6, Code::NotSubscribed), (7, Code::NotSubscribed)]
+    );
+    assert!(record.published.last().unwrap().confirmed_at.is_some());
+    scene.finish();
+}
+
+#[test]
+fn nothing_is_delivered_behind_the_ok_of_an_unsubscribe() {
+    let mut scene = Scene::quiet(4);
+    let [reader, writer] = scene.enter_each([subscriber(&["a/#", "a/b"]), Traffic::default()]);
+    scene.perform(writer, [Act::publish("a/b")]);
+    scene.perform(reader, [Act::unsubscribe("a/#")]);
+    scene.perform(writer, [Act::publish("a/b"), Act::publish("a/c")]);
+    scene.perform(reader, [Act::unsubscribe("a/b")]);
+    scene.perform(writer, [Act::publish("a/b")]);
+    assert_eq!(topics(&scene, reader), ["a/b", "a/b"]);
+    scene.finish();
+}
+
+#[test]
+fn a_filter_asked_for_twice_is_one_subscription() {
+    let mut scene = Scene::quiet(5);
+    let [reader, writer] = scene.enter_each([subscriber(&["a", "a"]), Traffic::default()]);
+    scene.perform(writer, [Act::publish("a")]);
+    scene.perform(reader, [Act::unsubscribe("a")]);
+    scene.perform(writer, [Act::publish("a")]);
+    assert_eq!(scene.numbers(reader, writer, "a"), [0]);
+    scene.perform(reader, [Act::unsubscribe("a")]);
+    assert_eq!(scene.record(reader).errors.len(), 1, "it is gone already");
+    scene.finish();
+}
+
+#[test]
+fn the_last_retained_message_is_found_on_every_shard_until_it_is_cleared() {
+    let mut scene = Scene::quiet(6);
+    let clear = |topic: &str| {
+        Act::Publish(Publish {
+            empty: true,
+            ..Publish::retained(topic)
+        })
+    };
+    let [writer] = scene.enter_each([Traffic::of([
+        Act::Publish(Publish::retained("r/a")),
+        Act::Publish(Publish::retained("r/a")),
+        Act::publish("r/a"),
+        Act::Publish(Publish::retained("r/b")),
+        clear("r/b"),
+        Act::Publish(Publish::retained("r/c/d")),
+    ])]);
+    let late = || subscriber(&["r/#"]);
+    for reader in scene.enter_each([late(), late(), late()]) {
+        assert_eq!(scene.numbers(reader, writer, "r/a"), [1]);
+        assert_eq!(scene.numbers(reader, writer, "r/c/d"), [5]);
+        assert_eq!(scene.record(reader).delivered.len(), 2);
+    }
+    scene.perform(writer, [clear("r/a"), clear("r/c/d")]);
+    let [reader] = scene.enter_each([late()]);
+    assert!(scene.record(reader).delivered.is_empty());
+    scene.finish();
+}
+
+#[test]
+fn a_message_that_has_expired_is_not_delivered() {
+    let mut scene = Scene::quiet(7);
+    scene.world.set_pipe_bytes(2000);
+    let policy = Filter::with_policy("a", SlowPolicy::DropOldest);
+    let reader = Traffic::of([Act::Subscribe(policy)]);
+    let [reader, writer] = scene.enter_each([reader, Traffic::default()]);
+    let never = ringmail::ring::sim::client::Reading::Never;
+    let read = ringmail::ring::sim::client::traffic::Command::Read;
+    scene.world.command(reader, read(never));
+    let message = |expires_ms| {
+        Act::Publish(Publish {
+            expires_ms,
+            bytes: 60_000,
+            ..Publish::of("a")
+        })
+    };
+    // The pipe and the outbox are full when those come that expire.
+    let mut acts: Vec<_> = (0..6).map(|_| message(None)).collect();
+    acts.extend((0..3).map(|_| message(Some(100))));
+    acts.push(message(None));
+    scene.act(writer, acts);
+    scene.run_for(ms(1000));
+    let eager = ringmail::ring::sim::client::Reading::Eager;
+    scene.world.command(reader, read(eager));
+    scene.settle();
+    let numbers = scene.numbers(reader, writer, "a");
+    assert!(numbers.contains(&9) && numbers.contains(&0), "{numbers:?}");
+    assert!(
+        !numbers.contains(&7) && !numbers.contains(&8),
+        "{numbers:?}"
+    );
+    scene.finish();
+}
+
+#[test]
+fn a_will_is_published_unless_close_was_said() {
+    for (ending, wanted) in [
+        (Ending::Close, 0),
+        (Ending::Reset, 1),
+        (Ending::Fin, 1),
+        (Ending::Vanish, 1),
+    ] {
+        let mut scene = Scene::quiet(8);
+        let will = Act::Will(Publish::of("w"));
+        let plan = || Traffic::of([Act::Will(Publish::of("w")), will.clone()]);
+        let [reader, mortal] = scene.enter_each([subscriber(&["w"]), plan()]);
+        scene.end(mortal, ending);
+        scene.outlast();
+        let heard = scene.numbers(reader, mortal, "w");
+        assert_eq!(heard, [1].repeat(wanted), "{ending:?}");
+        scene.finish();
+    }
+}
+
+#[test]
+fn a_will_withdrawn_is_not_published_and_a_retained_one_is_retained() {
+    let mut scene = Scene::quiet(9);
+    let plans = [
+        subscriber(&["w/#"]),
+        Traffic::of([Act::Will(Publish::of("w/a")), Act::NoWill]),
+        Traffic::of([Act::Will(Publish::retained("w/b"))]),
+    ];
+    let [reader, none, retained] = scene.enter_each(plans);
+    scene.end(none, Ending::Reset);
+    scene.end(retained, Ending::Reset);
+    scene.settle();
+    assert_eq!(topics(&scene, reader), ["w/b"]);
+    let [late] = scene.enter_each([subscriber(&["w/#"])]);
+    assert_eq!(topics(&scene, late), ["w/b"]);
+    scene.finish();
+}
