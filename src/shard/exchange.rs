@@ -72,6 +72,39 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    pub(super) fn new(
+        id: ShardId,
+        connections_max: u32,
+        resources: Resources,
+        mut entropy: Entropy,
+    ) -> Exchange {
+        let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
+        Exchange {
+            id,
+            connections: Slab::new(connections_max),
+            services: Services::default(),
+            router: Router::new(id),
+            mesh: Mesh::default(),
+            confirmations: Confirmations::default(),
+            errands: Errands::new(resources.limits.calls_open_max, resources.now),
+            resources,
+            matches: Matches::default(),
+            picks: Vec::new(),
+            retained_at: Instant::ZERO,
+            sessions: HashMap::new(),
+            slow_reports: Vec::new(),
+            entropy,
+            scratch: Vec::new(),
+            publications: 0,
+            random: fastrand::Rng::with_seed(seed),
+            touched: Vec::new(),
+            ready: VecDeque::new(),
+            blocked: Vec::new(),
+            detached: VecDeque::new(),
+            draining: false,
+        }
+    }
+
     /// Puts a connection on the list to settle this turn.
     #[inline]
     pub(super) fn touch(&mut self, key: Key) {

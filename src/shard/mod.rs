@@ -9,7 +9,7 @@
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
 //! | `forward` | REQUESTs that connections answer |
-//! | `resume` | sessions: lasting, moving, taken over |
+//! | `durable`, `log`, `resume` | sessions: lasting, moving, taken over |
 //! | `mesh`, `confirm` | what shards say to each other; answers that wait for all of them |
 //! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
@@ -32,6 +32,7 @@ mod connection;
 mod deliver;
 mod dispatch;
 mod drain;
+mod durable;
 mod exchange;
 pub mod executor;
 mod forward;
@@ -66,24 +67,19 @@ pub use turn::Turn;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::REFUSALS_OPEN_MAX;
-use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::proto::session::Settings;
 use crate::ring::driver::Driver;
-use crate::router::{Matches, Router};
 use call::Calls;
-use confirm::Confirmations;
 use connection::Connection;
 use crossbeam_channel::Sender;
 use drain::Drain;
 use exchange::Exchange;
-use forward::Errands;
 use pool::Pool;
 use resource::Resources;
-use service::Services;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a shard is made of.
@@ -165,32 +161,7 @@ impl<D: Driver> Shard<D> {
             histograms: Box::default(),
             now,
         };
-        let mut entropy = setup.entropy;
-        let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
-        let exchange = Exchange {
-            id,
-            connections: Slab::new(connections_max),
-            services: Services::default(),
-            router: Router::new(id),
-            mesh: Mesh::default(),
-            confirmations: Confirmations::default(),
-            errands: Errands::new(resources.limits.calls_open_max, now),
-            resources,
-            matches: Matches::default(),
-            picks: Vec::new(),
-            retained_at: Instant::ZERO,
-            sessions: HashMap::new(),
-            slow_reports: Vec::new(),
-            entropy,
-            scratch: Vec::new(),
-            publications: 0,
-            random: fastrand::Rng::with_seed(seed),
-            touched: Vec::new(),
-            ready: VecDeque::new(),
-            blocked: Vec::new(),
-            detached: VecDeque::new(),
-            draining: false,
-        };
+        let exchange = Exchange::new(id, connections_max, resources, setup.entropy);
         Shard {
             id,
             driver,

@@ -84,9 +84,19 @@ impl Drop for Broker {
     }
 }
 
+/// A process that a failed test leaves behind no more than one that has passed.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A running subcommand.
 pub struct Tool {
-    child: Child,
+    child: Owned,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     errors: BufReader<std::process::ChildStderr>,
@@ -105,7 +115,7 @@ impl Tool {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().unwrap()),
             errors: BufReader::new(child.stderr.take().unwrap()),
-            child,
+            child: Owned(child),
         }
     }
 
@@ -141,11 +151,11 @@ impl Tool {
         drop(self.stdout);
         let mut errors = String::new();
         self.errors.read_to_string(&mut errors).unwrap();
-        (self.child.wait().unwrap().code().unwrap(), errors)
+        (self.child.0.wait().unwrap().code().unwrap(), errors)
     }
 
     pub fn interrupt(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = rustix::process::Pid::from_child(&self.child.0);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     }
 
@@ -166,7 +176,7 @@ impl Tool {
         let mut stderr = Vec::new();
         self.errors.read_to_end(&mut stderr).unwrap();
         Output {
-            status: self.child.wait().unwrap(),
+            status: self.child.0.wait().unwrap(),
             stdout: reader.join().unwrap(),
             stderr,
         }

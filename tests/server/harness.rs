@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -77,25 +77,25 @@ impl Server {
     pub fn spawn(command: &mut Command) -> Server {
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut text = String::new();
-        let address = loop {
-            let from = text.len();
-            let count = stderr.read_line(&mut text).unwrap();
-            assert!(count > 0, "the server did not start:\n{text}");
-            let told = text[from..].split_once("listening on ");
-            if let Some((_, rest)) = told {
-                break rest.split(' ').next().unwrap().trim().parse().unwrap();
-            }
-        };
-        let log = Arc::new(Mutex::new(text));
+        let log = Arc::new(Mutex::new(String::new()));
         let written = log.clone();
+        let (told, listening) = mpsc::channel();
         let reader = std::thread::spawn(move || {
             let mut line = String::new();
             while stderr.read_line(&mut line).unwrap_or(0) > 0 {
                 written.lock().unwrap().push_str(&line);
+                if let Some((_, rest)) = line.split_once("listening on ") {
+                    let address = rest.split(' ').next().unwrap().trim().parse();
+                    let _ = told.send(address.unwrap());
+                }
                 line.clear();
             }
         });
+        let Ok(address) = listening.recv_timeout(PATIENCE) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the server did not start:\n{}", log.lock().unwrap());
+        };
         let mut server = Server {
             child,
             address,

@@ -6,7 +6,8 @@
 //! others idle: closed, they would be given the same place again.
 
 use super::course::Course;
-use super::dialect::{Actor, Dialect, Protocol, Role, Script, mqtt, nats, redis, ringmail};
+use super::dialect::ringmail::Ringmail;
+use super::dialect::{Actor, Dialect, Protocol, Role, Script, mqtt, nats, redis};
 use super::engine::Pace;
 use super::exchange::{self, Sender};
 use super::fault::{Fault, Halt};
@@ -96,7 +97,7 @@ impl Cast {
             Protocol::Ringmail => {
                 let bytes = ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX + self.payload.len();
                 let settings = speaker::settings(bytes, target.timeout);
-                stage.play(|now, out| ringmail::Ringmail::open(&settings, bytes, now, out))
+                stage.play(|now, out| Ringmail::open(&settings, bytes, now, out))
             }
             Protocol::Redis => stage.play(|_, _| Ok(redis::Redis::default())),
             Protocol::Nats => stage.play(|_, _| Ok(nats::Nats::default())),

@@ -1,0 +1,241 @@
+//! A batch: everything one shard says to another in a turn, and how it is read.
+//!
+//! Entries are of fixed size; what they are about lies behind each other in the batch's
+//! bytes, in the same order, so that a reader needs no offsets, only where it has got to.
+//! Cleared, a batch keeps its memory for the next turn.
+
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::router::Count;
+use crate::shard::parcel::Parcel;
+use bytes::Bytes;
+
+/// One thing said. Lengths refer to the batch's bytes, in order.
+pub(super) enum Entry {
+    Publish {
+        message: Span,
+        picks: u32,
+        terms: Terms,
+    },
+    Interest {
+        filter_bytes: u8,
+        /// Meaningful where `kind` is `Group`.
+        group_bytes: u8,
+        kind: InterestKind,
+        number: Key,
+        count: Count,
+    },
+    Request {
+        message: Span,
+        call: Call,
+        servers: Key,
+    },
+    Response {
+        message: Span,
+        call: Key,
+    },
+}
+
+/// Where a message lies: in the batch's bytes, or (no length) next of its large ones.
+pub(super) type Span = Option<u32>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum InterestKind {
+    Plain,
+    Group,
+    Servers,
+}
+
+/// What goes with a publication beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Terms {
+    /// For the plain subscribers there too, not only for the groups picked.
+    pub(in crate::shard) plain: bool,
+    pub(in crate::shard) retain: bool,
+    /// When its publisher's shard took it.
+    pub(in crate::shard) at: Instant,
+    pub(in crate::shard) expires: Instant,
+}
+
+/// A call that waits for a RESPONSE, wherever it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) struct Call {
+    /// The shard it is open on.
+    pub(in crate::shard) shard: ShardId,
+    pub(in crate::shard) key: Key,
+    pub(in crate::shard) deadline: Instant,
+}
+
+/// A message as it comes out of a batch.
+pub(in crate::shard) enum Body<'a> {
+    Small(&'a [u8]),
+    Large(&'a Bytes),
+}
+
+impl<'a> Body<'a> {
+    pub(in crate::shard) fn parcel(&self) -> Parcel<'a> {
+        match self {
+            Body::Small(bytes) => Parcel::plain(bytes),
+            Body::Large(bytes) => Parcel::shared(bytes),
+        }
+    }
+}
+
+/// What another shard said.
+pub(in crate::shard) enum Item<'a> {
+    Publish {
+        message: Body<'a>,
+        picks: &'a [Key],
+        terms: Terms,
+    },
+    Interest {
+        filter: &'a str,
+        group: &'a [u8],
+        kind: InterestKind,
+        number: Key,
+        count: Count,
+    },
+    Request {
+        message: Body<'a>,
+        call: Call,
+        servers: Key,
+    },
+    Response {
+        message: Body<'a>,
+        call: Key,
+    },
+}
+
+#[derive(Default)]
+pub(super) struct Batch {
+    /// The epoch in which it was begun.
+    pub(super) epoch: u64,
+    /// Its sender waits for it.
+    pub(super) awaited: bool,
+    pub(super) entries: Vec<Entry>,
+    pub(super) bytes: Vec<u8>,
+    large: Vec<Bytes>,
+    large_bytes: usize,
+    pub(super) picks: Vec<Key>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.large_bytes + self.entries.len() * size_of::<Entry>()
+    }
+
+    pub(super) fn put(&mut self, parcel: &mut Parcel<'_>) -> Span {
+        if parcel.is_large() {
+            self.large_bytes += parcel.len();
+            self.large.push(parcel.share());
+            return None;
+        }
+        self.bytes.extend_from_slice(parcel.message());
+        Some(parcel.len() as u32)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes.clear();
+        self.large.clear();
+        self.picks.clear();
+        (self.large_bytes, self.awaited) = (0, false);
+    }
+}
+
+/// A batch being worked through.
+pub(in crate::shard) struct Reading {
+    pub(super) batch: Batch,
+    entry: usize,
+    byte: usize,
+    large: usize,
+    pick: usize,
+}
+
+impl Reading {
+    pub(super) fn new(batch: Batch) -> Reading {
+        Reading {
+            batch,
+            entry: 0,
+            byte: 0,
+            large: 0,
+            pick: 0,
+        }
+    }
+
+    pub(in crate::shard) fn is_done(&self) -> bool {
+        self.entry == self.batch.entries.len()
+    }
+
+    pub(in crate::shard) fn next(&mut self) -> Option<Item<'_>> {
+        let batch = &self.batch;
+        let entry = batch.entries.get(self.entry)?;
+        self.entry += 1;
+        let item = match *entry {
+            Entry::Publish {
+                message,
+                picks,
+                terms,
+            } => {
+                let first = self.pick;
+                self.pick += picks as usize;
+                Item::Publish {
+                    message: body(batch, message, &mut self.byte, &mut self.large),
+                    picks: &batch.picks[first..self.pick],
+                    terms,
+                }
+            }
+            Entry::Interest {
+                filter_bytes,
+                group_bytes,
+                kind,
+                number,
+                count,
+            } => {
+                let filter = take(batch, usize::from(filter_bytes), &mut self.byte);
+                Item::Interest {
+                    // Written from a str.
+                    filter: std::str::from_utf8(filter).unwrap_or_default(),
+                    group: take(batch, usize::from(group_bytes), &mut self.byte),
+                    kind,
+                    number,
+                    count,
+                }
+            }
+            Entry::Request {
+                message,
+                call,
+                servers,
+            } => Item::Request {
+                message: body(batch, message, &mut self.byte, &mut self.large),
+                call,
+                servers,
+            },
+            Entry::Response { message, call } => Item::Response {
+                message: body(batch, message, &mut self.byte, &mut self.large),
+                call,
+            },
+        };
+        Some(item)
+    }
+}
+
+fn take<'a>(batch: &'a Batch, length: usize, byte: &mut usize) -> &'a [u8] {
+    let from = *byte;
+    *byte += length;
+    &batch.bytes[from..*byte]
+}
+
+fn body<'a>(batch: &'a Batch, span: Span, byte: &mut usize, large: &mut usize) -> Body<'a> {
+    match span {
+        Some(length) => Body::Small(take(batch, length as usize, byte)),
+        None => {
+            *large += 1;
+            Body::Large(&batch.large[*large - 1])
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One link of the mesh: a shard's ends of the rings to and from one other.
+
+use super::batch::{Batch, Reading};
+use crate::base::id::ShardId;
+use crate::ring::driver::Waker;
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// Batches of one link that may be out at a time.
+pub(super) const BATCHES_MAX: usize = 64;
+/// Bytes of one link that may be out, or wait in its open batch, before publishers slow down.
+const LINK_BYTES_MAX: usize = 4 << 20;
+/// Batches kept for reuse on a link, and the memory one of them may hold on to.
+const SPARES_MAX: usize = 4;
+const SPARE_BYTES_MAX: usize = 1 << 18;
+
+/// One shard's ends of the rings to and from one other.
+pub(super) struct Link {
+    pub(super) peer: ShardId,
+    pub(super) waker: Waker,
+    pub(super) outgoing: Producer<Batch>,
+    pub(super) returned: Consumer<Batch>,
+    pub(super) incoming: Consumer<Batch>,
+    pub(super) returning: Producer<Batch>,
+    /// This shard waits for room: the peer wakes it with each batch that comes back.
+    pub(super) waits: Arc<AtomicBool>,
+    pub(super) peer_waits: Arc<AtomicBool>,
+    pub(super) open: Batch,
+    pub(super) spare: Vec<Batch>,
+    /// Epochs and bytes of the batches that are out.
+    pub(super) out: VecDeque<(u64, usize)>,
+    pub(super) out_bytes: usize,
+    /// The last batch out is awaited: its return will wake this shard.
+    pub(super) last_awaited: bool,
+    pub(super) reading: Option<Reading>,
+}
+
+impl Link {
+    pub(super) fn is_pressed(&self) -> bool {
+        self.out.len() >= BATCHES_MAX || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
+    }
+
+    /// Nothing said to the peer up to `mark` is still to be done.
+    pub(super) fn is_done(&self, mark: u64) -> bool {
+        let out = self.out.front().is_some_and(|&(epoch, _)| epoch <= mark);
+        let open = !self.open.is_empty() && self.open.epoch <= mark;
+        !out && !open
+    }
+
+    pub(super) fn collect(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        while let Ok(mut batch) = self.returned.pop() {
+            if let Some((_, bytes)) = self.out.pop_front() {
+                self.out_bytes -= bytes;
+            }
+            batch.clear();
+            if self.spare.len() < SPARES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+                self.spare.push(batch);
+            }
+        }
+        if self.outgoing.is_abandoned() {
+            // The peer has ended: nobody is left there to do anything for.
+            self.out.clear();
+            self.out_bytes = 0;
+            self.open.clear();
+        }
+    }
+
+    pub(super) fn flush(&mut self, epoch: u64, awaited: bool) {
+        let ask = awaited && !self.out.is_empty() && !self.last_awaited;
+        if self.open.is_empty() && !ask {
+            return;
+        }
+        if self.out.len() >= BATCHES_MAX {
+            // It stays open and goes with a later turn's; the peer tells when.
+            return;
+        }
+        let next = self.spare.pop().unwrap_or_default();
+        let mut batch = std::mem::replace(&mut self.open, next);
+        self.open.epoch = epoch + 1;
+        batch.awaited = awaited;
+        // Its first: what was said later in it is waited for as long as that.
+        let (first, bytes) = (batch.epoch, batch.len_bytes());
+        if self.outgoing.push(batch).is_ok() {
+            self.out.push_back((first, bytes));
+            self.out_bytes += bytes;
+            self.last_awaited = awaited;
+            self.waker.wake();
+        }
+    }
+
+    pub(super) fn give_back(&mut self, batch: Batch) {
+        let awaited = batch.awaited;
+        // There is room: the peer has no more than this many out. If it has ended, nobody
+        // misses it.
+        let _ = self.returning.push(batch);
+        fence(Ordering::SeqCst);
+        if awaited || self.peer_waits.load(Ordering::Relaxed) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// Both ends of the link between two shards, which these wakers wake.
+pub(super) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link, Link) {
+    let (to_other, from_one) = RingBuffer::new(BATCHES_MAX);
+    let (to_one, from_other) = RingBuffer::new(BATCHES_MAX);
+    let (back_to_one, back_from_other) = RingBuffer::new(BATCHES_MAX);
+    let (back_to_other, back_from_one) = RingBuffer::new(BATCHES_MAX);
+    let (one_waits, other_waits) = (Arc::default(), Arc::default());
+    let there = Link {
+        peer: other.0,
+        waker: other.1.clone(),
+        outgoing: to_other,
+        returned: back_from_other,
+        incoming: from_other,
+        returning: back_to_other,
+        waits: Arc::clone(&one_waits),
+        peer_waits: Arc::clone(&other_waits),
+        open: Batch::default(),
+        spare: Vec::new(),
+        out: VecDeque::new(),
+        out_bytes: 0,
+        last_awaited: false,
+        reading: None,
+    };
+    let back = Link {
+        peer: one.0,
+        waker: one.1.clone(),
+        outgoing: to_one,
+        returned: back_from_one,
+        incoming: from_one,
+        returning: back_to_one,
+        waits: other_waits,
+        peer_waits: one_waits,
+        open: Batch::default(),
+        spare: Vec::new(),
+        out: VecDeque::new(),
+        out_bytes: 0,
+        last_awaited: false,
+        reading: None,
+    };
+    (there, back)
+}

@@ -1,0 +1,274 @@
+//! The mesh: what one shard says to another, without locks and almost without allocating.
+//!
+//! Between each ordered pair of shards run two rings of one producer and one consumer.
+//! Everything said in a turn is written into one batch, which is pushed as a whole at the
+//! turn's end; the receiver works through it and gives the empty batch back on the second
+//! ring. So a batch that has come back is the receiver's word that all in it has been done
+//! (`confirm` waits for that), and its memory is used again.
+//!
+//! ```text
+//!   shard A  open batch ──turn's end──► outgoing ═══════════► incoming ──► reading   shard B
+//!            spare ◄── collect ──────── returned ◄═══════════ returning ◄── done
+//! ```
+//!
+//! A publication is one entry, whatever the number of subscribers there; small messages
+//! lie in the batch, large ones are referred to.
+//!
+//! Full rings slow publishers, never a shard: while a link is pressed (too much of it is
+//! not given back) connections that publish are not read from, and the open batch goes on
+//! taking what cannot wait. The peer is woken only if it sleeps; this shard is woken for a
+//! batch that comes back only if it waits for it.
+//!
+//! Invariants: batches of a link come back in the order they went; at most `BATCHES_MAX` of
+//! them are out, so no push fails.
+
+mod batch;
+mod link;
+
+pub(super) use batch::{Call, InterestKind, Item, Reading, Terms};
+
+use super::parcel::Parcel;
+use crate::base::id::{Key, ShardId};
+use crate::ring::driver::Waker;
+use crate::router::{Count, ShardSet};
+use batch::{Batch, Entry};
+use link::{BATCHES_MAX, Link, connect};
+use std::sync::atomic::{Ordering, fence};
+
+/// All links of one shard.
+#[derive(Default)]
+pub struct Mesh {
+    links: Vec<Link>,
+    /// The number of the batches being written.
+    epoch: u64,
+    pressed: bool,
+}
+
+/// Makes the links between shards that these wakers wake, in the order of their ids.
+pub fn weave(wakers: &[Waker]) -> Vec<Mesh> {
+    let mut meshes: Vec<Mesh> = wakers.iter().map(|_| Mesh::default()).collect();
+    for (i, one) in wakers.iter().enumerate() {
+        for (j, other) in wakers.iter().enumerate().skip(i + 1) {
+            let ids = (ShardId(i as u16), ShardId(j as u16));
+            let (there, back) = connect((ids.0, one), (ids.1, other));
+            meshes[i].links.push(there);
+            meshes[j].links.push(back);
+        }
+    }
+    for mesh in &mut meshes {
+        mesh.links.sort_by_key(|link| link.peer);
+    }
+    meshes
+}
+
+impl Mesh {
+    /// Links to other shards.
+    pub(in crate::shard) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    // ---- writing ----
+
+    fn open(&mut self, shard: ShardId) -> Option<&mut Batch> {
+        // Sorted by peer, and all but this shard are there.
+        let index = self
+            .links
+            .binary_search_by_key(&shard, |link| link.peer)
+            .ok()?;
+        Some(&mut self.links[index].open)
+    }
+
+    /// Sends a publication to the shards that have plain subscribers for it (`plain`), to
+    /// those where a group's member was picked, and to all if it is retained.
+    pub(in crate::shard) fn publish(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        plain: &ShardSet,
+        picks: &[(ShardId, Key)],
+        terms: Terms,
+    ) {
+        for link in &mut self.links {
+            let batch = &mut link.open;
+            let first = batch.picks.len();
+            let here = picks.iter().filter(|pick| pick.0 == link.peer);
+            batch.picks.extend(here.map(|pick| pick.1));
+            let picks = (batch.picks.len() - first) as u32;
+            let plain = plain.contains(link.peer);
+            if !plain && !terms.retain && picks == 0 {
+                continue;
+            }
+            let message = batch.put(parcel);
+            batch.entries.push(Entry::Publish {
+                message,
+                picks,
+                terms: Terms { plain, ..terms },
+            });
+        }
+        self.press();
+    }
+
+    /// Tells all other shards what members this one has.
+    pub(in crate::shard) fn tell(
+        &mut self,
+        filter: &str,
+        group: &[u8],
+        kind: InterestKind,
+        number: Key,
+        count: Count,
+    ) {
+        for link in &mut self.links {
+            let batch = &mut link.open;
+            batch.bytes.extend_from_slice(filter.as_bytes());
+            batch.bytes.extend_from_slice(group);
+            batch.entries.push(Entry::Interest {
+                // Names have at most 255 bytes, groups 64.
+                filter_bytes: filter.len() as u8,
+                group_bytes: group.len() as u8,
+                kind,
+                number,
+                count,
+            });
+        }
+    }
+
+    pub(in crate::shard) fn request(
+        &mut self,
+        shard: ShardId,
+        parcel: &mut Parcel<'_>,
+        call: Call,
+        servers: Key,
+    ) {
+        if let Some(batch) = self.open(shard) {
+            let message = batch.put(parcel);
+            batch.entries.push(Entry::Request {
+                message,
+                call,
+                servers,
+            });
+            self.press();
+        }
+    }
+
+    pub(in crate::shard) fn response(
+        &mut self,
+        shard: ShardId,
+        parcel: &mut Parcel<'_>,
+        call: Key,
+    ) {
+        if let Some(batch) = self.open(shard) {
+            let message = batch.put(parcel);
+            batch.entries.push(Entry::Response { message, call });
+            self.press();
+        }
+    }
+
+    fn press(&mut self) {
+        self.pressed = self.links.iter().any(Link::is_pressed);
+    }
+
+    // ---- turns ----
+
+    /// Takes back what other shards are done with. True when publishers may go on that had
+    /// to wait.
+    pub(in crate::shard) fn collect(&mut self) -> bool {
+        for link in &mut self.links {
+            link.collect();
+        }
+        let was_pressed = self.pressed;
+        self.press();
+        if was_pressed && !self.pressed {
+            for link in &self.links {
+                link.waits.store(false, Ordering::Relaxed);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Publishers have to wait. Whoever lets them must see to it that `wait` is called
+    /// before this shard sleeps.
+    #[inline]
+    pub(in crate::shard) fn is_pressed(&self) -> bool {
+        self.pressed
+    }
+
+    /// Somebody waits for room: peers wake this shard when they give batches back.
+    pub(in crate::shard) fn wait(&self) {
+        for link in &self.links {
+            link.waits.store(true, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Sends what was said this turn. `awaited`: somebody waits until it is done.
+    pub(in crate::shard) fn flush(&mut self, awaited: bool) {
+        for link in &mut self.links {
+            link.flush(self.epoch, awaited);
+        }
+        self.epoch += 1;
+        for link in &mut self.links {
+            if link.open.is_empty() {
+                link.open.epoch = self.epoch;
+            }
+        }
+    }
+
+    /// What is said now belongs to this epoch.
+    pub(in crate::shard) fn mark(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Everything said up to `mark` has been done by whom it was said to.
+    #[inline]
+    pub(in crate::shard) fn is_done(&self, mark: u64) -> bool {
+        self.links.iter().all(|link| link.is_done(mark))
+    }
+
+    /// Nothing waits to be read, nor for an awaited return.
+    pub(in crate::shard) fn is_quiet(&self) -> bool {
+        let quiet = |link: &Link| {
+            let returns = link.last_awaited || link.waits.load(Ordering::Relaxed);
+            link.reading.is_none()
+                && link.incoming.is_empty()
+                && (link.returned.is_empty() || !returns)
+        };
+        self.links.iter().all(quiet)
+    }
+
+    /// Something was said that has not been sent.
+    pub(in crate::shard) fn has_open(&self) -> bool {
+        let open = |link: &Link| !link.open.is_empty() && link.out.len() < BATCHES_MAX;
+        self.links.iter().any(open)
+    }
+
+    // ---- reading ----
+
+    /// The next batch of a link to work through, or the one begun.
+    pub(in crate::shard) fn receive(&mut self, index: usize) -> Option<(ShardId, Reading)> {
+        let link = &mut self.links[index];
+        let reading = link.reading.take().or_else(|| {
+            let batch = link.incoming.pop().ok()?;
+            Some(Reading::new(batch))
+        })?;
+        Some((link.peer, reading))
+    }
+
+    /// The turn's share is used up; the rest of the batch waits.
+    pub(in crate::shard) fn put_back(&mut self, index: usize, reading: Reading) {
+        self.links[index].reading = Some(reading);
+    }
+
+    /// Everything in the batch is done.
+    pub(in crate::shard) fn give_back(&mut self, index: usize, reading: Reading) {
+        self.links[index].give_back(reading.batch);
+    }
+
+    /// Ends all links: peers stop waiting for this shard.
+    pub(in crate::shard) fn close(&mut self) {
+        let links = std::mem::take(&mut self.links);
+        let wakers: Vec<Waker> = links.iter().map(|link| link.waker.clone()).collect();
+        drop(links);
+        wakers.iter().for_each(Waker::wake);
+        self.pressed = false;
+    }
+}
