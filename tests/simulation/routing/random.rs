@@ -97,7 +97,7 @@ fn run(seed: u64, faults: Faults, room: Room) -> u64 {
 #[test]
 fn every_promise_of_routing_is_kept_under_every_fault() {
     let name = "every_promise_of_routing_is_kept_under_every_fault";
-    seed::each(name, 120, |seed| {
+    seed::each(name, 300, |seed| {
         run(seed, Faults::all(), Room::Ample);
     });
 }
@@ -105,7 +105,7 @@ fn every_promise_of_routing_is_kept_under_every_fault() {
 #[test]
 fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
     let name = "every_promise_of_routing_is_kept_when_only_clients_break_off";
-    seed::each(name, 90, |seed| {
+    seed::each(name, 250, |seed| {
         run(seed, Faults::harmless(), Room::Ample);
     });
 }
@@ -113,7 +113,7 @@ fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
 #[test]
 fn every_promise_of_routing_is_kept_with_too_little_room() {
     let name = "every_promise_of_routing_is_kept_with_too_little_room";
-    seed::each(name, 90, |seed| {
+    seed::each(name, 250, |seed| {
         run(seed, Faults::harmless(), Room::Narrow);
     });
 }

@@ -147,7 +147,8 @@ impl Evidence {
                 false => Ok(()),
             };
         }
-        if stood && servers.all(is_reliable) {
+        let overloaded = code == Code::Overloaded && !self.ample;
+        if stood && servers.all(is_reliable) && !overloaded {
             return Err("its servers answer, and never broke off");
         }
         match code {
