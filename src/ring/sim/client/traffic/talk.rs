@@ -171,6 +171,8 @@ impl Talk {
             && let Some(connection) = mind.record.connection_mut()
         {
             connection.left_at.get_or_insert(kernel.now);
+            // A fault may have been faster, and the server knows it already.
+            connection.broken = kernel.is_broken(self.link);
         }
         match mind.ending {
             None | Some(Ending::Stay) => {}
