@@ -685,8 +685,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
         ("[server]\nadmin = \"127.0.0.1:9\"", "2:9"),
         ("[limits]\nconnections_per_ip_max = 1", "2:26"),
         ("[shard.0.limits]\nconnections_per_ip_max = 1", "2:26"),
-        ("[slow_consumer]\npolicy = \"drop-oldest\"", "2:10"),
-        ("[session]\nlinger_ms = 1", "2:13"),
         ("[tls]\nmode = \"optional\"", "2:8"),
         ("[tls]\ncertificate = \"x\"", "2:15"),
         ("[auth]\nmode = \"required\"", "2:8"),

@@ -69,7 +69,9 @@ impl<D: Driver> Shard<D> {
                     .get(other)
                     .is_some_and(|other| other.moving.is_some())
         });
-        if old.is_quiet() && !taken_by_other {
+        // Answers still on their way would tell of more than SESSION_OK then says.
+        let answered = old.line.answers_open == 0;
+        if old.is_quiet() && answered && !taken_by_other {
             self.transplant(slot, key, received);
         } else {
             if !taken_by_other && let Some(old) = self.exchange.connections.get_mut(slot) {
@@ -258,6 +260,7 @@ impl Connection {
         mem::swap(&mut self.touched, &mut other.touched);
         mem::swap(&mut self.ready, &mut other.ready);
         mem::swap(&mut self.starved, &mut other.starved);
+        mem::swap(&mut self.blocked, &mut other.blocked);
         mem::swap(&mut self.line, &mut other.line);
         mem::swap(&mut self.line.session, &mut other.line.session);
         mem::swap(&mut self.line.outbox, &mut other.line.outbox);
