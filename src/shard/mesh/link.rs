@@ -107,42 +107,44 @@ impl Link {
 
 /// Both ends of the link between two shards, which these wakers wake.
 pub(super) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link, Link) {
-    let (to_other, from_one) = RingBuffer::new(BATCHES_MAX);
-    let (to_one, from_other) = RingBuffer::new(BATCHES_MAX);
-    let (back_to_one, back_from_other) = RingBuffer::new(BATCHES_MAX);
-    let (back_to_other, back_from_one) = RingBuffer::new(BATCHES_MAX);
-    let (one_waits, other_waits) = (Arc::default(), Arc::default());
-    let there = Link {
-        peer: other.0,
-        waker: other.1.clone(),
-        outgoing: to_other,
-        returned: back_from_other,
-        incoming: from_other,
-        returning: back_to_other,
-        waits: Arc::clone(&one_waits),
-        peer_waits: Arc::clone(&other_waits),
-        open: Batch::default(),
-        spare: Vec::new(),
-        out: VecDeque::new(),
-        out_bytes: 0,
-        last_awaited: false,
-        reading: None,
+    let (there, from_one) = RingBuffer::new(BATCHES_MAX);
+    let (back, from_other) = RingBuffer::new(BATCHES_MAX);
+    let (returning_to_one, returned_to_one) = RingBuffer::new(BATCHES_MAX);
+    let (returning_to_other, returned_to_other) = RingBuffer::new(BATCHES_MAX);
+    let waits: (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+    let end = |(peer, waker): (ShardId, &Waker), out, back, waits, peer_waits| {
+        let ((outgoing, returned), (incoming, returning)) = (out, back);
+        Link {
+            peer,
+            waker: waker.clone(),
+            outgoing,
+            returned,
+            incoming,
+            returning,
+            waits,
+            peer_waits,
+            open: Batch::default(),
+            spare: Vec::new(),
+            out: VecDeque::new(),
+            out_bytes: 0,
+            last_awaited: false,
+            reading: None,
+        }
     };
-    let back = Link {
-        peer: one.0,
-        waker: one.1.clone(),
-        outgoing: to_one,
-        returned: back_from_one,
-        incoming: from_one,
-        returning: back_to_one,
-        waits: other_waits,
-        peer_waits: one_waits,
-        open: Batch::default(),
-        spare: Vec::new(),
-        out: VecDeque::new(),
-        out_bytes: 0,
-        last_awaited: false,
-        reading: None,
-    };
-    (there, back)
+    (
+        end(
+            other,
+            (there, returned_to_one),
+            (from_other, returning_to_other),
+            waits.0.clone(),
+            waits.1.clone(),
+        ),
+        end(
+            one,
+            (back, returned_to_other),
+            (from_one, returning_to_one),
+            waits.1,
+            waits.0,
+        ),
+    )
 }
