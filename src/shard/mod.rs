@@ -155,7 +155,6 @@ impl<D: Driver> Shard<D> {
         } = setup;
         let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
         let resources = Resources {
-            direct_bytes_max: 0,
             deliveries_left: 0,
             pool: Pool::new(limits.outbox_bytes_shard_max),
             calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
@@ -180,7 +179,7 @@ impl<D: Driver> Shard<D> {
             picks: Vec::new(),
             retained_at: Instant::ZERO,
             sessions: HashMap::new(),
-            slow_reports: Vec::new(),
+            slow_reports: VecDeque::new(),
             entropy,
             scratch: Vec::new(),
             publications: 0,
