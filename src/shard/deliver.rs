@@ -17,10 +17,10 @@ use super::parcel::Parcel;
 use super::publish::Publication;
 use super::resource::Resources;
 use super::shelf::{Bound, Dropped, Held, Put};
-use super::slow::SlowReport;
+use super::slow::{SLOW_REPORTS_MAX, SlowReport};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
+use crate::base::limits::{CHUNK_BYTES, MESSAGE_HEADER_BYTES};
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::SlowPolicy;
 use crate::proto::error::Code;
@@ -78,6 +78,11 @@ impl Exchange {
             resources.counters.add(Counter::Deliveries, 1);
         } else {
             self.shelve(to, publication);
+            // While a send is in flight there is nothing to settle; its end settles all.
+            let connection = self.connections.get(to.connection);
+            if connection.is_some_and(|one| one.sending && one.stage == Stage::Running) {
+                return;
+            }
         }
         self.touch(to.connection);
     }
@@ -97,16 +102,17 @@ impl Exchange {
             retained: publication.retained,
         };
         let queued = line.outbox.queued_bytes();
-        let bound = Bound {
-            bytes_max: self
-                .resources
-                .limits
-                .outbox_bytes_max
-                .saturating_sub(queued),
-            pressed: self.resources.pool.is_exhausted(),
-        };
         let key = (policy == SlowPolicy::LatestPerKey).then(|| publication.key());
         let station = line.station_mut();
+        let pool = &self.resources.pool;
+        let limits = &self.resources.limits;
+        let bound = Bound {
+            bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
+            // A chunk's worth may wait for whoever is only late: a turn of many deliveries
+            // makes anybody late.
+            pressed: pool.is_exhausted()
+                || (pool.is_crowded() && station.shelf.cost_bytes() >= CHUNK_BYTES),
+        };
         let (put, dropped) = station.shelf.put(held, key, &bound, now);
         let age = station.shelf.oldest_age(now);
         let waiting = queued + station.shelf.bytes();
@@ -114,8 +120,8 @@ impl Exchange {
         line.shelved = true;
         line.recharge(&mut self.resources);
         count_dropped(&dropped, &self.resources);
-        if first {
-            self.slow_reports.push(SlowReport {
+        if first && self.slow_reports.len() < SLOW_REPORTS_MAX {
+            self.slow_reports.push_back(SlowReport {
                 connection: to.connection,
                 policy,
                 bytes_queued: waiting,
@@ -154,9 +160,13 @@ impl Exchange {
         };
         let resources = &mut self.resources;
         let now = resources.now;
-        while connection.line.has_room(0, resources) {
-            let station = connection.line.station_mut();
-            let Some(held) = station.shelf.next(now) else {
+        loop {
+            // Asked with its size: one that does not fit would take a large chunk.
+            let bytes = connection.line.station_mut().shelf.oldest_bytes();
+            if !connection.line.has_room(bytes, resources) {
+                break;
+            }
+            let Some(held) = connection.line.station_mut().shelf.next(now) else {
                 break;
             };
             let line = &mut connection.line;

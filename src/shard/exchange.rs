@@ -51,7 +51,7 @@ pub(super) struct Exchange {
     /// Sessions by their keys, and the slots they are in.
     pub(super) sessions: HashMap<[u8; SESSION_KEY_BYTES], Key>,
     /// Slow consumers to be told of in the log.
-    pub(super) slow_reports: Vec<SlowReport>,
+    pub(super) slow_reports: VecDeque<SlowReport>,
     pub(super) entropy: Entropy,
     /// Scratch for messages that are built or re-framed.
     pub(super) scratch: Vec<u8>,
@@ -92,7 +92,7 @@ impl Exchange {
             picks: Vec::new(),
             retained_at: Instant::ZERO,
             sessions: HashMap::new(),
-            slow_reports: Vec::new(),
+            slow_reports: VecDeque::new(),
             entropy,
             scratch: Vec::new(),
             publications: 0,

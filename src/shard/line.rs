@@ -69,7 +69,7 @@ impl Line {
     #[inline]
     pub(super) fn has_room(&self, bytes: usize, resources: &Resources) -> bool {
         let queued = self.outbox.queued_bytes();
-        queued == 0 || queued + bytes <= resources.direct_bytes_max
+        queued == 0 || queued + bytes <= resources.direct_bytes_max()
     }
 
     /// Writes a message of another connection's, with another id if one is given.

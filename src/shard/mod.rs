@@ -151,7 +151,6 @@ impl<D: Driver> Shard<D> {
         } = setup;
         let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
         let resources = Resources {
-            direct_bytes_max: 0,
             deliveries_left: 0,
             pool: Pool::new(limits.outbox_bytes_shard_max),
             calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),

@@ -97,6 +97,12 @@ impl Pool {
         self.lent_bytes > (self.lent_bytes_max - self.reserved_bytes) / 2
     }
 
+    /// So much is lent that those who do not keep up get no more: the rest is for those who
+    /// do, whom a few slow readers would otherwise starve.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.lent_bytes > (self.lent_bytes_max - self.reserved_bytes) / 4 * 3
+    }
+
     /// More is lent than the shard's budget allows: nobody should ask for more who can wait.
     pub(super) fn is_exhausted(&self) -> bool {
         self.lent_bytes > self.lent_bytes_max - self.reserved_bytes

@@ -43,9 +43,6 @@ impl Limits {
 
 pub(super) struct Resources {
     pub(super) limits: Limits,
-    /// Bytes a connection may have in its outbox while publications are put into it rather
-    /// than on its shelf; fewer while the shard's memory is running out.
-    pub(super) direct_bytes_max: usize,
     /// Deliveries that this turn may still make: then publishers wait for the next one.
     pub(super) deliveries_left: usize,
     pub(super) pool: Pool,
@@ -64,10 +61,18 @@ impl Resources {
         self.now = now;
         self.pool.reserve(connections);
         self.deliveries_left = DELIVERIES_PER_TURN;
+    }
+
+    /// Bytes a connection may have in its outbox while publications are put into it rather
+    /// than on its shelf; fewer while the shard's memory is running out. Asked for each
+    /// delivery: the large chunks that one publication makes thousands of outboxes lend are
+    /// more than the budget.
+    #[inline]
+    pub(super) fn direct_bytes_max(&self) -> usize {
         let most = match self.pool.is_half_lent() {
             true => CHUNK_BYTES,
             false => CHUNK_LARGE_BYTES,
         };
-        self.direct_bytes_max = most.min(self.limits.outbox_bytes_max / 2);
+        most.min(self.limits.outbox_bytes_max / 2)
     }
 }

@@ -185,6 +185,12 @@ impl Shelf {
         self.cost_bytes
     }
 
+    /// Bytes of the oldest message that waits.
+    pub fn oldest_bytes(&self) -> usize {
+        let oldest = self.slots.front().and_then(Option::as_ref);
+        oldest.map_or(0, |entry| entry.held.message.len())
+    }
+
     /// How long the oldest entry has been waiting; zero when there is none.
     pub fn oldest_age(&self, now: Instant) -> Duration {
         let oldest = self.slots.front().and_then(Option::as_ref);

@@ -15,9 +15,17 @@ pub(super) struct SlowReport {
     pub(super) oldest_age: Duration,
 }
 
+/// Reports that wait to be logged at most; what is more is counted only.
+pub(super) const SLOW_REPORTS_MAX: usize = 16_384;
+/// A line costs a few microseconds, and one publication may find ten thousand to tell of.
+const SLOW_LOGS_PER_TURN: usize = 4;
+
 impl<D: Driver> Shard<D> {
     pub(super) fn log_slow(&mut self) {
-        for report in std::mem::take(&mut self.exchange.slow_reports) {
+        for _ in 0..SLOW_LOGS_PER_TURN {
+            let Some(report) = self.exchange.slow_reports.pop_front() else {
+                return;
+            };
             let Some(connection) = self.exchange.connections.get(report.connection) else {
                 continue;
             };

@@ -86,6 +86,7 @@ impl<D: Driver> Shard<D> {
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
             && self.waiting.is_empty()
+            && self.exchange.slow_reports.is_empty()
             && !self.exchange.mesh.has_open()
             && self.exchange.resources.calls.is_idle();
         if !idle || sleep_max.is_zero() {

@@ -6,10 +6,11 @@
 //! others idle: closed, they would be given the same place again.
 
 use super::course::Course;
+use super::crowd;
 use super::dialect::ringmail::Ringmail;
 use super::dialect::{Actor, Dialect, Protocol, Role, Script, mqtt, nats, redis};
 use super::engine::Pace;
-use super::exchange::{self, Sender};
+use super::exchange::{self, Parts, Sender};
 use super::fault::{Fault, Halt};
 use super::fleet::Fleet;
 use super::meter::Outcome;
@@ -45,7 +46,7 @@ impl Placement {
 
 /// The parts of an exchange.
 #[derive(Debug)]
-pub struct Cast {
+pub struct Cast<'a> {
     /// Each sender, and how many copies arrive of each of its messages.
     pub senders: Vec<(Role, u32)>,
     pub receivers: Vec<Role>,
@@ -54,19 +55,23 @@ pub struct Cast {
     pub payload: Vec<u8>,
     pub is_confirmed: bool,
     pub placement: Placement,
+    /// Slow readers, who are none of the fleet's.
+    pub crowd: Option<&'a crowd::Args>,
 }
 
-impl Cast {
+impl Cast<'_> {
     pub fn connections(&self) -> usize {
-        self.senders.len() + self.receivers.len() + self.bystanders.len()
+        let fleet = self.placed() + self.bystanders.len();
+        fleet + self.crowd.map_or(0, crowd::Args::connections)
     }
 
     /// Descriptors to make room for.
     pub fn connections_max(&self) -> usize {
-        match self.placement {
-            Placement::Any => self.connections(),
-            _ => self.placed() * SPARES_MAX + self.bystanders.len(),
-        }
+        let spares = match self.placement {
+            Placement::Any => 0,
+            _ => self.placed() * (SPARES_MAX - 1),
+        };
+        self.connections() + spares
     }
 
     /// Those whose place matters.
@@ -108,7 +113,7 @@ impl Cast {
 
 /// All that one run needs.
 struct Stage<'a> {
-    cast: &'a Cast,
+    cast: &'a Cast<'a>,
     course: &'a Course,
     target: &'a Target,
     site: &'a Site,
@@ -143,17 +148,21 @@ impl Stage<'_> {
         let senders: Vec<Sender> = (cast.senders.iter().zip(&parts))
             .map(|(&(_, copies), &connection)| Sender { connection, copies })
             .collect();
+        let mut crowd = match &cast.crowd {
+            Some(crowd) => crowd.gather(self.target, self.site)?,
+            None => None,
+        };
         let now = Instant::now();
         let meter = self.course.meter(now, self.target, self.site);
-        let outcome = exchange::run(
-            &mut fleet,
-            &senders,
-            cast.is_confirmed,
-            self.pace,
-            meter,
-            now,
-            timeout,
-        )?;
+        let parts = Parts {
+            senders: &senders,
+            is_confirmed: cast.is_confirmed,
+            crowd: crowd.as_mut(),
+        };
+        let mut outcome = exchange::run(&mut fleet, parts, self.pace, meter, now, timeout)?;
+        if let Some(crowd) = crowd {
+            outcome.slow = Some(crowd.finish(Instant::now(), self.site, timeout)?);
+        }
         fleet.close();
         Ok(outcome)
     }

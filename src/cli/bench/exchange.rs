@@ -8,6 +8,7 @@
 //! A message carries its sender, its number and the time it is measured from. A copy too
 //! many ends the run; a copy too few leaves its message open, and silence ends the run.
 
+use super::crowd::Crowd;
 use super::dialect::{Actor, Dialect, Seen};
 use super::engine::{Guard, Pace, SENDS_PER_TURN, check_overdue, doze, sleep};
 use super::fault::{Fault, Halt};
@@ -27,22 +28,29 @@ pub struct Sender {
     pub copies: u32,
 }
 
-/// Runs the load to its end. `is_confirmed`: the window of a closed loop moves on with the
-/// server's confirmations, and not with arrivals.
+/// What takes part beside the fleet, and how.
+pub struct Parts<'a> {
+    pub senders: &'a [Sender],
+    /// The window of a closed loop moves on with the server's confirmations, and not with
+    /// arrivals.
+    pub is_confirmed: bool,
+    pub crowd: Option<&'a mut Crowd>,
+}
+
+/// Runs the load to its end.
 ///
 /// # Errors
 /// The first fault of any connection, and silence for longer than `silence_max`.
 pub fn run<D: Dialect>(
     fleet: &mut Fleet<Actor<D>>,
-    senders: &[Sender],
-    is_confirmed: bool,
+    parts: Parts<'_>,
     pace: &Pace,
     mut meter: Meter,
     begin: Instant,
     silence_max: Duration,
 ) -> Result<Outcome, Halt> {
     let mut guard = Guard::new(silence_max, begin);
-    let mut exchange = Exchange::new(senders, is_confirmed);
+    let mut exchange = Exchange::new(parts, begin);
     match pace {
         Pace::Closed { depth, spin } => {
             exchange.closed(fleet, *depth, *spin, &mut meter, &guard)?;
@@ -65,17 +73,21 @@ struct Origin {
     fresh: Vec<Instant>,
 }
 
-struct Exchange {
+struct Exchange<'a> {
     origins: Vec<Origin>,
     is_confirmed: bool,
     /// Copies and confirmations to come.
     in_flight: u64,
     /// Origins with room in their windows (closed), or something to flush (open).
     dirty: Vec<usize>,
+    crowd: Option<&'a mut Crowd>,
 }
 
-impl Exchange {
-    fn new(senders: &[Sender], is_confirmed: bool) -> Exchange {
+impl<'a> Exchange<'a> {
+    fn new(mut parts: Parts<'a>, begin: Instant) -> Exchange<'a> {
+        if let Some(crowd) = &mut parts.crowd {
+            crowd.begin(begin);
+        }
         let origin = |sender: &Sender| Origin {
             connection: sender.connection,
             copies: sender.copies,
@@ -85,11 +97,22 @@ impl Exchange {
             fresh: Vec::new(),
         };
         Exchange {
-            origins: senders.iter().map(origin).collect(),
-            is_confirmed,
+            origins: parts.senders.iter().map(origin).collect(),
+            is_confirmed: parts.is_confirmed,
             in_flight: 0,
-            dirty: Vec::with_capacity(senders.len()),
+            dirty: Vec::with_capacity(parts.senders.len()),
+            crowd: parts.crowd,
         }
+    }
+
+    /// Publishes to the slow readers what is due; returns when more is.
+    #[inline]
+    fn feed_crowd(&mut self, now: Instant) -> Result<Instant, Halt> {
+        let Some(crowd) = &mut self.crowd else {
+            return Ok(Instant::NEVER);
+        };
+        crowd.publish_due(now)?;
+        Ok(crowd.next())
     }
 
     /// Encodes one message of a sender.
@@ -171,9 +194,10 @@ impl Exchange {
                 return Ok(());
             }
             guard.check(meter, self.in_flight, now)?;
+            let next = self.feed_crowd(now)?.min(meter.next_edge());
             let timeout = match spin {
                 true => Duration::ZERO,
-                false => sleep(meter.next_edge(), now),
+                false => sleep(next, now),
             };
             fleet.wait(&mut events, Some(timeout))?;
             for event in &events {
@@ -209,7 +233,8 @@ impl Exchange {
                 guard.check_backlog(fleet, now)?;
                 check_overdue(&walk, self.in_flight, now)?;
             }
-            let next = walk.next().min(meter.next_edge());
+            let fed = self.feed_crowd(now)?;
+            let next = walk.next().min(meter.next_edge()).min(fed);
             fleet.wait(&mut events, Some(doze(next, now)))?;
             for event in &events {
                 let mut last = now;
@@ -369,7 +394,12 @@ mod tests {
         let now = Instant::now();
         let is_open = matches!(pace, Pace::Open(_));
         let meter = Meter::start(now, ms(50), ms(200), is_open, None, None);
-        run(&mut fleet, &senders, false, pace, meter, now, silence_max)
+        let parts = Parts {
+            senders: &senders,
+            is_confirmed: false,
+            crowd: None,
+        };
+        run(&mut fleet, parts, pace, meter, now, silence_max)
     }
 
     const CLOSED: Pace = Pace::Closed {

@@ -74,6 +74,10 @@ pub enum Halt {
     Ramp(Duration),
     #[error("the server's process cannot be read: {0}")]
     Process(#[source] io::Error),
+    #[error("the slow readers' publisher: {0}")]
+    Publisher(#[source] Fault),
+    #[error("the server does not tell its $sys/stats: {0}")]
+    Stats(String),
     #[error("epoll: {0}")]
     Poll(#[source] io::Error),
 }

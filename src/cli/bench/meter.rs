@@ -15,6 +15,7 @@
 //! The window of a closed loop is as long as asked for, or longer by what it takes to
 //! notice its end: begun late, it ends late. That of an open loop stands in the schedule.
 
+use super::crowd::Toll;
 use super::fault::Halt;
 use super::process::{CpuTime, Process, own_cpu_time};
 use super::progress::Progress;
@@ -54,6 +55,8 @@ pub struct Outcome {
     pub lag: Option<Histogram<u64>>,
     pub server_cpu: Option<Duration>,
     pub generator_cpu: Duration,
+    /// What the server did about slow readers, if there were any.
+    pub slow: Option<Toll>,
 }
 
 pub struct Meter {
@@ -206,6 +209,7 @@ impl Meter {
             lag: self.is_open.then_some(self.lag),
             server_cpu: self.server_cpu,
             generator_cpu: self.generator_cpu,
+            slow: None,
         }
     }
 }

@@ -7,7 +7,7 @@
 //!     │   target                     which server; spawn, process: one of its own, /proc
 //!     ▼
 //!   engine ── flight                 asking: each answer comes on its own connection
-//!   exchange ── window               messages go out here and arrive there
+//!   exchange ── window, crowd        messages go out here and arrive there; slow readers
 //!     │   schedule                   open loops           meter ── progress
 //!     ▼                                                     ▼
 //!   fleet ── connection                                   report, plot ── overlay
@@ -24,6 +24,7 @@
 mod cast;
 mod connection;
 mod course;
+mod crowd;
 mod dialect;
 mod echo;
 mod engine;

@@ -112,6 +112,12 @@ impl Process {
         Ok(threads)
     }
 
+    /// The most that has been resident so far.
+    pub fn resident_peak_bytes(&self) -> io::Result<u64> {
+        parse_kib(&fs::read_to_string(self.path("status"))?, "VmHWM:")
+            .ok_or_else(|| unreadable("status"))
+    }
+
     pub fn memory(&self) -> io::Result<Memory> {
         parse_memory(&fs::read_to_string(self.path("status"))?)
     }
@@ -136,13 +142,15 @@ fn parse_ticks(stat: &str) -> io::Result<u64> {
     }
 }
 
+/// A field of `/proc/PID/status`, in bytes.
+fn parse_kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 fn parse_memory(status: &str) -> io::Result<Memory> {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024)
-    };
-    match (field("VmRSS:"), field("RssAnon:")) {
+    match (parse_kib(status, "VmRSS:"), parse_kib(status, "RssAnon:")) {
         (Some(resident_bytes), Some(anonymous_bytes)) => Ok(Memory {
             resident_bytes,
             anonymous_bytes,

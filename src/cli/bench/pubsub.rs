@@ -2,6 +2,7 @@
 
 use super::cast::{Cast, Placement};
 use super::course::{Course, Subject, positive};
+use super::crowd;
 use super::dialect::{Protocol, Role, STAMP_BYTES, payload};
 use super::report::{Load, PubSub};
 use super::target::Target;
@@ -28,6 +29,7 @@ use crate::cli::failure::Failure;
   ringmail bench pubsub --spawn --publishers 10 --subscribers 10 --topics 10      ten pairs
   ringmail bench pubsub --spawn --subscribers 8 --group workers       one of the group gets each
   ringmail bench pubsub --spawn --rate 5000 --confirm
+  ringmail bench pubsub --spawn --rate 1000 --slow 5000 --slow-policy drop-oldest      beside slow readers
   ringmail bench pubsub --protocol nats --address 127.0.0.1:4222 --server-pid $(pidof nats-server)",
     exit_codes!()
 ))]
@@ -75,6 +77,9 @@ pub struct Args {
     /// What the server speaks
     #[arg(long, value_enum, default_value_t = Protocol::Ringmail)]
     protocol: Protocol,
+
+    #[command(flatten)]
+    slow: crowd::Args,
 
     #[command(flatten)]
     course: Course,
@@ -148,11 +153,15 @@ impl Args {
             return usage("--group: Redis has no groups of subscribers");
         }
         let is_placed = self.placement != Placement::Any;
-        let ours = [("--confirm", self.confirm), ("--placement", is_placed)];
+        let ours = [
+            ("--confirm", self.confirm),
+            ("--placement", is_placed),
+            ("--slow", self.slow.readers > 0),
+        ];
         check_protocol(self.protocol, &self.target, &ours)
     }
 
-    fn cast(&self) -> Cast {
+    fn cast(&self) -> Cast<'_> {
         let topic = |number: u32| format!("bench/topic-{}", number % self.topics);
         let members = |number: u32| {
             let topic = number % self.topics;
@@ -188,6 +197,7 @@ impl Args {
             payload: payload(self.payload_bytes as usize),
             is_confirmed: self.confirm,
             placement: self.placement,
+            crowd: Some(&self.slow),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Times are in microseconds everywhere. The payload alone counts as bytes, once: what
 //! went there, and not what came back as well.
 
+use super::crowd::Toll;
 use super::meter::Outcome;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -192,6 +193,8 @@ pub struct Report {
     pub server_cpu_cores: Option<f64>,
     pub generator_cpu_us_per_message: f64,
     pub generator_cpu_cores: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Toll>,
 }
 
 /// The sender's lag may make up a tenth of the tail it is measured with, not more.
@@ -221,6 +224,7 @@ impl Report {
             server_cpu_cores: outcome.server_cpu.map(|cpu| cpu.as_secs_f64() / seconds),
             generator_cpu_us_per_message: per_message(outcome.generator_cpu),
             generator_cpu_cores: outcome.generator_cpu.as_secs_f64() / seconds,
+            slow: outcome.slow.clone(),
             setting,
         }
     }
@@ -293,6 +297,9 @@ impl Report {
             self.generator_cpu_us_per_message,
             self.generator_cpu_cores,
         )?;
+        if let Some(slow) = &self.slow {
+            write!(out, "\n{slow}")?;
+        }
         if self.void {
             writeln!(out, "\n  VOID: the sender was late")?;
         }
@@ -378,6 +385,7 @@ mod tests {
             lag: Some(lag),
             server_cpu: Some(Duration::from_millis(500)),
             generator_cpu: Duration::from_millis(250),
+            slow: None,
         }
     }
 

@@ -95,7 +95,7 @@ impl Args {
         check_protocol(self.protocol, &self.target, &[("--placement", is_placed)])
     }
 
-    fn cast(&self) -> Cast {
+    fn cast(&self) -> Cast<'static> {
         let service = || SERVICE.to_owned();
         let requester = |_| {
             let service = service();
@@ -112,6 +112,7 @@ impl Args {
             payload: payload(self.payload_bytes as usize),
             is_confirmed: false,
             placement: self.placement,
+            crowd: None,
         }
     }
 }

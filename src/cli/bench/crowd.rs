@@ -1,0 +1,467 @@
+//! Slow readers: connections that subscribe and then never read, and a publisher that goes
+//! on sending to them, beside whatever is measured.
+//!
+//! ```text
+//!   publisher ──► bench/slow ──► slow readers     never read, hold next to nothing themselves
+//!   (--slow-rate)     └─ none ─► idle readers     --slow-idle: bench/elsewhere, the baseline
+//! ```
+//!
+//! They are none of the fleet's connections, which are all read as soon as something comes:
+//! each is a plain socket in nobody's epoll, with the smallest receive buffer the kernel
+//! gives, so that what is sent to it stays with the server. Established and subscribed before the
+//! load begins, one after the other.
+//!
+//! What came of them is the server's to say (`$sys/stats`, before and after, and its memory
+//! in /proc): a socket that is not read does not learn that it has been closed. The server
+//! takes them for dead after `heartbeat.timeout_ms`: runs are shorter than that.
+//!
+//! The publisher is paced by a constant schedule of its own. When the server stops reading
+//! from it, it waits: `published` is what the server has taken.
+
+use super::course::positive;
+use super::fault::{Fault, Halt};
+use super::process::Process;
+use super::speaker;
+use super::target::{Site, Target};
+use crate::base::clock::Instant;
+use crate::cli::args;
+use crate::client::blocking::Client;
+use crate::proto::envelope::{Envelope, Headers, SlowPolicy, header};
+use crate::proto::message::{Message, MessageType};
+use crate::proto::reassembly::Reassembly;
+use crate::proto::session::{Event, Session, Settings, Step};
+use serde::Serialize;
+use socket2::{Domain, Socket, Type};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const TOPIC: &str = "bench/slow";
+const TOPIC_IDLE: &str = "bench/elsewhere";
+/// Asked for as receive buffer; the kernel makes it its least, about 2 KiB.
+const RECEIVE_BYTES: usize = 1;
+/// Messages of the schedule that may be encoded and wait for the socket: what is more stays
+/// in the schedule.
+const BACKLOG_BYTES_MAX: usize = 256 << 10;
+/// How long a full socket is left alone.
+const BLOCKED: Duration = Duration::from_millis(1);
+/// The server's own timings in `$sys/stats` are this old at most.
+const STATS_AGE_MAX: Duration = Duration::from_millis(1100);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Slow readers beside the load: connections that subscribe to a topic of their own and
+    /// never read
+    #[arg(long = "slow", id = "slow", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub readers: u32,
+
+    /// The slow readers' slow-consumer policy; the server's own if not given
+    #[arg(long = "slow-policy", value_enum, requires = "slow")]
+    policy: Option<args::SlowPolicy>,
+
+    /// Bytes of payload published to the slow readers per second; each is to get all
+    #[arg(long = "slow-rate", value_name = "BYTES", default_value_t = 1_000_000, requires = "slow", value_parser = positive(1 << 30))]
+    bytes_per_second: u32,
+
+    /// Bytes of each payload published to them
+    #[arg(long = "slow-bytes", id = "slow_bytes", value_name = "N", default_value_t = 1024, requires = "slow", value_parser = positive(1 << 20))]
+    payload_bytes: u32,
+
+    /// The slow readers' baseline: as many connections, and as much published, but on a
+    /// topic that none of them subscribes to
+    #[arg(long = "slow-idle", requires = "slow")]
+    idle: bool,
+}
+
+/// What the server did about the slow readers, during warm-up and window.
+#[derive(Clone, Debug, Serialize)]
+pub struct Toll {
+    pub readers: u32,
+    pub policy: Option<&'static str>,
+    /// They only stand by: a baseline.
+    pub idle: bool,
+    pub payload_bytes: u32,
+    /// Asked for.
+    pub bytes_per_second_wanted: u32,
+    /// Publications handed to the socket, and how long that took.
+    pub published: u64,
+    pub seconds: f64,
+    /// Of the whole server, those to the measured subscribers included.
+    pub deliveries: u64,
+    pub dropped_oldest: u64,
+    pub dropped_newest: u64,
+    pub replaced: u64,
+    pub disconnected: u64,
+    /// One turn of a shard since the server's start, µs.
+    pub turn_us: serde_json::Value,
+    pub resident_bytes: Option<u64>,
+    pub resident_peak_bytes: Option<u64>,
+}
+
+impl fmt::Display for Toll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.idle { "idle" } else { "slow" };
+        let policy = self.policy.unwrap_or("the server's policy");
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(f, "  {what} readers  {}, {policy}", self.readers)?;
+        writeln!(
+            f,
+            "  published     {:.2} MB/s to them, of {:.2} asked for",
+            self.published as f64 * f64::from(self.payload_bytes) / self.seconds / 1e6,
+            f64::from(self.bytes_per_second_wanted) / 1e6
+        )?;
+        writeln!(
+            f,
+            "  server        {} disconnected; dropped {} oldest, {} newest; {} replaced",
+            self.disconnected, self.dropped_oldest, self.dropped_newest, self.replaced
+        )?;
+        if let (Some(resident), Some(peak)) = (self.resident_bytes, self.resident_peak_bytes) {
+            let (resident, peak) = (mib(resident), mib(peak));
+            writeln!(
+                f,
+                "  server memory {resident:.1} MiB resident, {peak:.1} at most"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Counters of the server, by their names in `$sys/stats`.
+#[derive(Clone, Debug, Default)]
+struct Stats(serde_json::Value);
+
+impl Stats {
+    fn ask(address: SocketAddr, timeout: Duration) -> Result<Stats, Halt> {
+        let failed = |text: String| Halt::Stats(text);
+        let builder = Client::builder().connect_timeout(timeout);
+        let mut client = (builder.request_timeout(timeout))
+            .connect(&address.to_string())
+            .map_err(|error| failed(error.to_string()))?;
+        let response = client
+            .request("$sys/stats", b"")
+            .map_err(|error| failed(error.to_string()))?;
+        let stats = serde_json::from_slice(&response.payload);
+        // A farewell that is not answered costs nothing.
+        let _ = client.close();
+        stats.map(Stats).map_err(|error| failed(error.to_string()))
+    }
+
+    fn of(&self, part: &str, name: &str) -> u64 {
+        self.0[part][name].as_u64().unwrap_or(0)
+    }
+}
+
+/// The slow readers and their publisher, ready.
+pub struct Crowd {
+    readers: Vec<TcpStream>,
+    publisher: Publisher,
+    before: Stats,
+    toll: Toll,
+}
+
+impl Args {
+    pub fn connections(&self) -> usize {
+        match self.readers {
+            0 => 0,
+            // Their publisher, and one that asks for figures.
+            readers => readers as usize + 2,
+        }
+    }
+
+    /// Opens and subscribes all of them; `None` when there are none.
+    ///
+    /// # Errors
+    /// The first connection that is refused, or not served in time.
+    pub fn gather(&self, target: &Target, site: &Site) -> Result<Option<Crowd>, Halt> {
+        if self.readers == 0 {
+            return Ok(None);
+        }
+        let (address, count) = (site.address, self.readers as usize + 1);
+        let settings = speaker::settings(1 << 20, target.timeout);
+        let policy = self.policy.map(SlowPolicy::from);
+        let topic = if self.idle { TOPIC_IDLE } else { TOPIC };
+        let subscribe = subscribe(topic, policy);
+        let mut readers = Vec::with_capacity(count - 1);
+        for index in 0..self.readers as usize {
+            if site.interrupted.load(Ordering::Relaxed) {
+                return Err(Halt::Interrupted);
+            }
+            let reader = open(address, Some(RECEIVE_BYTES), &settings, &subscribe);
+            readers.push(reader.map_err(|fault| super::fleet::halt(index, count, fault))?);
+        }
+        let publisher = open(address, None, &settings, &[])
+            .and_then(|stream| Publisher::new(stream, self))
+            .map_err(|fault| super::fleet::halt(count - 1, count, fault))?;
+        Ok(Some(Crowd {
+            readers,
+            publisher,
+            before: Stats::ask(address, target.timeout)?,
+            toll: Toll {
+                readers: self.readers,
+                policy: policy.map(SlowPolicy::label),
+                idle: self.idle,
+                payload_bytes: self.payload_bytes,
+                bytes_per_second_wanted: self.bytes_per_second,
+                published: 0,
+                seconds: 0.0,
+                deliveries: 0,
+                dropped_oldest: 0,
+                dropped_newest: 0,
+                replaced: 0,
+                disconnected: 0,
+                turn_us: serde_json::Value::Null,
+                resident_bytes: None,
+                resident_peak_bytes: None,
+            },
+        }))
+    }
+}
+
+impl Crowd {
+    /// The publisher's schedule begins.
+    pub fn begin(&mut self, now: Instant) {
+        self.publisher.begin(now);
+    }
+
+    /// Publishes what is due.
+    ///
+    /// # Errors
+    /// The publisher's connection is broken.
+    #[inline]
+    pub fn publish_due(&mut self, now: Instant) -> Result<(), Halt> {
+        let published = self.publisher.publish_due(now);
+        published.map_err(|error| Halt::Publisher(Fault::Broken(error)))
+    }
+
+    /// When something is due next.
+    #[inline]
+    pub fn next(&self) -> Instant {
+        self.publisher.next
+    }
+
+    /// What it came to. The readers are still there while the server is asked, and gone
+    /// afterwards.
+    ///
+    /// # Errors
+    /// The server does not answer, or its process cannot be read.
+    pub fn finish(self, now: Instant, site: &Site, timeout: Duration) -> Result<Toll, Halt> {
+        let mut toll = self.toll;
+        toll.published = self.publisher.published();
+        toll.seconds = (now - self.publisher.begun).as_secs_f64();
+        if let Some(server) = site.process {
+            let memory = server.memory().map_err(Halt::Process)?;
+            toll.resident_bytes = Some(memory.resident_bytes);
+            toll.resident_peak_bytes = Some(peak(server)?);
+        }
+        std::thread::sleep(STATS_AGE_MAX);
+        let after = Stats::ask(site.address, timeout)?;
+        let since = |part, name| {
+            let before = self.before.of(part, name);
+            after.of(part, name).saturating_sub(before)
+        };
+        toll.deliveries = since("total", "deliveries");
+        toll.dropped_oldest = since("total", "slow_dropped_oldest");
+        toll.dropped_newest = since("total", "slow_dropped_newest");
+        toll.replaced = since("total", "slow_replaced");
+        toll.disconnected = since("closed", "slow_consumer");
+        toll.turn_us = after.0["timings_us"]["turn"].clone();
+        drop(self.readers);
+        Ok(toll)
+    }
+}
+
+fn peak(server: Process) -> Result<u64, Halt> {
+    server.resident_peak_bytes().map_err(Halt::Process)
+}
+
+/// The connection that publishes to the slow readers.
+struct Publisher {
+    stream: TcpStream,
+    message: Vec<u8>,
+    interval: Duration,
+    begun: Instant,
+    /// Messages of the schedule encoded so far.
+    encoded: u64,
+    output: Vec<u8>,
+    written: usize,
+    next: Instant,
+}
+
+impl Publisher {
+    fn new(stream: TcpStream, args: &Args) -> Result<Publisher, Fault> {
+        stream.set_nonblocking(true).map_err(Fault::connect)?;
+        let envelope = Envelope {
+            name: TOPIC,
+            payload: &speaker::payload(args.payload_bytes as usize),
+            ..Envelope::default()
+        };
+        let mut message = Vec::new();
+        Message::Envelope(MessageType::Publish, envelope).encode(false, &mut message);
+        let per_second = f64::from(args.bytes_per_second) / f64::from(args.payload_bytes);
+        Ok(Publisher {
+            stream,
+            message,
+            interval: Duration::from_secs_f64(1.0 / per_second),
+            begun: Instant::NEVER,
+            encoded: 0,
+            output: Vec::new(),
+            written: 0,
+            next: Instant::NEVER,
+        })
+    }
+
+    fn begin(&mut self, now: Instant) {
+        (self.begun, self.next) = (now, now);
+    }
+
+    #[inline]
+    fn publish_due(&mut self, now: Instant) -> io::Result<()> {
+        if now < self.next {
+            return Ok(());
+        }
+        self.encode_due(now);
+        let is_blocked = !self.write()?;
+        let due = self.begun + self.interval.mul_f64(self.encoded as f64);
+        self.next = if is_blocked { now + BLOCKED } else { due };
+        Ok(())
+    }
+
+    fn encode_due(&mut self, now: Instant) {
+        let due = (now - self.begun).as_nanos() / self.interval.as_nanos().max(1) + 1;
+        while u128::from(self.encoded) < due && self.output.len() < BACKLOG_BYTES_MAX {
+            self.output.extend_from_slice(&self.message);
+            self.encoded += 1;
+        }
+    }
+
+    /// False when the socket takes no more.
+    fn write(&mut self) -> io::Result<bool> {
+        while self.written < self.output.len() {
+            match self.stream.write(&self.output[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+        Ok(true)
+    }
+
+    /// Messages that the socket has taken whole.
+    fn published(&self) -> u64 {
+        let waiting = (self.output.len() - self.written).div_ceil(self.message.len());
+        self.encoded - waiting as u64
+    }
+}
+
+fn subscribe(topic: &str, policy: Option<SlowPolicy>) -> Vec<u8> {
+    let mut block = Vec::new();
+    if let Some(policy) = policy {
+        Headers::push(&mut block, header::SLOW_POLICY, &[policy as u8]);
+    }
+    let envelope = Envelope {
+        id: 1,
+        name: topic,
+        headers: Headers::check(&block).unwrap_or_default(),
+        ..Envelope::default()
+    };
+    let mut out = Vec::new();
+    Message::Envelope(MessageType::Subscribe, envelope).encode(false, &mut out);
+    out
+}
+
+/// Connects, shakes hands and says `words`, whose OK is waited for if there are any.
+fn open(
+    address: SocketAddr,
+    receive_bytes: Option<usize>,
+    settings: &Arc<Settings>,
+    words: &[u8],
+) -> Result<TcpStream, Fault> {
+    let mut stream = connect(address, receive_bytes, settings.handshake_timeout)?;
+    let mut out = Vec::new();
+    let mut session = speaker::connect(settings, 0, Instant::now(), &mut out)?;
+    stream.write_all(&out).map_err(Fault::Broken)?;
+    let mut input = Reassembly::default();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream
+            .read(&mut buffer)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => Fault::HandshakeTimeout(settings.handshake_timeout),
+                _ => Fault::Broken(error),
+            })?;
+        if count == 0 {
+            return Err(Fault::Eof);
+        }
+        out.clear();
+        let mut bytes = &buffer[..count];
+        let is_done = listen(&mut session, &mut input, &mut bytes, words, &mut out)?;
+        stream.write_all(&out).map_err(Fault::Broken)?;
+        if is_done {
+            return Ok(stream);
+        }
+    }
+}
+
+/// Takes what has come. True when nothing more is waited for.
+fn listen(
+    session: &mut Session,
+    input: &mut Reassembly,
+    bytes: &mut &[u8],
+    words: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<bool, Fault> {
+    loop {
+        let view = input.view(bytes);
+        match session.handle(view, Instant::now(), out) {
+            Step::Incomplete { need } => {
+                if !input.fill(need, bytes) {
+                    return Ok(false);
+                }
+            }
+            Step::Taken { used, event } => {
+                let is_done = match event {
+                    Event::Established(options) if options.auth.unwrap_or(0) != 0 => {
+                        return Err(Fault::AuthRequired);
+                    }
+                    Event::Established(_) => {
+                        out.extend_from_slice(words);
+                        words.is_empty()
+                    }
+                    Event::Message(Message::Ok { .. }) => true,
+                    Event::Handled => false,
+                    event => return Err(speaker::unwanted(event)),
+                };
+                input.consume(used, bytes);
+                if is_done {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+fn connect(
+    address: SocketAddr,
+    receive_bytes: Option<usize>,
+    timeout: Duration,
+) -> Result<TcpStream, Fault> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // Before connecting: the window that is announced follows from it.
+        if let Some(bytes) = receive_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.set_tcp_nodelay(true)?;
+        socket.set_read_timeout(Some(timeout))?;
+        socket.set_write_timeout(Some(timeout))?;
+        socket.connect_timeout(&address.into(), timeout)?;
+        Ok(TcpStream::from(socket))
+    };
+    open().map_err(Fault::connect)
+}
