@@ -34,6 +34,7 @@ mod dispatch;
 mod drain;
 mod exchange;
 pub mod executor;
+mod fanout;
 mod forward;
 mod line;
 mod log;
@@ -156,6 +157,7 @@ impl<D: Driver> Shard<D> {
         let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
         let resources = Resources {
             deliveries_left: 0,
+            deliveries_made: 0,
             pool: Pool::new(limits.outbox_bytes_shard_max),
             calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
             limits,
@@ -183,6 +185,8 @@ impl<D: Driver> Shard<D> {
             entropy,
             scratch: Vec::new(),
             publications: 0,
+            fanouts: VecDeque::new(),
+            mesh_waits: false,
             random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),
             ready: VecDeque::new(),
