@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn idle_subscriptions_are_spread_over_connections_to_the_last() {
-        let cast = args("--subscriptions 2500").cast();
+        let args = args("--subscriptions 2500");
+        let cast = args.cast();
         let held: Vec<_> = (cast.bystanders.iter())
             .map(|role| match role {
                 Role::Holder { filters } => filters.clone(),
@@ -259,6 +260,7 @@ mod tests {
             "--protocol nats --confirm",
             "--protocol mqtt --placement same",
             "--protocol redis --spawn",
+            "--protocol nats --slow 10",
         ] {
             let failure = args(wrong).check().unwrap_err();
             assert_eq!(failure.status, Status::Usage, "{wrong}");
