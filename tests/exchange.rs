@@ -72,6 +72,46 @@ fn nothing_more(client: &mut Client) {
     assert_eq!(client.receive_timeout(A_WHILE).unwrap(), None);
 }
 
+/// More subscribers than a shard delivers to at once, on each of two shards.
+#[test]
+fn many_subscribers_get_every_message_once_in_order_and_then_it_is_confirmed() {
+    let server = start();
+    let mut many: Vec<Client> = (0..640).map(|_| connect(&server)).collect();
+    for (index, client) in many.iter_mut().enumerate() {
+        client.subscribe("news/today").unwrap();
+        if index % 3 == 0 {
+            client.subscribe("news/#").unwrap();
+        }
+    }
+    for shard in [0, 1] {
+        let count = many.iter().filter(|client| client.server().shard == shard);
+        assert!(count.count() > 256, "the test asks for a fan-out in slices");
+    }
+    let mut publishers = [connect_on(&server, 0), connect_on(&server, 1)];
+    for number in 0..20u8 {
+        for (of, publisher) in (0..).zip(&mut publishers) {
+            publisher.publish("news/today", [of, number]).unwrap();
+        }
+    }
+    for (of, publisher) in (0..).zip(&mut publishers) {
+        publisher.publish_confirmed("news/today", [of, 20]).unwrap();
+    }
+    for client in &mut many {
+        let mut next = [0, 0];
+        for _ in 0..42 {
+            let message = message(client);
+            let [of, number] = *message.payload else {
+                panic!("{message:?}");
+            };
+            assert_eq!(number, next[usize::from(of)]);
+            next[usize::from(of)] += 1;
+        }
+    }
+    many.iter_mut().step_by(64).for_each(nothing_more);
+    drop((many, publishers));
+    end(server);
+}
+
 #[test]
 fn two_devices_on_two_cores_exchange_the_same_bytes() {
     let server = start();

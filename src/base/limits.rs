@@ -61,6 +61,11 @@ pub const COMMANDS_PER_TURN: usize = 256;
 /// the next: about a millisecond's worth. The publication that passes it is still delivered
 /// to all, so a turn is bounded by this and one fan-out.
 pub const DELIVERIES_PER_TURN: usize = 8192;
+/// Subscribers on one shard from which on a publication to them is delivered in slices.
+pub const FANOUT_MIN: usize = 256;
+/// Deliveries of such a publication in one turn: a few tens of microseconds' worth, which
+/// everybody else on the shard waits.
+pub const DELIVERIES_PER_SLICE: usize = 128;
 /// What one other shard has said that is done in one turn: publications, mostly, each of
 /// which may go to many subscribers.
 pub const MESH_ENTRIES_PER_TURN: usize = 256;

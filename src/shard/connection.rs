@@ -86,6 +86,9 @@ pub(super) struct Connection {
     pub(super) stalled: bool,
     /// Waits for room in the mesh before it handles more.
     pub(super) blocked: bool,
+    /// What it has published is being delivered to many: it handles no more until all have
+    /// it.
+    pub(super) fanning: bool,
     /// On its way to the session it resumes.
     pub(super) moving: Option<Box<Resumption>>,
     /// Another connection takes over its session: nothing more is read or sent.
@@ -123,6 +126,7 @@ impl Connection {
             ready: false,
             stalled: false,
             blocked: false,
+            fanning: false,
             moving: None,
             yields_to: None,
             starved: false,
@@ -142,7 +146,7 @@ impl Connection {
         match self.stage {
             Stage::Running => {
                 let backlog = self.ready && self.input.len() > INPUT_BYTES_MAX;
-                let waits = self.stalled || self.blocked || self.is_moving();
+                let waits = self.stalled || self.blocked || self.fanning || self.is_moving();
                 !self.peer_ended && !waits && !backlog
             }
             Stage::Flushing | Stage::Lingering => !self.peer_ended && self.yields_to.is_none(),
@@ -158,7 +162,7 @@ impl Connection {
     /// What is received has to wait behind what is kept.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.ready || self.stalled || self.blocked || self.is_moving()
+        self.ready || self.stalled || self.blocked || self.fanning || self.is_moving()
     }
 
     /// It is a session whose client has not come back in time.
@@ -172,10 +176,13 @@ impl Connection {
     }
 
     /// After a message: whether the rest must wait, for another turn or for the outbox.
+    /// `deliveries` are those that its own messages have made: when a turn's are used up,
+    /// who has made few of them need not wait.
     #[inline]
     pub(super) fn must_pause(
         &mut self,
         handled: u32,
+        deliveries: usize,
         mesh_pressed: bool,
         resources: &Resources,
     ) -> bool {
@@ -183,7 +190,9 @@ impl Connection {
         let pressed = queued > 0 && resources.pool.is_exhausted();
         if queued > resources.limits.outbox_bytes_max / 2 || pressed {
             self.stalled = true;
-        } else if handled >= MESSAGES_PER_TURN || resources.deliveries_left == 0 {
+        } else if handled >= MESSAGES_PER_TURN
+            || (resources.deliveries_left == 0 && deliveries > MESSAGES_PER_TURN as usize)
+        {
             self.ready = true;
         }
         self.blocked = mesh_pressed && self.line.uses_mesh;

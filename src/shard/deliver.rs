@@ -34,10 +34,14 @@ impl Exchange {
             return;
         };
         let line = &mut connection.line;
-        if line.taken == publication.number {
+        let taken = match publication.sliced {
+            false => &mut line.taken,
+            true => &mut line.taken_sliced,
+        };
+        if *taken == publication.number {
             return;
         }
-        line.taken = publication.number;
+        *taken = publication.number;
         if connection.stage == Stage::Running
             && !line.careful
             && line.takes(publication.parcel.len())

@@ -16,6 +16,7 @@
 use super::accept::Entropy;
 use super::confirm::Confirmations;
 use super::connection::{Connection, Stage};
+use super::fanout::Fanout;
 use super::forward::Errands;
 use super::mesh::{InterestKind, Item, Mesh};
 use super::outbox::Writer;
@@ -58,6 +59,10 @@ pub(super) struct Exchange {
     /// Numbers the publications delivered here: a connection that several filters lead to
     /// takes one by its number once.
     pub(super) publications: u64,
+    /// Publications that are being delivered to many.
+    pub(super) fanouts: VecDeque<Fanout>,
+    /// One of them is another shard's: what those have said waits.
+    pub(super) mesh_waits: bool,
     pub(super) random: fastrand::Rng,
     /// Connections to settle at the end of the turn.
     pub(super) touched: Vec<Key>,
@@ -96,6 +101,8 @@ impl Exchange {
             entropy,
             scratch: Vec::new(),
             publications: 0,
+            fanouts: VecDeque::new(),
+            mesh_waits: false,
             random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),
             ready: VecDeque::new(),
@@ -164,6 +171,7 @@ impl Exchange {
         };
         let mut input = std::mem::take(&mut connection.input);
         let mut handled = 0;
+        let made = self.resources.deliveries_made;
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
             let mut out = Writer {
@@ -195,7 +203,12 @@ impl Exchange {
                         connection.end(reason, &mut self.resources);
                     }
                     if connection.stage != Stage::Running
-                        || connection.must_pause(handled, self.mesh.is_pressed(), &self.resources)
+                        || connection.must_pause(
+                            handled,
+                            self.resources.deliveries_made - made,
+                            self.mesh.is_pressed(),
+                            &self.resources,
+                        )
                     {
                         break;
                     }
@@ -271,13 +284,15 @@ impl Exchange {
             let mut left = MESH_ENTRIES_PER_TURN;
             while let Some((from, mut batch)) = self.mesh.receive(index) {
                 while left > 0
+                    && !self.mesh_waits
                     && self.resources.deliveries_left > 0
                     && let Some(item) = batch.next()
                 {
                     self.take_item(from, item);
                     left -= 1;
                 }
-                if !batch.is_done() {
+                if !batch.is_done() || self.mesh_waits {
+                    // Given back, the batch would say that all is done.
                     self.mesh.put_back(index, batch);
                     break;
                 }

@@ -30,6 +30,8 @@ pub(super) struct Line {
     pub(super) attachment: u32,
     /// The number of the last publication delivered to it.
     pub(super) taken: u64,
+    /// Likewise of those delivered in slices, between which others come.
+    pub(super) taken_sliced: u64,
     pub(super) station: Option<Box<Station>>,
     /// It has a session: what it is sent from type 0x10 on is counted and logged.
     pub(super) counted: bool,
@@ -53,6 +55,7 @@ impl Line {
             answers_open: 0,
             attachment: 0,
             taken: 0,
+            taken_sliced: 0,
             station: None,
             counted: false,
             shelved: false,

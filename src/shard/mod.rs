@@ -35,6 +35,7 @@ mod drain;
 mod durable;
 mod exchange;
 pub mod executor;
+mod fanout;
 mod forward;
 mod line;
 mod log;
@@ -152,6 +153,7 @@ impl<D: Driver> Shard<D> {
         let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
         let resources = Resources {
             deliveries_left: 0,
+            deliveries_made: 0,
             pool: Pool::new(limits.outbox_bytes_shard_max),
             calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
             limits,

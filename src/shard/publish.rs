@@ -20,11 +20,12 @@
 use super::confirm::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
+use super::fanout::Origin;
 use super::mesh::Terms;
 use super::parcel::Parcel;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::MESSAGE_HEADER_BYTES;
+use crate::base::limits::{FANOUT_MIN, MESSAGE_HEADER_BYTES};
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
@@ -44,6 +45,8 @@ pub(super) struct Publication<'a> {
     pub(super) number: u64,
     /// One delivered on SUBSCRIBE.
     pub(super) retained: bool,
+    /// See `fanout`.
+    pub(super) sliced: bool,
 }
 
 impl Publication<'_> {
@@ -74,10 +77,10 @@ impl Exchange {
         let checksum = line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let parcel = Parcel::received(message, checksum, &mut scratch);
-        let everywhere = self.route(envelope, parcel);
+        let everywhere = self.route(Origin::Connection(key), envelope, parcel);
         self.scratch = scratch;
         if id != 0 {
-            self.answer(key, Answer::published(id), everywhere);
+            self.confirm_publish(key, id, everywhere);
         }
     }
 
@@ -86,7 +89,7 @@ impl Exchange {
         let body = &message[MESSAGE_HEADER_BYTES..];
         if let Ok(envelope) = Envelope::parse(MessageType::Publish, body) {
             self.resources.counters.add(Counter::Wills, 1);
-            self.route(&envelope, Parcel::plain(message));
+            self.route(Origin::Nobody, &envelope, Parcel::plain(message));
         }
     }
 
@@ -108,7 +111,7 @@ impl Exchange {
 
     /// Delivers a publication here and sends it to the other shards that want it. True if
     /// some do.
-    fn route(&mut self, envelope: &Envelope<'_>, parcel: Parcel<'_>) -> bool {
+    fn route(&mut self, origin: Origin, envelope: &Envelope<'_>, parcel: Parcel<'_>) -> bool {
         let now = self.resources.now;
         let expires = match envelope.headers.is_empty() {
             true => None,
@@ -127,7 +130,7 @@ impl Exchange {
 
         let mut matches = std::mem::take(&mut self.matches);
         self.router.find(envelope.name, &mut matches);
-        self.deliver_all(&matches, &mut publication);
+        self.deliver_all(origin, &matches, &mut publication);
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
         for &group in &matches.groups {
@@ -176,7 +179,7 @@ impl Exchange {
         if terms.plain || terms.retain {
             let mut matches = std::mem::take(&mut self.matches);
             self.router.find(envelope.name, &mut matches);
-            self.deliver_all(&matches, &mut publication);
+            self.deliver_all(Origin::Mesh, &matches, &mut publication);
             self.matches = matches;
         }
         for &group in picks {
@@ -199,7 +202,16 @@ impl Exchange {
     }
 
     #[inline]
-    fn deliver_all(&mut self, matches: &Matches, publication: &mut Publication<'_>) {
+    fn deliver_all(
+        &mut self,
+        origin: Origin,
+        matches: &Matches,
+        publication: &mut Publication<'_>,
+    ) {
+        if matches.local.len() >= FANOUT_MIN {
+            return self.fan_out(origin, &matches.local, publication);
+        }
+        self.resources.deliveries_made += matches.local.len();
         let left = self.resources.deliveries_left;
         self.resources.deliveries_left = left.saturating_sub(matches.local.len());
         for &subscription in &matches.local {
@@ -257,6 +269,7 @@ impl Exchange {
             expires,
             number: self.publications,
             retained: false,
+            sliced: false,
         }
     }
 

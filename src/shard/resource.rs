@@ -45,6 +45,8 @@ pub(super) struct Resources {
     pub(super) limits: Limits,
     /// Deliveries that this turn may still make: then publishers wait for the next one.
     pub(super) deliveries_left: usize,
+    /// Deliveries made since the start, those of slices aside.
+    pub(super) deliveries_made: usize,
     pub(super) pool: Pool,
     pub(super) calls: Calls,
     pub(super) counters: Arc<Counters>,

@@ -261,6 +261,7 @@ impl Connection {
         mem::swap(&mut self.ready, &mut other.ready);
         mem::swap(&mut self.starved, &mut other.starved);
         mem::swap(&mut self.blocked, &mut other.blocked);
+        mem::swap(&mut self.fanning, &mut other.fanning);
         mem::swap(&mut self.line, &mut other.line);
         mem::swap(&mut self.line.session, &mut other.line.session);
         mem::swap(&mut self.line.outbox, &mut other.line.outbox);
@@ -271,6 +272,7 @@ impl Connection {
     /// It is in no list and has no timer: it comes from another slot or shard.
     fn become_stranger(&mut self) {
         (self.touched, self.ready, self.starved, self.blocked) = (false, false, false, false);
+        self.fanning = false;
         self.yields_to = None;
         self.timer = Instant::NEVER;
     }

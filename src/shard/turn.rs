@@ -70,6 +70,8 @@ impl<D: Driver> Shard<D> {
         self.settle_touched();
         self.exchange.flush_mesh();
         self.log_slow();
+        // Last: what has come since the turn began waits for no more than this.
+        self.exchange.step_fanout();
 
         // The accept may still bring a connection, which has to be closed.
         let empty = self.exchange.connections.is_empty() && !self.accepting;
@@ -86,6 +88,7 @@ impl<D: Driver> Shard<D> {
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
             && self.waiting.is_empty()
+            && self.exchange.fanouts.is_empty()
             && self.exchange.slow_reports.is_empty()
             && !self.exchange.mesh.has_open()
             && self.exchange.resources.calls.is_idle();

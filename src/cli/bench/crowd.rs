@@ -52,6 +52,8 @@ const BLOCKED: Duration = Duration::from_millis(1);
 const STATS_AGE_MAX: Duration = Duration::from_millis(1100);
 
 #[derive(Debug, clap::Args)]
+// Its group would have the name of the benchmark's own.
+#[group(skip)]
 pub struct Args {
     /// Slow readers beside the load: connections that subscribe to a topic of their own and
     /// never read
@@ -464,4 +466,80 @@ fn connect(
         Ok(TcpStream::from(socket))
     };
     open().map_err(Fault::connect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::net::TcpListener;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// A publisher of 1,000 messages a second and the other end of its connection.
+    fn publisher() -> (Publisher, TcpStream) {
+        let words = [
+            "slow",
+            "--slow",
+            "1",
+            "--slow-rate",
+            "1000000",
+            "--slow-bytes",
+            "1000",
+        ];
+        let args = Command::try_parse_from(words).unwrap().args;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        (Publisher::new(stream, &args).unwrap(), peer)
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn what_is_due_is_published_and_no_more() {
+        let (mut publisher, mut peer) = publisher();
+        publisher.begin(at(0));
+        for (now, published) in [(0, 1), (1, 2), (1, 2), (20, 21)] {
+            publisher.publish_due(at(now)).unwrap();
+            assert_eq!(publisher.published(), published, "at {now} ms");
+        }
+        assert!(publisher.next > at(20) && publisher.next <= at(21));
+        let mut bytes = vec![0; publisher.message.len() * 21];
+        peer.read_exact(&mut bytes).unwrap();
+        assert!(
+            bytes
+                .chunks(publisher.message.len())
+                .all(|one| one == publisher.message)
+        );
+    }
+
+    #[test]
+    fn a_server_that_does_not_read_leaves_the_rest_in_the_schedule() {
+        let (mut publisher, _peer) = publisher();
+        publisher.begin(at(0));
+        for now in 1..1000 {
+            publisher.publish_due(at(now * 1000)).unwrap();
+        }
+        let waiting = publisher.output.len() - publisher.written;
+        assert!(waiting > 0 && waiting <= BACKLOG_BYTES_MAX + publisher.message.len());
+        assert!(publisher.published() < publisher.encoded);
+        assert_eq!(publisher.next, at(999 * 1000) + BLOCKED);
+    }
+
+    #[test]
+    fn slow_readers_arguments_need_slow_readers() {
+        let parse = |words: &[&str]| Command::try_parse_from([&["slow"], words].concat());
+        assert!(parse(&["--slow", "3", "--slow-policy", "drop-newest", "--slow-idle"]).is_ok());
+        assert!(parse(&["--slow-policy", "drop-newest"]).is_err());
+        assert!(parse(&["--slow", "3", "--slow-policy", "none"]).is_err());
+        assert_eq!(parse(&["--slow", "3"]).unwrap().args.connections(), 5);
+        assert_eq!(parse(&[]).unwrap().args.connections(), 0);
+    }
 }

@@ -260,6 +260,7 @@ mod tests {
             "--protocol nats --confirm",
             "--protocol mqtt --placement same",
             "--protocol redis --spawn",
+            "--protocol nats --slow 10",
         ] {
             let failure = args(wrong).check().unwrap_err();
             assert_eq!(failure.status, Status::Usage, "{wrong}");

@@ -1,0 +1,164 @@
+//! A publication to many: delivered in slices, over turns, so that whoever else is on the
+//! shard waits for one slice and not for ten thousand deliveries.
+//!
+//! ```text
+//!   PUBLISH ─► few subscribers ─► delivered at once
+//!           └► many ─► queue [ front: 128 each turn │ … ] ─► all done: OK, publisher goes on
+//! ```
+//!
+//! One at a time, in the order they came. Whom it goes to is settled when it comes: who
+//! subscribes later is not among them, who has gone meanwhile is passed over; who has
+//! unsubscribed meanwhile may still get it. Groups and other shards are served at once.
+//!
+//! Order: a connection whose publication is in the queue is not read on until that is
+//! done, and neither are the other shards when theirs is; so the queue is as long as there
+//! are connections at most, and what one publishes after it comes after it.
+
+use super::confirm::Answer;
+use super::exchange::Exchange;
+use super::parcel::Parcel;
+use super::publish::Publication;
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::base::limits::{DELIVERIES_PER_SLICE, MESSAGE_HEADER_BYTES};
+use crate::proto::envelope::Envelope;
+use crate::proto::message::MessageType;
+use crate::router::Subscription;
+use bytes::Bytes;
+
+/// Who goes on when a publication has been delivered to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Connection(Key),
+    Mesh,
+    /// A will: nobody waits.
+    Nobody,
+}
+
+pub(super) struct Fanout {
+    origin: Origin,
+    message: Bytes,
+    expires: Instant,
+    number: u64,
+    subscribers: Vec<Subscription>,
+    /// How many of them have it.
+    done: usize,
+    /// To be confirmed to its publisher.
+    confirmation: Option<Confirmation>,
+}
+
+struct Confirmation {
+    id: u32,
+    attachment: u32,
+    everywhere: bool,
+}
+
+impl Exchange {
+    /// Queues a publication to these subscribers.
+    pub(super) fn fan_out(
+        &mut self,
+        origin: Origin,
+        subscribers: &[Subscription],
+        publication: &mut Publication<'_>,
+    ) {
+        self.fanouts.push_back(Fanout {
+            origin,
+            message: publication.parcel.share(),
+            expires: publication.expires,
+            number: publication.number,
+            subscribers: subscribers.to_vec(),
+            done: 0,
+            confirmation: None,
+        });
+        match origin {
+            Origin::Connection(key) => {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.fanning = true;
+                }
+            }
+            Origin::Mesh => self.mesh_waits = true,
+            Origin::Nobody => {}
+        }
+    }
+
+    /// Confirms a PUBLISH: at once, or when what it has just queued has been delivered.
+    pub(super) fn confirm_publish(&mut self, key: Key, id: u32, everywhere: bool) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let own = |fanout: &&mut Fanout| fanout.origin == Origin::Connection(key);
+        match self.fanouts.back_mut().filter(own) {
+            Some(fanout) if connection.fanning => {
+                connection.line.answers_open += 1;
+                let attachment = connection.line.attachment;
+                fanout.confirmation = Some(Confirmation {
+                    id,
+                    attachment,
+                    everywhere,
+                });
+            }
+            _ => self.answer(key, Answer::published(id), everywhere),
+        }
+    }
+
+    /// Delivers the turn's share of the first in the queue.
+    pub(super) fn step_fanout(&mut self) {
+        let Some(mut fanout) = self.fanouts.pop_front() else {
+            return;
+        };
+        let body = &fanout.message[MESSAGE_HEADER_BYTES..];
+        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
+            debug_assert!(false, "it was parsed before it was queued");
+            return;
+        };
+        let mut publication = Publication {
+            parcel: Parcel::shared(&fanout.message),
+            envelope: &envelope,
+            expires: fanout.expires,
+            number: fanout.number,
+            retained: false,
+            sliced: true,
+        };
+        let end = fanout.subscribers.len();
+        let slice = fanout.done..end.min(fanout.done + DELIVERIES_PER_SLICE);
+        fanout.done = slice.end;
+        for &subscription in &fanout.subscribers[slice] {
+            self.deliver(subscription, &mut publication);
+        }
+        if fanout.done < end {
+            self.fanouts.push_front(fanout);
+        } else {
+            self.finish_fanout(&fanout);
+        }
+    }
+
+    fn finish_fanout(&mut self, fanout: &Fanout) {
+        let key = match fanout.origin {
+            Origin::Connection(key) => key,
+            Origin::Mesh => {
+                self.mesh_waits = false;
+                return;
+            }
+            Origin::Nobody => return,
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if std::mem::replace(&mut connection.fanning, false) && !connection.ready {
+            connection.ready = true;
+            self.ready.push_back(key);
+        }
+        if let Some(confirmation) = &fanout.confirmation {
+            let line = &mut connection.line;
+            line.answers_open = line.answers_open.saturating_sub(1);
+            let Confirmation { id, everywhere, .. } = *confirmation;
+            if line.attachment == confirmation.attachment {
+                self.answer(key, Answer::published(id), everywhere);
+            } else if let Some(durable) = line.durable_mut() {
+                // It was asked on another transport.
+                durable.confirmed_publish_id = id;
+            }
+        }
+        self.touch(key);
+    }
+}
