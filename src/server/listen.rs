@@ -4,10 +4,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-/// Bytes that a connection's socket takes beyond what its peer's window and the network
-/// hold already: enough to keep a fast reader busy while the shard gets to it again.
-const UNSENT_BYTES_MAX: u32 = 16_384;
-
 /// Binds `count` listeners to `address`; port 0 picks a port, the same for all.
 ///
 /// # Errors
@@ -43,9 +39,6 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_port(shared)?;
     // Accepted sockets inherit it: no system call for each.
     socket.set_tcp_nodelay(true)?;
-    // Or the kernel keeps megabytes for each reader that does not read, out of every budget
-    // and out of reach of the slow-consumer policies.
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
