@@ -55,8 +55,13 @@
 //!   are UNEXPECTED otherwise. So is an ACK of more than was sent, or of less than before.
 //! - A log that grows beyond `session.buffer_bytes_max` ends the session: at once while its
 //!   client is away, else when the connection ends, which goes on until then.
-//! - Connections that are taken over have their transport moved, with what was queued for
-//!   it, and end with SESSION_TAKEN; one that is cut off within a message ends without.
+//! - A connection that is taken over still gets what was queued for it, and SESSION_TAKEN
+//!   behind that.
+//! - What waits for a slow subscriber when it says UNSUBSCRIBE is still delivered.
+//! - A CLOSE, or the end of a client's stream, is answered when nothing it asked for is
+//!   unanswered, at the latest when its requests have timed out; its will waits for that.
+//! - A group's message on its way to a shard whose members have just left goes on to another
+//!   member, and may then be overtaken by a later one.
 //! - EXPIRES_MS applies to what was never sent; what was sent once is sent again.
 //!
 //! Time and budgets

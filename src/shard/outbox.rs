@@ -24,6 +24,8 @@ pub(super) struct Outbox {
     /// Capacity 0: no chunk lent.
     tail: Vec<u8>,
     backlog: VecDeque<Chunk>,
+    /// Bytes of the oldest chunk that have gone already: it came back for a takeover.
+    front_sent: usize,
     queued_bytes: usize,
 }
 
@@ -44,15 +46,22 @@ impl Outbox {
         self.queued_bytes == 0
     }
 
-    /// The next chunk to send, oldest first.
-    pub(super) fn next_chunk(&mut self) -> Option<Chunk> {
+    /// The next chunk to send, oldest first, and from where in it.
+    pub(super) fn next_chunk(&mut self) -> Option<(Chunk, usize)> {
         if let Some(chunk) = self.backlog.pop_front() {
-            return Some(chunk);
+            return Some((chunk, std::mem::take(&mut self.front_sent)));
         }
         if self.tail.is_empty() {
             return None;
         }
-        Some(Chunk::Own(std::mem::take(&mut self.tail)))
+        Some((Chunk::Own(std::mem::take(&mut self.tail)), 0))
+    }
+
+    /// A chunk of which only `sent` bytes went is the next one again.
+    pub(super) fn put_back(&mut self, chunk: Chunk, sent: usize) {
+        debug_assert!(sent < chunk.len() && self.front_sent == 0);
+        self.backlog.push_front(chunk);
+        self.front_sent = sent;
     }
 
     /// Queues bytes that are sent from where they are.
@@ -74,8 +83,8 @@ impl Outbox {
 
     /// Forgets what is queued (not what is in flight) and gives its chunks back.
     pub(super) fn clear(&mut self, pool: &mut Pool) {
-        while let Some(chunk) = self.next_chunk() {
-            self.queued_bytes -= chunk.len();
+        while let Some((chunk, from)) = self.next_chunk() {
+            self.queued_bytes -= chunk.len() - from;
             give_back(chunk, pool);
         }
     }
@@ -153,7 +162,7 @@ mod tests {
         assert_eq!(pool.lent_bytes(), CHUNK_BYTES + 2 * CHUNK_LARGE_BYTES);
 
         let mut sent = Vec::new();
-        while let Some(chunk) = outbox.next_chunk() {
+        while let Some((chunk, _)) = outbox.next_chunk() {
             sent.extend_from_slice(chunk.as_slice());
             outbox.sent(chunk.len());
             give_back(chunk, &mut pool);
@@ -175,7 +184,7 @@ mod tests {
         assert_eq!(outbox.queued_bytes(), 100_008);
         assert_eq!(pool.lent_bytes(), 100_000 + 2 * CHUNK_BYTES);
 
-        let mut chunks = std::iter::from_fn(|| outbox.next_chunk());
+        let mut chunks = std::iter::from_fn(|| outbox.next_chunk().map(|next| next.0));
         let (head, shared, tail) = (chunks.next(), chunks.next(), chunks.next());
         assert_eq!(head.as_ref().unwrap().as_slice(), b"head");
         assert_eq!(shared.as_ref().unwrap().as_slice().as_ptr(), large.as_ptr());
@@ -195,7 +204,7 @@ mod tests {
             pool: &mut pool,
         }
         .put(b"first");
-        let in_flight = outbox.next_chunk().unwrap();
+        let (in_flight, _) = outbox.next_chunk().unwrap();
         Writer {
             outbox: &mut outbox,
             pool: &mut pool,
@@ -205,6 +214,26 @@ mod tests {
         assert_eq!(outbox.queued_bytes(), 5);
         outbox.sent(in_flight.len());
         give_back(in_flight, &mut pool);
+        assert!(outbox.is_empty() && pool.lent_bytes() == 0);
+    }
+
+    #[test]
+    fn a_chunk_that_came_back_goes_on_where_it_stopped() {
+        let (mut outbox, mut pool) = (Outbox::default(), Pool::new(1 << 20));
+        let put = |outbox: &mut Outbox, pool: &mut Pool, bytes: &[u8]| {
+            Writer { outbox, pool }.put(bytes);
+        };
+        put(&mut outbox, &mut pool, b"first");
+        let (chunk, from) = outbox.next_chunk().unwrap();
+        assert_eq!(from, 0);
+        outbox.sent(2);
+        outbox.put_back(chunk, 2);
+        put(&mut outbox, &mut pool, b"second");
+        assert_eq!(outbox.queued_bytes(), 9);
+        let (chunk, from) = outbox.next_chunk().unwrap();
+        assert_eq!(&chunk.as_slice()[from..], b"rst");
+        outbox.put_back(chunk, from);
+        outbox.clear(&mut pool);
         assert!(outbox.is_empty() && pool.lent_bytes() == 0);
     }
 }

@@ -117,9 +117,10 @@ impl Connection {
         if self.sending || self.stage > Stage::Flushing || self.is_moving() {
             return;
         }
-        if let Some(chunk) = self.line.outbox.next_chunk() {
+        if let Some((chunk, from)) = self.line.outbox.next_chunk() {
             self.sending = true;
-            driver.send(self.line.key, self.socket, chunk, 0);
+            self.sent_of_chunk = from;
+            driver.send(self.line.key, self.socket, chunk, from);
         }
     }
 
@@ -131,36 +132,37 @@ impl Connection {
         chunk: Chunk,
         resources: &mut Resources,
     ) {
-        let length = chunk.len();
-        let from = self.sent_of_chunk;
-        match result {
-            Ok(bytes) if from + bytes < length && self.goes_on_sending() => {
+        let (from, length) = (self.sent_of_chunk, chunk.len());
+        let went = match result {
+            Ok(bytes) => Some(bytes),
+            // For a takeover, or at the end: nothing of it went.
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Some(0),
+            Err(_) => None,
+        };
+        resources
+            .counters
+            .add(Counter::BytesSent, went.unwrap_or(0) as u64);
+        match went {
+            Some(bytes) if from + bytes < length && self.stage <= Stage::Flushing => {
                 self.line.outbox.sent(bytes);
-                resources.counters.add(Counter::BytesSent, bytes as u64);
+                self.extend_flush(resources);
+                if self.yields_to.is_some() {
+                    // The rest goes from the slot this transport moves to.
+                    self.line.outbox.put_back(chunk, from + bytes);
+                    self.sent_of_chunk = 0;
+                    return;
+                }
                 self.sent_of_chunk = from + bytes;
                 self.sending = true;
-                driver.send(self.line.key, self.socket, chunk, self.sent_of_chunk);
-                return self.extend_flush(resources);
+                return driver.send(self.line.key, self.socket, chunk, self.sent_of_chunk);
             }
-            Ok(bytes) => {
-                resources.counters.add(Counter::BytesSent, bytes as u64);
-                self.extend_flush(resources);
-                if from + bytes < length && self.yields_to.is_some() {
-                    // Cut off within a message: nothing more can be said to this peer.
-                    self.abort(Reason::SessionTaken, resources);
-                }
-            }
-            Err(_) if self.yields_to.is_some() => self.abort(Reason::SessionTaken, resources),
-            Err(_) if self.stage == Stage::Closing => {}
-            Err(_) => self.abort(Reason::PeerReset, resources),
+            Some(_) => self.extend_flush(resources),
+            None if self.stage == Stage::Closing => {}
+            None => self.abort(Reason::PeerReset, resources),
         }
         self.line.outbox.sent(length - from);
         self.sent_of_chunk = 0;
         give_back(chunk, &mut resources.pool);
-    }
-
-    fn goes_on_sending(&self) -> bool {
-        self.stage <= Stage::Flushing && self.yields_to.is_none()
     }
 
     /// It has more to it than a socket and a session.
