@@ -22,8 +22,6 @@ struct Pending {
     /// The epoch that has to be done.
     mark: u64,
     connection: Key,
-    /// The transport it was asked on: no other is told.
-    attachment: u32,
     answer: Answer,
 }
 
@@ -76,15 +74,13 @@ impl Exchange {
             return;
         };
         let waits = connection.line.answers_open > 0 || (everywhere && !self.mesh.is_done(mark));
-        let attachment = connection.line.attachment;
         if !waits {
-            return self.give_answer(key, attachment, answer);
+            return self.give_answer(key, answer);
         }
         connection.line.answers_open += 1;
         self.confirmations.queue.push_back(Pending {
             mark,
             connection: key,
-            attachment,
             answer,
         });
     }
@@ -96,10 +92,7 @@ impl Exchange {
                 return;
             }
             let Some(Pending {
-                connection,
-                attachment,
-                answer,
-                ..
+                connection, answer, ..
             }) = self.confirmations.queue.pop_front()
             else {
                 return;
@@ -108,7 +101,7 @@ impl Exchange {
                 continue;
             };
             waiting.line.answers_open -= 1;
-            self.give_answer(connection, attachment, answer);
+            self.give_answer(connection, answer);
             if let Some(waiting) = self.connections.get_mut(connection) {
                 waiting.finish_if_done(&mut self.resources);
             }
@@ -116,7 +109,7 @@ impl Exchange {
         }
     }
 
-    fn give_answer(&mut self, key: Key, attachment: u32, answer: Answer) {
+    fn give_answer(&mut self, key: Key, answer: Answer) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -126,7 +119,7 @@ impl Exchange {
             durable.confirmed_publish_id = answer.id;
         }
         let line = &mut connection.line;
-        if line.attachment != attachment || line.away {
+        if line.away {
             return;
         }
         let mut out = Writer {

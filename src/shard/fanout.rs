@@ -49,7 +49,6 @@ pub(super) struct Fanout {
 
 struct Confirmation {
     id: u32,
-    attachment: u32,
     everywhere: bool,
 }
 
@@ -90,12 +89,7 @@ impl Exchange {
         match self.fanouts.back_mut().filter(own) {
             Some(fanout) if connection.fanning => {
                 connection.line.answers_open += 1;
-                let attachment = connection.line.attachment;
-                fanout.confirmation = Some(Confirmation {
-                    id,
-                    attachment,
-                    everywhere,
-                });
+                fanout.confirmation = Some(Confirmation { id, everywhere });
             }
             _ => self.answer(key, Answer::published(id), everywhere),
         }
@@ -148,16 +142,9 @@ impl Exchange {
             connection.ready = true;
             self.ready.push_back(key);
         }
-        if let Some(confirmation) = &fanout.confirmation {
-            let line = &mut connection.line;
-            line.answers_open = line.answers_open.saturating_sub(1);
-            let Confirmation { id, everywhere, .. } = *confirmation;
-            if line.attachment == confirmation.attachment {
-                self.answer(key, Answer::published(id), everywhere);
-            } else if let Some(durable) = line.durable_mut() {
-                // It was asked on another transport.
-                durable.confirmed_publish_id = id;
-            }
+        if let Some(Confirmation { id, everywhere }) = fanout.confirmation {
+            connection.line.answers_open -= 1;
+            self.answer(key, Answer::published(id), everywhere);
         }
         self.touch(key);
     }

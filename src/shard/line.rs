@@ -26,8 +26,6 @@ pub(super) struct Line {
     pub(super) calls_open: u32,
     /// Operations that wait for their OK or ERROR.
     pub(super) answers_open: u32,
-    /// Transports this line has had: answers are for the one they were asked on.
-    pub(super) attachment: u32,
     /// The number of the last publication delivered to it.
     pub(super) taken: u64,
     /// Likewise of those delivered in slices, between which others come.
@@ -53,7 +51,6 @@ impl Line {
             outbox: Outbox::default(),
             calls_open: 0,
             answers_open: 0,
-            attachment: 0,
             taken: 0,
             taken_sliced: 0,
             station: None,

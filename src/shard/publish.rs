@@ -95,10 +95,7 @@ impl Exchange {
 
     fn check_publish(&self, envelope: &Envelope<'_>, bytes: usize) -> Result<(), Refusal> {
         check_topic(envelope.name)?;
-        if envelope.name.starts_with('$') {
-            let text = "names that begin with $ are the server's";
-            return Err(Refusal::new(Code::Forbidden, text));
-        }
+        refuse_reserved(envelope.name)?;
         let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();
         let most = self.resources.limits.retained_bytes_max();
         if keeps && self.router.retained_bytes() + bytes > most {
@@ -292,6 +289,18 @@ impl Exchange {
             None => self.choose(group),
         }
     }
+}
+
+/// Refuses a name that only the server itself may publish to or serve.
+///
+/// # Errors
+/// FORBIDDEN.
+pub(super) fn refuse_reserved(name: &str) -> Result<(), Refusal> {
+    if name.starts_with('$') {
+        let text = "names that begin with $ are the server's";
+        return Err(Refusal::new(Code::Forbidden, text));
+    }
+    Ok(())
 }
 
 /// How much a connection has before it, in a measure of which only the order counts.

@@ -132,7 +132,6 @@ impl<D: Driver> Shard<D> {
         other.moving = None;
         connection.swap_transport(&mut other);
         connection.yields_to = None;
-        connection.line.attachment = connection.line.attachment.wrapping_add(1);
         if other.stage != Stage::Detached {
             self.evict(other);
         }

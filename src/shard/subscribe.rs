@@ -6,6 +6,7 @@
 use super::confirm::Answer;
 use super::exchange::Exchange;
 use super::mesh::{InterestKind, Mesh};
+use super::publish::refuse_reserved;
 use super::station::{Membership, Station};
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
@@ -88,10 +89,7 @@ impl Exchange {
     fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
         let service = envelope.name;
         check_filter(service)?;
-        if service.starts_with('$') {
-            let text = "names that begin with $ are the server's";
-            return Err(Refusal::new(Code::Forbidden, text));
-        }
+        refuse_reserved(service)?;
         self.check_count(key)?;
         let made = self.router.serve(service, key);
         self.mesh.tell_servers(service, made.group, made.change);
@@ -181,10 +179,7 @@ impl Exchange {
             None
         } else {
             check_topic(envelope.name)?;
-            if envelope.name.starts_with('$') {
-                let text = "names that begin with $ are the server's";
-                return Err(Refusal::new(Code::Forbidden, text));
-            }
+            refuse_reserved(envelope.name)?;
             Some(message)
         };
         let Some(connection) = self.connections.get_mut(key) else {
