@@ -1,7 +1,7 @@
 # Servers to compare with, for the scripts that source this: started on free loopback ports with their defaults but
 # persistence off, pinned to $server_core, and ended by the number of the process that was started.
 #
-# Usage: set server_core, load_core and (to run both before others) niceness, then `source benches/servers.bash`.
+# Usage: set server_core, load_core and (to keep others from those cores) realtime=1, then `source benches/servers.bash`.
 #
 # Gives: fail, need_number, ringmail (the executable), $work (a directory that goes at the end), has_server, start_server,
 # stop_server, and on success of start_server: server_pid, server_address. One server at a time.
@@ -86,11 +86,15 @@ protocol() {
   esac
 }
 
-# What a program is run by that is to come before (or after) others: where sessions are scheduled as groups, niceness counts
-# within a session only, so it gets one of its own and that is made nice as well. The pid stays the program's.
+# What servers and load are run by when nobody else is to have their cores: a busy thread of ordinary priority, however nice,
+# is off its core for a whole tick (4 ms where HZ is 250) whenever another program has something to do there.
 first=()
-if ((${niceness:-0})); then
-  first=(setsid bash -c '[[ ! -w /proc/self/autogroup ]] || echo "$0" >/proc/self/autogroup; exec nice -n "$0" "$@"' "$niceness")
+if ((${realtime:-0})); then
+  first=(chrt --rr 1)
+  "${first[@]}" true 2>/dev/null || fail "--realtime needs root (CAP_SYS_NICE) and chrt"
+  # Otherwise the kernel takes a core away from such threads for 50 ms of each second that they are busy.
+  [[ $(cat /proc/sys/kernel/sched_rt_runtime_us) == -1 ]] ||
+    fail "--realtime needs 'sysctl -w kernel.sched_rt_runtime_us=-1'; 950000 is what it was before"
 fi
 
 # start_server NAME [ARGUMENT...]: sets server_pid and server_address once the port answers. The arguments are the server's.
