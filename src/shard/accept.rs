@@ -9,7 +9,7 @@ use super::command::Command;
 use super::connection::Connection;
 use crate::base::id::{Key, ShardId};
 use crate::metrics::counter::Counter;
-use crate::proto::error::Code;
+use crate::proto::error::{Code, Refusal};
 use crate::proto::session::Session;
 use crate::ring::driver::{Driver, Socket};
 use std::io;
@@ -179,18 +179,28 @@ impl<D: Driver> Shard<D> {
         let full = self.exchange.connections.len() >= most;
         let (settings, now) = (self.settings.clone(), self.exchange.resources.now);
         let seq = self.exchange.entropy.u32();
+        let (address, unwelcome) = self.ask_at_door(socket);
         let made =
             |key: Key| Connection::new(key, socket, Session::accept(settings, seq, now), now);
         let Some(key) = self.exchange.connections.insert_with(made) else {
             // Beyond even the refusals: no memory is spent on saying why.
+            self.leave_door(address);
             self.census.leave(self.id);
             return self.driver.close(socket);
         };
         self.exchange.resources.counters.add(Counter::Opened, 1);
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
-        if full && let Some(connection) = self.exchange.connections.get_mut(key) {
+        let full = full.then(|| {
             let text = "this server has as many connections as it may";
-            connection.refuse(Code::TooManyConnections, text, &mut self.exchange.resources);
+            Refusal::new(Code::TooManyConnections, text)
+        });
+        if let Some(connection) = self.exchange.connections.get_mut(key) {
+            if address.is_some() {
+                connection.line.guest_mut().address = address;
+            }
+            if let Some(refusal) = unwelcome.or(full) {
+                connection.refuse_with(&refusal, &mut self.exchange.resources);
+            }
         }
         self.exchange.touch(key);
     }

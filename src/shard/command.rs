@@ -6,8 +6,10 @@
 use super::mesh::Mesh;
 use super::resume::Moved;
 use super::service::Outcome;
+use crate::auth::Denied;
+use crate::auth::ask::Issuance;
 use crate::base::clock::Instant;
-use crate::base::id::Key;
+use crate::base::id::{Key, ShardId};
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::{Socket, Waker};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -27,8 +29,20 @@ pub enum Command {
     /// The mailboxes of all shards, by their ids, and this one's links to them: from now on
     /// it accepts connections.
     Join(Vec<Mailbox>, Mesh),
+    /// The issuer has decided on an AUTH.
+    Issue(Box<Issued>),
+    /// End all whose credential is revoked by now, and say so.
+    EndRevoked(Sender<ShardId>),
     /// Take over a connection of another shard that resumes a session of this one.
     Move(Box<Moved>),
+}
+
+/// What the issuer has decided on an [`Ask`](crate::auth::ask::Ask).
+pub struct Issued {
+    pub connection: Key,
+    /// The ask's.
+    pub number: u64,
+    pub outcome: Result<Issuance, Denied>,
 }
 
 /// Posts commands to one shard. Cheap to clone.

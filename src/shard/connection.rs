@@ -89,6 +89,8 @@ pub(super) struct Connection {
     /// What it has published is being delivered to many: it handles no more until all have
     /// it.
     pub(super) fanning: bool,
+    /// Its guest waits: for the issuer, or because it has sent more than it may.
+    pub(super) held: bool,
     /// On its way to the session it resumes.
     pub(super) moving: Option<Box<Resumption>>,
     /// Another connection takes over its session: nothing more is read or sent.
@@ -127,6 +129,7 @@ impl Connection {
             stalled: false,
             blocked: false,
             fanning: false,
+            held: false,
             moving: None,
             yields_to: None,
             starved: false,
@@ -146,8 +149,7 @@ impl Connection {
         match self.stage {
             Stage::Running => {
                 let backlog = self.ready && self.input.len() > INPUT_BYTES_MAX;
-                let waits = self.stalled || self.blocked || self.fanning || self.is_moving();
-                !self.peer_ended && !waits && !backlog
+                !self.peer_ended && !self.waits() && !backlog
             }
             Stage::Flushing | Stage::Lingering => !self.peer_ended && self.yields_to.is_none(),
             Stage::Closing | Stage::Detached => false,
@@ -162,7 +164,17 @@ impl Connection {
     /// What is received has to wait behind what is kept.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.ready || self.stalled || self.blocked || self.fanning || self.is_moving()
+        self.ready || self.waits()
+    }
+
+    /// It has to wait for something of which it will be told.
+    #[inline]
+    fn waits(&self) -> bool {
+        self.stalled
+            || self.blocked
+            || self.fanning
+            || self.is_moving()
+            || self.held
     }
 
     /// It is a session whose client has not come back in time.
@@ -361,6 +373,11 @@ impl Connection {
                     // We are not reading: the rest of a message cannot come.
                     self.line.session.restart_frame_clock(resources.now);
                 }
+                let guest = self.line.guest.as_ref();
+                if guest.is_some_and(|guest| guest.has_expired(resources.now)) {
+                    let text = "your credential has expired: send AUTH again before it does";
+                    return self.refuse(Code::AuthExpired, text, resources);
+                }
                 let mut out = Writer {
                     outbox: &mut self.line.outbox,
                     pool: &mut resources.pool,
@@ -380,7 +397,11 @@ impl Connection {
     /// When this connection next wants `take_timeout`.
     pub(super) fn deadline(&self) -> Instant {
         match self.stage {
-            Stage::Running => self.line.session.timeout(),
+            Stage::Running => {
+                let guest = self.line.guest.as_ref();
+                let own = guest.map_or(Instant::NEVER, |guest| guest.deadline());
+                self.line.session.timeout().min(own)
+            }
             Stage::Flushing | Stage::Lingering | Stage::Detached => self.stage_deadline,
             Stage::Closing => Instant::NEVER,
         }

@@ -52,7 +52,7 @@ impl Exchange {
         }
         let home = home(session);
         let is_here = home == self.id;
-        if home.index() > self.mesh.len() || (is_here && !self.can_resume(session, received)) {
+        if home.index() > self.mesh.len() || (is_here && !self.can_resume(key, session, received)) {
             return self.refuse_session(key);
         }
         // When nothing of its transport is in flight `settle` goes on.
@@ -73,8 +73,10 @@ impl Exchange {
             return;
         };
         let line = &mut connection.line;
+        let principal = line.principal().map(Box::from);
         line.station_mut().durable = Some(Box::new(Durable {
             key: session,
+            principal,
             log: Log::new(),
             lapsed: false,
             accepted_publish_id: 0,
@@ -91,11 +93,29 @@ impl Exchange {
         self.resources.counters.add(Counter::SessionsBegun, 1);
     }
 
-    /// Whether a key is one of a session here whose client may have `received` so much.
-    pub(super) fn can_resume(&self, session: &[u8; SESSION_KEY_BYTES], received: u32) -> bool {
+    /// Whether a key is one of a session here whose client may have `received` so much, and
+    /// that is this connection's to resume: its principal's, and within its rights.
+    pub(super) fn can_resume(
+        &self,
+        key: Key,
+        session: &[u8; SESSION_KEY_BYTES],
+        received: u32,
+    ) -> bool {
+        let Some(newcomer) = self.connections.get(key) else {
+            return false;
+        };
         let slot = self.sessions.get(session).copied();
-        let durable = slot.and_then(|slot| self.connections.get(slot)?.line.durable());
-        durable.is_some_and(|durable| !durable.lapsed && durable.log.covers(received))
+        let station = slot.and_then(|slot| self.connections.get(slot)?.line.station.as_ref());
+        let Some(station) = station else {
+            return false;
+        };
+        let Some(durable) = &station.durable else {
+            return false;
+        };
+        durable.principal.as_deref() == newcomer.line.principal()
+            && !durable.lapsed
+            && durable.log.covers(received)
+            && self.uncovered(station, &newcomer.line).is_empty()
     }
 
     /// The key cannot be resumed; the connection goes on without a session.
@@ -159,7 +179,7 @@ impl Exchange {
             line.log(&held.message, held.expires, false, &mut self.resources);
         }
         line.shelved = false;
-        line.careful = line.counted;
+        line.note_care();
         line.recharge(&mut self.resources);
         if line.counted {
             self.note_stalled(key, true);
@@ -177,7 +197,8 @@ impl Exchange {
         let Some(mut station) = line.station.take() else {
             return;
         };
-        (line.counted, line.shelved, line.careful) = (false, false, false);
+        (line.counted, line.shelved) = (false, false);
+        line.note_care();
         self.resources.pool.discharge(station.charged);
         if let Some(durable) = &station.durable {
             self.sessions.remove(&durable.key);

@@ -14,8 +14,10 @@
 //! its connection to the end of the turn.
 
 use super::accept::Entropy;
+use super::access::Access;
 use super::confirm::Confirmations;
 use super::connection::{Connection, Stage};
+use super::door::Door;
 use super::fanout::Fanout;
 use super::forward::Errands;
 use super::mesh::{InterestKind, Item, Mesh};
@@ -33,6 +35,7 @@ use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Step};
 use crate::router::{Matches, Router};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 pub(super) struct Exchange {
     pub(super) id: ShardId,
@@ -72,6 +75,12 @@ pub(super) struct Exchange {
     pub(super) blocked: Vec<Key>,
     /// Sessions whose connection has gone, oldest first; some of them may be back.
     pub(super) detached: VecDeque<Key>,
+    /// Who tells who someone is; none: nobody is asked.
+    pub(super) access: Option<Access>,
+    /// Who may come at all, if not everybody.
+    pub(super) door: Option<Arc<Door>>,
+    /// Numbers what the issuer is asked.
+    pub(super) asks: u64,
     /// The server is ending: sessions end with their connections.
     pub(super) draining: bool,
 }
@@ -108,6 +117,9 @@ impl Exchange {
             ready: VecDeque::new(),
             blocked: Vec::new(),
             detached: VecDeque::new(),
+            access: None,
+            door: None,
+            asks: 0,
             draining: false,
         }
     }
@@ -172,6 +184,7 @@ impl Exchange {
         let mut input = std::mem::take(&mut connection.input);
         let mut handled = 0;
         let made = self.resources.deliveries_made;
+        let limited = !self.resources.limits.rates.is_none();
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
             let mut out = Writer {
@@ -185,11 +198,16 @@ impl Exchange {
             match step {
                 Step::Taken { used, ref event } => {
                     let ended = match event {
+                        event if limited && self.is_over_rate(key, event, used) => None,
                         Event::Message(Message::Envelope(MessageType::Request, request))
                             if self.services.has(request.name) =>
                         {
-                            let line = &mut connection.line;
-                            self.services.call(request, line, &mut self.resources);
+                            if connection.line.may_request(request.name) {
+                                let line = &mut connection.line;
+                                self.services.call(request, line, &mut self.resources);
+                            } else {
+                                self.forbid_request(key, request);
+                            }
                             None
                         }
                         event => self.dispatch(key, event, &view[..used]),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `turn` | the turn: what happens in which order |
 //! | `accept` | new connections, refusals, handing over to an emptier shard |
+//! | `door`, `access`, `guest`, `rate` | who may come, who it is, what it may do, how much it may send |
 //! | `connection` | one connection: bytes in, stages to its end |
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
@@ -25,18 +26,21 @@
 //! serves on io_uring and runs under the simulation.
 
 mod accept;
+mod access;
 mod call;
 mod command;
 mod confirm;
 mod connection;
 mod deliver;
 mod dispatch;
+mod door;
 mod drain;
 mod durable;
 mod exchange;
 pub mod executor;
 mod fanout;
 mod forward;
+mod guest;
 mod line;
 mod log;
 pub mod mesh;
@@ -44,6 +48,7 @@ mod outbox;
 mod parcel;
 mod pool;
 mod publish;
+mod rate;
 mod resource;
 mod resume;
 mod service;
@@ -57,9 +62,12 @@ mod turn;
 pub mod worker;
 
 pub use accept::{Census, Entropy};
+pub use access::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
-pub use command::{Command, Inbox, Mailbox, mailbox};
+pub use command::{Command, Inbox, Issued, Mailbox, mailbox};
+pub use door::Door;
 pub use mesh::{Mesh, weave};
+pub use rate::Rates;
 pub use resource::Limits;
 pub use resume::Moved;
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
@@ -100,6 +108,10 @@ pub struct Setup {
     pub inbox: Inbox,
     /// Where initial sequence numbers come from.
     pub entropy: Entropy,
+    /// Who tells who someone is; none: nobody is asked.
+    pub access: Option<Access>,
+    /// Which addresses may come, and how often; none: all, always.
+    pub door: Option<Arc<Door>>,
     /// Work for the worker threads.
     pub jobs: Sender<Job>,
     /// Where histograms go when they are collected.
@@ -162,7 +174,8 @@ impl<D: Driver> Shard<D> {
             histograms: Box::default(),
             now,
         };
-        let exchange = Exchange::new(id, connections_max, resources, setup.entropy);
+        let mut exchange = Exchange::new(id, connections_max, resources, setup.entropy);
+        (exchange.access, exchange.door) = (setup.access, setup.door);
         Shard {
             id,
             driver,

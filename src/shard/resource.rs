@@ -1,6 +1,7 @@
 //! What all connections of a shard share: memory, calls, counters, bounds, the time.
 
 use super::call::Calls;
+use super::rate::Rates;
 use super::pool::Pool;
 use super::service::Current;
 use crate::base::clock::Instant;
@@ -28,6 +29,8 @@ pub struct Limits {
     pub subscriptions_max: u32,
     /// What happens to subscribers that do not keep up, unless they ask otherwise.
     pub slow_policy: SlowPolicy,
+    /// What one connection may send.
+    pub rates: Rates,
     /// How long a session outlives its connection.
     pub session_linger: Duration,
     /// Bytes of messages a session keeps until they are acknowledged.

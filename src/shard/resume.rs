@@ -51,7 +51,7 @@ impl<D: Driver> Shard<D> {
         if home != self.id {
             return self.hand_over(key, home);
         }
-        if !self.exchange.can_resume(&session, received) {
+        if !self.exchange.can_resume(key, &session, received) {
             let ended = self.exchange.refuse_session(key);
             return self.go_on(key, ended);
         }
@@ -210,6 +210,7 @@ impl<D: Driver> Shard<D> {
         self.driver.close(connection.socket);
         self.census.leave(self.id);
         resources.counters.add_closed(reason);
+        self.leave_door(connection.line.guest.and_then(|guest| guest.address));
     }
 
     /// The connection of a session is over; the session waits in its slot.
@@ -264,6 +265,7 @@ impl Connection {
         mem::swap(&mut self.line, &mut other.line);
         mem::swap(&mut self.line.session, &mut other.line.session);
         mem::swap(&mut self.line.outbox, &mut other.line.outbox);
+        mem::swap(&mut self.line.guest, &mut other.line.guest);
         // Wherever the timer stands, the deadline is another now.
         self.timer = Instant::NEVER;
     }

@@ -96,6 +96,11 @@ impl<D: Driver> Shard<D> {
         connection.line.outbox.clear(&mut exchange.resources.pool);
         debug_assert!(connection.line.outbox.is_empty());
         self.driver.close(connection.socket);
+        let guest = connection.line.guest.as_mut();
+        let address = guest.and_then(|guest| guest.address.take());
+        if let (Some(door), Some(address)) = (&exchange.door, address) {
+            door.leave(address);
+        }
         self.census.leave(self.id);
         let reason = connection.reason.unwrap_or(Reason::Internal);
         exchange.resources.counters.add_closed(reason);

@@ -6,7 +6,7 @@
 //! `MESSAGES_PER_TURN`, commands and timers by constants. What is over waits a turn.
 
 use super::Shard;
-use super::command::{Command, Mailbox};
+use super::command::{Command, Issued, Mailbox};
 use super::mesh::Mesh;
 use super::outbox::give_back;
 use crate::base::clock::Instant;
@@ -189,6 +189,19 @@ impl<D: Driver> Shard<D> {
                 Command::Collect(empty) => self.collect_histograms(empty),
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
+                Command::Issue(issued) => {
+                    let Issued {
+                        connection,
+                        number,
+                        outcome,
+                    } = *issued;
+                    self.exchange.take_issued(connection, number, outcome);
+                }
+                Command::EndRevoked(done) => {
+                    self.exchange.end_revoked();
+                    // Nobody waits any more when the server is ending.
+                    let _ = done.try_send(self.id);
+                }
             }
         }
     }
@@ -266,6 +279,9 @@ impl<D: Driver> Shard<D> {
                     continue;
                 }
                 connection.take_timeout(&mut self.exchange.resources);
+                if connection.unhold(&self.exchange.resources) {
+                    self.exchange.ready.push_back(key);
+                }
                 self.exchange.touch(key);
             }
         }

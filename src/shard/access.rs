@@ -1,0 +1,325 @@
+//! Access: AUTH, what a connection may do by it, and for how long.
+//!
+//! ```text
+//!   AUTH ─► authority (here) ──────────────────────────┬─► pass: identity, rights, deadline ─► AUTH_OK
+//!        └► issuer (control thread) ─► Authenticated ──┘   or AUTH_FAILED
+//!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► pass ─► done, or FORBIDDEN
+//! ```
+//!
+//! Without an authority nobody is asked who they are, and all may do everything; with one
+//! the session lets nothing pass before AUTH, so a connection without a pass asks for
+//! nothing.
+//!
+//! Rights change with another AUTH only. Then what they do not cover any more ends:
+//! subscriptions, services, the will; and from then on each publication is checked by its
+//! topic before that connection gets it, because it may have been on its way. A session is
+//! resumed only by its own principal, with rights that cover all it holds.
+//!
+//! While the issuer is asked the connection handles nothing else; the number of the ask
+//! tells whether the answer is still wanted.
+
+use super::connection::{Connection, Stage};
+use super::deliver::topic_of;
+use super::exchange::Exchange;
+use super::guest::Pass;
+use super::line::Line;
+use super::station::{Membership, Station};
+use crate::auth::ask::{Ask, Issuance};
+use crate::auth::{Authority, Denied, Grant, Method};
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::base::limits::EXPIRY_GRACE_S;
+use crate::base::reason::Reason;
+use crate::metrics::counter::Counter;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::Message;
+use arc_swap::ArcSwap;
+use crossbeam_channel::Sender;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a shard needs to tell who someone is.
+#[derive(Clone)]
+pub struct Access {
+    /// Exchanged whole when keys or revocations change.
+    pub authority: Arc<ArcSwap<Authority>>,
+    /// Who makes tokens, if this server does.
+    pub issuer: Option<Sender<Ask>>,
+    pub wall: Wall,
+}
+
+/// Unix time, which tokens speak of.
+#[derive(Clone, Copy, Debug)]
+pub enum Wall {
+    System,
+    /// Of a simulation: the Unix time at its `Instant::ZERO`.
+    Simulated(u64),
+}
+
+impl Wall {
+    /// Unix seconds.
+    fn now(self, now: Instant) -> u64 {
+        match self {
+            Wall::System => crate::base::clock::unix_nanos() / 1_000_000_000,
+            Wall::Simulated(begin) => begin + now.as_millis() / 1000,
+        }
+    }
+}
+
+/// What rights do not cover.
+pub(super) struct Uncovered {
+    subscriptions: Vec<Membership>,
+    servings: Vec<Membership>,
+    will: bool,
+}
+
+impl Uncovered {
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty() && self.servings.is_empty() && !self.will
+    }
+}
+
+impl Exchange {
+    /// Refuses an operation that the connection's rights do not cover.
+    #[cold]
+    pub(super) fn forbid(&self) -> Refusal {
+        self.resources.counters.add(Counter::Forbidden, 1);
+        Refusal::new(Code::Forbidden, "your rights do not cover this name")
+    }
+
+    /// Takes AUTH. The reason, when that ends the connection.
+    pub(super) fn authenticate(
+        &mut self,
+        key: Key,
+        method: u8,
+        credential: &[u8],
+    ) -> Option<Reason> {
+        let Some(access) = &self.access else {
+            debug_assert!(false, "the session refuses AUTH where nobody is asked for it");
+            return None;
+        };
+        let connection = self.connections.get_mut(key)?;
+        let address = connection.line.guest.as_ref().and_then(|guest| guest.address);
+        if let (Some(door), Some(address)) = (&self.door, address)
+            && door.bars(address, self.resources.now)
+        {
+            return self.deny(key, &Denied::Barred);
+        }
+        let authority = access.authority.load();
+        let now_unix = access.wall.now(self.resources.now);
+        let Some(method) = Method::from_wire(method) else {
+            return self.deny(key, &Denied::Method);
+        };
+        let checked = match (&access.issuer, method) {
+            (Some(issuer), Method::ApiKey | Method::Refresh) => {
+                self.asks += 1;
+                let ask = Ask {
+                    shard: self.id,
+                    connection: key,
+                    number: self.asks,
+                    method,
+                    credential: credential.into(),
+                };
+                if issuer.try_send(ask).is_err() {
+                    connection.overload(&mut self.resources);
+                    return None;
+                }
+                connection.line.guest_mut().asking = self.asks;
+                connection.held = true;
+                return None;
+            }
+            _ => authority.check(method, credential, now_unix),
+        };
+        drop(authority);
+        match checked {
+            Ok(grant) => self.admit(key, grant, "", ""),
+            Err(denied) => self.deny(key, &denied),
+        }
+    }
+
+    /// The issuer has answered.
+    pub(super) fn take_issued(&mut self, key: Key, number: u64, issued: Result<Issuance, Denied>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let guest = connection.line.guest_mut();
+        if guest.asking != number {
+            return;
+        }
+        guest.asking = 0;
+        connection.held = guest.waits();
+        if connection.stage != Stage::Running {
+            return;
+        }
+        if !std::mem::replace(&mut connection.ready, true) {
+            self.ready.push_back(key);
+        }
+        let ended = match issued {
+            Ok(issued) => self.admit(
+                key,
+                issued.grant,
+                &issued.access_token,
+                &issued.refresh_token,
+            ),
+            Err(denied) => self.deny(key, &denied),
+        };
+        if let Some(connection) = self.connections.get_mut(key)
+            && let Some(reason) = ended
+        {
+            connection.end(reason, &mut self.resources);
+        }
+        self.touch(key);
+    }
+
+    /// The credential is good: from now on the connection is its principal.
+    fn admit(
+        &mut self,
+        key: Key,
+        grant: Grant,
+        access_token: &str,
+        refresh_token: &str,
+    ) -> Option<Reason> {
+        let wall = self.access.as_ref()?.wall;
+        let now = self.resources.now;
+        let now_unix = wall.now(now);
+        let connection = self.connections.get_mut(key)?;
+        let line = &mut connection.line;
+        let again = line.principal().is_some();
+        if again && line.principal() != Some(&*grant.identity.principal) {
+            return self.deny(key, &Denied::OtherPrincipal);
+        }
+        let expires_in_s = grant.expires_in_s(now_unix);
+        let narrowed = line.is_narrowed();
+        line.guest_mut().pass = Some(Pass {
+            expires: deadline(grant.expires, now, now_unix),
+            identity: grant.identity,
+            rights: grant.rights,
+            narrowed,
+        });
+        line.session.authenticate();
+        let principal = line.principal().unwrap_or_default().to_owned();
+        let done = Message::AuthOk {
+            expires_in_s,
+            principal: &principal,
+            access_token: access_token.as_bytes(),
+            refresh_token: refresh_token.as_bytes(),
+        };
+        line.send(&done, &mut self.resources);
+        // The new deadline may be an earlier one.
+        connection.timer = Instant::NEVER;
+        self.resources.counters.add(Counter::AuthAccepted, 1);
+        if again {
+            self.narrow(key);
+        }
+        self.touch(key);
+        None
+    }
+
+    /// The credential is not accepted: which part of it was wrong is for the log alone.
+    fn deny(&mut self, key: Key, denied: &Denied) -> Option<Reason> {
+        self.resources.counters.add(Counter::AuthRefused, 1);
+        tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
+        let connection = self.connections.get_mut(key)?;
+        let address = connection.line.guest.as_ref().and_then(|guest| guest.address);
+        if let (Some(door), Some(address)) = (&self.door, address) {
+            door.note_failure(address, self.resources.now);
+        }
+        let refusal = Refusal::new(Code::AuthFailed, Denied::TEXT);
+        connection.refuse_with(&refusal, &mut self.resources);
+        None
+    }
+
+    /// Its rights are others: what they do not cover any more ends.
+    fn narrow(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let Some(station) = &connection.line.station else {
+            return;
+        };
+        let lost = self.uncovered(station, &connection.line);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let line = &mut connection.line;
+        if let Some(pass) = &mut line.guest_mut().pass {
+            pass.narrowed = true;
+        }
+        line.note_care();
+        let station = line.station_mut();
+        station.subscriptions.retain(|one| !lost.subscriptions.contains(one));
+        station.servings.retain(|one| !lost.servings.contains(one));
+        if lost.will {
+            station.will = None;
+        }
+        line.recharge(&mut self.resources);
+        self.leave(key, &lost.subscriptions, &lost.servings);
+    }
+
+    /// What of a station the rights of a line (its own, or that of who would resume it) do
+    /// not cover.
+    pub(super) fn uncovered(&self, station: &Station, line: &Line) -> Uncovered {
+        let is_subscription_lost = |one: &&Membership| {
+            let mut filter = String::new();
+            self.router.filter_name(one.filter, &mut filter);
+            !line.may_subscribe(&filter)
+        };
+        let is_serving_lost = |one: &&Membership| {
+            let name = one.number.and_then(|number| self.router.group_name(number));
+            !line.may_serve(name.map_or("", |name| name.0))
+        };
+        let will = station.will.as_deref();
+        Uncovered {
+            subscriptions: (station.subscriptions.iter())
+                .filter(is_subscription_lost)
+                .copied()
+                .collect(),
+            servings: (station.servings.iter())
+                .filter(is_serving_lost)
+                .copied()
+                .collect(),
+            will: will.is_some_and(|will| !line.may_publish(topic_of(will))),
+        }
+    }
+
+    /// Connections and sessions whose credential has been revoked end.
+    pub(super) fn end_revoked(&mut self) {
+        let Some(access) = &self.access else { return };
+        let authority = access.authority.load();
+        let revoked = |connection: &Connection| {
+            let guest = connection.line.guest.as_ref();
+            let pass = guest.and_then(|guest| guest.pass.as_ref());
+            pass.is_some_and(|pass| authority.is_revoked(&pass.identity))
+        };
+        let keys = self.connections.iter();
+        let keys: Vec<Key> = keys
+            .filter(|(_, connection)| revoked(connection))
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            match connection.stage {
+                Stage::Running => {
+                    let text = "your credential has been revoked";
+                    connection.refuse(Code::Revoked, text, &mut self.resources);
+                }
+                // Its session waits: nobody shall take that up.
+                Stage::Detached => connection.stage_deadline = self.resources.now,
+                _ => {}
+            }
+            self.touch(key);
+        }
+    }
+}
+
+/// When a credential that expires at this Unix second ends its connection: then, or, when
+/// it was taken within the leeway for clocks that differ, a little later.
+fn deadline(expires: Option<u64>, now: Instant, now_unix: u64) -> Instant {
+    match expires {
+        None => Instant::NEVER,
+        Some(at) if at > now_unix => now + Duration::from_secs(at - now_unix),
+        Some(at) => now + Duration::from_secs((at + EXPIRY_GRACE_S).saturating_sub(now_unix)),
+    }
+}
