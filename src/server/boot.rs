@@ -275,6 +275,8 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         mailbox: mailbox.clone(),
         inbox,
         entropy: Entropy::system(),
+        access: None,
+        door: None,
         jobs: shared.jobs.clone(),
         histograms: shared.histograms.clone(),
     };

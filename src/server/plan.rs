@@ -5,7 +5,7 @@ use crate::base::id::ShardId;
 use crate::proto::envelope::SlowPolicy;
 use crate::proto::session::Settings;
 use crate::ring::uring::Geometry;
-use crate::shard::Limits;
+use crate::shard::{Limits, Rates};
 use std::time::Duration;
 
 /// What SYN-ACK and `$sys/info` call this server.
@@ -45,6 +45,7 @@ impl Plan {
                 request_timeout: ms(limits.request_timeout_ms),
                 subscriptions_max: limits.subscriptions_max,
                 slow_policy: slow_policy(config.slow_consumer.policy),
+                rates: Rates::NONE,
                 session_linger: ms(config.session.linger_ms),
                 session_buffer_bytes_max: bytes(config.session.buffer_bytes_max),
             },

@@ -197,8 +197,12 @@ impl Exchange {
                 .handle(view, self.resources.now, &mut out);
             match step {
                 Step::Taken { used, ref event } => {
+                    let over = limited && connection.is_over_rate(event, used, &self.resources);
                     let ended = match event {
-                        event if limited && self.is_over_rate(key, event, used) => None,
+                        event if over => {
+                            self.refuse_over_rate(key, event);
+                            None
+                        }
                         Event::Message(Message::Envelope(MessageType::Request, request))
                             if self.services.has(request.name) =>
                         {

@@ -13,7 +13,6 @@ use crate::auth::bucket::Limit;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
 use crate::proto::session::Event;
@@ -45,32 +44,14 @@ impl Rates {
 }
 
 impl Exchange {
-    /// Counts a message of `len` bytes. True: it was too much, and has been refused.
-    pub(super) fn is_over_rate(&mut self, key: Key, event: &Event<'_>, len: usize) -> bool {
-        let Event::Message(Message::Envelope(kind, envelope)) = event else {
-            return false;
-        };
-        let Rates { messages, bytes } = self.resources.limits.rates;
-        let now = self.resources.now;
-        let Some(connection) = self.connections.get_mut(key) else {
-            return false;
-        };
-        let guest = connection.line.guest_mut();
-        let Err(again) = guest.spend(messages, bytes, len, now) else {
-            return false;
-        };
-        guest.limited_until = again.clamp(now + PAUSE_MIN, now + PAUSE_MAX);
-        connection.held = true;
-        // The pause ends earlier than anything else it waits for.
-        connection.timer = Instant::NEVER;
-        self.resources.counters.add(Counter::RateLimited, 1);
-        self.refuse_over_rate(key, *kind, envelope);
-        self.touch(key);
-        true
-    }
-
+    /// Refuses a message that was too much.
     #[cold]
-    fn refuse_over_rate(&mut self, key: Key, kind: MessageType, envelope: &Envelope<'_>) {
+    pub(super) fn refuse_over_rate(&mut self, key: Key, event: &Event<'_>) {
+        self.resources.counters.add(Counter::RateLimited, 1);
+        self.touch(key);
+        let Event::Message(Message::Envelope(kind, envelope)) = event else {
+            return;
+        };
         match kind {
             MessageType::Request => {
                 self.resources.counters.add(Counter::Requests, 1);
@@ -91,6 +72,29 @@ impl Exchange {
 }
 
 impl Connection {
+    /// Counts a message of `len` bytes. True: it is too much, and so is the next for a while.
+    pub(super) fn is_over_rate(
+        &mut self,
+        event: &Event<'_>,
+        len: usize,
+        resources: &Resources,
+    ) -> bool {
+        if !matches!(event, Event::Message(Message::Envelope(..))) {
+            return false;
+        }
+        let Rates { messages, bytes } = resources.limits.rates;
+        let now = resources.now;
+        let guest = self.line.guest_mut();
+        let Err(again) = guest.spend(messages, bytes, len, now) else {
+            return false;
+        };
+        guest.limited_until = again.clamp(now + PAUSE_MIN, now + PAUSE_MAX);
+        self.held = true;
+        // The pause ends earlier than anything else it waits for.
+        self.timer = Instant::NEVER;
+        true
+    }
+
     /// The time it was not to be read from is over. True: it goes on.
     pub(super) fn unhold(&mut self, resources: &Resources) -> bool {
         let Some(guest) = &mut self.line.guest else {
