@@ -44,6 +44,32 @@ pub const EXPIRY_GRACE_S: u64 = 25;
 /// UTF-8 bytes of a reason or error text that we send.
 pub const TEXT_BYTES_MAX: usize = 256;
 
+/// Bytes of an access token: anything longer is refused unread.
+pub const TOKEN_BYTES_MAX: usize = 8192;
+/// Bytes of an API key, `id.secret`. Ours have 43 characters of secret.
+pub const API_KEY_BYTES_MAX: usize = 512;
+/// Bytes of a principal: one level of a topic, with room for the rest of the name.
+pub const PRINCIPAL_BYTES_MAX: usize = 128;
+/// Bytes of a token's own number (`jti`) and of a key's name (`kid`).
+pub const TOKEN_ID_BYTES_MAX: usize = 256;
+pub const KEY_ID_BYTES_MAX: usize = 256;
+/// Keys of one key set: providers publish two to five.
+pub const KEYS_MAX: usize = 64;
+/// Bytes of a key set's JSON: that many keys, each with a chain of certificates.
+pub const KEY_SET_BYTES_MAX: usize = 1 << 20;
+/// Bits of an RSA key's modulus. Below, it can be factored; above, verifying takes long.
+pub const RSA_BITS_MIN: usize = 2048;
+pub const RSA_BITS_MAX: usize = 8192;
+/// Bytes of an HS256 secret below which it is called weak (RFC 7518 §3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Revocations that are not yet forgotten: some tens of megabytes of the longest names.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// Sets of roles whose rights are kept at hand.
+pub const ROLE_SETS_MAX: usize = 256;
+/// Addresses of which a shard remembers how often they came or failed lately: at most
+/// about 1 MiB.
+pub const PREFIXES_MAX: usize = 16_384;
+
 /// Non-fatal ERRORs within one second before the next one is fatal (§3).
 pub const ERRORS_PER_S_MAX: u32 = 10;
 /// PINGs and other messages that only make us answer, within one second, before they are
@@ -99,6 +125,8 @@ const _: () = {
     assert!(MESSAGE_HEADER_BYTES + PING_BYTES_MAX + CHECKSUM_BYTES <= CHUNK_BYTES);
     assert!(ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX < MESSAGE_BYTES_FLOOR as usize);
     assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+    assert!(PRINCIPAL_BYTES_MAX < NAME_BYTES_MAX);
+    assert!(RSA_BITS_MIN < RSA_BITS_MAX);
     assert!(MESSAGE_BYTES_FLOOR < MESSAGE_BYTES_CEILING);
     assert!(CHUNK_BYTES < CHUNK_LARGE_BYTES);
     assert!(TEXT_BYTES_MAX + 7 < MESSAGE_BYTES_FLOOR as usize);
