@@ -41,6 +41,12 @@ pub enum Denied {
     Principal,
     #[error("a refresh token is exchanged by the issuer, it does not authenticate by itself")]
     Refresh,
+    #[error("AUTH has no such method")]
+    Method,
+    #[error("it is another principal's than the connection has")]
+    OtherPrincipal,
+    #[error("too many from its address were wrong lately")]
+    Barred,
     #[error("it was revoked")]
     Revoked,
 }

@@ -13,6 +13,7 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `ask` | what shards ask the issuer |
 //! | `authority`, `denied` | all of it together; why someone is not let in |
 //! | `identity` | who someone is: principal, token, roles |
 //! | `rights`, `pattern` | roles, and what they let someone do; one filter of a role |
@@ -32,6 +33,7 @@
 //! business of `server` and `shard`.
 
 pub mod address;
+pub mod ask;
 pub mod authority;
 pub mod bucket;
 pub mod identity;

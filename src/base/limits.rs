@@ -36,7 +36,7 @@ pub const MESSAGE_BYTES_FLOOR: u32 = 1024;
 pub const UNAUTHENTICATED_BYTES_MAX: u32 = 4096 - MESSAGE_HEADER_BYTES as u32;
 /// Payload bytes of an AUTH: its method, and a token of 8 KiB. Whoever sends more than the
 /// 4 KiB of other messages has to have sent them: nothing is set aside before.
-pub const AUTH_BYTES_MAX: u32 = 8192 + 1;
+pub const AUTH_BYTES_MAX: u32 = 8192 + 1 + CHECKSUM_BYTES as u32;
 /// A credential that was taken although it had expired, within the leeway for clocks that
 /// differ, ends its connection so many seconds after it expired: nothing is delivered later
 /// than 30 s after.

@@ -4,7 +4,7 @@
 //! The same steps judge the configuration (`config::check`) and start the server, so that
 //! what is accepted can be built.
 
-use super::config::{Algorithm, AuthMode, Config};
+use super::config::{Algorithm, AuthMode, Config, ConfigError, ConfigErrors, Origin};
 use crate::auth::address::{AccessList, BlockError};
 use crate::auth::bucket::Limit;
 use crate::auth::key::{ApiKey, ApiKeyError, ApiKeys};
@@ -72,6 +72,19 @@ impl From<BlockError> for Fault {
     }
 }
 
+impl From<Fault> for ConfigErrors {
+    /// Only for what `config::check` has let pass: an embedder's configuration is checked
+    /// like a file's.
+    fn from(fault: Fault) -> ConfigErrors {
+        ConfigErrors::new(vec![ConfigError {
+            origin: Origin::Configuration,
+            key: fault.key,
+            problem: fault.problem,
+            remedy: fault.remedy,
+        }])
+    }
+}
+
 /// Every fault of the parts that have to do with access.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let results = [
@@ -94,12 +107,15 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
 }
 
 /// What is allowed but probably not meant.
-pub(super) fn warnings(config: &Config) -> Vec<String> {
+pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let jwt = &config.auth.jwt;
     for (key, secret) in [
         ("auth.jwt.secret", &jwt.secret),
-        ("auth.issuer.signing_secret", &config.auth.issuer.signing_secret),
+        (
+            "auth.issuer.signing_secret",
+            &config.auth.issuer.signing_secret,
+        ),
     ] {
         if let Some(weakness) = secret_weakness(secret.expose().as_bytes())
             && secret.is_set()
@@ -112,14 +128,19 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         .iter()
         .flat_map(|key| key.roles.iter().map(String::as_str))
         .collect();
-    let tokens_may_name_any = jwt.secret.is_set() || !jwt.public_key.0.is_empty() || !jwt.jwks.is_empty();
+    let tokens_may_name_any =
+        jwt.secret.is_set() || !jwt.public_key.0.is_empty() || !jwt.jwks.is_empty();
     for role in config.roles.keys() {
         if !tokens_may_name_any && !named.contains(role.as_str()) {
             warnings.push(format!("roles.{role} is a role that nobody has"));
         }
     }
     for key in keys {
-        for role in key.roles.iter().filter(|role| !config.roles.contains_key(*role)) {
+        for role in key
+            .roles
+            .iter()
+            .filter(|role| !config.roles.contains_key(*role))
+        {
             warnings.push(format!(
                 "auth.api_key {:?} has the role {role:?}, and there is no [roles.{role}]",
                 key.id

@@ -8,6 +8,7 @@
 //! A shard that fails or panics ends the whole process: half a server would be worse than
 //! a restart.
 
+use super::access;
 use super::budget::{self, Budget};
 use super::config::{Config, ConfigErrors, ControlCore};
 use super::plan::{PRODUCT, Plan};
@@ -23,8 +24,10 @@ use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
 use crate::shard::{
-    Census, Command, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, weave, worker,
+    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, Wall, executor,
+    mailbox, weave, worker,
 };
+use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -175,7 +178,18 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
     let (histograms, collected) = stats::channel(cores.len());
     let (ready_in, ready) = bounded(cores.len());
     let (ended_in, ended) = bounded(cores.len());
+    let access = access::authority(config)
+        .map_err(ConfigErrors::from)?
+        .map(|authority| Access {
+            authority: Arc::new(ArcSwap::from_pointee(authority)),
+            issuer: None,
+            wall: Wall::System,
+        });
     let shared = Shared {
+        access,
+        door: access::door(config)
+            .map_err(ConfigErrors::from)?
+            .map(Arc::new),
         census: Arc::new(Census::new(cores.len())),
         board: board.clone(),
         services: services.into(),
@@ -226,6 +240,8 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
 /// What all shards share.
 #[derive(Clone)]
 struct Shared {
+    access: Option<Access>,
+    door: Option<Arc<Door>>,
     census: Arc<Census>,
     board: Arc<Board>,
     services: Arc<[(String, Factory)]>,
@@ -275,8 +291,8 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         mailbox: mailbox.clone(),
         inbox,
         entropy: Entropy::system(),
-        access: None,
-        door: None,
+        access: shared.access.clone(),
+        door: shared.door.clone(),
         jobs: shared.jobs.clone(),
         histograms: shared.histograms.clone(),
     };
@@ -321,6 +337,9 @@ fn available_cores() -> Vec<u32> {
 }
 
 fn announce(config: &Config, cores: &[u32], descriptors: u64) {
+    for warning in access::warnings(config) {
+        tracing::warn!("{warning}");
+    }
     let shards = cores.len() as u16;
     let slot = crate::shard::slot_bytes() as u64;
     // Two sets: one recorded into, one on its way to the stats thread.

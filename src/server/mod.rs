@@ -1,5 +1,6 @@
 //! Layer 4: everything around the shards: configuration, boot, signals, log, statistics.
 
+mod access;
 mod boot;
 pub mod budget;
 pub mod config;
@@ -9,6 +10,7 @@ mod plan;
 mod signal;
 mod stats;
 
+pub use access::warnings;
 pub use boot::{Drainer, Error, Running};
 pub use plan::PRODUCT;
 

@@ -95,11 +95,18 @@ impl Exchange {
         credential: &[u8],
     ) -> Option<Reason> {
         let Some(access) = &self.access else {
-            debug_assert!(false, "the session refuses AUTH where nobody is asked for it");
+            debug_assert!(
+                false,
+                "the session refuses AUTH where nobody is asked for it"
+            );
             return None;
         };
         let connection = self.connections.get_mut(key)?;
-        let address = connection.line.guest.as_ref().and_then(|guest| guest.address);
+        let address = connection
+            .line
+            .guest
+            .as_ref()
+            .and_then(|guest| guest.address);
         if let (Some(door), Some(address)) = (&self.door, address)
             && door.bars(address, self.resources.now)
         {
@@ -220,7 +227,11 @@ impl Exchange {
         self.resources.counters.add(Counter::AuthRefused, 1);
         tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
         let connection = self.connections.get_mut(key)?;
-        let address = connection.line.guest.as_ref().and_then(|guest| guest.address);
+        let address = connection
+            .line
+            .guest
+            .as_ref()
+            .and_then(|guest| guest.address);
         if let (Some(door), Some(address)) = (&self.door, address) {
             door.note_failure(address, self.resources.now);
         }
@@ -247,7 +258,9 @@ impl Exchange {
         }
         line.note_care();
         let station = line.station_mut();
-        station.subscriptions.retain(|one| !lost.subscriptions.contains(one));
+        station
+            .subscriptions
+            .retain(|one| !lost.subscriptions.contains(one));
         station.servings.retain(|one| !lost.servings.contains(one));
         if lost.will {
             station.will = None;

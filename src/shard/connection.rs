@@ -170,11 +170,7 @@ impl Connection {
     /// It has to wait for something of which it will be told.
     #[inline]
     fn waits(&self) -> bool {
-        self.stalled
-            || self.blocked
-            || self.fanning
-            || self.is_moving()
-            || self.held
+        self.stalled || self.blocked || self.fanning || self.is_moving() || self.held
     }
 
     /// It is a session whose client has not come back in time.

@@ -70,7 +70,10 @@ impl Guest {
 
     /// When something of it next wants attention.
     pub(super) fn deadline(&self) -> Instant {
-        let expires = self.pass.as_ref().map_or(Instant::NEVER, |pass| pass.expires);
+        let expires = self
+            .pass
+            .as_ref()
+            .map_or(Instant::NEVER, |pass| pass.expires);
         match self.limited_until {
             Instant::ZERO => expires,
             until => expires.min(until),

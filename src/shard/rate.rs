@@ -4,9 +4,9 @@
 //! while: a peer that goes on as before is told four times a second, which is not yet an
 //! error that ends it. Heartbeats, AUTH and acknowledgements do not count.
 
+use super::confirm::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
-use super::confirm::Answer;
 use super::resource::Resources;
 use super::service::Failure;
 use crate::auth::bucket::Limit;

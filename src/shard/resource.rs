@@ -1,8 +1,8 @@
 //! What all connections of a shard share: memory, calls, counters, bounds, the time.
 
 use super::call::Calls;
-use super::rate::Rates;
 use super::pool::Pool;
+use super::rate::Rates;
 use super::service::Current;
 use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE};

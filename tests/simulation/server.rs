@@ -15,8 +15,8 @@ use ringmail::ring::sim::client::{Ask, Expect};
 use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::{
-    Answer, Census, Command, Deferred, Entropy, Failure, Job, Limits, Mailbox, Reply, Request,
-    Setup, Shard, Turn, mailbox, weave,
+    Answer, Census, Command, Deferred, Entropy, Failure, Job, Limits, Mailbox, Rates, Reply,
+    Request, Setup, Shard, Turn, mailbox, weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -58,6 +58,7 @@ pub fn limits() -> Limits {
         request_timeout: ms(10_000),
         subscriptions_max: 1024,
         slow_policy: SlowPolicy::Disconnect,
+        rates: Rates::NONE,
         session_linger: ms(60_000),
         session_buffer_bytes_max: 1 << 20,
     }
@@ -133,6 +134,8 @@ impl Server {
                 mailbox,
                 inbox,
                 entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),
+                access: None,
+                door: None,
                 jobs: jobs_in.clone(),
                 histograms: histograms.clone(),
             };

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::super::access::{self, Fault};
 use super::error::{ConfigError, Origin};
 use super::schema::{Config, Limits};
 use super::section::{Ledger, Node};
@@ -16,15 +17,9 @@ use super::tree::Tree;
 /// that builds it takes its line out.
 const NOT_YET: &[(&str, &[&str])] = &[
     ("server.admin", &[""]),
-    ("limits.connections_per_ip_max", &[]),
     ("tls", &[]),
-    ("auth.mode", &[]),
-    ("auth.jwt", &[]),
+    ("auth.jwt.jwks", &[]),
     ("auth.issuer", &[]),
-    ("auth.api_key", &[]),
-    ("roles", &[]),
-    ("access", &[]),
-    ("rate", &[]),
     ("trace", &[]),
     ("nats", &[]),
     ("topic", &[]),
@@ -36,6 +31,14 @@ pub fn check(config: &Config, is_whole: bool, ledger: &mut Ledger) {
     if is_whole {
         relations(config, ledger);
         exposure(config, ledger);
+        for fault in access::faults(config) {
+            let Fault {
+                key,
+                problem,
+                remedy,
+            } = fault;
+            demand(ledger, false, &[&key], || problem, &remedy);
+        }
     }
     not_yet(config, ledger);
 }
