@@ -7,6 +7,8 @@
 
 #[path = "server/answer.rs"]
 mod answer;
+#[path = "server/auth.rs"]
+mod auth;
 #[path = "server/balance.rs"]
 mod balance;
 #[path = "server/caller.rs"]
@@ -41,6 +43,8 @@ mod order;
 mod peer;
 #[path = "server/publish.rs"]
 mod publish;
+#[path = "server/rate.rs"]
+mod rate;
 #[path = "server/request.rs"]
 mod request;
 #[path = "server/reset.rs"]

@@ -13,8 +13,10 @@ use crate::auth::rights::{Role, RoleError, Roles};
 use crate::auth::tally::{Tally, TallyLimits};
 use crate::auth::token::Requirements;
 use crate::auth::{Authority, Method};
-use crate::shard::{Door, Rates};
+use crate::shard::{Access, Door, Rates, Wall};
+use arc_swap::ArcSwap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Why the configuration gives no authority or door; which key is at fault, and the rest.
 pub(super) struct Fault {
@@ -175,10 +177,18 @@ pub(super) fn methods(config: &Config) -> u8 {
 }
 
 /// Who tells who someone is; none where nobody is asked. Keys of a key set come later.
-pub(super) fn authority(config: &Config) -> Result<Option<Authority>, Fault> {
+pub(super) fn access(config: &Config) -> Result<Option<Access>, ConfigErrors> {
     if config.auth.mode == AuthMode::None {
         return Ok(None);
     }
+    Ok(Some(Access {
+        authority: Arc::new(ArcSwap::from_pointee(authority(config)?)),
+        issuer: None,
+        wall: Wall::System,
+    }))
+}
+
+fn authority(config: &Config) -> Result<Authority, Fault> {
     let jwt = &config.auth.jwt;
     let required = Requirements {
         issuer: jwt.issuer.clone(),
@@ -186,11 +196,11 @@ pub(super) fn authority(config: &Config) -> Result<Option<Authority>, Fault> {
         leeway_s: jwt.leeway_s,
     };
     let (roles, keyring, keys) = (roles(config)?, keyring(config)?, api_keys(config)?);
-    Ok(Some(Authority::new(roles, keyring, required, keys)))
+    Ok(Authority::new(roles, keyring, required, keys))
 }
 
 /// Which addresses may come; none where all may, always.
-pub(super) fn door(config: &Config) -> Result<Option<Door>, Fault> {
+pub(super) fn door(config: &Config) -> Result<Option<Door>, ConfigErrors> {
     let list = access_list(config)?;
     let rate = &config.rate;
     let limits = TallyLimits {

@@ -24,10 +24,9 @@ use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
 use crate::shard::{
-    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, Wall, executor,
-    mailbox, weave, worker,
+    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox,
+    weave, worker,
 };
-use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -178,18 +177,9 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
     let (histograms, collected) = stats::channel(cores.len());
     let (ready_in, ready) = bounded(cores.len());
     let (ended_in, ended) = bounded(cores.len());
-    let access = access::authority(config)
-        .map_err(ConfigErrors::from)?
-        .map(|authority| Access {
-            authority: Arc::new(ArcSwap::from_pointee(authority)),
-            issuer: None,
-            wall: Wall::System,
-        });
     let shared = Shared {
-        access,
-        door: access::door(config)
-            .map_err(ConfigErrors::from)?
-            .map(Arc::new),
+        access: access::access(config)?,
+        door: access::door(config)?.map(Arc::new),
         census: Arc::new(Census::new(cores.len())),
         board: board.clone(),
         services: services.into(),

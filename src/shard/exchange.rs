@@ -30,6 +30,7 @@ use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
+use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Step};
@@ -206,12 +207,7 @@ impl Exchange {
                         Event::Message(Message::Envelope(MessageType::Request, request))
                             if self.services.has(request.name) =>
                         {
-                            if connection.line.may_request(request.name) {
-                                let line = &mut connection.line;
-                                self.services.call(request, line, &mut self.resources);
-                            } else {
-                                self.forbid_request(key, request);
-                            }
+                            self.call_service(key, request);
                             None
                         }
                         event => self.dispatch(key, event, &view[..used]),
@@ -248,6 +244,19 @@ impl Exchange {
             }
         }
         self.stop_running(key, input, bytes, handled);
+    }
+
+    #[inline]
+    fn call_service(&mut self, key: Key, request: &Envelope<'_>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.line.may_request(request.name) {
+            let line = &mut connection.line;
+            self.services.call(request, line, &mut self.resources);
+        } else {
+            self.forbid_request(key, request);
+        }
     }
 
     /// Puts the reassembly back, with what is left of the bytes.

@@ -3,6 +3,7 @@
 
 use crate::peer::{Manner, Peer};
 use crate::wire::{PATIENCE, Wire};
+use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -61,6 +62,8 @@ pub struct Server {
     descriptors: usize,
     /// Connections made by `stats`, closed in order and left out of `closed`.
     asked: u64,
+    /// The API key that `stats` shows, where one has to be shown.
+    pub watch: Option<String>,
 }
 
 impl Server {
@@ -103,6 +106,7 @@ impl Server {
             reader: Some(reader),
             descriptors: 0,
             asked: 0,
+            watch: None,
         };
         server.wait_for_handlers();
         server.descriptors = server.open_descriptors();
@@ -185,6 +189,16 @@ impl Server {
     pub fn stats(&mut self) -> Stats {
         self.asked += 1;
         let mut wire = self.greet();
+        if let Some(key) = &self.watch {
+            let credential = key.as_bytes();
+            wire.say(&Message::Auth {
+                method: 2,
+                credential,
+            });
+            let heard = wire.message().expect("AUTH_OK, not the end");
+            let said = heard.message();
+            assert!(matches!(said, Message::AuthOk { .. }), "{said:?}");
+        }
         // In a turn of its own: what the turn of the ACK counts is counted at its end.
         wire.pings();
         let stats = stats_over(&mut wire);

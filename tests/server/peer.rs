@@ -20,6 +20,15 @@ pub struct SessionOk {
     pub last_publish_id: u32,
 }
 
+/// What AUTH_OK says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthOk {
+    pub expires_in_s: u32,
+    pub principal: String,
+    pub access_token: String,
+    pub refresh_token: String,
+}
+
 /// How a peer connects.
 #[derive(Clone, Copy, Default)]
 pub struct Manner {
@@ -372,6 +381,38 @@ impl Peer {
     pub fn ended(&mut self) {
         let more = self.read();
         assert_eq!(more, None, "more came");
+    }
+
+    // ---- authentication ----
+
+    pub fn start_auth(&mut self, method: u8, credential: &str) {
+        let mut body = vec![method];
+        body.extend(credential.as_bytes());
+        self.send(AUTH, &body);
+    }
+
+    /// Shows a credential that is good.
+    #[track_caller]
+    pub fn auth(&mut self, method: u8, credential: &str) -> AuthOk {
+        self.start_auth(method, credential);
+        let got = self.must_read();
+        assert_eq!(got.kind, AUTH_OK, "{got:?}");
+        let (length, rest) = (usize::from(got.body[4]), &got.body[5..]);
+        let (principal, rest) = rest.split_at(length);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let long = |bytes: &[u8]| {
+            let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+            (text(&bytes[2..2 + length]), bytes[2 + length..].to_vec())
+        };
+        let (access_token, rest) = long(rest);
+        let (refresh_token, rest) = long(&rest);
+        assert!(rest.is_empty(), "{got:?}");
+        AuthOk {
+            expires_in_s: got.u32(0),
+            principal: text(principal),
+            access_token,
+            refresh_token,
+        }
     }
 
     // ---- sessions ----
