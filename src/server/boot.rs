@@ -1,7 +1,7 @@
 //! Boot and shutdown, in order.
 //!
 //! ```text
-//!   probe ► cores ► budget ► listeners ► shard threads ► all ready ► peers told ► stats thread ► serving
+//!   probe ► cores ► certificate ► budget ► listeners ► shard threads ► all ready ► peers told ► stats thread ► serving
 //!   drain: every shard told ► each ends when it has drained ► workers and stats thread end
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! a restart.
 
 use super::budget::{self, Budget};
+use super::certificate::{self, CertificateError, Keeper};
 use super::config::{Config, ConfigErrors, ControlCore};
 use super::plan::{PRODUCT, Plan};
 use super::stats::{self, Collector};
@@ -22,6 +23,7 @@ use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
+use crate::shard::tls::TlsSettings;
 use crate::shard::{
     Census, Command, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, weave, worker,
 };
@@ -39,6 +41,8 @@ pub enum Error {
     #[error("{0}")]
     Config(#[from] ConfigErrors),
     #[error("{0}")]
+    Certificate(#[from] CertificateError),
+    #[error("{0}")]
     Host(#[from] probe::Obstacle),
     #[error("cannot listen on {address}: {cause}{}", remedy(.cause))]
     Listen {
@@ -55,7 +59,7 @@ impl Error {
     /// The exit status this error asks for.
     pub fn status(&self) -> Status {
         match self {
-            Error::Config(_) => Status::Config,
+            Error::Config(_) | Error::Certificate(_) => Status::Config,
             Error::Host(obstacle) => obstacle.status,
             Error::Listen { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Status::Permission
@@ -86,8 +90,9 @@ pub struct Running {
     shards: Vec<Mailbox>,
     ended: Receiver<(ShardId, Result<(), String>)>,
     board: Arc<Board>,
-    /// Dropped with the server: ends the stats thread.
-    _stats: Sender<()>,
+    /// Dropped with the server: ends the stats thread, and the one that watches the
+    /// certificate.
+    _threads: (Sender<()>, Option<Sender<()>>),
 }
 
 impl Running {
@@ -155,6 +160,10 @@ impl Drainer {
 pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<Running, Error> {
     let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
+    let keeper = Keeper::open(config)?;
+    for warning in certificate::warnings(config) {
+        tracing::warn!("{warning}");
+    }
     announce(config, &cores, descriptors);
     let (address, listeners) =
         listen::bind(config.server.listen, cores.len(), config.accept.backlog).map_err(
@@ -181,6 +190,7 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         services: services.into(),
         jobs,
         histograms,
+        tls: keeper.as_ref().map(Keeper::settings),
         ready: ready_in,
     };
 
@@ -210,7 +220,10 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         let _ = shard.post(Command::Join(shards.clone(), mesh));
     }
     let collector = Collector::new(board.clone(), shards.clone(), collected);
-    let stats = start_stats(collector, config, &cores)?;
+    let core = control_core(config, &cores);
+    let stats = start_stats(collector, core)?;
+    let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
+    let watch = watch.transpose().map_err(Error::Thread)?;
     tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
     let drain_timeout = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
     Ok(Running {
@@ -219,7 +232,7 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         shards,
         ended,
         board,
-        _stats: stats,
+        _threads: (stats, watch),
     })
 }
 
@@ -231,6 +244,7 @@ struct Shared {
     services: Arc<[(String, Factory)]>,
     jobs: Sender<Job>,
     histograms: Sender<(ShardId, Box<Histograms>)>,
+    tls: Option<TlsSettings>,
     ready: Sender<(ShardId, Mailbox)>,
 }
 
@@ -272,6 +286,7 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         counters,
         census: shared.census.clone(),
         balance: plan.balance,
+        tls: shared.tls.clone(),
         mailbox: mailbox.clone(),
         inbox,
         entropy: Entropy::system(),
@@ -352,22 +367,26 @@ fn lower_priority() {
     let _ = rustix::process::setpriority_process(None, 10);
 }
 
-fn start_stats(
-    collector: Collector,
-    config: &Config,
-    shard_cores: &[u32],
-) -> Result<Sender<()>, Error> {
-    let (stop_in, stop) = bounded::<()>(0);
-    let core = match config.server.control_core {
+/// The core of the threads beside the shards, if they get one.
+fn control_core(config: &Config, shard_cores: &[u32]) -> Option<u32> {
+    match config.server.control_core {
         ControlCore::Core(core) => Some(core),
         ControlCore::Any => available_cores()
             .into_iter()
             .find(|core| !shard_cores.contains(core)),
-    };
+    }
+}
+
+fn pin(core: Option<u32>) {
+    if let Some(core) = core {
+        core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
+    }
+}
+
+fn start_stats(collector: Collector, core: Option<u32>) -> Result<Sender<()>, Error> {
+    let (stop_in, stop) = bounded::<()>(0);
     let run = move || {
-        if let Some(core) = core {
-            core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
-        }
+        pin(core);
         collector.run(&stop);
     };
     thread::Builder::new()

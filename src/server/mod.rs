@@ -1,7 +1,9 @@
-//! Layer 4: everything around the shards: configuration, boot, signals, log, statistics.
+//! Layer 4: everything around the shards: configuration, certificates, boot, signals, log,
+//! statistics.
 
 mod boot;
 pub mod budget;
+pub mod certificate;
 pub mod config;
 mod listen;
 pub mod log;

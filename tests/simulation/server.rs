@@ -130,6 +130,7 @@ impl Server {
                 counters: own.clone(),
                 census: census.clone(),
                 balance: true,
+                tls: None,
                 mailbox,
                 inbox,
                 entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),
