@@ -117,10 +117,7 @@ fn relations(config: &Config, ledger: &mut Ledger) {
 fn tls(config: &Config, ledger: &mut Ledger) {
     let tls = &config.tls;
     let is_on = tls.mode != TlsMode::Off;
-    for (key, path) in [
-        ("tls.certificate", &tls.certificate),
-        ("tls.key", &tls.key),
-    ] {
+    for (key, path) in [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)] {
         demand(
             ledger,
             !is_on || !path.is_empty(),

@@ -43,9 +43,7 @@ impl ClientCertVerifier for IdentityVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self
-            .0
-            .verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
         match principal_of(end_entity) {
             Some(_) => Ok(verified),
             None => Err(CertificateError::ApplicationVerificationFailure.into()),
@@ -86,7 +84,16 @@ mod tests {
         for name in ["a", "pump 7", "Müller", &"x".repeat(128), "a$b", "."] {
             assert!(is_principal(name), "{name:?}");
         }
-        for name in ["", "a/b", "+", "a#", "$sys", "a\n", "\u{85}", &"x".repeat(129)] {
+        for name in [
+            "",
+            "a/b",
+            "+",
+            "a#",
+            "$sys",
+            "a\n",
+            "\u{85}",
+            &"x".repeat(129),
+        ] {
             assert!(!is_principal(name), "{name:?}");
         }
     }
