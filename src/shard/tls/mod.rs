@@ -180,7 +180,6 @@ impl Tls {
     /// Opens the records that are whole: gives their plaintext to `take`, and answers those
     /// of the handshake.
     fn open(&mut self, mut take: impl FnMut(&[u8])) -> Opened {
-        let mut failure = None;
         loop {
             let unopened = &mut self.incoming[self.opened..];
             let UnbufferedStatus { mut discard, state } =
@@ -200,18 +199,16 @@ impl Tls {
                 Ok(ConnectionState::PeerClosed) => self.peer_ended = true,
                 // Early data is not offered.
                 Ok(_) => more = false,
-                // Once more, for the alert.
-                Err(error) if failure.is_none() => failure = Some(error.to_string()),
-                Err(_) => more = false,
+                Err(error) => {
+                    let why = error.to_string();
+                    self.fail();
+                    return Opened::Failed(why);
+                }
             }
             self.opened += discard;
             if !more {
                 break;
             }
-        }
-        if let Some(failure) = failure {
-            self.failed = true;
-            return Opened::Failed(failure);
         }
         if !self.established && !self.records.is_handshaking() {
             self.established = true;
@@ -221,6 +218,20 @@ impl Tls {
             return Opened::Established;
         }
         Opened::All
+    }
+
+    /// It is over; its alert goes out. What was received is not looked at again: rustls
+    /// would stumble over it a second time.
+    fn fail(&mut self) {
+        self.failed = true;
+        while self.records.wants_write() {
+            let unopened = &mut self.incoming[self.opened..];
+            let UnbufferedStatus { state, .. } = self.records.process_tls_records(unopened);
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
+                return;
+            };
+            encode(&mut data, &mut self.outgoing);
+        }
     }
 
     /// Forgets what is opened, and holds no more memory than the rest needs.
