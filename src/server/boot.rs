@@ -10,13 +10,14 @@
 
 use super::budget::{self, Budget};
 use super::certificate::{self, CertificateError, Keeper};
-use super::config::{Config, ConfigErrors, ControlCore};
+use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
 use super::plan::{PRODUCT, Plan};
 use super::stats::{self, Collector};
 use super::{Factory, listen};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
+use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::Driver;
@@ -335,7 +336,11 @@ fn available_cores() -> Vec<u32> {
 
 fn announce(config: &Config, cores: &[u32], descriptors: u64) {
     let shards = cores.len() as u16;
-    let slot = crate::shard::slot_bytes() as u64;
+    let tls = match config.tls.mode {
+        TlsMode::Off => 0,
+        TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
+    };
+    let slot = (crate::shard::slot_bytes() + tls) as u64;
     // Two sets: one recorded into, one on its way to the stats thread.
     let histograms = 2 * Histograms::default().bytes() as u64;
     let budget = Budget::new(config, shards, slot, histograms);

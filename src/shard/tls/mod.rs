@@ -8,12 +8,12 @@
 //!   send ◄── outgoing ◄── seal ◄── the outbox's chunks
 //! ```
 //!
-//! rustls offers two interfaces. `ServerConnection` keeps a buffer of its own for what is
-//! received and one for what is to be sent: each byte is copied twice more, and an idle
-//! connection holds on to both. So this is `rustls::unbuffered`: records are opened where
-//! they were received and sealed into the very chunk that is sent, all of it from the
-//! shard's pool and given back when empty. What an idle connection keeps is rustls' state
-//! alone (`TLS_STATE_BYTES`, counted with the slot).
+//! rustls offers two interfaces, whose CPU per message is the same within a few per cent.
+//! `ServerConnection` keeps buffers of its own, out of anybody's account: an idle one takes
+//! 7.5 KB. So this is `rustls::unbuffered`, 3.8 KB: records are opened where they were
+//! received and sealed into the very chunk that is sent, all of it from the shard's pool
+//! and given back when empty. What an idle connection keeps is rustls' state alone
+//! (`TLS_STATE_BYTES`, counted with the slot).
 //!
 //! The outbox holds plaintext, so its bounds and the slow-consumer policies are the same
 //! with TLS and without. Its bytes count as queued until the records they are in have gone.
