@@ -195,23 +195,7 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         ready: ready_in,
     };
 
-    for (index, ((&core, listener), counters)) in
-        cores.iter().zip(listeners).zip(counters).enumerate()
-    {
-        let id = ShardId(index as u16);
-        let start = Start {
-            id,
-            plan: Plan::new(config, id),
-            listener,
-            counters,
-        };
-        let (shared, ended) = (shared.clone(), ended_in.clone());
-        let thread = move || run_shard(core, start, shared, &ended);
-        thread::Builder::new()
-            .name(format!("shard-{index}"))
-            .spawn(thread)
-            .map_err(Error::Thread)?;
-    }
+    spawn_shards(config, &cores, listeners, counters, &shared, &ended_in)?;
     drop(ended_in);
     drop(shared);
     let shards = wait_ready(cores.len(), &ready, &ended)?;
@@ -235,6 +219,35 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         board,
         _threads: (stats, watch),
     })
+}
+
+/// A thread for each shard.
+fn spawn_shards(
+    config: &Config,
+    cores: &[u32],
+    listeners: Vec<TcpListener>,
+    counters: Vec<Arc<Counters>>,
+    shared: &Shared,
+    ended: &Sender<Ended>,
+) -> Result<(), Error> {
+    for (index, ((&core, listener), counters)) in
+        cores.iter().zip(listeners).zip(counters).enumerate()
+    {
+        let id = ShardId(index as u16);
+        let start = Start {
+            id,
+            plan: Plan::new(config, id),
+            listener,
+            counters,
+        };
+        let (shared, ended) = (shared.clone(), ended.clone());
+        let thread = move || run_shard(core, start, shared, &ended);
+        thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(thread)
+            .map_err(Error::Thread)?;
+    }
+    Ok(())
 }
 
 /// What all shards share.
