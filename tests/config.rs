@@ -489,7 +489,7 @@ fn what_is_not_toml_is_refused_with_its_place_and_the_rest_still_checked() {
         &["duplicate key"],
     );
     let text = "[limits\nconnections_max = 0\n[server]\nlisten = \"abc\n[ring]\nbufers = 1\n\
-                [tls]\nmode = \"required\"\n[heartbeat]\ninterval_ms = 90000";
+                [auth]\nmode = \"required\"\n[heartbeat]\ninterval_ms = 90000";
     let errors: Vec<_> = refusal(text).iter().map(ToString::to_string).collect();
     assert_eq!(errors.len(), 4, "{errors:#?}");
     assert!(errors[0].starts_with("<toml>:1:8: not TOML"), "{errors:#?}");
@@ -502,7 +502,7 @@ fn what_is_not_toml_is_refused_with_its_place_and_the_rest_still_checked() {
         "{errors:#?}"
     );
     assert!(
-        errors[3].starts_with("<toml>:8:8: tls.mode is not yet supported"),
+        errors[3].starts_with("<toml>:8:8: auth.mode is not yet supported"),
         "{errors:#?}"
     );
 }
@@ -522,7 +522,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_file_environment_flags() {
     std::fs::write(
         &file,
         "[ring]\nbufers = 1\n[limits]\nconnections_max = \"many\"\nframe_timeout_ms = 0\n\
-         [tls]\nmode = \"required\"\n[heartbeat]\ninterval_ms = 90000\n",
+         [auth]\nmode = \"required\"\n[heartbeat]\ninterval_ms = 90000\n",
     )
     .unwrap();
     let sources = Sources::new()
@@ -538,7 +538,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_file_environment_flags() {
         format!("{name}:2:1: unknown key ring.bufers; did you mean buffers?"),
         format!("{name}:4:19: limits.connections_max: expected a whole number"),
         format!("{name}:5:20: limits.frame_timeout_ms must be from 1 to"),
-        format!("{name}:7:8: tls.mode is not yet supported; leave it out, or at \"off\""),
+        format!("{name}:7:8: auth.mode is not yet supported; leave it out, or at \"none\""),
         format!("{name}:9:15: heartbeat.timeout_ms (90000) must be above"),
         "environment RINGMAIL__LIMIT__X: unknown key limit; did you mean limits?".to_owned(),
         "environment RINGMAIL__RING__ENTRIES: ring.entries must be a power of two".to_owned(),
@@ -683,8 +683,6 @@ fn a_file_that_cannot_be_read_is_named() {
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (text, place) in [
         ("[server]\nadmin = \"127.0.0.1:9\"", "2:9"),
-        ("[tls]\nmode = \"optional\"", "2:8"),
-        ("[tls]\ncertificate = \"x\"", "2:15"),
         ("[auth.issuer]\naccess_ttl_s = 1", "2:16"),
         ("[trace]\nendpoint = \"http://127.0.0.1:4318\"", "2:12"),
         ("[nats]\nurl = \"nats://127.0.0.1\"", "2:7"),

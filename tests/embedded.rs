@@ -1,6 +1,9 @@
 //! A server inside another program: its own services, the four ways to answer, the bounds on
 //! answers still due, and what happens when a service fails.
 
+#[path = "server/stream.rs"]
+#[allow(dead_code)] // likewise
+mod stream;
 #[path = "server/wire.rs"]
 #[allow(dead_code)] // the raw client of tests/server.rs
 mod wire;

@@ -63,10 +63,14 @@ mod shortage;
 mod slow;
 #[path = "server/start.rs"]
 mod start;
+#[path = "server/stream.rs"]
+mod stream;
 #[path = "server/subscribe.rs"]
 mod subscribe;
 #[path = "server/takeover.rs"]
 mod takeover;
+#[path = "server/tls.rs"]
+mod tls;
 #[path = "server/vanish.rs"]
 mod vanish;
 #[path = "server/volume.rs"]

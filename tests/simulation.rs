@@ -21,3 +21,5 @@ mod seed;
 mod server;
 #[path = "simulation/shortage.rs"]
 mod shortage;
+#[path = "simulation/tls.rs"]
+mod tls;

@@ -90,6 +90,19 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 pub const TIMERS_PER_TURN: usize = 128;
 /// Commands of the control plane and of other shards handled in one turn.
 pub const COMMANDS_PER_TURN: usize = 256;
+/// TLS handshakes advanced in one turn that have something to compute: up to a millisecond
+/// each (a signature with a key of 2048 bits), which everybody else on the shard waits.
+pub const HANDSHAKES_PER_TURN: usize = 2;
+/// TLS handshakes looked at in one turn: most of a flood's have not sent enough to go on.
+pub const HANDSHAKE_LOOKS_PER_TURN: usize = 64;
+/// Bytes of records that wait during a TLS handshake, at most: more than any ClientHello of
+/// today, and no more than anybody else who has not shown who it is may have us keep.
+pub const HELLO_BYTES_MAX: usize = 4096;
+/// Likewise where clients present a certificate, with its chain.
+pub const HELLO_BYTES_MAX_CERTIFIED: usize = 20_480;
+/// Bytes that an idle TLS connection takes beside its slot: rustls' state, keys and the
+/// allocator's share, measured with TLS 1.3 (3,800) and rounded up.
+pub const TLS_STATE_BYTES: usize = 4096;
 /// Deliveries of one turn after which publishers, and what other shards have said, wait for
 /// the next: about a millisecond's worth. The publication that passes it is still delivered
 /// to all, so a turn is bounded by this and one fan-out.

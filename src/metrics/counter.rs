@@ -31,6 +31,8 @@ counters! {
     /// Connections closed, for whatever reason; `closed` says for which.
     Closed = "connections_closed",
     Established = "connections_established",
+    /// TLS handshakes that came to their end.
+    TlsEstablished = "tls_established",
     /// Accepted here and handed to an emptier shard.
     HandedOver = "connections_handed_over",
     /// Times accepting had to pause: descriptors or memory short.

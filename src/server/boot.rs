@@ -1,7 +1,7 @@
 //! Boot and shutdown, in order.
 //!
 //! ```text
-//!   probe ► cores ► budget ► listeners ► shard threads ► all ready ► peers told ► stats thread ► serving
+//!   probe ► cores ► certificate ► budget ► listeners ► shard threads ► all ready ► peers told ► stats thread ► serving
 //!   drain: every shard told ► each ends when it has drained ► workers and stats thread end
 //! ```
 //!
@@ -10,19 +10,22 @@
 
 use super::access;
 use super::budget::{self, Budget};
-use super::config::{Config, ConfigErrors, ControlCore};
+use super::certificate::{self, CertificateError, Keeper};
+use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
 use super::plan::{PRODUCT, Plan};
 use super::stats::{self, Collector};
 use super::{Factory, listen};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
+use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
+use crate::shard::tls::TlsSettings;
 use crate::shard::{
     Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox,
     weave, worker,
@@ -41,6 +44,8 @@ pub enum Error {
     #[error("{0}")]
     Config(#[from] ConfigErrors),
     #[error("{0}")]
+    Certificate(#[from] CertificateError),
+    #[error("{0}")]
     Host(#[from] probe::Obstacle),
     #[error("cannot listen on {address}: {cause}{}", remedy(.cause))]
     Listen {
@@ -57,7 +62,7 @@ impl Error {
     /// The exit status this error asks for.
     pub fn status(&self) -> Status {
         match self {
-            Error::Config(_) => Status::Config,
+            Error::Config(_) | Error::Certificate(_) => Status::Config,
             Error::Host(obstacle) => obstacle.status,
             Error::Listen { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Status::Permission
@@ -88,8 +93,9 @@ pub struct Running {
     shards: Vec<Mailbox>,
     ended: Receiver<(ShardId, Result<(), String>)>,
     board: Arc<Board>,
-    /// Dropped with the server: ends the stats thread.
-    _stats: Sender<()>,
+    /// Dropped with the server: ends the stats thread, and the one that watches the
+    /// certificate.
+    _threads: (Sender<()>, Option<Sender<()>>),
 }
 
 impl Running {
@@ -157,6 +163,10 @@ impl Drainer {
 pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<Running, Error> {
     let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
+    let keeper = Keeper::open(config)?;
+    for warning in certificate::warnings(config) {
+        tracing::warn!("{warning}");
+    }
     announce(config, &cores, descriptors);
     let (address, listeners) =
         listen::bind(config.server.listen, cores.len(), config.accept.backlog).map_err(
@@ -185,9 +195,45 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         services: services.into(),
         jobs,
         histograms,
+        tls: keeper.as_ref().map(Keeper::settings),
         ready: ready_in,
     };
 
+    spawn_shards(config, &cores, listeners, counters, &shared, &ended_in)?;
+    drop(ended_in);
+    drop(shared);
+    let shards = wait_ready(cores.len(), &ready, &ended)?;
+    let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
+    for (shard, mesh) in shards.iter().zip(weave(&wakers)) {
+        // Just made: there is room.
+        let _ = shard.post(Command::Join(shards.clone(), mesh));
+    }
+    let collector = Collector::new(board.clone(), shards.clone(), collected);
+    let core = control_core(config, &cores);
+    let stats = start_stats(collector, core)?;
+    let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
+    let watch = watch.transpose().map_err(Error::Thread)?;
+    tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
+    let drain_timeout = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
+    Ok(Running {
+        address,
+        drain_timeout,
+        shards,
+        ended,
+        board,
+        _threads: (stats, watch),
+    })
+}
+
+/// A thread for each shard.
+fn spawn_shards(
+    config: &Config,
+    cores: &[u32],
+    listeners: Vec<TcpListener>,
+    counters: Vec<Arc<Counters>>,
+    shared: &Shared,
+    ended: &Sender<Ended>,
+) -> Result<(), Error> {
     for (index, ((&core, listener), counters)) in
         cores.iter().zip(listeners).zip(counters).enumerate()
     {
@@ -198,33 +244,14 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
             listener,
             counters,
         };
-        let (shared, ended) = (shared.clone(), ended_in.clone());
+        let (shared, ended) = (shared.clone(), ended.clone());
         let thread = move || run_shard(core, start, shared, &ended);
         thread::Builder::new()
             .name(format!("shard-{index}"))
             .spawn(thread)
             .map_err(Error::Thread)?;
     }
-    drop(ended_in);
-    drop(shared);
-    let shards = wait_ready(cores.len(), &ready, &ended)?;
-    let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
-    for (shard, mesh) in shards.iter().zip(weave(&wakers)) {
-        // Just made: there is room.
-        let _ = shard.post(Command::Join(shards.clone(), mesh));
-    }
-    let collector = Collector::new(board.clone(), shards.clone(), collected);
-    let stats = start_stats(collector, config, &cores)?;
-    tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
-    let drain_timeout = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
-    Ok(Running {
-        address,
-        drain_timeout,
-        shards,
-        ended,
-        board,
-        _stats: stats,
-    })
+    Ok(())
 }
 
 /// What all shards share.
@@ -237,6 +264,7 @@ struct Shared {
     services: Arc<[(String, Factory)]>,
     jobs: Sender<Job>,
     histograms: Sender<(ShardId, Box<Histograms>)>,
+    tls: Option<TlsSettings>,
     ready: Sender<(ShardId, Mailbox)>,
 }
 
@@ -278,6 +306,7 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         counters,
         census: shared.census.clone(),
         balance: plan.balance,
+        tls: shared.tls.clone(),
         mailbox: mailbox.clone(),
         inbox,
         entropy: Entropy::system(),
@@ -331,7 +360,11 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
         tracing::warn!("{warning}");
     }
     let shards = cores.len() as u16;
-    let slot = crate::shard::slot_bytes() as u64;
+    let tls = match config.tls.mode {
+        TlsMode::Off => 0,
+        TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
+    };
+    let slot = (crate::shard::slot_bytes() + tls) as u64;
     // Two sets: one recorded into, one on its way to the stats thread.
     let histograms = 2 * Histograms::default().bytes() as u64;
     let budget = Budget::new(config, shards, slot, histograms);
@@ -363,22 +396,26 @@ fn lower_priority() {
     let _ = rustix::process::setpriority_process(None, 10);
 }
 
-fn start_stats(
-    collector: Collector,
-    config: &Config,
-    shard_cores: &[u32],
-) -> Result<Sender<()>, Error> {
-    let (stop_in, stop) = bounded::<()>(0);
-    let core = match config.server.control_core {
+/// The core of the threads beside the shards, if they get one.
+fn control_core(config: &Config, shard_cores: &[u32]) -> Option<u32> {
+    match config.server.control_core {
         ControlCore::Core(core) => Some(core),
         ControlCore::Any => available_cores()
             .into_iter()
             .find(|core| !shard_cores.contains(core)),
-    };
+    }
+}
+
+fn pin(core: Option<u32>) {
+    if let Some(core) = core {
+        core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
+    }
+}
+
+fn start_stats(collector: Collector, core: Option<u32>) -> Result<Sender<()>, Error> {
+    let (stop_in, stop) = bounded::<()>(0);
     let run = move || {
-        if let Some(core) = core {
-            core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
-        }
+        pin(core);
         collector.run(&stop);
     };
     thread::Builder::new()

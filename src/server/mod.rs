@@ -1,8 +1,10 @@
-//! Layer 4: everything around the shards: configuration, boot, signals, log, statistics.
+//! Layer 4: everything around the shards: configuration, certificates, boot, signals, log,
+//! statistics.
 
 mod access;
 mod boot;
 pub mod budget;
+pub mod certificate;
 pub mod config;
 mod listen;
 pub mod log;

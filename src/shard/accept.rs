@@ -189,6 +189,11 @@ impl<D: Driver> Shard<D> {
             return self.driver.close(socket);
         };
         self.exchange.resources.counters.add(Counter::Opened, 1);
+        if self.exchange.tls.is_some()
+            && let Some(connection) = self.exchange.connections.get_mut(key)
+        {
+            connection.undecided = true;
+        }
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
         let full = full.then(|| {
             let text = "this server has as many connections as it may";

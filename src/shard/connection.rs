@@ -22,6 +22,7 @@ use super::outbox::Writer;
 use super::parcel::Parcel;
 use super::resource::Resources;
 use super::service::{Failure, Outcome};
+use super::tls::Tls;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{LINGER_MS, MESSAGES_PER_TURN, SESSION_KEY_BYTES};
@@ -101,6 +102,9 @@ pub(super) struct Connection {
     pub(super) peer_ended: bool,
     pub(super) established: bool,
     pub(super) reason: Option<Reason>,
+    /// Nothing has come yet, so whether it speaks TLS is not known.
+    pub(super) undecided: bool,
+    pub(super) tls: Option<Box<Tls>>,
     pub(super) input: Reassembly,
     /// Bytes of `input` that the pool has been charged for.
     pub(super) input_charged: usize,
@@ -136,6 +140,8 @@ impl Connection {
             peer_ended: false,
             established: false,
             reason: None,
+            undecided: false,
+            tls: None,
             input: Reassembly::default(),
             input_charged: 0,
             stage_deadline: Instant::NEVER,
@@ -154,6 +160,12 @@ impl Connection {
             Stage::Flushing | Stage::Lingering => !self.peer_ended && self.yields_to.is_none(),
             Stage::Closing | Stage::Detached => false,
         }
+    }
+
+    /// What it receives is not simply plaintext.
+    #[inline]
+    pub(super) fn is_veiled(&self) -> bool {
+        self.tls.is_some() || self.undecided
     }
 
     /// Its transport moves, or makes way for another.

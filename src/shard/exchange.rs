@@ -25,6 +25,7 @@ use super::outbox::Writer;
 use super::resource::Resources;
 use super::service::Services;
 use super::slow::SlowReport;
+use super::tls::TlsSettings;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
@@ -58,6 +59,9 @@ pub(super) struct Exchange {
     /// Slow consumers to be told of in the log.
     pub(super) slow_reports: VecDeque<SlowReport>,
     pub(super) entropy: Entropy,
+    pub(super) tls: Option<TlsSettings>,
+    /// TLS handshakes to be advanced.
+    pub(super) handshakes: VecDeque<Key>,
     /// Scratch for messages that are built or re-framed.
     pub(super) scratch: Vec<u8>,
     /// Numbers the publications delivered here: a connection that several filters lead to
@@ -109,6 +113,8 @@ impl Exchange {
             sessions: HashMap::new(),
             slow_reports: VecDeque::new(),
             entropy,
+            tls: None,
+            handshakes: VecDeque::new(),
             scratch: Vec::new(),
             publications: 0,
             fanouts: VecDeque::new(),
@@ -142,6 +148,24 @@ impl Exchange {
         self.resources
             .counters
             .add(Counter::BytesReceived, bytes.len() as u64);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.is_veiled() {
+            return self.take_veiled(key, bytes);
+        }
+        if connection.stage != Stage::Running {
+            return;
+        }
+        if connection.is_paused() {
+            connection.keep(bytes, &mut self.resources);
+        } else {
+            self.run(key, bytes);
+        }
+    }
+
+    /// As `take_bytes`, of bytes that were opened.
+    pub(super) fn take_plain(&mut self, key: Key, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

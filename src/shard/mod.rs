@@ -14,6 +14,7 @@
 //! | `mesh`, `confirm` | what shards say to each other; answers that wait for all of them |
 //! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
+//! | `tls` | records opened and sealed: a byte transform, nothing else |
 //! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
@@ -58,6 +59,7 @@ mod slow;
 mod station;
 mod subscribe;
 pub mod sys;
+pub mod tls;
 mod turn;
 pub mod worker;
 
@@ -90,6 +92,7 @@ use pool::Pool;
 use resource::Resources;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tls::TlsSettings;
 
 /// What a shard is made of.
 pub struct Setup {
@@ -103,6 +106,8 @@ pub struct Setup {
     pub census: Arc<Census>,
     /// Hand new connections to emptier shards.
     pub balance: bool,
+    /// `None`: TLS is not spoken.
+    pub tls: Option<TlsSettings>,
     /// This shard's mailbox, both ends.
     pub mailbox: Mailbox,
     pub inbox: Inbox,
@@ -176,6 +181,7 @@ impl<D: Driver> Shard<D> {
         };
         let mut exchange = Exchange::new(id, connections_max, resources, setup.entropy);
         (exchange.access, exchange.door) = (setup.access, setup.door);
+        exchange.tls = setup.tls;
         Shard {
             id,
             driver,

@@ -207,6 +207,7 @@ impl<D: Driver> Shard<D> {
         let reason = connection.reason.unwrap_or(Reason::TooManyConnections);
         connection.drop_input(resources);
         connection.line.outbox.clear(&mut resources.pool);
+        connection.release_tls(resources);
         self.driver.close(connection.socket);
         self.census.leave(self.id);
         resources.counters.add_closed(reason);
@@ -293,6 +294,7 @@ impl Connection {
     }
 
     fn held_bytes(&self) -> usize {
-        self.input_charged + self.line.outbox.held_bytes()
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        self.input_charged + self.line.outbox.held_bytes() + tls
     }
 }

@@ -45,7 +45,7 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
-        connection.settle_send(&mut self.driver);
+        connection.settle_send(&mut self.driver, &mut exchange.resources);
         connection.settle_stage(&mut self.driver, &exchange.resources);
         connection.settle_receive(&mut self.driver, &mut exchange.resources);
         if connection.stage == Stage::Closing && connection.is_quiet() {
@@ -94,6 +94,7 @@ impl<D: Driver> Shard<D> {
         };
         self.timers.cancel(key.slot);
         connection.line.outbox.clear(&mut exchange.resources.pool);
+        connection.release_tls(&mut exchange.resources);
         debug_assert!(connection.line.outbox.is_empty());
         self.driver.close(connection.socket);
         let guest = connection.line.guest.as_mut();
@@ -118,11 +119,19 @@ impl<D: Driver> Shard<D> {
 
 impl Connection {
     #[inline]
-    fn settle_send(&mut self, driver: &mut impl Driver) {
+    fn settle_send(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
         if self.sending || self.stage > Stage::Flushing || self.is_moving() {
             return;
         }
-        if let Some((chunk, from)) = self.line.outbox.next_chunk() {
+        let outbox = &mut self.line.outbox;
+        let next = match &mut self.tls {
+            None => outbox.next_chunk(),
+            Some(tls) => {
+                let ends = self.stage == Stage::Flushing;
+                tls.next_chunk(outbox, ends, &mut resources.pool)
+            }
+        };
+        if let Some((chunk, from)) = next {
             self.sending = true;
             self.sent_of_chunk = from;
             driver.send(self.line.key, self.socket, chunk, from);
@@ -149,11 +158,16 @@ impl Connection {
             .add(Counter::BytesSent, went.unwrap_or(0) as u64);
         match went {
             Some(bytes) if from + bytes < length && self.stage <= Stage::Flushing => {
-                self.line.outbox.sent(bytes);
+                if self.tls.is_none() {
+                    self.line.outbox.sent(bytes);
+                }
                 self.extend_flush(resources);
                 if self.yields_to.is_some() {
                     // The rest goes from the slot this transport moves to.
-                    self.line.outbox.put_back(chunk, from + bytes);
+                    match &mut self.tls {
+                        None => self.line.outbox.put_back(chunk, from + bytes),
+                        Some(tls) => tls.put_back(chunk, from + bytes),
+                    }
                     self.sent_of_chunk = 0;
                     return;
                 }
@@ -165,7 +179,10 @@ impl Connection {
             None if self.stage == Stage::Closing => {}
             None => self.abort(Reason::PeerReset, resources),
         }
-        self.line.outbox.sent(length - from);
+        match &mut self.tls {
+            None => self.line.outbox.sent(length - from),
+            Some(tls) => tls.sent(&mut self.line.outbox),
+        }
         self.sent_of_chunk = 0;
         give_back(chunk, &mut resources.pool);
     }
@@ -184,7 +201,8 @@ impl Connection {
     }
 
     fn settle_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
-        let flushed = self.line.outbox.is_empty() && !self.sending;
+        let sealed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
+        let flushed = self.line.outbox.is_empty() && sealed && !self.sending;
         if self.stage == Stage::Flushing && flushed && self.yields_to.is_none() {
             driver.shutdown(self.socket);
             self.stage = Stage::Lingering;

@@ -61,6 +61,7 @@ impl<D: Driver> Shard<D> {
             self.take_completion(completion);
         }
         self.exchange.resume_ready();
+        self.exchange.advance_handshakes();
         self.exchange.take_mesh();
         self.take_commands();
         self.take_finished_calls();
@@ -88,6 +89,7 @@ impl<D: Driver> Shard<D> {
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
             && self.waiting.is_empty()
+            && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
             && self.exchange.slow_reports.is_empty()
             && !self.exchange.mesh.has_open()

@@ -81,7 +81,7 @@ pub fn guarded(settings: &[&str]) -> Server {
 }
 
 fn anyone(address: SocketAddr) -> Peer {
-    Peer::join(address, Default::default())
+    Peer::join(address, Default::default(), None)
 }
 
 fn device(server: &Server, name: &str) -> Peer {

@@ -2,9 +2,11 @@
 //! for, ended in order.
 
 use crate::peer::{Manner, Peer};
+use crate::stream::Stream;
 use crate::wire::{PATIENCE, Wire};
 use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
+use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -57,6 +59,8 @@ impl Stats {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// How its clients speak TLS, if they do.
+    tls: Option<Arc<ClientConfig>>,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
     descriptors: usize,
@@ -102,6 +106,7 @@ impl Server {
         let mut server = Server {
             child,
             address,
+            tls: None,
             log,
             reader: Some(reader),
             descriptors: 0,
@@ -111,6 +116,12 @@ impl Server {
         server.wait_for_handlers();
         server.descriptors = server.open_descriptors();
         server
+    }
+
+    /// The same server, to whom those that ask it for connections speak TLS.
+    pub fn secured(mut self, tls: &Arc<ClientConfig>) -> Server {
+        self.tls = Some(tls.clone());
+        self
     }
 
     /// Until SIGTERM and SIGINT are caught, which is the last thing a start does.
@@ -135,19 +146,22 @@ impl Server {
     }
 
     pub fn connect(&self) -> Wire {
-        Wire::connect(self.address)
+        Wire::of(Stream::connect(self.address, self.tls.as_ref()))
     }
 
     /// A connection that has shaken hands, without options.
     pub fn greet(&self) -> Wire {
-        Wire::greet(self.address)
+        let mut wire = self.connect();
+        wire.shake(&Options::default());
+        wire
     }
 
     /// One that this shard serves.
     pub fn greet_on(&self, shard: u16) -> Wire {
         let mut others = Vec::new();
         loop {
-            let (wire, options) = Wire::greet_with(self.address, &Options::default());
+            let mut wire = self.connect();
+            let options = wire.shake(&Options::default());
             if Options::parse(&options).unwrap().shard == Some(shard) {
                 others.into_iter().for_each(Wire::close);
                 return wire;
@@ -166,7 +180,7 @@ impl Server {
         const TRIES: usize = 64;
         let mut others = Vec::new();
         for _ in 0..TRIES {
-            let peer = Peer::join(self.address, manner);
+            let peer = Peer::join(self.address, manner, self.tls.as_ref());
             if peer.shard == shard {
                 others.into_iter().for_each(Peer::close);
                 return peer;

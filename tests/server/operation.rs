@@ -10,6 +10,7 @@ pub const ERROR: u8 = 0x04;
 pub const OK: u8 = 0x05;
 pub const AUTH: u8 = 0x06;
 pub const AUTH_OK: u8 = 0x07;
+pub const DRAIN: u8 = 0x08;
 pub const ACK: u8 = 0x09;
 pub const SESSION: u8 = 0x0A;
 pub const SESSION_OK: u8 = 0x0B;

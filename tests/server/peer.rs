@@ -6,10 +6,13 @@
 //! read first by whoever asks for them next. `counted` is the session's running count.
 
 pub use crate::operation::*;
+use crate::stream::Stream;
 use crate::wire::PATIENCE;
+use rustls::ClientConfig;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What SESSION_OK says.
@@ -53,7 +56,7 @@ impl Manner {
 }
 
 pub struct Peer {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub shard: u16,
     /// Counted messages of the session taken so far.
     pub counted: u32,
@@ -64,8 +67,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Connects and shakes hands.
-    pub fn join(address: SocketAddr, manner: Manner) -> Peer {
+    /// Connects and shakes hands; with TLS, if settings for it are given.
+    pub fn join(address: SocketAddr, manner: Manner, tls: Option<&Arc<ClientConfig>>) -> Peer {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
         if let Some(bytes) = manner.receive_bytes {
@@ -77,7 +80,7 @@ impl Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut peer = Peer {
-            stream,
+            stream: Stream::over(stream, tls),
             shard: 0,
             counted: 0,
             checksum: manner.checksum,

@@ -94,7 +94,7 @@ fn denied_addresses_are_turned_away_and_allowed_ones_come() {
 #[test]
 fn an_address_has_so_many_connections_on_all_shards_together() {
     let server = Server::start(&["limits.connections_per_ip_max=4"]);
-    let join = || Peer::join(server.address, Default::default());
+    let join = || Peer::join(server.address, Default::default(), None);
     let mut peers: Vec<Peer> = (0..4).map(|_| join()).collect();
     turned_away(&server, Code::TooManyConnections);
     // One that goes makes room for one, as soon as the server has seen it go.

@@ -14,6 +14,7 @@ use ringmail::ring::driver::Driver;
 use ringmail::ring::sim::client::{Ask, Expect};
 use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
+use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
     Answer, Census, Command, Deferred, Entropy, Failure, Job, Limits, Mailbox, Rates, Reply,
     Request, Setup, Shard, Turn, mailbox, weave,
@@ -109,6 +110,18 @@ impl Server {
         settings: &Settings,
         limits: &Limits,
     ) -> Server {
+        Server::secured(world, count, size, settings, limits, None)
+    }
+
+    /// The same, with TLS.
+    pub fn secured(
+        world: &World,
+        count: usize,
+        size: RingSize,
+        settings: &Settings,
+        limits: &Limits,
+        tls: Option<&TlsSettings>,
+    ) -> Server {
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let census = Arc::new(Census::new(count));
         let board = Board::new("simulated".to_owned(), world.now(), counters.clone());
@@ -131,6 +144,7 @@ impl Server {
                 counters: own.clone(),
                 census: census.clone(),
                 balance: true,
+                tls: tls.cloned(),
                 mailbox,
                 inbox,
                 entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),

@@ -9,7 +9,7 @@ use super::super::access::{self, Fault};
 use super::error::{ConfigError, Origin};
 use super::schema::{Config, Limits};
 use super::section::{Ledger, Node};
-use super::setting::AuthMode;
+use super::setting::{AuthMode, TlsMode};
 use super::tree::Tree;
 
 /// Keys and sections that are read and checked, but ask for what this version cannot do
@@ -17,7 +17,6 @@ use super::tree::Tree;
 /// that builds it takes its line out.
 const NOT_YET: &[(&str, &[&str])] = &[
     ("server.admin", &[""]),
-    ("tls", &[]),
     ("auth.jwt.jwks", &[]),
     ("auth.issuer", &[]),
     ("trace", &[]),
@@ -99,6 +98,7 @@ fn relations(config: &Config, ledger: &mut Ledger) {
         || format!("server.listen and server.admin are both {listen}"),
         "give one of them another port",
     );
+    tls(config, ledger);
     outboxes(&config.limits, "limits", ledger);
     for (number, shard) in &config.shard.shards {
         let path = format!("shard.{number}");
@@ -115,6 +115,27 @@ fn relations(config: &Config, ledger: &mut Ledger) {
             "shards are numbered from 0, whatever their cores are",
         );
     }
+}
+
+fn tls(config: &Config, ledger: &mut Ledger) {
+    let tls = &config.tls;
+    let is_on = tls.mode != TlsMode::Off;
+    for (key, path) in [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)] {
+        demand(
+            ledger,
+            !is_on || !path.is_empty(),
+            &["tls.mode", key],
+            || format!("tls.mode is on and {key} is not set"),
+            "name the PEM files of the certificate chain and of its key",
+        );
+    }
+    demand(
+        ledger,
+        is_on || tls.client_ca.is_empty(),
+        &["tls.mode", "tls.client_ca"],
+        || "tls.client_ca asks clients for certificates and tls.mode is \"off\"".to_owned(),
+        "set tls.mode to \"required\" or \"optional\", or leave tls.client_ca out",
+    );
 }
 
 fn outboxes(limits: &Limits, path: &str, ledger: &mut Ledger) {
