@@ -131,6 +131,9 @@ impl Connection {
                 tls.next_chunk(outbox, ends, &mut resources.pool)
             }
         };
+        if self.tls.as_ref().is_some_and(|tls| tls.has_failed()) {
+            self.end(Reason::TlsFailed, resources);
+        }
         if let Some((chunk, from)) = next {
             self.sending = true;
             self.sent_of_chunk = from;

@@ -10,7 +10,7 @@ use super::super::connection::{Connection, Stage};
 use super::super::exchange::Exchange;
 use super::super::resource::Resources;
 use super::{FIRST_BYTE, Opened, Tls};
-use crate::base::id::Key;
+use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, HANDSHAKE_LOOKS_PER_TURN, HANDSHAKES_PER_TURN};
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
@@ -115,10 +115,16 @@ impl Exchange {
             tls.release(&mut self.resources.pool);
             return advanced;
         };
+        let partial = !tls.incoming.is_empty();
+        if partial || connection.input.is_empty() {
+            // A record that does not come to its end is a message that does not.
+            let session = &mut connection.line.session;
+            session.note_undelivered(partial, self.resources.now);
+        }
         connection.tls = Some(tls);
         match opened {
             Opened::Failed(why) => self.fail_tls(key, &why),
-            Opened::Established => connection.note_secured(key, &self.resources),
+            Opened::Established => connection.note_secured(self.id, &self.resources),
             Opened::All if needs_much && self.resources.pool.is_exhausted() => {
                 connection.overload(&mut self.resources);
             }
@@ -141,12 +147,19 @@ impl Exchange {
 }
 
 impl Connection {
-    fn note_secured(&self, key: Key, resources: &Resources) {
+    fn note_secured(&self, shard: ShardId, resources: &Resources) {
         resources.counters.add(Counter::TlsEstablished, 1);
         let Some(tls) = &self.tls else { return };
         let (version, suite) = tls.terms();
         let principal = self.certificate_principal();
-        tracing::debug!(connection = %key, version, suite, principal, "TLS established");
+        tracing::debug!(
+            shard = shard.0,
+            connection = %self.line.key,
+            version,
+            suite,
+            principal,
+            "TLS established"
+        );
     }
 
     /// Whom the client's certificate names: with `tls.client_ca` set everyone has one.

@@ -140,6 +140,11 @@ impl Tls {
         self.outgoing.is_empty() && closed
     }
 
+    /// Nothing but an alert goes out any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Bytes the pool counts for it, without what is in flight.
     pub(super) fn held_bytes(&self) -> usize {
         self.charged

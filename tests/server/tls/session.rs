@@ -3,7 +3,7 @@
 
 use super::authority::{Authority, Habit, VERSIONS};
 use crate::harness::{Server, each_placement};
-use crate::peer::{DRAIN, SERVE, code, op, publish};
+use crate::peer::{DRAIN, Manner, SERVE, code, op, publish};
 
 /// A server for clients of each version of TLS.
 fn servers() -> impl Iterator<Item = Server> {
@@ -75,6 +75,39 @@ fn a_session_is_taken_over_and_the_old_connection_told() {
         });
         server.end_beside_closes(&[("session_taken", 4)]);
     }
+}
+
+/// What a cancelled send left of a record goes on from another slot, in order.
+#[test]
+fn a_takeover_in_the_midst_of_a_record_breaks_none() {
+    const COUNT: usize = 120;
+    let settings = [
+        "limits.outbox_bytes_max=16777216",
+        "session.buffer_bytes_max=16777216",
+    ];
+    let authority = Authority::new();
+    let server = authority.server(&settings);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let mut other = server.peer(place.a);
+        let mut old = server.peer_with(place.a, Manner::NARROW);
+        let key = old.new_session();
+        old.subscribe(&topic);
+        // More than the kernel holds for who does not read.
+        let large = "x".repeat(100_000);
+        for _ in 0..COUNT {
+            other.publish(&topic, &large);
+        }
+        let mut new = server.peer(place.b);
+        assert!(new.session(key, 0).unwrap().resumed);
+        for _ in 0..COUNT {
+            assert_eq!(new.published().text(), large);
+        }
+        old.fatal(code::SESSION_TAKEN);
+        new.close();
+        other.close();
+    });
+    server.end_beside_closes(&[("session_taken", 4)]);
 }
 
 #[test]
