@@ -4,6 +4,7 @@
 //! What it does not do: exchange refresh tokens (the issuer does, on the control thread), or
 //! tell the peer what was wrong ([`Denied::TEXT`]).
 
+use super::certificate::Certificate;
 use super::denied::Denied;
 use super::identity::{Grant, Identity, is_principal};
 use super::key::ApiKeys;
@@ -173,6 +174,31 @@ impl Authority {
     }
 
     /// Those that there are: what a token says besides is nothing to remember.
+    /// Admits the holder of a certificate that TLS has verified.
+    ///
+    /// # Errors
+    /// It has expired meanwhile, or was revoked.
+    pub fn certify(&self, certificate: &Certificate, now_unix: u64) -> Result<Grant, Denied> {
+        if certificate.expires <= now_unix {
+            return Err(Denied::Expired);
+        }
+        let principal = &certificate.principal;
+        let keys = self.api_keys.iter();
+        let keys = keys.filter(|key| key.principal == *principal);
+        let roles: Vec<&str> = (certificate.units.iter())
+            .chain(keys.flat_map(|key| key.roles.iter()))
+            .map(|role| &**role)
+            .collect();
+        let identity = Identity {
+            principal: principal.clone(),
+            token_id: None,
+            issued_at: Some(certificate.issued_at),
+            key_id: None,
+            roles: self.known(&roles),
+        };
+        self.admit(identity, Some(certificate.expires))
+    }
+
     fn known(&self, roles: &[impl AsRef<str>]) -> Box<[Box<str>]> {
         let mut known: Vec<Box<str>> = Vec::new();
         for role in roles.iter().map(AsRef::as_ref) {

@@ -20,7 +20,7 @@
 //! | `token`, `header`, `claims` | access tokens (JWT): verified, and read strictly |
 //! | `keyring`, `jwks` | the keys that verify them, from the configuration or a key set |
 //! | `issue` | access tokens of this server's own |
-//! | `key` | API keys |
+//! | `key`, `certificate` | API keys; clients' certificates |
 //! | `revocation` | tokens that count no more |
 //! | `address`, `tally` | blocks of addresses; how often each address came and failed |
 //! | `bucket` | so many in a second |
@@ -36,6 +36,7 @@ pub mod address;
 pub mod ask;
 pub mod authority;
 pub mod bucket;
+pub mod certificate;
 pub mod identity;
 pub mod issue;
 pub mod key;

@@ -28,15 +28,12 @@ use crate::auth::ask::{Ask, Issuance};
 use crate::auth::{Authority, Denied, Grant, Method};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::EXPIRY_GRACE_S;
-use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a shard needs to tell who someone is.
 #[derive(Clone)]
@@ -87,21 +84,18 @@ impl Exchange {
         Refusal::new(Code::Forbidden, "your rights do not cover this name")
     }
 
-    /// Takes AUTH. The reason, when that ends the connection.
-    pub(super) fn authenticate(
-        &mut self,
-        key: Key,
-        method: u8,
-        credential: &[u8],
-    ) -> Option<Reason> {
+    /// Takes AUTH.
+    pub(super) fn authenticate(&mut self, key: Key, method: u8, credential: &[u8]) {
         let Some(access) = &self.access else {
             debug_assert!(
                 false,
                 "the session refuses AUTH where nobody is asked for it"
             );
-            return None;
+            return;
         };
-        let connection = self.connections.get_mut(key)?;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let address = connection
             .line
             .guest
@@ -129,11 +123,11 @@ impl Exchange {
                 };
                 if issuer.try_send(ask).is_err() {
                     connection.overload(&mut self.resources);
-                    return None;
+                    return;
                 }
                 connection.line.guest_mut().asking = self.asks;
                 connection.held = true;
-                return None;
+                return;
             }
             _ => authority.check(method, credential, now_unix),
         };
@@ -161,7 +155,7 @@ impl Exchange {
         if !std::mem::replace(&mut connection.ready, true) {
             self.ready.push_back(key);
         }
-        let ended = match issued {
+        match issued {
             Ok(issued) => self.admit(
                 key,
                 issued.grant,
@@ -169,27 +163,40 @@ impl Exchange {
                 &issued.refresh_token,
             ),
             Err(denied) => self.deny(key, &denied),
-        };
-        if let Some(connection) = self.connections.get_mut(key)
-            && let Some(reason) = ended
-        {
-            connection.end(reason, &mut self.resources);
         }
         self.touch(key);
     }
 
+    /// Whoever has shown a certificate is its principal, and need not send AUTH.
+    pub(super) fn admit_certificate(&mut self, key: Key) {
+        let Some(access) = &self.access else { return };
+        let now = self.resources.now;
+        let now_unix = access.wall.now(now);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(certificate) = connection.certificate() else {
+            return;
+        };
+        match access.authority.load().certify(certificate, now_unix) {
+            Ok(grant) => {
+                connection.line.guest_mut().pass = Some(Pass::new(grant, now, now_unix));
+                connection.line.session.authenticate();
+                self.resources.counters.add(Counter::AuthAccepted, 1);
+            }
+            Err(denied) => self.deny(key, &denied),
+        }
+    }
+
     /// The credential is good: from now on the connection is its principal.
-    fn admit(
-        &mut self,
-        key: Key,
-        grant: Grant,
-        access_token: &str,
-        refresh_token: &str,
-    ) -> Option<Reason> {
-        let wall = self.access.as_ref()?.wall;
+    fn admit(&mut self, key: Key, grant: Grant, access_token: &str, refresh_token: &str) {
+        let Some(access) = &self.access else { return };
+        let wall = access.wall;
         let now = self.resources.now;
         let now_unix = wall.now(now);
-        let connection = self.connections.get_mut(key)?;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let line = &mut connection.line;
         let again = line.principal().is_some();
         if again && line.principal() != Some(&*grant.identity.principal) {
@@ -197,12 +204,9 @@ impl Exchange {
         }
         let expires_in_s = grant.expires_in_s(now_unix);
         let narrowed = line.is_narrowed();
-        line.guest_mut().pass = Some(Pass {
-            expires: deadline(grant.expires, now, now_unix),
-            identity: grant.identity,
-            rights: grant.rights,
-            narrowed,
-        });
+        let mut pass = Pass::new(grant, now, now_unix);
+        pass.narrowed = narrowed;
+        line.guest_mut().pass = Some(pass);
         line.session.authenticate();
         let principal = line.principal().unwrap_or_default().to_owned();
         let done = Message::AuthOk {
@@ -219,14 +223,15 @@ impl Exchange {
             self.narrow(key);
         }
         self.touch(key);
-        None
     }
 
     /// The credential is not accepted: which part of it was wrong is for the log alone.
-    fn deny(&mut self, key: Key, denied: &Denied) -> Option<Reason> {
+    fn deny(&mut self, key: Key, denied: &Denied) {
         self.resources.counters.add(Counter::AuthRefused, 1);
         tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
-        let connection = self.connections.get_mut(key)?;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let address = connection
             .line
             .guest
@@ -237,7 +242,6 @@ impl Exchange {
         }
         let refusal = Refusal::new(Code::AuthFailed, Denied::TEXT);
         connection.refuse_with(&refusal, &mut self.resources);
-        None
     }
 
     /// Its rights are others: what they do not cover any more ends.
@@ -324,15 +328,5 @@ impl Exchange {
             }
             self.touch(key);
         }
-    }
-}
-
-/// When a credential that expires at this Unix second ends its connection: then, or, when
-/// it was taken within the leeway for clocks that differ, a little later.
-fn deadline(expires: Option<u64>, now: Instant, now_unix: u64) -> Instant {
-    match expires {
-        None => Instant::NEVER,
-        Some(at) if at > now_unix => now + Duration::from_secs(at - now_unix),
-        Some(at) => now + Duration::from_secs((at + EXPIRY_GRACE_S).saturating_sub(now_unix)),
     }
 }

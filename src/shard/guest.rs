@@ -6,10 +6,12 @@
 
 use super::line::Line;
 use crate::auth::bucket::Limit;
-use crate::auth::{Identity, Rights, Who};
+use crate::auth::{Grant, Identity, Rights, Who};
 use crate::base::clock::Instant;
+use crate::base::limits::EXPIRY_GRACE_S;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) struct Guest {
     pub(super) pass: Option<Pass>,
@@ -32,6 +34,17 @@ pub(super) struct Pass {
     pub(super) expires: Instant,
     /// These rights are less than earlier ones: deliveries are checked too.
     pub(super) narrowed: bool,
+}
+
+impl Pass {
+    pub(super) fn new(grant: Grant, now: Instant, now_unix: u64) -> Pass {
+        Pass {
+            expires: deadline(grant.expires, now, now_unix),
+            identity: grant.identity,
+            rights: grant.rights,
+            narrowed: false,
+        }
+    }
 }
 
 impl Default for Guest {
@@ -141,5 +154,15 @@ impl Line {
     /// Whether it may have a publication on this topic now.
     pub(super) fn may_receive(&self, topic: &str) -> bool {
         !self.is_narrowed() || self.may_subscribe(topic)
+    }
+}
+
+/// When a credential that expires at this Unix second ends its connection: then, or, when
+/// it was taken within the leeway for clocks that differ, a little later.
+fn deadline(expires: Option<u64>, now: Instant, now_unix: u64) -> Instant {
+    match expires {
+        None => Instant::NEVER,
+        Some(at) if at > now_unix => now + Duration::from_secs(at - now_unix),
+        Some(at) => now + Duration::from_secs((at + EXPIRY_GRACE_S).saturating_sub(now_unix)),
     }
 }

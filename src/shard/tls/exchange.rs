@@ -10,6 +10,7 @@ use super::super::connection::{Connection, Stage};
 use super::super::exchange::Exchange;
 use super::super::resource::Resources;
 use super::{FIRST_BYTE, Opened, Tls};
+use crate::auth::certificate::Certificate;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, HANDSHAKE_LOOKS_PER_TURN, HANDSHAKES_PER_TURN};
 use crate::base::reason::Reason;
@@ -124,7 +125,10 @@ impl Exchange {
         connection.tls = Some(tls);
         match opened {
             Opened::Failed(why) => self.fail_tls(key, &why),
-            Opened::Established => connection.note_secured(self.id, &self.resources),
+            Opened::Established => {
+                connection.note_secured(self.id, &self.resources);
+                self.admit_certificate(key);
+            }
             Opened::All if needs_much && self.resources.pool.is_exhausted() => {
                 connection.overload(&mut self.resources);
             }
@@ -164,7 +168,12 @@ impl Connection {
 
     /// Whom the client's certificate names: with `tls.client_ca` set everyone has one.
     pub(in super::super) fn certificate_principal(&self) -> Option<&str> {
-        self.tls.as_ref()?.principal.as_deref()
+        self.certificate()
+            .map(|certificate| &*certificate.principal)
+    }
+
+    pub(in super::super) fn certificate(&self) -> Option<&Certificate> {
+        self.tls.as_ref()?.certificate.as_deref()
     }
 
     /// Its TLS is over, with what it holds.

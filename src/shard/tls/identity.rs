@@ -2,31 +2,12 @@
 //! principal. Asked while the handshake can still be refused, so that a connection either
 //! has a principal or does not come about.
 
+use crate::auth::certificate::Certificate;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use std::sync::Arc;
-use x509_parser::parse_x509_certificate;
-
-/// Bytes of a principal.
-const PRINCIPAL_BYTES_MAX: usize = 128;
-
-/// Whether a name can stand for a client: one level of a topic, and none of the server's.
-pub fn is_principal(name: &str) -> bool {
-    let allowed = |c: char| !c.is_control() && !matches!(c, '/' | '+' | '#');
-    (1..=PRINCIPAL_BYTES_MAX).contains(&name.len())
-        && !name.starts_with('$')
-        && name.chars().all(allowed)
-}
-
-/// The subject's common name, if there is exactly one and it is a valid principal.
-pub(super) fn principal_of(certificate: &CertificateDer<'_>) -> Option<Box<str>> {
-    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
-    let mut names = certificate.subject().iter_common_name();
-    let name = names.next()?.as_str().ok()?;
-    (names.next().is_none() && is_principal(name)).then(|| name.into())
-}
 
 /// Verifies a client's certificate as another verifier does, and asks for a principal.
 #[derive(Debug)]
@@ -44,7 +25,7 @@ impl ClientCertVerifier for IdentityVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
-        match principal_of(end_entity) {
+        match Certificate::read(end_entity) {
             Some(_) => Ok(verified),
             None => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
@@ -72,48 +53,5 @@ impl ClientCertVerifier for IdentityVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_principal_is_one_level_and_not_the_servers() {
-        for name in ["a", "pump 7", "Müller", &"x".repeat(128), "a$b", "."] {
-            assert!(is_principal(name), "{name:?}");
-        }
-        for name in [
-            "",
-            "a/b",
-            "+",
-            "a#",
-            "$sys",
-            "a\n",
-            "\u{85}",
-            &"x".repeat(129),
-        ] {
-            assert!(!is_principal(name), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn the_principal_is_the_only_common_name() {
-        let made = |names: &[(rcgen::DnType, &str)]| {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let mut params = rcgen::CertificateParams::default();
-            params.distinguished_name = rcgen::DistinguishedName::new();
-            for (kind, name) in names {
-                params.distinguished_name.push(kind.clone(), *name);
-            }
-            principal_of(params.self_signed(&key).unwrap().der())
-        };
-        use rcgen::DnType::{CommonName, OrganizationName};
-        let found = made(&[(OrganizationName, "Works"), (CommonName, "pump-7")]);
-        assert_eq!(found.as_deref(), Some("pump-7"));
-        assert_eq!(made(&[(OrganizationName, "Works")]), None);
-        assert_eq!(made(&[(CommonName, "a/b")]), None);
-        assert_eq!(principal_of(&CertificateDer::from(vec![1, 2, 3])), None);
     }
 }

@@ -29,10 +29,11 @@
 mod exchange;
 mod identity;
 
-pub use identity::{IdentityVerifier, is_principal};
+pub use identity::IdentityVerifier;
 
 use super::outbox::{Outbox, give_back};
 use super::pool::Pool;
+use crate::auth::certificate::Certificate;
 use crate::base::limits::{CHUNK_BYTES, HELLO_BYTES_MAX, HELLO_BYTES_MAX_CERTIFIED};
 use crate::ring::driver::Chunk;
 use arc_swap::ArcSwap;
@@ -105,8 +106,8 @@ pub(super) struct Tls {
     peer_ended: bool,
     /// Our close_notify has been sealed.
     said_end: bool,
-    /// The subject CN of the client's certificate.
-    principal: Option<Box<str>>,
+    /// Of the client.
+    certificate: Option<Box<Certificate>>,
 }
 
 impl Tls {
@@ -130,7 +131,7 @@ impl Tls {
             failed: false,
             peer_ended: false,
             said_end: false,
-            principal: None,
+            certificate: None,
         })
     }
 
@@ -219,7 +220,7 @@ impl Tls {
             self.established = true;
             let chain = self.records.peer_certificates();
             let own = chain.and_then(|chain| chain.first());
-            self.principal = own.and_then(|own| identity::principal_of(own));
+            self.certificate = own.and_then(|own| Certificate::read(own)).map(Box::new);
             return Opened::Established;
         }
         Opened::All
