@@ -682,7 +682,6 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (text, place) in [
-        ("[server]\nadmin = \"127.0.0.1:9\"", "2:9"),
         ("[limits]\nconnections_per_ip_max = 1", "2:26"),
         ("[shard.0.limits]\nconnections_per_ip_max = 1", "2:26"),
         ("[tls]\nmode = \"optional\"", "2:8"),
@@ -704,7 +703,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
     ] {
         assert_refused(text, place, &["is not yet supported", "leave it out"]);
     }
-    assert_eq!(config("[server]\nadmin = \"\"").server.admin, None);
 }
 
 #[test]

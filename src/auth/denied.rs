@@ -41,6 +41,12 @@ pub enum Denied {
     Principal,
     #[error("a refresh token is exchanged by the issuer, it does not authenticate by itself")]
     Refresh,
+    #[error("the refresh token is unknown, or all that came of its API key's AUTH has ended")]
+    UnknownRefreshToken,
+    #[error("the refresh token was used before, longer ago than a retry: its kin has ended")]
+    ReusedRefreshToken,
+    #[error("tokens cannot be issued now: the log says why")]
+    Unavailable,
     #[error("it was revoked")]
     Revoked,
 }

@@ -19,6 +19,7 @@
 //! | `token`, `header`, `claims` | access tokens (JWT): verified, and read strictly |
 //! | `keyring`, `jwks` | the keys that verify them, from the configuration or a key set |
 //! | `issue` | access tokens of this server's own |
+//! | `ask` | what shards ask the control thread: pairs of tokens |
 //! | `key` | API keys |
 //! | `revocation` | tokens that count no more |
 //! | `address`, `tally` | blocks of addresses; how often each address came and failed |
@@ -32,6 +33,7 @@
 //! business of `server` and `shard`.
 
 pub mod address;
+pub mod ask;
 pub mod authority;
 pub mod bucket;
 pub mod identity;

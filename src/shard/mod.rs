@@ -58,13 +58,14 @@ pub mod worker;
 
 pub use accept::{Census, Entropy};
 pub use call::{Deferred, Job, LocalFuture};
-pub use command::{Command, Inbox, Mailbox, mailbox};
+pub use command::{Command, Inbox, Mailbox, Told, mailbox};
 pub use mesh::{Mesh, weave};
 pub use resource::Limits;
 pub use resume::Moved;
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
 pub use turn::Turn;
 
+use crate::auth::Authority;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::REFUSALS_OPEN_MAX;
@@ -133,6 +134,8 @@ pub struct Shard<D> {
     accept_short: bool,
     drain: Option<Drain>,
     histograms_out: Sender<(ShardId, Box<Histograms>)>,
+    /// What credentials are checked by; `None`: nobody needs one.
+    authority: Option<Arc<Authority>>,
 }
 
 impl<D: Driver> Shard<D> {
@@ -183,6 +186,7 @@ impl<D: Driver> Shard<D> {
             accept_short: false,
             drain: None,
             histograms_out: setup.histograms,
+            authority: None,
         }
     }
 
@@ -193,6 +197,11 @@ impl<D: Driver> Shard<D> {
 
     pub fn id(&self) -> ShardId {
         self.id
+    }
+
+    /// What credentials are checked by; `None`: nobody needs one.
+    pub fn authority(&self) -> Option<&Arc<Authority>> {
+        self.authority.as_ref()
     }
 
     /// Futures that services have spawned since the last call, for the executor.

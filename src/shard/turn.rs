@@ -189,6 +189,12 @@ impl<D: Driver> Shard<D> {
                 Command::Collect(empty) => self.collect_histograms(empty),
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
+                Command::Authority(authority, told) => {
+                    self.authority = Some(authority);
+                    told.tell();
+                }
+                // No connection of this shard has asked.
+                Command::Authenticated(..) => {}
             }
         }
     }
