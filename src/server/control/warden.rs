@@ -231,3 +231,170 @@ pub fn told(set: &Keyring) -> String {
         skipped => format!("{keys}; left out: {}", skipped.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::key::ApiKeys;
+    use crate::auth::rights::Roles;
+    use crate::auth::token::Requirements;
+    use crate::auth::{Denied, Method};
+    use crate::server::control::store::family::{Founder, Rotated};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use rcgen::{KeyPair, PublicKeyData};
+    use tempfile::TempDir;
+
+    const NOW: u64 = 1_700_000_000;
+    const ES256: [Algorithm; 1] = [Algorithm::Es256];
+    const LIVES: Lives = Lives {
+        own_s: Some(900),
+        foreign: true,
+        leeway_s: 30,
+    };
+
+    /// A warden without shards.
+    fn warden() -> (Warden, TempDir) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let roles = Roles::new([]).expect("no roles");
+        let requirements = Requirements::default();
+        let keys = ApiKeys::default();
+        let authority = Authority::new(roles, Keyring::default(), requirements, keys);
+        let (herald, _) = Herald::new(Arc::new(authority), &[]);
+        let store = Arc::new(Store::open(directory.path()).expect("a store"));
+        (Warden::new(herald, store, LIVES), directory)
+    }
+
+    fn found(warden: &Warden, principal: &str) -> Rotated {
+        let founder = Founder {
+            principal: principal.to_owned(),
+            key_id: "k".to_owned(),
+            fingerprint: String::new(),
+        };
+        let found = warden
+            .store
+            .change(|change| change.families()?.found(founder, NOW, 3600));
+        found.expect("founded")
+    }
+
+    fn subject(before: u64) -> Target {
+        Target::Subject {
+            subject: "a".into(),
+            before,
+        }
+    }
+
+    #[test]
+    fn a_revocation_is_kept_as_long_as_what_it_is_about_could_live() {
+        let own = FamilyId::of_token_id(&format!("{0}.{0}", "A".repeat(22)));
+        let own = Target::Token(own.expect("a family").token_id(&[0; 16]).into());
+        let foreign = Target::Token("of-another-issuer".into());
+        let at = |lives: Lives, target: &Target| lives.forget_at(target, NOW);
+        assert_eq!(at(LIVES, &own), NOW + 930);
+        assert_eq!(at(LIVES, &foreign), NOW + FOREIGN_LIFE_S + 30);
+        assert_eq!(at(LIVES, &subject(NOW - 50)), NOW + FOREIGN_LIFE_S + 30);
+        assert_eq!(at(LIVES, &Target::Key("k".into())), u64::MAX);
+        let only_own = Lives {
+            foreign: false,
+            ..LIVES
+        };
+        assert_eq!(at(only_own, &foreign), NOW + 930);
+        assert_eq!(at(only_own, &subject(NOW + 50)), NOW + 980);
+        let only_foreign = Lives {
+            own_s: None,
+            ..LIVES
+        };
+        assert_eq!(at(only_foreign, &own), NOW + FOREIGN_LIFE_S + 30);
+    }
+
+    #[tokio::test]
+    async fn revocations_are_in_force_on_the_disk_and_forgotten_in_time() {
+        let (warden, _directory) = warden();
+        let ahead = warden.revoke(subject(NOW * 1000), NOW).await;
+        assert!(matches!(ahead, Err(RevokeError::Ahead)));
+        for target in [subject(NOW), Target::Key("k".into())] {
+            let revoked = warden.revoke(target.clone(), NOW).await.expect("revoked");
+            assert_eq!(revoked.target, target);
+        }
+        let in_force = |warden: &Warden| Revocations::clone(warden.authority().revocations());
+        assert_eq!(in_force(&warden).len(), 2);
+        assert_eq!(kept(&warden.store).expect("kept"), in_force(&warden));
+        warden.sweep(NOW + FOREIGN_LIFE_S + 29).await;
+        assert_eq!(in_force(&warden).len(), 2);
+        warden.sweep(NOW + FOREIGN_LIFE_S + 30).await;
+        assert_eq!(in_force(&warden).len(), 1);
+        assert_eq!(kept(&warden.store).expect("kept"), in_force(&warden));
+    }
+
+    #[tokio::test]
+    async fn a_revocation_ends_the_refresh_tokens_it_is_about() {
+        let (warden, _directory) = warden();
+        let known = |one: &Rotated| warden.store.knows(&one.token).expect("read");
+        let (one, other) = (found(&warden, "a"), found(&warden, "a"));
+        let token_id = one.family.token_id(&[7; 16]);
+        let done = warden.revoke(Target::Token(token_id.into()), NOW).await;
+        assert!(done.is_ok() && !known(&one) && known(&other));
+        let stranger = found(&warden, "b");
+        let done = warden.revoke(subject(NOW), NOW).await;
+        assert!(
+            done.is_ok() && known(&other),
+            "made at that second, not before"
+        );
+        let done = warden.revoke(subject(NOW + 1), NOW).await;
+        assert!(done.is_ok() && !known(&other) && known(&stranger));
+    }
+
+    /// A key of a provider, and the set with it alone.
+    fn provider_key(kid: &str) -> (KeyPair, String) {
+        let key = KeyPair::generate().expect("a key");
+        let point = key.der_bytes().to_vec();
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (x, y) = (part(&point[1..33]), part(&point[33..65]));
+        let set = format!(
+            r#"{{"keys":[{{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"{kid}","x":"{x}","y":"{y}"}}]}}"#
+        );
+        (key, set)
+    }
+
+    fn token(key: &KeyPair, kid: &str) -> String {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some(kid.to_owned());
+        let signing = jsonwebtoken::EncodingKey::from_ec_pem(key.serialize_pem().as_bytes());
+        let claims = serde_json::json!({ "sub": "a", "exp": NOW + 60 });
+        jsonwebtoken::encode(&header, &claims, &signing.expect("PEM")).expect("signed")
+    }
+
+    #[tokio::test]
+    async fn a_rotated_key_set_decides_from_then_on() {
+        let (warden, _directory) = warden();
+        let warden = Arc::new(warden);
+        let taker = KeyTaker {
+            warden: warden.clone(),
+            fixed: Keyring::default(),
+            algorithms: ES256.into(),
+        };
+        let ((old, old_set), (new, new_set)) = (provider_key("k1"), provider_key("k2"));
+        let (old, new) = (token(&old, "k1"), token(&new, "k2"));
+        let check = |token: &str| {
+            let checked = warden.authority().check(Method::Jwt, token.as_bytes(), NOW);
+            checked.map(|grant| grant.identity.principal.to_string())
+        };
+        assert!(check(&old).is_err(), "no keys yet");
+        assert_eq!(taker.take(Some(old_set.as_bytes())), Ok("1 key".to_owned()));
+        assert_eq!(check(&old), Ok("a".to_owned()));
+        assert_eq!(check(&new), Err(Denied::UnknownKey));
+        assert!(taker.take(Some(b"{}")).is_err());
+        assert_eq!(
+            check(&old),
+            Ok("a".to_owned()),
+            "what is no key set changes nothing"
+        );
+        assert!(taker.take(Some(new_set.as_bytes())).is_ok());
+        assert_eq!(
+            (check(&old), check(&new)),
+            (Err(Denied::UnknownKey), Ok("a".to_owned()))
+        );
+        assert!(taker.take(None).is_ok());
+        assert!(check(&new).is_err(), "dropped");
+    }
+}
