@@ -16,7 +16,7 @@
 //! use ringmail::{Config, Reply, Request, Server};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let config = Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+//!     let config = Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
 //!     let server = Server::builder()
 //!         .config(config)
 //!         .service("text/upper", |_shard| {

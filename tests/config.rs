@@ -682,8 +682,6 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (text, place) in [
-        ("[server]\nadmin = \"127.0.0.1:9\"", "2:9"),
-        ("[auth.issuer]\naccess_ttl_s = 1", "2:16"),
         ("[trace]\nendpoint = \"http://127.0.0.1:4318\"", "2:12"),
         ("[nats]\nurl = \"nats://127.0.0.1\"", "2:7"),
         (
@@ -693,7 +691,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
     ] {
         assert_refused(text, place, &["is not yet supported", "leave it out"]);
     }
-    assert_eq!(config("[server]\nadmin = \"\"").server.admin, None);
 }
 
 #[test]

@@ -47,6 +47,12 @@ pub enum Denied {
     OtherPrincipal,
     #[error("too many from its address were wrong lately")]
     Barred,
+    #[error("the refresh token is unknown, or all that came of its API key's AUTH has ended")]
+    UnknownRefreshToken,
+    #[error("the refresh token was used before, longer ago than a retry: its kin has ended")]
+    ReusedRefreshToken,
+    #[error("tokens cannot be issued now: the log says why")]
+    Unavailable,
     #[error("it was revoked")]
     Revoked,
 }

@@ -73,6 +73,18 @@ pub fn issue(secret: &[u8], new: NewToken<'_>) -> Result<Issued, IssueError> {
     let mut random = [0; TOKEN_ID_BYTES];
     getrandom::fill(&mut random)?;
     let token_id = URL_SAFE_NO_PAD.encode(random);
+    issue_numbered(secret, new, token_id)
+}
+
+/// The same with a number (`jti`) that no other token has.
+///
+/// # Errors
+/// No signature.
+pub fn issue_numbered(
+    secret: &[u8],
+    new: NewToken<'_>,
+    token_id: String,
+) -> Result<Issued, IssueError> {
     let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
     header.kid = Some(key_id(secret));
     let body = Body {

@@ -118,6 +118,12 @@ pub struct Configuration {
 pub struct Serve {
     #[command(flatten)]
     pub configuration: Configuration,
+
+    /// Where what must survive a restart is kept (refresh tokens, revocations); without it
+    /// $STATE_DIRECTORY, $XDG_STATE_HOME/ringmail or ~/.local/state/ringmail. Used only with
+    /// auth.mode = "required"
+    #[arg(long, value_name = "DIR", env = "RINGMAIL_STATE_DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
 }
 
 /// Check a configuration, every mistake at once

@@ -13,10 +13,8 @@ use crate::auth::rights::{Role, RoleError, Roles};
 use crate::auth::tally::{Tally, TallyLimits};
 use crate::auth::token::Requirements;
 use crate::auth::{Authority, Method};
-use crate::shard::{Access, Door, Rates, Wall};
-use arc_swap::ArcSwap;
+use crate::shard::{Door, Rates};
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// Why the configuration gives no authority or door; which key is at fault, and the rest.
 pub(super) struct Fault {
@@ -176,19 +174,8 @@ pub(super) fn methods(config: &Config) -> u8 {
         .fold(0, |bits, (_, method)| bits | method.bit())
 }
 
-/// Who tells who someone is; none where nobody is asked. Keys of a key set come later.
-pub(super) fn access(config: &Config) -> Result<Option<Access>, ConfigErrors> {
-    if config.auth.mode == AuthMode::None {
-        return Ok(None);
-    }
-    Ok(Some(Access {
-        authority: Arc::new(ArcSwap::from_pointee(authority(config)?)),
-        issuer: None,
-        wall: Wall::System,
-    }))
-}
-
-fn authority(config: &Config) -> Result<Authority, Fault> {
+/// Who tells who someone is, by the keys of the configuration.
+pub(super) fn authority(config: &Config) -> Result<Authority, Fault> {
     let jwt = &config.auth.jwt;
     let required = Requirements {
         issuer: jwt.issuer.clone(),
@@ -243,18 +230,21 @@ fn roles(config: &Config) -> Result<Roles, Fault> {
     Ok(Roles::new(roles.iter().map(|(name, role)| (*name, role)))?)
 }
 
+/// Those that tokens may have.
+pub(super) fn algorithms(config: &Config) -> Vec<keyring::Algorithm> {
+    let algorithms = config.auth.jwt.algorithms.iter();
+    let same = algorithms.map(|algorithm| match algorithm {
+        Algorithm::Hs256 => keyring::Algorithm::Hs256,
+        Algorithm::Rs256 => keyring::Algorithm::Rs256,
+        Algorithm::Es256 => keyring::Algorithm::Es256,
+        Algorithm::EdDsa => keyring::Algorithm::EdDsa,
+    });
+    same.collect()
+}
+
 fn keyring(config: &Config) -> Result<Keyring, Fault> {
     let jwt = &config.auth.jwt;
-    let algorithms: Vec<keyring::Algorithm> = jwt
-        .algorithms
-        .iter()
-        .map(|algorithm| match algorithm {
-            Algorithm::Hs256 => keyring::Algorithm::Hs256,
-            Algorithm::Rs256 => keyring::Algorithm::Rs256,
-            Algorithm::Es256 => keyring::Algorithm::Es256,
-            Algorithm::EdDsa => keyring::Algorithm::EdDsa,
-        })
-        .collect();
+    let algorithms = algorithms(config);
     let keys = Keyring::from_config(&algorithms, jwt.secret.expose(), &jwt.public_key.0)?;
     let signing = &config.auth.issuer.signing_secret;
     Ok(match signing.is_set() {

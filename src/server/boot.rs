@@ -1,18 +1,21 @@
 //! Boot and shutdown, in order.
 //!
 //! ```text
-//!   probe ► cores ► certificate ► budget ► listeners ► shard threads ► all ready ► peers told ► stats thread ► serving
-//!   drain: every shard told ► each ends when it has drained ► workers and stats thread end
+//!   probe ► cores ► certificate ► budget ► listeners, state ► shard threads ► all ready ► peers told
+//!     ► stats and control threads ► serving
+//!   drain: every shard told ► each ends when it has drained ► workers, stats and control threads end
 //! ```
 //!
-//! A shard that fails or panics ends the whole process: half a server would be worse than
+//! A shard or control thread that fails or panics ends the whole process: half a server would be worse than
 //! a restart.
 
 use super::access;
 use super::budget::{self, Budget};
 use super::certificate::{self, CertificateError, Keeper};
 use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
+use super::control::{self, Control, ControlError};
 use super::plan::{PRODUCT, Plan};
+use super::state::StateError;
 use super::stats::{self, Collector};
 use super::{Factory, listen};
 use crate::base::clock::Instant;
@@ -34,7 +37,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -52,6 +57,18 @@ pub enum Error {
         address: SocketAddr,
         cause: io::Error,
     },
+    #[error("cannot serve the admin address {address}: {cause}{}", admin_remedy(.cause))]
+    Admin {
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("{0}")]
+    State(StateError),
+    /// Keys or roles that cannot be used.
+    #[error("{0}")]
+    Access(String),
+    #[error("the control thread cannot go on: {0}")]
+    Control(String),
     #[error("shard {shard} cannot go on: {cause}")]
     Shard { shard: ShardId, cause: String },
     #[error("cannot start a thread: {0}")]
@@ -64,11 +81,25 @@ impl Error {
         match self {
             Error::Config(_) | Error::Certificate(_) => Status::Config,
             Error::Host(obstacle) => obstacle.status,
-            Error::Listen { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
+            Error::Listen { cause, .. } | Error::Admin { cause, .. }
+                if cause.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 Status::Permission
             }
-            Error::Listen { .. } => Status::Unavailable,
-            Error::Shard { .. } | Error::Thread(_) => Status::Runtime,
+            Error::Listen { .. } | Error::Admin { .. } => Status::Unavailable,
+            Error::State(error) => error.status(),
+            Error::Access(_) => Status::Config,
+            Error::Shard { .. } | Error::Control(_) | Error::Thread(_) => Status::Runtime,
+        }
+    }
+}
+
+impl From<ControlError> for Error {
+    fn from(error: ControlError) -> Error {
+        match error {
+            ControlError::Admin { address, cause } => Error::Admin { address, cause },
+            ControlError::State(error) => Error::State(error),
+            ControlError::Access(error) => Error::Access(error),
         }
     }
 }
@@ -86,22 +117,39 @@ fn remedy(cause: &io::Error) -> &'static str {
     }
 }
 
+fn admin_remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another server has the port: end it, or choose another with server.admin (\"\" for \
+             none)"
+        }
+        _ => remedy(cause),
+    }
+}
+
 /// A server that is serving. Dropping it does not end it; [`Running::drain`] does.
 pub struct Running {
     address: SocketAddr,
-    drain_timeout: Duration,
-    shards: Vec<Mailbox>,
-    ended: Receiver<(ShardId, Result<(), String>)>,
+    admin: Option<SocketAddr>,
+    drainer: Drainer,
+    ended: Receiver<Ended>,
     board: Arc<Board>,
     /// Dropped with the server: ends the stats thread, and the one that watches the
     /// certificate.
     _threads: (Sender<()>, Option<Sender<()>>),
+    /// The same for the control thread, and waits for its end.
+    _control: Option<Control>,
 }
 
 impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the admin endpoints are; `None`: nowhere (`server.admin`).
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Everything counted so far.
@@ -111,32 +159,31 @@ impl Running {
 
     /// What begins the drain, for another thread.
     pub fn drainer(&self) -> Drainer {
-        Drainer {
-            shards: self.shards.clone(),
-            timeout: self.drain_timeout,
-        }
+        self.drainer.clone()
     }
 
     /// Begins to end: clients are told, what was taken is answered. [`Running::wait`]
     /// returns when it is done.
     pub fn drain(&self) {
-        self.drainer().drain();
+        self.drainer.drain();
     }
 
     /// Waits until the server has drained.
     ///
     /// # Errors
     /// A shard failed: it panicked (a service called inline or a service's future did), or
-    /// its ring broke. Its connections are gone and the other shards go on in their threads,
+    /// its ring broke; or the control thread panicked. Its connections are gone and the other shards go on in their threads,
     /// half a server: the program must end its process, as `ringmail serve` does (exit status
     /// 1), and whoever watches it start it again.
     pub fn wait(self) -> Result<(), Error> {
-        for _ in 0..self.shards.len() {
+        for _ in 0..self.drainer.shards.len() {
             // The channel cannot close early: each shard thread reports before it ends.
-            let Ok((shard, result)) = self.ended.recv() else {
-                break;
-            };
-            result.map_err(|cause| Error::Shard { shard, cause })?;
+            match self.ended.recv() {
+                Ok(Ended::Shard(_, Ok(()))) => {}
+                Ok(Ended::Shard(shard, Err(cause))) => return Err(Error::Shard { shard, cause }),
+                Ok(Ended::Control(cause)) => return Err(Error::Control(cause)),
+                Err(_) => break,
+            }
         }
         Ok(())
     }
@@ -147,10 +194,13 @@ impl Running {
 pub struct Drainer {
     shards: Vec<Mailbox>,
     timeout: Duration,
+    /// For `/readyz`.
+    draining: Arc<AtomicBool>,
 }
 
 impl Drainer {
     pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + self.timeout;
         for shard in &self.shards {
             // A shard that has ended or whose mailbox overflows is ended by its process.
@@ -159,22 +209,20 @@ impl Drainer {
     }
 }
 
-/// Boots a server. Returns when every shard serves.
-pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<Running, Error> {
+/// Boots a server. Returns when every shard serves. `directory` is for its state.
+pub(super) fn boot(
+    config: &Config,
+    services: Vec<(String, Factory)>,
+    directory: Option<PathBuf>,
+) -> Result<Running, Error> {
     let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
     let keeper = Keeper::open(config)?;
-    for warning in certificate::warnings(config) {
-        tracing::warn!("{warning}");
-    }
     announce(config, &cores, descriptors);
-    let (address, listeners) =
-        listen::bind(config.server.listen, cores.len(), config.accept.backlog).map_err(
-            |cause| Error::Listen {
-                address: config.server.listen,
-                cause,
-            },
-        )?;
+    let (address, listeners) = bind(config, cores.len())?;
+    let draining = Arc::new(AtomicBool::new(false));
+    let control = control::prepare(config, directory, draining.clone())?;
+    let admin = control.admin();
 
     let counters: Vec<Arc<Counters>> = cores.iter().map(|_| Arc::default()).collect();
     let board = Arc::new(Board::new(
@@ -186,9 +234,10 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
     worker::start(worker_count(), &work, lower_priority).map_err(Error::Thread)?;
     let (histograms, collected) = stats::channel(cores.len());
     let (ready_in, ready) = bounded(cores.len());
-    let (ended_in, ended) = bounded(cores.len());
+    // Room for the control thread's end as well: nobody waits to report.
+    let (ended_in, ended) = bounded(cores.len() + 1);
     let shared = Shared {
-        access: access::access(config)?,
+        access: control.access(),
         door: access::door(config)?.map(Arc::new),
         census: Arc::new(Census::new(cores.len())),
         board: board.clone(),
@@ -198,35 +247,43 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         tls: keeper.as_ref().map(Keeper::settings),
         ready: ready_in,
     };
-
-    spawn_shards(config, &cores, listeners, counters, &shared, &ended_in)?;
-    drop(ended_in);
+    start_shards(config, &cores, listeners, counters, &shared, &ended_in)?;
     drop(shared);
     let shards = wait_ready(cores.len(), &ready, &ended)?;
-    let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
-    for (shard, mesh) in shards.iter().zip(weave(&wakers)) {
-        // Just made: there is room.
-        let _ = shard.post(Command::Join(shards.clone(), mesh));
-    }
+    introduce(&shards);
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let core = control_core(config, &cores);
     let stats = start_stats(collector, core)?;
     let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
     let watch = watch.transpose().map_err(Error::Thread)?;
+    let failed = move |cause| drop(ended_in.send(Ended::Control(cause)));
+    let control = control.start(shards.clone(), core, failed);
+    let control = control.map_err(Error::Thread)?;
     tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
-    let drain_timeout = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
+    let drainer = Drainer {
+        shards,
+        timeout: Duration::from_millis(u64::from(config.server.drain_timeout_ms)),
+        draining,
+    };
     Ok(Running {
         address,
-        drain_timeout,
-        shards,
+        admin,
+        drainer,
         ended,
         board,
         _threads: (stats, watch),
+        _control: control,
     })
 }
 
+fn bind(config: &Config, count: usize) -> Result<(SocketAddr, Vec<TcpListener>), Error> {
+    let address = config.server.listen;
+    listen::bind(address, count, config.accept.backlog)
+        .map_err(|cause| Error::Listen { address, cause })
+}
+
 /// A thread for each shard.
-fn spawn_shards(
+fn start_shards(
     config: &Config,
     cores: &[u32],
     listeners: Vec<TcpListener>,
@@ -252,6 +309,15 @@ fn spawn_shards(
             .map_err(Error::Thread)?;
     }
     Ok(())
+}
+
+/// Tells the shards of each other: from then on they accept connections.
+fn introduce(shards: &[Mailbox]) {
+    let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
+    for (shard, mesh) in shards.iter().zip(weave(&wakers)) {
+        // Just made: there is room.
+        let _ = shard.post(Command::Join(shards.to_vec(), mesh));
+    }
 }
 
 /// What all shards share.
@@ -284,10 +350,15 @@ fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
         Err(panic) => Err(panic_text(&*panic)),
     };
     // Whoever waits is told; nobody does once the server value is gone.
-    let _ = ended.send((id, result));
+    let _ = ended.send(Ended::Shard(id, result));
 }
 
-type Ended = (ShardId, Result<(), String>);
+/// A thread that the server cannot do without has ended.
+enum Ended {
+    Shard(ShardId, Result<(), String>),
+    /// It only ends when it panics, or with the server.
+    Control(String),
+}
 
 fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
     let Start {
@@ -335,7 +406,7 @@ fn wait_ready(
     while mailboxes.len() < count {
         crossbeam_channel::select! {
             recv(ready) -> made => mailboxes.extend(made),
-            recv(ended) -> end => if let Ok((shard, Err(cause))) = end {
+            recv(ended) -> end => if let Ok(Ended::Shard(shard, Err(cause))) = end {
                 return Err(Error::Shard { shard, cause });
             },
         }
@@ -344,7 +415,7 @@ fn wait_ready(
     Ok(mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect())
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("it panicked: {}", text.unwrap_or_default())
@@ -356,7 +427,8 @@ fn available_cores() -> Vec<u32> {
 }
 
 fn announce(config: &Config, cores: &[u32], descriptors: u64) {
-    for warning in access::warnings(config) {
+    let warnings = access::warnings(config).into_iter();
+    for warning in warnings.chain(certificate::warnings(config)) {
         tracing::warn!("{warning}");
     }
     let shards = cores.len() as u16;

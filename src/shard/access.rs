@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   AUTH ─► authority (here) ──────────────────────────┬─► pass: identity, rights, deadline ─► AUTH_OK
-//!        └► issuer (control thread) ─► Authenticated ──┘   or AUTH_FAILED
+//!        └► control thread (pairs of tokens) ──────────┘   or AUTH_FAILED
 //!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► pass ─► done, or FORBIDDEN
 //! ```
 //!
@@ -15,7 +15,7 @@
 //! topic before that connection gets it, because it may have been on its way. A session is
 //! resumed only by its own principal, with rights that cover all it holds.
 //!
-//! While the issuer is asked the connection handles nothing else; the number of the ask
+//! While the control thread is asked the connection handles nothing else; the number of the ask
 //! tells whether the answer is still wanted.
 
 use super::connection::{Connection, Stage};
@@ -24,24 +24,24 @@ use super::exchange::Exchange;
 use super::guest::Pass;
 use super::line::Line;
 use super::station::{Membership, Station};
-use crate::auth::ask::{Ask, Issuance};
+use crate::auth::ask::{Answer, Ask, AskKind, Asks, TokenPair};
 use crate::auth::{Authority, Denied, Grant, Method};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
-use arc_swap::ArcSwap;
-use crossbeam_channel::Sender;
 use std::sync::Arc;
 
 /// What a shard needs to tell who someone is.
 #[derive(Clone)]
 pub struct Access {
-    /// Exchanged whole when keys or revocations change.
-    pub authority: Arc<ArcSwap<Authority>>,
-    /// Who makes tokens, if this server does.
-    pub issuer: Option<Sender<Ask>>,
+    /// Never changed: keys and revocations come with another one (`Command::Authority`).
+    pub authority: Arc<Authority>,
+    /// The control thread, which issues tokens and fetches keys; none in simulations without.
+    pub asks: Option<Asks>,
+    /// API keys and refresh tokens bring a pair of tokens.
+    pub is_issuer: bool,
     pub wall: Wall,
 }
 
@@ -106,40 +106,66 @@ impl Exchange {
         {
             return self.deny(key, &Denied::Barred);
         }
-        let authority = access.authority.load();
         let now_unix = access.wall.now(self.resources.now);
         let Some(method) = Method::from_wire(method) else {
             return self.deny(key, &Denied::Method);
         };
-        let checked = match (&access.issuer, method) {
-            (Some(issuer), Method::ApiKey | Method::Refresh) => {
-                self.asks += 1;
-                let ask = Ask {
-                    shard: self.id,
-                    connection: key,
-                    number: self.asks,
-                    method,
-                    credential: credential.into(),
-                };
-                if issuer.try_send(ask).is_err() {
-                    connection.overload(&mut self.resources);
-                    return;
+        if access.is_issuer && method != Method::Jwt {
+            return self.ask(key, method, credential);
+        }
+        match access.authority.check(method, credential, now_unix) {
+            Ok(grant) => self.admit(key, grant, None),
+            Err(denied) => {
+                if let (Denied::UnknownKey, Some(asks)) = (denied, &access.asks) {
+                    asks.want_keys();
                 }
-                connection.line.guest_mut().asking = self.asks;
-                connection.held = true;
-                return;
+                self.deny(key, &denied);
             }
-            _ => authority.check(method, credential, now_unix),
-        };
-        drop(authority);
-        match checked {
-            Ok(grant) => self.admit(key, grant, "", ""),
-            Err(denied) => self.deny(key, &denied),
         }
     }
 
-    /// The issuer has answered.
-    pub(super) fn take_issued(&mut self, key: Key, number: u64, issued: Result<Issuance, Denied>) {
+    /// Asks the control thread for a pair of tokens; an API key's secret is checked here.
+    fn ask(&mut self, key: Key, method: Method, credential: &[u8]) {
+        let Some(Access {
+            authority,
+            asks: Some(asks),
+            ..
+        }) = &self.access
+        else {
+            return self.deny(key, &Denied::Unavailable);
+        };
+        let kind = match method {
+            Method::ApiKey => match authority.api_keys().check(credential) {
+                Ok(known) => AskKind::ApiKey {
+                    id: known.id.clone(),
+                },
+                Err(denied) => return self.deny(key, &denied),
+            },
+            _ => AskKind::Refresh {
+                token: credential.into(),
+            },
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        self.asked += 1;
+        let line = &mut connection.line;
+        let ask = Ask {
+            shard: self.id,
+            key,
+            number: self.asked,
+            client_id: line.session.client_id().map(Box::from),
+            kind,
+        };
+        if asks.post(ask).is_err() {
+            return connection.overload(&mut self.resources);
+        }
+        line.guest_mut().asking = self.asked;
+        connection.held = true;
+    }
+
+    /// The control thread has answered.
+    pub(super) fn take_answer(&mut self, key: Key, number: u64, answer: Answer) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -155,13 +181,8 @@ impl Exchange {
         if !std::mem::replace(&mut connection.ready, true) {
             self.ready.push_back(key);
         }
-        match issued {
-            Ok(issued) => self.admit(
-                key,
-                issued.grant,
-                &issued.access_token,
-                &issued.refresh_token,
-            ),
+        match answer {
+            Ok(pair) => self.admit(key, pair.grant.clone(), Some(&pair)),
             Err(denied) => self.deny(key, &denied),
         }
         self.touch(key);
@@ -178,7 +199,7 @@ impl Exchange {
         let Some(certificate) = connection.certificate() else {
             return;
         };
-        match access.authority.load().certify(certificate, now_unix) {
+        match access.authority.certify(certificate, now_unix) {
             Ok(grant) => {
                 connection.line.guest_mut().pass = Some(Pass::new(grant, now, now_unix));
                 connection.line.session.authenticate();
@@ -189,7 +210,7 @@ impl Exchange {
     }
 
     /// The credential is good: from now on the connection is its principal.
-    fn admit(&mut self, key: Key, grant: Grant, access_token: &str, refresh_token: &str) {
+    fn admit(&mut self, key: Key, grant: Grant, pair: Option<&TokenPair>) {
         let Some(access) = &self.access else { return };
         let wall = access.wall;
         let now = self.resources.now;
@@ -212,8 +233,8 @@ impl Exchange {
         let done = Message::AuthOk {
             expires_in_s,
             principal: &principal,
-            access_token: access_token.as_bytes(),
-            refresh_token: refresh_token.as_bytes(),
+            access_token: pair.map_or(b"", |pair| pair.access_token.as_bytes()),
+            refresh_token: pair.map_or(b"", |pair| pair.refresh_token.as_bytes()),
         };
         line.send(&done, &mut self.resources);
         // The new deadline may be an earlier one.
@@ -299,10 +320,18 @@ impl Exchange {
         }
     }
 
+    /// Checks credentials by another authority from now on, and ends who is revoked by it.
+    pub(super) fn put_authority(&mut self, authority: Arc<Authority>) {
+        if let Some(access) = &mut self.access {
+            access.authority = authority;
+            self.end_revoked();
+        }
+    }
+
     /// Connections and sessions whose credential has been revoked end.
-    pub(super) fn end_revoked(&mut self) {
+    fn end_revoked(&mut self) {
         let Some(access) = &self.access else { return };
-        let authority = access.authority.load();
+        let authority = access.authority.clone();
         let revoked = |connection: &Connection| {
             let guest = connection.line.guest.as_ref();
             let pass = guest.and_then(|guest| guest.pass.as_ref());

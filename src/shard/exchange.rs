@@ -84,8 +84,8 @@ pub(super) struct Exchange {
     pub(super) access: Option<Access>,
     /// Who may come at all, if not everybody.
     pub(super) door: Option<Arc<Door>>,
-    /// Numbers what the issuer is asked.
-    pub(super) asks: u64,
+    /// Numbers what the control thread is asked.
+    pub(super) asked: u64,
     /// The server is ending: sessions end with their connections.
     pub(super) draining: bool,
 }
@@ -126,7 +126,7 @@ impl Exchange {
             detached: VecDeque::new(),
             access: None,
             door: None,
-            asks: 0,
+            asked: 0,
             draining: false,
         }
     }

@@ -66,7 +66,7 @@ pub mod worker;
 pub use accept::{Census, Entropy};
 pub use access::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
-pub use command::{Command, Inbox, Issued, Mailbox, mailbox};
+pub use command::{Command, Inbox, Mailbox, Told, mailbox};
 pub use door::Door;
 pub use mesh::{Mesh, weave};
 pub use rate::Rates;

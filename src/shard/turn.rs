@@ -6,7 +6,7 @@
 //! `MESSAGES_PER_TURN`, commands and timers by constants. What is over waits a turn.
 
 use super::Shard;
-use super::command::{Command, Issued, Mailbox};
+use super::command::{Command, Mailbox};
 use super::mesh::Mesh;
 use super::outbox::give_back;
 use crate::base::clock::Instant;
@@ -191,18 +191,12 @@ impl<D: Driver> Shard<D> {
                 Command::Collect(empty) => self.collect_histograms(empty),
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
-                Command::Issue(issued) => {
-                    let Issued {
-                        connection,
-                        number,
-                        outcome,
-                    } = *issued;
-                    self.exchange.take_issued(connection, number, outcome);
+                Command::Authority(authority, told) => {
+                    self.exchange.put_authority(authority);
+                    told.tell();
                 }
-                Command::EndRevoked(done) => {
-                    self.exchange.end_revoked();
-                    // Nobody waits any more when the server is ending.
-                    let _ = done.try_send(self.id);
+                Command::Authenticated(key, number, answer) => {
+                    self.exchange.take_answer(key, number, *answer);
                 }
             }
         }

@@ -23,7 +23,7 @@ impl Broker {
     /// With settings (`key=value`) of the test's own.
     pub fn with(settings: &[&str]) -> Broker {
         let mut command = ringmail(&["serve", "--listen", "127.0.0.1:0", "--shards", "0-1"]);
-        command.args(["--log-format", "text"]);
+        command.args(["--log-format", "text", "--set", "server.admin="]);
         for setting in settings {
             command.args(["--set", setting]);
         }

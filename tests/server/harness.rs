@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// What the server's configuration says in every test unless the test says otherwise.
 const SETTINGS: &[&str] = &[
+    // Tests run beside each other.
+    "server.admin=",
     "limits.handshake_timeout_ms=5000",
     "limits.frame_timeout_ms=5000",
     "server.drain_timeout_ms=5000",

@@ -67,7 +67,9 @@ impl Server {
         let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text"])
-            .args(["--shards", shards]);
+            .args(["--shards", shards])
+            // Several may run beside each other, and beside a server of the user's.
+            .args(["--set", "server.admin="]);
         if let Some(path) = config {
             command.arg("--config").arg(path);
         }

@@ -15,14 +15,7 @@ use super::tree::Tree;
 /// Keys and sections that are read and checked, but ask for what this version cannot do
 /// yet: anything but the default, or one of the values beside it, is refused. The issue
 /// that builds it takes its line out.
-const NOT_YET: &[(&str, &[&str])] = &[
-    ("server.admin", &[""]),
-    ("auth.jwt.jwks", &[]),
-    ("auth.issuer", &[]),
-    ("trace", &[]),
-    ("nats", &[]),
-    ("topic", &[]),
-];
+const NOT_YET: &[(&str, &[&str])] = &[("trace", &[]), ("nats", &[]), ("topic", &[])];
 
 /// Judges the configuration in force. With `is_whole` unset, lines of the file could not be
 /// read: then what other keys say cannot be relied on.
