@@ -489,7 +489,7 @@ fn what_is_not_toml_is_refused_with_its_place_and_the_rest_still_checked() {
         &["duplicate key"],
     );
     let text = "[limits\nconnections_max = 0\n[server]\nlisten = \"abc\n[ring]\nbufers = 1\n\
-                [auth]\nmode = \"required\"\n[heartbeat]\ninterval_ms = 90000";
+                [trace]\nendpoint = \"x\"\n[heartbeat]\ninterval_ms = 90000";
     let errors: Vec<_> = refusal(text).iter().map(ToString::to_string).collect();
     assert_eq!(errors.len(), 4, "{errors:#?}");
     assert!(errors[0].starts_with("<toml>:1:8: not TOML"), "{errors:#?}");
@@ -502,7 +502,7 @@ fn what_is_not_toml_is_refused_with_its_place_and_the_rest_still_checked() {
         "{errors:#?}"
     );
     assert!(
-        errors[3].starts_with("<toml>:8:8: auth.mode is not yet supported"),
+        errors[3].starts_with("<toml>:8:12: trace.endpoint is not yet supported"),
         "{errors:#?}"
     );
 }
@@ -538,7 +538,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_file_environment_flags() {
         format!("{name}:2:1: unknown key ring.bufers; did you mean buffers?"),
         format!("{name}:4:19: limits.connections_max: expected a whole number"),
         format!("{name}:5:20: limits.frame_timeout_ms must be from 1 to"),
-        format!("{name}:7:8: auth.mode is not yet supported; leave it out, or at \"none\""),
+        format!("{name}:7:8: auth.mode is \"required\", and nobody could authenticate"),
         format!("{name}:9:15: heartbeat.timeout_ms (90000) must be above"),
         "environment RINGMAIL__LIMIT__X: unknown key limit; did you mean limits?".to_owned(),
         "environment RINGMAIL__RING__ENTRIES: ring.entries must be a power of two".to_owned(),
@@ -768,7 +768,8 @@ fn secrets_appear_in_no_message_and_no_print() {
     let path = file.path().display();
     for text in [
         format!(
-            "[auth.jwt]\nsecret = \"{secret}\"\n[auth.issuer]\nsigning_secret_file = \"{path}\""
+            "[auth.jwt]\nalgorithms = [\"RS256\"]\nsecret = \"{secret}\"\n\
+             [auth.issuer]\nsigning_secret_file = \"{path}\""
         ),
         format!("[auth.jwt]\nsecret = [\"{secret}\"]"),
         format!("[auth.jwt]\nsecret = {secret}"),

@@ -75,7 +75,11 @@ pub fn guarded(settings: &[&str]) -> Server {
         .replace("SECRET", SECRET);
     std::fs::write(&file, text).unwrap();
     let mut command = command(env!("CARGO_BIN_EXE_ringmail"), &[], settings);
-    let mut server = Server::spawn(command.arg("--config").arg(file.path()));
+    let state = tempfile::tempdir().unwrap();
+    command.arg("--config").arg(file.path());
+    command.arg("--state-directory").arg(state.path());
+    let mut server = Server::spawn(&mut command);
+    server.state = Some(state);
     server.watch = Some(WATCH.to_owned());
     server
 }

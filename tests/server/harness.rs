@@ -70,6 +70,8 @@ pub struct Server {
     asked: u64,
     /// The API key that `stats` shows, where one has to be shown.
     pub watch: Option<String>,
+    /// Of the server's state, until it has ended.
+    pub state: Option<tempfile::TempDir>,
 }
 
 impl Server {
@@ -114,6 +116,7 @@ impl Server {
             descriptors: 0,
             asked: 0,
             watch: None,
+            state: None,
         };
         server.wait_for_handlers();
         server.descriptors = server.open_descriptors();
