@@ -91,9 +91,10 @@ pub struct Running {
     shards: Vec<Mailbox>,
     ended: Receiver<(ShardId, Result<(), String>)>,
     board: Arc<Board>,
-    /// Dropped with the server: ends the stats thread, and the one that watches the
-    /// certificate.
-    _threads: (Sender<()>, Option<Sender<()>>),
+    /// Dropped with the server: ends the stats thread.
+    _stats: Sender<()>,
+    /// The same for the thread that watches the certificate.
+    _certificate: Option<Sender<()>>,
 }
 
 impl Running {
@@ -217,7 +218,8 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
         shards,
         ended,
         board,
-        _threads: (stats, watch),
+        _stats: stats,
+        _certificate: watch,
     })
 }
 
