@@ -134,9 +134,10 @@ pub struct Running {
     drainer: Drainer,
     ended: Receiver<Ended>,
     board: Arc<Board>,
-    /// Dropped with the server: ends the stats thread, and the one that watches the
-    /// certificate.
-    _threads: (Sender<()>, Option<Sender<()>>),
+    /// Dropped with the server: ends the stats thread.
+    _stats: Sender<()>,
+    /// The same for the thread that watches the certificate.
+    _certificate: Option<Sender<()>>,
     /// The same for the control thread, and waits for its end.
     _control: Option<Control>,
 }
@@ -271,7 +272,8 @@ pub(super) fn boot(
         drainer,
         ended,
         board,
-        _threads: (stats, watch),
+        _stats: stats,
+        _certificate: watch,
         _control: control,
     })
 }

@@ -247,3 +247,53 @@ fn a_hello_that_does_not_go_on_is_closed_in_time() {
     server.check_reasons();
     server.end();
 }
+
+/// Readers slower than what they ask for: with TLS no more is lent to them than without,
+/// records included.
+#[test]
+fn slow_readers_are_lent_no_more_than_without_tls() {
+    const BUDGET: usize = 4 << 20;
+    let mut lent = Vec::new();
+    for tls in [None, Some(BOTH.client.clone())] {
+        let world = World::new(21, Faults::none());
+        world.set_pipe_bytes(4000);
+        let mut limits = limits();
+        limits.outbox_bytes_shard_max = BUDGET;
+        let (size, settings) = (RingSize::default(), settings());
+        let mut server = Server::secured(&world, 1, size, &settings, &limits, Some(&optional()));
+        let is_secured = tls.is_some();
+        let plan = Plan {
+            tls,
+            requests: 400,
+            depth: 400,
+            payload_bytes_max: 3000,
+            reading: Reading::Slow {
+                bytes: 1000,
+                every: ms(20),
+            },
+            ending: Ending::Close,
+            ..Plan::default()
+        };
+        for _ in 0..200 {
+            world.add_client(world.now(), plan.clone());
+        }
+        let mut most = 0;
+        for _ in 0..100 {
+            server.run_for(ms(20));
+            most = most.max(server.lent_bytes());
+        }
+        println!("most {most}");
+        lent.push(most);
+        assert_eq!(server.count(Counter::TlsEstablished) > 0, is_secured);
+        assert!(most > BUDGET / 2, "nobody was slow: {most}");
+        for id in world.clients() {
+            world.tell(id, Order::Heal);
+        }
+        server.run_for(Duration::from_secs(60));
+        for id in world.clients() {
+            world.report(id).check_truth().unwrap();
+        }
+        server.end();
+    }
+    assert!(lent[1] <= lent[0] + lent[0] / 8, "{lent:?}");
+}

@@ -185,11 +185,17 @@ impl Prepared {
             return Ok(None);
         }
         let (stop, stopped) = oneshot::channel::<()>();
+        // Here, so that whoever is told that the server serves finds it with all it needs.
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(WORKERS_MAX)
+            .thread_name("control-worker")
+            .build()?;
         let run = move || {
             if let Some(core) = core {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
             }
-            let ran = catch_unwind(AssertUnwindSafe(|| self.run(shards, stopped)));
+            let ran = catch_unwind(AssertUnwindSafe(|| self.run(runtime, shards, stopped)));
             match ran {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => failed(error.to_string()),
@@ -205,12 +211,12 @@ impl Prepared {
         }))
     }
 
-    fn run(self, shards: Vec<Mailbox>, stopped: oneshot::Receiver<()>) -> io::Result<()> {
-        let runtime: Runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(WORKERS_MAX)
-            .thread_name("control-worker")
-            .build()?;
+    fn run(
+        self,
+        runtime: Runtime,
+        shards: Vec<Mailbox>,
+        stopped: oneshot::Receiver<()>,
+    ) -> io::Result<()> {
         let ended = runtime.block_on(async {
             let mut tasks = JoinSet::new();
             self.spawn_into(&mut tasks, shards)?;

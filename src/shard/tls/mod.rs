@@ -294,11 +294,14 @@ impl Tls {
             true => pool.take(),
             false => pool.take_large(),
         };
+        let lent = records.capacity();
         self.seal_outbox(outbox, &mut records, pool);
         if ends && !self.said_end && self.sealed_bytes == outbox.queued_bytes() {
             self.seal(None, &mut records);
             self.said_end = true;
         }
+        // Made to fit; if not, what is given back is what was lent all the same.
+        pool.charge_growth(lent, records.capacity());
         if self.failed {
             // What is sealed and what is not: neither is of use without the other.
             self.sent(outbox);
@@ -337,7 +340,8 @@ impl Tls {
             match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     let at = records.len();
-                    records.resize(at + bytes, 0);
+                    let room = records.capacity() - at;
+                    records.resize(at + bytes.min(room), 0);
                     let sealed = match plain {
                         Some(plain) => traffic.encrypt(plain, &mut records[at..]),
                         None => traffic.queue_close_notify(&mut records[at..]),
@@ -404,4 +408,32 @@ fn plaintext_room(records: &Vec<u8>) -> usize {
     let whole = RECORD_BYTES_MAX + RECORD_BYTES_BESIDE;
     let rest = (room % whole).saturating_sub(RECORD_BYTES_BESIDE);
     room / whole * RECORD_BYTES_MAX + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::CHUNK_LARGE_BYTES;
+
+    #[test]
+    fn what_has_room_in_a_chunk_fits_when_it_is_sealed() {
+        for capacity in [CHUNK_BYTES, 16_500, CHUNK_LARGE_BYTES] {
+            for used in (0..capacity).step_by(97) {
+                let mut records = Vec::with_capacity(capacity);
+                records.resize(used, 0);
+                let plain = vec![0; plaintext_room(&records)];
+                let most = match plain.len() {
+                    0 => used,
+                    _ => used + KEY_UPDATE_BYTES + sealed_bytes_max(&plain) + CLOSE_NOTIFY_BYTES,
+                };
+                assert!(most <= capacity, "{used} of {capacity}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_small_as_long_as_what_is_queued_fits_into_it() {
+        let records = Vec::with_capacity(CHUNK_BYTES);
+        assert!(plaintext_room(&records) >= CHUNK_BYTES - CHUNK_BYTES_BESIDE);
+    }
 }

@@ -71,7 +71,14 @@ fn with_tls_off_a_client_hello_is_closed() {
     let mut stream = Stream::connect(server.address, Some(&authority.client()));
     stream.write_all(b"x").unwrap_err();
     drop(stream);
-    server.settle(&[("malformed", 1)]);
+    // Without a word, that is: nothing a TLS client could not read.
+    let mut stream = Stream::connect(server.address, None);
+    stream.write_all(&[0x16, 3, 1, 0, 1]).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.is_empty(), "{answer:?}");
+    drop(stream);
+    server.settle(&[("malformed", 2)]);
     server.end();
 }
 
