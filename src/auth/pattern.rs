@@ -93,13 +93,16 @@ impl Pattern {
     /// Whether it covers the whole of a topic, service or filter.
     #[inline]
     pub(super) fn covers(&self, name: &str, who: Who<'_>) -> bool {
-        let Some(rest) = name.strip_prefix(&*self.head) else {
-            return false;
-        };
-        if self.tail.is_empty() {
-            return rest.is_empty();
+        // Not left to `strip_prefix`: comparing the no bytes of an empty box took 40 ns
+        // (benches/rights.rs, all/any).
+        if self.head.is_empty() {
+            return !name.starts_with('$') && self.tail_covers(name, who);
         }
-        !(self.head.is_empty() && name.starts_with('$')) && self.tail_covers(rest, who)
+        match name.strip_prefix(&*self.head) {
+            Some(rest) if self.tail.is_empty() => rest.is_empty(),
+            Some(rest) => self.tail_covers(rest, who),
+            None => false,
+        }
     }
 
     fn tail_covers(&self, mut rest: &str, who: Who<'_>) -> bool {

@@ -423,6 +423,23 @@ fn a_keys_name_is_compared_and_nothing_else() {
 }
 
 #[test]
+fn names_of_8_kib_and_ten_thousand_unknown_ones_are_refused_unverified() {
+    let keyring = set(&[jwk(Algorithm::EdDsa, "k1")]);
+    let unsigned = |kid: &str| {
+        let header = json!({"alg": "EdDSA", "kid": kid}).to_string();
+        format!("{}.{}.AAAA", base64(header), base64(claims().to_string()))
+    };
+    let huge = unsigned(&"k".repeat(8192));
+    assert_eq!(check(&huge, &keyring), Err(Denied::TooLarge));
+    let large = unsigned(&"k".repeat(4096));
+    assert!(matches!(check(&large, &keyring), Err(Denied::Header(_))));
+    for n in 0..10_000 {
+        let token = unsigned(&format!("unknown-{n}"));
+        assert_eq!(check(&token, &keyring), Err(Denied::UnknownKey));
+    }
+}
+
+#[test]
 fn a_rotated_key_is_unknown_until_the_set_has_it() {
     let header = r#"{"alg":"ES256","kid":"new"}"#;
     let token = forge(Algorithm::Es256, header, &claims().to_string());
