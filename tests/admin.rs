@@ -427,25 +427,54 @@ impl Drop for Process {
     }
 }
 
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn readyz_says_no_from_the_beginning_of_a_drain_and_livez_yes_to_its_end() {
     let mut server = Process::start();
-    // A client that keeps the drain going: it has a request unanswered.
-    let mut client = ringmail::blocking::Client::connect(&server.listen.to_string()).unwrap();
-    client.request("$sys/echo", "x").unwrap();
+    // A request that is answered when the test says so keeps the drain going.
+    let directory = tempfile::tempdir().unwrap();
+    let (begun, go) = (directory.path().join("begun"), directory.path().join("go"));
+    let work = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.01; done",
+        begun.display(),
+        go.display()
+    );
+    let tool = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmail"));
+        command
+            .args(args)
+            .args(["--address", &server.listen.to_string()]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Killed(command.spawn().unwrap())
+    };
+    let _reply = tool(&["reply", "slow/one", "--exec", &work]);
+    let end = Instant::now() + PATIENCE;
+    let mut asking = tool(&["req", "slow/one", "x"]);
+    while !begun.exists() {
+        assert!(Instant::now() < end, "the service was never asked");
+        // Asked before the service was there: once more.
+        if asking.0.try_wait().unwrap().is_some() {
+            asking = tool(&["req", "slow/one", "x"]);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(get(server.admin, "/readyz").status, 200);
-    let held = TcpStream::connect(server.listen).unwrap();
     server.terminate();
     let end = Instant::now() + PATIENCE;
     loop {
-        // The drain may have ended already: then nobody answers.
-        let Ok(mut stream) = TcpStream::connect(server.admin) else {
-            panic!("it ended before it said that it drains");
-        };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).unwrap();
-        let answer = answer_on(&mut stream);
+        let answer = get(server.admin, "/readyz");
         if answer.status == 503 {
             assert!(answer.error().contains("draining"));
             break;
@@ -453,7 +482,7 @@ fn readyz_says_no_from_the_beginning_of_a_drain_and_livez_yes_to_its_end() {
         assert!(Instant::now() < end, "it never drained");
     }
     assert_eq!(get(server.admin, "/livez").status, 200);
-    drop((client, held));
+    std::fs::write(&go, "").unwrap();
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
 }
 

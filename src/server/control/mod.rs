@@ -222,10 +222,12 @@ impl Prepared {
             self.spawn_into(&mut tasks, shards)?;
             tokio::select! {
                 // An error too says that nobody holds the other end any more.
-                _ = stopped => {}
-                Some(ended) = tasks.join_next() => pass_on_panic(ended),
+                _ = stopped => Ok(()),
+                Some(ended) = tasks.join_next() => {
+                    pass_on_panic(ended);
+                    Err(io::Error::other("a part of it has ended"))
+                }
             }
-            Ok(())
         });
         runtime.shutdown_timeout(LAST_WORK_MAX);
         ended
@@ -317,6 +319,8 @@ async fn answer(
         };
         blocking(work).await;
     }
+    // Nobody can ask any more.
+    std::future::pending().await
 }
 
 fn deliver(shards: &[Mailbox], ask: &Ask, answer: Answer) {

@@ -469,7 +469,6 @@ mod tests {
         for step in 1..20 {
             latest = fixture
                 .rotate(&latest.token, NOW + 100 * step)
-                .ok()
                 .expect("the latest");
             assert_eq!(latest.founder, founder("k"));
             assert!(seen.insert(latest.token.text()), "a token came twice");
@@ -481,19 +480,11 @@ mod tests {
     fn a_used_token_gives_the_same_successor_within_the_grace() {
         let fixture = Fixture::new();
         let first = fixture.found("k", NOW).token;
-        let second = fixture.rotate(&first, NOW).ok().expect("the latest").token;
+        let second = fixture.rotate(&first, NOW).expect("the latest").token;
         // Even when the successor has been used meanwhile.
-        let third = fixture
-            .rotate(&second, NOW + 1)
-            .ok()
-            .expect("the latest")
-            .token;
+        let third = fixture.rotate(&second, NOW + 1).expect("the latest").token;
         for at in [NOW, NOW + GRACE_S, NOW - GRACE_S] {
-            let again = fixture
-                .rotate(&first, at)
-                .ok()
-                .expect("within the grace")
-                .token;
+            let again = fixture.rotate(&first, at).expect("within the grace").token;
             assert_eq!(again.text(), second.text());
         }
         assert!(
@@ -508,7 +499,7 @@ mod tests {
             let fixture = Fixture::new();
             let other = fixture.found("k", NOW).token;
             let first = fixture.found("k", NOW).token;
-            let second = fixture.rotate(&first, NOW).ok().expect("the latest").token;
+            let second = fixture.rotate(&first, NOW).expect("the latest").token;
             let reused = fixture.rotate(&first, late).err();
             assert_eq!(reused, Some(Refused::Reused(founder("k"))));
             assert_eq!(
@@ -533,7 +524,6 @@ mod tests {
             let use_it = || {
                 fixture
                     .rotate(&first, NOW + 2)
-                    .ok()
                     .expect("in time")
                     .token
                     .text()
@@ -558,10 +548,7 @@ mod tests {
         );
         assert_eq!(fixture.rows(), [1, 1, 1, 1, 1]);
         // Renewed, it expires later.
-        let renewed = fixture
-            .rotate(&late.token, NOW + 20)
-            .ok()
-            .expect("the latest");
+        let renewed = fixture.rotate(&late.token, NOW + 20).expect("the latest");
         assert_eq!(
             fixture.store.sweep_families(NOW + TTL + 10).expect("swept"),
             0
@@ -582,7 +569,7 @@ mod tests {
         fixture.change(|families| {
             for step in 0..u64::from(REMEMBERED) + 5 {
                 let rotated = families.rotate(&latest, NOW + step, TTL)?;
-                latest = rotated.ok().expect("the latest").token;
+                latest = rotated.expect("the latest").token;
             }
             Ok(())
         });
@@ -620,7 +607,6 @@ mod tests {
         let renewed = fixture.found("k", NOW).token;
         let renewed = fixture
             .rotate(&renewed, NOW + 10)
-            .ok()
             .expect("the latest")
             .token;
         let other = fixture.found("other", NOW).token;
@@ -673,7 +659,7 @@ mod tests {
     fn no_token_stands_in_the_store() {
         let fixture = Fixture::new();
         let first = fixture.found("k", NOW).token;
-        let second = fixture.rotate(&first, NOW).ok().expect("the latest").token;
+        let second = fixture.rotate(&first, NOW).expect("the latest").token;
         let file = fixture._directory.path().join(super::super::FILE);
         let bytes = std::fs::read(file).expect("readable");
         for token in [first, second] {
