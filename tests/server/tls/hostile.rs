@@ -115,9 +115,14 @@ fn who_leaves_in_the_midst_of_a_handshake_is_gone() {
         stream.read_to_end(&mut Vec::new()).unwrap();
         left += 1;
     }
-    for end in [1, hello.len() - 1] {
+    let halves = [1, hello.len() - 1].map(|end| {
         let mut stream = Stream::connect(server.address, None);
         stream.write_all(&hello[..end]).unwrap();
+        stream
+    });
+    // A reset before the accept would leave no trace.
+    server.wait_for("accepted", |stats| stats.connections == 3);
+    for stream in halves {
         let socket = socket2::SockRef::from(&stream);
         socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
