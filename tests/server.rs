@@ -33,6 +33,8 @@ mod harness;
 mod heartbeat;
 #[path = "server/input.rs"]
 mod input;
+#[path = "server/issuer.rs"]
+mod issuer;
 #[path = "server/limit.rs"]
 mod limit;
 #[path = "server/operation.rs"]
