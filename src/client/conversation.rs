@@ -199,9 +199,8 @@ impl Conversation {
         for id in std::mem::take(&mut self.ledger.declined) {
             self.fail_request(id, Code::NoService, "this client serves nothing");
         }
-        match self.ledger.stage {
-            Stage::Greeted => self.introduce(),
-            _ => {}
+        if self.ledger.stage == Stage::Greeted {
+            self.introduce();
         }
         if let Some(login) = self.ledger.login.take() {
             self.access.accept(login, now);

@@ -109,14 +109,7 @@ impl Error {
     /// credential, or other rights, may help.
     pub fn is_permission(&self) -> bool {
         use Code::*;
-        let codes = [
-            AuthRequired,
-            AuthFailed,
-            AuthExpired,
-            Forbidden,
-            AddressDenied,
-            Revoked,
-        ];
+        let codes = [AuthRequired, AuthFailed, AuthExpired, Forbidden, Revoked];
         matches!(self, Error::Credential { .. })
             || self.code().is_some_and(|code| codes.contains(&code))
     }
@@ -229,6 +222,10 @@ fn tls_remedy(error: &rustls::Error) -> &'static str {
             "connect by a name that the server's certificate has"
         }
         InvalidCertificate(Expired) => "renew the server's certificate, or check the clock",
+        InvalidCertificate(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the server's certificate is an authority's (CA:TRUE); make it one that is none \
+             (openssl: -addext basicConstraints=critical,CA:FALSE)"
+        }
         InvalidCertificate(_) => "look at the server's certificate",
         AlertReceived(_) => {
             "the server does not go on with this client: it may want a certificate that it knows \
