@@ -2,11 +2,15 @@
 
 use clap::Parser;
 use ringmail::cli::args::Args;
-use ringmail::cli::run;
+use ringmail::cli::failure::Failure;
+use ringmail::cli::{conceal, run};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(failure) = conceal() {
+        return tell(&failure);
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -15,9 +19,13 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let Err(failure) = run(&args) else {
-        return ExitCode::SUCCESS;
-    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => tell(&failure),
+    }
+}
+
+fn tell(failure: &Failure) -> ExitCode {
     let mut stderr = std::io::stderr().lock();
     for line in failure.message.lines() {
         let _ = writeln!(stderr, "ringmail: {line}");

@@ -2,8 +2,8 @@
 //! no waiting: any client is this and a way to move bytes.
 //!
 //! ```text
-//!            connect(link)                SYN-ACK
-//!   Down ───────────────────► Greeting ───────────► [Joining] ──► Restoring ──► Open ──DRAIN──► Leaving
+//!            connect(link)           SYN-ACK        AUTH_OK
+//!   Down ──────────────► Greeting ─────► [Proving] ─► [Joining] ──► Restoring ──► Open ──DRAIN──► Leaving
 //!    ▲                           │  with a session: SESSION_OK       │ OK to each │                 │
 //!    └── lost, and a schedule ───┴───────────────────────────────────┴────────────┴─────────────────┘
 //!        says when to try again                        without a schedule, or for good: Over
@@ -24,6 +24,8 @@
 //! Invariants: operations are sent only while Open, answers also while Leaving; a broken
 //! connection is either Down with a time to connect again, or Over.
 
+use super::access::Access;
+use super::credential::{Credential, Login, Source};
 use super::error::{Error, passes};
 use super::incoming::{Incoming, IncomingRequest};
 use super::ledger::{Ledger, Stage};
@@ -33,7 +35,7 @@ use super::registry::Change;
 use super::request::Response;
 use crate::base::clock::Instant;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
-use crate::proto::error::{Code, Refusal, clip};
+use crate::proto::error::{Code, clip};
 use crate::proto::message::{Message, MessageType};
 use std::time::Duration;
 
@@ -55,8 +57,10 @@ pub(super) struct Conversation {
     open_timeout: Duration,
     /// When the server said that it drains.
     drained_at: Option<Instant>,
-    /// Why the server would not have a session, for good.
-    refusal: Option<Refusal>,
+    access: Access,
+    /// Why it will not go on, for good: the server would not have a session, or there is no
+    /// credential for it.
+    refusal: Option<Error>,
     last_id: u32,
     /// Ids have been given out twice: those of a session must rise.
     ids_wrapped: bool,
@@ -70,6 +74,7 @@ impl Conversation {
         wants_session: bool,
         inbox_bytes_max: usize,
         open_timeout: Duration,
+        source: Option<Source>,
     ) -> Conversation {
         Conversation {
             link,
@@ -79,6 +84,7 @@ impl Conversation {
             open_by: Instant::NEVER,
             open_timeout,
             drained_at: None,
+            access: Access::new(source),
             refusal: None,
             last_id: 0,
             ids_wrapped: false,
@@ -119,11 +125,14 @@ impl Conversation {
         if self.state != State::Over {
             return None;
         }
-        if let Some(Refusal { code, text }) = self.refusal.clone() {
-            let text = text.into_owned();
-            return Some(Error::Failed { code, text });
+        match &self.refusal {
+            Some(Error::Failed { code, text }) => Some(Error::Failed {
+                code: *code,
+                text: text.clone(),
+            }),
+            Some(Error::Credential { text }) => Some(Error::Credential { text: text.clone() }),
+            _ => self.link.ending(),
         }
-        self.link.ending()
     }
 
     /// Where the next connection goes.
@@ -133,7 +142,8 @@ impl Conversation {
 
     /// When [`Conversation::handle_timeout`] wants to be called, while there is a connection.
     pub(super) fn timeout(&self) -> Instant {
-        self.link.timeout().min(self.open_by)
+        let link = self.link.timeout().min(self.open_by);
+        link.min(self.access.renew_at())
     }
 
     // ---- bytes and time in ----
@@ -150,6 +160,8 @@ impl Conversation {
             self.link.lose();
         } else if now >= self.link.timeout() {
             self.link.handle_timeout(now);
+        } else if let Some(credential) = self.access.renewal(now) {
+            self.authenticate(&credential);
         }
         self.settle(now);
     }
@@ -187,9 +199,15 @@ impl Conversation {
         for id in std::mem::take(&mut self.ledger.declined) {
             self.fail_request(id, Code::NoService, "this client serves nothing");
         }
+        if self.ledger.stage == Stage::Greeted {
+            self.introduce();
+        }
+        if let Some(login) = self.ledger.login.take() {
+            self.access.accept(login, now);
+        }
         match self.ledger.stage {
-            Stage::Greeted if self.ledger.wants_session => self.join(),
-            Stage::Greeted => {
+            Stage::Admitted if self.ledger.wants_session => self.join(),
+            Stage::Admitted => {
                 self.ledger.renew();
                 self.restore();
             }
@@ -219,7 +237,8 @@ impl Conversation {
         if let Some(refusal) = self.ledger.session_refusal.take() {
             if self.schedule.is_none() || !passes(refusal.code) {
                 self.schedule = None;
-                self.refusal = Some(refusal);
+                let (code, text) = (refusal.code, refusal.text.into_owned());
+                self.refusal = Some(Error::Failed { code, text });
             }
             self.link.lose();
         }
@@ -240,7 +259,11 @@ impl Conversation {
     }
 
     fn end(&mut self, now: Instant) {
-        let passing = self.link.ending().is_none_or(|error| error.is_retryable());
+        let passing = match self.link.is_denied() {
+            true => self.access.refused(),
+            false => self.link.ending().is_none_or(|error| error.is_retryable()),
+        };
+        self.access.disconnect();
         if self.schedule.is_none() || !passing {
             self.state = State::Over;
             return;
@@ -260,6 +283,41 @@ impl Conversation {
             }
             None => self.state = State::Over,
         }
+    }
+
+    // ---- who this is ----
+
+    /// After the handshake: AUTH, if the server asks for it.
+    fn introduce(&mut self) {
+        let methods = self.link.server().auth;
+        if methods == 0 {
+            self.ledger.stage = Stage::Admitted;
+            return;
+        }
+        match self.access.first(methods) {
+            Ok(credential) => {
+                self.ledger.stage = Stage::Proving;
+                self.authenticate(&credential);
+            }
+            Err(error) => {
+                self.schedule = None;
+                self.refusal = Some(error);
+                self.link.close();
+                self.link.lose();
+            }
+        }
+    }
+
+    fn authenticate(&mut self, credential: &Credential) {
+        self.link.send(&Message::Auth {
+            method: credential.method(),
+            credential: credential.secret().expose().as_bytes(),
+        });
+    }
+
+    /// Who the server says this is; `None` where it does not ask.
+    pub(super) fn login(&self) -> Option<&Login> {
+        self.access.login()
     }
 
     // ---- joining and restoring ----

@@ -4,6 +4,7 @@
 use crate::{ringmail, told};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -22,8 +23,16 @@ impl Broker {
 
     /// With settings (`key=value`) of the test's own.
     pub fn with(settings: &[&str]) -> Broker {
+        Broker::with_file(None, settings)
+    }
+
+    /// With a configuration file, and settings that win over it.
+    pub fn with_file(file: Option<&Path>, settings: &[&str]) -> Broker {
         let mut command = ringmail(&["serve", "--listen", "127.0.0.1:0", "--shards", "0-1"]);
         command.args(["--log-format", "text", "--set", "server.admin="]);
+        if let Some(file) = file {
+            command.arg("--config").arg(file);
+        }
         for setting in settings {
             command.args(["--set", setting]);
         }
@@ -152,6 +161,10 @@ impl Tool {
         let mut errors = String::new();
         self.errors.read_to_string(&mut errors).unwrap();
         (self.child.0.wait().unwrap().code().unwrap(), errors)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.0.id()
     }
 
     pub fn interrupt(&self) {

@@ -137,12 +137,12 @@ fn invalid_lines_are_passed_over_and_told_if_asked() {
 }
 
 #[test]
-fn what_the_server_refuses_exits_1_also_unconfirmed() {
+fn what_the_server_forbids_exits_77_also_unconfirmed() {
     let broker = Broker::start();
     for flags in [&[][..], &["--confirm"], &["--session"]] {
         let args = [&["pub", "$sys/secret", "x"], flags].concat();
         let (code, out, errors) = broker.run(&args);
-        assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {errors}");
+        assert_eq!((code, out.as_str()), (77, ""), "{args:?}: {errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
     }
     let args = ["pub", "--topic-from-json", "t", "--confirm"];

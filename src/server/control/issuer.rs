@@ -62,7 +62,7 @@ impl Issuer {
             Err(error) => {
                 tracing::error!(
                     "refresh tokens cannot be kept: {error}; {} clients were denied: is the \
-                     disk full?",
+                     disk full? Once it is not, start the server again",
                     asks.len()
                 );
                 asks.iter().map(|_| Err(Denied::Unavailable)).collect()

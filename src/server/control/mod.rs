@@ -184,6 +184,9 @@ impl Prepared {
         if self.admin.is_none() && self.access.is_none() {
             return Ok(None);
         }
+        if let Some(address) = self.admin() {
+            tracing::info!("admin endpoints at http://{address}");
+        }
         let (stop, stopped) = oneshot::channel::<()>();
         // Here, so that whoever is told that the server serves finds it with all it needs.
         let runtime = Builder::new_current_thread()
@@ -261,7 +264,6 @@ impl Prepared {
         }
         if let Some((address, listener)) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tracing::info!("admin endpoints at http://{address}");
             let admin = Admin {
                 draining: self.draining,
                 is_loopback: address.ip().to_canonical().is_loopback(),

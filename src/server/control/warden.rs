@@ -63,7 +63,9 @@ pub enum RevokeError {
     Ahead,
     #[error(transparent)]
     Full(#[from] Full),
-    #[error("the revocation could not be written: {0}; nothing is revoked: is the disk full?")]
+    #[error(
+        "the revocation could not be written: {0}; nothing is revoked: is the disk full? Once it is not, start the server again"
+    )]
     Store(#[from] StoreError),
     #[error(
         "the revocation is stored, but a shard has not taken it in time; it will: ask again to \

@@ -33,7 +33,8 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const SECRET: &str = "successor_secret";
 const SECRET_BYTES: usize = 32;
 
-/// The disk or the file failed; what was asked has not happened.
+/// The disk or the file failed; what was asked has not happened. After a failure to read or
+/// write, redb takes no more changes until the file is opened again: by a restart.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(Box<redb::Error>);
