@@ -8,12 +8,15 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use tempfile::TempDir;
 
 /// `ringmail serve` on a port of its own.
 pub struct Broker {
     child: Child,
     pub address: String,
     log: Option<JoinHandle<String>>,
+    /// What the server keeps, until it has ended.
+    _state: TempDir,
 }
 
 impl Broker {
@@ -36,6 +39,8 @@ impl Broker {
         for setting in settings {
             command.args(["--set", setting]);
         }
+        let state = tempfile::tempdir().unwrap();
+        command.arg("--state-directory").arg(state.path());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
@@ -54,6 +59,7 @@ impl Broker {
             child,
             address,
             log: Some(rest),
+            _state: state,
         }
     }
 
