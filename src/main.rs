@@ -2,15 +2,12 @@
 
 use clap::Parser;
 use ringmail::cli::args::Args;
-use ringmail::cli::failure::Failure;
 use ringmail::cli::{conceal, run};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Err(failure) = conceal() {
-        return tell(&failure);
-    }
+    let concealed = conceal();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -19,13 +16,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => tell(&failure),
-    }
-}
-
-fn tell(failure: &Failure) -> ExitCode {
+    let Err(failure) = concealed.and_then(|()| run(&args)) else {
+        return ExitCode::SUCCESS;
+    };
     let mut stderr = std::io::stderr().lock();
     for line in failure.message.lines() {
         let _ = writeln!(stderr, "ringmail: {line}");

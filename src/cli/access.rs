@@ -53,8 +53,23 @@ pub fn apply(builder: Builder, access: &Access) -> Result<Builder, Failure> {
     })
 }
 
+/// The credential of these flags, for those that show it by themselves.
+///
+/// # Errors
+/// As [`apply`].
+pub fn credential(access: &Access) -> Result<Option<Credential>, Failure> {
+    Ok(match origin(&access.credential)? {
+        None => None,
+        Some(Origin::Given(credential)) => Some(credential),
+        Some(Origin::File(path, kind)) => {
+            let secret = read(&path).map_err(|text| Failure::new(Status::Usage, text))?;
+            Some(kind(secret))
+        }
+    })
+}
+
 /// How to speak TLS, if a flag asks for it.
-fn tls(access: &Access) -> Option<Tls> {
+pub fn tls(access: &Access) -> Option<Tls> {
     let wanted = access.tls || access.tls_ca.is_some() || access.cert.is_some();
     let mut tls = wanted.then(Tls::default)?;
     if let Some(ca) = &access.tls_ca {

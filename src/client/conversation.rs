@@ -24,8 +24,10 @@
 //! Invariants: operations are sent only while Open, answers also while Leaving; a broken
 //! connection is either Down with a time to connect again, or Over.
 
+mod stand;
+
 use super::access::Access;
-use super::credential::{Credential, Login, Source};
+use super::credential::Source;
 use super::error::{Error, passes};
 use super::incoming::{Incoming, IncomingRequest};
 use super::ledger::{Ledger, Stage};
@@ -282,80 +284,6 @@ impl Conversation {
                 self.state = State::Down { retry_at };
             }
             None => self.state = State::Over,
-        }
-    }
-
-    // ---- who this is ----
-
-    /// After the handshake: AUTH, if the server asks for it.
-    fn introduce(&mut self) {
-        let methods = self.link.server().auth;
-        if methods == 0 {
-            self.ledger.stage = Stage::Admitted;
-            return;
-        }
-        match self.access.first(methods) {
-            Ok(credential) => {
-                self.ledger.stage = Stage::Proving;
-                self.authenticate(&credential);
-            }
-            Err(error) => {
-                self.schedule = None;
-                self.refusal = Some(error);
-                self.link.close();
-                self.link.lose();
-            }
-        }
-    }
-
-    fn authenticate(&mut self, credential: &Credential) {
-        self.link.send(&Message::Auth {
-            method: credential.method(),
-            credential: credential.secret().expose().as_bytes(),
-        });
-    }
-
-    /// Who the server says this is; `None` where it does not ask.
-    pub(super) fn login(&self) -> Option<&Login> {
-        self.access.login()
-    }
-
-    // ---- joining and restoring ----
-
-    fn join(&mut self) {
-        let key = self.ledger.key.unwrap_or_default();
-        let received = match self.ledger.key {
-            Some(_) => self.ledger.inbox.received(),
-            None => 0,
-        };
-        self.link.send(&Message::Session { key, received });
-        self.ledger.stage = Stage::Joining;
-    }
-
-    /// Asks again for all that stood at the server.
-    fn restore(&mut self) {
-        let Conversation {
-            link,
-            ledger,
-            last_id,
-            ids_wrapped,
-            ..
-        } = self;
-        let registry = std::mem::take(&mut ledger.registry);
-        for (kind, mut envelope) in registry.operations() {
-            envelope.id = next_id(last_id, ids_wrapped);
-            ledger.restore(envelope.id, kind, &envelope);
-            link.send(&Message::Envelope(kind, envelope));
-        }
-        ledger.registry = registry;
-        ledger.stage = Stage::Restoring;
-    }
-
-    /// Sends the PUBLISHes in flight once more.
-    fn repeat(&mut self) {
-        for envelope in self.ledger.flight.envelopes() {
-            self.link
-                .send(&Message::Envelope(MessageType::Publish, envelope));
         }
     }
 

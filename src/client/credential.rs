@@ -59,7 +59,7 @@ pub enum Credential {
 
 impl Credential {
     /// The method's number in AUTH.
-    pub(super) fn method(&self) -> u8 {
+    pub fn method(&self) -> u8 {
         match self {
             Credential::Token(_) => 1,
             Credential::ApiKey(_) => 2,
@@ -67,7 +67,8 @@ impl Credential {
         }
     }
 
-    pub(super) fn secret(&self) -> &Secret {
+    /// What is shown.
+    pub fn secret(&self) -> &Secret {
         match self {
             Credential::Token(secret)
             | Credential::ApiKey(secret)
@@ -76,7 +77,7 @@ impl Credential {
     }
 
     /// Whether a server that accepts these methods (bits as in SYN-ACK) takes it.
-    pub(super) fn is_among(&self, methods: u8) -> bool {
+    pub fn is_among(&self, methods: u8) -> bool {
         methods & (1 << (self.method() - 1)) != 0
     }
 

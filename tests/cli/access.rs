@@ -356,3 +356,26 @@ fn a_client_that_reconnects_says_again_who_it_is() {
         .unwrap();
     client.close().unwrap();
 }
+
+/// The load generator comes by TLS and says who it is, like any other client.
+#[test]
+fn load_is_made_over_tls_by_who_may_make_it() {
+    let guarded = Guarded::start("required");
+    let address = format!("ringmails://{}", guarded.broker.address);
+    let (ca, key) = (guarded.text("ca.pem"), guarded.text("key"));
+    let bench = |more: &[&str]| {
+        let args = [
+            &["bench", "echo", "--address", &address, "--tls-ca", &ca][..],
+            &["--connections", "3", "--depth", "4", "--bytes", "20000"],
+            &["--duration", "300ms", "--warm-up", "0", "--output", "json"],
+            more,
+        ];
+        run(&args.concat())
+    };
+    let (code, out, errors) = bench(&["--api-key-file", &key]);
+    assert_eq!(code, 0, "{errors}");
+    let result: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(result["messages"].as_u64().unwrap() > 0, "{out}");
+    let (code, _, errors) = bench(&[]);
+    assert!(code != 0 && errors.contains("--api-key"), "{code} {errors}");
+}

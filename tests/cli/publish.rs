@@ -148,7 +148,7 @@ fn what_the_server_forbids_exits_77_also_unconfirmed() {
     let args = ["pub", "--topic-from-json", "t", "--confirm"];
     let lines = b"{\"t\":\"a\"}\n{\"t\":\"$sys/a\"}\n{\"t\":\"a\"}\n";
     let (code, _, errors) = broker.run_with_input(&args, lines);
-    assert_eq!(code, 1);
+    assert_eq!(code, 77);
     assert!(errors.contains("line 2: "), "{errors}");
 }
 
