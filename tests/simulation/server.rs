@@ -16,8 +16,8 @@ use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
-    Answer, Census, Command, Deferred, Entropy, Failure, Job, Limits, Mailbox, Rates, Reply,
-    Request, Setup, Shard, Turn, mailbox, weave,
+    Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Rates,
+    Reply, Request, Setup, Shard, Turn, mailbox, weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -88,6 +88,14 @@ pub fn asks() -> Vec<Ask> {
 /// Calls that a service has put aside, with what they will be answered.
 type Aside = Rc<RefCell<Vec<(Deferred, Vec<u8>)>>>;
 
+/// What stands between a server and its clients.
+#[derive(Clone, Default)]
+pub struct Guards {
+    pub tls: Option<TlsSettings>,
+    pub access: Option<Access>,
+    pub door: Option<Arc<Door>>,
+}
+
 pub struct Server {
     pub world: World,
     shards: Vec<Option<Shard<SimDriver>>>,
@@ -110,7 +118,7 @@ impl Server {
         settings: &Settings,
         limits: &Limits,
     ) -> Server {
-        Server::secured(world, count, size, settings, limits, None)
+        Server::guarded(world, count, size, settings, limits, Guards::default())
     }
 
     /// The same, with TLS.
@@ -121,6 +129,22 @@ impl Server {
         settings: &Settings,
         limits: &Limits,
         tls: Option<&TlsSettings>,
+    ) -> Server {
+        let guards = Guards {
+            tls: tls.cloned(),
+            ..Guards::default()
+        };
+        Server::guarded(world, count, size, settings, limits, guards)
+    }
+
+    /// The same, with all that may stand between it and its clients.
+    pub fn guarded(
+        world: &World,
+        count: usize,
+        size: RingSize,
+        settings: &Settings,
+        limits: &Limits,
+        guards: Guards,
     ) -> Server {
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let census = Arc::new(Census::new(count));
@@ -144,12 +168,12 @@ impl Server {
                 counters: own.clone(),
                 census: census.clone(),
                 balance: true,
-                tls: tls.cloned(),
+                tls: guards.tls.clone(),
                 mailbox,
                 inbox,
                 entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),
-                access: None,
-                door: None,
+                access: guards.access.clone(),
+                door: guards.door.clone(),
                 jobs: jobs_in.clone(),
                 histograms: histograms.clone(),
             };
@@ -231,6 +255,14 @@ impl Server {
     pub fn drain(&self, deadline: Instant) {
         for mailbox in &self.mailboxes {
             assert!(mailbox.post(Command::Drain(deadline)).is_ok());
+        }
+    }
+
+    /// Has every shard end what is revoked.
+    pub fn end_revoked(&self) {
+        let (done, _) = crossbeam_channel::bounded(self.mailboxes.len());
+        for mailbox in &self.mailboxes {
+            assert!(mailbox.post(Command::EndRevoked(done.clone())).is_ok());
         }
     }
 
