@@ -9,12 +9,14 @@
 use super::plan::{Act, Traffic};
 use super::record::{Grant, Membership, Record};
 use super::talk::Voice;
-use crate::auth::Method;
 use crate::base::clock::Instant;
 use crate::proto::message::Message;
 use crate::ring::sim::client::{ClientId, Ending};
 use std::collections::VecDeque;
 use std::rc::Rc;
+
+/// AUTH's method of a token.
+const METHOD_JWT: u8 = 1;
 
 /// What an operation was about: places in the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +112,7 @@ impl Mind {
         if let Some(token) = &self.plan.token {
             let credential = token.as_bytes();
             voice.send(&Message::Auth {
-                method: Method::Jwt.to_wire(),
+                method: METHOD_JWT,
                 credential,
             });
             self.shown.push_back(token.clone());
