@@ -5,6 +5,8 @@
 //! chunk, timer, call and descriptor is back. A failure names its seed and the command to
 //! see it again; `scripts/simulate` runs more of them.
 
+#[path = "simulation/access.rs"]
+mod access;
 #[path = "simulation/chaos.rs"]
 mod chaos;
 #[path = "simulation/drain.rs"]

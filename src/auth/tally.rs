@@ -113,6 +113,11 @@ impl Tally {
         }
     }
 
+    /// Connections open, if they are limited.
+    pub fn connections(&self) -> u64 {
+        self.open.values().map(|&open| u64::from(open)).sum()
+    }
+
     /// A credential from there was refused.
     pub fn fail(&mut self, address: IpAddr, now: Instant) {
         if self.failures.is_none() {

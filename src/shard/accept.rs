@@ -174,12 +174,20 @@ impl<D: Driver> Shard<D> {
 
     fn open(&mut self, socket: Socket) {
         let most = self.exchange.resources.limits.connections_max;
-        // Sessions that wait for their clients make room for clients that are here.
-        while self.exchange.connections.len() >= most && self.end_oldest_session() {}
+        let (address, unwelcome) = self.ask_at_door(socket);
+        // Sessions that wait for their clients make room for clients that are here, and may.
+        while unwelcome.is_none()
+            && self.exchange.connections.len() >= most
+            && self.end_oldest_session()
+        {}
         let full = self.exchange.connections.len() >= most;
+        if full && unwelcome.is_some() {
+            // The few slots beyond are for those who would be welcome.
+            self.census.leave(self.id);
+            return self.driver.close(socket);
+        }
         let (settings, now) = (self.settings.clone(), self.exchange.resources.now);
         let seq = self.exchange.entropy.u32();
-        let (address, unwelcome) = self.ask_at_door(socket);
         let made =
             |key: Key| Connection::new(key, socket, Session::accept(settings, seq, now), now);
         let Some(key) = self.exchange.connections.insert_with(made) else {

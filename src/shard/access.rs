@@ -181,7 +181,13 @@ impl Exchange {
         if !std::mem::replace(&mut connection.ready, true) {
             self.ready.push_back(key);
         }
+        // It may have been answered before somebody revoked it.
+        let revoked = |pair: &TokenPair| {
+            let access = self.access.as_ref();
+            access.is_some_and(|access| access.authority.is_revoked(&pair.grant.identity))
+        };
         match answer {
+            Ok(pair) if revoked(&pair) => self.deny(key, &Denied::Revoked),
             Ok(pair) => self.admit(key, pair.grant.clone(), Some(&pair)),
             Err(denied) => self.deny(key, &denied),
         }
@@ -332,30 +338,45 @@ impl Exchange {
     fn end_revoked(&mut self) {
         let Some(access) = &self.access else { return };
         let authority = access.authority.clone();
-        let revoked = |connection: &Connection| {
-            let guest = connection.line.guest.as_ref();
-            let pass = guest.and_then(|guest| guest.pass.as_ref());
-            pass.is_some_and(|pass| authority.is_revoked(&pass.identity))
-        };
         let keys = self.connections.iter();
         let keys: Vec<Key> = keys
-            .filter(|(_, connection)| revoked(connection))
+            .filter(|(_, connection)| is_revoked(&authority, connection))
             .map(|(key, _)| key)
             .collect();
         for key in keys {
-            let Some(connection) = self.connections.get_mut(key) else {
-                continue;
-            };
-            match connection.stage {
-                Stage::Running => {
-                    let text = "your credential has been revoked";
-                    connection.refuse(Code::Revoked, text, &mut self.resources);
-                }
-                // Its session waits: nobody shall take that up.
-                Stage::Detached => connection.stage_deadline = self.resources.now,
-                _ => {}
-            }
-            self.touch(key);
+            self.end_for_revocation(key);
         }
     }
+
+    /// The same of one connection that has come from elsewhere.
+    pub(super) fn end_if_revoked(&mut self, key: Key) {
+        let (Some(access), Some(connection)) = (&self.access, self.connections.get(key)) else {
+            return;
+        };
+        if is_revoked(&access.authority, connection) {
+            self.end_for_revocation(key);
+        }
+    }
+
+    fn end_for_revocation(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match connection.stage {
+            Stage::Running => {
+                let text = "your credential has been revoked";
+                connection.cut_off(Code::Revoked, text, &mut self.resources);
+            }
+            // Its session waits: nobody shall take that up.
+            Stage::Detached => connection.stage_deadline = self.resources.now,
+            _ => {}
+        }
+        self.touch(key);
+    }
+}
+
+fn is_revoked(authority: &Authority, connection: &Connection) -> bool {
+    let guest = connection.line.guest.as_ref();
+    let pass = guest.and_then(|guest| guest.pass.as_ref());
+    pass.is_some_and(|pass| authority.is_revoked(&pass.identity))
 }

@@ -384,7 +384,7 @@ impl Connection {
                 let guest = self.line.guest.as_ref();
                 if guest.is_some_and(|guest| guest.has_expired(resources.now)) {
                     let text = "your credential has expired: send AUTH again before it does";
-                    return self.refuse(Code::AuthExpired, text, resources);
+                    return self.cut_off(Code::AuthExpired, text, resources);
                 }
                 let mut out = Writer {
                     outbox: &mut self.line.outbox,
@@ -436,6 +436,17 @@ impl Connection {
         }
     }
 
+    /// Ends a connection whose credential is good no longer: what waits to be sent is not
+    /// sent any more. It is told so, unless it is in the middle of a message, as only a peer
+    /// is that does not keep up: then nothing can be said, and the send in flight ends too.
+    pub(super) fn cut_off(&mut self, code: Code, text: &'static str, resources: &mut Resources) {
+        let between_messages = self.line.outbox.cut(&mut resources.pool);
+        self.refuse(code, text, resources);
+        if !between_messages && let Some(reason) = self.reason {
+            self.abort(reason, resources);
+        }
+    }
+
     /// Ends the connection in order, with a CLOSE (before it is established, an RST).
     pub(super) fn close(
         &mut self,
@@ -464,6 +475,8 @@ impl Connection {
         self.reason.get_or_insert(reason);
         if self.stage == Stage::Running {
             self.stage = Stage::Flushing;
+            // It goes nowhere any more, and its last word is sent from here.
+            self.moving = None;
             self.stage_deadline = resources.now + Connection::STAGE_TIME;
         }
         self.drop_input(resources);

@@ -30,6 +30,11 @@ impl Door {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Connections that are counted at the door: none where connections are not limited.
+    pub fn connections(&self) -> u64 {
+        self.tally().connections()
+    }
+
     /// # Errors
     /// Why a connection from there may not be.
     fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 //! stands in `resume`.
 
 use super::connection::Resumption;
+use super::deliver::topic_of;
 use super::exchange::Exchange;
 use super::line::Line;
 use super::log::Log;
@@ -94,7 +95,8 @@ impl Exchange {
     }
 
     /// Whether a key is one of a session here whose client may have `received` so much, and
-    /// that is this connection's to resume: its principal's, and within its rights.
+    /// that is this connection's to resume: its principal's, and within its rights, what is
+    /// kept of what earlier rights covered included.
     pub(super) fn can_resume(
         &self,
         key: Key,
@@ -116,6 +118,8 @@ impl Exchange {
             && !durable.lapsed
             && durable.log.covers(received)
             && self.uncovered(station, &newcomer.line).is_empty()
+            && (newcomer.line.principal().is_none()
+                || (durable.log).all_behind(received, |message| newcomer.line.may_have(message)))
     }
 
     /// The key cannot be resumed; the connection goes on without a session.
@@ -176,6 +180,10 @@ impl Exchange {
         // What waited for the outbox has never been sent, and now waits for the next one.
         let now = self.resources.now;
         while let Some(held) = line.station_mut().shelf.next(now) {
+            if line.is_narrowed() && !line.may_receive(topic_of(&held.message)) {
+                self.resources.counters.add(Counter::DeliveriesForbidden, 1);
+                continue;
+            }
             line.log(&held.message, held.expires, false, &mut self.resources);
         }
         line.shelved = false;

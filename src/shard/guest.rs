@@ -8,7 +8,9 @@ use super::line::Line;
 use crate::auth::bucket::Limit;
 use crate::auth::{Grant, Identity, Rights, Who};
 use crate::base::clock::Instant;
-use crate::base::limits::EXPIRY_GRACE_S;
+use crate::base::limits::{EXPIRY_GRACE_S, MESSAGE_HEADER_BYTES};
+use crate::proto::envelope::Envelope;
+use crate::proto::message::{Header, MessageType};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,6 +151,22 @@ impl Line {
     /// Deliveries are checked one by one: its rights were narrowed.
     pub(super) fn is_narrowed(&self) -> bool {
         self.pass().is_some_and(|pass| pass.narrowed)
+    }
+
+    /// Whether its rights cover a counted message that a session has kept. A RESPONSE
+    /// answers what the session's principal has asked.
+    pub(super) fn may_have(&self, message: &[u8]) -> bool {
+        let Ok(Some(Header { kind, .. })) = Header::parse(message, u32::MAX) else {
+            return false;
+        };
+        match (
+            kind,
+            Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]),
+        ) {
+            (MessageType::Publish, Ok(envelope)) => self.may_subscribe(envelope.name),
+            (MessageType::Request, Ok(envelope)) => self.may_serve(envelope.name),
+            (_, parsed) => parsed.is_ok(),
+        }
     }
 
     /// Whether it may have a publication on this topic now.

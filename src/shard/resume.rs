@@ -196,7 +196,11 @@ impl<D: Driver> Shard<D> {
             connection
         });
         match inserted {
-            Some(key) => self.exchange.touch(key),
+            Some(key) => {
+                // It may have passed the command that ends such.
+                self.exchange.end_if_revoked(key);
+                self.exchange.touch(key);
+            }
             None => connection.into_iter().for_each(|one| self.discard(one)),
         }
     }

@@ -197,8 +197,10 @@ impl Connection {
     }
 
     /// A peer that still takes bytes is given time for the next.
+    /// Not one whose credential is good no longer: it might make the send in flight last.
     fn extend_flush(&mut self, resources: &Resources) {
-        if self.stage == Stage::Flushing {
+        let is_cut_off = matches!(self.reason, Some(Reason::Revoked | Reason::AuthExpired));
+        if self.stage == Stage::Flushing && !is_cut_off {
             self.stage_deadline = resources.now + Connection::STAGE_TIME;
         }
     }
