@@ -222,6 +222,23 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_from_the_hosts_of_one_64_counts_as_one() {
+        let mut tally = tally(20, 10, 5);
+        let hosts = |from: u64| (0..10_000_u64).map(move |host| from + host * 0x1_0001);
+        let address = |host: u64| {
+            let bits = 0x2001_0db8 << 96 | 7 << 64 | u128::from(host);
+            IpAddr::from(Ipv6Addr::from_bits(bits))
+        };
+        let admitted = hosts(1).filter(|&host| tally.admit(address(host), NOW).is_ok());
+        assert_eq!(admitted.count(), 10);
+        assert_eq!((tally.recent.len(), tally.open.len()), (1, 1));
+        hosts(9).for_each(|host| tally.fail(address(host), NOW));
+        assert!(tally.barred_until(address(5), NOW).is_some());
+        assert_eq!((tally.recent.len(), tally.connections()), (1, 10));
+        assert_eq!(tally.admit(host(8), NOW), Ok(()));
+    }
+
+    #[test]
     fn connects_of_a_second_are_counted_and_each_address_has_its_own() {
         let mut tally = tally(0, 3, 0);
         for _ in 0..3 {
