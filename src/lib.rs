@@ -16,7 +16,7 @@
 //! use ringmail::{Config, Reply, Request, Server};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let config = Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+//!     let config = Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
 //!     let server = Server::builder()
 //!         .config(config)
 //!         .service("text/upper", |_shard| {
@@ -46,12 +46,14 @@
 //! | 5 | `cli` | one file per subcommand of the binary |
 //! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients |
 //! | 3 | `shard` | the turn, connections, outboxes, services ([`Service`]) |
-//! | 2 | `ring`, `metrics`, `router` | the io_uring driver and the simulated one; counters and histograms; who gets a message |
+//! | 2 | `ring`, `metrics`, `router`, `auth` | the io_uring driver and the simulated one; counters and histograms; who gets a message; who may do what |
 //! | 1 | `proto` | the wire: bytes and a clock value in, messages and bytes out |
 //! | 0 | `base` | limits, ids, clock, slab, timer wheel |
 
 #![deny(unsafe_code)]
 
+#[doc(hidden)]
+pub mod auth;
 #[doc(hidden)]
 pub mod base;
 #[doc(hidden)]

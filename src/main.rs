@@ -2,11 +2,12 @@
 
 use clap::Parser;
 use ringmail::cli::args::Args;
-use ringmail::cli::run;
+use ringmail::cli::{conceal, run};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let concealed = conceal();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let Err(failure) = run(&args) else {
+    let Err(failure) = concealed.and_then(|()| run(&args)) else {
         return ExitCode::SUCCESS;
     };
     let mut stderr = std::io::stderr().lock();

@@ -184,7 +184,7 @@ fn allocations_of(address: SocketAddr, payload_bytes: usize) -> (u64, u64, u64) 
 
 #[test]
 fn a_hundred_thousand_echoes_allocate_next_to_nothing() {
-    let config = "[server]\nlisten = \"127.0.0.1:0\"\nshards = [0, 1]\n";
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"\"\nshards = [0, 1]\n";
     let running = Server::builder()
         .config(Config::from_toml(config).unwrap())
         .start()

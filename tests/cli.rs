@@ -3,6 +3,8 @@
 //!
 //! `sub`, `pub` and `reply` are tried against a real one, in `cli/`.
 
+#[path = "cli/access.rs"]
+mod access;
 #[path = "cli/broker.rs"]
 mod broker;
 mod peer;
@@ -30,7 +32,9 @@ fn ringmail(args: &[&str]) -> Command {
     command
         .args(args)
         .stdin(Stdio::null())
-        .env_remove("RINGMAIL_ADDRESS");
+        .env_remove("RINGMAIL_ADDRESS")
+        .env_remove("RINGMAIL_TOKEN")
+        .env_remove("RINGMAIL_API_KEY");
     command
 }
 
@@ -143,7 +147,7 @@ fn a_command_line_that_is_not_understood_exits_2() {
         &["req"],
         &["req", "a", "b", "c"],
         &["req", "a", "--codec", "xml"],
-        &["req", "a", "b", "--address", "ringmails://127.0.0.1:1"],
+        &["req", "a", "b", "--address", "http://127.0.0.1:1"],
         &["req", "a", "b", "--address", "127.0.0.1"],
         &["ping", "--count", "0"],
         &["ping", "--payload-bytes", "65"],

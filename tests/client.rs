@@ -558,8 +558,6 @@ fn options_no_server_would_take_are_refused_before_connecting() {
         let error = builder.connect(address).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
     }
-    let error = Client::connect("ringmails://127.0.0.1:1").unwrap_err();
-    assert!(error.to_string().contains("TLS is not supported yet"));
 }
 
 #[test]

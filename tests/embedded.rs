@@ -1,6 +1,9 @@
 //! A server inside another program: its own services, the four ways to answer, the bounds on
 //! answers still due, and what happens when a service fails.
 
+#[path = "server/stream.rs"]
+#[allow(dead_code)] // likewise
+mod stream;
 #[path = "server/wire.rs"]
 #[allow(dead_code)] // the raw client of tests/server.rs
 mod wire;
@@ -23,7 +26,7 @@ use wire::{PATIENCE, Wire, encode};
 /// A builder of a server with one shard and these limits.
 fn server(limits: &str) -> Server {
     let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nshards = [0]\ndrain_timeout_ms = 10000\n[limits]\n{limits}"
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"\"\nshards = [0]\ndrain_timeout_ms = 10000\n[limits]\n{limits}"
     );
     Server::builder().config(Config::from_toml(&text).unwrap())
 }

@@ -29,6 +29,7 @@ impl Server {
     fn start() -> (Server, Receiver<String>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringmail"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text"])
+            .args(["--set", "server.admin="])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

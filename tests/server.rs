@@ -7,6 +7,8 @@
 
 #[path = "server/answer.rs"]
 mod answer;
+#[path = "server/auth.rs"]
+mod auth;
 #[path = "server/balance.rs"]
 mod balance;
 #[path = "server/caller.rs"]
@@ -31,6 +33,8 @@ mod harness;
 mod heartbeat;
 #[path = "server/input.rs"]
 mod input;
+#[path = "server/issuer.rs"]
+mod issuer;
 #[path = "server/limit.rs"]
 mod limit;
 #[path = "server/operation.rs"]
@@ -41,6 +45,8 @@ mod order;
 mod peer;
 #[path = "server/publish.rs"]
 mod publish;
+#[path = "server/rate.rs"]
+mod rate;
 #[path = "server/request.rs"]
 mod request;
 #[path = "server/reset.rs"]
@@ -59,10 +65,14 @@ mod shortage;
 mod slow;
 #[path = "server/start.rs"]
 mod start;
+#[path = "server/stream.rs"]
+mod stream;
 #[path = "server/subscribe.rs"]
 mod subscribe;
 #[path = "server/takeover.rs"]
 mod takeover;
+#[path = "server/tls.rs"]
+mod tls;
 #[path = "server/vanish.rs"]
 mod vanish;
 #[path = "server/volume.rs"]

@@ -5,6 +5,8 @@
 //! chunk, timer, call and descriptor is back. A failure names its seed and the command to
 //! see it again; `scripts/simulate` runs more of them.
 
+#[path = "simulation/access.rs"]
+mod access;
 #[path = "simulation/chaos.rs"]
 mod chaos;
 #[path = "simulation/drain.rs"]
@@ -21,3 +23,5 @@ mod seed;
 mod server;
 #[path = "simulation/shortage.rs"]
 mod shortage;
+#[path = "simulation/tls.rs"]
+mod tls;

@@ -15,7 +15,7 @@ const UNIT_KEYS: &[(&str, &[&str])] = &[
         "Type", "NotifyAccess", "ExecStartPre", "ExecStart", "TimeoutStartSec", "KillSignal",
         "TimeoutStopSec", "Restart", "RestartSec", "RestartPreventExitStatus", "LimitNOFILE",
         "LimitMEMLOCK", "DynamicUser", "CapabilityBoundingSet", "AmbientCapabilities",
-        "NoNewPrivileges", "PrivateUsers", "ProtectSystem", "ProtectHome", "PrivateTmp",
+        "NoNewPrivileges", "PrivateUsers", "StateDirectory", "StateDirectoryMode", "ProtectSystem", "ProtectHome", "PrivateTmp",
         "PrivateDevices", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
         "ProtectControlGroups", "ProtectClock", "ProtectHostname", "ProtectProc",
         "RestrictAddressFamilies", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID",

@@ -34,8 +34,41 @@ pub const MESSAGE_BYTES_FLOOR: u32 = 1024;
 /// Payload bytes of a message from a client that must authenticate and has not: whoever has
 /// not shown who it is makes us keep 4 KiB at most. Enough for any usual token.
 pub const UNAUTHENTICATED_BYTES_MAX: u32 = 4096 - MESSAGE_HEADER_BYTES as u32;
+/// Payload bytes of an AUTH: its method, and a token of 8 KiB. Whoever sends more than the
+/// 4 KiB of other messages has to have sent them: nothing is set aside before.
+pub const AUTH_BYTES_MAX: u32 = 8192 + 1 + CHECKSUM_BYTES as u32;
+/// A credential that was taken although it had expired, within the leeway for clocks that
+/// differ, ends its connection so many seconds after it expired: nothing is delivered later
+/// than 30 s after.
+pub const EXPIRY_GRACE_S: u64 = 25;
 /// UTF-8 bytes of a reason or error text that we send.
 pub const TEXT_BYTES_MAX: usize = 256;
+
+/// Bytes of an access token: anything longer is refused unread.
+pub const TOKEN_BYTES_MAX: usize = 8192;
+/// Bytes of an API key, `id.secret`. Ours have 43 characters of secret.
+pub const API_KEY_BYTES_MAX: usize = 512;
+/// Bytes of a principal: one level of a topic, with room for the rest of the name.
+pub const PRINCIPAL_BYTES_MAX: usize = 128;
+/// Bytes of a token's own number (`jti`) and of a key's name (`kid`).
+pub const TOKEN_ID_BYTES_MAX: usize = 256;
+pub const KEY_ID_BYTES_MAX: usize = 256;
+/// Keys of one key set: providers publish two to five.
+pub const KEYS_MAX: usize = 64;
+/// Bytes of a key set's JSON: that many keys, each with a chain of certificates.
+pub const KEY_SET_BYTES_MAX: usize = 1 << 20;
+/// Bits of an RSA key's modulus. Below, it can be factored; above, verifying takes long.
+pub const RSA_BITS_MIN: usize = 2048;
+pub const RSA_BITS_MAX: usize = 8192;
+/// Bytes of an HS256 secret below which it is called weak (RFC 7518 §3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Revocations that are not yet forgotten: some tens of megabytes of the longest names.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// Sets of roles whose rights are kept at hand.
+pub const ROLE_SETS_MAX: usize = 256;
+/// Addresses of which a shard remembers how often they came or failed lately: at most
+/// about 1 MiB.
+pub const PREFIXES_MAX: usize = 16_384;
 
 /// Non-fatal ERRORs within one second before the next one is fatal (§3).
 pub const ERRORS_PER_S_MAX: u32 = 10;
@@ -57,6 +90,19 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 pub const TIMERS_PER_TURN: usize = 128;
 /// Commands of the control plane and of other shards handled in one turn.
 pub const COMMANDS_PER_TURN: usize = 256;
+/// TLS handshakes advanced in one turn that have something to compute: up to a millisecond
+/// each (a signature with a key of 2048 bits), which everybody else on the shard waits.
+pub const HANDSHAKES_PER_TURN: usize = 2;
+/// TLS handshakes looked at in one turn: most of a flood's have not sent enough to go on.
+pub const HANDSHAKE_LOOKS_PER_TURN: usize = 64;
+/// Bytes of records that wait during a TLS handshake, at most: more than any ClientHello of
+/// today, and no more than anybody else who has not shown who it is may have us keep.
+pub const HELLO_BYTES_MAX: usize = 4096;
+/// Likewise where clients present a certificate, with its chain.
+pub const HELLO_BYTES_MAX_CERTIFIED: usize = 20_480;
+/// Bytes that an idle TLS connection takes beside its slot: rustls' state, keys and the
+/// allocator's share, measured with TLS 1.3 (3,800) and rounded up.
+pub const TLS_STATE_BYTES: usize = 4096;
 /// Deliveries of one turn after which publishers, and what other shards have said, wait for
 /// the next: about a millisecond's worth. The publication that passes it is still delivered
 /// to all, so a turn is bounded by this and one fan-out.
@@ -92,6 +138,8 @@ const _: () = {
     assert!(MESSAGE_HEADER_BYTES + PING_BYTES_MAX + CHECKSUM_BYTES <= CHUNK_BYTES);
     assert!(ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX < MESSAGE_BYTES_FLOOR as usize);
     assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+    assert!(PRINCIPAL_BYTES_MAX < NAME_BYTES_MAX);
+    assert!(RSA_BITS_MIN < RSA_BITS_MAX);
     assert!(MESSAGE_BYTES_FLOOR < MESSAGE_BYTES_CEILING);
     assert!(CHUNK_BYTES < CHUNK_LARGE_BYTES);
     assert!(TEXT_BYTES_MAX + 7 < MESSAGE_BYTES_FLOOR as usize);

@@ -45,6 +45,8 @@ reasons! {
     AddressDenied = "address_denied",
     Revoked = "revoked",
     TlsRequired = "tls_required",
+    /// The TLS handshake failed, or a record after it.
+    TlsFailed = "tls_failed",
     RateLimited = "rate_limited",
     TooManyConnections = "too_many_connections",
     TooManySubscriptions = "too_many_subscriptions",

@@ -1,9 +1,13 @@
 //! The command line as one table: every subcommand and flag, from which help, completions
 //! and manual pages are made. Syntax only: what a value means is its subcommand's business.
 
+mod access;
 mod message;
+mod token;
 
+pub use access::{Access, Credential};
 pub use message::{Pub, Reply, SlowPolicy, Sub, SubOutput};
+pub use token::{Inspect, Issue, Key, Refresh, Token, TokenCommand};
 
 use super::duration;
 use std::ffi::OsString;
@@ -18,7 +22,7 @@ macro_rules! exit_codes {
   1   it ran and failed: a request failed, no answer came, the connection broke
   2   the command line is not understood
   69  something needed is not there: no server at the address, a port taken, an old kernel
-  77  the system forbids it: io_uring disabled, too little locked memory
+  77  it is forbidden: the server wants another credential or right; io_uring disabled
   78  the configuration is wrong"
     };
 }
@@ -31,7 +35,7 @@ pub(super) use exit_codes;
 /// the tools to talk to one, and the load to measure it with.
 ///
 /// Data is written to standard output, everything else to standard error. Addresses are
-/// host:port or ringmail://host:port; durations are 250ms, 10s, 1.5m, or plain seconds.
+/// host:port, ringmail://host:port, or ringmails://host:port by TLS; durations are 250ms, 10s, 1.5m, or plain seconds.
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "ringmail",
@@ -66,6 +70,7 @@ pub enum Command {
     Reply(Reply),
     Ping(Ping),
     Bench(super::bench::Args),
+    Token(Token),
     Completions(Completions),
     Man(Man),
 }
@@ -118,6 +123,12 @@ pub struct Configuration {
 pub struct Serve {
     #[command(flatten)]
     pub configuration: Configuration,
+
+    /// Where what must survive a restart is kept (refresh tokens, revocations); without it
+    /// $STATE_DIRECTORY, $XDG_STATE_HOME/ringmail or ~/.local/state/ringmail. Used only with
+    /// auth.mode = "required"
+    #[arg(long, value_name = "DIR", env = "RINGMAIL_STATE_DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
 }
 
 /// Check a configuration, every mistake at once
@@ -145,7 +156,7 @@ pub struct Check {
 /// Which server to talk to.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Peer {
-    /// The server: host:port or ringmail://host:port
+    /// The server: host:port or ringmail://host:port; by TLS ringmails://host:port
     #[arg(
         short,
         long,
@@ -154,6 +165,9 @@ pub struct Peer {
         default_value = "127.0.0.1:7411"
     )]
     pub address: String,
+
+    #[command(flatten)]
+    pub access: Access,
 }
 
 /// Send one request and print the answer

@@ -7,6 +7,7 @@
 //!
 //! Data goes to standard output, everything else to standard error.
 
+mod access;
 pub mod args;
 pub mod bench;
 mod check;
@@ -23,6 +24,9 @@ mod reply;
 mod req;
 mod serve;
 mod sub;
+mod token;
+
+pub use access::conceal;
 
 use args::{Args, Command};
 use failure::Failure;
@@ -41,6 +45,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Command::Reply(args) => reply::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Token(args) => token::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

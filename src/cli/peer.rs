@@ -14,7 +14,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connects, waiting for `timeout` then and for each later call.
 ///
 /// # Errors
-/// Usage for an address that cannot be one; Unavailable for everything that keeps a server
+/// Usage for an address that cannot be one; Permission for a credential that is missing or
+/// refused; Unavailable for everything that keeps a server
 /// from being talked to.
 pub fn connect(peer: &Peer, timeout: Duration) -> Result<Client, Failure> {
     connect_with(&builder(timeout), peer)
@@ -32,7 +33,18 @@ pub fn builder(timeout: Duration) -> Builder {
 /// # Errors
 /// As [`connect`].
 pub fn connect_with(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
+    dial(&super::access::apply(builder.clone(), &peer.access)?, peer)
+}
+
+/// Connects with a builder that has its credential and TLS.
+///
+/// # Errors
+/// As [`connect`].
+pub fn dial(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
     builder.connect(&peer.address).map_err(|error| match error {
+        error if error.is_permission() => {
+            Failure::new(Status::Permission, format!("{}: {error}", peer.address))
+        }
         Error::Invalid { .. } => Failure::new(Status::Usage, error),
         // This one names the address by itself.
         Error::Connect { .. } => Failure::new(Status::Unavailable, error),
@@ -44,6 +56,7 @@ pub fn connect_with(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
 pub fn failure(error: &Error) -> Failure {
     let status = match error {
         Error::Invalid { .. } => Status::Usage,
+        error if error.is_permission() => Status::Permission,
         _ => Status::Runtime,
     };
     Failure::new(status, error)

@@ -10,6 +10,10 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     let config = configuration::load(&args.configuration)?;
     // The log lives as long as the server: dropping it writes what is queued.
     let _log = log::install(&config).map_err(|error| Failure::new(Status::Config, error))?;
-    let served = Server::builder().config(config).run();
+    let mut server = Server::builder().config(config);
+    if let Some(directory) = &args.state_directory {
+        server = server.state_directory(directory);
+    }
+    let served = server.run();
     served.map_err(|error| Failure::new(error.status(), error))
 }

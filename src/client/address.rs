@@ -1,4 +1,5 @@
-//! Where a server is: `host:port`, or the same with the scheme `ringmail://` before it.
+//! Where a server is: `host:port`, or the same with the scheme `ringmail://` before it, or
+//! `ringmails://` for TLS.
 //!
 //! Syntax only: a name is resolved when the connection is made, each time anew.
 
@@ -10,26 +11,24 @@ pub struct Address {
     /// A name or an IP address, without the brackets of IPv6.
     pub host: String,
     pub port: u16,
+    /// TLS.
+    pub secure: bool,
 }
 
 impl Address {
-    /// Reads `host:port`, `[v6]:port` or `ringmail://host:port`.
+    /// Reads `host:port`, `[v6]:port`, `ringmail://host:port` or `ringmails://host:port`.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with what is expected. `ringmails://` is an error of its own.
+    /// [`Error::Invalid`], with what is expected.
     pub fn parse(text: &str) -> Result<Address, Error> {
         let bad = |problem: &str| {
-            let expected = "an address is host:port, [IPv6]:port or ringmail://host:port";
+            let expected = "an address is host:port, [IPv6]:port, ringmail://host:port or ringmails://host:port";
             Error::invalid(format!("address {text:?}: {problem}; {expected}"))
         };
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("ringmail", rest)) => rest,
-            Some(("ringmails", _)) => {
-                return Err(Error::invalid(format!(
-                    "address {text:?}: TLS is not supported yet; use ringmail:// on a network you trust"
-                )));
-            }
+        let (secure, rest) = match text.split_once("://") {
+            None => (false, text),
+            Some(("ringmail", rest)) => (false, rest),
+            Some(("ringmails", rest)) => (true, rest),
             Some(_) => return Err(bad("the scheme is not known")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -50,6 +49,7 @@ impl Address {
             Ok(port) if port > 0 => Ok(Address {
                 host: host.to_owned(),
                 port,
+                secure,
             }),
             _ => Err(bad("the port is not a number from 1 to 65535")),
         }
@@ -58,6 +58,9 @@ impl Address {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.secure {
+            f.write_str("ringmails://")?;
+        }
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -78,6 +81,7 @@ mod tests {
             ("ringmail://mail.example:80/", "mail.example:80"),
             ("[::1]:7411", "[::1]:7411"),
             ("ringmail://[::1]:7411", "[::1]:7411"),
+            ("ringmails://mail.example:80", "ringmails://mail.example:80"),
         ] {
             assert_eq!(Address::parse(text).unwrap().to_string(), shown);
         }
@@ -95,7 +99,6 @@ mod tests {
             ("localhost:65536", "from 1 to 65535"),
             ("localhost:port", "from 1 to 65535"),
             ("http://localhost:80", "scheme"),
-            ("ringmails://localhost:7411", "TLS is not supported yet"),
         ] {
             let error = Address::parse(text).unwrap_err();
             assert!(error.to_string().contains(problem), "{text}: {error}");

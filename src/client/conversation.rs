@@ -2,8 +2,8 @@
 //! no waiting: any client is this and a way to move bytes.
 //!
 //! ```text
-//!            connect(link)                SYN-ACK
-//!   Down ───────────────────► Greeting ───────────► [Joining] ──► Restoring ──► Open ──DRAIN──► Leaving
+//!            connect(link)           SYN-ACK        AUTH_OK
+//!   Down ──────────────► Greeting ─────► [Proving] ─► [Joining] ──► Restoring ──► Open ──DRAIN──► Leaving
 //!    ▲                           │  with a session: SESSION_OK       │ OK to each │                 │
 //!    └── lost, and a schedule ───┴───────────────────────────────────┴────────────┴─────────────────┘
 //!        says when to try again                        without a schedule, or for good: Over
@@ -24,6 +24,10 @@
 //! Invariants: operations are sent only while Open, answers also while Leaving; a broken
 //! connection is either Down with a time to connect again, or Over.
 
+mod stand;
+
+use super::access::Access;
+use super::credential::Source;
 use super::error::{Error, passes};
 use super::incoming::{Incoming, IncomingRequest};
 use super::ledger::{Ledger, Stage};
@@ -33,7 +37,7 @@ use super::registry::Change;
 use super::request::Response;
 use crate::base::clock::Instant;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
-use crate::proto::error::{Code, Refusal, clip};
+use crate::proto::error::{Code, clip};
 use crate::proto::message::{Message, MessageType};
 use std::time::Duration;
 
@@ -55,8 +59,10 @@ pub(super) struct Conversation {
     open_timeout: Duration,
     /// When the server said that it drains.
     drained_at: Option<Instant>,
-    /// Why the server would not have a session, for good.
-    refusal: Option<Refusal>,
+    access: Access,
+    /// Why it will not go on, for good: the server would not have a session, or there is no
+    /// credential for it.
+    refusal: Option<Error>,
     last_id: u32,
     /// Ids have been given out twice: those of a session must rise.
     ids_wrapped: bool,
@@ -70,6 +76,7 @@ impl Conversation {
         wants_session: bool,
         inbox_bytes_max: usize,
         open_timeout: Duration,
+        source: Option<Source>,
     ) -> Conversation {
         Conversation {
             link,
@@ -79,6 +86,7 @@ impl Conversation {
             open_by: Instant::NEVER,
             open_timeout,
             drained_at: None,
+            access: Access::new(source),
             refusal: None,
             last_id: 0,
             ids_wrapped: false,
@@ -119,11 +127,14 @@ impl Conversation {
         if self.state != State::Over {
             return None;
         }
-        if let Some(Refusal { code, text }) = self.refusal.clone() {
-            let text = text.into_owned();
-            return Some(Error::Failed { code, text });
+        match &self.refusal {
+            Some(Error::Failed { code, text }) => Some(Error::Failed {
+                code: *code,
+                text: text.clone(),
+            }),
+            Some(Error::Credential { text }) => Some(Error::Credential { text: text.clone() }),
+            _ => self.link.ending(),
         }
-        self.link.ending()
     }
 
     /// Where the next connection goes.
@@ -133,7 +144,8 @@ impl Conversation {
 
     /// When [`Conversation::handle_timeout`] wants to be called, while there is a connection.
     pub(super) fn timeout(&self) -> Instant {
-        self.link.timeout().min(self.open_by)
+        let link = self.link.timeout().min(self.open_by);
+        link.min(self.access.renew_at())
     }
 
     // ---- bytes and time in ----
@@ -150,6 +162,8 @@ impl Conversation {
             self.link.lose();
         } else if now >= self.link.timeout() {
             self.link.handle_timeout(now);
+        } else if let Some(credential) = self.access.renewal(now) {
+            self.authenticate(&credential);
         }
         self.settle(now);
     }
@@ -187,9 +201,15 @@ impl Conversation {
         for id in std::mem::take(&mut self.ledger.declined) {
             self.fail_request(id, Code::NoService, "this client serves nothing");
         }
+        if self.ledger.stage == Stage::Greeted {
+            self.introduce();
+        }
+        if let Some(login) = self.ledger.login.take() {
+            self.access.accept(login, now);
+        }
         match self.ledger.stage {
-            Stage::Greeted if self.ledger.wants_session => self.join(),
-            Stage::Greeted => {
+            Stage::Admitted if self.ledger.wants_session => self.join(),
+            Stage::Admitted => {
                 self.ledger.renew();
                 self.restore();
             }
@@ -219,7 +239,8 @@ impl Conversation {
         if let Some(refusal) = self.ledger.session_refusal.take() {
             if self.schedule.is_none() || !passes(refusal.code) {
                 self.schedule = None;
-                self.refusal = Some(refusal);
+                let (code, text) = (refusal.code, refusal.text.into_owned());
+                self.refusal = Some(Error::Failed { code, text });
             }
             self.link.lose();
         }
@@ -240,7 +261,11 @@ impl Conversation {
     }
 
     fn end(&mut self, now: Instant) {
-        let passing = self.link.ending().is_none_or(|error| error.is_retryable());
+        let passing = match self.link.is_denied() {
+            true => self.access.refused(),
+            false => self.link.ending().is_none_or(|error| error.is_retryable()),
+        };
+        self.access.disconnect();
         if self.schedule.is_none() || !passing {
             self.state = State::Over;
             return;
@@ -259,45 +284,6 @@ impl Conversation {
                 self.state = State::Down { retry_at };
             }
             None => self.state = State::Over,
-        }
-    }
-
-    // ---- joining and restoring ----
-
-    fn join(&mut self) {
-        let key = self.ledger.key.unwrap_or_default();
-        let received = match self.ledger.key {
-            Some(_) => self.ledger.inbox.received(),
-            None => 0,
-        };
-        self.link.send(&Message::Session { key, received });
-        self.ledger.stage = Stage::Joining;
-    }
-
-    /// Asks again for all that stood at the server.
-    fn restore(&mut self) {
-        let Conversation {
-            link,
-            ledger,
-            last_id,
-            ids_wrapped,
-            ..
-        } = self;
-        let registry = std::mem::take(&mut ledger.registry);
-        for (kind, mut envelope) in registry.operations() {
-            envelope.id = next_id(last_id, ids_wrapped);
-            ledger.restore(envelope.id, kind, &envelope);
-            link.send(&Message::Envelope(kind, envelope));
-        }
-        ledger.registry = registry;
-        ledger.stage = Stage::Restoring;
-    }
-
-    /// Sends the PUBLISHes in flight once more.
-    fn repeat(&mut self) {
-        for envelope in self.ledger.flight.envelopes() {
-            self.link
-                .send(&Message::Envelope(MessageType::Publish, envelope));
         }
     }
 

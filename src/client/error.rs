@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `Invalid` | the caller: nothing was sent |
 //! | `Connect` | whoever runs the server or the network between |
+//! | `Tls` | whoever made or named the certificates |
+//! | `Credential` | whoever gives the client its credential: nothing was shown |
 //! | `Refused`, `Closed` | the server ended the connection and said why |
 //! | `Failed` | the service (or the server, on its behalf) refused this one operation |
 //! | `Rejected` | the server refused this one PUBLISH |
@@ -27,6 +29,12 @@ pub enum Error {
     /// There is no server at the address, or something else than one.
     #[error("cannot connect to {address}: {source}; is a server running there (`ringmail serve`)?")]
     Connect { address: String, source: io::Error },
+    /// TLS could not be spoken: a file, a certificate, or the other side.
+    #[error("{text}")]
+    Tls { text: String },
+    /// The server asks who this client is, and there is nothing to show that it takes.
+    #[error("{text}")]
+    Credential { text: String },
     /// The server refused the connection: RST during the handshake, a fatal ERROR after it.
     #[error("the server refused the connection: {}", tell(*code, reason))]
     Refused { code: Code, reason: String },
@@ -84,12 +92,37 @@ impl Error {
         Error::Invalid { text: text.into() }
     }
 
+    pub(crate) fn tls(text: impl Into<String>) -> Error {
+        Error::Tls { text: text.into() }
+    }
+
+    /// What a broken stream means: TLS has words of its own.
+    pub(super) fn of_stream(what: &'static str, source: io::Error) -> Error {
+        let tls = source.get_ref().and_then(|inner| inner.downcast_ref());
+        match tls {
+            Some(error) => Error::tls(format!("TLS: {error}; {}", tls_remedy(error))),
+            None => Error::Io { what, source },
+        }
+    }
+
+    /// Whether the server does not let this client in, or not do what it asked: another
+    /// credential, or other rights, may help.
+    pub fn is_permission(&self) -> bool {
+        use Code::*;
+        let codes = [AuthRequired, AuthFailed, AuthExpired, Forbidden, Revoked];
+        matches!(self, Error::Credential { .. })
+            || self.code().is_some_and(|code| codes.contains(&code))
+    }
+
     /// Whether the same call may succeed later, on this connection or a new one, without
     /// the caller changing anything. It says nothing about whether repeating is *safe*:
     /// after `Timeout`, `Closed` and `Io` the request may have been carried out.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Invalid { .. } | Error::Protocol(_) => false,
+            Error::Invalid { .. }
+            | Error::Protocol(_)
+            | Error::Tls { .. }
+            | Error::Credential { .. } => false,
             Error::Connect { .. }
             | Error::Timeout { .. }
             | Error::Io { .. }
@@ -156,10 +189,16 @@ fn remedy(code: Code) -> Option<&'static str> {
         HeartbeatTimeout => {
             "the connection was idle for too long: call keep_alive() in between, or connect again"
         }
-        AuthRequired => "this server wants credentials, which this client cannot present yet",
+        AuthRequired => "this server asks who its clients are: give a token or an API key",
+        AuthFailed => {
+            "check that the token or API key is this server's, whole, and has not expired or been \
+             revoked; the server's log says more (log.level = \"debug\")"
+        }
+        AuthExpired => "connect again with a new token",
+        Revoked => "the credential was withdrawn: ask the server's operator for another",
         Forbidden => "ask the server's operator for the right",
         AddressDenied => "this address is shut out by the server's [access] section",
-        TlsRequired => "this server speaks TLS only, which this client does not support yet",
+        TlsRequired => "this server speaks TLS only: connect to ringmails://",
         RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",
         TooManyConnections => "try again later, or raise the server's limits.connections_max",
         NoService => "check the name of the service",
@@ -168,6 +207,32 @@ fn remedy(code: Code) -> Option<&'static str> {
         Draining | Shutdown => "the server is going down: connect again later",
         _ => return None,
     })
+}
+
+fn tls_remedy(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError::{
+        Expired, NotValidForName, NotValidForNameContext, UnknownIssuer,
+    };
+    use rustls::Error::{AlertReceived, InvalidCertificate};
+    match error {
+        InvalidCertificate(UnknownIssuer) => {
+            "name the authority that signed the server's certificate (--tls-ca FILE)"
+        }
+        InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            "connect by a name that the server's certificate has"
+        }
+        InvalidCertificate(Expired) => "renew the server's certificate, or check the clock",
+        InvalidCertificate(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the server's certificate is an authority's (CA:TRUE); make it one that is none \
+             (openssl: -addext basicConstraints=critical,CA:FALSE)"
+        }
+        InvalidCertificate(_) => "look at the server's certificate",
+        AlertReceived(_) => {
+            "the server does not go on with this client: it may want a certificate that it knows \
+             (--cert FILE)"
+        }
+        _ => "does the server speak TLS there (its tls.mode)?",
+    }
 }
 
 #[cfg(test)]

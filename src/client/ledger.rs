@@ -2,6 +2,7 @@
 //! what has come, what stands at the server, the session. Fed by a link's arrivals; it sends
 //! nothing itself, but notes what the conversation has to send.
 
+use super::credential::Login;
 use super::error::Error;
 use super::flight::Flight;
 use super::inbox::Inbox;
@@ -25,6 +26,10 @@ pub(super) enum Stage {
     Greeting,
     /// The handshake is over.
     Greeted,
+    /// AUTH was sent.
+    Proving,
+    /// The server knows who this is, or does not ask.
+    Admitted,
     /// SESSION was sent.
     Joining,
     /// SESSION_OK has come.
@@ -83,6 +88,8 @@ pub(super) struct Ledger {
     pub(super) epoch: u32,
     /// Requests to be declined: this client serves nothing.
     pub(super) declined: Vec<u32>,
+    /// An AUTH_OK that nobody has dealt with.
+    pub(super) login: Option<Login>,
     /// Why the server would not have a session.
     pub(super) session_refusal: Option<Refusal>,
     asked: Vec<Asked>,
@@ -103,6 +110,7 @@ impl Ledger {
             has_stood: false,
             epoch: 0,
             declined: Vec::new(),
+            login: None,
             session_refusal: None,
             asked: Vec::new(),
             restoring: Vec::new(),
@@ -198,6 +206,7 @@ impl Ledger {
         self.restoring.clear();
         self.declined.clear();
         self.pong = None;
+        self.login = None;
         self.session_refusal = None;
         self.stage = Stage::Greeting;
         if !self.wants_session
@@ -225,6 +234,12 @@ impl Ledger {
     pub(super) fn take(&mut self, arrival: &Arrival<'_>) {
         match *arrival {
             Arrival::Established => self.stage = Stage::Greeted,
+            Arrival::AuthOk(ref login) => {
+                self.login = Some(login.clone());
+                if self.stage == Stage::Proving {
+                    self.stage = Stage::Admitted;
+                }
+            }
             Arrival::Publish(envelope) => {
                 self.inbox.push(Incoming::Message(Message::of(envelope)));
             }

@@ -8,6 +8,7 @@
 //! Invariants: once `ending` is set it never changes, and nothing more is delivered;
 //! `sent ≤ out.len()`.
 
+use super::credential::{Login, Secret};
 use super::error::Error;
 use crate::base::clock::Instant;
 use crate::proto::envelope::Envelope;
@@ -88,6 +89,7 @@ pub(super) enum Arrival<'a> {
         resumed: bool,
         last_publish_id: u32,
     },
+    AuthOk(Login),
     /// ERROR, not fatal, to the operation with this id (0: to none in particular).
     Error {
         id: u32,
@@ -272,6 +274,17 @@ impl Link {
         matches!(self.state.ending, Some(Ending::Done))
     }
 
+    /// Whether the server ended it over the credential.
+    pub(super) fn is_denied(&self) -> bool {
+        let ending = self.state.ending.as_ref();
+        ending.is_some_and(|ending| {
+            let Ending::Refused(refusal) = ending else {
+                return false;
+            };
+            matches!(refusal.code, Code::AuthFailed | Code::AuthExpired)
+        })
+    }
+
     /// How the connection ended, as an error.
     pub(super) fn ending(&self) -> Option<Error> {
         Some(match self.state.ending.clone()? {
@@ -363,7 +376,22 @@ impl State {
                     alternative: alternative.to_owned(),
                 });
             }
-            // AUTH_OK answers what this client does not ask.
+            Message::AuthOk {
+                expires_in_s,
+                principal,
+                access_token,
+                refresh_token,
+            } => {
+                let secret = |bytes| Secret::new(String::from_utf8_lossy(bytes));
+                let life = Duration::from_secs(u64::from(expires_in_s));
+                deliver(Arrival::AuthOk(Login {
+                    principal: principal.to_owned(),
+                    expires_in: Some(life).filter(|life| !life.is_zero()),
+                    access_token: secret(access_token),
+                    refresh_token: secret(refresh_token),
+                }));
+            }
+            // What only clients send.
             _ => {}
         }
     }

@@ -102,7 +102,13 @@ impl Schedule {
         self.opened = Instant::NEVER;
         if let Some((drain, told)) = drain {
             if !drain.alternative.is_empty() {
-                self.alternative = Address::parse(&drain.alternative).ok();
+                // Wherever a server sends its clients: who came by TLS goes by TLS.
+                let secure = self.home.secure;
+                let alternative = Address::parse(&drain.alternative).ok();
+                self.alternative = alternative.map(|address| Address {
+                    secure: secure || address.secure,
+                    ..address
+                });
             }
             self.attempts = 1;
             return Some(now.max(told + drain.reconnect_after));
@@ -206,8 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_never_leads_out_of_tls() {
+        for alternative in ["other:2", "ringmail://other:2"] {
+            let home = Address::parse("ringmails://home:1").unwrap();
+            let mut schedule = Schedule::new(Reconnect::default(), home, 7);
+            schedule.fail(Some((&drain(alternative), at(0))), at(900));
+            let address = schedule.address();
+            assert!(address.host == "other" && address.secure, "{address}");
+        }
+    }
+
+    #[test]
     fn a_drain_without_an_address_or_with_none_that_could_be_leads_home() {
-        for alternative in ["", "no port", "ringmails://other:2"] {
+        for alternative in ["", "no port", "http://other:2"] {
             let mut schedule = schedule(Reconnect::default());
             let told = drain(alternative);
             // Its time has passed already: at once.

@@ -31,6 +31,8 @@ counters! {
     /// Connections closed, for whatever reason; `closed` says for which.
     Closed = "connections_closed",
     Established = "connections_established",
+    /// TLS handshakes that came to their end.
+    TlsEstablished = "tls_established",
     /// Accepted here and handed to an emptier shard.
     HandedOver = "connections_handed_over",
     /// Times accepting had to pause: descriptors or memory short.
@@ -55,6 +57,8 @@ counters! {
     DeliveriesExpired = "deliveries_expired",
     /// Publications not delivered because the subscriber does not accept one so large.
     DeliveriesTooLarge = "deliveries_too_large",
+    /// Publications not delivered because the subscriber's rights had been narrowed.
+    DeliveriesForbidden = "deliveries_forbidden",
     /// Publications dropped for a newer one, by the slow-consumer policy drop-oldest.
     SlowDroppedOldest = "slow_dropped_oldest",
     /// Publications dropped for older ones, by the policy drop-newest.
@@ -74,6 +78,15 @@ counters! {
     /// Connections that came from, or went to, another shard to resume a session there.
     MovedIn = "connections_moved_in",
     MovedOut = "connections_moved_out",
+    /// AUTHs that gave someone their rights, and those that did not.
+    AuthAccepted = "auth_accepted",
+    AuthRefused = "auth_refused",
+    /// Operations that the connection's rights do not cover.
+    Forbidden = "forbidden",
+    /// Messages refused because more came than one connection may send.
+    RateLimited = "rate_limited",
+    /// Connections refused for their address, or for how many came from it.
+    AddressRefused = "address_refused",
     /// RESPONSEs of clients that nobody asked.
     ResponsesUnasked = "responses_unasked",
     /// Receives that found no provided buffer.

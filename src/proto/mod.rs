@@ -21,6 +21,17 @@
 //!   the server may have given up while the ACK was on its way.
 //! - A first byte 0x16 where TLS is off closes without RST: a TLS client could not read it.
 //!
+//! TLS
+//! - Where TLS is required the first byte 0x4D is answered by RST TLS_REQUIRED, whatever
+//!   follows it; any other but 0x16 is MALFORMED as ever.
+//! - Who is refused before its first byte has come (too many connections, a server that
+//!   ends) is told by a plain RST, so that nobody is refused at the cost of a handshake.
+//! - A TLS handshake counts into the time of ours. One that fails ends with its alert.
+//! - close_notify is a FIN: what was asked before it is answered. So is a FIN without it:
+//!   messages say themselves whether they are whole. A record that has begun is a message
+//!   that has begun: FRAME_TIMEOUT.
+//! - The server says close_notify after its last message, then FIN.
+//!
 //! Messages
 //! - Flags are strict for each type: RETAIN in a SUBSCRIBE is MALFORMED. So are a RESPONSE
 //!   with a name, a boolean that is neither 0 nor 1, and bytes behind a body of fixed length.

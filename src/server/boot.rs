@@ -1,35 +1,45 @@
 //! Boot and shutdown, in order.
 //!
 //! ```text
-//!   probe ► cores ► budget ► listeners ► shard threads ► all ready ► peers told ► stats thread ► serving
-//!   drain: every shard told ► each ends when it has drained ► workers and stats thread end
+//!   probe ► cores ► certificate ► budget ► listeners, state ► shard threads ► all ready ► peers told
+//!     ► stats and control threads ► serving
+//!   drain: every shard told ► each ends when it has drained ► workers, stats and control threads end
 //! ```
 //!
-//! A shard that fails or panics ends the whole process: half a server would be worse than
+//! A shard or control thread that fails or panics ends the whole process: half a server would be worse than
 //! a restart.
 
+use super::access;
 use super::budget::{self, Budget};
-use super::config::{Config, ConfigErrors, ControlCore};
+use super::certificate::{self, CertificateError, Keeper};
+use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
+use super::control::{self, Control, ControlError};
 use super::plan::{PRODUCT, Plan};
+use super::state::StateError;
 use super::stats::{self, Collector};
 use super::{Factory, listen};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
+use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
+use crate::shard::tls::TlsSettings;
 use crate::shard::{
-    Census, Command, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox, weave, worker,
+    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox,
+    weave, worker,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -39,12 +49,26 @@ pub enum Error {
     #[error("{0}")]
     Config(#[from] ConfigErrors),
     #[error("{0}")]
+    Certificate(#[from] CertificateError),
+    #[error("{0}")]
     Host(#[from] probe::Obstacle),
     #[error("cannot listen on {address}: {cause}{}", remedy(.cause))]
     Listen {
         address: SocketAddr,
         cause: io::Error,
     },
+    #[error("cannot serve the admin address {address}: {cause}{}", admin_remedy(.cause))]
+    Admin {
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("{0}")]
+    State(StateError),
+    /// Keys or roles that cannot be used.
+    #[error("{0}")]
+    Access(String),
+    #[error("the control thread cannot go on: {0}")]
+    Control(String),
     #[error("shard {shard} cannot go on: {cause}")]
     Shard { shard: ShardId, cause: String },
     #[error("cannot start a thread: {0}")]
@@ -55,13 +79,27 @@ impl Error {
     /// The exit status this error asks for.
     pub fn status(&self) -> Status {
         match self {
-            Error::Config(_) => Status::Config,
+            Error::Config(_) | Error::Certificate(_) => Status::Config,
             Error::Host(obstacle) => obstacle.status,
-            Error::Listen { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
+            Error::Listen { cause, .. } | Error::Admin { cause, .. }
+                if cause.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 Status::Permission
             }
-            Error::Listen { .. } => Status::Unavailable,
-            Error::Shard { .. } | Error::Thread(_) => Status::Runtime,
+            Error::Listen { .. } | Error::Admin { .. } => Status::Unavailable,
+            Error::State(error) => error.status(),
+            Error::Access(_) => Status::Config,
+            Error::Shard { .. } | Error::Control(_) | Error::Thread(_) => Status::Runtime,
+        }
+    }
+}
+
+impl From<ControlError> for Error {
+    fn from(error: ControlError) -> Error {
+        match error {
+            ControlError::Admin { address, cause } => Error::Admin { address, cause },
+            ControlError::State(error) => Error::State(error),
+            ControlError::Access(error) => Error::Access(error),
         }
     }
 }
@@ -79,21 +117,40 @@ fn remedy(cause: &io::Error) -> &'static str {
     }
 }
 
+fn admin_remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another server has the port: end it, or choose another with server.admin (\"\" for \
+             none)"
+        }
+        _ => remedy(cause),
+    }
+}
+
 /// A server that is serving. Dropping it does not end it; [`Running::drain`] does.
 pub struct Running {
     address: SocketAddr,
-    drain_timeout: Duration,
-    shards: Vec<Mailbox>,
-    ended: Receiver<(ShardId, Result<(), String>)>,
+    admin: Option<SocketAddr>,
+    drainer: Drainer,
+    ended: Receiver<Ended>,
     board: Arc<Board>,
     /// Dropped with the server: ends the stats thread.
     _stats: Sender<()>,
+    /// The same for the thread that watches the certificate.
+    _certificate: Option<Sender<()>>,
+    /// The same for the control thread, and waits for its end.
+    _control: Option<Control>,
 }
 
 impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the admin endpoints are; `None`: nowhere (`server.admin`).
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Everything counted so far.
@@ -103,32 +160,31 @@ impl Running {
 
     /// What begins the drain, for another thread.
     pub fn drainer(&self) -> Drainer {
-        Drainer {
-            shards: self.shards.clone(),
-            timeout: self.drain_timeout,
-        }
+        self.drainer.clone()
     }
 
     /// Begins to end: clients are told, what was taken is answered. [`Running::wait`]
     /// returns when it is done.
     pub fn drain(&self) {
-        self.drainer().drain();
+        self.drainer.drain();
     }
 
     /// Waits until the server has drained.
     ///
     /// # Errors
     /// A shard failed: it panicked (a service called inline or a service's future did), or
-    /// its ring broke. Its connections are gone and the other shards go on in their threads,
+    /// its ring broke; or the control thread panicked. Its connections are gone and the other shards go on in their threads,
     /// half a server: the program must end its process, as `ringmail serve` does (exit status
     /// 1), and whoever watches it start it again.
     pub fn wait(self) -> Result<(), Error> {
-        for _ in 0..self.shards.len() {
+        for _ in 0..self.drainer.shards.len() {
             // The channel cannot close early: each shard thread reports before it ends.
-            let Ok((shard, result)) = self.ended.recv() else {
-                break;
-            };
-            result.map_err(|cause| Error::Shard { shard, cause })?;
+            match self.ended.recv() {
+                Ok(Ended::Shard(_, Ok(()))) => {}
+                Ok(Ended::Shard(shard, Err(cause))) => return Err(Error::Shard { shard, cause }),
+                Ok(Ended::Control(cause)) => return Err(Error::Control(cause)),
+                Err(_) => break,
+            }
         }
         Ok(())
     }
@@ -139,10 +195,13 @@ impl Running {
 pub struct Drainer {
     shards: Vec<Mailbox>,
     timeout: Duration,
+    /// For `/readyz`.
+    draining: Arc<AtomicBool>,
 }
 
 impl Drainer {
     pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + self.timeout;
         for shard in &self.shards {
             // A shard that has ended or whose mailbox overflows is ended by its process.
@@ -151,18 +210,20 @@ impl Drainer {
     }
 }
 
-/// Boots a server. Returns when every shard serves.
-pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<Running, Error> {
+/// Boots a server. Returns when every shard serves. `directory` is for its state.
+pub(super) fn boot(
+    config: &Config,
+    services: Vec<(String, Factory)>,
+    directory: Option<PathBuf>,
+) -> Result<Running, Error> {
     let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
+    let keeper = Keeper::open(config)?;
     announce(config, &cores, descriptors);
-    let (address, listeners) =
-        listen::bind(config.server.listen, cores.len(), config.accept.backlog).map_err(
-            |cause| Error::Listen {
-                address: config.server.listen,
-                cause,
-            },
-        )?;
+    let (address, listeners) = bind(config, cores.len())?;
+    let draining = Arc::new(AtomicBool::new(false));
+    let control = control::prepare(config, directory, draining.clone())?;
+    let admin = control.admin();
 
     let counters: Vec<Arc<Counters>> = cores.iter().map(|_| Arc::default()).collect();
     let board = Arc::new(Board::new(
@@ -174,16 +235,64 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
     worker::start(worker_count(), &work, lower_priority).map_err(Error::Thread)?;
     let (histograms, collected) = stats::channel(cores.len());
     let (ready_in, ready) = bounded(cores.len());
-    let (ended_in, ended) = bounded(cores.len());
+    // Room for the control thread's end as well: nobody waits to report.
+    let (ended_in, ended) = bounded(cores.len() + 1);
     let shared = Shared {
+        access: control.access(),
+        door: access::door(config)?.map(Arc::new),
         census: Arc::new(Census::new(cores.len())),
         board: board.clone(),
         services: services.into(),
         jobs,
         histograms,
+        tls: keeper.as_ref().map(Keeper::settings),
         ready: ready_in,
     };
+    start_shards(config, &cores, listeners, counters, &shared, &ended_in)?;
+    drop(shared);
+    let shards = wait_ready(cores.len(), &ready, &ended)?;
+    introduce(&shards);
+    let collector = Collector::new(board.clone(), shards.clone(), collected);
+    let core = control_core(config, &cores);
+    let stats = start_stats(collector, core)?;
+    let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
+    let watch = watch.transpose().map_err(Error::Thread)?;
+    let failed = move |cause| drop(ended_in.send(Ended::Control(cause)));
+    let control = control.start(shards.clone(), core, failed);
+    let control = control.map_err(Error::Thread)?;
+    tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
+    let drainer = Drainer {
+        shards,
+        timeout: Duration::from_millis(u64::from(config.server.drain_timeout_ms)),
+        draining,
+    };
+    Ok(Running {
+        address,
+        admin,
+        drainer,
+        ended,
+        board,
+        _stats: stats,
+        _certificate: watch,
+        _control: control,
+    })
+}
 
+fn bind(config: &Config, count: usize) -> Result<(SocketAddr, Vec<TcpListener>), Error> {
+    let address = config.server.listen;
+    listen::bind(address, count, config.accept.backlog)
+        .map_err(|cause| Error::Listen { address, cause })
+}
+
+/// A thread for each shard.
+fn start_shards(
+    config: &Config,
+    cores: &[u32],
+    listeners: Vec<TcpListener>,
+    counters: Vec<Arc<Counters>>,
+    shared: &Shared,
+    ended: &Sender<Ended>,
+) -> Result<(), Error> {
     for (index, ((&core, listener), counters)) in
         cores.iter().zip(listeners).zip(counters).enumerate()
     {
@@ -194,43 +303,36 @@ pub(super) fn boot(config: &Config, services: Vec<(String, Factory)>) -> Result<
             listener,
             counters,
         };
-        let (shared, ended) = (shared.clone(), ended_in.clone());
+        let (shared, ended) = (shared.clone(), ended.clone());
         let thread = move || run_shard(core, start, shared, &ended);
         thread::Builder::new()
             .name(format!("shard-{index}"))
             .spawn(thread)
             .map_err(Error::Thread)?;
     }
-    drop(ended_in);
-    drop(shared);
-    let shards = wait_ready(cores.len(), &ready, &ended)?;
+    Ok(())
+}
+
+/// Tells the shards of each other: from then on they accept connections.
+fn introduce(shards: &[Mailbox]) {
     let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
     for (shard, mesh) in shards.iter().zip(weave(&wakers)) {
         // Just made: there is room.
-        let _ = shard.post(Command::Join(shards.clone(), mesh));
+        let _ = shard.post(Command::Join(shards.to_vec(), mesh));
     }
-    let collector = Collector::new(board.clone(), shards.clone(), collected);
-    let stats = start_stats(collector, config, &cores)?;
-    tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
-    let drain_timeout = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
-    Ok(Running {
-        address,
-        drain_timeout,
-        shards,
-        ended,
-        board,
-        _stats: stats,
-    })
 }
 
 /// What all shards share.
 #[derive(Clone)]
 struct Shared {
+    access: Option<Access>,
+    door: Option<Arc<Door>>,
     census: Arc<Census>,
     board: Arc<Board>,
     services: Arc<[(String, Factory)]>,
     jobs: Sender<Job>,
     histograms: Sender<(ShardId, Box<Histograms>)>,
+    tls: Option<TlsSettings>,
     ready: Sender<(ShardId, Mailbox)>,
 }
 
@@ -250,10 +352,15 @@ fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
         Err(panic) => Err(panic_text(&*panic)),
     };
     // Whoever waits is told; nobody does once the server value is gone.
-    let _ = ended.send((id, result));
+    let _ = ended.send(Ended::Shard(id, result));
 }
 
-type Ended = (ShardId, Result<(), String>);
+/// A thread that the server cannot do without has ended.
+enum Ended {
+    Shard(ShardId, Result<(), String>),
+    /// It only ends when it panics, or with the server.
+    Control(String),
+}
 
 fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
     let Start {
@@ -272,9 +379,12 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         counters,
         census: shared.census.clone(),
         balance: plan.balance,
+        tls: shared.tls.clone(),
         mailbox: mailbox.clone(),
         inbox,
         entropy: Entropy::system(),
+        access: shared.access.clone(),
+        door: shared.door.clone(),
         jobs: shared.jobs.clone(),
         histograms: shared.histograms.clone(),
     };
@@ -298,7 +408,7 @@ fn wait_ready(
     while mailboxes.len() < count {
         crossbeam_channel::select! {
             recv(ready) -> made => mailboxes.extend(made),
-            recv(ended) -> end => if let Ok((shard, Err(cause))) = end {
+            recv(ended) -> end => if let Ok(Ended::Shard(shard, Err(cause))) = end {
                 return Err(Error::Shard { shard, cause });
             },
         }
@@ -307,7 +417,7 @@ fn wait_ready(
     Ok(mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect())
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("it panicked: {}", text.unwrap_or_default())
@@ -319,8 +429,16 @@ fn available_cores() -> Vec<u32> {
 }
 
 fn announce(config: &Config, cores: &[u32], descriptors: u64) {
+    let warnings = access::warnings(config).into_iter();
+    for warning in warnings.chain(certificate::warnings(config)) {
+        tracing::warn!("{warning}");
+    }
     let shards = cores.len() as u16;
-    let slot = crate::shard::slot_bytes() as u64;
+    let tls = match config.tls.mode {
+        TlsMode::Off => 0,
+        TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
+    };
+    let slot = (crate::shard::slot_bytes() + tls) as u64;
     // Two sets: one recorded into, one on its way to the stats thread.
     let histograms = 2 * Histograms::default().bytes() as u64;
     let budget = Budget::new(config, shards, slot, histograms);
@@ -352,22 +470,26 @@ fn lower_priority() {
     let _ = rustix::process::setpriority_process(None, 10);
 }
 
-fn start_stats(
-    collector: Collector,
-    config: &Config,
-    shard_cores: &[u32],
-) -> Result<Sender<()>, Error> {
-    let (stop_in, stop) = bounded::<()>(0);
-    let core = match config.server.control_core {
+/// The core of the threads beside the shards, if they get one.
+fn control_core(config: &Config, shard_cores: &[u32]) -> Option<u32> {
+    match config.server.control_core {
         ControlCore::Core(core) => Some(core),
         ControlCore::Any => available_cores()
             .into_iter()
             .find(|core| !shard_cores.contains(core)),
-    };
+    }
+}
+
+fn pin(core: Option<u32>) {
+    if let Some(core) = core {
+        core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
+    }
+}
+
+fn start_stats(collector: Collector, core: Option<u32>) -> Result<Sender<()>, Error> {
+    let (stop_in, stop) = bounded::<()>(0);
     let run = move || {
-        if let Some(core) = core {
-            core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
-        }
+        pin(core);
         collector.run(&stop);
     };
     thread::Builder::new()

@@ -58,7 +58,8 @@ pub fn install(config: &Config) -> io::Result<Log> {
 }
 
 fn subscribe(level: &str, writer: NonBlocking, text: bool, colour: bool) -> io::Result<()> {
-    let filter = EnvFilter::try_new(level).map_err(io::Error::other)?;
+    // What peers make rustls say is for who asks for it by name: anybody could fill the log.
+    let filter = EnvFilter::try_new(format!("rustls=off,{level}")).map_err(io::Error::other)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer);

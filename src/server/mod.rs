@@ -1,14 +1,20 @@
-//! Layer 4: everything around the shards: configuration, boot, signals, log, statistics.
+//! Layer 4: everything around the shards: configuration, certificates, boot, signals, log,
+//! statistics, the control thread.
 
+mod access;
 mod boot;
 pub mod budget;
+pub mod certificate;
 pub mod config;
+pub mod control;
 mod listen;
 pub mod log;
 mod plan;
 mod signal;
+mod state;
 mod stats;
 
+pub use access::warnings;
 pub use boot::{Drainer, Error, Running};
 pub use plan::PRODUCT;
 
@@ -16,6 +22,7 @@ use crate::base::id::ShardId;
 use crate::shard::Service;
 use config::Config;
 use sd_notify::NotifyState;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 type Factory = Arc<dyn Fn(ShardId) -> Box<dyn Service> + Send + Sync>;
@@ -37,6 +44,7 @@ type Factory = Arc<dyn Fn(ShardId) -> Box<dyn Service> + Send + Sync>;
 pub struct Server {
     config: Config,
     services: Vec<(String, Factory)>,
+    state_directory: Option<PathBuf>,
 }
 
 impl Server {
@@ -45,12 +53,22 @@ impl Server {
         Server {
             config: Config::default(),
             services: Vec::new(),
+            state_directory: None,
         }
     }
 
     /// Sets the configuration.
     pub fn config(mut self, config: Config) -> Server {
         self.config = config;
+        self
+    }
+
+    /// Sets the directory that keeps what must survive a restart: refresh tokens and
+    /// revocations. It is made if it is missing, and used only if clients authenticate.
+    /// Without it: STATE_DIRECTORY (systemd), else `$XDG_STATE_HOME/ringmail`, else
+    /// `~/.local/state/ringmail`.
+    pub fn state_directory(mut self, directory: impl Into<PathBuf>) -> Server {
+        self.state_directory = Some(directory.into());
         self
     }
 
@@ -69,10 +87,10 @@ impl Server {
     /// Starts the shards and returns when all of them serve.
     ///
     /// # Errors
-    /// The configuration does not fit this host, io_uring is not allowed, or the address
-    /// cannot be had; each says what to do.
+    /// The configuration does not fit this host, io_uring is not allowed, or an address or
+    /// the state directory cannot be had; each says what to do.
     pub fn start(self) -> Result<Running, Error> {
-        boot::boot(&self.config, self.services)
+        boot::boot(&self.config, self.services, self.state_directory)
     }
 
     /// Serves until SIGTERM or SIGINT has drained the server: the whole life of a process

@@ -1,5 +1,6 @@
 //! From configuration to what each shard is made of.
 
+use super::access;
 use super::config::{Balance, Config, Policy};
 use crate::base::id::ShardId;
 use crate::proto::envelope::SlowPolicy;
@@ -31,7 +32,7 @@ impl Plan {
                 frame_timeout: ms(limits.frame_timeout_ms),
                 heartbeat_interval: ms(config.heartbeat.interval_ms),
                 heartbeat_timeout: ms(config.heartbeat.timeout_ms),
-                auth_methods: 0,
+                auth_methods: access::methods(config),
                 auth_timeout: ms(limits.auth_timeout_ms),
                 product: PRODUCT.to_owned(),
                 shard: shard.0,
@@ -45,6 +46,7 @@ impl Plan {
                 request_timeout: ms(limits.request_timeout_ms),
                 subscriptions_max: limits.subscriptions_max,
                 slow_policy: slow_policy(config.slow_consumer.policy),
+                rates: access::rates(config),
                 session_linger: ms(config.session.linger_ms),
                 session_buffer_bytes_max: bytes(config.session.buffer_bytes_max),
             },

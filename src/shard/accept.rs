@@ -9,7 +9,7 @@ use super::command::Command;
 use super::connection::Connection;
 use crate::base::id::{Key, ShardId};
 use crate::metrics::counter::Counter;
-use crate::proto::error::Code;
+use crate::proto::error::{Code, Refusal};
 use crate::proto::session::Session;
 use crate::ring::driver::{Driver, Socket};
 use std::io;
@@ -174,23 +174,46 @@ impl<D: Driver> Shard<D> {
 
     fn open(&mut self, socket: Socket) {
         let most = self.exchange.resources.limits.connections_max;
-        // Sessions that wait for their clients make room for clients that are here.
-        while self.exchange.connections.len() >= most && self.end_oldest_session() {}
+        let (address, unwelcome) = self.ask_at_door(socket);
+        // Sessions that wait for their clients make room for clients that are here, and may.
+        while unwelcome.is_none()
+            && self.exchange.connections.len() >= most
+            && self.end_oldest_session()
+        {}
         let full = self.exchange.connections.len() >= most;
+        if full && unwelcome.is_some() {
+            // The few slots beyond are for those who would be welcome.
+            self.census.leave(self.id);
+            return self.driver.close(socket);
+        }
         let (settings, now) = (self.settings.clone(), self.exchange.resources.now);
         let seq = self.exchange.entropy.u32();
         let made =
             |key: Key| Connection::new(key, socket, Session::accept(settings, seq, now), now);
         let Some(key) = self.exchange.connections.insert_with(made) else {
             // Beyond even the refusals: no memory is spent on saying why.
+            self.leave_door(address);
             self.census.leave(self.id);
             return self.driver.close(socket);
         };
         self.exchange.resources.counters.add(Counter::Opened, 1);
+        if self.exchange.tls.is_some()
+            && let Some(connection) = self.exchange.connections.get_mut(key)
+        {
+            connection.undecided = true;
+        }
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
-        if full && let Some(connection) = self.exchange.connections.get_mut(key) {
+        let full = full.then(|| {
             let text = "this server has as many connections as it may";
-            connection.refuse(Code::TooManyConnections, text, &mut self.exchange.resources);
+            Refusal::new(Code::TooManyConnections, text)
+        });
+        if let Some(connection) = self.exchange.connections.get_mut(key) {
+            if address.is_some() {
+                connection.line.guest_mut().address = address;
+            }
+            if let Some(refusal) = unwelcome.or(full) {
+                connection.refuse_with(&refusal, &mut self.exchange.resources);
+            }
         }
         self.exchange.touch(key);
     }

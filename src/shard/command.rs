@@ -6,11 +6,13 @@
 use super::mesh::Mesh;
 use super::resume::Moved;
 use super::service::Outcome;
+use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::{Socket, Waker};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::Arc;
 
 /// Commands that may wait in one mailbox.
 const COMMANDS_MAX: usize = 8192;
@@ -29,6 +31,29 @@ pub enum Command {
     Join(Vec<Mailbox>, Mesh),
     /// Take over a connection of another shard that resumes a session of this one.
     Move(Box<Moved>),
+    /// Check credentials by this from now on, and end who would be let in no more.
+    Authority(Arc<Authority>, Told),
+    /// The control thread's answer to an ask of this connection's, which had this number.
+    Authenticated(Key, u64, Box<ask::Answer>),
+}
+
+/// Tells whoever waits for it that a command has been carried out. Dropped unsaid when the
+/// shard has ended: then there is nobody it could be about.
+pub struct Told(Box<dyn FnOnce() + Send>);
+
+impl Told {
+    pub fn new(tell: impl FnOnce() + Send + 'static) -> Told {
+        Told(Box::new(tell))
+    }
+
+    /// Where nobody waits.
+    pub fn nobody() -> Told {
+        Told::new(|| ())
+    }
+
+    pub(super) fn tell(self) {
+        (self.0)();
+    }
 }
 
 /// Posts commands to one shard. Cheap to clone.
@@ -66,8 +91,8 @@ impl Mailbox {
     }
 
     /// Posts a command, waiting for room: not from a shard. A shard that has ended needs no
-    /// commands.
-    pub(super) fn post_waiting(&self, command: Command) {
+    /// commands: what it does not get is dropped.
+    pub fn post_waiting(&self, command: Command) {
         if self.sender.send(command).is_ok() {
             self.waker.wake();
         }

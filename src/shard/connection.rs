@@ -22,6 +22,7 @@ use super::outbox::Writer;
 use super::parcel::Parcel;
 use super::resource::Resources;
 use super::service::{Failure, Outcome};
+use super::tls::Tls;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{LINGER_MS, MESSAGES_PER_TURN, SESSION_KEY_BYTES};
@@ -89,6 +90,8 @@ pub(super) struct Connection {
     /// What it has published is being delivered to many: it handles no more until all have
     /// it.
     pub(super) fanning: bool,
+    /// Its guest waits: for the issuer, or because it has sent more than it may.
+    pub(super) held: bool,
     /// On its way to the session it resumes.
     pub(super) moving: Option<Box<Resumption>>,
     /// Another connection takes over its session: nothing more is read or sent.
@@ -99,6 +102,9 @@ pub(super) struct Connection {
     pub(super) peer_ended: bool,
     pub(super) established: bool,
     pub(super) reason: Option<Reason>,
+    /// Nothing has come yet, so whether it speaks TLS is not known.
+    pub(super) undecided: bool,
+    pub(super) tls: Option<Box<Tls>>,
     pub(super) input: Reassembly,
     /// Bytes of `input` that the pool has been charged for.
     pub(super) input_charged: usize,
@@ -127,12 +133,15 @@ impl Connection {
             stalled: false,
             blocked: false,
             fanning: false,
+            held: false,
             moving: None,
             yields_to: None,
             starved: false,
             peer_ended: false,
             established: false,
             reason: None,
+            undecided: false,
+            tls: None,
             input: Reassembly::default(),
             input_charged: 0,
             stage_deadline: Instant::NEVER,
@@ -146,12 +155,17 @@ impl Connection {
         match self.stage {
             Stage::Running => {
                 let backlog = self.ready && self.input.len() > INPUT_BYTES_MAX;
-                let waits = self.stalled || self.blocked || self.fanning || self.is_moving();
-                !self.peer_ended && !waits && !backlog
+                !self.peer_ended && !self.waits() && !backlog
             }
             Stage::Flushing | Stage::Lingering => !self.peer_ended && self.yields_to.is_none(),
             Stage::Closing | Stage::Detached => false,
         }
+    }
+
+    /// What it receives is not simply plaintext.
+    #[inline]
+    pub(super) fn is_veiled(&self) -> bool {
+        self.tls.is_some() || self.undecided
     }
 
     /// Its transport moves, or makes way for another.
@@ -162,7 +176,13 @@ impl Connection {
     /// What is received has to wait behind what is kept.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.ready || self.stalled || self.blocked || self.fanning || self.is_moving()
+        self.ready || self.waits()
+    }
+
+    /// It has to wait for something of which it will be told.
+    #[inline]
+    fn waits(&self) -> bool {
+        self.stalled || self.blocked || self.fanning || self.is_moving() || self.held
     }
 
     /// It is a session whose client has not come back in time.
@@ -361,6 +381,11 @@ impl Connection {
                     // We are not reading: the rest of a message cannot come.
                     self.line.session.restart_frame_clock(resources.now);
                 }
+                let guest = self.line.guest.as_ref();
+                if guest.is_some_and(|guest| guest.has_expired(resources.now)) {
+                    let text = "your credential has expired: send AUTH again before it does";
+                    return self.cut_off(Code::AuthExpired, text, resources);
+                }
                 let mut out = Writer {
                     outbox: &mut self.line.outbox,
                     pool: &mut resources.pool,
@@ -380,7 +405,11 @@ impl Connection {
     /// When this connection next wants `take_timeout`.
     pub(super) fn deadline(&self) -> Instant {
         match self.stage {
-            Stage::Running => self.line.session.timeout(),
+            Stage::Running => {
+                let guest = self.line.guest.as_ref();
+                let own = guest.map_or(Instant::NEVER, |guest| guest.deadline());
+                self.line.session.timeout().min(own)
+            }
             Stage::Flushing | Stage::Lingering | Stage::Detached => self.stage_deadline,
             Stage::Closing => Instant::NEVER,
         }
@@ -404,6 +433,17 @@ impl Connection {
         };
         if let Event::Ended(reason) = self.line.session.refuse(refusal, &mut out) {
             self.end(reason, resources);
+        }
+    }
+
+    /// Ends a connection whose credential is good no longer: what waits to be sent is not
+    /// sent any more. It is told so, unless it is in the middle of a message, as only a peer
+    /// is that does not keep up: then nothing can be said, and the send in flight ends too.
+    pub(super) fn cut_off(&mut self, code: Code, text: &'static str, resources: &mut Resources) {
+        let between_messages = self.line.outbox.cut(&mut resources.pool);
+        self.refuse(code, text, resources);
+        if !between_messages && let Some(reason) = self.reason {
+            self.abort(reason, resources);
         }
     }
 
@@ -435,6 +475,8 @@ impl Connection {
         self.reason.get_or_insert(reason);
         if self.stage == Stage::Running {
             self.stage = Stage::Flushing;
+            // It goes nowhere any more, and its last word is sent from here.
+            self.moving = None;
             self.stage_deadline = resources.now + Connection::STAGE_TIME;
         }
         self.drop_input(resources);

@@ -22,8 +22,9 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{CHUNK_BYTES, MESSAGE_HEADER_BYTES};
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::SlowPolicy;
+use crate::proto::envelope::{Envelope, SlowPolicy};
 use crate::proto::error::Code;
+use crate::proto::message::MessageType;
 use crate::router::Subscription;
 
 impl Exchange {
@@ -66,6 +67,9 @@ impl Exchange {
         };
         let (line, resources) = (&mut connection.line, &mut self.resources);
         let is_running = connection.stage == Stage::Running;
+        if !line.may_receive(publication.envelope.name) {
+            return resources.counters.add(Counter::DeliveriesForbidden, 1);
+        }
         if is_running && !line.takes(publication.parcel.len()) {
             return resources.counters.add(Counter::DeliveriesTooLarge, 1);
         }
@@ -174,6 +178,10 @@ impl Exchange {
                 break;
             };
             let line = &mut connection.line;
+            if line.is_narrowed() && !line.may_receive(topic_of(&held.message)) {
+                resources.counters.add(Counter::DeliveriesForbidden, 1);
+                continue;
+            }
             line.log(&held.message, held.expires, true, resources);
             line.write(&mut Parcel::shared(&held.message), None, resources);
             resources.counters.add(Counter::Deliveries, 1);
@@ -188,13 +196,21 @@ impl Exchange {
         if done {
             station.told_slow = false;
             line.shelved = false;
-            line.careful = line.counted;
+            line.note_care();
         }
         line.recharge(resources);
         if done {
             self.note_stalled(key, false);
         }
     }
+}
+
+/// The topic of a PUBLISH that was parsed before it was put aside; `""`, which nobody may
+/// have, if it was not.
+pub(super) fn topic_of(message: &[u8]) -> &str {
+    let envelope = Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]);
+    debug_assert!(envelope.is_ok(), "it was parsed before");
+    envelope.map_or("", |envelope| envelope.name)
 }
 
 fn acted(put: &Put, dropped: &Dropped) -> bool {

@@ -39,6 +39,9 @@ impl Exchange {
     #[cold]
     fn dispatch_rare(&mut self, key: Key, event: &Event<'_>) -> Option<Reason> {
         match event {
+            Event::Message(Message::Auth { method, credential }) => {
+                self.authenticate(key, *method, credential);
+            }
             Event::Message(Message::Ack { received }) => self.take_ack(key, *received),
             Event::Message(Message::Session {
                 key: session,

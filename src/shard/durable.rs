@@ -3,6 +3,7 @@
 //! stands in `resume`.
 
 use super::connection::Resumption;
+use super::deliver::topic_of;
 use super::exchange::Exchange;
 use super::line::Line;
 use super::log::Log;
@@ -52,7 +53,7 @@ impl Exchange {
         }
         let home = home(session);
         let is_here = home == self.id;
-        if home.index() > self.mesh.len() || (is_here && !self.can_resume(session, received)) {
+        if home.index() > self.mesh.len() || (is_here && !self.can_resume(key, session, received)) {
             return self.refuse_session(key);
         }
         // When nothing of its transport is in flight `settle` goes on.
@@ -73,8 +74,10 @@ impl Exchange {
             return;
         };
         let line = &mut connection.line;
+        let principal = line.principal().map(Box::from);
         line.station_mut().durable = Some(Box::new(Durable {
             key: session,
+            principal,
             log: Log::new(),
             lapsed: false,
             accepted_publish_id: 0,
@@ -91,11 +94,32 @@ impl Exchange {
         self.resources.counters.add(Counter::SessionsBegun, 1);
     }
 
-    /// Whether a key is one of a session here whose client may have `received` so much.
-    pub(super) fn can_resume(&self, session: &[u8; SESSION_KEY_BYTES], received: u32) -> bool {
+    /// Whether a key is one of a session here whose client may have `received` so much, and
+    /// that is this connection's to resume: its principal's, and within its rights, what is
+    /// kept of what earlier rights covered included.
+    pub(super) fn can_resume(
+        &self,
+        key: Key,
+        session: &[u8; SESSION_KEY_BYTES],
+        received: u32,
+    ) -> bool {
+        let Some(newcomer) = self.connections.get(key) else {
+            return false;
+        };
         let slot = self.sessions.get(session).copied();
-        let durable = slot.and_then(|slot| self.connections.get(slot)?.line.durable());
-        durable.is_some_and(|durable| !durable.lapsed && durable.log.covers(received))
+        let station = slot.and_then(|slot| self.connections.get(slot)?.line.station.as_ref());
+        let Some(station) = station else {
+            return false;
+        };
+        let Some(durable) = &station.durable else {
+            return false;
+        };
+        durable.principal.as_deref() == newcomer.line.principal()
+            && !durable.lapsed
+            && durable.log.covers(received)
+            && self.uncovered(station, &newcomer.line).is_empty()
+            && (newcomer.line.principal().is_none()
+                || (durable.log).all_behind(received, |message| newcomer.line.may_have(message)))
     }
 
     /// The key cannot be resumed; the connection goes on without a session.
@@ -156,10 +180,14 @@ impl Exchange {
         // What waited for the outbox has never been sent, and now waits for the next one.
         let now = self.resources.now;
         while let Some(held) = line.station_mut().shelf.next(now) {
+            if line.is_narrowed() && !line.may_receive(topic_of(&held.message)) {
+                self.resources.counters.add(Counter::DeliveriesForbidden, 1);
+                continue;
+            }
             line.log(&held.message, held.expires, false, &mut self.resources);
         }
         line.shelved = false;
-        line.careful = line.counted;
+        line.note_care();
         line.recharge(&mut self.resources);
         if line.counted {
             self.note_stalled(key, true);
@@ -177,7 +205,8 @@ impl Exchange {
         let Some(mut station) = line.station.take() else {
             return;
         };
-        (line.counted, line.shelved, line.careful) = (false, false, false);
+        (line.counted, line.shelved) = (false, false);
+        line.note_care();
         self.resources.pool.discharge(station.charged);
         if let Some(durable) = &station.durable {
             self.sessions.remove(&durable.key);

@@ -14,8 +14,10 @@
 //! its connection to the end of the turn.
 
 use super::accept::Entropy;
+use super::access::Access;
 use super::confirm::Confirmations;
 use super::connection::{Connection, Stage};
+use super::door::Door;
 use super::fanout::Fanout;
 use super::forward::Errands;
 use super::mesh::{InterestKind, Item, Mesh};
@@ -23,16 +25,19 @@ use super::outbox::Writer;
 use super::resource::Resources;
 use super::service::Services;
 use super::slow::SlowReport;
+use super::tls::TlsSettings;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
+use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Step};
 use crate::router::{Matches, Router};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 pub(super) struct Exchange {
     pub(super) id: ShardId,
@@ -54,6 +59,9 @@ pub(super) struct Exchange {
     /// Slow consumers to be told of in the log.
     pub(super) slow_reports: VecDeque<SlowReport>,
     pub(super) entropy: Entropy,
+    pub(super) tls: Option<TlsSettings>,
+    /// TLS handshakes to be advanced.
+    pub(super) handshakes: VecDeque<Key>,
     /// Scratch for messages that are built or re-framed.
     pub(super) scratch: Vec<u8>,
     /// Numbers the publications delivered here: a connection that several filters lead to
@@ -72,6 +80,12 @@ pub(super) struct Exchange {
     pub(super) blocked: Vec<Key>,
     /// Sessions whose connection has gone, oldest first; some of them may be back.
     pub(super) detached: VecDeque<Key>,
+    /// Who tells who someone is; none: nobody is asked.
+    pub(super) access: Option<Access>,
+    /// Who may come at all, if not everybody.
+    pub(super) door: Option<Arc<Door>>,
+    /// Numbers what the control thread is asked.
+    pub(super) asked: u64,
     /// The server is ending: sessions end with their connections.
     pub(super) draining: bool,
 }
@@ -99,6 +113,8 @@ impl Exchange {
             sessions: HashMap::new(),
             slow_reports: VecDeque::new(),
             entropy,
+            tls: None,
+            handshakes: VecDeque::new(),
             scratch: Vec::new(),
             publications: 0,
             fanouts: VecDeque::new(),
@@ -108,6 +124,9 @@ impl Exchange {
             ready: VecDeque::new(),
             blocked: Vec::new(),
             detached: VecDeque::new(),
+            access: None,
+            door: None,
+            asked: 0,
             draining: false,
         }
     }
@@ -129,6 +148,24 @@ impl Exchange {
         self.resources
             .counters
             .add(Counter::BytesReceived, bytes.len() as u64);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.is_veiled() {
+            return self.take_veiled(key, bytes);
+        }
+        if connection.stage != Stage::Running {
+            return;
+        }
+        if connection.is_paused() {
+            connection.keep(bytes, &mut self.resources);
+        } else {
+            self.run(key, bytes);
+        }
+    }
+
+    /// As `take_bytes`, of bytes that were opened.
+    pub(super) fn take_plain(&mut self, key: Key, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -172,6 +209,7 @@ impl Exchange {
         let mut input = std::mem::take(&mut connection.input);
         let mut handled = 0;
         let made = self.resources.deliveries_made;
+        let limited = !self.resources.limits.rates.is_none();
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
             let mut out = Writer {
@@ -184,12 +222,16 @@ impl Exchange {
                 .handle(view, self.resources.now, &mut out);
             match step {
                 Step::Taken { used, ref event } => {
+                    let over = limited && connection.is_over_rate(event, used, &self.resources);
                     let ended = match event {
+                        event if over => {
+                            self.refuse_over_rate(key, event);
+                            None
+                        }
                         Event::Message(Message::Envelope(MessageType::Request, request))
                             if self.services.has(request.name) =>
                         {
-                            let line = &mut connection.line;
-                            self.services.call(request, line, &mut self.resources);
+                            self.call_service(key, request);
                             None
                         }
                         event => self.dispatch(key, event, &view[..used]),
@@ -226,6 +268,19 @@ impl Exchange {
             }
         }
         self.stop_running(key, input, bytes, handled);
+    }
+
+    #[inline]
+    fn call_service(&mut self, key: Key, request: &Envelope<'_>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.line.may_request(request.name) {
+            let line = &mut connection.line;
+            self.services.call(request, line, &mut self.resources);
+        } else {
+            self.forbid_request(key, request);
+        }
     }
 
     /// Puts the reassembly back, with what is left of the bytes.

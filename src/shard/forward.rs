@@ -90,6 +90,10 @@ fn wire_id(errand: Key) -> u32 {
 impl Exchange {
     /// Forwards a REQUEST that no service of this shard answers, or fails it.
     pub(super) fn request(&mut self, key: Key, request: &Envelope<'_>, message: &[u8]) {
+        let connection = self.connections.get(key);
+        if connection.is_some_and(|one| !one.line.may_request(request.name)) {
+            return self.forbid_request(key, request);
+        }
         self.resources.counters.add(Counter::Requests, 1);
         let Some(choice) = self.choose_server(request.name) else {
             let failure = match check_topic(request.name) {
@@ -135,6 +139,17 @@ impl Exchange {
         };
         self.pass_on(choice, &mut parcel, call);
         self.scratch = scratch;
+    }
+
+    /// Fails a REQUEST that its connection's rights do not cover.
+    #[cold]
+    pub(super) fn forbid_request(&mut self, key: Key, request: &Envelope<'_>) {
+        self.resources.counters.add(Counter::Requests, 1);
+        let refusal = match check_topic(request.name) {
+            Ok(()) => self.forbid(),
+            Err(refusal) => refusal,
+        };
+        self.fail(key, request.id, &refuse_name(&refusal));
     }
 
     /// Takes a request that another shard has picked a server of this one for.

@@ -1,5 +1,6 @@
 //! The sending half of a connection: its session, what waits to go out, and its station.
 
+use super::guest::Guest;
 use super::outbox::{Outbox, Writer};
 use super::parcel::{Parcel, SHARED_BYTES_MIN};
 use super::resource::Resources;
@@ -31,11 +32,13 @@ pub(super) struct Line {
     /// Likewise of those delivered in slices, between which others come.
     pub(super) taken_sliced: u64,
     pub(super) station: Option<Box<Station>>,
+    /// Who its peer is and what it may; none where nobody is asked and nothing is counted.
+    pub(super) guest: Option<Box<Guest>>,
     /// It has a session: what it is sent from type 0x10 on is counted and logged.
     pub(super) counted: bool,
     /// Publications wait on its shelf.
     pub(super) shelved: bool,
-    /// `counted` or `shelved`: it cannot simply be written to.
+    /// `counted`, `shelved` or with narrowed rights: it cannot simply be written to.
     pub(super) careful: bool,
     /// It has a session and no connection.
     pub(super) away: bool,
@@ -54,6 +57,7 @@ impl Line {
             taken: 0,
             taken_sliced: 0,
             station: None,
+            guest: None,
             counted: false,
             shelved: false,
             careful: false,
@@ -110,7 +114,7 @@ impl Line {
         if durable.log.bytes() > most {
             durable.lapse();
             self.counted = false;
-            self.careful = self.shelved;
+            self.note_care();
             resources.counters.add(Counter::SessionsOverflowed, 1);
         }
         self.recharge(resources);
@@ -121,9 +125,9 @@ impl Line {
         self.calls_open > 0 || self.answers_open > 0
     }
 
-    /// Whom its credential names; nobody is asked for one yet.
-    pub(super) fn principal(&self) -> Option<&str> {
-        None
+    /// `careful` follows what it depends on.
+    pub(super) fn note_care(&mut self) {
+        self.careful = self.counted || self.shelved || self.is_narrowed();
     }
 
     pub(super) fn station_mut(&mut self) -> &mut Station {

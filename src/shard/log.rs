@@ -173,6 +173,27 @@ impl Log {
         self.check_invariants();
     }
 
+    /// Whether all kept messages behind the first `received` are as `is_good` says.
+    pub fn all_behind(&self, received: u32, mut is_good: impl FnMut(&[u8]) -> bool) -> bool {
+        let taken = received.wrapping_sub(self.acked) as usize;
+        let mut at = 0;
+        self.entries.iter().enumerate().all(|(index, entry)| {
+            let range = at..at + entry.length as usize;
+            at = range.end;
+            if index < taken {
+                return true;
+            }
+            let (head, tail) = self.bytes.as_slices();
+            if range.end <= head.len() {
+                is_good(&head[range])
+            } else if range.start >= head.len() {
+                is_good(&tail[range.start - head.len()..range.end - head.len()])
+            } else {
+                is_good(&[&head[range.start..], &tail[..range.end - head.len()]].concat())
+            }
+        })
+    }
+
     /// Moves what has not expired together; only never-sent messages may go.
     #[cold]
     fn drop_expired(&mut self, now: Instant) {

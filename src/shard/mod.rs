@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `turn` | the turn: what happens in which order |
 //! | `accept` | new connections, refusals, handing over to an emptier shard |
+//! | `door`, `access`, `guest`, `rate` | who may come, who it is, what it may do, how much it may send |
 //! | `connection` | one connection: bytes in, stages to its end |
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
@@ -13,6 +14,7 @@
 //! | `mesh`, `confirm` | what shards say to each other; answers that wait for all of them |
 //! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
+//! | `tls` | records opened and sealed: a byte transform, nothing else |
 //! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
@@ -25,18 +27,21 @@
 //! serves on io_uring and runs under the simulation.
 
 mod accept;
+mod access;
 mod call;
 mod command;
 mod confirm;
 mod connection;
 mod deliver;
 mod dispatch;
+mod door;
 mod drain;
 mod durable;
 mod exchange;
 pub mod executor;
 mod fanout;
 mod forward;
+mod guest;
 mod line;
 mod log;
 pub mod mesh;
@@ -44,6 +49,7 @@ mod outbox;
 mod parcel;
 mod pool;
 mod publish;
+mod rate;
 mod resource;
 mod resume;
 mod service;
@@ -53,13 +59,17 @@ mod slow;
 mod station;
 mod subscribe;
 pub mod sys;
+pub mod tls;
 mod turn;
 pub mod worker;
 
 pub use accept::{Census, Entropy};
+pub use access::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
-pub use command::{Command, Inbox, Mailbox, mailbox};
+pub use command::{Command, Inbox, Mailbox, Told, mailbox};
+pub use door::Door;
 pub use mesh::{Mesh, weave};
+pub use rate::Rates;
 pub use resource::Limits;
 pub use resume::Moved;
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
@@ -82,6 +92,7 @@ use pool::Pool;
 use resource::Resources;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tls::TlsSettings;
 
 /// What a shard is made of.
 pub struct Setup {
@@ -95,11 +106,17 @@ pub struct Setup {
     pub census: Arc<Census>,
     /// Hand new connections to emptier shards.
     pub balance: bool,
+    /// `None`: TLS is not spoken.
+    pub tls: Option<TlsSettings>,
     /// This shard's mailbox, both ends.
     pub mailbox: Mailbox,
     pub inbox: Inbox,
     /// Where initial sequence numbers come from.
     pub entropy: Entropy,
+    /// Who tells who someone is; none: nobody is asked.
+    pub access: Option<Access>,
+    /// Which addresses may come, and how often; none: all, always.
+    pub door: Option<Arc<Door>>,
     /// Work for the worker threads.
     pub jobs: Sender<Job>,
     /// Where histograms go when they are collected.
@@ -162,7 +179,9 @@ impl<D: Driver> Shard<D> {
             histograms: Box::default(),
             now,
         };
-        let exchange = Exchange::new(id, connections_max, resources, setup.entropy);
+        let mut exchange = Exchange::new(id, connections_max, resources, setup.entropy);
+        (exchange.access, exchange.door) = (setup.access, setup.door);
+        exchange.tls = setup.tls;
         Shard {
             id,
             driver,

@@ -27,6 +27,8 @@ pub(super) struct Outbox {
     /// Bytes of the oldest chunk that have gone already: it came back for a takeover.
     front_sent: usize,
     queued_bytes: usize,
+    /// A message has been divided between two chunks since it was last empty.
+    divided: bool,
 }
 
 impl Outbox {
@@ -79,6 +81,8 @@ impl Outbox {
     pub(super) fn sent(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.queued_bytes);
         self.queued_bytes -= bytes;
+        // Between messages nothing is queued only once the last of them has gone.
+        self.divided &= self.queued_bytes > 0;
     }
 
     /// Forgets what is queued (not what is in flight) and gives its chunks back.
@@ -96,11 +100,19 @@ impl Outbox {
         }
     }
 
+    /// As `clear`. True: what comes next follows a whole message.
+    pub(super) fn cut(&mut self, pool: &mut Pool) -> bool {
+        let whole = !self.divided && self.front_sent == 0;
+        self.clear(pool);
+        whole
+    }
+
     #[cold]
     fn start_chunk(&mut self, pool: &mut Pool) {
         if self.tail.capacity() == 0 {
             self.tail = pool.take();
         } else {
+            self.divided = true;
             let full = std::mem::replace(&mut self.tail, pool.take_large());
             self.backlog.push_back(Chunk::Own(full));
         }

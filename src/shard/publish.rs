@@ -21,6 +21,7 @@ use super::confirm::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
 use super::fanout::Origin;
+use super::line::Line;
 use super::mesh::Terms;
 use super::parcel::Parcel;
 use crate::base::clock::Instant;
@@ -63,7 +64,10 @@ impl Exchange {
     pub(super) fn publish(&mut self, key: Key, envelope: &Envelope<'_>, message: &[u8]) {
         self.resources.counters.add(Counter::Publishes, 1);
         let id = envelope.id;
-        if let Err(refusal) = self.check_publish(envelope, message.len()) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        if let Err(refusal) = self.check_publish(&connection.line, envelope, message.len()) {
             return self.answer(key, Answer::refused(id, refusal), false);
         }
         let Some(connection) = self.connections.get_mut(key) else {
@@ -93,9 +97,18 @@ impl Exchange {
         }
     }
 
-    fn check_publish(&self, envelope: &Envelope<'_>, bytes: usize) -> Result<(), Refusal> {
+    #[inline]
+    fn check_publish(
+        &self,
+        line: &Line,
+        envelope: &Envelope<'_>,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
         check_topic(envelope.name)?;
         refuse_reserved(envelope.name)?;
+        if !line.may_publish(envelope.name) {
+            return Err(self.forbid());
+        }
         let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();
         let most = self.resources.limits.retained_bytes_max();
         if keeps && self.router.retained_bytes() + bytes > most {

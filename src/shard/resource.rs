@@ -2,6 +2,7 @@
 
 use super::call::Calls;
 use super::pool::Pool;
+use super::rate::Rates;
 use super::service::Current;
 use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE};
@@ -28,6 +29,8 @@ pub struct Limits {
     pub subscriptions_max: u32,
     /// What happens to subscribers that do not keep up, unless they ask otherwise.
     pub slow_policy: SlowPolicy,
+    /// What one connection may send.
+    pub rates: Rates,
     /// How long a session outlives its connection.
     pub session_linger: Duration,
     /// Bytes of messages a session keeps until they are acknowledged.

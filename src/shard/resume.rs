@@ -51,7 +51,7 @@ impl<D: Driver> Shard<D> {
         if home != self.id {
             return self.hand_over(key, home);
         }
-        if !self.exchange.can_resume(&session, received) {
+        if !self.exchange.can_resume(key, &session, received) {
             let ended = self.exchange.refuse_session(key);
             return self.go_on(key, ended);
         }
@@ -196,7 +196,11 @@ impl<D: Driver> Shard<D> {
             connection
         });
         match inserted {
-            Some(key) => self.exchange.touch(key),
+            Some(key) => {
+                // It may have passed the command that ends such.
+                self.exchange.end_if_revoked(key);
+                self.exchange.touch(key);
+            }
             None => connection.into_iter().for_each(|one| self.discard(one)),
         }
     }
@@ -207,9 +211,11 @@ impl<D: Driver> Shard<D> {
         let reason = connection.reason.unwrap_or(Reason::TooManyConnections);
         connection.drop_input(resources);
         connection.line.outbox.clear(&mut resources.pool);
+        connection.release_tls(resources);
         self.driver.close(connection.socket);
         self.census.leave(self.id);
         resources.counters.add_closed(reason);
+        self.leave_door(connection.line.guest.and_then(|guest| guest.address));
     }
 
     /// The connection of a session is over; the session waits in its slot.
@@ -264,6 +270,7 @@ impl Connection {
         mem::swap(&mut self.line, &mut other.line);
         mem::swap(&mut self.line.session, &mut other.line.session);
         mem::swap(&mut self.line.outbox, &mut other.line.outbox);
+        mem::swap(&mut self.line.guest, &mut other.line.guest);
         // Wherever the timer stands, the deadline is another now.
         self.timer = Instant::NEVER;
     }
@@ -291,6 +298,7 @@ impl Connection {
     }
 
     fn held_bytes(&self) -> usize {
-        self.input_charged + self.line.outbox.held_bytes()
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        self.input_charged + self.line.outbox.held_bytes() + tls
     }
 }

@@ -292,7 +292,7 @@ impl Services {
     }
 }
 
-/// A request's failure by a name that cannot be one.
+/// A request's failure by a name that cannot be one, or is not its requester's to ask.
 #[cold]
 pub(super) fn refuse_name(refusal: &Refusal) -> Failure {
     Failure::of(refusal.code, &refusal.text)

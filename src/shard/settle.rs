@@ -45,7 +45,7 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
-        connection.settle_send(&mut self.driver);
+        connection.settle_send(&mut self.driver, &mut exchange.resources);
         connection.settle_stage(&mut self.driver, &exchange.resources);
         connection.settle_receive(&mut self.driver, &mut exchange.resources);
         if connection.stage == Stage::Closing && connection.is_quiet() {
@@ -94,8 +94,14 @@ impl<D: Driver> Shard<D> {
         };
         self.timers.cancel(key.slot);
         connection.line.outbox.clear(&mut exchange.resources.pool);
+        connection.release_tls(&mut exchange.resources);
         debug_assert!(connection.line.outbox.is_empty());
         self.driver.close(connection.socket);
+        let guest = connection.line.guest.as_mut();
+        let address = guest.and_then(|guest| guest.address.take());
+        if let (Some(door), Some(address)) = (&exchange.door, address) {
+            door.leave(address);
+        }
         self.census.leave(self.id);
         let reason = connection.reason.unwrap_or(Reason::Internal);
         exchange.resources.counters.add_closed(reason);
@@ -113,11 +119,22 @@ impl<D: Driver> Shard<D> {
 
 impl Connection {
     #[inline]
-    fn settle_send(&mut self, driver: &mut impl Driver) {
+    fn settle_send(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
         if self.sending || self.stage > Stage::Flushing || self.is_moving() {
             return;
         }
-        if let Some((chunk, from)) = self.line.outbox.next_chunk() {
+        let outbox = &mut self.line.outbox;
+        let next = match &mut self.tls {
+            None => outbox.next_chunk(),
+            Some(tls) => {
+                let ends = self.stage == Stage::Flushing;
+                tls.next_chunk(outbox, ends, &mut resources.pool)
+            }
+        };
+        if self.tls.as_ref().is_some_and(|tls| tls.has_failed()) {
+            self.end(Reason::TlsFailed, resources);
+        }
+        if let Some((chunk, from)) = next {
             self.sending = true;
             self.sent_of_chunk = from;
             driver.send(self.line.key, self.socket, chunk, from);
@@ -144,11 +161,16 @@ impl Connection {
             .add(Counter::BytesSent, went.unwrap_or(0) as u64);
         match went {
             Some(bytes) if from + bytes < length && self.stage <= Stage::Flushing => {
-                self.line.outbox.sent(bytes);
+                if self.tls.is_none() {
+                    self.line.outbox.sent(bytes);
+                }
                 self.extend_flush(resources);
                 if self.yields_to.is_some() {
                     // The rest goes from the slot this transport moves to.
-                    self.line.outbox.put_back(chunk, from + bytes);
+                    match &mut self.tls {
+                        None => self.line.outbox.put_back(chunk, from + bytes),
+                        Some(tls) => tls.put_back(chunk, from + bytes),
+                    }
                     self.sent_of_chunk = 0;
                     return;
                 }
@@ -160,7 +182,10 @@ impl Connection {
             None if self.stage == Stage::Closing => {}
             None => self.abort(Reason::PeerReset, resources),
         }
-        self.line.outbox.sent(length - from);
+        match &mut self.tls {
+            None => self.line.outbox.sent(length - from),
+            Some(tls) => tls.sent(&mut self.line.outbox),
+        }
         self.sent_of_chunk = 0;
         give_back(chunk, &mut resources.pool);
     }
@@ -172,14 +197,17 @@ impl Connection {
     }
 
     /// A peer that still takes bytes is given time for the next.
+    /// Not one whose credential is good no longer: it might make the send in flight last.
     fn extend_flush(&mut self, resources: &Resources) {
-        if self.stage == Stage::Flushing {
+        let is_cut_off = matches!(self.reason, Some(Reason::Revoked | Reason::AuthExpired));
+        if self.stage == Stage::Flushing && !is_cut_off {
             self.stage_deadline = resources.now + Connection::STAGE_TIME;
         }
     }
 
     fn settle_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
-        let flushed = self.line.outbox.is_empty() && !self.sending;
+        let sealed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
+        let flushed = self.line.outbox.is_empty() && sealed && !self.sending;
         if self.stage == Stage::Flushing && flushed && self.yields_to.is_none() {
             driver.shutdown(self.socket);
             self.stage = Stage::Lingering;

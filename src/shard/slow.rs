@@ -34,7 +34,10 @@ impl<D: Driver> Shard<D> {
                 shard = self.id.0,
                 connection = %report.connection,
                 client_id = connection.line.session.client_id(),
-                principal = connection.line.principal(),
+                principal = connection
+                    .line
+                    .principal()
+                    .or(connection.certificate_principal()),
                 address = address.map(tracing::field::display),
                 policy = report.policy.label(),
                 bytes_queued = report.bytes_queued,

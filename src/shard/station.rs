@@ -40,6 +40,8 @@ pub(super) struct Membership {
 /// What makes a session last: its key, and what its client has not acknowledged.
 pub(super) struct Durable {
     pub(super) key: [u8; SESSION_KEY_BYTES],
+    /// Whose it is: nobody else resumes it.
+    pub(super) principal: Option<Box<str>>,
     pub(super) log: Log,
     /// It has overflowed: its key is unknown from then on.
     pub(super) lapsed: bool,

@@ -5,6 +5,7 @@
 
 use super::confirm::Answer;
 use super::exchange::Exchange;
+use super::line::Line;
 use super::mesh::{InterestKind, Mesh};
 use super::publish::refuse_reserved;
 use super::station::{Membership, Station};
@@ -45,6 +46,7 @@ impl Exchange {
     fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
+        self.check_right(key, |line| line.may_subscribe(filter))?;
         self.check_count(key)?;
         let group = envelope.headers.find(header::GROUP);
         let subscription = Subscription {
@@ -90,6 +92,7 @@ impl Exchange {
         let service = envelope.name;
         check_filter(service)?;
         refuse_reserved(service)?;
+        self.check_right(key, |line| line.may_serve(service))?;
         self.check_count(key)?;
         let made = self.router.serve(service, key);
         self.mesh.tell_servers(service, made.group, made.change);
@@ -119,8 +122,20 @@ impl Exchange {
 
     /// Ends all subscriptions and services of a connection.
     pub(super) fn leave_all(&mut self, key: Key, station: &mut Station) {
+        let subscriptions = std::mem::take(&mut station.subscriptions);
+        let servings = std::mem::take(&mut station.servings);
+        self.leave(key, &subscriptions, &servings);
+    }
+
+    /// Ends these subscriptions and services of a connection; its own lists are the caller's.
+    pub(super) fn leave(
+        &mut self,
+        key: Key,
+        subscriptions: &[Membership],
+        servings: &[Membership],
+    ) {
         let (mut filter, mut group) = (String::new(), Vec::new());
-        for Membership { filter: id, number } in station.subscriptions.drain(..) {
+        for &Membership { filter: id, number } in subscriptions {
             filter.clear();
             self.router.filter_name(id, &mut filter);
             group.clear();
@@ -131,7 +146,7 @@ impl Exchange {
                 self.mesh.tell_members(&filter, &group, number, change);
             }
         }
-        for Membership { filter: id, number } in station.servings.drain(..) {
+        for &Membership { filter: id, number } in servings {
             filter.clear();
             let name = number.and_then(|number| self.router.group_name(number));
             filter.push_str(name.map_or("", |name| name.0));
@@ -180,6 +195,7 @@ impl Exchange {
         } else {
             check_topic(envelope.name)?;
             refuse_reserved(envelope.name)?;
+            self.check_right(key, |line| line.may_publish(envelope.name))?;
             Some(message)
         };
         let Some(connection) = self.connections.get_mut(key) else {
@@ -199,6 +215,13 @@ impl Exchange {
         connection.line.station_mut().will = plain;
         connection.line.recharge(&mut self.resources);
         Ok(())
+    }
+
+    fn check_right(&self, key: Key, may: impl FnOnce(&Line) -> bool) -> Result<(), Refusal> {
+        match self.connections.get(key) {
+            Some(connection) if !may(&connection.line) => Err(self.forbid()),
+            _ => Ok(()),
+        }
     }
 
     fn check_count(&self, key: Key) -> Result<(), Refusal> {

@@ -61,6 +61,7 @@ impl<D: Driver> Shard<D> {
             self.take_completion(completion);
         }
         self.exchange.resume_ready();
+        self.exchange.advance_handshakes();
         self.exchange.take_mesh();
         self.take_commands();
         self.take_finished_calls();
@@ -88,6 +89,7 @@ impl<D: Driver> Shard<D> {
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
             && self.waiting.is_empty()
+            && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
             && self.exchange.slow_reports.is_empty()
             && !self.exchange.mesh.has_open()
@@ -189,6 +191,13 @@ impl<D: Driver> Shard<D> {
                 Command::Collect(empty) => self.collect_histograms(empty),
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
+                Command::Authority(authority, told) => {
+                    self.exchange.put_authority(authority);
+                    told.tell();
+                }
+                Command::Authenticated(key, number, answer) => {
+                    self.exchange.take_answer(key, number, *answer);
+                }
             }
         }
     }
@@ -266,6 +275,9 @@ impl<D: Driver> Shard<D> {
                     continue;
                 }
                 connection.take_timeout(&mut self.exchange.resources);
+                if connection.unhold(&self.exchange.resources) {
+                    self.exchange.ready.push_back(key);
+                }
                 self.exchange.touch(key);
             }
         }

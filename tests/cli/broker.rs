@@ -4,15 +4,19 @@
 use crate::{ringmail, told};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use tempfile::TempDir;
 
 /// `ringmail serve` on a port of its own.
 pub struct Broker {
     child: Child,
     pub address: String,
     log: Option<JoinHandle<String>>,
+    /// What the server keeps, until it has ended.
+    _state: TempDir,
 }
 
 impl Broker {
@@ -22,11 +26,21 @@ impl Broker {
 
     /// With settings (`key=value`) of the test's own.
     pub fn with(settings: &[&str]) -> Broker {
+        Broker::with_file(None, settings)
+    }
+
+    /// With a configuration file, and settings that win over it.
+    pub fn with_file(file: Option<&Path>, settings: &[&str]) -> Broker {
         let mut command = ringmail(&["serve", "--listen", "127.0.0.1:0", "--shards", "0-1"]);
-        command.args(["--log-format", "text"]);
+        command.args(["--log-format", "text", "--set", "server.admin="]);
+        if let Some(file) = file {
+            command.arg("--config").arg(file);
+        }
         for setting in settings {
             command.args(["--set", setting]);
         }
+        let state = tempfile::tempdir().unwrap();
+        command.arg("--state-directory").arg(state.path());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
@@ -45,6 +59,7 @@ impl Broker {
             child,
             address,
             log: Some(rest),
+            _state: state,
         }
     }
 
@@ -152,6 +167,10 @@ impl Tool {
         let mut errors = String::new();
         self.errors.read_to_string(&mut errors).unwrap();
         (self.child.0.wait().unwrap().code().unwrap(), errors)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.0.id()
     }
 
     pub fn interrupt(&self) {

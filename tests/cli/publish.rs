@@ -137,18 +137,18 @@ fn invalid_lines_are_passed_over_and_told_if_asked() {
 }
 
 #[test]
-fn what_the_server_refuses_exits_1_also_unconfirmed() {
+fn what_the_server_forbids_exits_77_also_unconfirmed() {
     let broker = Broker::start();
     for flags in [&[][..], &["--confirm"], &["--session"]] {
         let args = [&["pub", "$sys/secret", "x"], flags].concat();
         let (code, out, errors) = broker.run(&args);
-        assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {errors}");
+        assert_eq!((code, out.as_str()), (77, ""), "{args:?}: {errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
     }
     let args = ["pub", "--topic-from-json", "t", "--confirm"];
     let lines = b"{\"t\":\"a\"}\n{\"t\":\"$sys/a\"}\n{\"t\":\"a\"}\n";
     let (code, _, errors) = broker.run_with_input(&args, lines);
-    assert_eq!(code, 1);
+    assert_eq!(code, 77);
     assert!(errors.contains("line 2: "), "{errors}");
 }
 

@@ -317,5 +317,5 @@ fn what_cannot_be_subscribed_exits_2() {
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {errors}");
         assert!(!errors.is_empty(), "{args:?} says nothing");
     }
-    assert_eq!(run(&["sub", "a", "--address", "ringmails://h:1"]).0, 2);
+    assert_eq!(run(&["sub", "a", "--address", "http://h:1"]).0, 2);
 }

@@ -2,8 +2,11 @@
 //! for, ended in order.
 
 use crate::peer::{Manner, Peer};
+use crate::stream::Stream;
 use crate::wire::{PATIENCE, Wire};
+use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
+use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -14,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// What the server's configuration says in every test unless the test says otherwise.
 const SETTINGS: &[&str] = &[
+    // Tests run beside each other.
+    "server.admin=",
     "limits.handshake_timeout_ms=5000",
     "limits.frame_timeout_ms=5000",
     "server.drain_timeout_ms=5000",
@@ -56,11 +61,17 @@ impl Stats {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// How its clients speak TLS, if they do.
+    tls: Option<Arc<ClientConfig>>,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
     descriptors: usize,
     /// Connections made by `stats`, closed in order and left out of `closed`.
     asked: u64,
+    /// The API key that `stats` shows, where one has to be shown.
+    pub watch: Option<String>,
+    /// Of the server's state, until it has ended.
+    pub state: Option<tempfile::TempDir>,
 }
 
 impl Server {
@@ -99,14 +110,23 @@ impl Server {
         let mut server = Server {
             child,
             address,
+            tls: None,
             log,
             reader: Some(reader),
             descriptors: 0,
             asked: 0,
+            watch: None,
+            state: None,
         };
         server.wait_for_handlers();
         server.descriptors = server.open_descriptors();
         server
+    }
+
+    /// The same server, to whom those that ask it for connections speak TLS.
+    pub fn secured(mut self, tls: &Arc<ClientConfig>) -> Server {
+        self.tls = Some(tls.clone());
+        self
     }
 
     /// Until SIGTERM and SIGINT are caught, which is the last thing a start does.
@@ -131,19 +151,22 @@ impl Server {
     }
 
     pub fn connect(&self) -> Wire {
-        Wire::connect(self.address)
+        Wire::of(Stream::connect(self.address, self.tls.as_ref()))
     }
 
     /// A connection that has shaken hands, without options.
     pub fn greet(&self) -> Wire {
-        Wire::greet(self.address)
+        let mut wire = self.connect();
+        wire.shake(&Options::default());
+        wire
     }
 
     /// One that this shard serves.
     pub fn greet_on(&self, shard: u16) -> Wire {
         let mut others = Vec::new();
         loop {
-            let (wire, options) = Wire::greet_with(self.address, &Options::default());
+            let mut wire = self.connect();
+            let options = wire.shake(&Options::default());
             if Options::parse(&options).unwrap().shard == Some(shard) {
                 others.into_iter().for_each(Wire::close);
                 return wire;
@@ -162,7 +185,7 @@ impl Server {
         const TRIES: usize = 64;
         let mut others = Vec::new();
         for _ in 0..TRIES {
-            let peer = Peer::join(self.address, manner);
+            let peer = Peer::join(self.address, manner, self.tls.as_ref());
             if peer.shard == shard {
                 others.into_iter().for_each(Peer::close);
                 return peer;
@@ -185,6 +208,16 @@ impl Server {
     pub fn stats(&mut self) -> Stats {
         self.asked += 1;
         let mut wire = self.greet();
+        if let Some(key) = &self.watch {
+            let credential = key.as_bytes();
+            wire.say(&Message::Auth {
+                method: 2,
+                credential,
+            });
+            let heard = wire.message().expect("AUTH_OK, not the end");
+            let said = heard.message();
+            assert!(matches!(said, Message::AuthOk { .. }), "{said:?}");
+        }
         // In a turn of its own: what the turn of the ACK counts is counted at its end.
         wire.pings();
         let stats = stats_over(&mut wire);

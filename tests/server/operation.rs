@@ -8,6 +8,9 @@ pub const PONG: u8 = 0x02;
 pub const CLOSE: u8 = 0x03;
 pub const ERROR: u8 = 0x04;
 pub const OK: u8 = 0x05;
+pub const AUTH: u8 = 0x06;
+pub const AUTH_OK: u8 = 0x07;
+pub const DRAIN: u8 = 0x08;
 pub const ACK: u8 = 0x09;
 pub const SESSION: u8 = 0x0A;
 pub const SESSION_OK: u8 = 0x0B;
@@ -36,7 +39,11 @@ pub const TIMESTAMP_NS: u8 = 8;
 /// The codes of PROTOCOL.md §3 that the tests speak of.
 pub mod code {
     pub const HEARTBEAT_TIMEOUT: u16 = 0x0008;
+    pub const AUTH_REQUIRED: u16 = 0x0101;
+    pub const AUTH_FAILED: u16 = 0x0102;
+    pub const AUTH_EXPIRED: u16 = 0x0103;
     pub const FORBIDDEN: u16 = 0x0104;
+    pub const RATE_LIMITED: u16 = 0x0201;
     pub const TOO_MANY_SUBSCRIPTIONS: u16 = 0x0203;
     pub const SLOW_CONSUMER: u16 = 0x0204;
     pub const TOO_MANY_REQUESTS: u16 = 0x0206;

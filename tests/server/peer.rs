@@ -6,10 +6,13 @@
 //! read first by whoever asks for them next. `counted` is the session's running count.
 
 pub use crate::operation::*;
+use crate::stream::Stream;
 use crate::wire::PATIENCE;
+use rustls::ClientConfig;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What SESSION_OK says.
@@ -18,6 +21,15 @@ pub struct SessionOk {
     pub key: [u8; 16],
     pub resumed: bool,
     pub last_publish_id: u32,
+}
+
+/// What AUTH_OK says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthOk {
+    pub expires_in_s: u32,
+    pub principal: String,
+    pub access_token: String,
+    pub refresh_token: String,
 }
 
 /// How a peer connects.
@@ -44,7 +56,7 @@ impl Manner {
 }
 
 pub struct Peer {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub shard: u16,
     /// Counted messages of the session taken so far.
     pub counted: u32,
@@ -55,8 +67,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Connects and shakes hands.
-    pub fn join(address: SocketAddr, manner: Manner) -> Peer {
+    /// Connects and shakes hands; with TLS, if settings for it are given.
+    pub fn join(address: SocketAddr, manner: Manner, tls: Option<&Arc<ClientConfig>>) -> Peer {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
         if let Some(bytes) = manner.receive_bytes {
@@ -68,7 +80,7 @@ impl Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut peer = Peer {
-            stream,
+            stream: Stream::over(stream, tls),
             shard: 0,
             counted: 0,
             checksum: manner.checksum,
@@ -372,6 +384,38 @@ impl Peer {
     pub fn ended(&mut self) {
         let more = self.read();
         assert_eq!(more, None, "more came");
+    }
+
+    // ---- authentication ----
+
+    pub fn start_auth(&mut self, method: u8, credential: &str) {
+        let mut body = vec![method];
+        body.extend(credential.as_bytes());
+        self.send(AUTH, &body);
+    }
+
+    /// Shows a credential that is good.
+    #[track_caller]
+    pub fn auth(&mut self, method: u8, credential: &str) -> AuthOk {
+        self.start_auth(method, credential);
+        let got = self.must_read();
+        assert_eq!(got.kind, AUTH_OK, "{got:?}");
+        let (length, rest) = (usize::from(got.body[4]), &got.body[5..]);
+        let (principal, rest) = rest.split_at(length);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let long = |bytes: &[u8]| {
+            let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+            (text(&bytes[2..2 + length]), bytes[2 + length..].to_vec())
+        };
+        let (access_token, rest) = long(rest);
+        let (refresh_token, rest) = long(&rest);
+        assert!(rest.is_empty(), "{got:?}");
+        AuthOk {
+            expires_in_s: got.u32(0),
+            principal: text(principal),
+            access_token,
+            refresh_token,
+        }
     }
 
     // ---- sessions ----

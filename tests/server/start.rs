@@ -56,7 +56,13 @@ fn a_port_that_is_taken_is_named() {
     let server = Server::start(&[]);
     for taken in [other.local_addr().unwrap(), server.address] {
         let address = taken.to_string();
-        let (code, errors) = refused(&mut ringmail(&["serve", "--listen", &address]));
+        let (code, errors) = refused(&mut ringmail(&[
+            "serve",
+            "--listen",
+            &address,
+            "--set",
+            "server.admin=",
+        ]));
         let line = complaint(&errors);
         assert_eq!(code, 69, "{errors}");
         assert!(

@@ -1,13 +1,14 @@
 //! A raw client: bytes on a TcpStream, written with the protocol's encoders or by hand, and
 //! whole frames and messages read back. It keeps no rules that a test may want to break.
 
+use crate::stream::Stream;
 use ringmail::proto::envelope::{Codec, Envelope, Headers};
 use ringmail::proto::error::Code;
 use ringmail::proto::frame::{Frame, FrameType, Parsed};
 use ringmail::proto::message::{Header, Message, MessageType, open};
 use ringmail::proto::option::Options;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 /// How long anything may take before it counts as never.
@@ -17,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const SEQ: u32 = u32::MAX;
 
 pub struct Wire {
-    pub stream: TcpStream,
+    pub stream: Stream,
     received: Vec<u8>,
     checksum: bool,
     /// A reset counts as the end of the stream.
@@ -62,10 +63,11 @@ impl Heard {
 
 impl Wire {
     pub fn connect(address: SocketAddr) -> Wire {
-        Wire::of(TcpStream::connect(address).unwrap())
+        Wire::of(Stream::connect(address, None))
     }
 
-    pub fn of(stream: TcpStream) -> Wire {
+    pub fn of(stream: impl Into<Stream>) -> Wire {
+        let stream = stream.into();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

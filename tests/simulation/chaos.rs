@@ -12,7 +12,7 @@ use std::time::Duration;
 const CLIENTS: u32 = 20;
 
 /// A size of ring between ample and hardly usable.
-fn any_size(rng: &mut fastrand::Rng) -> RingSize {
+pub fn any_size(rng: &mut fastrand::Rng) -> RingSize {
     RingSize {
         buffers: 1 << rng.u32(0..7),
         buffer_bytes: 1 << rng.u32(5..13),

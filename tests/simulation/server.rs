@@ -4,6 +4,7 @@
 //! It stands in for what `server::boot` and the executor do around a shard, and knows what
 //! must be true of a server at rest.
 
+use ringmail::auth::Authority;
 use ringmail::base::clock::Instant;
 use ringmail::base::id::ShardId;
 use ringmail::base::reason::Reason;
@@ -14,9 +15,10 @@ use ringmail::ring::driver::Driver;
 use ringmail::ring::sim::client::{Ask, Expect};
 use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
+use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
-    Answer, Census, Command, Deferred, Entropy, Failure, Job, Limits, Mailbox, Reply, Request,
-    Setup, Shard, Turn, mailbox, weave,
+    Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Rates,
+    Reply, Request, Setup, Shard, Told, Turn, mailbox, weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -58,6 +60,7 @@ pub fn limits() -> Limits {
         request_timeout: ms(10_000),
         subscriptions_max: 1024,
         slow_policy: SlowPolicy::Disconnect,
+        rates: Rates::NONE,
         session_linger: ms(60_000),
         session_buffer_bytes_max: 1 << 20,
     }
@@ -86,6 +89,14 @@ pub fn asks() -> Vec<Ask> {
 /// Calls that a service has put aside, with what they will be answered.
 type Aside = Rc<RefCell<Vec<(Deferred, Vec<u8>)>>>;
 
+/// What stands between a server and its clients.
+#[derive(Clone, Default)]
+pub struct Guards {
+    pub tls: Option<TlsSettings>,
+    pub access: Option<Access>,
+    pub door: Option<Arc<Door>>,
+}
+
 pub struct Server {
     pub world: World,
     shards: Vec<Option<Shard<SimDriver>>>,
@@ -107,6 +118,34 @@ impl Server {
         size: RingSize,
         settings: &Settings,
         limits: &Limits,
+    ) -> Server {
+        Server::guarded(world, count, size, settings, limits, Guards::default())
+    }
+
+    /// The same, with TLS.
+    pub fn secured(
+        world: &World,
+        count: usize,
+        size: RingSize,
+        settings: &Settings,
+        limits: &Limits,
+        tls: Option<&TlsSettings>,
+    ) -> Server {
+        let guards = Guards {
+            tls: tls.cloned(),
+            ..Guards::default()
+        };
+        Server::guarded(world, count, size, settings, limits, guards)
+    }
+
+    /// The same, with all that may stand between it and its clients.
+    pub fn guarded(
+        world: &World,
+        count: usize,
+        size: RingSize,
+        settings: &Settings,
+        limits: &Limits,
+        guards: Guards,
     ) -> Server {
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let census = Arc::new(Census::new(count));
@@ -130,9 +169,12 @@ impl Server {
                 counters: own.clone(),
                 census: census.clone(),
                 balance: true,
+                tls: guards.tls.clone(),
                 mailbox,
                 inbox,
                 entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),
+                access: guards.access.clone(),
+                door: guards.door.clone(),
                 jobs: jobs_in.clone(),
                 histograms: histograms.clone(),
             };
@@ -214,6 +256,14 @@ impl Server {
     pub fn drain(&self, deadline: Instant) {
         for mailbox in &self.mailboxes {
             assert!(mailbox.post(Command::Drain(deadline)).is_ok());
+        }
+    }
+
+    /// Has every shard check credentials by this, and end who is revoked by it.
+    pub fn put_authority(&self, authority: &Arc<Authority>) {
+        for mailbox in &self.mailboxes {
+            let command = Command::Authority(authority.clone(), Told::nobody());
+            assert!(mailbox.post(command).is_ok());
         }
     }
 

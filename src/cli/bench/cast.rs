@@ -102,7 +102,10 @@ impl Cast<'_> {
             Protocol::Ringmail => {
                 let bytes = ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX + self.payload.len();
                 let settings = speaker::settings(bytes, target.timeout);
-                stage.play(|now, out| Ringmail::open(&settings, bytes, now, out))
+                stage.play(|now, out| {
+                    let actor = Ringmail::open(&settings, bytes, now, out)?;
+                    Ok(actor.proving_by(site.credential.as_ref()))
+                })
             }
             Protocol::Redis => stage.play(|_, _| Ok(redis::Redis::default())),
             Protocol::Nats => stage.play(|_, _| Ok(nats::Nats::default())),
@@ -126,22 +129,22 @@ impl Stage<'_> {
         mut open: impl FnMut(Instant, &mut Vec<u8>) -> Result<D, Fault>,
     ) -> Result<Outcome, Halt> {
         let cast = self.cast;
-        let (address, timeout) = (self.site.address, self.target.timeout);
+        let (to, timeout) = (&self.site.endpoint, self.target.timeout);
         let mut speak = |now, out: &mut Vec<u8>| open(now, out).map(Actor::new);
         let count = cast.placed();
         let interrupted = &self.site.interrupted;
-        let mut fleet = Fleet::open(address, count, timeout, interrupted, &mut speak)?;
+        let mut fleet = Fleet::open(to.clone(), count, timeout, interrupted, &mut speak)?;
         let mut placed = place(cast, &fleet);
         while placed.is_none() {
             if fleet.connections.len() >= count * SPARES_MAX {
                 return Err(Halt::Placement(cast.placement.name()));
             }
-            fleet.grow(address, count, &mut speak)?;
+            fleet.grow(to.clone(), count, &mut speak)?;
             placed = place(cast, &fleet);
         }
         let mut parts = placed.unwrap_or_default();
         let first = fleet.connections.len();
-        fleet.grow(address, cast.bystanders.len(), &mut speak)?;
+        fleet.grow(to.clone(), cast.bystanders.len(), &mut speak)?;
         parts.extend(first..fleet.connections.len());
         self.assign(&mut fleet, &parts)?;
 

@@ -11,10 +11,13 @@ use crate::base::clock::Instant;
 use crate::proto::reassembly::Reassembly;
 use mio::event::Event;
 use mio::net::TcpStream;
+use rustls::ClientConnection;
 use std::io::{self, Read, Write};
 
 pub struct Connection<S> {
     pub stream: TcpStream,
+    /// TLS, if it is spoken: between the socket and the buffers.
+    tls: Option<Box<ClientConnection>>,
     speaker: S,
     input: Reassembly,
     output: Vec<u8>,
@@ -27,9 +30,15 @@ pub struct Connection<S> {
 
 impl<S: Speaker> Connection<S> {
     /// `output` holds what the speaker says first.
-    pub fn new(stream: TcpStream, speaker: S, output: Vec<u8>) -> Connection<S> {
+    pub fn new(
+        stream: TcpStream,
+        tls: Option<Box<ClientConnection>>,
+        speaker: S,
+        output: Vec<u8>,
+    ) -> Connection<S> {
         Connection {
             stream,
+            tls,
             speaker,
             input: Reassembly::default(),
             output,
@@ -104,6 +113,11 @@ impl<S: Speaker> Connection<S> {
         scratch: &mut [u8],
         mut taken: impl FnMut(S::Mark, Instant) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        if let Some(mut tls) = self.tls.take() {
+            let result = self.receive_records(&mut tls, scratch, taken);
+            self.tls = Some(tls);
+            return result;
+        }
         loop {
             match self.stream.read(scratch) {
                 Ok(0) => return Err(Fault::Eof),
@@ -116,6 +130,32 @@ impl<S: Speaker> Connection<S> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Fault::Broken(error)),
+            }
+        }
+    }
+
+    /// The same under TLS, until the socket is empty.
+    fn receive_records(
+        &mut self,
+        tls: &mut ClientConnection,
+        scratch: &mut [u8],
+        mut taken: impl FnMut(S::Mark, Instant) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        loop {
+            match tls.read_tls(&mut self.stream) {
+                Ok(0) => return Err(Fault::Eof),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Fault::Broken(error)),
+            }
+            let opened = tls.process_new_packets();
+            let opened = opened.map_err(|error| Fault::Broken(io::Error::other(error)))?;
+            let mut left = opened.plaintext_bytes_to_read();
+            while left > 0 {
+                let count = tls.reader().read(scratch).map_err(Fault::Broken)?;
+                left = left.saturating_sub(count);
+                self.parse(&scratch[..count], Instant::now(), &mut taken)?;
             }
         }
     }
@@ -147,7 +187,10 @@ impl<S: Speaker> Connection<S> {
     /// Writes what is to be written, as far as the socket takes it.
     #[inline]
     pub fn flush(&mut self) {
-        while !self.blocked && self.written < self.output.len() {
+        if self.tls.is_some() {
+            self.seal();
+        }
+        while self.tls.is_none() && !self.blocked && self.written < self.output.len() {
             match self.stream.write(&self.output[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -161,6 +204,29 @@ impl<S: Speaker> Connection<S> {
         } else if self.written > self.output.len() / 2 {
             self.output.drain(..self.written);
             self.written = 0;
+        }
+    }
+
+    /// Seals what is to be written, and writes records as far as the socket takes them.
+    fn seal(&mut self) {
+        let Some(tls) = &mut self.tls else {
+            return;
+        };
+        loop {
+            // It takes no more than a bounded number of bytes ahead of the socket.
+            let sealed = tls.writer().write(&self.output[self.written..]);
+            let sealed = sealed.unwrap_or_default();
+            self.written += sealed;
+            while !self.blocked && tls.wants_write() {
+                match tls.write_tls(&mut self.stream) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => self.blocked = true,
+                }
+            }
+            if self.blocked || sealed == 0 {
+                return;
+            }
         }
     }
 

@@ -114,7 +114,8 @@ impl Args {
                 let shape = Rc::new(Shape::echo(bytes));
                 let settings = Echo::settings(&shape, self.target.timeout);
                 self.load(site, pace, |now, out| {
-                    Echo::open(&shape, &settings, 0, now, out)
+                    let echo = Echo::open(&shape, &settings, 0, now, out)?;
+                    Ok(echo.proving_by(site.credential.as_ref()))
                 })
             }
         }
@@ -128,7 +129,13 @@ impl Args {
     ) -> Result<Outcome, Halt> {
         let timeout = self.target.timeout;
         let count = self.connections as usize;
-        let mut fleet = Fleet::open(site.address, count, timeout, &site.interrupted, speak)?;
+        let mut fleet = Fleet::open(
+            site.endpoint.clone(),
+            count,
+            timeout,
+            &site.interrupted,
+            speak,
+        )?;
         let now = Instant::now();
         let meter = self.course.meter(now, &self.target, site);
         let outcome = engine::run(&mut fleet, pace, meter, now, timeout)?;

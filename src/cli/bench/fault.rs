@@ -34,7 +34,9 @@ pub enum Fault {
     Answer(&'static str),
     #[error("the server said: {0}")]
     Said(String),
-    #[error("the server asks for authentication, which the benchmark does not speak")]
+    #[error(
+        "the server asks who its clients are: give a credential that it takes (--token, --api-key)"
+    )]
     AuthRequired,
     #[error("a request of {bytes} bytes, but the server accepts at most {max}")]
     TooLarge { bytes: usize, max: u32 },

@@ -7,10 +7,10 @@
 use super::connection::Connection;
 use super::fault::{Fault, Halt};
 use super::speaker::Speaker;
+use super::target::Endpoint;
 use crate::base::clock::Instant;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ impl<S: Speaker> Fleet<S> {
     /// # Errors
     /// The first connection that cannot be opened within `timeout`.
     pub fn open(
-        address: SocketAddr,
+        to: impl Into<Endpoint>,
         count: usize,
         timeout: Duration,
         interrupted: &Arc<AtomicBool>,
@@ -56,7 +56,7 @@ impl<S: Speaker> Fleet<S> {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             interrupted: Arc::clone(interrupted),
         };
-        fleet.grow(address, count, speak)?;
+        fleet.grow(to, count, speak)?;
         Ok(fleet)
     }
 
@@ -66,15 +66,16 @@ impl<S: Speaker> Fleet<S> {
     /// As [`Fleet::open`].
     pub fn grow(
         &mut self,
-        address: SocketAddr,
+        to: impl Into<Endpoint>,
         more: usize,
         mut speak: impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
     ) -> Result<(), Halt> {
+        let to = to.into();
         let first = self.count;
         self.count += more;
         self.ready(first..self.count, |fleet, index| {
             debug_assert_eq!(index, fleet.connections.len());
-            let started = fleet.start(address, &mut speak);
+            let started = fleet.start(&to, &mut speak);
             started.map_err(|fault| halt(index, fleet.count, fault))
         })
     }
@@ -147,10 +148,11 @@ impl<S: Speaker> Fleet<S> {
 
     fn start(
         &mut self,
-        address: SocketAddr,
+        to: &Endpoint,
         speak: &mut impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
     ) -> Result<(), Fault> {
-        let mut stream = mio::net::TcpStream::connect(address).map_err(Fault::connect)?;
+        let mut stream = mio::net::TcpStream::connect(to.address).map_err(Fault::connect)?;
+        let tls = to.secure()?;
         let mut output = Vec::new();
         let speaker = speak(Instant::now(), &mut output)?;
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -159,7 +161,7 @@ impl<S: Speaker> Fleet<S> {
             .register(&mut stream, Token(self.connections.len()), both)
             .map_err(Fault::connect)?;
         self.connections
-            .push(Connection::new(stream, speaker, output));
+            .push(Connection::new(stream, tls, speaker, output));
         Ok(())
     }
 

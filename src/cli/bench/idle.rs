@@ -122,11 +122,14 @@ impl Args {
         let settings = Echo::settings(&shape, self.target.timeout);
         let before = server.memory().map_err(Halt::Process)?;
         let mut fleet = Fleet::open(
-            site.address,
+            site.endpoint.clone(),
             self.connections as usize,
             self.target.timeout,
             &site.interrupted,
-            |now, out| Echo::open(&shape, &settings, self.heartbeat_ms, now, out),
+            |now, out| {
+                let echo = Echo::open(&shape, &settings, self.heartbeat_ms, now, out)?;
+                Ok(echo.proving_by(site.credential.as_ref()))
+            },
         )?;
         stay(&mut fleet, self.settle)?;
         let outcome = quiet(&mut fleet, server, before, self.duration)?;

@@ -7,6 +7,7 @@
 //! Spawn before pinning the generator: a child inherits its parent's cores.
 
 use crate::base::exit::Status;
+use crate::cli::access::without_secrets;
 use crate::cli::failure::Failure;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
@@ -65,9 +66,11 @@ impl Server {
         let program = std::env::current_exe()
             .map_err(|error| failure(format_args!("--spawn: this program has no path: {error}")))?;
         let mut command = Command::new(program);
-        command
+        without_secrets(&mut command)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text"])
-            .args(["--shards", shards]);
+            .args(["--shards", shards])
+            // Several may run beside each other, and beside a server of the user's.
+            .args(["--set", "server.admin="]);
         if let Some(path) = config {
             command.arg("--config").arg(path);
         }

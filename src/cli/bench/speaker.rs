@@ -13,6 +13,7 @@
 use super::fault::Fault;
 use crate::base::clock::Instant;
 use crate::base::limits::{MESSAGE_BYTES_FLOOR, MESSAGE_HEADER_BYTES};
+use crate::client::Credential;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
@@ -112,6 +113,44 @@ pub fn connect(
     Ok(Session::connect(settings, &hello, seq, now, out))
 }
 
+/// Says who the generator is to a server that asks; what has come of it.
+#[derive(Debug, Default)]
+pub struct Proof {
+    credential: Option<Credential>,
+    /// AUTH was sent, and AUTH_OK has not come.
+    pub is_open: bool,
+}
+
+impl Proof {
+    pub fn by(credential: Option<&Credential>) -> Proof {
+        Proof {
+            credential: credential.cloned(),
+            is_open: false,
+        }
+    }
+
+    /// After the handshake: AUTH, if the server asks for it.
+    ///
+    /// # Errors
+    /// There is no credential that it takes.
+    pub fn begin(&mut self, options: &Options<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let methods = options.auth.unwrap_or_default();
+        if methods == 0 {
+            return Ok(());
+        }
+        let credential = self.credential.take();
+        let credential = credential.filter(|credential| credential.is_among(methods));
+        let credential = credential.ok_or(Fault::AuthRequired)?;
+        let auth = Message::Auth {
+            method: credential.method(),
+            credential: credential.secret().expose().as_bytes(),
+        };
+        auth.encode(false, out);
+        self.is_open = true;
+        Ok(())
+    }
+}
+
 /// Where the id stands in a request and in its answer.
 const ID_AT: usize = MESSAGE_HEADER_BYTES;
 const ID_END: usize = ID_AT + 4;
@@ -188,6 +227,7 @@ impl Shape {
 pub struct Echo {
     shape: Rc<Shape>,
     session: Session,
+    proof: Proof,
 }
 
 impl Echo {
@@ -206,7 +246,14 @@ impl Echo {
         Ok(Echo {
             shape: Rc::clone(shape),
             session: connect(settings, heartbeat_ms, now, out)?,
+            proof: Proof::default(),
         })
+    }
+
+    /// With this credential, should the server ask.
+    pub fn proving_by(mut self, credential: Option<&Credential>) -> Echo {
+        self.proof = Proof::by(credential);
+        self
     }
 
     /// What all sessions of a run have in common.
@@ -229,10 +276,12 @@ impl Echo {
         let max = self.session.peer_message_bytes_max();
         match event {
             Event::Handled => Ok(Taken::Other { used }),
-            Event::Established(options) if options.auth.unwrap_or(0) != 0 => {
-                Err(Fault::AuthRequired)
+            Event::Message(Message::AuthOk { .. }) if self.proof.is_open => {
+                self.proof.is_open = false;
+                Ok(Taken::Other { used })
             }
-            Event::Established(_) => {
+            Event::Established(options) => {
+                self.proof.begin(&options, out)?;
                 let bytes = self.shape.request_bytes() - MESSAGE_HEADER_BYTES;
                 if bytes > max as usize {
                     return Err(Fault::TooLarge { bytes, max });
@@ -297,7 +346,7 @@ impl Speaker for Echo {
     type Mark = u32;
 
     fn is_ready(&self) -> bool {
-        self.session.is_established()
+        self.session.is_established() && !self.proof.is_open
     }
 
     #[inline]

@@ -1,12 +1,18 @@
 //! Which server is loaded, and where the generator runs: the arguments that all
 //! benchmarks share, and what comes of them.
 
-use super::fault::Halt;
+use super::fault::{Fault, Halt};
 use super::process::{self, Process};
 use super::spawn::Server;
 use crate::base::exit::Status;
+use crate::cli::access;
+use crate::cli::args::Access;
 use crate::cli::duration;
 use crate::cli::failure::Failure;
+use crate::client::{Address, Credential, Tls};
+use rustls::ClientConfig;
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +30,7 @@ pub enum Output {
 
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// The server: host:port or ringmail://host:port
+    /// The server: host:port or ringmail://host:port; by TLS ringmails://host:port
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -57,6 +63,9 @@ pub struct Target {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse_bounded_positive)]
     pub timeout: Duration,
 
+    #[command(flatten)]
+    pub access: Access,
+
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
@@ -66,10 +75,43 @@ pub struct Target {
     pub output: Output,
 }
 
+/// Where connections go, and whether by TLS.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Endpoint {
+        Endpoint { address, tls: None }
+    }
+}
+
+impl Endpoint {
+    /// TLS for a new connection, if it is spoken.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn secure(&self) -> Result<Option<Box<ClientConnection>>, Fault> {
+        let Some((config, name)) = &self.tls else {
+            return Ok(None);
+        };
+        let connection = ClientConnection::new(Arc::clone(config), name.clone());
+        let connection =
+            connection.map_err(|error| Fault::Connect(std::io::Error::other(error)))?;
+        Ok(Some(Box::new(connection)))
+    }
+}
+
 /// A server to be loaded, and this process made ready to do so.
 #[derive(Debug)]
 pub struct Site {
     pub address: SocketAddr,
+    /// The same, and whether by TLS.
+    pub endpoint: Endpoint,
+    /// Shown to a server that asks who its clients are.
+    pub credential: Option<Credential>,
     /// The process to measure.
     pub process: Option<Process>,
     /// The core this thread is pinned to.
@@ -87,6 +129,7 @@ impl Target {
     pub fn prepare(&self, connections: usize) -> Result<Site, Failure> {
         // Before the server is spawned: it inherits the limit.
         process::reserve_descriptors(connections)?;
+        let credential = access::credential(&self.access)?;
         let interrupted = watch_signals()?;
         let spawned = match self.spawn {
             true => Some(Server::start(
@@ -100,6 +143,7 @@ impl Target {
             Some(server) => server.address,
             None => resolve(&self.address)?,
         };
+        let tls = self.tls(address)?;
         let core = self.core.or_else(|| {
             let free = |cores| free_core(cores, &self.spawn_shards);
             self.spawn.then(process::cores).and_then(free)
@@ -109,11 +153,37 @@ impl Target {
         }
         Ok(Site {
             address,
+            endpoint: Endpoint { address, tls },
+            credential,
             process: pid.map(Process::open).transpose()?,
             core,
             interrupted,
             spawned,
         })
+    }
+}
+
+impl Target {
+    fn tls(
+        &self,
+        address: SocketAddr,
+    ) -> Result<Option<(Arc<ClientConfig>, ServerName<'static>)>, Failure> {
+        let usage = |text: String| Failure::new(Status::Usage, text);
+        let named = match self.spawn {
+            true => None,
+            false => Address::parse(&self.address).ok(),
+        };
+        let secure = named.as_ref().is_some_and(|named| named.secure);
+        let tls = access::tls(&self.access).or_else(|| secure.then(Tls::default));
+        let Some(tls) = tls else {
+            return Ok(None);
+        };
+        let config = tls.config();
+        let config = config.map_err(|error| Failure::new(Status::Unavailable, error))?;
+        let host = named.map_or_else(|| address.ip().to_string(), |named| named.host);
+        let name = ServerName::try_from(host.clone())
+            .map_err(|error| usage(format!("{host}: {error}; no certificate has such a name")))?;
+        Ok(Some((config, name)))
     }
 }
 
@@ -157,7 +227,10 @@ fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, Failure> {
-    let plain = address.strip_prefix("ringmail://").unwrap_or(address);
+    let plain = address
+        .strip_prefix("ringmail://")
+        .or_else(|| address.strip_prefix("ringmails://"))
+        .unwrap_or(address);
     let unavailable = |why: String| {
         Failure::new(
             Status::Unavailable,

@@ -9,6 +9,7 @@
 //! Invariant: the process has been waited for when [`run`] returns.
 
 use crate::base::clock::Instant;
+use crate::cli::access::without_secrets;
 use crate::cli::interrupt::SLICE;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -80,7 +81,8 @@ struct Running {
 
 impl Running {
     fn start(task: &Task<'_>) -> io::Result<Running> {
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        let mut child = without_secrets(&mut command)
             .arg("-c")
             .arg(task.exec)
             .envs(task.environment.iter().map(|(key, value)| (key, value)))

@@ -1,17 +1,21 @@
 //! How a blocking client connects: its options, the attempt, and what a failure of it means.
 
+use super::stream::Stream;
 use super::{Client, RECEIVE_BYTES};
 use crate::base::clock::Instant;
 use crate::base::limits::{HEARTBEAT_MS_MIN, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR};
 use crate::client::address::Address;
 use crate::client::conversation::Conversation;
+use crate::client::credential::{Credential, Secret, Source};
 use crate::client::error::Error;
 use crate::client::link::Link;
 use crate::client::reconnect::{Reconnect, Schedule};
+use crate::client::tls::Tls;
 use crate::proto::option::{FEATURE_CHECKSUM, Options, is_client_id};
 use crate::proto::session::Settings;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +50,8 @@ pub struct Builder {
     session: bool,
     reconnect: Option<Reconnect>,
     inbox_bytes_max: usize,
+    source: Option<Source>,
+    tls: Option<Tls>,
 }
 
 impl Default for Builder {
@@ -60,6 +66,8 @@ impl Default for Builder {
             session: false,
             reconnect: None,
             inbox_bytes_max: 16 << 20,
+            source: None,
+            tls: None,
         }
     }
 }
@@ -134,20 +142,91 @@ impl Builder {
         self
     }
 
-    /// Connects to `host:port` or `ringmail://host:port` and shakes hands; of several
+    /// Says who this client is by an access token, to servers that ask. It is used as it is
+    /// until it expires: see [`Builder::credential_by`] for tokens that are fetched.
+    pub fn token(self, token: impl Into<Secret>) -> Builder {
+        self.credential(Credential::Token(token.into()))
+    }
+
+    /// Says who this client is by an API key, `id.secret`, to servers that ask. Where the
+    /// server issues tokens for it, they are renewed while they last.
+    pub fn api_key(self, key: impl Into<Secret>) -> Builder {
+        self.credential(Credential::ApiKey(key.into()))
+    }
+
+    /// Says who this client is, to servers that ask.
+    pub fn credential(mut self, credential: Credential) -> Builder {
+        self.source = Some(Source::Fixed(credential));
+        self
+    }
+
+    /// Fetches the credential, anew for each connection and when two thirds of its life have
+    /// passed. An error's text is told to the user as it is, at the first connection.
+    ///
+    /// ```no_run
+    /// use ringmail::blocking::Client;
+    /// use ringmail::client::{Credential, Secret};
+    ///
+    /// let read = || {
+    ///     let token = std::fs::read_to_string("token").map_err(|error| error.to_string())?;
+    ///     Ok(Credential::Token(Secret::new(token.trim())))
+    /// };
+    /// let client = Client::builder()
+    ///     .credential_by(read)
+    ///     .connect("ringmails://mail.example:7411")?;
+    /// # let _ = client;
+    /// # Ok::<(), ringmail::client::Error>(())
+    /// ```
+    pub fn credential_by(
+        mut self,
+        fetch: impl Fn() -> Result<Credential, String> + Send + Sync + 'static,
+    ) -> Builder {
+        self.source = Some(Source::Fetched(Arc::new(fetch)));
+        self
+    }
+
+    /// Speaks TLS to whatever address is given, in this way. Without it `ringmails://` speaks
+    /// TLS as by `Tls::default()`, trusting the system's authorities.
+    pub fn tls(mut self, tls: Tls) -> Builder {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Trusts the certificate authorities in this PEM file, and speaks TLS.
+    pub fn tls_ca(self, file: impl Into<PathBuf>) -> Builder {
+        let tls = self.tls.clone().unwrap_or_default().ca(file);
+        self.tls(tls)
+    }
+
+    /// Shows this certificate, whose key is in the other PEM file, and speaks TLS.
+    pub fn tls_identity(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Builder {
+        let tls = self.tls.clone().unwrap_or_default();
+        self.tls(tls.identity(certificate, key))
+    }
+
+    /// Connects to `host:port`, `ringmail://host:port` or, by TLS, `ringmails://host:port`,
+    /// shakes hands and says who this is, if the server asks; of several
     /// addresses of one name the first that accepts is taken.
     ///
     /// # Errors
     /// `Invalid` for an address or option that cannot be; `Connect` where nobody, or nobody
-    /// who speaks, is at the address; `Refused`, `Protocol` and `Timeout` by the handshake.
+    /// who speaks, is at the address; `Tls`; `Credential` if the server asks for one and
+    /// there is none; `Refused`, `Protocol` and `Timeout` by the handshake.
     pub fn connect(&self, address: &str) -> Result<Client, Error> {
-        let address = Address::parse(address)?;
+        let mut address = Address::parse(address)?;
+        address.secure |= self.tls.is_some();
         let (stream, peer, link) = self.open(&address)?;
         let open_timeout = self.connect_timeout.saturating_mul(2);
         let mut client = Client {
             stream: Some(stream),
             peer,
-            conversation: Conversation::new(link, self.session, self.inbox_bytes_max, open_timeout),
+            conversation: Conversation::new(
+                link,
+                self.session,
+                self.inbox_bytes_max,
+                open_timeout,
+                self.source.clone(),
+            ),
             buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
             builder: self.clone(),
             dial_failure: None,
@@ -172,15 +251,23 @@ impl Builder {
     }
 
     /// Connects and writes the SYN.
-    pub(super) fn open(&self, address: &Address) -> Result<(TcpStream, SocketAddr, Link), Error> {
+    pub(super) fn open(&self, address: &Address) -> Result<(Stream, SocketAddr, Link), Error> {
         let settings = Arc::new(self.settings()?);
         let unreachable = |source| Error::Connect {
             address: address.to_string(),
             source,
         };
         let seq = getrandom::u32().map_err(|error| unreachable(io::Error::other(error)))?;
+        let tls = match address.secure {
+            true => Some(self.tls.clone().unwrap_or_default().config()?),
+            false => None,
+        };
         let deadline = Instant::now() + self.connect_timeout;
         let (stream, peer) = dial(address, deadline).map_err(unreachable)?;
+        let stream = match tls {
+            None => Stream::plain(stream),
+            Some(config) => Stream::secure(stream, config, &address.host).map_err(unreachable)?,
+        };
         let link = Link::new(settings, &self.hello(), seq, Instant::now());
         Ok((stream, peer, link))
     }

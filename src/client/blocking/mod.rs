@@ -16,7 +16,7 @@
 //! ```
 //! use ringmail::blocking::Client;
 //! use ringmail::client::Incoming;
-//! # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+//! # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
 //! # let server = ringmail::Server::builder().config(config).start()?;
 //! # let address = server.address().to_string();
 //!
@@ -68,6 +68,12 @@
 //! Connecting again happens inside the calls too: each waits for it up to its own timeout
 //! (longer by `connect_timeout` where the network swallows packets).
 //!
+//! # Who it is
+//! A server may ask ([`ServerInfo::auth`]): the builder's credential is shown after each
+//! handshake, and again when two thirds of its life have passed, by the refresh token the
+//! server gave with it, or by fetching it anew ([`Builder::credential_by`]). Renewing happens
+//! inside the calls too: who calls nothing for a third of that life is sent away.
+//!
 //! # How it waits
 //! The socket does not block; waiting is one `poll` for whatever comes first of bytes, room
 //! to send and the nearest deadline, so that a server that writes while this side writes
@@ -75,12 +81,14 @@
 
 mod builder;
 mod publish;
+mod stream;
 mod subscribe;
 mod turn;
 
 pub use builder::Builder;
 
 use super::conversation::Conversation;
+use super::credential::Login;
 use super::error::Error;
 use super::link::{Drain, ServerInfo};
 use super::registry::Change;
@@ -89,8 +97,9 @@ use crate::base::clock::Instant;
 use crate::base::limits::PING_BYTES_MAX;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
+use stream::Stream;
 use turn::Deadline;
 
 /// Bytes taken from the socket at once.
@@ -101,7 +110,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection to a server. Dropped, it says CLOSE without waiting for the answer.
 pub struct Client {
     /// None while there is no connection.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     peer: SocketAddr,
     conversation: Conversation,
     buffer: Box<[u8]>,
@@ -121,7 +130,7 @@ impl Client {
         Client::builder().connect(address)
     }
 
-    /// Timeouts, name, heartbeat, sizes, checksum.
+    /// Timeouts, name, credential, TLS, heartbeat, sizes, checksum.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -129,6 +138,12 @@ impl Client {
     /// What the server told about itself.
     pub fn server(&self) -> &ServerInfo {
         self.conversation.link().server()
+    }
+
+    /// Who the server says this client is, and the tokens it issued; `None` where it did not
+    /// ask.
+    pub fn login(&self) -> Option<&Login> {
+        self.conversation.login()
     }
 
     /// The address connected to, after resolution.

@@ -7,6 +7,7 @@
 //! | `publish_queued`, then `flush` or `wait_confirmed` | it is buffered | thousands in a row |
 
 use super::Client;
+use super::stream::Stream;
 use super::turn::Deadline;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
@@ -81,7 +82,7 @@ impl Client {
     ///
     /// ```
     /// # use ringmail::{blocking::Client, client::Publish};
-    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
     /// # let server = ringmail::Server::builder().config(config).start()?;
     /// # let address = server.address().to_string();
     /// let mut client = Client::connect(&address)?;
@@ -205,7 +206,12 @@ impl Client {
         self.wait(what, deadline, |conversation| {
             let is_sent = conversation.can_answer() && conversation.unsent().is_empty();
             is_sent.then_some(())
-        })
+        })?;
+        // Under TLS the last of it may still wait for the socket.
+        while self.stream.as_ref().is_some_and(Stream::has_unsent) {
+            self.turn(what, deadline)?;
+        }
+        Ok(())
     }
 }
 

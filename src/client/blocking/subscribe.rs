@@ -63,7 +63,7 @@ impl Client {
     ///
     /// ```
     /// # use ringmail::{blocking::Client, client::Incoming};
-    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', shards = [0] }")?;
+    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
     /// # let server = ringmail::Server::builder().config(config).start()?;
     /// # let address = server.address().to_string();
     /// let mut service = Client::connect(&address)?;

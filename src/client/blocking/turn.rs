@@ -11,7 +11,6 @@ use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::time::Duration;
 
 /// By when a call must be done, and how long that was when it began.
@@ -126,7 +125,7 @@ impl Client {
     }
 
     /// One step: sends, then waits for bytes, room or a deadline, and handles what it was.
-    fn turn(&mut self, what: &'static str, deadline: &Deadline) -> Result<(), Error> {
+    pub(super) fn turn(&mut self, what: &'static str, deadline: &Deadline) -> Result<(), Error> {
         if let Some(retry_at) = self.conversation.retry_at() {
             return self.redial(retry_at, what, deadline);
         }
@@ -204,7 +203,7 @@ impl Client {
         if self.conversation.link().is_left() {
             let _ = stream.write_all(self.conversation.unsent());
         }
-        let _ = stream.shutdown(Shutdown::Write);
+        stream.finish();
     }
 
     // ---- bytes ----
@@ -214,8 +213,11 @@ impl Client {
         let Some(stream) = &self.stream else {
             return Ok(false);
         };
+        if stream.has_pending() {
+            return Ok(true);
+        }
         let mut wanted = PollFlags::IN;
-        if !self.conversation.unsent().is_empty() {
+        if !self.conversation.unsent().is_empty() || stream.has_unsent() {
             wanted |= PollFlags::OUT;
         }
         let timeout = Timespec::try_from(until - now).ok();
@@ -245,8 +247,9 @@ impl Client {
                     let now = Instant::now();
                     self.conversation.receive(&self.buffer[..count], now);
                     let is_full = self.conversation.ledger.inbox.is_full();
-                    // A short read has emptied the socket.
-                    if count < self.buffer.len() || now >= deadline || is_full {
+                    // A short read has emptied the socket, unless records are read.
+                    let is_empty = count < self.buffer.len() && stream.is_plain();
+                    if is_empty || now >= deadline || is_full {
                         return Ok(());
                     }
                 }
@@ -260,11 +263,18 @@ impl Client {
 
     /// Sends as much as there is room for.
     pub(super) fn write_out(&mut self) -> Result<(), Error> {
-        while !self.conversation.unsent().is_empty() {
-            let Some(stream) = &mut self.stream else {
+        while let Some(stream) = &mut self.stream {
+            let unsent = self.conversation.unsent();
+            if unsent.is_empty() && !stream.has_unsent() {
                 return Ok(());
+            }
+            let written = match unsent.is_empty() {
+                true => stream.flush().map(|()| 0),
+                false => stream.write(unsent),
             };
-            match stream.write(self.conversation.unsent()) {
+            match written {
+                // Under TLS all is taken, and what has no room in the socket waits.
+                Ok(0) => return Ok(()),
                 Ok(count) => self.conversation.advance(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -286,7 +296,7 @@ impl Client {
         };
         if let Some(mut stream) = self.stream.take() {
             let _ = stream.write_all(self.conversation.unsent());
-            let _ = stream.shutdown(Shutdown::Write);
+            stream.finish();
         }
         Err(error)
     }
@@ -297,6 +307,6 @@ impl Client {
         if self.conversation.retry_at().is_some() {
             return Ok(());
         }
-        Err(Error::Io { what, source })
+        Err(Error::of_stream(what, source))
     }
 }

@@ -123,7 +123,11 @@ impl Session {
             client_id: None,
             codec: asked.codec,
             server: Some(&self.settings.product),
-            auth: Some(self.settings.auth_methods),
+            auth: Some(if self.authenticated {
+                0
+            } else {
+                self.settings.auth_methods
+            }),
             shard: Some(self.settings.shard),
         }
         .encode(&mut payload);
@@ -155,7 +159,7 @@ impl Session {
         let options = split_acknowledgement(frame.payload, acknowledgement)?;
         let event = Event::Established(Options::parse(options)?);
         self.establish(now);
-        self.authenticated = self.settings.auth_methods == 0;
+        self.authenticated |= self.settings.auth_methods == 0;
         if !self.authenticated {
             self.auth_deadline = now + self.settings.auth_timeout;
             self.length_max = self.length_max.min(UNAUTHENTICATED_BYTES_MAX);

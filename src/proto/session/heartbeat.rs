@@ -62,6 +62,16 @@ impl Session {
         }
     }
 
+    /// What the owner has of the peer is not yet bytes of a message (`partial`: a TLS record
+    /// that has begun), or is none any more. The time for a message runs from there.
+    pub fn note_undelivered(&mut self, partial: bool, now: Instant) {
+        if !partial {
+            self.frame_started = Instant::NEVER;
+        } else if self.frame_started == Instant::NEVER && self.is_established() {
+            self.frame_started = now;
+        }
+    }
+
     /// A message has begun and is not complete: [`Session::timeout`] may have moved earlier.
     #[inline]
     pub fn is_mid_message(&self) -> bool {

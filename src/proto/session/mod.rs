@@ -32,7 +32,7 @@ use super::message::{
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
-use crate::base::limits::{CONTROLS_PER_S_MAX, ERRORS_PER_S_MAX};
+use crate::base::limits::{AUTH_BYTES_MAX, CONTROLS_PER_S_MAX, ERRORS_PER_S_MAX};
 use crate::base::reason::Reason;
 use heartbeat::Jitter;
 use std::sync::Arc;
@@ -231,7 +231,10 @@ impl Session {
             Ok(None) => {
                 return self.incomplete(bytes, crate::base::limits::MESSAGE_HEADER_BYTES, now);
             }
-            Err(refusal) => return self.refuse_header(bytes, refusal, now, out),
+            Err(refusal) => match self.long_auth(bytes) {
+                Some(header) => header,
+                None => return self.refuse_header(bytes, refusal, now, out),
+            },
         };
         let used = header.message_bytes();
         let Some(message) = bytes.get(..used) else {
@@ -301,6 +304,15 @@ impl Session {
                 "the first message must be AUTH",
             )),
         }
+    }
+
+    /// The header of an AUTH that is longer than other messages may be before it.
+    #[cold]
+    fn long_auth(&self, bytes: &[u8]) -> Option<Header> {
+        let waits = self.is_server && !self.authenticated && self.settings.auth_methods != 0;
+        let most = AUTH_BYTES_MAX.min(self.settings.message_bytes_max);
+        let header = Header::parse(bytes, most).ok()??;
+        (waits && header.kind == MessageType::Auth).then_some(header)
     }
 
     /// Does what the protocol does by itself and hands the rest to the owner.

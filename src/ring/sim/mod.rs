@@ -19,7 +19,7 @@
 //! used after, a buffer released that was not lent. [`World::check_no_leaks`] asks for the
 //! rest once all is over. A breach panics with the seed.
 //!
-//! What it does not do: threads, wall-clock time, packet loss (TCP hides it), TLS.
+//! What it does not do: threads, wall-clock time, packet loss (TCP hides it).
 
 mod accept;
 mod agenda;

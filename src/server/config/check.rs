@@ -5,30 +5,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::super::access::{self, Fault};
 use super::error::{ConfigError, Origin};
 use super::schema::{Config, Limits};
 use super::section::{Ledger, Node};
-use super::setting::AuthMode;
+use super::setting::{AuthMode, TlsMode};
 use super::tree::Tree;
 
 /// Keys and sections that are read and checked, but ask for what this version cannot do
 /// yet: anything but the default, or one of the values beside it, is refused. The issue
 /// that builds it takes its line out.
-const NOT_YET: &[(&str, &[&str])] = &[
-    ("server.admin", &[""]),
-    ("limits.connections_per_ip_max", &[]),
-    ("tls", &[]),
-    ("auth.mode", &[]),
-    ("auth.jwt", &[]),
-    ("auth.issuer", &[]),
-    ("auth.api_key", &[]),
-    ("roles", &[]),
-    ("access", &[]),
-    ("rate", &[]),
-    ("trace", &[]),
-    ("nats", &[]),
-    ("topic", &[]),
-];
+const NOT_YET: &[(&str, &[&str])] = &[("trace", &[]), ("nats", &[]), ("topic", &[])];
 
 /// Judges the configuration in force. With `is_whole` unset, lines of the file could not be
 /// read: then what other keys say cannot be relied on.
@@ -36,6 +23,14 @@ pub fn check(config: &Config, is_whole: bool, ledger: &mut Ledger) {
     if is_whole {
         relations(config, ledger);
         exposure(config, ledger);
+        for fault in access::faults(config) {
+            let Fault {
+                key,
+                problem,
+                remedy,
+            } = fault;
+            demand(ledger, false, &[&key], || problem, &remedy);
+        }
     }
     not_yet(config, ledger);
 }
@@ -96,6 +91,7 @@ fn relations(config: &Config, ledger: &mut Ledger) {
         || format!("server.listen and server.admin are both {listen}"),
         "give one of them another port",
     );
+    tls(config, ledger);
     outboxes(&config.limits, "limits", ledger);
     for (number, shard) in &config.shard.shards {
         let path = format!("shard.{number}");
@@ -112,6 +108,27 @@ fn relations(config: &Config, ledger: &mut Ledger) {
             "shards are numbered from 0, whatever their cores are",
         );
     }
+}
+
+fn tls(config: &Config, ledger: &mut Ledger) {
+    let tls = &config.tls;
+    let is_on = tls.mode != TlsMode::Off;
+    for (key, path) in [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)] {
+        demand(
+            ledger,
+            !is_on || !path.is_empty(),
+            &["tls.mode", key],
+            || format!("tls.mode is on and {key} is not set"),
+            "name the PEM files of the certificate chain and of its key",
+        );
+    }
+    demand(
+        ledger,
+        is_on || tls.client_ca.is_empty(),
+        &["tls.mode", "tls.client_ca"],
+        || "tls.client_ca asks clients for certificates and tls.mode is \"off\"".to_owned(),
+        "set tls.mode to \"required\" or \"optional\", or leave tls.client_ca out",
+    );
 }
 
 fn outboxes(limits: &Limits, path: &str, ledger: &mut Ledger) {

@@ -74,7 +74,7 @@ impl std::error::Error for ConfigError {}
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    pub(super) fn new(mut errors: Vec<ConfigError>) -> ConfigErrors {
+    pub(in crate::server) fn new(mut errors: Vec<ConfigError>) -> ConfigErrors {
         errors.sort_by(|a, b| a.origin.cmp(&b.origin));
         ConfigErrors(errors)
     }

@@ -8,7 +8,8 @@ use super::{Dialect, Role, Script, Template, idle_filter};
 use crate::base::clock::Instant;
 use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::cli::bench::fault::Fault;
-use crate::cli::bench::speaker::{self, Taken};
+use crate::cli::bench::speaker::{self, Proof, Taken};
+use crate::client::Credential;
 use crate::proto::envelope::{Envelope, Headers, header};
 use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
@@ -30,6 +31,7 @@ pub struct Ringmail {
     is_confirmed: bool,
     is_responder: bool,
     shard: Option<u16>,
+    proof: Proof,
 }
 
 fn encode(kind: MessageType, envelope: Envelope<'_>, out: &mut Vec<u8>) {
@@ -66,7 +68,14 @@ impl Ringmail {
             is_confirmed: false,
             is_responder: false,
             shard: None,
+            proof: Proof::default(),
         })
+    }
+
+    /// With this credential, should the server ask.
+    pub fn proving_by(mut self, credential: Option<&Credential>) -> Ringmail {
+        self.proof = Proof::by(credential);
+        self
     }
 
     /// An operation whose OK is waited for.
@@ -95,15 +104,16 @@ impl Ringmail {
         match event {
             Event::Handled => {}
             Event::Established(options) => {
-                if options.auth.unwrap_or(0) != 0 {
-                    return Err(Fault::AuthRequired);
-                }
+                self.proof.begin(&options, out)?;
                 self.shard = options.shard;
                 let max = self.session.peer_message_bytes_max();
                 if self.message_bytes > max {
                     let bytes = self.message_bytes as usize;
                     return Err(Fault::TooLarge { bytes, max });
                 }
+            }
+            Event::Message(Message::AuthOk { .. }) if self.proof.is_open => {
+                self.proof.is_open = false;
             }
             Event::Message(Message::Ok { .. }) if self.pending > 0 => self.pending -= 1,
             Event::Message(Message::Ok { id }) if self.is_confirmed => {
@@ -161,7 +171,7 @@ impl Dialect for Ringmail {
     }
 
     fn is_ready(&self) -> bool {
-        self.session.is_established() && self.pending == 0
+        self.session.is_established() && !self.proof.is_open && self.pending == 0
     }
 
     fn assume(&mut self, role: &Role, _index: u32, out: &mut Vec<u8>) {

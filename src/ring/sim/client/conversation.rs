@@ -1,6 +1,7 @@
 //! One client's side of a connection while it lasts: reads, asks, ends and writes, in this
 //! order, each time the client is poked.
 
+use super::veil::Veil;
 use super::{ClientId, Ending, Expect, Opening, Plan, Reading, Report, Writing};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
@@ -24,6 +25,7 @@ pub(super) struct Conversation {
     session: Session,
     input: Reassembly,
     out: Vec<u8>,
+    veil: Veil,
     begun: Instant,
     read_at: Instant,
     write_at: Instant,
@@ -66,6 +68,7 @@ impl Conversation {
             session,
             input: Reassembly::default(),
             out,
+            veil: Veil::new(plan.tls.as_ref()),
             begun: now,
             read_at: now,
             write_at: now,
@@ -118,7 +121,7 @@ impl Conversation {
             }
         }
         self.write(plan, kernel);
-        if self.ending && self.out.is_empty() && !self.waits_for_close(plan) {
+        if self.ending && self.has_written() && !self.waits_for_close(plan) {
             kernel.finish_writing(self.link);
         }
         if self.is_over(report, kernel) {
@@ -144,6 +147,13 @@ impl Conversation {
         if bytes.is_empty() {
             return;
         }
+        let bytes = match self.veil.open(bytes) {
+            Ok(bytes) => bytes,
+            Err(wrong) => {
+                report.wrong.get_or_insert(wrong.into());
+                return;
+            }
+        };
         if plan.opening != Opening::Handshake {
             report.raw.extend_from_slice(&bytes);
             return;
@@ -226,7 +236,7 @@ impl Conversation {
             && (report.requests >= plan.requests || report.drains > 0)
             && (plan.hasty || report.responses >= report.requests)
             && (plan.hasty || report.pongs >= report.pings)
-            && self.out.is_empty();
+            && self.has_written();
         let speaks = plan.opening == Opening::Handshake;
         let healed = !speaks && plan.ending == Ending::Fin;
         answered || healed || now >= self.begun + plan.patience
@@ -252,7 +262,8 @@ impl Conversation {
     // ---- writing ----
 
     fn write(&mut self, plan: &Plan, kernel: &mut Kernel) {
-        if self.out.is_empty() {
+        let out = self.veil.seal(&mut self.out);
+        if out.is_empty() {
             return;
         }
         let max = match plan.writing {
@@ -263,12 +274,16 @@ impl Conversation {
                 bytes
             }
         };
-        let count = self.out.len().min(max);
-        let written = kernel.write(self.link, &self.out[..count]);
-        self.out.drain(..written);
-        if self.out.is_empty() {
-            self.out = Vec::new();
+        let count = out.len().min(max);
+        let written = kernel.write(self.link, &out[..count]);
+        out.drain(..written);
+        if out.is_empty() {
+            *out = Vec::new();
         }
+    }
+
+    fn has_written(&self) -> bool {
+        self.out.is_empty() && !self.veil.is_behind()
     }
 
     fn next_at(&self, plan: &Plan, report: &Report, kernel: &Kernel) -> Instant {
@@ -282,7 +297,7 @@ impl Conversation {
         if self.may_ask(plan, report) {
             at = at.min(self.ask_at);
         }
-        if matches!(plan.writing, Writing::Trickle { .. }) && !self.out.is_empty() {
+        if matches!(plan.writing, Writing::Trickle { .. }) && !self.has_written() {
             at = at.min(self.write_at);
         }
         if matches!(plan.reading, Reading::Slow { .. }) && kernel.is_readable(self.link) {

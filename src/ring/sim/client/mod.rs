@@ -9,6 +9,7 @@ mod conversation;
 mod plan;
 mod report;
 pub mod traffic;
+mod veil;
 
 pub use plan::{Ask, Ending, Expect, Opening, Plan, Reading, Writing};
 pub use report::Report;

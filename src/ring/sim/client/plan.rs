@@ -2,12 +2,16 @@
 
 use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
+use rustls::ClientConfig;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A client's behaviour. [`Plan::default`] shakes hands, asks nothing and stays.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub opening: Opening,
+    /// It speaks TLS.
+    pub tls: Option<Arc<ClientConfig>>,
     pub checksum: bool,
     pub heartbeat_ms: Option<u32>,
     pub client_id: Option<String>,
@@ -105,6 +109,7 @@ impl Default for Plan {
     fn default() -> Plan {
         Plan {
             opening: Opening::Handshake,
+            tls: None,
             checksum: false,
             heartbeat_ms: None,
             client_id: None,

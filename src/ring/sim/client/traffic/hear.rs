@@ -55,6 +55,7 @@ impl Mind {
                 resumed,
                 last_publish_id,
             } => self.take_session(key, resumed, last_publish_id, voice, now),
+            Message::AuthOk { principal, .. } => self.take_grant(principal, voice, now),
             Message::Drain { .. } => note(self, |connection| connection.drains += 1),
             Message::Envelope(kind, ref envelope) => {
                 self.take_envelope(kind, envelope, now);
@@ -170,6 +171,7 @@ impl Mind {
             retain: envelope.flags & crate::proto::envelope::FLAG_RETAIN != 0,
             connection: self.record.connections.len() - 1,
             membership: self.record.memberships.len() - 1,
+            grant: self.record.grants.len().checked_sub(1),
             at: now,
         });
     }

@@ -7,13 +7,16 @@
 //! those of the last one.
 
 use super::plan::{Act, Traffic};
-use super::record::{Membership, Record};
+use super::record::{Grant, Membership, Record};
 use super::talk::Voice;
 use crate::base::clock::Instant;
 use crate::proto::message::Message;
 use crate::ring::sim::client::{ClientId, Ending};
 use std::collections::VecDeque;
 use std::rc::Rc;
+
+/// AUTH's method of a token.
+const METHOD_JWT: u8 = 1;
 
 /// What an operation was about: places in the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(super) struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Nobody,
+    /// AUTH was sent.
+    Showing,
     /// SESSION was sent.
     Asking,
     Member,
@@ -61,6 +66,8 @@ pub(super) struct Mind {
     pub(super) unanswered: VecDeque<Operation>,
     pub(super) next_id: u32,
     pub(super) standing: Standing,
+    /// The tokens of AUTHs that are not answered.
+    pub(super) shown: VecDeque<Rc<str>>,
     pub(super) due: Vec<Due>,
     /// The first REQUEST made on this connection.
     pub(super) asked_from: usize,
@@ -79,6 +86,7 @@ impl Mind {
             unanswered: VecDeque::new(),
             next_id: 1,
             standing: Standing::Nobody,
+            shown: VecDeque::new(),
             due: Vec::new(),
             asked_from: 0,
             ending: None,
@@ -92,6 +100,43 @@ impl Mind {
             connection.shard = shard;
         }
         self.asked_from = self.record.asked.len();
+        if self.plan.token.is_some() {
+            self.standing = Standing::Showing;
+            return self.authenticate(voice);
+        }
+        self.enter(voice, now);
+    }
+
+    /// Sends AUTH.
+    pub(super) fn authenticate(&mut self, voice: &mut Voice) {
+        if let Some(token) = &self.plan.token {
+            let credential = token.as_bytes();
+            voice.send(&Message::Auth {
+                method: METHOD_JWT,
+                credential,
+            });
+            self.shown.push_back(token.clone());
+        }
+    }
+
+    /// AUTH_OK.
+    pub(super) fn take_grant(&mut self, principal: &str, voice: &mut Voice, now: Instant) {
+        let Some(token) = self.shown.pop_front() else {
+            return self.record.blame("an AUTH_OK that was not asked for");
+        };
+        self.record.grants.push(Grant {
+            token,
+            principal: principal.to_owned(),
+            connection: self.record.connections.len() - 1,
+            at: now,
+        });
+        if self.standing == Standing::Showing {
+            self.enter(voice, now);
+        }
+    }
+
+    /// The server knows who it is, or asks nobody.
+    fn enter(&mut self, voice: &mut Voice, now: Instant) {
         if self.plan.session.is_some() {
             self.ask_for_session(voice);
         } else {
@@ -227,6 +272,7 @@ impl Mind {
             }
         }
         self.standing = Standing::Nobody;
+        self.shown.clear();
         self.ending = None;
         self.plan.reconnect.is_some() && !closing
     }

@@ -25,7 +25,8 @@ mod talk;
 pub use cargo::Label;
 pub use plan::{Act, Answering, Filter, Keeping, Publish, Request, Traffic};
 pub use record::{
-    Answer, Asked, Connection, Delivered, Membership, Published, Record, Served, Standing, Will,
+    Answer, Asked, Connection, Delivered, Grant, Membership, Published, Record, Served, Standing,
+    Will,
 };
 
 use super::{ClientId, Ending, Reading, Writing};

@@ -7,12 +7,15 @@
 
 use crate::proto::envelope::SlowPolicy;
 use crate::ring::sim::client::{Ending, Reading, Writing};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A client's behaviour. [`Traffic::default`] shakes hands, does nothing and stays.
 #[derive(Clone, Debug)]
 pub struct Traffic {
     pub checksum: bool,
+    /// The token with which each of its connections begins; none: no AUTH.
+    pub token: Option<Rc<str>>,
     /// Whether it keeps a session across its connections.
     pub session: Option<Keeping>,
     pub acts: Vec<Act>,
@@ -83,6 +86,8 @@ pub enum Act {
     Settle,
     /// Sends these bytes as they are.
     Say(Vec<u8>),
+    /// Sends AUTH with this token, which later connections begin with too.
+    Auth(Rc<str>),
     /// Sends ACK with this number, whatever it has counted.
     Ack(u32),
     /// Ends the connection this way. With `Ending::Close` the client is over.
@@ -123,6 +128,7 @@ impl Default for Traffic {
     fn default() -> Traffic {
         Traffic {
             checksum: false,
+            token: None,
             session: None,
             acts: Vec::new(),
             think: Duration::ZERO,

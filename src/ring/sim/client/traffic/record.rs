@@ -12,12 +12,15 @@ use crate::base::clock::Instant;
 use crate::base::reason::Reason;
 use crate::proto::error::Code;
 use crate::ring::sim::client::Ending;
+use std::rc::Rc;
 
 /// All that is known of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub connections: Vec<Connection>,
     pub memberships: Vec<Membership>,
+    /// AUTH_OKs, in their order.
+    pub grants: Vec<Grant>,
     pub published: Vec<Published>,
     pub delivered: Vec<Delivered>,
     /// SUBSCRIBE and UNSUBSCRIBE.
@@ -114,6 +117,16 @@ pub struct Published {
     pub refused: Option<Code>,
 }
 
+/// An AUTH that was accepted.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub token: Rc<str>,
+    /// Whom the server takes it for.
+    pub principal: String,
+    pub connection: usize,
+    pub at: Instant,
+}
+
 /// A PUBLISH received.
 #[derive(Clone, Debug)]
 pub struct Delivered {
@@ -124,6 +137,8 @@ pub struct Delivered {
     pub retain: bool,
     pub connection: usize,
     pub membership: usize,
+    /// The AUTH_OK before it: the rights by which it came.
+    pub grant: Option<usize>,
     pub at: Instant,
 }
 

@@ -58,6 +58,10 @@ impl Mind {
             Act::Settle => {}
             Act::Read(reading) => std::rc::Rc::make_mut(&mut self.plan).reading = reading,
             Act::Say(bytes) => voice.out.extend_from_slice(&bytes),
+            Act::Auth(token) => {
+                std::rc::Rc::make_mut(&mut self.plan).token = Some(token);
+                self.authenticate(voice);
+            }
             Act::Ack(received) => voice.send(&Message::Ack { received }),
             Act::End(ending) => self.ending = Some(ending),
         }

@@ -1,0 +1,166 @@
+//! JSON without second meanings: an object in which a key appears twice, at any depth, is
+//! refused, because two readers may each believe another one (RFC 7515 §4, RFC 7519 §4).
+//!
+//! Numbers keep their kind: what is written as an integer in 0..2^64 is a `u64` of
+//! `serde_json`, everything else is not. Nesting is bounded by `serde_json`, size by the caller.
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Error, Map, Number, Value};
+use std::fmt;
+
+/// # Errors
+/// What is no JSON, no object, or says a key twice. The text names line and column, and
+/// nothing of what stands there.
+pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+    match serde_json::from_slice(bytes)? {
+        Strict(Value::Object(map)) => Ok(map),
+        Strict(_) => Err(Error::custom("not an object")),
+    }
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
+        deserializer.deserialize_any(AnyValue).map(Strict)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::String(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::String(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Strict(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Strict(value))) = object.next_entry::<String, _>()? {
+            if map.insert(key, value).is_some() {
+                return Err(A::Error::custom("a key appears twice"));
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refusal(text: &str) -> String {
+        parse(text.as_bytes())
+            .expect_err("should be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_key_that_appears_twice_is_refused_at_any_depth() {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"b":2,"a":3}}"#,
+            r#"{"x":[1,{"a":1,"a":2}]}"#,
+        ] {
+            assert!(refusal(text).starts_with("a key appears twice"), "{text}");
+        }
+        assert!(parse(br#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}"#).is_ok());
+    }
+
+    #[test]
+    fn only_one_whole_object_is_read() {
+        for text in [
+            "",
+            "[]",
+            "1",
+            "null",
+            "{} {}",
+            "{}x",
+            "{\"a\":}",
+            "{",
+            "\u{feff}{}",
+        ] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(parse(b"{\"a\":\"\xff\"}").is_err());
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(4000), "]".repeat(4000));
+        assert!(parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_refused_is_not_repeated() {
+        for text in [
+            "\"hush\"",
+            "{\"hush\" 1}",
+            "{\"hush\":1,\"hush\":2}",
+            "hush",
+        ] {
+            assert!(!refusal(text).contains("hush"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_integer_is_one_only_if_it_is_written_so() {
+        let map = parse(b"{\"a\":18446744073709551615,\"b\":1.0,\"c\":1e3,\"d\":-1,\"e\":-0,\"f\":18446744073709551616}");
+        let map = map.expect("valid JSON");
+        assert_eq!(map["a"].as_u64(), Some(u64::MAX));
+        for key in ["b", "c", "d", "e", "f"] {
+            assert_eq!(map[key].as_u64(), None, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn an_object_without_duplicates_reads_as_serde_json_reads_it(
+            pairs in prop::collection::btree_map(any::<String>(), any::<i64>(), 0..8),
+        ) {
+            let text = serde_json::to_vec(&pairs).expect("serializable");
+            let expected: Map<String, Value> = serde_json::from_slice(&text).expect("JSON");
+            prop_assert_eq!(parse(&text).expect("strict JSON"), expected);
+        }
+    }
+}

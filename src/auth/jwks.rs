@@ -1,0 +1,133 @@
+//! Key sets (JWKS, RFC 7517): the public keys that an OAuth 2.0 or OpenID provider publishes.
+//!
+//! Read strictly as JSON, and generously as a set: what cannot be used here (another kind
+//! of key, another use, another algorithm, too short, broken) is left out with a note, as
+//! RFC 7517 §5 asks, so that one odd key of a provider does not lock everybody out. The set
+//! as a whole is refused when two of its keys could be meant by one name, or when it has
+//! more keys than any provider would publish.
+//!
+//! | kty | crv | algorithm |
+//! |---|---|---|
+//! | RSA | | RS256 |
+//! | EC | P-256 | ES256 |
+//! | OKP | Ed25519 | EdDSA |
+
+use super::json;
+use super::keyring::{Algorithm, Key, KeyError, Keyring};
+use crate::base::limits::{KEY_ID_BYTES_MAX, KEY_SET_BYTES_MAX, KEYS_MAX};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+const REMEDY: &str =
+    "auth.jwt.jwks must be a JSON Web Key Set, as the provider's jwks_uri gives it";
+
+impl Keyring {
+    /// The keys of a set that serve one of the algorithms. It may be empty: a provider that
+    /// withdraws its keys does so. [`Keyring::skipped`] tells what was left out.
+    ///
+    /// # Errors
+    /// No JSON, no key set, too many keys, or two of one name and algorithm.
+    pub fn from_jwks(json: &[u8], algorithms: &[Algorithm]) -> Result<Keyring, KeyError> {
+        if json.len() > KEY_SET_BYTES_MAX {
+            let cause = format!("the key set has more than {KEY_SET_BYTES_MAX} bytes");
+            return Err(KeyError::new(cause, REMEDY));
+        }
+        let set = json::parse(json).map_err(|error| {
+            KeyError::new(format!("the key set is not usable: {error}"), REMEDY)
+        })?;
+        let Some(Value::Array(entries)) = set.get("keys") else {
+            return Err(KeyError::new("the key set has no list of keys", REMEDY));
+        };
+        if entries.len() > KEYS_MAX {
+            let cause = format!("the key set has {} keys", entries.len());
+            let remedy = "at most 64 are read: have the provider withdraw those out of use";
+            return Err(KeyError::new(cause, remedy));
+        }
+        let mut keys: Vec<Key> = Vec::new();
+        let mut skipped = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let key = match key(entry, algorithms) {
+                Ok(key) => key,
+                Err(fault) => {
+                    skipped.push(format!("key {} of the set: {fault}", index + 1));
+                    continue;
+                }
+            };
+            let same = |other: &Key| other.id == key.id && other.algorithm == key.algorithm;
+            if keys.iter().any(same) {
+                let cause = format!("the key set has two: {key:?}");
+                let remedy = "give each key a kid of its own";
+                return Err(KeyError::new(cause, remedy));
+            }
+            keys.push(key);
+        }
+        Ok(Keyring::of(algorithms, keys, skipped))
+    }
+}
+
+/// # Errors
+/// Why it is left out.
+fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
+    let Value::Object(entry) = entry else {
+        return Err("not an object".to_owned());
+    };
+    let id = text(entry, "kid")?;
+    if id.is_some_and(|id| id.len() > KEY_ID_BYTES_MAX) {
+        return Err(format!("its kid has more than {KEY_ID_BYTES_MAX} bytes"));
+    }
+    let algorithm = match (text(entry, "kty")?, text(entry, "crv")?) {
+        (Some("RSA"), _) => Algorithm::Rs256,
+        (Some("EC"), Some("P-256")) => Algorithm::Es256,
+        (Some("OKP"), Some("Ed25519")) => Algorithm::EdDsa,
+        (Some(_), _) => return Err("a kind of key that is not used here".to_owned()),
+        (None, _) => return Err("it has no kty".to_owned()),
+    };
+    if text(entry, "alg")?.is_some_and(|name| name != algorithm.name()) {
+        return Err("it is for an algorithm that is not used here".to_owned());
+    }
+    if !algorithms.contains(&algorithm) {
+        return Err(format!(
+            "auth.jwt.algorithms does not have {}",
+            algorithm.name()
+        ));
+    }
+    if text(entry, "use")?.is_some_and(|usage| usage != "sig") || !may_verify(entry)? {
+        return Err("it is not for signatures".to_owned());
+    }
+    if entry.contains_key("d") {
+        return Err("it holds a private key, which everybody can read here".to_owned());
+    }
+    match algorithm {
+        Algorithm::Rs256 => Key::rsa(id, &number(entry, "n")?, &number(entry, "e")?),
+        Algorithm::EdDsa => Key::ed25519(id, &number(entry, "x")?),
+        Algorithm::Es256 => {
+            let point = [vec![4], number(entry, "x")?, number(entry, "y")?].concat();
+            Key::p256(id, &point)
+        }
+        Algorithm::Hs256 => Err("a secret is no public key".to_owned()),
+    }
+}
+
+/// `key_ops`, if it is there, has to name `verify`.
+fn may_verify(entry: &Map<String, Value>) -> Result<bool, String> {
+    match entry.get("key_ops") {
+        None => Ok(true),
+        Some(Value::Array(uses)) => Ok(uses.iter().any(|usage| usage == "verify")),
+        Some(_) => Err("its key_ops is not a list".to_owned()),
+    }
+}
+
+fn text<'a>(entry: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, String> {
+    match entry.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("its {key} is not a text")),
+    }
+}
+
+fn number(entry: &Map<String, Value>, key: &str) -> Result<Vec<u8>, String> {
+    let encoded = text(entry, key)?.ok_or_else(|| format!("it has no {key}"))?;
+    let decoded = URL_SAFE_NO_PAD.decode(encoded);
+    decoded.map_err(|_| format!("its {key} is not base64url"))
+}

@@ -1,0 +1,389 @@
+//! The keys that verify access tokens. A key has one algorithm, and a token is verified by
+//! a key of the algorithm it names, or not at all: a public key never serves as the secret
+//! of an HMAC.
+//!
+//! A key may have a name (`kid`), which is compared as text and is nothing else: no path,
+//! no query. Which keys may verify a token:
+//!
+//! | the token | verified by |
+//! |---|---|
+//! | names a key that is there | that one |
+//! | names another | keys without a name; if none does, [`Denied::UnknownKey`] |
+//! | names none | keys without a name; if there are none, the only one of its algorithm |
+//!
+//! Keys of the configuration have no name; those of a key set (`jwks`) usually have one; the
+//! server's own, for the tokens it issues, is named after its secret.
+//!
+//! A keyring never changes; [`Keyring::with`] makes another.
+
+use super::denied::Denied;
+use super::header::Header;
+use super::issue;
+use crate::base::limits::{RSA_BITS_MAX, RSA_BITS_MIN, SECRET_BYTES_MIN};
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
+};
+use jsonwebtoken::DecodingKey;
+use std::fmt;
+
+/// How a token is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    Hs256,
+    Rs256,
+    Es256,
+    EdDsa,
+}
+
+impl Algorithm {
+    pub const ALL: [Algorithm; 4] = [
+        Algorithm::Hs256,
+        Algorithm::Rs256,
+        Algorithm::Es256,
+        Algorithm::EdDsa,
+    ];
+
+    /// As tokens and configurations write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::Hs256 => "HS256",
+            Algorithm::Rs256 => "RS256",
+            Algorithm::Es256 => "ES256",
+            Algorithm::EdDsa => "EdDSA",
+        }
+    }
+
+    /// `None` for every other, `none` and other spellings among them.
+    pub fn from_name(name: &str) -> Option<Algorithm> {
+        let mut all = Algorithm::ALL.into_iter();
+        all.find(|algorithm| algorithm.name() == name)
+    }
+
+    pub(super) const fn library(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
+}
+
+/// A key or a set of keys that cannot be used: what, why, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}; {remedy}")]
+pub struct KeyError {
+    pub cause: String,
+    pub remedy: &'static str,
+}
+
+impl KeyError {
+    pub(super) fn new(cause: impl Into<String>, remedy: &'static str) -> KeyError {
+        KeyError {
+            cause: cause.into(),
+            remedy,
+        }
+    }
+}
+
+/// One key, of one algorithm.
+#[derive(Clone)]
+pub(super) struct Key {
+    pub(super) id: Option<Box<str>>,
+    pub(super) algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+/// No key's bytes.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.id.as_deref().unwrap_or("unnamed");
+        write!(f, "{} key {name:?}", self.algorithm.name())
+    }
+}
+
+impl Key {
+    fn new(id: Option<&str>, algorithm: Algorithm, key: DecodingKey) -> Key {
+        Key {
+            id: id.map(Into::into),
+            algorithm,
+            key,
+        }
+    }
+
+    pub(super) fn hmac(id: Option<&str>, secret: &[u8]) -> Key {
+        Key::new(id, Algorithm::Hs256, DecodingKey::from_secret(secret))
+    }
+
+    /// From modulus and exponent, big-endian.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn rsa(id: Option<&str>, modulus: &[u8], exponent: &[u8]) -> Result<Key, String> {
+        let [n, e] = [modulus, exponent].map(without_leading_zeros);
+        let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
+        if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
+            return Err(format!(
+                "its RSA modulus has {bits} bits, not {RSA_BITS_MIN} to {RSA_BITS_MAX}"
+            ));
+        }
+        let der = RsaPublicKeyComponents { n, e }.as_der();
+        let valid = der.is_ok_and(|der| RsaPublicKey::from_der(der.as_ref()).is_ok());
+        if !valid {
+            return Err("its RSA modulus and exponent do not make a key".to_owned());
+        }
+        let key = DecodingKey::from_rsa_raw_components(n, e);
+        Ok(Key::new(id, Algorithm::Rs256, key))
+    }
+
+    /// From a point of P-256, uncompressed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn p256(id: Option<&str>, point: &[u8]) -> Result<Key, String> {
+        // Its hybrid and compressed forms are no key of a token.
+        let known = point.len() == 65 && point[0] == 4;
+        if !known || !is_key(&ECDSA_P256_SHA256_FIXED, point) {
+            return Err("it is no point of P-256".to_owned());
+        }
+        let key = DecodingKey::from_ec_der(point);
+        Ok(Key::new(id, Algorithm::Es256, key))
+    }
+
+    /// From the 32 bytes of an Ed25519 public key.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn ed25519(id: Option<&str>, point: &[u8]) -> Result<Key, String> {
+        if point.len() != 32 || !is_key(&ED25519, point) {
+            return Err("it is no Ed25519 key".to_owned());
+        }
+        let key = DecodingKey::from_ed_der(point);
+        Ok(Key::new(id, Algorithm::EdDsa, key))
+    }
+
+    fn verifies(&self, signed: &[u8], signature: &str) -> bool {
+        let algorithm = self.algorithm.library();
+        jsonwebtoken::crypto::verify(signature, signed, &self.key, algorithm).unwrap_or(false)
+    }
+}
+
+fn is_key(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> bool {
+    UnparsedPublicKey::new(algorithm, bytes).parse().is_ok()
+}
+
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}
+
+/// See the module's head. Empty: no token is accepted.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    /// Those that tokens may have, whether or not a key of it is there yet.
+    algorithms: Vec<Algorithm>,
+    keys: Vec<Key>,
+    /// Keys of a key set that were left out, and why: for the log.
+    skipped: Vec<String>,
+}
+
+impl Keyring {
+    pub(super) fn of(algorithms: &[Algorithm], keys: Vec<Key>, skipped: Vec<String>) -> Keyring {
+        Keyring {
+            algorithms: algorithms.to_vec(),
+            keys,
+            skipped,
+        }
+    }
+
+    /// The keys of the configuration: `auth.jwt.secret` for HS256, `auth.jwt.public_key` in
+    /// PEM for the others. An empty text is no key.
+    ///
+    /// # Errors
+    /// A key that is none, or that is for no algorithm of the list.
+    pub fn from_config(
+        algorithms: &[Algorithm],
+        secret: &str,
+        public_key_pem: &str,
+    ) -> Result<Keyring, KeyError> {
+        let mut keys = Vec::new();
+        if !secret.is_empty() {
+            if secret.contains("-----BEGIN") {
+                let cause = "auth.jwt.secret is a key in PEM";
+                let remedy = "a public key goes into auth.jwt.public_key, which serves RS256, \
+                              ES256 or EdDSA; a private key stays with whoever issues the tokens";
+                return Err(KeyError::new(cause, remedy));
+            }
+            keys.push(Key::hmac(None, secret.as_bytes()));
+        }
+        if !public_key_pem.trim().is_empty() {
+            keys.push(public_key(public_key_pem)?);
+        }
+        for key in &keys {
+            if !algorithms.contains(&key.algorithm) {
+                let (name, option) = match key.algorithm {
+                    Algorithm::Hs256 => ("HS256", "secret"),
+                    other => (other.name(), "public_key"),
+                };
+                let cause = format!(
+                    "auth.jwt.{option} is a key for {name}, \
+                     and auth.jwt.algorithms does not have it"
+                );
+                let remedy = "add the algorithm, or take the key out";
+                return Err(KeyError::new(cause, remedy));
+            }
+        }
+        Ok(Keyring::of(algorithms, keys, Vec::new()))
+    }
+
+    /// The key for the tokens that this server issues ([`issue`]).
+    pub fn from_issuer(signing_secret: &[u8]) -> Keyring {
+        let id = issue::key_id(signing_secret);
+        let key = Key::hmac(Some(&id), signing_secret);
+        Keyring::of(&[Algorithm::Hs256], vec![key], Vec::new())
+    }
+
+    /// This one's keys and those of another.
+    #[must_use]
+    pub fn with(&self, other: &Keyring) -> Keyring {
+        let mut both = self.clone();
+        for algorithm in &other.algorithms {
+            if !both.algorithms.contains(algorithm) {
+                both.algorithms.push(*algorithm);
+            }
+        }
+        both.keys.extend_from_slice(&other.keys);
+        both.skipped.extend_from_slice(&other.skipped);
+        both
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Keys of a key set that were left out, each with its reason: for the log.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    pub(super) fn accepts(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Verifies a signature, base64url, over `signed`.
+    ///
+    /// # Errors
+    /// No key for it, or none that verifies it.
+    pub(super) fn verify(
+        &self,
+        header: &Header,
+        signed: &[u8],
+        signature: &str,
+    ) -> Result<&Key, Denied> {
+        let verifier = |key: &&Key| key.verifies(signed, signature);
+        let unnamed = || self.named(header.algorithm, None);
+        let Some(id) = header.key_id.as_deref() else {
+            if unnamed().next().is_some() {
+                return unnamed().find(verifier).ok_or(Denied::Signature);
+            }
+            let mut all = self.serving(header.algorithm);
+            return match (all.next(), all.next()) {
+                (None, _) => Err(Denied::UnknownKey),
+                (Some(only), None) => Some(only).filter(verifier).ok_or(Denied::Signature),
+                (Some(_), Some(_)) => Err(Denied::AmbiguousKey),
+            };
+        };
+        let mut meant = self.named(header.algorithm, Some(id)).peekable();
+        if meant.peek().is_some() {
+            return meant.find(verifier).ok_or(Denied::Signature);
+        }
+        unnamed().find(verifier).ok_or(Denied::UnknownKey)
+    }
+
+    fn serving(&self, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
+        let keys = self.keys.iter();
+        keys.filter(move |key| key.algorithm == algorithm)
+    }
+
+    fn named<'a, 'i>(
+        &'a self,
+        algorithm: Algorithm,
+        id: Option<&'i str>,
+    ) -> impl Iterator<Item = &'a Key> + use<'a, 'i> {
+        let keys = self.serving(algorithm);
+        keys.filter(move |key| key.id.as_deref() == id)
+    }
+}
+
+const PUBLIC_KEY_REMEDY: &str = "auth.jwt.public_key takes one public key of 2048 or more bits of \
+     RSA, of P-256 or of Ed25519, as `openssl pkey -in private.pem -pubout` prints it";
+
+/// `BEGIN PUBLIC KEY`, or RSA's own `BEGIN RSA PUBLIC KEY`.
+fn public_key(pem: &str) -> Result<Key, KeyError> {
+    let refuse = |cause: &str| {
+        let cause = format!("auth.jwt.public_key {cause}");
+        KeyError::new(cause, PUBLIC_KEY_REMEDY)
+    };
+    if pem.contains("PRIVATE KEY-----") {
+        return Err(refuse("is a private key"));
+    }
+    if pem.contains("BEGIN CERTIFICATE-----") {
+        return Err(refuse("is a certificate"));
+    }
+    if pem.matches("-----BEGIN").count() > 1 {
+        return Err(refuse("has several keys"));
+    }
+    let bytes = pem.as_bytes();
+    let key = if let Ok(key) = DecodingKey::from_ec_pem(bytes) {
+        key.try_get_as_bytes()
+            .ok()
+            .map(|point| Key::p256(None, point))
+    } else if let Ok(key) = DecodingKey::from_ed_pem(bytes) {
+        key.try_get_as_bytes()
+            .ok()
+            .map(|point| Key::ed25519(None, point))
+    } else if let Ok(key) = DecodingKey::from_rsa_pem(bytes) {
+        let der = key.try_get_as_bytes().ok();
+        let key = der.and_then(|der| RsaPublicKey::from_der(der).ok());
+        key.map(|key| {
+            let number = |number: aws_lc_rs::io::Positive<'_>| {
+                number.big_endian_without_leading_zero().to_vec()
+            };
+            Key::rsa(None, &number(key.modulus()), &number(key.exponent()))
+        })
+    } else {
+        None
+    };
+    match key {
+        Some(Ok(key)) => Ok(key),
+        Some(Err(fault)) => Err(refuse(&format!("is of no use: {fault}"))),
+        None => Err(refuse("is not a public key in PEM")),
+    }
+}
+
+/// What makes an HS256 secret weak, if anything does: too short, or hardly any different
+/// bytes. Weak ones work; whoever has one token can try to guess them.
+pub fn secret_weakness(secret: &[u8]) -> Option<String> {
+    let mut seen = [false; 256];
+    for byte in secret {
+        seen[usize::from(*byte)] = true;
+    }
+    let different = seen.iter().filter(|seen| **seen).count();
+    if secret.len() < SECRET_BYTES_MIN {
+        Some(format!(
+            "it has {} bytes, {SECRET_BYTES_MIN} random ones are safe (RFC 7518)",
+            secret.len()
+        ))
+    } else if different < 10 {
+        Some(format!("it has only {different} different bytes"))
+    } else {
+        None
+    }
+}

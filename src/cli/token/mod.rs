@@ -1,0 +1,142 @@
+//! `ringmail token`: what needs no server (`key`, `issue`, `inspect`), and `refresh`.
+
+mod inspect;
+
+use super::access;
+use super::args::{Issue, Key, Peer, Refresh, Token, TokenCommand};
+use super::failure::{Failure, note, print};
+use super::peer;
+use crate::auth::issue::{NewToken, issue};
+use crate::auth::key::generate;
+use crate::base::exit::Status;
+use crate::client::{Credential, Secret};
+use crate::proto::name::check_topic;
+use std::io::Read;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Bytes of a token on standard input: more than any is long.
+const INPUT_BYTES_MAX: u64 = 64 * 1024;
+
+/// # Errors
+/// A name that cannot be one, a file that cannot be read, a server that refuses.
+pub fn run(args: &Token) -> Result<(), Failure> {
+    match &args.command {
+        TokenCommand::Key(args) => make_key(args),
+        TokenCommand::Issue(args) => make_token(args),
+        TokenCommand::Inspect(args) => inspect::run(args),
+        TokenCommand::Refresh(args) => refresh(args),
+    }
+}
+
+fn make_key(args: &Key) -> Result<(), Failure> {
+    let usage = |text: String| Failure::new(Status::Usage, text);
+    let principal = args.principal.as_deref().unwrap_or(&args.id);
+    check_principal(principal)?;
+    let new = generate(&args.id).map_err(|error| usage(error.to_string()))?;
+    let lines = format!(
+        "for the configuration:\n\n[[auth.api_key]]\nid = {}\nsha256 = {}\nprincipal = {}\nroles = {}\n",
+        toml_text(&args.id),
+        toml_text(&new.sha256),
+        toml_text(principal),
+        toml::Value::from(args.roles.clone()),
+    );
+    print(format!("{}\n", new.key).as_bytes())?;
+    note(lines);
+    Ok(())
+}
+
+fn toml_text(text: &str) -> toml::Value {
+    toml::Value::from(text)
+}
+
+fn make_token(args: &Issue) -> Result<(), Failure> {
+    let usage = |text: String| Failure::new(Status::Usage, text);
+    check_principal(&args.subject)?;
+    let seconds = args.ttl.as_secs();
+    if seconds == 0 {
+        return Err(usage("--ttl: a token lives for 1 s or longer".to_owned()));
+    }
+    let secret = access::read(&args.secret_file).map_err(usage)?;
+    let roles: Vec<Box<str>> = args.roles.iter().map(|role| role.as_str().into()).collect();
+    let now = now_unix();
+    let new = NewToken {
+        subject: &args.subject,
+        roles: &roles,
+        issuer: &args.issuer,
+        audience: &args.audience,
+        issued_at: now,
+        expires: now.saturating_add(seconds),
+    };
+    let issued = issue(secret.expose().as_bytes(), new)
+        .map_err(|error| Failure::new(Status::Runtime, error))?;
+    print(format!("{}\n", issued.token).as_bytes())
+}
+
+/// One plain level of a topic, as servers ask of `sub` and `principal`.
+fn check_principal(name: &str) -> Result<(), Failure> {
+    let plain = check_topic(name).is_ok() && !name.contains(['/', '$']) && name.len() <= 128;
+    match plain {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Status::Usage,
+            format!(
+                "{name:?} cannot be who someone is; use one level of a topic, 128 bytes at most"
+            ),
+        )),
+    }
+}
+
+fn now_unix() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// The secret in a file, or on standard input.
+fn read_input(file: Option<&Path>) -> Result<Secret, Failure> {
+    if let Some(file) = file.filter(|file| *file != Path::new("-")) {
+        return access::read(file).map_err(|text| Failure::new(Status::Usage, text));
+    }
+    let mut text = String::new();
+    let mut input = std::io::stdin().lock().take(INPUT_BYTES_MAX);
+    input.read_to_string(&mut text).map_err(|error| {
+        Failure::new(
+            Status::Usage,
+            format!("no token on standard input: {error}"),
+        )
+    })?;
+    match text.trim() {
+        "" => Err(Failure::new(
+            Status::Usage,
+            "nothing on standard input; give the token there, or name a file",
+        )),
+        text => Ok(Secret::new(text)),
+    }
+}
+
+fn refresh(args: &Refresh) -> Result<(), Failure> {
+    let secret = read_input(args.refresh_file.as_deref())?;
+    let builder = peer::builder(args.timeout);
+    let builder = access::apply(builder, &args.peer.access)?;
+    let builder = builder.credential(Credential::Refresh(secret));
+    // What the flags say of a credential is not meant for this connection.
+    let tls_only = Peer {
+        address: args.peer.address.clone(),
+        access: Default::default(),
+    };
+    let client = peer::dial(&builder, &tls_only)?;
+    let Some(login) = client.login().cloned() else {
+        let text = "this server does not ask who its clients are; there is nothing to refresh";
+        return Err(Failure::new(Status::Runtime, text));
+    };
+    let pair = serde_json::json!({
+        "principal": login.principal,
+        "access_token": login.access_token.expose(),
+        "refresh_token": login.refresh_token.expose(),
+        "expires_in_s": login.expires_in.map(|life| life.as_secs()),
+    });
+    // The old one is worn out: the new pair is printed whatever the farewell comes to.
+    let printed = print(format!("{pair}\n").as_bytes());
+    let _ = client.close();
+    printed
+}

@@ -1,0 +1,165 @@
+//! The connection's bytes: a socket that does not block, bare or under TLS.
+//!
+//! Under TLS both directions have a buffer between the socket and the caller, so that what
+//! `poll` says of the socket is not the whole truth:
+//!
+//! ```text
+//!   write ──► rustls ── wants_write ──► socket     what was taken may not have gone yet
+//!   read  ◄── rustls ◄── pending ────── socket     what has come may not have been read yet
+//! ```
+//!
+//! The handshake happens on the way: what is written before it ends waits in rustls.
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+pub(super) struct Stream {
+    socket: TcpStream,
+    tls: Option<Box<Tls>>,
+}
+
+struct Tls {
+    connection: ClientConnection,
+    /// Bytes opened and not yet read.
+    pending: usize,
+}
+
+impl Stream {
+    /// `socket` does not block.
+    pub(super) fn plain(socket: TcpStream) -> Stream {
+        Stream { socket, tls: None }
+    }
+
+    /// Under TLS, with whoever has a certificate for `host`.
+    ///
+    /// # Errors
+    /// `host` is no name that a certificate could be for.
+    pub(super) fn secure(
+        socket: TcpStream,
+        config: Arc<ClientConfig>,
+        host: &str,
+    ) -> io::Result<Stream> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let tls = Tls {
+            connection,
+            pending: 0,
+        };
+        Ok(Stream {
+            socket,
+            tls: Some(Box::new(tls)),
+        })
+    }
+
+    /// Whether a read that was shorter than its buffer has emptied the socket.
+    pub(super) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Whether there is something to read, whatever the socket says.
+    pub(super) fn has_pending(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.pending > 0)
+    }
+
+    /// Whether something taken by `write` waits for the socket.
+    pub(super) fn has_unsent(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.connection.wants_write())
+    }
+
+    /// Sends what `write` has taken, as far as there is room.
+    pub(super) fn flush_out(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        while tls.connection.wants_write() {
+            match tls.connection.write_tls(&mut self.socket) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing more will be written: what was taken goes first.
+    pub(super) fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.connection.send_close_notify();
+        }
+        let _ = self.flush_out();
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.socket.read(buffer);
+        };
+        loop {
+            match tls.connection.reader().read(buffer) {
+                Ok(count) => {
+                    tls.pending = tls.pending.saturating_sub(count);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => tls.pending = 0,
+                // An end without a word of TLS: what was cut off, the protocol notices.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                Err(error) => return Err(error),
+            }
+            let shaking = tls.connection.is_handshaking();
+            if tls.connection.read_tls(&mut self.socket)? == 0 && shaking {
+                return Err(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    rustls::Error::General(
+                        "the connection ended during the TLS handshake".to_owned(),
+                    ),
+                ));
+            }
+            match tls.connection.process_new_packets() {
+                Ok(state) => tls.pending = state.plaintext_bytes_to_read(),
+                Err(error) => {
+                    // The alert that says why.
+                    let _ = self.flush_out();
+                    return Err(io::Error::new(ErrorKind::InvalidData, error));
+                }
+            }
+            if tls.connection.wants_write() && shaking {
+                // A reason not to go on is on its way here, if there is one.
+                let _ = self.flush_out();
+                return Err(ErrorKind::Interrupted.into());
+            }
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.socket.write(bytes);
+        };
+        let taken = tls.connection.writer().write(bytes)?;
+        self.flush_out()?;
+        match taken {
+            0 if !bytes.is_empty() => Err(ErrorKind::WouldBlock.into()),
+            taken => Ok(taken),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_out()
+    }
+}

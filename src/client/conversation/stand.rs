@@ -1,0 +1,83 @@
+//! How a connection comes to stand: who this client is, the session, and what stood at the
+//! server before.
+
+use super::{Conversation, next_id};
+use crate::client::credential::{Credential, Login};
+use crate::client::ledger::Stage;
+use crate::proto::message::{Message, MessageType};
+
+impl Conversation {
+    // ---- who this is ----
+
+    /// After the handshake: AUTH, if the server asks for it.
+    pub(super) fn introduce(&mut self) {
+        let methods = self.link.server().auth;
+        if methods == 0 {
+            self.ledger.stage = Stage::Admitted;
+            return;
+        }
+        match self.access.first(methods) {
+            Ok(credential) => {
+                self.ledger.stage = Stage::Proving;
+                self.authenticate(&credential);
+            }
+            Err(error) => {
+                self.schedule = None;
+                self.refusal = Some(error);
+                self.link.close();
+                self.link.lose();
+            }
+        }
+    }
+
+    pub(super) fn authenticate(&mut self, credential: &Credential) {
+        self.link.send(&Message::Auth {
+            method: credential.method(),
+            credential: credential.secret().expose().as_bytes(),
+        });
+    }
+
+    /// Who the server says this is; `None` where it does not ask.
+    pub(in crate::client) fn login(&self) -> Option<&Login> {
+        self.access.login()
+    }
+
+    // ---- joining and restoring ----
+
+    pub(super) fn join(&mut self) {
+        let key = self.ledger.key.unwrap_or_default();
+        let received = match self.ledger.key {
+            Some(_) => self.ledger.inbox.received(),
+            None => 0,
+        };
+        self.link.send(&Message::Session { key, received });
+        self.ledger.stage = Stage::Joining;
+    }
+
+    /// Asks again for all that stood at the server.
+    pub(super) fn restore(&mut self) {
+        let Conversation {
+            link,
+            ledger,
+            last_id,
+            ids_wrapped,
+            ..
+        } = self;
+        let registry = std::mem::take(&mut ledger.registry);
+        for (kind, mut envelope) in registry.operations() {
+            envelope.id = next_id(last_id, ids_wrapped);
+            ledger.restore(envelope.id, kind, &envelope);
+            link.send(&Message::Envelope(kind, envelope));
+        }
+        ledger.registry = registry;
+        ledger.stage = Stage::Restoring;
+    }
+
+    /// Sends the PUBLISHes in flight once more.
+    pub(super) fn repeat(&mut self) {
+        for envelope in self.ledger.flight.envelopes() {
+            self.link
+                .send(&Message::Envelope(MessageType::Publish, envelope));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a client shows to say who it is, and where that comes from.
+//!
+//! A credential is fixed, or fetched anew each time it is needed. Neither is in any `Debug`,
+//! `Display` or error.
+
+use super::error::Error;
+use crate::proto::option::{AUTH_API_KEY, AUTH_JWT, AUTH_REFRESH};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Text that is shown to nobody by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into().into_boxed_str())
+    }
+
+    /// The text itself. Whoever asks takes care of it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Secret {
+        Secret::new(text)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Secret {
+        Secret::new(text)
+    }
+}
+
+/// A credential, of one of the methods of PROTOCOL.md, Authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// An access token (JWT).
+    Token(Secret),
+    /// `id.secret`
+    ApiKey(Secret),
+    /// A refresh token: it is good for one AUTH, which brings the next.
+    Refresh(Secret),
+}
+
+impl Credential {
+    /// The method's number in AUTH.
+    pub fn method(&self) -> u8 {
+        match self {
+            Credential::Token(_) => 1,
+            Credential::ApiKey(_) => 2,
+            Credential::Refresh(_) => 3,
+        }
+    }
+
+    /// What is shown.
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Credential::Token(secret)
+            | Credential::ApiKey(secret)
+            | Credential::Refresh(secret) => secret,
+        }
+    }
+
+    /// Whether a server that accepts these methods (bits as in SYN-ACK) takes it.
+    pub fn is_among(&self, methods: u8) -> bool {
+        methods & (1 << (self.method() - 1)) != 0
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Credential::Token(_) => "a token",
+            Credential::ApiKey(_) => "an API key",
+            Credential::Refresh(_) => "a refresh token",
+        }
+    }
+}
+
+/// The methods of a SYN-ACK in words.
+pub(super) fn methods_told(methods: u8) -> String {
+    let known = [
+        (AUTH_JWT, "a token"),
+        (AUTH_API_KEY, "an API key"),
+        (AUTH_REFRESH, "a refresh token"),
+    ];
+    let accepted = known.iter().filter(|(bit, _)| methods & bit != 0);
+    let names: Vec<&str> = accepted.map(|(_, name)| *name).collect();
+    match names.is_empty() {
+        true => "a method this client does not know".to_owned(),
+        false => names.join(" or "),
+    }
+}
+
+type Fetch = dyn Fn() -> Result<Credential, String> + Send + Sync;
+
+/// Where credentials come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    Fixed(Credential),
+    Fetched(Arc<Fetch>),
+}
+
+impl Source {
+    /// # Errors
+    /// `Credential`: none could be fetched.
+    pub(super) fn take(&self) -> Result<Credential, Error> {
+        match self {
+            Source::Fixed(credential) => Ok(credential.clone()),
+            Source::Fetched(fetch) => fetch().map_err(|text| Error::Credential { text }),
+        }
+    }
+
+    /// Whether what it gives may be better than what it gave before.
+    pub(super) fn is_lasting(&self) -> bool {
+        !matches!(
+            self,
+            Source::Fixed(Credential::Token(_) | Credential::Refresh(_))
+        )
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Fixed(credential) => credential.fmt(f),
+            Source::Fetched(_) => f.write_str("fetched"),
+        }
+    }
+}
+
+/// Who the server says this client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Login {
+    pub principal: String,
+    /// How long the credential was good for when the server said so; `None`: for ever.
+    pub expires_in: Option<Duration>,
+    /// An access token, where the server issues some; else empty.
+    pub access_token: Secret,
+    /// The refresh token for the next AUTH, where the server issues some; else empty.
+    pub refresh_token: Secret,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_shows_a_credential() {
+        let secret = || Secret::new("hush");
+        for credential in [
+            Credential::Token(secret()),
+            Credential::ApiKey(secret()),
+            Credential::Refresh(secret()),
+        ] {
+            assert!(!format!("{credential:?}").contains("hush"));
+            assert!(!format!("{:?}", Source::Fixed(credential)).contains("hush"));
+        }
+    }
+
+    #[test]
+    fn methods_are_named_by_their_bits() {
+        assert_eq!(methods_told(3), "a token or an API key");
+        assert!(Credential::Refresh(Secret::new("x")).is_among(4));
+        assert!(!Credential::Refresh(Secret::new("x")).is_among(3));
+        assert!(methods_told(8).contains("does not know"));
+    }
+}

@@ -1,0 +1,136 @@
+//! How a client speaks TLS: whose certificates it trusts, and the one it may show.
+//!
+//! Files are read anew for each connection, so that renewed ones are in force after the next
+//! reconnect. No text made here repeats what stands in a file.
+
+use super::error::Error;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The protocol's name in ALPN (PROTOCOL.md §4).
+const ALPN: &[u8] = b"mcp/1";
+
+/// Options of TLS. By default the system's certificate authorities are trusted, and no
+/// certificate is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    ca: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// Trusts the authorities in this PEM file, and no others.
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Tls {
+        self.ca = Some(file.into());
+        self
+    }
+
+    /// Shows this certificate (PEM, its chain behind it), whose key is in another PEM file or
+    /// in the same.
+    pub fn identity(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Tls {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// What rustls needs to know, files read.
+    ///
+    /// # Errors
+    /// `Tls`: a file cannot be read or does not hold what it must.
+    pub fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::tls(format!("TLS: {error}")))?
+            .with_root_certificates(self.roots()?);
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .map_err(|error| {
+                    let files = (certificate.display(), key.display());
+                    Error::tls(format!(
+                        "certificate {} and key {}: {error}; name two that were made together",
+                        files.0, files.1
+                    ))
+                })?,
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        let Some(ca) = &self.ca else {
+            // Of the system's some may be odd; one that is missing shows in the handshake.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(Error::tls(
+                    "this system has no certificate authorities; install them \
+                     (ca-certificates), or name a file of your own (--tls-ca)",
+                ));
+            }
+            return Ok(roots);
+        };
+        for certificate in certificates(ca)? {
+            roots.add(certificate).map_err(|error| {
+                let file = ca.display();
+                Error::tls(format!("{file}: {error}; it must hold certificates in PEM"))
+            })?;
+        }
+        Ok(roots)
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let shown = file.display();
+    let bytes = std::fs::read(file).map_err(|error| {
+        let remedy = "name a PEM file that this user may read";
+        Error::tls(format!("{shown} cannot be read: {error}; {remedy}"))
+    })?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(Error::tls(format!(
+            "{shown} holds no certificate; it must hold PEM blocks that begin with \
+             -----BEGIN CERTIFICATE-----"
+        ))),
+    }
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let shown = file.display();
+    let bytes = std::fs::read(file).map_err(|error| {
+        let remedy = "name a PEM file that this user may read";
+        Error::tls(format!("{shown} cannot be read: {error}; {remedy}"))
+    })?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
+        Error::tls(format!(
+            "{shown} holds no private key; it must hold one in PEM, without a passphrase"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_will_not_do_is_named_and_not_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("no.pem");
+        std::fs::write(&file, "hush").unwrap();
+        let missing = dir.path().join("missing.pem");
+        for (tls, part) in [
+            (Tls::default().ca(&missing), "cannot be read"),
+            (Tls::default().ca(&file), "no certificate"),
+        ] {
+            let text = tls.config().unwrap_err().to_string();
+            assert!(text.contains(part) && text.contains(".pem"), "{text}");
+            assert!(!text.contains("hush"), "{text}");
+        }
+    }
+}

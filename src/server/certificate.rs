@@ -1,0 +1,301 @@
+//! The server's certificate, its key and the CA of its clients: read from the files that
+//! `[tls]` names, at start and again when they have changed.
+//!
+//! What is read is checked as a whole (the key must be the certificate's) and exchanged as
+//! a whole; connections that stand keep what they began with. A change that does not hold
+//! is told in the log, once, and what was in force stays so.
+//!
+//! No text made here repeats what stands in a file.
+
+use super::config::{Config, Tls, TlsMode};
+use crate::shard::tls::{ALPN, IdentityVerifier, TlsSettings};
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a file: far more than a chain or a list of CAs has.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A file of `[tls]` that cannot be used. Displayed as `key "path": problem; remedy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateError {
+    /// The configuration's key.
+    pub key: &'static str,
+    pub path: String,
+    pub problem: String,
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CertificateError {
+            key,
+            path,
+            problem,
+            remedy,
+        } = self;
+        write!(f, "{key} {path:?} {problem}; {remedy}")
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+/// One of the files.
+struct Source<'a> {
+    key: &'static str,
+    path: &'a str,
+}
+
+impl Source<'_> {
+    fn error(&self, problem: impl Into<String>, remedy: &'static str) -> CertificateError {
+        CertificateError {
+            key: self.key,
+            path: self.path.to_owned(),
+            problem: problem.into(),
+            remedy,
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, CertificateError> {
+        let mut bytes = Vec::new();
+        let read = File::open(self.path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(length) if length as u64 <= FILE_BYTES_MAX => Ok(bytes),
+            Ok(_) => Err(self.error("is larger than 1 MiB", "name a PEM file")),
+            Err(error) => Err(self.error(
+                format!("cannot be read: {error}"),
+                "name a PEM file that this user may read",
+            )),
+        }
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+        let bytes = self.read()?;
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        match found {
+            Ok(found) if !found.is_empty() => Ok(found),
+            Ok(_) => Err(self.error(
+                "holds no certificate",
+                "it must hold PEM blocks that begin with -----BEGIN CERTIFICATE-----",
+            )),
+            Err(_) => Err(self.error("is not valid PEM", "write the file again")),
+        }
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
+        // What the parser would say of the line it stumbled over stays unsaid.
+        PrivateKeyDer::from_pem_slice(&self.read()?).map_err(|_| {
+            self.error(
+                "holds no private key",
+                "it must hold one in PEM, PKCS #8, SEC1 or PKCS #1, without a passphrase",
+            )
+        })
+    }
+}
+
+/// Whether the files of `[tls]` can be served from.
+///
+/// # Errors
+/// A file cannot be read, or does not hold what it must, or they do not fit each other.
+pub fn check(config: &Config) -> Result<(), CertificateError> {
+    Keeper::open(config).map(drop)
+}
+
+fn load(tls: &Tls) -> Result<ServerConfig, CertificateError> {
+    let certificate = Source {
+        key: "tls.certificate",
+        path: &tls.certificate,
+    };
+    let key = Source {
+        key: "tls.key",
+        path: &tls.key,
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| certificate.error(error.to_string(), "this is a mistake of ours"))?;
+    let builder = match tls.client_ca.as_str() {
+        "" => builder.with_no_client_auth(),
+        path => builder.with_client_cert_verifier(verifier(path, &provider)?),
+    };
+    let chain = certificate.certificates()?;
+    let mut config = builder
+        .with_single_cert(chain, key.private_key()?)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => key.error(
+                format!("is not the key of tls.certificate {:?}", tls.certificate),
+                "name the two that were made together",
+            ),
+            rustls::Error::InvalidCertificate(error) => certificate.error(
+                format!("cannot be used: {error:?}"),
+                "it must be an X.509 certificate of version 3, the server's own first",
+            ),
+            _ => key.error(
+                "is of a kind that cannot be used",
+                "use a key for ECDSA (P-256, P-384), Ed25519 or RSA from 2048 bits",
+            ),
+        })?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    resume(&mut config, tls).map_err(|error| certificate.error(error, "try again"))?;
+    Ok(config)
+}
+
+/// Clients come back without a signature of ours, by a ticket that only this process can
+/// read. Not those that present a certificate: it is verified each time.
+fn resume(config: &mut ServerConfig, tls: &Tls) -> Result<(), String> {
+    config.send_tls13_tickets = 0;
+    if tls.client_ca.is_empty() {
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
+        config.send_tls13_tickets = 1;
+    }
+    Ok(())
+}
+
+fn verifier(
+    path: &str,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<IdentityVerifier>, CertificateError> {
+    let source = Source {
+        key: "tls.client_ca",
+        path,
+    };
+    let unusable = |cause: String| {
+        source.error(
+            format!("holds a certificate that cannot be used: {cause}"),
+            "it must be a CA's X.509 certificate of version 3",
+        )
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in source.certificates()? {
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(error.to_string()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(Arc::new(IdentityVerifier(verifier)))
+}
+
+/// What an operator should know of the files, one line each: a key that others may read.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let tls = &config.tls;
+    if tls.mode == TlsMode::Off {
+        return Vec::new();
+    }
+    let mode = fs::metadata(&tls.key).map_or(0, |file| file.mode());
+    let mut warnings = Vec::new();
+    if mode & 0o077 != 0 {
+        warnings.push(format!(
+            "tls.key {:?} can be read by others than its owner (mode {:03o}): chmod 600 it",
+            tls.key,
+            mode & 0o777
+        ));
+    }
+    warnings
+}
+
+// ---- reloading ----
+
+/// What tells that a file is another: its number, size and time of change.
+type Mark = Option<(u64, u64, i64, i64)>;
+
+fn marks(tls: &Tls) -> [Mark; 3] {
+    [&tls.certificate, &tls.key, &tls.client_ca].map(|path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+    })
+}
+
+/// Keeps the certificate that is served in line with the files.
+pub(super) struct Keeper {
+    tls: Tls,
+    config: Arc<ArcSwap<ServerConfig>>,
+    seen: [Mark; 3],
+}
+
+impl Keeper {
+    /// Reads the files; `None` when TLS is off.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub(super) fn open(config: &Config) -> Result<Option<Keeper>, CertificateError> {
+        let tls = &config.tls;
+        if tls.mode == TlsMode::Off {
+            return Ok(None);
+        }
+        let seen = marks(tls);
+        Ok(Some(Keeper {
+            config: Arc::new(ArcSwap::from_pointee(load(tls)?)),
+            tls: tls.clone(),
+            seen,
+        }))
+    }
+
+    /// What a shard needs.
+    pub(super) fn settings(&self) -> TlsSettings {
+        TlsSettings {
+            is_required: self.tls.mode == TlsMode::Required,
+            asks_certificate: !self.tls.client_ca.is_empty(),
+            config: self.config.clone(),
+        }
+    }
+
+    /// Watches the files on a thread that runs `prepare` first, until what is returned is
+    /// dropped.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub(super) fn watch(
+        self,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Sender<()>> {
+        let (stop_in, stop) = bounded(0);
+        thread::Builder::new()
+            .name("certificate".to_owned())
+            .spawn(move || {
+                prepare();
+                self.run(&stop);
+            })?;
+        Ok(stop_in)
+    }
+
+    fn look(&mut self) {
+        // Before the files are read: what changes meanwhile is seen the next time.
+        let marks = marks(&self.tls);
+        if marks == self.seen {
+            return;
+        }
+        self.seen = marks;
+        match load(&self.tls) {
+            Ok(config) => {
+                self.config.store(Arc::new(config));
+                tracing::info!("certificate reloaded: new connections get it");
+            }
+            Err(error) => {
+                tracing::warn!("the certificate in force is kept: {error}");
+            }
+        }
+    }
+
+    fn run(mut self, stop: &Receiver<()>) {
+        while stop.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            self.look();
+        }
+    }
+}

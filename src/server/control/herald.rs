@@ -1,0 +1,160 @@
+//! Brings the authority in force to every shard, the latest one, in order, and tells when
+//! all have it.
+//!
+//! A shard that is behind gets the latest only: each authority is whole, so one that was
+//! replaced before it was delivered need not be. A shard that has ended has everything.
+
+use crate::auth::Authority;
+use crate::shard::{Command, Mailbox, Told};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+/// Counts authorities: the higher, the later.
+type Version = u64;
+
+pub struct Herald {
+    news: watch::Sender<(Version, Arc<Authority>)>,
+    /// What each shard has.
+    heard: Vec<watch::Receiver<Version>>,
+}
+
+/// Carries the news to one shard: see [`Courier::run`].
+pub struct Courier {
+    mailbox: Mailbox,
+    news: watch::Receiver<(Version, Arc<Authority>)>,
+    heard: watch::Sender<Version>,
+}
+
+/// Some shards do not have it in time. They will get it.
+#[derive(Debug)]
+pub struct Late;
+
+impl Herald {
+    /// A herald for shards that have `authority` already, and a courier for each.
+    pub fn new(authority: Arc<Authority>, shards: &[Mailbox]) -> (Herald, Vec<Courier>) {
+        let (news, _) = watch::channel((0, authority));
+        let courier = |mailbox: &Mailbox| Courier {
+            mailbox: mailbox.clone(),
+            news: news.subscribe(),
+            heard: watch::channel(0).0,
+        };
+        let couriers: Vec<Courier> = shards.iter().map(courier).collect();
+        let heard = couriers
+            .iter()
+            .map(|courier| courier.heard.subscribe())
+            .collect();
+        (Herald { news, heard }, couriers)
+    }
+
+    /// The authority in force.
+    pub fn authority(&self) -> Arc<Authority> {
+        self.news.borrow().1.clone()
+    }
+
+    /// Puts what `change` makes of the authority into force; the couriers bring it. Returns
+    /// what to wait for with [`Herald::heard`].
+    pub fn put(&self, change: impl FnOnce(&Authority) -> Authority) -> Version {
+        let mut version = 0;
+        self.news.send_modify(|(latest, authority)| {
+            *latest += 1;
+            *authority = Arc::new(change(authority));
+            version = *latest;
+        });
+        version
+    }
+
+    /// Waits until every shard has that version or a later one.
+    ///
+    /// # Errors
+    /// One does not have it by then.
+    pub async fn heard(&self, version: Version, by: Duration) -> Result<(), Late> {
+        let all = async {
+            for heard in &self.heard {
+                // A courier that is gone has ended with the control thread, and so do we.
+                let _ = heard.clone().wait_for(|has| *has >= version).await;
+            }
+        };
+        timeout(by, all).await.map_err(|_| Late)
+    }
+}
+
+impl Courier {
+    /// Carries the news, for ever.
+    pub async fn run(mut self) {
+        while self.news.changed().await.is_ok() {
+            let (version, authority) = self.news.borrow_and_update().clone();
+            let (tell, told) = oneshot::channel();
+            // Nobody waits any more when the thread is ending.
+            let told_shard = Told::new(move || tell.send(()).unwrap_or(()));
+            if let Err(command) = self.mailbox.post(Command::Authority(authority, told_shard)) {
+                let mailbox = self.mailbox.clone();
+                super::blocking(move || mailbox.post_waiting(command)).await;
+            }
+            // Dropped unsaid: the shard has ended.
+            let _ = told.await;
+            self.heard.send_replace(version);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::key::ApiKeys;
+    use crate::auth::keyring::Keyring;
+    use crate::auth::rights::Roles;
+    use crate::auth::token::Requirements;
+    use crate::ring::driver::{Wake, Waker};
+    use crate::shard::mailbox;
+
+    fn authority() -> Arc<Authority> {
+        let roles = Roles::new([]).expect("no roles");
+        let requirements = Requirements::default();
+        let keys = ApiKeys::default();
+        Arc::new(Authority::new(
+            roles,
+            Keyring::default(),
+            requirements,
+            keys,
+        ))
+    }
+
+    struct Asleep;
+
+    impl Wake for Asleep {
+        fn wake(&self) {}
+    }
+
+    fn waker() -> Waker {
+        Waker::new(Arc::new(Asleep))
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn an_ended_shard_is_not_waited_for() {
+        let (mailbox, inbox) = mailbox(waker());
+        drop(inbox);
+        let (herald, mut couriers) = Herald::new(authority(), &[mailbox]);
+        let version = herald.put(Authority::clone);
+        let courier = couriers.pop().expect("a courier");
+        tokio::select! {
+            () = courier.run() => panic!("a courier does not end"),
+            heard = herald.heard(version, SOON) => assert!(heard.is_ok()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_does_not_take_it_is_late() {
+        let (mailbox, _inbox) = mailbox(waker());
+        let (herald, mut couriers) = Herald::new(authority(), &[mailbox]);
+        let version = herald.put(Authority::clone);
+        let courier = couriers.pop().expect("a courier");
+        tokio::select! {
+            () = courier.run() => panic!("a courier does not end"),
+            heard = herald.heard(version, SOON) => assert!(heard.is_err()),
+        }
+    }
+}

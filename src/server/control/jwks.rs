@@ -1,0 +1,455 @@
+//! Keeping a key set: fetched at the start and again before it grows old, never more than
+//! once in [`GAP`], whatever is asked.
+//!
+//! ```text
+//!   fetch ─ ok ──► wait max-age (60 s … 1 day; 300 s if none is said) ─┐
+//!     ▲  └ failed ► wait 30 s; what is held counts on for 24 h         │
+//!     └────────────◄── a token brought an unknown key: 30 s after ─────┘
+//!                      the last fetch began, however many there were
+//! ```
+//!
+//! What is held after a failure is what was there before: a provider's outage ends nobody's
+//! access for [`STALE_MAX`]. Then the keys are dropped, since one that was withdrawn
+//! meanwhile must not count for ever.
+//!
+//! A file (`watch_file`) is read when it changes, and counts until it is replaced.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Between the beginnings of two fetches, at least.
+pub const GAP: Duration = Duration::from_secs(30);
+/// How long keys count that could not be confirmed since.
+pub const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Bounds of what `Cache-Control: max-age` is believed, and what holds without one.
+const AGE_MIN: Duration = Duration::from_secs(60);
+const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+const AGE_DEFAULT: Duration = Duration::from_secs(300);
+/// Bytes of a key set: some hundred keys.
+pub const BYTES_MAX: usize = 256 << 10;
+/// How often a file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes what was fetched: tells what it is ("3 keys"), or why it is no key set. `None`:
+/// there is nothing to rely on any more.
+pub trait Take {
+    fn take(&self, json: Option<&[u8]>) -> Result<String, String>;
+}
+
+/// What a fetch brought.
+pub struct Fetched {
+    /// `None`: it has not changed since the one with the `etag` that was sent.
+    pub json: Option<Vec<u8>>,
+    pub etag: Option<String>,
+    pub max_age: Option<Duration>,
+}
+
+/// Where a key set is fetched from.
+pub trait Origin {
+    /// How it is called in the log: nothing secret.
+    fn name(&self) -> &str;
+
+    /// Fetches it unless `etag` says that it has not changed.
+    ///
+    /// # Errors
+    /// Why not, for the log.
+    fn fetch(&self, etag: Option<&str>) -> impl Future<Output = Result<Fetched, String>>;
+}
+
+/// Keeps the key set of `origin`, for ever. A notification of `wanted` says that a token
+/// has brought a key that is not known.
+pub async fn keep(origin: impl Origin, taker: impl Take, wanted: Arc<Notify>) {
+    let mut keeper = Keeper {
+        origin,
+        taker,
+        etag: None,
+        confirmed: None,
+    };
+    loop {
+        let began = Instant::now();
+        let rest = keeper.fetch(began).await;
+        keeper.rest(began, began + rest, &wanted).await;
+    }
+}
+
+struct Keeper<O, T> {
+    origin: O,
+    taker: T,
+    /// Of what is held.
+    etag: Option<String>,
+    /// When what is held was last known to be right; `None`: nothing is held.
+    confirmed: Option<Instant>,
+}
+
+impl<O: Origin, T: Take> Keeper<O, T> {
+    /// Fetches once; returns how long to wait before the next time.
+    async fn fetch(&mut self, now: Instant) -> Duration {
+        let name = self.origin.name();
+        let fetched = match self.origin.fetch(self.etag.as_deref()).await {
+            Ok(fetched) => fetched,
+            Err(cause) => return self.failed(&cause),
+        };
+        match fetched.json {
+            None => tracing::debug!("the key set of {name} has not changed"),
+            Some(json) => match self.taker.take(Some(&json)) {
+                Ok(what) => {
+                    tracing::info!("the key set of {name}: {what}");
+                    self.etag = fetched.etag;
+                }
+                Err(cause) => return self.failed(&cause),
+            },
+        }
+        self.confirmed = Some(now);
+        let age = fetched.max_age.unwrap_or(AGE_DEFAULT);
+        age.clamp(AGE_MIN, AGE_MAX)
+    }
+
+    fn failed(&self, cause: &str) -> Duration {
+        let name = self.origin.name();
+        let meanwhile = match self.confirmed {
+            Some(_) => "the keys fetched before count for 24 h",
+            None => "tokens signed by its keys are denied",
+        };
+        tracing::warn!("no key set from {name}: {cause}; {meanwhile}; trying again in 30 s");
+        GAP
+    }
+
+    /// Waits until `due`, or until a fetch is wanted and allowed; drops what has grown old.
+    async fn rest(&mut self, began: Instant, due: Instant, wanted: &Notify) {
+        let on_demand = async {
+            sleep_until(began + GAP).await;
+            wanted.notified().await;
+        };
+        tokio::pin!(on_demand);
+        loop {
+            let stale = self.confirmed.map(|at| at + STALE_MAX);
+            tokio::select! {
+                () = &mut on_demand => return,
+                () = sleep_until(due.max(began + GAP)) => return,
+                () = sleep_until(stale.unwrap_or(due)), if stale.is_some_and(|at| at < due) => {
+                    self.drop_all();
+                }
+            }
+        }
+    }
+
+    fn drop_all(&mut self) {
+        let name = self.origin.name();
+        tracing::error!(
+            "no key set from {name} for 24 h: its keys count no more; tokens signed by them \
+             are denied until it can be fetched again"
+        );
+        self.confirmed = None;
+        self.etag = None;
+        // Taking nothing cannot fail.
+        let _ = self.taker.take(None);
+    }
+}
+
+/// A key set in a file.
+pub struct KeyFile {
+    path: PathBuf,
+    seen: Option<Stamp>,
+}
+
+/// What changes when a file does: inode, bytes, modification time.
+type Stamp = (u64, u64, i64, i64);
+
+impl KeyFile {
+    pub fn new(path: impl Into<PathBuf>) -> KeyFile {
+        KeyFile {
+            path: path.into(),
+            seen: None,
+        }
+    }
+
+    /// The file's content, if it may have changed since it was last read.
+    ///
+    /// # Errors
+    /// It cannot be read. Told once: not again until it changes again.
+    pub fn read_changed(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let stamp = fs::metadata(&self.path).map(|data| {
+            let time = (data.mtime(), data.mtime_nsec());
+            (data.ino(), data.size(), time.0, time.1)
+        });
+        match stamp {
+            Ok(stamp) if self.seen == Some(stamp) => Ok(None),
+            Ok(stamp) => {
+                self.seen = Some(stamp);
+                read_bounded(&self.path).map(Some)
+            }
+            Err(_) if self.seen == Some(GONE) => Ok(None),
+            Err(error) => {
+                self.seen = Some(GONE);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The stamp of no file.
+const GONE: Stamp = (0, 0, 0, 0);
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = BYTES_MAX as u64 + 1;
+    fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    match bytes.len() > BYTES_MAX {
+        true => Err(io::Error::other(format!(
+            "it has more than {BYTES_MAX} bytes"
+        ))),
+        false => Ok(bytes),
+    }
+}
+
+/// Rereads a file when it changes, for ever. What it held counts on while it cannot be read.
+pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
+    loop {
+        sleep(LOOK).await;
+        let name = file.path.display().to_string();
+        let taken = match file.read_changed() {
+            Ok(None) => continue,
+            Ok(Some(json)) => taker.take(Some(&json)),
+            Err(error) => Err(error.to_string()),
+        };
+        match taken {
+            Ok(what) => tracing::info!("the key set of {name}: {what}"),
+            Err(cause) => {
+                tracing::warn!("no key set from {name}: {cause}; the keys read before count on");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    /// Answers what it is told to, and counts.
+    #[derive(Default)]
+    struct Provider {
+        fetches: Cell<usize>,
+        etags: RefCell<Vec<Option<String>>>,
+        /// The set, with what it is called; `None`: out of order.
+        set: RefCell<Option<&'static str>>,
+        max_age: Cell<Option<u64>>,
+    }
+
+    impl Origin for Rc<Provider> {
+        fn name(&self) -> &str {
+            "the test"
+        }
+
+        async fn fetch(&self, etag: Option<&str>) -> Result<Fetched, String> {
+            self.fetches.set(self.fetches.get() + 1);
+            self.etags.borrow_mut().push(etag.map(str::to_owned));
+            let set = self.set.borrow().ok_or("out of order")?;
+            let is_same = etag == Some(set);
+            Ok(Fetched {
+                json: (!is_same).then(|| set.as_bytes().to_vec()),
+                etag: Some(set.to_owned()),
+                max_age: self.max_age.get().map(Duration::from_secs),
+            })
+        }
+    }
+
+    /// What is held, one after the other.
+    #[derive(Clone, Default)]
+    struct Taken(Rc<RefCell<Vec<Option<String>>>>);
+
+    impl Take for Taken {
+        fn take(&self, json: Option<&[u8]>) -> Result<String, String> {
+            let text = json.map(|json| String::from_utf8(json.to_vec()).expect("text"));
+            if text.as_deref() == Some("bad") {
+                return Err("no key set".to_owned());
+            }
+            self.0.borrow_mut().push(text);
+            Ok("keys".to_owned())
+        }
+    }
+
+    struct Fixture {
+        provider: Rc<Provider>,
+        taken: Taken,
+        wanted: Arc<Notify>,
+    }
+
+    /// Keeps a set while `script` runs, on a clock that stands still unless all wait.
+    async fn with(
+        set: Option<&'static str>,
+        max_age: Option<u64>,
+        script: impl AsyncFnOnce(&Fixture),
+    ) {
+        let fixture = Fixture {
+            provider: Rc::default(),
+            taken: Taken::default(),
+            wanted: Arc::default(),
+        };
+        *fixture.provider.set.borrow_mut() = set;
+        fixture.provider.max_age.set(max_age);
+        let (provider, taken) = (fixture.provider.clone(), fixture.taken.clone());
+        tokio::select! {
+            biased;
+            () = keep(provider, taken, fixture.wanted.clone()) => panic!("it ended"),
+            () = script(&fixture) => {}
+        }
+    }
+
+    const DAY: Option<u64> = Some(86_400);
+
+    async fn seconds(count: u64) {
+        sleep(Duration::from_secs(count)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_unknown_keys_cost_one_fetch_in_30_s() {
+        with(Some("a"), DAY, async |fixture| {
+            let count = || fixture.provider.fetches.get();
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(count(), 1);
+            let began = Instant::now();
+            for count in 0..10_000 {
+                fixture.wanted.notify_one();
+                if count % 10 == 0 {
+                    sleep(Duration::from_millis(25)).await;
+                }
+            }
+            assert!(began.elapsed() < Duration::from_secs(29));
+            assert_eq!(count(), 1, "again within 30 s of the first");
+            seconds(10).await;
+            assert_eq!(count(), 2, "the unknown key was never asked for");
+            for _ in 0..10_000 {
+                fixture.wanted.notify_one();
+                sleep(Duration::from_millis(30)).await;
+            }
+            // 300 s more.
+            assert!((11..=12).contains(&count()), "{} fetches", count());
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_fetched_again_at_its_age_within_bounds() {
+        let rows = [
+            (None, 300),
+            (Some(0), 60),
+            (Some(90), 90),
+            (Some(1 << 40), 86_400),
+        ];
+        for (max_age, period) in rows {
+            with(Some("a"), max_age, async |fixture| {
+                seconds(period - 1).await;
+                assert_eq!(fixture.provider.fetches.get(), 1, "{max_age:?}");
+                seconds(2).await;
+                assert_eq!(fixture.provider.fetches.get(), 2, "{max_age:?}");
+                // The same: told by its ETag, and not taken twice.
+                let etags = fixture.provider.etags.borrow();
+                assert_eq!(*etags, [None, Some("a".to_owned())]);
+                assert_eq!(fixture.taken.0.borrow().len(), 1);
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rotated_set_is_taken() {
+        with(Some("a"), DAY, async |fixture| {
+            seconds(40).await;
+            *fixture.provider.set.borrow_mut() = Some("b");
+            fixture.wanted.notify_one();
+            seconds(1).await;
+            let taken = fixture.taken.0.borrow();
+            assert_eq!(*taken, [Some("a".to_owned()), Some("b".to_owned())]);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_survived_for_a_day_and_no_longer() {
+        with(Some("a"), Some(60), async |fixture| {
+            seconds(1).await;
+            *fixture.provider.set.borrow_mut() = None;
+            seconds(24 * 3600 - 3).await;
+            assert_eq!(*fixture.taken.0.borrow(), [Some("a".to_owned())]);
+            // Every 30 s after the first minute.
+            assert!((2870..=2881).contains(&fixture.provider.fetches.get()));
+            seconds(4).await;
+            assert_eq!(*fixture.taken.0.borrow(), [Some("a".to_owned()), None]);
+            // Back again: whole, not "the same as before".
+            *fixture.provider.set.borrow_mut() = Some("a");
+            seconds(31).await;
+            assert_eq!(fixture.taken.0.borrow().last(), Some(&Some("a".to_owned())));
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_starts_without_the_provider_and_what_is_no_key_set_is_not_taken() {
+        with(None, DAY, async |fixture| {
+            seconds(31).await;
+            assert_eq!(fixture.provider.fetches.get(), 2);
+            *fixture.provider.set.borrow_mut() = Some("bad");
+            seconds(30).await;
+            assert!(fixture.taken.0.borrow().is_empty());
+            *fixture.provider.set.borrow_mut() = Some("a");
+            seconds(30).await;
+            assert_eq!(*fixture.taken.0.borrow(), [Some("a".to_owned())]);
+            assert_eq!(
+                fixture.provider.etags.borrow().last(),
+                Some(&None),
+                "of a bad one"
+            );
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_read_again_when_it_changes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.json");
+        let put = |text: &str| {
+            // As editors and deployments do: another file in its place.
+            let new = directory.path().join("new");
+            fs::write(&new, text).expect("written");
+            fs::rename(new, &path).expect("moved");
+        };
+        put("a");
+        let mut file = KeyFile::new(&path);
+        assert_eq!(file.read_changed().expect("read"), Some(b"a".to_vec()));
+        let taken = Taken::default();
+        let script = async {
+            seconds(5).await;
+            assert!(taken.0.borrow().is_empty(), "it has not changed");
+            put("b");
+            seconds(2).await;
+            put("bad");
+            seconds(2).await;
+            fs::remove_file(&path).expect("removed");
+            seconds(2).await;
+            assert_eq!(*taken.0.borrow(), [Some("b".to_owned())]);
+            put("c");
+            seconds(2).await;
+            assert_eq!(taken.0.borrow().last(), Some(&Some("c".to_owned())));
+        };
+        tokio::select! {
+            () = watch_file(file, taken.clone()) => panic!("it ended"),
+            () = script => {}
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let error = KeyFile::new("/dev/zero")
+            .read_changed()
+            .expect_err("endless");
+        assert!(error.to_string().contains("more than"), "{error}");
+    }
+}

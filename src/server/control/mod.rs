@@ -1,0 +1,360 @@
+//! The control thread: everything about access that is not for a shard to do, and the
+//! admin address. One thread, tokio's current-thread runtime, on no shard's core.
+//!
+//! ```text
+//!   operators ── http ──► warden ── herald ──► every shard: the authority in force
+//!   provider ─── jwks ──►   │                      │
+//!                         store ◄── issuer ◄───────┘ asks: pairs of tokens
+//! ```
+//!
+//! | file | idea |
+//! |---|---|
+//! | `access` | from the configuration to the authority in force at the start |
+//! | `http` | the admin address |
+//! | `warden`, `herald` | revocations and keys; every shard has them |
+//! | `jwks`, `https` | keeping a key set; fetching it |
+//! | `issuer` | token pairs for API keys and refresh tokens |
+//! | `store` | what survives a restart |
+//!
+//! [`prepare`] runs before the shards, so that what is wrong is told at the start;
+//! [`Prepared::start`] when they are ready. A panic anywhere here ends the server, as a
+//! shard's does. Without an admin address and authentication there is no such thread.
+
+mod access;
+mod herald;
+mod http;
+mod https;
+mod issuer;
+mod jwks;
+pub mod store;
+mod warden;
+
+use super::boot::panic_text;
+use super::config::{AuthMode, Config};
+use super::state::{self, StateError};
+use crate::auth::Denied;
+use crate::auth::ask::{ASKS_MAX, Answer, Ask, Asks, Desk};
+use crate::base::clock::unix_nanos;
+use crate::base::id::ShardId;
+use crate::shard::{self, Command, Mailbox, Wall};
+use access::{Access, KeySet};
+use herald::Herald;
+use http::Admin;
+use issuer::Issuer;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::time::sleep;
+use warden::{KeyTaker, Warden};
+
+/// Asks answered together: one change of the store.
+const ASKS_PER_CHANGE: usize = 256;
+/// How often what has expired is forgotten.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// Threads for the disk and for names; most of the time there is none.
+const WORKERS_MAX: usize = 16;
+/// What the end of the thread allows for work in progress on the disk.
+const LAST_WORK_MAX: Duration = Duration::from_secs(1);
+
+/// What is wrong before anything runs.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("cannot serve the admin address {address}: {cause}")]
+    Admin {
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("{0}")]
+    State(#[from] StateError),
+    #[error("{0}")]
+    Access(String),
+}
+
+/// All that is needed, opened and checked.
+pub struct Prepared {
+    admin: Option<(SocketAddr, TcpListener)>,
+    access: Option<Access>,
+    asks: Asks,
+    asked: mpsc::Receiver<Ask>,
+    wanted: Arc<Notify>,
+    draining: Arc<AtomicBool>,
+}
+
+/// Opens the state in `directory` and the admin address, and reads the configuration's
+/// keys. `draining` is what `/readyz` looks at.
+///
+/// # Errors
+/// What cannot be used, and what to do.
+pub fn prepare(
+    config: &Config,
+    directory: Option<PathBuf>,
+    draining: Arc<AtomicBool>,
+) -> Result<Prepared, ControlError> {
+    let access = match config.auth.mode {
+        AuthMode::None => None,
+        AuthMode::Required => {
+            let directory = match directory {
+                Some(directory) => directory,
+                None => state::default_directory(|name| std::env::var_os(name))?,
+            };
+            Some(Access::open(config, &directory)?)
+        }
+    };
+    let admin = match config.server.admin {
+        Some(address) => {
+            Some(bind(address).map_err(|cause| ControlError::Admin { address, cause })?)
+        }
+        None => None,
+    };
+    let wanted = Arc::new(Notify::new());
+    let (ask, asked) = mpsc::channel(ASKS_MAX);
+    let asks = Asks::new(Counter {
+        ask,
+        wanted: wanted.clone(),
+    });
+    Ok(Prepared {
+        admin,
+        access,
+        asks,
+        asked,
+        wanted,
+        draining,
+    })
+}
+
+fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok((listener.local_addr()?, listener))
+}
+
+/// Where shards hand in what they ask.
+struct Counter {
+    ask: mpsc::Sender<Ask>,
+    wanted: Arc<Notify>,
+}
+
+impl Desk for Counter {
+    fn post(&self, ask: Ask) -> Result<(), Ask> {
+        self.ask
+            .try_send(ask)
+            .map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    fn want_keys(&self) {
+        self.wanted.notify_one();
+    }
+}
+
+impl Prepared {
+    /// Where the admin endpoints are.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// What shards check credentials by from their first connection on; `None`: they do not.
+    pub fn access(&self) -> Option<shard::Access> {
+        self.access.as_ref().map(|access| shard::Access {
+            authority: access.authority.clone(),
+            asks: Some(self.asks.clone()),
+            is_issuer: access.issuer.is_some(),
+            wall: Wall::System,
+        })
+    }
+
+    /// Starts the thread, on `core` if one is given. `shards` have [`Prepared::access`]
+    /// in force. `failed` is told of a panic. `None`: there is nothing to do.
+    ///
+    /// # Errors
+    /// No thread, or no runtime for it.
+    pub fn start(
+        self,
+        shards: Vec<Mailbox>,
+        core: Option<u32>,
+        failed: impl FnOnce(String) + Send + 'static,
+    ) -> io::Result<Option<Control>> {
+        if self.admin.is_none() && self.access.is_none() {
+            return Ok(None);
+        }
+        if let Some(address) = self.admin() {
+            tracing::info!("admin endpoints at http://{address}");
+        }
+        let (stop, stopped) = oneshot::channel::<()>();
+        // Here, so that whoever is told that the server serves finds it with all it needs.
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(WORKERS_MAX)
+            .thread_name("control-worker")
+            .build()?;
+        let run = move || {
+            if let Some(core) = core {
+                core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
+            }
+            let ran = catch_unwind(AssertUnwindSafe(|| self.run(runtime, shards, stopped)));
+            match ran {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed(error.to_string()),
+                Err(panic) => failed(panic_text(&*panic)),
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(run)?;
+        Ok(Some(Control {
+            stop: Some(stop),
+            thread: Some(thread),
+        }))
+    }
+
+    fn run(
+        self,
+        runtime: Runtime,
+        shards: Vec<Mailbox>,
+        stopped: oneshot::Receiver<()>,
+    ) -> io::Result<()> {
+        let ended = runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            self.spawn_into(&mut tasks, shards)?;
+            tokio::select! {
+                // An error too says that nobody holds the other end any more.
+                _ = stopped => Ok(()),
+                Some(ended) = tasks.join_next() => {
+                    pass_on_panic(ended);
+                    Err(io::Error::other("a part of it has ended"))
+                }
+            }
+        });
+        runtime.shutdown_timeout(LAST_WORK_MAX);
+        ended
+    }
+
+    /// Starts what the thread does: none of it ever ends.
+    fn spawn_into(self, tasks: &mut JoinSet<()>, shards: Vec<Mailbox>) -> io::Result<()> {
+        let mut warden = None;
+        if let Some(access) = self.access {
+            let (herald, couriers) = Herald::new(access.authority, &shards);
+            for courier in couriers {
+                tasks.spawn(courier.run());
+            }
+            let one = Arc::new(Warden::new(herald, access.store, access.lives));
+            tasks.spawn(sweep(one.clone()));
+            let issuer = access.issuer.map(Arc::new);
+            tasks.spawn(answer(self.asked, issuer, one.clone(), shards));
+            let taker = KeyTaker {
+                warden: one.clone(),
+                fixed: access.fixed,
+                algorithms: access.algorithms,
+            };
+            match access.key_set {
+                KeySet::None => {}
+                KeySet::File(file) => drop(tasks.spawn(jwks::watch_file(file, taker))),
+                KeySet::Https(origin) => {
+                    drop(tasks.spawn(jwks::keep(origin, taker, self.wanted.clone())));
+                }
+            }
+            warden = Some(one);
+        }
+        if let Some((address, listener)) = self.admin {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let admin = Admin {
+                draining: self.draining,
+                is_loopback: address.ip().to_canonical().is_loopback(),
+                warden,
+                wanted: self.wanted,
+            };
+            tasks.spawn(http::serve(listener, Arc::new(admin)));
+        }
+        Ok(())
+    }
+}
+
+/// The running thread. Dropping it ends the thread, and waits for that.
+pub struct Control {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It has told of its panic already.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn sweep(warden: Arc<Warden>) {
+    loop {
+        warden.sweep(now_unix()).await;
+        sleep(SWEEP).await;
+    }
+}
+
+/// Answers what shards ask.
+async fn answer(
+    mut asked: mpsc::Receiver<Ask>,
+    issuer: Option<Arc<Issuer>>,
+    warden: Arc<Warden>,
+    shards: Vec<Mailbox>,
+) {
+    let mut asks = Vec::new();
+    while asked.recv_many(&mut asks, ASKS_PER_CHANGE).await > 0 {
+        let (asks, issuer, shards) = (std::mem::take(&mut asks), issuer.clone(), shards.clone());
+        let authority = warden.authority();
+        let work = move || {
+            let answers = match issuer {
+                Some(issuer) => issuer.answer(&authority, &asks, now_unix()),
+                None => asks.iter().map(|_| Err(Denied::Refresh)).collect(),
+            };
+            for (ask, answer) in asks.iter().zip(answers) {
+                deliver(&shards, ask, answer);
+            }
+        };
+        blocking(work).await;
+    }
+    // Nobody can ask any more.
+    std::future::pending().await
+}
+
+fn deliver(shards: &[Mailbox], ask: &Ask, answer: Answer) {
+    let ShardId(index) = ask.shard;
+    if let Some(shard) = shards.get(usize::from(index)) {
+        shard.post_waiting(Command::Authenticated(
+            ask.key,
+            ask.number,
+            Box::new(answer),
+        ));
+    }
+}
+
+fn now_unix() -> u64 {
+    unix_nanos() / 1_000_000_000
+}
+
+/// Does work that blocks, on a thread for it. A panic there is one here.
+async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime is ending, and so is whoever waits.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// A task that panicked takes this one with it.
+fn pass_on_panic(ended: Result<(), JoinError>) {
+    if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+        resume_unwind(panic);
+    }
+}

@@ -1,0 +1,49 @@
+//! Revocations on disk: each a line of JSON as it was asked for, and until when it counts.
+
+use super::{Store, StoreError};
+use redb::{ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+/// By the revocation: Unix seconds from which it is forgotten.
+const REVOKED: TableDefinition<&str, u64> = TableDefinition::new("revocations");
+
+/// The table, within a change.
+pub struct Revoked<'t>(Table<'t, &'static str, u64>);
+
+impl<'t> Revoked<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Revoked<'t>, StoreError> {
+        Ok(Revoked(transaction.open_table(REVOKED)?))
+    }
+
+    /// Keeps one; if it is there already, until the later of both times.
+    pub fn insert(&mut self, revocation: &str, forget_at: u64) -> Result<(), StoreError> {
+        let kept = self.0.get(revocation)?.map(|until| until.value());
+        let until = kept.map_or(forget_at, |kept| kept.max(forget_at));
+        self.0.insert(revocation, until)?;
+        Ok(())
+    }
+
+    /// Forgets those whose time has come; tells how many.
+    pub fn forget(&mut self, now: u64) -> Result<usize, StoreError> {
+        let mut forgotten = 0;
+        self.0.retain(|_, forget_at| {
+            let stays = forget_at > now;
+            forgotten += usize::from(!stays);
+            stays
+        })?;
+        Ok(forgotten)
+    }
+}
+
+impl Store {
+    /// All that are kept, each with the time from which it is forgotten.
+    pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let reading = self.database.begin_read()?;
+        let table = reading.open_table(REVOKED)?;
+        let mut all = Vec::new();
+        for entry in table.iter()? {
+            let (revocation, forget_at) = entry?;
+            all.push((revocation.value().to_owned(), forget_at.value()));
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,396 @@
+//! Holds the authority in force: takes new keys and revocations, keeps the latter on the
+//! disk, and sees to it that every shard has them.
+//!
+//! **How long a revocation is kept**: until what it is about would have expired by itself.
+//! - Where all tokens are our own issuer's: `auth.issuer.access_ttl_s`, and the leeway.
+//! - Where other issuers' are accepted, which may say anything: [`FOREIGN_LIFE_S`]. Whoever
+//!   accepts tokens that live longer must revoke their key.
+//! - A key (`kid`): for ever. Who has it can make tokens as young as he likes; it is over
+//!   when the key is gone from the configuration and the provider's set.
+//!
+//! A revocation ends refresh tokens too: by `jti` the family that token is of, by `sub`
+//! those of that principal whose latest token was made before.
+
+use super::herald::Herald;
+use super::jwks::Take;
+use super::store::family::FamilyId;
+use super::store::{Store, StoreError};
+use crate::auth::Authority;
+use crate::auth::keyring::{Algorithm, Keyring};
+use crate::auth::revocation::{Full, Revocation, Revocations, Target};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Seconds for which a token of another issuer is taken to live at most: 31 days.
+pub const FOREIGN_LIFE_S: u64 = 31 * 24 * 3600;
+/// A `before` later than this from now is a mistake, milliseconds most likely.
+const BEFORE_AHEAD_MAX_S: u64 = 24 * 3600;
+/// How long an answer waits for the shards: a second is what they are promised to need.
+const HEARD_MAX: Duration = Duration::from_secs(5);
+
+/// How long tokens live, by the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Lives {
+    /// Of our own issuer's; `None`: there is none.
+    pub own_s: Option<u64>,
+    /// Other issuers' tokens are accepted.
+    pub foreign: bool,
+    pub leeway_s: u64,
+}
+
+impl Lives {
+    /// When a revocation made now is forgotten, in Unix seconds.
+    fn forget_at(self, target: &Target, now: u64) -> u64 {
+        let foreign = self.foreign.then_some(FOREIGN_LIFE_S);
+        let longest = foreign.max(self.own_s).unwrap_or(FOREIGN_LIFE_S);
+        let from = match target {
+            Target::Key(_) => return u64::MAX,
+            Target::Subject { before, .. } => now.max(*before),
+            Target::Token(_) => now,
+        };
+        from.saturating_add(longest).saturating_add(self.leeway_s)
+    }
+}
+
+/// Why a revocation is not made, or not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    #[error(
+        "\"before\" is more than a day ahead; it is in Unix seconds, and milliseconds are a \
+         thousand times as many"
+    )]
+    Ahead,
+    #[error(transparent)]
+    Full(#[from] Full),
+    #[error(
+        "the revocation could not be written: {0}; nothing is revoked: is the disk full? Once it is not, start the server again"
+    )]
+    Store(#[from] StoreError),
+    #[error(
+        "the revocation is stored, but a shard has not taken it in time; it will: ask again to \
+         be sure"
+    )]
+    Late,
+}
+
+pub struct Warden {
+    herald: Herald,
+    store: Arc<Store>,
+    lives: Lives,
+    /// Held while revocations change: on the disk and in force alike.
+    revoking: Mutex<()>,
+}
+
+impl Warden {
+    pub fn new(herald: Herald, store: Arc<Store>, lives: Lives) -> Warden {
+        Warden {
+            herald,
+            store,
+            lives,
+            revoking: Mutex::new(()),
+        }
+    }
+
+    /// The authority in force.
+    pub fn authority(&self) -> Arc<Authority> {
+        self.herald.authority()
+    }
+
+    /// Revokes: on the disk, in every shard, refresh tokens included. What is revoked stays
+    /// so until the time that comes back.
+    ///
+    /// # Errors
+    /// It is not revoked, or (`Late`) not yet everywhere.
+    pub async fn revoke(&self, target: Target, now: u64) -> Result<Revocation, RevokeError> {
+        if matches!(&target, Target::Subject { before, .. } if *before > now + BEFORE_AHEAD_MAX_S) {
+            return Err(RevokeError::Ahead);
+        }
+        let forget_at = self.lives.forget_at(&target, now);
+        let revocation = Revocation { target, forget_at };
+        let version = {
+            let _turn = self.revoking.lock().await;
+            let mut all = Revocations::clone(self.authority().revocations());
+            all.insert(revocation.clone())?;
+            let (store, kept) = (self.store.clone(), revocation.clone());
+            super::blocking(move || keep(&store, &kept)).await?;
+            self.put_revocations(all)
+        };
+        match self.herald.heard(version, HEARD_MAX).await {
+            Ok(()) => Ok(revocation),
+            Err(_) => Err(RevokeError::Late),
+        }
+    }
+
+    /// Forgets revocations and refresh tokens whose time has come.
+    pub async fn sweep(&self, now: u64) {
+        let _turn = self.revoking.lock().await;
+        let store = self.store.clone();
+        let swept = super::blocking(move || {
+            store.change(|change| change.revoked()?.forget(now))?;
+            store.sweep_families(now)
+        });
+        match swept.await {
+            Ok(families) => tracing::debug!(families, "expired refresh tokens are forgotten"),
+            Err(error) => tracing::error!(
+                "expired refresh tokens and revocations could not be forgotten: {error}; is the \
+                 disk full?"
+            ),
+        }
+        let mut all = Revocations::clone(self.authority().revocations());
+        if all.expire(now) > 0 {
+            self.put_revocations(all);
+        }
+    }
+
+    fn put_revocations(&self, all: Revocations) -> u64 {
+        let all = Arc::new(all);
+        self.herald.put(|authority| authority.with_revocations(all))
+    }
+}
+
+/// Writes a revocation, and ends the refresh tokens it is about, in one change.
+fn keep(store: &Store, revocation: &Revocation) -> Result<(), StoreError> {
+    let target = &revocation.target;
+    store.change(|change| {
+        change
+            .revoked()?
+            .insert(&written(target), revocation.forget_at)?;
+        match target {
+            Target::Token(id) => match FamilyId::of_token_id(id) {
+                Some(family) => change.families()?.end(family),
+                None => Ok(()),
+            },
+            Target::Subject { subject, before } => change
+                .families()?
+                .end_of_principal(subject, *before)
+                .map(drop),
+            Target::Key(_) => Ok(()),
+        }
+    })
+}
+
+fn written(target: &Target) -> String {
+    // A target is strings and numbers: they can always be written.
+    serde_json::to_string(target).unwrap_or_default()
+}
+
+/// The revocations that are kept.
+///
+/// # Errors
+/// The store cannot be read, or holds what is no revocation: then it is not known what is
+/// revoked, which is no state to serve in.
+pub fn kept(store: &Store) -> Result<Revocations, String> {
+    let mut all = Revocations::default();
+    for (text, forget_at) in store.revocations().map_err(|error| error.to_string())? {
+        let target = serde_json::from_str(&text)
+            .map_err(|error| format!("a revocation of another version: {error}"))?;
+        let revocation = Revocation { target, forget_at };
+        all.insert(revocation).map_err(|full| full.to_string())?;
+    }
+    Ok(all)
+}
+
+/// Takes a key set into the authority in force, beside the keys of the configuration.
+pub struct KeyTaker {
+    pub warden: Arc<Warden>,
+    pub fixed: Keyring,
+    pub algorithms: Vec<Algorithm>,
+}
+
+impl Take for KeyTaker {
+    fn take(&self, json: Option<&[u8]>) -> Result<String, String> {
+        let set = match json {
+            Some(json) => read(json, &self.algorithms)?,
+            None => Keyring::default(),
+        };
+        let what = told(&set);
+        let keys = self.fixed.with(&set);
+        self.warden
+            .herald
+            .put(|authority| authority.with_keyring(keys));
+        Ok(what)
+    }
+}
+
+/// # Errors
+/// It is no key set.
+pub fn read(json: &[u8], algorithms: &[Algorithm]) -> Result<Keyring, String> {
+    Keyring::from_jwks(json, algorithms).map_err(|error| error.to_string())
+}
+
+/// What a key set is, for the log.
+pub fn told(set: &Keyring) -> String {
+    let keys = match set.len() {
+        1 => "1 key".to_owned(),
+        count => format!("{count} keys"),
+    };
+    match set.skipped() {
+        [] => keys,
+        skipped => format!("{keys}; left out: {}", skipped.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::key::ApiKeys;
+    use crate::auth::rights::Roles;
+    use crate::auth::token::Requirements;
+    use crate::auth::{Denied, Method};
+    use crate::server::control::store::family::{Founder, Rotated};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use rcgen::{KeyPair, PublicKeyData};
+    use tempfile::TempDir;
+
+    const NOW: u64 = 1_700_000_000;
+    const ES256: [Algorithm; 1] = [Algorithm::Es256];
+    const LIVES: Lives = Lives {
+        own_s: Some(900),
+        foreign: true,
+        leeway_s: 30,
+    };
+
+    /// A warden without shards.
+    fn warden() -> (Warden, TempDir) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let roles = Roles::new([]).expect("no roles");
+        let requirements = Requirements::default();
+        let keys = ApiKeys::default();
+        let authority = Authority::new(roles, Keyring::default(), requirements, keys);
+        let (herald, _) = Herald::new(Arc::new(authority), &[]);
+        let store = Arc::new(Store::open(directory.path()).expect("a store"));
+        (Warden::new(herald, store, LIVES), directory)
+    }
+
+    fn found(warden: &Warden, principal: &str) -> Rotated {
+        let founder = Founder {
+            principal: principal.to_owned(),
+            key_id: "k".to_owned(),
+            fingerprint: String::new(),
+        };
+        let found = warden
+            .store
+            .change(|change| change.families()?.found(founder, NOW, 3600));
+        found.expect("founded")
+    }
+
+    fn subject(before: u64) -> Target {
+        Target::Subject {
+            subject: "a".into(),
+            before,
+        }
+    }
+
+    #[test]
+    fn a_revocation_is_kept_as_long_as_what_it_is_about_could_live() {
+        let token = Target::Token("any".into());
+        let at = |lives: Lives, target: &Target| lives.forget_at(target, NOW);
+        assert_eq!(at(LIVES, &token), NOW + FOREIGN_LIFE_S + 30);
+        assert_eq!(at(LIVES, &subject(NOW - 50)), NOW + FOREIGN_LIFE_S + 30);
+        assert_eq!(at(LIVES, &Target::Key("k".into())), u64::MAX);
+        let only_own = Lives {
+            foreign: false,
+            ..LIVES
+        };
+        assert_eq!(at(only_own, &token), NOW + 930);
+        assert_eq!(at(only_own, &subject(NOW + 50)), NOW + 980);
+        let only_foreign = Lives {
+            own_s: None,
+            ..LIVES
+        };
+        assert_eq!(at(only_foreign, &token), NOW + FOREIGN_LIFE_S + 30);
+    }
+
+    #[tokio::test]
+    async fn revocations_are_in_force_on_the_disk_and_forgotten_in_time() {
+        let (warden, _directory) = warden();
+        let ahead = warden.revoke(subject(NOW * 1000), NOW).await;
+        assert!(matches!(ahead, Err(RevokeError::Ahead)));
+        for target in [subject(NOW), Target::Key("k".into())] {
+            let revoked = warden.revoke(target.clone(), NOW).await.expect("revoked");
+            assert_eq!(revoked.target, target);
+        }
+        let in_force = |warden: &Warden| Revocations::clone(warden.authority().revocations());
+        assert_eq!(in_force(&warden).len(), 2);
+        assert_eq!(kept(&warden.store).expect("kept"), in_force(&warden));
+        warden.sweep(NOW + FOREIGN_LIFE_S + 29).await;
+        assert_eq!(in_force(&warden).len(), 2);
+        warden.sweep(NOW + FOREIGN_LIFE_S + 30).await;
+        assert_eq!(in_force(&warden).len(), 1);
+        assert_eq!(kept(&warden.store).expect("kept"), in_force(&warden));
+    }
+
+    #[tokio::test]
+    async fn a_revocation_ends_the_refresh_tokens_it_is_about() {
+        let (warden, _directory) = warden();
+        let known = |one: &Rotated| warden.store.knows(&one.token).expect("read");
+        let (one, other) = (found(&warden, "a"), found(&warden, "a"));
+        let token_id = one.family.token_id(&[7; 16]);
+        let done = warden.revoke(Target::Token(token_id.into()), NOW).await;
+        assert!(done.is_ok() && !known(&one) && known(&other));
+        let stranger = found(&warden, "b");
+        let done = warden.revoke(subject(NOW), NOW).await;
+        assert!(
+            done.is_ok() && known(&other),
+            "made at that second, not before"
+        );
+        let done = warden.revoke(subject(NOW + 1), NOW).await;
+        assert!(done.is_ok() && !known(&other) && known(&stranger));
+    }
+
+    /// A key of a provider, and the set with it alone.
+    fn provider_key(kid: &str) -> (KeyPair, String) {
+        let key = KeyPair::generate().expect("a key");
+        let point = key.der_bytes().to_vec();
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (x, y) = (part(&point[1..33]), part(&point[33..65]));
+        let set = format!(
+            r#"{{"keys":[{{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"{kid}","x":"{x}","y":"{y}"}}]}}"#
+        );
+        (key, set)
+    }
+
+    fn token(key: &KeyPair, kid: &str) -> String {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some(kid.to_owned());
+        let signing = jsonwebtoken::EncodingKey::from_ec_pem(key.serialize_pem().as_bytes());
+        let claims = serde_json::json!({ "sub": "a", "exp": NOW + 60 });
+        jsonwebtoken::encode(&header, &claims, &signing.expect("PEM")).expect("signed")
+    }
+
+    #[tokio::test]
+    async fn a_rotated_key_set_decides_from_then_on() {
+        let (warden, _directory) = warden();
+        let warden = Arc::new(warden);
+        let taker = KeyTaker {
+            warden: warden.clone(),
+            fixed: Keyring::default(),
+            algorithms: ES256.into(),
+        };
+        let ((old, old_set), (new, new_set)) = (provider_key("k1"), provider_key("k2"));
+        let (old, new) = (token(&old, "k1"), token(&new, "k2"));
+        let check = |token: &str| {
+            let checked = warden.authority().check(Method::Jwt, token.as_bytes(), NOW);
+            checked.map(|grant| grant.identity.principal.to_string())
+        };
+        assert!(check(&old).is_err(), "no keys yet");
+        assert_eq!(taker.take(Some(old_set.as_bytes())), Ok("1 key".to_owned()));
+        assert_eq!(check(&old), Ok("a".to_owned()));
+        assert_eq!(check(&new), Err(Denied::UnknownKey));
+        assert!(taker.take(Some(b"{}")).is_err());
+        assert_eq!(
+            check(&old),
+            Ok("a".to_owned()),
+            "what is no key set changes nothing"
+        );
+        assert!(taker.take(Some(new_set.as_bytes())).is_ok());
+        assert_eq!(
+            (check(&old), check(&new)),
+            (Err(Denied::UnknownKey), Ok("a".to_owned()))
+        );
+        assert!(taker.take(None).is_ok());
+        assert!(check(&new).is_err(), "dropped");
+    }
+}

@@ -1,0 +1,382 @@
+//! Access: AUTH, what a connection may do by it, and for how long.
+//!
+//! ```text
+//!   AUTH ─► authority (here) ──────────────────────────┬─► pass: identity, rights, deadline ─► AUTH_OK
+//!        └► control thread (pairs of tokens) ──────────┘   or AUTH_FAILED
+//!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► pass ─► done, or FORBIDDEN
+//! ```
+//!
+//! Without an authority nobody is asked who they are, and all may do everything; with one
+//! the session lets nothing pass before AUTH, so a connection without a pass asks for
+//! nothing.
+//!
+//! Rights change with another AUTH only. Then what they do not cover any more ends:
+//! subscriptions, services, the will; and from then on each publication is checked by its
+//! topic before that connection gets it, because it may have been on its way. A session is
+//! resumed only by its own principal, with rights that cover all it holds.
+//!
+//! While the control thread is asked the connection handles nothing else; the number of the ask
+//! tells whether the answer is still wanted.
+
+use super::connection::{Connection, Stage};
+use super::deliver::topic_of;
+use super::exchange::Exchange;
+use super::guest::Pass;
+use super::line::Line;
+use super::station::{Membership, Station};
+use crate::auth::ask::{Answer, Ask, AskKind, Asks, TokenPair};
+use crate::auth::{Authority, Denied, Grant, Method};
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::metrics::counter::Counter;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::Message;
+use std::sync::Arc;
+
+/// What a shard needs to tell who someone is.
+#[derive(Clone)]
+pub struct Access {
+    /// Never changed: keys and revocations come with another one (`Command::Authority`).
+    pub authority: Arc<Authority>,
+    /// The control thread, which issues tokens and fetches keys; none in simulations without.
+    pub asks: Option<Asks>,
+    /// API keys and refresh tokens bring a pair of tokens.
+    pub is_issuer: bool,
+    pub wall: Wall,
+}
+
+/// Unix time, which tokens speak of.
+#[derive(Clone, Copy, Debug)]
+pub enum Wall {
+    System,
+    /// Of a simulation: the Unix time at its `Instant::ZERO`.
+    Simulated(u64),
+}
+
+impl Wall {
+    /// Unix seconds.
+    fn now(self, now: Instant) -> u64 {
+        match self {
+            Wall::System => crate::base::clock::unix_nanos() / 1_000_000_000,
+            Wall::Simulated(begin) => begin + now.as_millis() / 1000,
+        }
+    }
+}
+
+/// What rights do not cover.
+pub(super) struct Uncovered {
+    subscriptions: Vec<Membership>,
+    servings: Vec<Membership>,
+    will: bool,
+}
+
+impl Uncovered {
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty() && self.servings.is_empty() && !self.will
+    }
+}
+
+impl Exchange {
+    /// Refuses an operation that the connection's rights do not cover.
+    #[cold]
+    pub(super) fn forbid(&self) -> Refusal {
+        self.resources.counters.add(Counter::Forbidden, 1);
+        Refusal::new(Code::Forbidden, "your rights do not cover this name")
+    }
+
+    /// Takes AUTH.
+    pub(super) fn authenticate(&mut self, key: Key, method: u8, credential: &[u8]) {
+        let Some(access) = &self.access else {
+            debug_assert!(
+                false,
+                "the session refuses AUTH where nobody is asked for it"
+            );
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let address = connection
+            .line
+            .guest
+            .as_ref()
+            .and_then(|guest| guest.address);
+        if let (Some(door), Some(address)) = (&self.door, address)
+            && door.bars(address, self.resources.now)
+        {
+            return self.deny(key, &Denied::Barred);
+        }
+        let now_unix = access.wall.now(self.resources.now);
+        let Some(method) = Method::from_wire(method) else {
+            return self.deny(key, &Denied::Method);
+        };
+        if access.is_issuer && method != Method::Jwt {
+            return self.ask(key, method, credential);
+        }
+        match access.authority.check(method, credential, now_unix) {
+            Ok(grant) => self.admit(key, grant, None),
+            Err(denied) => {
+                if let (Denied::UnknownKey, Some(asks)) = (denied, &access.asks) {
+                    asks.want_keys();
+                }
+                self.deny(key, &denied);
+            }
+        }
+    }
+
+    /// Asks the control thread for a pair of tokens; an API key's secret is checked here.
+    fn ask(&mut self, key: Key, method: Method, credential: &[u8]) {
+        let Some(Access {
+            authority,
+            asks: Some(asks),
+            ..
+        }) = &self.access
+        else {
+            return self.deny(key, &Denied::Unavailable);
+        };
+        let kind = match method {
+            Method::ApiKey => match authority.api_keys().check(credential) {
+                Ok(known) => AskKind::ApiKey {
+                    id: known.id.clone(),
+                },
+                Err(denied) => return self.deny(key, &denied),
+            },
+            _ => AskKind::Refresh {
+                token: credential.into(),
+            },
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        self.asked += 1;
+        let line = &mut connection.line;
+        let ask = Ask {
+            shard: self.id,
+            key,
+            number: self.asked,
+            client_id: line.session.client_id().map(Box::from),
+            kind,
+        };
+        if asks.post(ask).is_err() {
+            return connection.overload(&mut self.resources);
+        }
+        line.guest_mut().asking = self.asked;
+        connection.held = true;
+    }
+
+    /// The control thread has answered.
+    pub(super) fn take_answer(&mut self, key: Key, number: u64, answer: Answer) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let guest = connection.line.guest_mut();
+        if guest.asking != number {
+            return;
+        }
+        guest.asking = 0;
+        connection.held = guest.waits();
+        if connection.stage != Stage::Running {
+            return;
+        }
+        if !std::mem::replace(&mut connection.ready, true) {
+            self.ready.push_back(key);
+        }
+        // It may have been answered before somebody revoked it.
+        let revoked = |pair: &TokenPair| {
+            let access = self.access.as_ref();
+            access.is_some_and(|access| access.authority.is_revoked(&pair.grant.identity))
+        };
+        match answer {
+            Ok(pair) if revoked(&pair) => self.deny(key, &Denied::Revoked),
+            Ok(pair) => self.admit(key, pair.grant.clone(), Some(&pair)),
+            Err(denied) => self.deny(key, &denied),
+        }
+        self.touch(key);
+    }
+
+    /// Whoever has shown a certificate is its principal, and need not send AUTH.
+    pub(super) fn admit_certificate(&mut self, key: Key) {
+        let Some(access) = &self.access else { return };
+        let now = self.resources.now;
+        let now_unix = access.wall.now(now);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(certificate) = connection.certificate() else {
+            return;
+        };
+        match access.authority.certify(certificate, now_unix) {
+            Ok(grant) => {
+                connection.line.guest_mut().pass = Some(Pass::new(grant, now, now_unix));
+                connection.line.session.authenticate();
+                self.resources.counters.add(Counter::AuthAccepted, 1);
+            }
+            Err(denied) => self.deny(key, &denied),
+        }
+    }
+
+    /// The credential is good: from now on the connection is its principal.
+    fn admit(&mut self, key: Key, grant: Grant, pair: Option<&TokenPair>) {
+        let Some(access) = &self.access else { return };
+        let wall = access.wall;
+        let now = self.resources.now;
+        let now_unix = wall.now(now);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let line = &mut connection.line;
+        let again = line.principal().is_some();
+        if again && line.principal() != Some(&*grant.identity.principal) {
+            return self.deny(key, &Denied::OtherPrincipal);
+        }
+        let expires_in_s = grant.expires_in_s(now_unix);
+        let narrowed = line.is_narrowed();
+        let mut pass = Pass::new(grant, now, now_unix);
+        pass.narrowed = narrowed;
+        line.guest_mut().pass = Some(pass);
+        line.session.authenticate();
+        let principal = line.principal().unwrap_or_default().to_owned();
+        let done = Message::AuthOk {
+            expires_in_s,
+            principal: &principal,
+            access_token: pair.map_or(b"", |pair| pair.access_token.as_bytes()),
+            refresh_token: pair.map_or(b"", |pair| pair.refresh_token.as_bytes()),
+        };
+        line.send(&done, &mut self.resources);
+        // The new deadline may be an earlier one.
+        connection.timer = Instant::NEVER;
+        self.resources.counters.add(Counter::AuthAccepted, 1);
+        if again {
+            self.narrow(key);
+        }
+        self.touch(key);
+    }
+
+    /// The credential is not accepted: which part of it was wrong is for the log alone.
+    fn deny(&mut self, key: Key, denied: &Denied) {
+        self.resources.counters.add(Counter::AuthRefused, 1);
+        tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let address = connection
+            .line
+            .guest
+            .as_ref()
+            .and_then(|guest| guest.address);
+        if let (Some(door), Some(address)) = (&self.door, address) {
+            door.note_failure(address, self.resources.now);
+        }
+        let refusal = Refusal::new(Code::AuthFailed, Denied::TEXT);
+        connection.refuse_with(&refusal, &mut self.resources);
+    }
+
+    /// Its rights are others: what they do not cover any more ends.
+    fn narrow(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let Some(station) = &connection.line.station else {
+            return;
+        };
+        let lost = self.uncovered(station, &connection.line);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let line = &mut connection.line;
+        if let Some(pass) = &mut line.guest_mut().pass {
+            pass.narrowed = true;
+        }
+        line.note_care();
+        let station = line.station_mut();
+        station
+            .subscriptions
+            .retain(|one| !lost.subscriptions.contains(one));
+        station.servings.retain(|one| !lost.servings.contains(one));
+        if lost.will {
+            station.will = None;
+        }
+        line.recharge(&mut self.resources);
+        self.leave(key, &lost.subscriptions, &lost.servings);
+    }
+
+    /// What of a station the rights of a line (its own, or that of who would resume it) do
+    /// not cover.
+    pub(super) fn uncovered(&self, station: &Station, line: &Line) -> Uncovered {
+        let is_subscription_lost = |one: &&Membership| {
+            let mut filter = String::new();
+            self.router.filter_name(one.filter, &mut filter);
+            !line.may_subscribe(&filter)
+        };
+        let is_serving_lost = |one: &&Membership| {
+            let name = one.number.and_then(|number| self.router.group_name(number));
+            !line.may_serve(name.map_or("", |name| name.0))
+        };
+        let will = station.will.as_deref();
+        Uncovered {
+            subscriptions: (station.subscriptions.iter())
+                .filter(is_subscription_lost)
+                .copied()
+                .collect(),
+            servings: (station.servings.iter())
+                .filter(is_serving_lost)
+                .copied()
+                .collect(),
+            will: will.is_some_and(|will| !line.may_publish(topic_of(will))),
+        }
+    }
+
+    /// Checks credentials by another authority from now on, and ends who is revoked by it.
+    pub(super) fn put_authority(&mut self, authority: Arc<Authority>) {
+        if let Some(access) = &mut self.access {
+            access.authority = authority;
+            self.end_revoked();
+        }
+    }
+
+    /// Connections and sessions whose credential has been revoked end.
+    fn end_revoked(&mut self) {
+        let Some(access) = &self.access else { return };
+        let authority = access.authority.clone();
+        let keys = self.connections.iter();
+        let keys: Vec<Key> = keys
+            .filter(|(_, connection)| is_revoked(&authority, connection))
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.end_for_revocation(key);
+        }
+    }
+
+    /// The same of one connection that has come from elsewhere.
+    pub(super) fn end_if_revoked(&mut self, key: Key) {
+        let (Some(access), Some(connection)) = (&self.access, self.connections.get(key)) else {
+            return;
+        };
+        if is_revoked(&access.authority, connection) {
+            self.end_for_revocation(key);
+        }
+    }
+
+    fn end_for_revocation(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match connection.stage {
+            Stage::Running => {
+                let text = "your credential has been revoked";
+                connection.cut_off(Code::Revoked, text, &mut self.resources);
+            }
+            // Its session waits: nobody shall take that up.
+            Stage::Detached => connection.stage_deadline = self.resources.now,
+            _ => {}
+        }
+        self.touch(key);
+    }
+}
+
+fn is_revoked(authority: &Authority, connection: &Connection) -> bool {
+    let guest = connection.line.guest.as_ref();
+    let pass = guest.and_then(|guest| guest.pass.as_ref());
+    pass.is_some_and(|pass| authority.is_revoked(&pass.identity))
+}

@@ -1,0 +1,104 @@
+//! The door: which addresses may come, and how often. One for all shards, because a limit
+//! for an address would otherwise be as many times as high as there are shards; so it has a
+//! lock, which is taken once for each connection and once for each failed AUTH, never for a
+//! message.
+
+use super::Shard;
+use crate::auth::address::AccessList;
+use crate::auth::tally::{Tally, Turned};
+use crate::base::clock::Instant;
+use crate::metrics::counter::Counter;
+use crate::proto::error::{Code, Refusal};
+use crate::ring::driver::{Driver, Socket};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub struct Door {
+    list: AccessList,
+    tally: Mutex<Tally>,
+}
+
+impl Door {
+    pub fn new(list: AccessList, tally: Tally) -> Door {
+        Door {
+            list,
+            tally: Mutex::new(tally),
+        }
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections that are counted at the door: none where connections are not limited.
+    pub fn connections(&self) -> u64 {
+        self.tally().connections()
+    }
+
+    /// # Errors
+    /// Why a connection from there may not be.
+    fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
+        if !self.list.admits(address) {
+            let text = "connections from your address are not allowed";
+            return Err(Refusal::new(Code::AddressDenied, text));
+        }
+        let turned = self.tally().admit(address, now);
+        turned.map_err(|turned| match turned {
+            Turned::Connections => {
+                let text = "your address has as many connections as it may";
+                Refusal::new(Code::TooManyConnections, text)
+            }
+            Turned::Connects(_) => {
+                let text = "your address connects too often; wait a second";
+                Refusal::new(Code::RateLimited, text)
+            }
+            Turned::Failures(_) => {
+                let text = "too many credentials from your address were wrong; wait a minute";
+                Refusal::new(Code::AddressDenied, text)
+            }
+        })
+    }
+
+    /// Notes that a credential from there was refused.
+    pub(super) fn note_failure(&self, address: IpAddr, now: Instant) {
+        self.tally().fail(address, now);
+    }
+
+    /// Whether credentials from there are refused unseen, because too many were wrong.
+    pub(super) fn bars(&self, address: IpAddr, now: Instant) -> bool {
+        self.tally().barred_until(address, now).is_some()
+    }
+
+    /// A connection that was admitted has ended.
+    pub(super) fn leave(&self, address: IpAddr) {
+        self.tally().leave(address);
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// A connection from there, if that was counted, is gone.
+    pub(super) fn leave_door(&self, address: Option<IpAddr>) {
+        if let (Some(door), Some(address)) = (&self.exchange.door, address) {
+            door.leave(address);
+        }
+    }
+
+    /// Where a new connection comes from, if anybody wants to know, and why it may not come.
+    pub(super) fn ask_at_door(&self, socket: Socket) -> (Option<IpAddr>, Option<Refusal>) {
+        let Some(door) = &self.exchange.door else {
+            return (None, None);
+        };
+        // No address: it has been reset meanwhile, and ends with the first receive.
+        let Some(address) = self.driver.peer(socket).map(|peer| peer.ip()) else {
+            return (None, None);
+        };
+        match door.admit(address, self.exchange.resources.now) {
+            Ok(()) => (Some(address), None),
+            Err(refusal) => {
+                let counters = &self.exchange.resources.counters;
+                counters.add(Counter::AddressRefused, 1);
+                (None, Some(refusal))
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The peer of a connection as access control knows it: who it is, what it may do and until
+//! when, how much it has sent, and where it comes from.
+//!
+//! It belongs to the transport: when that moves to the session it resumes, so does its
+//! guest. Boxed, because most connections of a server that asks nobody have none.
+
+use super::line::Line;
+use crate::auth::bucket::Limit;
+use crate::auth::{Grant, Identity, Rights, Who};
+use crate::base::clock::Instant;
+use crate::base::limits::{EXPIRY_GRACE_S, MESSAGE_HEADER_BYTES};
+use crate::proto::envelope::Envelope;
+use crate::proto::message::{Header, MessageType};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) struct Guest {
+    pub(super) pass: Option<Pass>,
+    /// The number of what the issuer is asked for it: it handles no more until the answer.
+    /// 0: nothing.
+    pub(super) asking: u64,
+    /// It has sent more than it may: it handles no more until then. `ZERO`: it has not.
+    pub(super) limited_until: Instant,
+    /// When its buckets of messages and of bytes are full again.
+    pub(super) messages: Instant,
+    pub(super) bytes: Instant,
+    /// Where it comes from, if that is counted.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// What AUTH has given a connection.
+pub(super) struct Pass {
+    pub(super) identity: Identity,
+    pub(super) rights: Arc<Rights>,
+    pub(super) expires: Instant,
+    /// These rights are less than earlier ones: deliveries are checked too.
+    pub(super) narrowed: bool,
+}
+
+impl Pass {
+    pub(super) fn new(grant: Grant, now: Instant, now_unix: u64) -> Pass {
+        Pass {
+            expires: deadline(grant.expires, now, now_unix),
+            identity: grant.identity,
+            rights: grant.rights,
+            narrowed: false,
+        }
+    }
+}
+
+impl Default for Guest {
+    fn default() -> Guest {
+        Guest {
+            pass: None,
+            asking: 0,
+            limited_until: Instant::ZERO,
+            messages: Instant::ZERO,
+            bytes: Instant::ZERO,
+            address: None,
+        }
+    }
+}
+
+impl Guest {
+    /// Takes one message of so many bytes out of its buckets.
+    ///
+    /// # Errors
+    /// When it may send again.
+    pub(super) fn spend(
+        &mut self,
+        messages: Limit,
+        bytes: Limit,
+        len: usize,
+        now: Instant,
+    ) -> Result<(), Instant> {
+        let count = messages.spend(&mut self.messages, 1, now);
+        let volume = bytes.spend(&mut self.bytes, len as u64, now);
+        match (count, volume) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(at), Ok(())) | (Ok(()), Err(at)) => Err(at),
+            (Err(one), Err(other)) => Err(one.max(other)),
+        }
+    }
+
+    /// When something of it next wants attention.
+    pub(super) fn deadline(&self) -> Instant {
+        let expires = self
+            .pass
+            .as_ref()
+            .map_or(Instant::NEVER, |pass| pass.expires);
+        match self.limited_until {
+            Instant::ZERO => expires,
+            until => expires.min(until),
+        }
+    }
+
+    /// The credential's time is over.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.expires <= now)
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.asking != 0 || self.limited_until != Instant::ZERO
+    }
+}
+
+impl Line {
+    fn pass(&self) -> Option<&Pass> {
+        self.guest.as_ref()?.pass.as_ref()
+    }
+
+    pub(super) fn guest_mut(&mut self) -> &mut Guest {
+        self.guest.get_or_insert_default()
+    }
+
+    /// Whom its credential names.
+    pub(super) fn principal(&self) -> Option<&str> {
+        self.pass().map(|pass| &*pass.identity.principal)
+    }
+
+    pub(super) fn may_publish(&self, topic: &str) -> bool {
+        self.may(|rights, who| rights.may_publish(topic, who))
+    }
+
+    pub(super) fn may_subscribe(&self, filter: &str) -> bool {
+        self.may(|rights, who| rights.may_subscribe(filter, who))
+    }
+
+    pub(super) fn may_serve(&self, service: &str) -> bool {
+        self.may(|rights, who| rights.may_serve(service, who))
+    }
+
+    #[inline]
+    pub(super) fn may_request(&self, service: &str) -> bool {
+        self.may(|rights, who| rights.may_request(service, who))
+    }
+
+    #[inline]
+    fn may(&self, check: impl FnOnce(&Rights, Who<'_>) -> bool) -> bool {
+        let Some(pass) = self.pass() else {
+            return true;
+        };
+        let who = Who {
+            principal: &pass.identity.principal,
+            client_id: self.session.client_id(),
+        };
+        check(&pass.rights, who)
+    }
+
+    /// Deliveries are checked one by one: its rights were narrowed.
+    pub(super) fn is_narrowed(&self) -> bool {
+        self.pass().is_some_and(|pass| pass.narrowed)
+    }
+
+    /// Whether its rights cover a counted message that a session has kept. A RESPONSE
+    /// answers what the session's principal has asked.
+    pub(super) fn may_have(&self, message: &[u8]) -> bool {
+        let Ok(Some(Header { kind, .. })) = Header::parse(message, u32::MAX) else {
+            return false;
+        };
+        match (
+            kind,
+            Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]),
+        ) {
+            (MessageType::Publish, Ok(envelope)) => self.may_subscribe(envelope.name),
+            (MessageType::Request, Ok(envelope)) => self.may_serve(envelope.name),
+            (_, parsed) => parsed.is_ok(),
+        }
+    }
+
+    /// Whether it may have a publication on this topic now.
+    pub(super) fn may_receive(&self, topic: &str) -> bool {
+        !self.is_narrowed() || self.may_subscribe(topic)
+    }
+}
+
+/// When a credential that expires at this Unix second ends its connection: then, or, when
+/// it was taken within the leeway for clocks that differ, a little later.
+fn deadline(expires: Option<u64>, now: Instant, now_unix: u64) -> Instant {
+    match expires {
+        None => Instant::NEVER,
+        Some(at) if at > now_unix => now + Duration::from_secs(at - now_unix),
+        Some(at) => now + Duration::from_secs((at + EXPIRY_GRACE_S).saturating_sub(now_unix)),
+    }
+}

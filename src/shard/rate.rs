@@ -1,0 +1,112 @@
+//! How much one connection may send: messages and bytes a second, by token buckets.
+//!
+//! What is over is refused with RATE_LIMITED, and then the connection is not read from for a
+//! while: a peer that goes on as before is told four times a second, which is not yet an
+//! error that ends it. Heartbeats, AUTH and acknowledgements do not count.
+
+use super::confirm::Answer;
+use super::connection::Connection;
+use super::exchange::Exchange;
+use super::resource::Resources;
+use super::service::Failure;
+use crate::auth::bucket::Limit;
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::metrics::counter::Counter;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::{Message, MessageType};
+use crate::proto::session::Event;
+use std::time::Duration;
+
+/// A connection that has sent too much is not read from for so long, at least and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+const TEXT: &str = "you send more than one connection may; wait a little";
+
+/// What one connection may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    pub messages: Limit,
+    pub bytes: Limit,
+}
+
+impl Rates {
+    pub const NONE: Rates = Rates {
+        messages: Limit::NONE,
+        bytes: Limit::NONE,
+    };
+
+    #[inline]
+    pub(super) fn is_none(&self) -> bool {
+        self.messages.is_none() && self.bytes.is_none()
+    }
+}
+
+impl Exchange {
+    /// Refuses a message that was too much.
+    #[cold]
+    pub(super) fn refuse_over_rate(&mut self, key: Key, event: &Event<'_>) {
+        self.resources.counters.add(Counter::RateLimited, 1);
+        self.touch(key);
+        let Event::Message(Message::Envelope(kind, envelope)) = event else {
+            return;
+        };
+        match kind {
+            MessageType::Request => {
+                self.resources.counters.add(Counter::Requests, 1);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    let failure = Failure::of(Code::RateLimited, TEXT);
+                    let line = &mut connection.line;
+                    line.respond_failed(envelope.id, &failure, &mut self.resources);
+                }
+            }
+            // Nobody waits for an answer to an answer; its requester is told in time.
+            MessageType::Response => {}
+            _ => {
+                let refusal = Refusal::new(Code::RateLimited, TEXT);
+                self.answer(key, Answer::refused(envelope.id, refusal), false);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Counts a message of `len` bytes. True: it is too much, and so is the next for a while.
+    pub(super) fn is_over_rate(
+        &mut self,
+        event: &Event<'_>,
+        len: usize,
+        resources: &Resources,
+    ) -> bool {
+        if !matches!(event, Event::Message(Message::Envelope(..))) {
+            return false;
+        }
+        let Rates { messages, bytes } = resources.limits.rates;
+        let now = resources.now;
+        let guest = self.line.guest_mut();
+        let Err(again) = guest.spend(messages, bytes, len, now) else {
+            return false;
+        };
+        guest.limited_until = again.clamp(now + PAUSE_MIN, now + PAUSE_MAX);
+        self.held = true;
+        // The pause ends earlier than anything else it waits for.
+        self.timer = Instant::NEVER;
+        true
+    }
+
+    /// The time it was not to be read from is over. True: it goes on.
+    pub(super) fn unhold(&mut self, resources: &Resources) -> bool {
+        let Some(guest) = &mut self.line.guest else {
+            return false;
+        };
+        if guest.limited_until == Instant::ZERO || guest.limited_until > resources.now {
+            return false;
+        }
+        guest.limited_until = Instant::ZERO;
+        self.held = guest.waits();
+        // Time in which it was not read from does not count against it.
+        self.line.session.restart_frame_clock(resources.now);
+        !self.held && !std::mem::replace(&mut self.ready, true)
+    }
+}

@@ -1,0 +1,185 @@
+//! TLS where a shard's bytes pass: told apart by the first byte, opened as they come, and
+//! handshakes in turn.
+//!
+//! ```text
+//!   first byte 0x16 ─► TLS          handshake: waits in a queue ──a few a turn──► established
+//!              0x4D ─► plain, or RST TLS_REQUIRED
+//! ```
+
+use super::super::connection::{Connection, Stage};
+use super::super::exchange::Exchange;
+use super::super::resource::Resources;
+use super::{FIRST_BYTE, Opened, Tls};
+use crate::auth::certificate::Certificate;
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::{CHUNK_BYTES, HANDSHAKE_LOOKS_PER_TURN, HANDSHAKES_PER_TURN};
+use crate::base::reason::Reason;
+use crate::metrics::counter::Counter;
+use crate::proto::error::Code;
+
+/// The first byte of a control frame (PROTOCOL.md §1).
+const MAGIC_BYTE: u8 = 0x4D;
+
+impl Exchange {
+    /// Takes bytes of a connection that speaks TLS, or has not said yet what it speaks.
+    #[inline(never)]
+    pub(in super::super) fn take_veiled(&mut self, key: Key, bytes: &[u8]) {
+        match self.connections.get(key) {
+            Some(connection) if connection.stage != Stage::Running => {}
+            Some(connection) if connection.undecided => self.decide(key, bytes),
+            _ => self.take_records(key, bytes),
+        }
+    }
+
+    /// Tells by the first byte what a connection speaks.
+    #[cold]
+    fn decide(&mut self, key: Key, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(settings) = &self.tls else { return };
+        connection.undecided = false;
+        if bytes.first() != Some(&FIRST_BYTE) {
+            if settings.is_required && bytes.first() == Some(&MAGIC_BYTE) {
+                let text = "this server speaks TLS only";
+                return connection.refuse(Code::TlsRequired, text, &mut self.resources);
+            }
+            return self.take_plain(key, bytes);
+        }
+        match Tls::accept(settings.config.load_full(), settings.asks_certificate) {
+            Ok(tls) => connection.tls = Some(Box::new(tls)),
+            Err(error) => return self.fail_tls(key, &error.to_string()),
+        }
+        self.take_records(key, bytes);
+    }
+
+    /// Takes records. Those of a handshake wait for their turn.
+    fn take_records(&mut self, key: Key, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(tls) = &mut connection.tls else {
+            return;
+        };
+        if !tls.take(bytes, &mut self.resources.pool) {
+            return self.fail_tls(key, "the handshake is larger than it may be");
+        }
+        if tls.established {
+            self.open_records(key);
+        } else if !std::mem::replace(&mut tls.listed, true) {
+            self.handshakes.push_back(key);
+        }
+    }
+
+    /// Advances handshakes, oldest first: so many as cost much, and looks at some more of
+    /// which not all has come yet. What is over waits a turn, and others do not wait for it.
+    pub(in super::super) fn advance_handshakes(&mut self) {
+        let mut left = HANDSHAKES_PER_TURN;
+        for _ in 0..HANDSHAKE_LOOKS_PER_TURN {
+            if left == 0 {
+                return;
+            }
+            let Some(key) = self.handshakes.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            let Some(tls) = &mut connection.tls else {
+                continue;
+            };
+            tls.listed = false;
+            if connection.stage == Stage::Running {
+                left -= usize::from(self.open_records(key));
+            }
+            self.touch(key);
+        }
+    }
+
+    /// Opens what has been received and handles it. True when the handshake got further.
+    fn open_records(&mut self, key: Key) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        // Taken out, so that what its plaintext does may reach any connection.
+        let Some(mut tls) = connection.tls.take() else {
+            return false;
+        };
+        let waited = tls.outgoing.len();
+        let capacity = tls.outgoing.capacity();
+        let opened = tls.open(|plaintext| self.take_plain(key, plaintext));
+        tls.compact(capacity, &mut self.resources.pool);
+        let advanced = opened != Opened::All || tls.outgoing.len() > waited;
+        let peer_ended = tls.peer_ended;
+        let needs_much = tls.incoming.len() > CHUNK_BYTES;
+        let Some(connection) = self.connections.get_mut(key) else {
+            tls.release(&mut self.resources.pool);
+            return advanced;
+        };
+        let partial = !tls.incoming.is_empty();
+        if partial || connection.input.is_empty() {
+            // A record that does not come to its end is a message that does not.
+            let session = &mut connection.line.session;
+            session.note_undelivered(partial, self.resources.now);
+        }
+        connection.tls = Some(tls);
+        match opened {
+            Opened::Failed(why) => self.fail_tls(key, &why),
+            Opened::Established => {
+                connection.note_secured(self.id, &self.resources);
+                self.admit_certificate(key);
+            }
+            Opened::All if needs_much && self.resources.pool.is_exhausted() => {
+                connection.overload(&mut self.resources);
+            }
+            Opened::All => {}
+        }
+        if peer_ended && let Some(connection) = self.connections.get_mut(key) {
+            // As a FIN: what it asked is still answered.
+            connection.take_end(&mut self.resources);
+        }
+        advanced
+    }
+
+    #[cold]
+    fn fail_tls(&mut self, key: Key, why: &str) {
+        tracing::debug!(shard = self.id.0, connection = %key, why, "TLS failed");
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.end(Reason::TlsFailed, &mut self.resources);
+        }
+    }
+}
+
+impl Connection {
+    fn note_secured(&self, shard: ShardId, resources: &Resources) {
+        resources.counters.add(Counter::TlsEstablished, 1);
+        let Some(tls) = &self.tls else { return };
+        let (version, suite) = tls.terms();
+        let principal = self.certificate_principal();
+        tracing::debug!(
+            shard = shard.0,
+            connection = %self.line.key,
+            version,
+            suite,
+            principal,
+            "TLS established"
+        );
+    }
+
+    /// Whom the client's certificate names: with `tls.client_ca` set everyone has one.
+    pub(in super::super) fn certificate_principal(&self) -> Option<&str> {
+        self.certificate()
+            .map(|certificate| &*certificate.principal)
+    }
+
+    pub(in super::super) fn certificate(&self) -> Option<&Certificate> {
+        self.tls.as_ref()?.certificate.as_deref()
+    }
+
+    /// Its TLS is over, with what it holds.
+    pub(in super::super) fn release_tls(&mut self, resources: &mut Resources) {
+        if let Some(mut tls) = self.tls.take() {
+            tls.release(&mut resources.pool);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The certificate is exchanged while connections stand.
+
+use super::authority::Authority;
+use crate::peer::Peer;
+use crate::wire::PATIENCE;
+use ringmail::server::config::Config;
+use rustls::pki_types::CertificateDer;
+use std::time::{Duration, Instant};
+
+fn shown(peer: &Peer) -> CertificateDer<'static> {
+    let tls = peer.stream.tls.as_ref().unwrap();
+    tls.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+fn goes_on(peer: &mut Peer) {
+    peer.publish("t", "still there");
+    assert_eq!(peer.published().text(), "still there");
+}
+
+#[test]
+fn a_new_certificate_is_for_new_connections_and_a_wrong_one_for_none() {
+    let authority = Authority::new();
+    let mut server = authority.server(&[]);
+    let mut standing: Vec<Peer> = (0..2).map(|shard| server.peer(shard)).collect();
+    for peer in &mut standing {
+        peer.subscribe("t");
+    }
+    let first = shown(&standing[0]);
+    let next = authority.issue("the server");
+    authority.put(&next);
+    let end = Instant::now() + PATIENCE;
+    for shard in 0..2 {
+        loop {
+            let peer = server.peer(shard);
+            let found = shown(&peer);
+            peer.close();
+            if found == next.certificate {
+                break;
+            }
+            assert_eq!(found, first);
+            assert!(Instant::now() < end, "never reloaded: {}", server.log());
+        }
+    }
+    for peer in &mut standing {
+        peer.publish("t", "to both");
+    }
+    for peer in &mut standing {
+        assert_eq!(peer.published().text(), "to both");
+        assert_eq!(peer.published().text(), "to both");
+        assert_eq!(shown(peer), first);
+    }
+    standing.pop().unwrap().close();
+
+    // A key of another certificate's; then nothing at all.
+    authority.write("server.key", &authority.issue("another").key_pem);
+    let mut kept = 0;
+    for (told, then) in [("is not the key of", true), ("cannot be read", false)] {
+        let end = Instant::now() + PATIENCE;
+        while !server.log().contains(told) {
+            assert!(Instant::now() < end, "never told: {}", server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        kept += 1;
+        assert_eq!(server.log().matches("is kept").count(), kept);
+        goes_on(&mut standing[0]);
+        let peer = server.peer(0);
+        assert_eq!(shown(&peer), next.certificate);
+        peer.close();
+        if then {
+            std::fs::remove_file(authority.path("server.pem")).unwrap();
+        }
+    }
+    // And mended.
+    let last = authority.issue("the server");
+    authority.put(&last);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let peer = server.peer(1);
+        let found = shown(&peer);
+        peer.close();
+        if found == last.certificate {
+            break;
+        }
+        assert!(Instant::now() < end, "never mended: {}", server.log());
+    }
+    standing.pop().unwrap().close();
+    server.settle_beside_closes(&[]);
+    server.end();
+}
+
+#[test]
+fn what_the_keys_of_tls_need_of_each_other_is_checked() {
+    for (text, problem) in [
+        (
+            "mode = \"required\"\nkey = \"k\"",
+            "tls.certificate is not set",
+        ),
+        (
+            "mode = \"optional\"\ncertificate = \"c\"",
+            "tls.key is not set",
+        ),
+        ("client_ca = \"a\"", "tls.client_ca asks"),
+    ] {
+        let error = Config::from_toml(&format!("[tls]\n{text}")).unwrap_err();
+        assert!(error.to_string().contains(problem), "{error}");
+        assert_eq!(error.iter().count(), 1, "{error}");
+    }
+    let whole = "[tls]\nmode = \"required\"\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"";
+    Config::from_toml(whole).unwrap();
+    Config::from_toml("[tls]\ncertificate = \"c\"\nkey = \"k\"").unwrap();
+}

@@ -1,0 +1,277 @@
+//! Access rule by rule: A4 of the catalogue, S1 with principals, the door.
+
+use super::guarded::Guarded;
+use crate::server::{limits, ms};
+use ringmail::auth::address::AccessList;
+use ringmail::auth::tally::TallyLimits;
+use ringmail::base::reason::Reason;
+use ringmail::proto::envelope::SlowPolicy;
+use ringmail::proto::error::Code;
+use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Keeping, Publish, Traffic};
+use ringmail::ring::sim::client::{ClientId, Ending, Reading};
+use ringmail::ring::sim::{Faults, RingSize};
+use std::time::Duration;
+
+fn ended(scene: &Guarded, id: ClientId) -> Option<Code> {
+    scene.record(id).connections.last().unwrap().refused
+}
+
+fn codes(scene: &Guarded, id: ClientId) -> Vec<Code> {
+    let record = scene.record(id);
+    record.errors.iter().map(|error| error.1).collect()
+}
+
+fn large(topic: &str) -> Act {
+    Act::Publish(Publish {
+        bytes: 3000,
+        ..Publish::of(topic)
+    })
+}
+
+/// A session that is kept, and whose client acknowledges nothing.
+fn forgetful(acts: impl Into<Vec<Act>>) -> Traffic {
+    Traffic {
+        session: Some(Keeping {
+            ack_every: 0,
+            ..Keeping::default()
+        }),
+        reconnect: None,
+        ..Traffic::of(acts)
+    }
+}
+
+fn heir(key: [u8; 16], received: u32) -> Traffic {
+    Traffic {
+        session: Some(Keeping {
+            resumes: Some((key, received)),
+            ..Keeping::default()
+        }),
+        ..Traffic::default()
+    }
+}
+
+/// A reader that does not read, with a full outbox and shelf; then its credential ends.
+fn slow_reader_loses(how: Code, reading: Reading) {
+    let mut scene = Guarded::quiet(1, limits());
+    scene.world.set_pipe_bytes(2000);
+    let writer = scene.token("w", "writer", 3600);
+    let writer = scene.enter(&writer, Traffic::default());
+    let token = scene.token("r", "reader", 20);
+    let filter = Filter::with_policy("all/#", SlowPolicy::DropOldest);
+    let reader = Traffic {
+        reading: Reading::Eager,
+        ..Traffic::of([Act::Subscribe(filter)])
+    };
+    let reader = scene.enter(&token, reader);
+    scene.run_for(ms(100));
+    scene.world.command(reader, Command::Read(Reading::Never));
+    scene.perform(writer, vec![large("all/a"); 600]);
+    assert!(scene.server.lent_bytes() > 500_000, "a full outbox");
+    assert!(scene.record(reader).delivered.is_empty());
+    match how {
+        Code::Revoked => scene.revoke(&token),
+        _ => scene.run_for(ms(19_900)),
+    }
+    let ends_at = scene.world.now();
+    scene.world.command(reader, Command::Read(reading));
+    scene.run_for(Duration::from_secs(60));
+    let record = scene.record(reader);
+    assert!(record.over, "{:?}", record.connections);
+    let last = record.delivered.iter().map(|one| one.at).max();
+    // The network has 2,000 bytes, which the slow reader takes 1.5 s for.
+    assert!(
+        last.is_none_or(|at| at <= ends_at + ms(1700)),
+        "ended {ends_at:?}, delivered until {last:?}"
+    );
+    let count = record.delivered.len();
+    if how == Code::Revoked {
+        assert!(count <= 1, "{count} of 600 delivered");
+    }
+    let reason = match how {
+        Code::Revoked => Reason::Revoked,
+        _ => Reason::AuthExpired,
+    };
+    assert_eq!(scene.server.closed(reason), 1);
+    scene.finish();
+}
+
+#[test]
+fn what_is_queued_for_the_revoked_is_not_delivered() {
+    slow_reader_loses(Code::Revoked, Reading::Eager);
+}
+
+#[test]
+fn who_reads_slowly_gets_nothing_for_longer() {
+    let reading = Reading::Slow {
+        bytes: 400,
+        every: ms(300),
+    };
+    slow_reader_loses(Code::Revoked, reading);
+    slow_reader_loses(Code::AuthExpired, reading);
+}
+
+#[test]
+fn who_keeps_up_is_told() {
+    let mut scene = Guarded::quiet(2, limits());
+    let token = scene.token("r", "reader", 3600);
+    let writer = scene.token("w", "writer", 3600);
+    let reader = scene.enter(&token, Traffic::of([Act::subscribe("all/#")]));
+    let writer = scene.enter(&writer, Traffic::default());
+    scene.run_for(ms(100));
+    scene.act(writer, vec![large("all/a"); 50]);
+    scene.revoke(&token);
+    scene.run_for(ms(100));
+    assert_eq!(ended(&scene, reader), Some(Code::Revoked));
+    let short = scene.token("r", "reader", 3);
+    let reader = scene.enter(&short, Traffic::of([Act::subscribe("all/#")]));
+    scene.run_for(ms(5000));
+    assert_eq!(ended(&scene, reader), Some(Code::AuthExpired));
+    scene.finish();
+}
+
+/// Revoked at any moment of its way to the session's shard.
+#[test]
+fn a_connection_on_its_way_between_shards_is_revoked_all_the_same() {
+    let mut resumed = 0;
+    for turns in 0..150 {
+        let mut scene = Guarded::quiet(turns, limits());
+        let token = scene.token("a", "device", 3600);
+        let other = scene.token("a", "device", 3600);
+        let owner = scene.enter(&token, forgetful([Act::subscribe("all/#")]));
+        scene.run_for(ms(50));
+        for _ in 0..2 {
+            scene.enter(&token, Traffic::default());
+            scene.run_for(ms(50));
+        }
+        let key = scene.record(owner).key().unwrap();
+        scene.end(owner, Ending::Reset);
+        scene.run_for(ms(50));
+        let heir = scene.enter(&other, heir(key, 0));
+        scene.server.run_turns(turns as usize);
+        scene.revoke(&other);
+        scene.run_for(ms(1000));
+        let record = scene.record(heir);
+        assert!(record.over, "after {turns} turns: {:?}", record.connections);
+        let membership = record.memberships.first();
+        resumed += u32::from(membership.is_some_and(|one| one.resumed > 0 || one.key == Some(key)));
+        scene.finish();
+    }
+    assert!(resumed > 5, "{resumed} resumed before");
+}
+
+#[test]
+fn a_session_is_its_principals_alone() {
+    for seed in 0..20 {
+        let mut scene = Guarded::quiet(seed, limits());
+        let owner_token = scene.token("a", "device", 3600);
+        let owner = scene.enter(&owner_token, forgetful([Act::subscribe("all/#")]));
+        scene.run_for(ms(50));
+        let key = scene.record(owner).key().unwrap();
+        if seed % 2 == 0 {
+            scene.end(owner, Ending::Reset);
+            scene.run_for(ms(50));
+        }
+        let thief = scene.token("b", "device", 3600);
+        let thief = scene.enter(&thief, heir(key, 0));
+        scene.run_for(ms(50));
+        assert_eq!(codes(&scene, thief), [Code::SessionUnknown], "seed {seed}");
+        let heir = scene.enter(&owner_token, heir(key, 0));
+        scene.run_for(ms(50));
+        assert_eq!(codes(&scene, heir), [], "seed {seed}");
+        scene.finish();
+    }
+}
+
+/// What a session has kept for its client came by rights that its next credential lacks.
+#[test]
+fn a_session_gives_nothing_out_that_the_next_credential_does_not_cover() {
+    let mut scene = Guarded::quiet(3, limits());
+    let wide = scene.token("a", "reader", 3600);
+    let narrow = scene.token("a", "narrow", 3600);
+    let writer = scene.token("w", "writer", 3600);
+    let writer = scene.enter(&writer, Traffic::default());
+    let owner = scene.enter(&wide, forgetful([Act::subscribe("of/#")]));
+    scene.run_for(ms(50));
+    scene.perform(writer, vec![large("of/b/x"); 3]);
+    assert_eq!(scene.record(owner).delivered.len(), 3);
+    scene.perform(owner, [Act::unsubscribe("of/#"), Act::subscribe("all/a")]);
+    scene.perform(writer, vec![large("all/a"); 3]);
+    let key = scene.record(owner).key().unwrap();
+    scene.end(owner, Ending::Reset);
+    scene.run_for(ms(50));
+    let thin = scene.enter(&narrow, heir(key, 0));
+    scene.run_for(ms(50));
+    scene.judge();
+    assert_eq!(codes(&scene, thin), [Code::SessionUnknown]);
+    // Behind what its rights do not cover it may go on.
+    let last = scene.enter(&narrow, heir(key, 3));
+    scene.run_for(ms(50));
+    assert_eq!(codes(&scene, last), []);
+    assert_eq!(scene.record(last).delivered.len(), 3);
+    scene.finish();
+}
+
+/// AUTH again with less, while more waits on the shelf; then the connection breaks.
+#[test]
+fn what_waits_for_narrowed_rights_is_not_kept_either() {
+    let mut scene = Guarded::quiet(4, limits());
+    scene.world.set_pipe_bytes(2000);
+    let wide = scene.token("a", "reader", 3600);
+    let narrow = scene.token("a", "narrow", 3600);
+    let writer = scene.token("w", "writer", 3600);
+    let writer = scene.enter(&writer, Traffic::default());
+    let filter = |name| Act::Subscribe(Filter::with_policy(name, SlowPolicy::DropOldest));
+    let owner = scene.enter(&wide, forgetful([filter("of/#"), filter("all/a")]));
+    scene.run_for(ms(50));
+    scene.world.command(owner, Command::Read(Reading::Never));
+    let both = (0..60).flat_map(|_| [large("of/b/x"), large("all/a")]);
+    scene.perform(writer, both.collect::<Vec<_>>());
+    scene.perform(owner, [Act::Auth(narrow.clone())]);
+    scene.world.command(owner, Command::Read(Reading::Eager));
+    scene.run_for(ms(500));
+    let record = scene.record(owner);
+    assert_eq!(record.grants.len(), 2);
+    assert!(record.delivered.iter().any(|one| one.grant == Some(1)));
+    scene.judge();
+    scene.finish();
+}
+
+/// A flood that the door turns away costs nobody a session that waits.
+#[test]
+fn those_turned_away_take_nobodys_place() {
+    let mut limits = limits();
+    limits.connections_max = 4;
+    let list = AccessList::new(
+        &[] as &[&str],
+        &["10.0.0.8/29", "10.0.0.16/28", "10.0.0.32/27"],
+    )
+    .unwrap();
+    let (faults, size) = (Faults::none(), RingSize::default());
+    let mut scene = Guarded::with(5, faults, size, limits, list, TallyLimits::default());
+    let token = scene.token("a", "device", 3600);
+    let owners: Vec<_> = (0..8)
+        .map(|_| {
+            let owner = scene.enter(&token, forgetful([Act::subscribe("all/#")]));
+            scene.run_for(ms(20));
+            owner
+        })
+        .collect();
+    for &owner in &owners {
+        scene.end(owner, Ending::Reset);
+    }
+    scene.run_for(ms(50));
+    assert_eq!(scene.server.sessions(), 8);
+    while scene.clients.len() < 60 {
+        let reading = Reading::Never;
+        let plan = Traffic {
+            reading,
+            ..Traffic::default()
+        };
+        let flooder = scene.enter(&token, plan);
+        assert!(flooder.0 < 60);
+    }
+    scene.run_for(ms(500));
+    assert_eq!(scene.server.sessions(), 8, "sessions ended for the flood");
+    scene.run_for(ms(100_000));
+    scene.finish();
+}

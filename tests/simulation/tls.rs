@@ -1,0 +1,299 @@
+//! TLS under every fault: receives and sends cut short, late and out of order, through
+//! records. What a client is owed is the same with TLS and without.
+
+use super::chaos::any_size;
+use super::seed;
+use super::server::{Server, limits, ms, settings};
+use ringmail::base::reason::Reason;
+use ringmail::metrics::counter::Counter;
+use ringmail::ring::sim::client::{Ask, ClientId, Ending, Opening, Order, Plan, Reading, Writing};
+use ringmail::ring::sim::{Faults, RingSize, World};
+use ringmail::shard::tls::{ALPN, TlsSettings};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// Ed25519: its signatures are all of one length, so that a seed makes one run.
+struct Both {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+static BOTH: LazyLock<Both> = LazyLock::new(|| {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = CertificateDer::from(params.self_signed(&key).unwrap());
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let provider = Arc::new(default_provider());
+    let mut server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    server.alpn_protocols = vec![ALPN.to_vec()];
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // A ticket would make what a client does depend on what another has done.
+    client.resumption = rustls::client::Resumption::disabled();
+    Both {
+        server: Arc::new(server),
+        client: Arc::new(client),
+    }
+});
+
+fn optional() -> TlsSettings {
+    TlsSettings {
+        is_required: false,
+        asks_certificate: false,
+        config: Arc::new(arc_swap::ArcSwap::new(BOTH.server.clone())),
+    }
+}
+
+const CLIENTS: u32 = 12;
+
+/// Runs a seed up to its end at rest; the digest of all that happened.
+fn run(seed: u64, faults: Faults) -> u64 {
+    let world = World::new(seed, faults);
+    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    if rng.bool() {
+        world.set_pipe_bytes(rng.usize(500..50_000));
+    }
+    let mut settings = settings();
+    settings.handshake_timeout = ms(20_000);
+    let mut limits = limits();
+    if rng.bool() {
+        limits.outbox_bytes_max = rng.usize(20_000..200_000);
+    }
+    let size = any_size(&mut rng);
+    let tls = optional();
+    let mut server = Server::secured(&world, 2, size, &settings, &limits, Some(&tls));
+    let (mut good, mut secured): (Vec<ClientId>, u64) = (Vec::new(), 0);
+    for index in 0..CLIENTS {
+        let start = world.now() + ms(rng.u64(..50));
+        let well = index % 3 > 0;
+        let mut plan = match well {
+            true => Plan::well_behaved(&mut rng),
+            false => Plan::ill_behaved(&mut rng),
+        };
+        if rng.u8(..4) > 0 {
+            plan.tls = Some(BOTH.client.clone());
+            secured += 1;
+        }
+        if rng.bool() {
+            // Longer than a record.
+            plan.payload_bytes_max = 40_000;
+            plan.depth = plan.depth.min(2);
+        }
+        let client = world.add_client(start, plan);
+        good.extend(well.then_some(client));
+    }
+    server.run_for(ms(rng.u64(50..400)));
+    server.check_reasons();
+    world.set_faults(Faults::none());
+    for id in world.clients() {
+        world.tell(id, Order::Heal);
+    }
+    server.run_for(Duration::from_secs(300));
+    for id in world.clients() {
+        let (plan, report) = (world.plan(id), world.report(id));
+        let checked = match good.contains(&id) {
+            true => report.check(&plan),
+            false => report.check_truth(),
+        };
+        checked.unwrap_or_else(|wrong| panic!("seed {seed}: {id:?}: {plan:?}: {wrong}"));
+        assert!(report.over, "seed {seed}: {plan:?}: {report:?}");
+    }
+    assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
+    assert_eq!(server.closed(Reason::TlsFailed), 0, "seed {seed}");
+    assert!(
+        server.count(Counter::TlsEstablished) <= secured,
+        "seed {seed}"
+    );
+    let trace = world.trace();
+    server.end();
+    trace
+}
+
+#[test]
+fn every_seed_converges_through_tls_under_every_fault() {
+    let name = "every_seed_converges_through_tls_under_every_fault";
+    seed::each(name, 150, |seed| {
+        run(seed, Faults::all());
+    });
+}
+
+#[test]
+fn every_seed_converges_through_tls_when_no_connection_breaks() {
+    let name = "every_seed_converges_through_tls_when_no_connection_breaks";
+    seed::each(name, 100, |seed| {
+        run(seed, Faults::harmless());
+    });
+}
+
+#[test]
+fn a_seed_makes_the_same_run_through_tls() {
+    for seed in 0..5 {
+        let runs = [0, 1].map(|_| run(seed, Faults::all()));
+        assert_eq!(runs[0], runs[1], "seed {seed}");
+    }
+}
+
+/// One byte at a time both ways, in a receive and in a send.
+#[test]
+fn records_come_and_go_byte_by_byte() {
+    let faults = Faults {
+        short_receive: 1.0,
+        short_send: 1.0,
+        ..Faults::none()
+    };
+    let world = World::new(5, faults);
+    world.set_pipe_bytes(7);
+    let size = RingSize {
+        buffer_bytes: 1,
+        ..RingSize::default()
+    };
+    let mut settings = settings();
+    settings.handshake_timeout = ms(60_000);
+    let tls = optional();
+    let mut server = Server::secured(&world, 1, size, &settings, &limits(), Some(&tls));
+    let plan = Plan {
+        tls: Some(BOTH.client.clone()),
+        requests: 5,
+        asks: vec![Ask::echo()],
+        payload_bytes_max: 2000,
+        reading: Reading::Slow {
+            bytes: 5,
+            every: Duration::from_micros(20),
+        },
+        writing: Writing::Trickle {
+            bytes: 1,
+            every: Duration::from_micros(20),
+        },
+        ending: Ending::Close,
+        ..Plan::default()
+    };
+    let client = world.add_client(world.now(), plan.clone());
+    server.run_for(Duration::from_secs(60));
+    world.report(client).check(&plan).unwrap();
+    assert_eq!(server.count(Counter::TlsEstablished), 1);
+    assert_eq!(server.closed(Reason::PeerClose), 1);
+    server.end();
+}
+
+/// Many hellos in one instant: each has its turn, and who was there before is served.
+#[test]
+fn a_flood_of_handshakes_is_served_in_turn() {
+    let world = World::new(9, Faults::none());
+    let tls = optional();
+    let ring = RingSize {
+        buffers: 512,
+        ..RingSize::default()
+    };
+    let mut server = Server::secured(&world, 1, ring, &settings(), &limits(), Some(&tls));
+    let talks = Plan {
+        requests: 200,
+        ending: Ending::Close,
+        ..Plan::default()
+    };
+    let plain = world.add_client(world.now(), talks.clone());
+    const MANY: u64 = 300;
+    let plan = Plan {
+        tls: Some(BOTH.client.clone()),
+        requests: 1,
+        ending: Ending::Close,
+        ..Plan::default()
+    };
+    let many: Vec<_> = (0..MANY)
+        .map(|_| world.add_client(world.now() + ms(1), plan.clone()))
+        .collect();
+    server.run_for(ms(1500));
+    world.report(plain).check(&talks).unwrap();
+    for client in many {
+        world.report(client).check(&plan).unwrap();
+    }
+    assert_eq!(server.count(Counter::TlsEstablished), MANY);
+    server.end();
+}
+
+/// A hello that is begun and left: the slot, the chunk and the place in the queue come back.
+#[test]
+fn a_hello_that_does_not_go_on_is_closed_in_time() {
+    let world = World::new(3, Faults::none());
+    let tls = optional();
+    let size = RingSize::default();
+    let mut server = Server::secured(&world, 2, size, &settings(), &limits(), Some(&tls));
+    for length in 1..100 {
+        let mut hello = vec![0x16, 3, 1, 1, 0, 1, 0, 0, 0xfc, 3, 3];
+        hello.resize(length.max(11), 7);
+        hello.truncate(length);
+        let plan = Plan {
+            opening: Opening::Raw(hello),
+            ending: Ending::Stay,
+            ..Plan::default()
+        };
+        world.add_client(world.now(), plan);
+    }
+    server.run_for(ms(5000));
+    assert_eq!(server.closed(Reason::HandshakeTimeout), 99);
+    server.check_reasons();
+    server.end();
+}
+
+/// Readers slower than what they ask for: with TLS no more is lent to them than without,
+/// records included.
+#[test]
+fn slow_readers_are_lent_no_more_than_without_tls() {
+    const BUDGET: usize = 4 << 20;
+    let mut lent = Vec::new();
+    for tls in [None, Some(BOTH.client.clone())] {
+        let world = World::new(21, Faults::none());
+        world.set_pipe_bytes(4000);
+        let mut limits = limits();
+        limits.outbox_bytes_shard_max = BUDGET;
+        let (size, settings) = (RingSize::default(), settings());
+        let mut server = Server::secured(&world, 1, size, &settings, &limits, Some(&optional()));
+        let is_secured = tls.is_some();
+        let plan = Plan {
+            tls,
+            requests: 400,
+            depth: 400,
+            payload_bytes_max: 3000,
+            reading: Reading::Slow {
+                bytes: 1000,
+                every: ms(20),
+            },
+            ending: Ending::Close,
+            ..Plan::default()
+        };
+        for _ in 0..200 {
+            world.add_client(world.now(), plan.clone());
+        }
+        let mut most = 0;
+        for _ in 0..100 {
+            server.run_for(ms(20));
+            most = most.max(server.lent_bytes());
+        }
+        println!("most {most}");
+        lent.push(most);
+        assert_eq!(server.count(Counter::TlsEstablished) > 0, is_secured);
+        assert!(most > BUDGET / 2, "nobody was slow: {most}");
+        for id in world.clients() {
+            world.tell(id, Order::Heal);
+        }
+        server.run_for(Duration::from_secs(60));
+        for id in world.clients() {
+            world.report(id).check_truth().unwrap();
+        }
+        server.end();
+    }
+    assert!(lent[1] <= lent[0] + lent[0] / 8, "{lent:?}");
+}
