@@ -43,6 +43,8 @@ mod operation;
 mod order;
 #[path = "server/peer.rs"]
 mod peer;
+#[path = "server/provider.rs"]
+mod provider;
 #[path = "server/publish.rs"]
 mod publish;
 #[path = "server/rate.rs"]
