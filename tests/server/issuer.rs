@@ -52,13 +52,17 @@ struct Fixture {
 
 impl Fixture {
     fn start(state: &Path) -> Fixture {
+        Fixture::start_with(state, &[])
+    }
+
+    fn start_with(state: &Path, settings: &[&str]) -> Fixture {
         let hash = |key: &str| key::hash(key.split_once('.').unwrap().1);
         let text = CONFIGURATION
             .replace("DEVICE", &hash(DEVICE))
             .replace("OPERATOR", &hash(OPERATOR));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
-        let settings = ["server.admin=127.0.0.1:0"];
+        let settings = [&["server.admin=127.0.0.1:0"], settings].concat();
         let mut command = command(env!("CARGO_BIN_EXE_ringmail"), &[], &settings);
         command.arg("--config").arg(file.path());
         command.arg("--state-directory").arg(state);
@@ -192,6 +196,49 @@ fn who_is_revoked_is_gone_and_stays_out_after_a_restart() {
     let (peer, _) = fixture.auth(JWT, &next.access_token);
     peer.close();
     fixture.server.end_beside_closes(&[("auth_failed", 2)]);
+}
+
+/// Whatever is shown, right or wrong, and however much is logged.
+#[test]
+fn no_secret_reaches_a_log_an_answer_or_the_command_line() {
+    let state = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::start_with(state.path(), &["log.level=trace"]);
+    let (peer, pair) = fixture.auth(API_KEY, DEVICE);
+    peer.close();
+    fixture.auth(JWT, &pair.access_token).0.close();
+    let (peer, next) = fixture.auth(REFRESH, &pair.refresh_token);
+    peer.close();
+    let wrong = "pump.CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC";
+    fixture.refused(API_KEY, wrong);
+    fixture.refused(JWT, &format!("{}x", pair.access_token));
+    fixture.refused(REFRESH, "DDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDD");
+    assert_eq!(fixture.revoke("{\"kid\":\"none\"}"), 200);
+    let stats = format!("{:?}", fixture.server.stats());
+    let pid = fixture.server.pid();
+    let command_line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let log = fixture.server.log();
+    assert!(log.contains("AUTH refused"), "{log}");
+    let (device, operator) = (
+        DEVICE.split_once('.').unwrap(),
+        OPERATOR.split_once('.').unwrap(),
+    );
+    let signatures = [&pair, &next].map(|pair| pair.access_token.rsplit_once('.').unwrap().1);
+    for secret in [
+        device.1,
+        operator.1,
+        wrong.split_once('.').unwrap().1,
+        "of-32-bytes-and-more-0123456789abcdef",
+        signatures[0],
+        signatures[1],
+        &pair.refresh_token,
+        &next.refresh_token,
+        "DDDDDDDD",
+    ] {
+        for text in [&log, &stats, &command_line] {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+    }
+    fixture.server.end();
 }
 
 #[test]
