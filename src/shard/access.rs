@@ -25,6 +25,7 @@ use super::guest::Pass;
 use super::line::Line;
 use super::station::{Membership, Station};
 use crate::auth::ask::{Answer, Ask, AskKind, Asks, TokenPair};
+use crate::auth::bucket::Limit;
 use crate::auth::{Authority, Denied, Grant, Method};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -62,6 +63,10 @@ impl Wall {
         }
     }
 }
+
+/// AUTHs again that one connection may send in a second, and at once.
+const AUTHS_PER_S: u64 = 1;
+const AUTHS_BURST: u64 = 10;
 
 /// What rights do not cover.
 pub(super) struct Uncovered {
@@ -106,7 +111,17 @@ impl Exchange {
         {
             return self.deny(key, &Denied::Barred);
         }
-        let now_unix = access.wall.now(self.resources.now);
+        let now = self.resources.now;
+        if connection.line.principal().is_some()
+            && Limit::per_second(AUTHS_PER_S, AUTHS_BURST)
+                .spend(&mut connection.line.guest_mut().auths, 1, now)
+                .is_err()
+        {
+            // A right credential costs more to verify than anything else that may be asked.
+            let text = "AUTH comes too often; once before the credential expires is enough";
+            return connection.refuse(Code::RateLimited, text, &mut self.resources);
+        }
+        let now_unix = access.wall.now(now);
         let Some(method) = Method::from_wire(method) else {
             return self.deny(key, &Denied::Method);
         };

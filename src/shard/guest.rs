@@ -25,6 +25,8 @@ pub(super) struct Guest {
     /// When its buckets of messages and of bytes are full again.
     pub(super) messages: Instant,
     pub(super) bytes: Instant,
+    /// The same of AUTHs again.
+    pub(super) auths: Instant,
     /// Where it comes from, if that is counted.
     pub(super) address: Option<IpAddr>,
 }
@@ -57,6 +59,7 @@ impl Default for Guest {
             limited_until: Instant::ZERO,
             messages: Instant::ZERO,
             bytes: Instant::ZERO,
+            auths: Instant::ZERO,
             address: None,
         }
     }

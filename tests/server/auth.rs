@@ -322,6 +322,19 @@ fn auth_again_renews_and_narrows_for_the_same_principal_only() {
     server.end_beside_closes(&[("auth_failed", 1)]);
 }
 
+#[test]
+fn auth_again_and_again_is_too_much() {
+    let server = guarded(&[]);
+    let mut peer = device(&server, "a");
+    let again = token("a", &["device"], 60);
+    for _ in 0..10 {
+        peer.auth(JWT, &again);
+    }
+    peer.start_auth(JWT, &again);
+    peer.fatal(code::RATE_LIMITED);
+    server.end_beside_closes(&[("rate_limited", 1)]);
+}
+
 /// A4: a credential that expires ends the connection, unless it is renewed.
 #[test]
 fn what_expires_ends_unless_it_is_renewed() {
