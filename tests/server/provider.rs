@@ -4,7 +4,6 @@
 use crate::auth::JWT;
 use crate::harness::{Server, command};
 use crate::peer::{Peer, code, publish};
-use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
