@@ -71,6 +71,8 @@ executable() {
     redis) PATH=$PATH:/usr/sbin command -v redis-server ;;
     nats) PATH=$PATH:/usr/sbin command -v nats-server ;;
     mosquitto) PATH=$PATH:/usr/sbin command -v mosquitto ;;
+    # benches/floor, whose executable the script that compares with it has named.
+    tokio-tls) echo "$floor" ;;
   esac
 }
 
@@ -106,6 +108,7 @@ start_server() {
   shift
   case $name in
     ringmail) set -- serve --listen "$server_address" --set server.admin= "$@" ;;
+    tokio-tls) set -- tls --listen "$server_address" "$@" ;;
     redis) set -- --bind 127.0.0.1 --port "$port" --save "" --appendonly no --dir "$work" "$@" ;;
     nats) set -- --addr 127.0.0.1 --port "$port" "$@" ;;
     mosquitto)

@@ -1,9 +1,10 @@
-//! The two echoes that ringmail's own is measured against (`scripts/bench-floor`).
+//! The echoes that ringmail's own is measured against (`scripts/bench-floor`, `scripts/bench-tls`).
 //!
 //! - `ring` is *the floor*: a bare io_uring echo that knows no protocol, so what it costs is what the kernel's TCP costs.
 //! - `tokio` is the peer to beat: an echo on tokio with `tokio_util`'s length-delimited codec, as one would write it today.
+//! - `tls` is the same by tokio-rustls.
 //!
-//! Both are plain programs, not criterion benchmarks: a server's cost can only be read from outside its process while
+//! All are plain programs, not criterion benchmarks: a server's cost can only be read from outside its process while
 //! somebody else makes the load. Hence subcommands, and nothing at all to do for a plain `cargo bench`, which gets the
 //! usage and a success.
 //!
@@ -11,10 +12,12 @@
 
 mod buffer_ring;
 mod ring_echo;
+mod tls_echo;
 mod tokio_echo;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,14 +27,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 const USAGE: &str = "\
 Usage: cargo bench --bench floor -- ring  --listen ADDRESS [--core N] [--buffers N] [--buffer-bytes N]
        cargo bench --bench floor -- tokio --listen ADDRESS [--core N]
+       cargo bench --bench floor -- tls   --listen ADDRESS --certificate FILE --key FILE [--core N]
 
   ring    echo every byte, bare io_uring: what the kernel's TCP costs
   tokio   echo every message, tokio and tokio_util's length-delimited codec
+  tls     the same by TLS: tokio-rustls
 
   --listen ADDRESS    for example 127.0.0.1:7500; port 0 picks one
   --core N            run on this core alone
   --buffers N         provided receive buffers, a power of two (default 4096)
   --buffer-bytes N    bytes of each (default 4096)
+  --certificate FILE  PEM: the server's certificate, its chain behind it
+  --key FILE          PEM: its private key
 
 Once ready: `listening on ADDRESS pid PID` on standard output. SIGTERM or SIGINT: exit 0.
 ";
@@ -43,6 +50,7 @@ const BACKLOG: i32 = 4096;
 enum Echo {
     Ring,
     Tokio,
+    Tls,
 }
 
 struct Options {
@@ -50,6 +58,9 @@ struct Options {
     listen: SocketAddr,
     core: Option<usize>,
     buffers: buffer_ring::Size,
+    /// Both are there for `Echo::Tls`.
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -79,15 +90,17 @@ fn main() -> ExitCode {
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
-    let (name, flags) = arguments.split_first().ok_or("ring or tokio?")?;
+    let (name, flags) = arguments.split_first().ok_or("ring, tokio or tls?")?;
     let echo = match name.as_str() {
         "ring" => Echo::Ring,
         "tokio" => Echo::Tokio,
+        "tls" => Echo::Tls,
         other => return Err(format!("there is no echo called {other:?}")),
     };
     let mut listen = None;
     let mut core = None;
     let mut buffers = buffer_ring::Size::default();
+    let (mut certificate, mut key) = (PathBuf::new(), PathBuf::new());
     let mut flags = flags.iter();
     while let Some(flag) = flags.next() {
         let value = flags.next().ok_or(format!("{flag} needs a value"))?;
@@ -96,14 +109,22 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             ("--core", _) => core = Some(number(flag, value)?),
             ("--buffers", Echo::Ring) => buffers.count = number(flag, value)?,
             ("--buffer-bytes", Echo::Ring) => buffers.each_bytes = number(flag, value)?,
+            ("--certificate", Echo::Tls) => certificate = PathBuf::from(value),
+            ("--key", Echo::Tls) => key = PathBuf::from(value),
             _ => return Err(format!("{name} has no flag {flag}")),
         }
+    }
+    let unnamed = certificate.as_os_str().is_empty() || key.as_os_str().is_empty();
+    if echo == Echo::Tls && unnamed {
+        return Err("tls needs --certificate and --key".to_owned());
     }
     Ok(Options {
         echo,
         listen: listen.ok_or("--listen is missing")?,
         core,
         buffers,
+        certificate,
+        key,
     })
 }
 
@@ -128,6 +149,7 @@ fn run(options: &Options) -> io::Result<()> {
     match options.echo {
         Echo::Ring => ring_echo::serve(&listener, options.buffers, announce),
         Echo::Tokio => tokio_echo::serve(listener, announce),
+        Echo::Tls => tls_echo::serve(listener, &options.certificate, &options.key, announce),
     }
 }
 

@@ -13,16 +13,40 @@ use std::io;
 use std::net::TcpListener;
 
 use futures_util::StreamExt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_util::codec::{BytesCodec, FramedRead, FramedWrite, LengthDelimitedCodec};
 
 const HEADER_BYTES: usize = 8;
 /// ringmail's default `limits.message_bytes_max`: payload alone, as the header states it.
 const PAYLOAD_BYTES_MAX: usize = 1_048_576;
 
+/// Serves plain TCP: bytes are sent as they are.
+///
+/// # Errors
+/// No runtime, or a listener that accepts no more.
 pub fn serve(
     listener: TcpListener,
     ready: impl FnOnce(&TcpListener) -> io::Result<()>,
 ) -> io::Result<()> {
+    serve_by(listener, ready, |mut stream: TcpStream| async move {
+        let (read, write) = stream.split();
+        echo(read, write).await;
+    })
+}
+
+/// Gives each connection to `connection`, in a task of its own.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_by<F>(
+    listener: TcpListener,
+    ready: impl FnOnce(&TcpListener) -> io::Result<()>,
+    connection: impl Fn(TcpStream) -> F + Send + 'static,
+) -> io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -31,16 +55,22 @@ pub fn serve(
         ready(&listener)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         // A spawned acceptor, not the future of `block_on`: that one is polled on every turn of the runtime.
-        let acceptor = tokio::spawn(accept(listener));
+        let acceptor = tokio::spawn(accept(listener, connection));
         acceptor.await.map_err(io::Error::other)?
     })
 }
 
-async fn accept(listener: tokio::net::TcpListener) -> io::Result<()> {
+async fn accept<F>(
+    listener: tokio::net::TcpListener,
+    connection: impl Fn(TcpStream) -> F,
+) -> io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(echo(stream));
+                tokio::spawn(connection(stream));
             }
             // The client gave up before its turn came; the next one has not.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -49,8 +79,8 @@ async fn accept(listener: tokio::net::TcpListener) -> io::Result<()> {
     }
 }
 
-async fn echo(mut stream: tokio::net::TcpStream) {
-    let (read, write) = stream.split();
+/// Echoes messages until the peer goes.
+pub async fn echo(read: impl AsyncRead, write: impl AsyncWrite) {
     let messages = LengthDelimitedCodec::builder()
         .big_endian()
         .length_field_offset(4)

@@ -6,6 +6,10 @@ use crate::{ringmail, run, run_with_input, told};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use ringmail::blocking::Client;
 use ringmail::client::{Code, Credential, Error, Reconnect, Secret};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -378,4 +382,58 @@ fn load_is_made_over_tls_by_who_may_make_it() {
     assert!(result["messages"].as_u64().unwrap() > 0, "{out}");
     let (code, _, errors) = bench(&[]);
     assert!(code != 0 && errors.contains("--api-key"), "{code} {errors}");
+}
+
+/// An echo that knows nothing but TLS, and is slow to begin with it.
+fn bare_echo(directory: &std::path::Path, pause: Duration) -> SocketAddr {
+    let chain = CertificateDer::from_pem_file(directory.join("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(directory.join("server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![chain], key)
+    .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, stream);
+            std::thread::spawn(move || {
+                std::thread::sleep(pause);
+                let mut buffer = vec![0; 65536];
+                // A client that goes ends it, in whatever way.
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// TLS is below whatever the server speaks; the load begins when its handshakes are over,
+/// so that the measured time, shorter than they are here, has none of them.
+#[test]
+fn load_on_a_bare_echo_waits_for_its_handshakes() {
+    let directory = tempfile::tempdir().unwrap();
+    certificates(&|name, text| std::fs::write(directory.path().join(name), text).unwrap());
+    let address = bare_echo(directory.path(), Duration::from_millis(700)).to_string();
+    let ca = directory.path().join("ca.pem").display().to_string();
+    let args = [
+        &["bench", "echo", "--raw", "--address", &address][..],
+        &["--tls-ca", &ca, "--connections", "2", "--depth", "2"],
+        &["--bytes", "20000", "--duration", "300ms", "--warm-up", "0"],
+        &["--output", "json"],
+    ];
+    let (code, out, errors) = run(&args.concat());
+    assert_eq!(code, 0, "{errors}");
+    let result: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(result["messages"].as_u64().unwrap() > 0, "{out}");
 }

@@ -48,8 +48,14 @@ impl<S: Speaker> Connection<S> {
         }
     }
 
+    /// Whether the load may begin. TLS is asked too: a bare echo's speaker is ready at once,
+    /// and a handshake must not fall into the measured time.
     pub fn is_ready(&self) -> bool {
-        self.connected && self.speaker.is_ready()
+        self.connected && self.speaker.is_ready() && !self.is_handshaking()
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
     /// Bytes that wait for the socket.
