@@ -46,7 +46,7 @@ pub struct Key {
     #[arg(long, value_name = "NAME")]
     pub principal: Option<String>,
 
-    /// A role it gets, as [roles] has it; may be given several times
+    /// A role it gets, by its name in the server's file; may be given several times
     #[arg(long = "role", value_name = "ROLE", default_value = "device")]
     pub roles: Vec<String>,
 }
@@ -70,7 +70,7 @@ pub struct Issue {
     #[arg(long, value_name = "NAME")]
     pub subject: String,
 
-    /// A role it gets, as [roles] has it; may be given several times
+    /// A role it gets, by its name in the server's file; may be given several times
     #[arg(long = "role", value_name = "ROLE")]
     pub roles: Vec<String>,
 
