@@ -56,6 +56,11 @@ pub fn unix_nanos() -> u64 {
     since.map_or(0, |since| since.as_nanos() as u64)
 }
 
+/// Wall-clock time in whole seconds since 1970, as tokens count it.
+pub fn unix_seconds() -> u64 {
+    unix_nanos() / 1_000_000_000
+}
+
 impl Sub<Duration> for Instant {
     type Output = Instant;
 

@@ -258,7 +258,7 @@ pub(super) fn boot(
     let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
     let watch = watch.transpose().map_err(Error::Thread)?;
     let failed = move |cause| drop(ended_in.send(Ended::Control(cause)));
-    let control = control.start(shards.clone(), core, failed);
+    let control = control.start(board.clone(), shards.clone(), core, failed);
     let control = control.map_err(Error::Thread)?;
     tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
     let drainer = Drainer {

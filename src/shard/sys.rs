@@ -16,6 +16,7 @@ use crate::ring::driver::Driver;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What `$sys/info` and `$sys/stats` of every shard tell: written by the shards' counters
 /// and, once a second, by the stats thread.
@@ -48,6 +49,11 @@ impl Board {
         *self.timings.lock().unwrap_or_else(PoisonError::into_inner) = merged;
     }
 
+    /// Time since the server was started.
+    pub fn uptime(&self) -> Duration {
+        self.started.age()
+    }
+
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
     }
@@ -64,15 +70,12 @@ impl Board {
                 .iter()
                 .map(|one| sum(std::slice::from_ref(one)))
                 .collect(),
-            timings_us: Timing::ALL
-                .iter()
-                .map(|&timing| (timing.label(), Percentiles::of(&timings, timing)))
-                .collect(),
+            timings_us: Percentiles::of_all(&timings),
         }
     }
 }
 
-type Sums = BTreeMap<&'static str, u64>;
+pub type Sums = BTreeMap<&'static str, u64>;
 
 /// The answer of `$sys/stats`.
 #[derive(Debug, Serialize)]
@@ -101,6 +104,13 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
+    /// Of each timing, by its name.
+    pub fn of_all(histograms: &Histograms) -> BTreeMap<&'static str, Percentiles> {
+        let all = Timing::ALL.iter();
+        all.map(|&timing| (timing.label(), Percentiles::of(histograms, timing)))
+            .collect()
+    }
+
     fn of(histograms: &Histograms, timing: Timing) -> Percentiles {
         let histogram = histograms.of(timing);
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
@@ -117,7 +127,8 @@ impl Percentiles {
     }
 }
 
-fn sum(counters: &[Arc<Counters>]) -> Sums {
+/// Counters by name, of these shards together.
+pub fn sum(counters: &[Arc<Counters>]) -> Sums {
     let of = |counter| counters.iter().map(|one| one.read(counter)).sum();
     Counter::ALL
         .iter()
@@ -125,7 +136,9 @@ fn sum(counters: &[Arc<Counters>]) -> Sums {
         .collect()
 }
 
-fn closed(counters: &[Arc<Counters>]) -> Sums {
+/// Connections of these shards that were closed, by reason; those that never occurred are
+/// left out.
+pub fn closed(counters: &[Arc<Counters>]) -> Sums {
     let of = |reason| counters.iter().map(|one| one.read_closed(reason)).sum();
     let all = Reason::ALL
         .iter()
@@ -187,7 +200,7 @@ impl<'a> Info<'a> {
             protocol: 1,
             shard: shard.0,
             shards: board.counters.len(),
-            uptime_s: board.started.age().as_secs(),
+            uptime_s: board.uptime().as_secs(),
             pid: std::process::id(),
         }
     }

@@ -1,9 +1,10 @@
 //! `ringmail token inspect`: what a token says. Without a key nobody knows whether it is true,
 //! and nothing is said about that.
 
-use super::{now_unix, read_input};
+use super::read_input;
 use crate::auth::keyring::{Algorithm, Keyring};
 use crate::auth::token::{Requirements, verify};
+use crate::base::clock::unix_seconds;
 use crate::base::exit::Status;
 use crate::cli::access;
 use crate::cli::args::Inspect;
@@ -18,7 +19,7 @@ use std::fmt::Write;
 pub fn run(args: &Inspect) -> Result<(), Failure> {
     let token = read_input(args.file.as_deref())?;
     let keyring = keyring(args)?;
-    let now = now_unix();
+    let now = unix_seconds();
     let shown = describe(token.expose(), now).ok_or_else(|| {
         let text = "this is no signed token: it has not three parts in base64url, of which two \
                     are JSON; is it an API key or a refresh token?";

@@ -59,7 +59,7 @@ fn make_token(args: &Issue) -> Result<(), Failure> {
     }
     let secret = access::read(&args.secret_file).map_err(usage)?;
     let roles: Vec<Box<str>> = args.roles.iter().map(|role| role.as_str().into()).collect();
-    let now = now_unix();
+    let now = unix_seconds();
     let new = NewToken {
         subject: &args.subject,
         roles: &roles,
@@ -87,7 +87,7 @@ fn check_principal(name: &str) -> Result<(), Failure> {
     }
 }
 
-fn now_unix() -> u64 {
+fn unix_seconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

@@ -10,7 +10,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `access` | from the configuration to the authority in force at the start |
-//! | `http` | the admin address |
+//! | `http` | the admin address: one file an endpoint |
 //! | `warden`, `herald` | revocations and keys; every shard has them |
 //! | `jwks`, `https` | keeping a key set; fetching it |
 //! | `issuer` | token pairs for API keys and refresh tokens |
@@ -34,8 +34,9 @@ use super::config::{AuthMode, Config};
 use super::state::{self, StateError};
 use crate::auth::Denied;
 use crate::auth::ask::{ASKS_MAX, Answer, Ask, Asks, Desk};
-use crate::base::clock::unix_nanos;
+use crate::base::clock::unix_seconds;
 use crate::base::id::ShardId;
+use crate::shard::sys::Board;
 use crate::shard::{self, Command, Mailbox, Wall};
 use access::{Access, KeySet};
 use herald::Herald;
@@ -177,6 +178,7 @@ impl Prepared {
     /// No thread, or no runtime for it.
     pub fn start(
         self,
+        board: Arc<Board>,
         shards: Vec<Mailbox>,
         core: Option<u32>,
         failed: impl FnOnce(String) + Send + 'static,
@@ -198,7 +200,9 @@ impl Prepared {
             if let Some(core) = core {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
             }
-            let ran = catch_unwind(AssertUnwindSafe(|| self.run(runtime, shards, stopped)));
+            let ran = catch_unwind(AssertUnwindSafe(|| {
+                self.run(runtime, board, shards, stopped)
+            }));
             match ran {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => failed(error.to_string()),
@@ -217,12 +221,13 @@ impl Prepared {
     fn run(
         self,
         runtime: Runtime,
+        board: Arc<Board>,
         shards: Vec<Mailbox>,
         stopped: oneshot::Receiver<()>,
     ) -> io::Result<()> {
         let ended = runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            self.spawn_into(&mut tasks, shards)?;
+            self.spawn_into(&mut tasks, board, shards)?;
             tokio::select! {
                 // An error too says that nobody holds the other end any more.
                 _ = stopped => Ok(()),
@@ -237,7 +242,12 @@ impl Prepared {
     }
 
     /// Starts what the thread does: none of it ever ends.
-    fn spawn_into(self, tasks: &mut JoinSet<()>, shards: Vec<Mailbox>) -> io::Result<()> {
+    fn spawn_into(
+        self,
+        tasks: &mut JoinSet<()>,
+        board: Arc<Board>,
+        shards: Vec<Mailbox>,
+    ) -> io::Result<()> {
         let mut warden = None;
         if let Some(access) = self.access {
             let (herald, couriers) = Herald::new(access.authority, &shards);
@@ -265,6 +275,7 @@ impl Prepared {
         if let Some((address, listener)) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let admin = Admin {
+                board,
                 draining: self.draining,
                 is_loopback: address.ip().to_canonical().is_loopback(),
                 warden,
@@ -294,7 +305,7 @@ impl Drop for Control {
 
 async fn sweep(warden: Arc<Warden>) {
     loop {
-        warden.sweep(now_unix()).await;
+        warden.sweep(unix_seconds()).await;
         sleep(SWEEP).await;
     }
 }
@@ -312,7 +323,7 @@ async fn answer(
         let authority = warden.authority();
         let work = move || {
             let answers = match issuer {
-                Some(issuer) => issuer.answer(&authority, &asks, now_unix()),
+                Some(issuer) => issuer.answer(&authority, &asks, unix_seconds()),
                 None => asks.iter().map(|_| Err(Denied::Refresh)).collect(),
             };
             for (ask, answer) in asks.iter().zip(answers) {
@@ -334,10 +345,6 @@ fn deliver(shards: &[Mailbox], ask: &Ask, answer: Answer) {
             Box::new(answer),
         ));
     }
-}
-
-fn now_unix() -> u64 {
-    unix_nanos() / 1_000_000_000
 }
 
 /// Does work that blocks, on a thread for it. A panic there is one here.

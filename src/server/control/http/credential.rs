@@ -1,0 +1,103 @@
+//! Who may ask for what: credentials at the admin address.
+
+use super::Admin;
+use super::answer::{Refusal, refuse};
+use crate::auth::{Denied, Method as Credential};
+use crate::base::clock::unix_seconds;
+use crate::proto::option::is_client_id;
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, HeaderValue};
+use axum::http::request::Parts;
+use std::sync::Arc;
+
+/// Whoever asks may read.
+pub(super) struct Reader;
+
+impl FromRequestParts<Arc<Admin>> for Reader {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Reader, Refusal> {
+        match admin.is_loopback {
+            true => Ok(Reader),
+            false => admin.authenticate(parts).map(|_| Reader),
+        }
+    }
+}
+
+/// Whoever asks may change things; the principal, for the log.
+pub(super) struct Changer(pub(super) Box<str>);
+
+impl FromRequestParts<Arc<Admin>> for Changer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Changer, Refusal> {
+        admin.authenticate(parts).map(Changer)
+    }
+}
+
+impl Admin {
+    /// The principal of a request by an administrator.
+    fn authenticate(&self, parts: &Parts) -> Result<Box<str>, Refusal> {
+        let Some(warden) = &self.warden else {
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "nobody can authenticate here, because auth.mode is \"none\"; set it to \
+                 \"required\" and give an API key a role with admin = true",
+            );
+        };
+        let bearer = parts.headers.get(AUTHORIZATION).and_then(bearer);
+        let Some(credential) = bearer else {
+            return refuse(
+                StatusCode::UNAUTHORIZED,
+                "this needs a credential; send Authorization: Bearer with an access token or \
+                 an API key (id.secret) whose role has admin = true",
+            );
+        };
+        let now = unix_seconds();
+        let authority = warden.authority();
+        let method = credential_kind(credential);
+        match authority.check(method, credential, now) {
+            Ok(grant) if grant.rights.is_admin() => Ok(grant.identity.principal),
+            Ok(grant) => {
+                let principal = &*grant.identity.principal;
+                tracing::info!(principal, "refused at the admin address: no role is admin");
+                refuse(
+                    StatusCode::FORBIDDEN,
+                    "the credential is good, but none of its roles has admin = true; use one \
+                     that has, or set it in [roles]",
+                )
+            }
+            Err(denied) => {
+                if denied == Denied::UnknownKey {
+                    self.wanted.notify_one();
+                }
+                tracing::info!("refused at the admin address: {denied}");
+                let error = format!(
+                    "{}; it may be wrong, expired or revoked: the server's log says which",
+                    Denied::TEXT
+                );
+                refuse(StatusCode::UNAUTHORIZED, error)
+            }
+        }
+    }
+}
+
+pub(super) fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, credential) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| credential.trim_ascii())
+}
+
+/// An API key is an id, a dot, and 43 characters; of a token's three parts the last is
+/// never as short for the algorithms there are, but for HS256: then the first part is the
+/// beginning of a JSON object in base64url, which as an id would be a strange one.
+pub(super) fn credential_kind(credential: &[u8]) -> Credential {
+    let text = std::str::from_utf8(credential).unwrap_or_default();
+    let id = text.rsplit_once('.').map_or("", |(id, _)| id);
+    match is_client_id(id) && !(id.starts_with("eyJ") && id.contains('.')) {
+        true => Credential::ApiKey,
+        false => Credential::Jwt,
+    }
+}

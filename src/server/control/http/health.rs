@@ -1,0 +1,31 @@
+//! `/livez` and `/readyz`: whether to restart this server, and whether to send it clients.
+
+use super::Admin;
+use super::answer::{Refusal, refuse};
+use super::credential::Reader;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(super) fn routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+}
+
+async fn livez(_: Reader) -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<&'static str, Refusal> {
+    if admin.draining.load(Ordering::Relaxed) {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this server is draining; send clients to another one",
+        );
+    }
+    Ok("ok\n")
+}

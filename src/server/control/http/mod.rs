@@ -1,0 +1,144 @@
+//! The admin address: HTTP/1.1 for operators and what watches over the server.
+//!
+//! | endpoint | answer |
+//! |---|---|
+//! | `GET /livez` | 200: the process and its control thread work |
+//! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
+//! | `GET /status` | what the server and each shard count, as JSON |
+//! | `POST /revocations` | 200 with what was revoked once every shard has it |
+//!
+//! **Who may.** What changes something needs a credential whose role has `admin = true`, as
+//! `Authorization: Bearer` with an access token or an API key `id.secret`. Reading needs it
+//! too unless the address is loopback. With `auth.mode = "none"` nobody has a credential:
+//! then nothing can be changed, and nothing read but over loopback (403, which says so).
+//!
+//! **What it costs at most.** [`CONNECTIONS_MAX`] connections, each with [`HEAD_MAX`] for a
+//! request's head and a body of 4 KiB that comes within 5 s, and [`CONNECTION_MAX`] in all; the next one waits in the kernel. Errors are JSON, `{"error": …}`, and name cause
+//! and remedy; nothing a caller showed is in an answer or in the log, but whom it was about.
+
+mod answer;
+mod credential;
+mod health;
+mod revocation;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use super::warden::Warden;
+use crate::shard::sys::Board;
+use answer::Refusal;
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use credential::Reader;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+pub const CONNECTIONS_MAX: usize = 64;
+/// From the beginning of a connection, or the end of an answer, to the end of a head.
+const HEAD_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// A connection's life; the request in progress may end.
+const CONNECTION_MAX: Duration = Duration::from_secs(60);
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Descriptors ran short: time for some to come back.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+
+/// All endpoints, for whoever asks for another. Each is one of the modules here.
+const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, POST /revocations";
+
+/// What the endpoints speak about.
+pub struct Admin {
+    pub board: Arc<Board>,
+    pub draining: Arc<AtomicBool>,
+    pub is_loopback: bool,
+    /// `None`: nobody authenticates.
+    pub warden: Option<Arc<Warden>>,
+    /// Told when a token brought an unknown key.
+    pub wanted: Arc<Notify>,
+}
+
+/// Serves, for ever.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let router = Router::new()
+        .merge(health::routes())
+        .merge(revocation::routes())
+        .merge(status::routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(admin);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = free.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                super::pass_on_panic(ended);
+                continue;
+            }
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (http, router) = (http.clone(), router.clone());
+                connections.spawn(async move {
+                    converse(&http, stream, router).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!("the admin address accepts nothing: {error}");
+                sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// One connection, to its end.
+async fn converse(http: &http1::Builder, stream: TcpStream, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let end = timeout(CONNECTION_MAX, connection.as_mut()).await;
+    let end = match end {
+        Ok(end) => end,
+        Err(_) => {
+            connection.as_mut().graceful_shutdown();
+            let end = timeout(LAST_REQUEST_MAX, connection).await;
+            end.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = end {
+        tracing::debug!("an admin connection ended: {error}");
+    }
+}
+
+async fn not_found(_: Reader, uri: Uri) -> Refusal {
+    let path: String = uri.path().chars().take(64).collect();
+    Refusal(
+        StatusCode::NOT_FOUND,
+        format!("there is no {path}; there are {ENDPOINTS}"),
+    )
+}
+
+async fn not_allowed(_: Reader) -> Refusal {
+    Refusal(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("the method does not fit; there are {ENDPOINTS}"),
+    )
+}
