@@ -24,6 +24,7 @@ use crate::base::id::ShardId;
 use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
+use crate::metrics::topics::Topics;
 use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
@@ -440,7 +441,7 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
     };
     let slot = (crate::shard::slot_bytes() + tls) as u64;
     // Two sets: one recorded into, one on its way to the stats thread.
-    let histograms = 2 * Histograms::default().bytes() as u64;
+    let histograms = (2 * Histograms::default().bytes() + Topics::BYTES) as u64;
     let budget = Budget::new(config, shards, slot, histograms);
     tracing::info!("memory budget: {budget}");
     if let Some(warning) = budget.warning(budget::available()) {

@@ -21,6 +21,7 @@
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `drain` | ending in order |
 //! | `command` | what other threads say to a shard |
+//! | `survey` | which connections there are, told some a turn; ending one |
 //! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
 //!
 //! A shard is generic over its `Driver`, synchronous, and reads no clock: the same code
@@ -58,6 +59,7 @@ mod shelf;
 mod slow;
 mod station;
 mod subscribe;
+mod survey;
 pub mod sys;
 pub mod tls;
 mod turn;
@@ -66,13 +68,14 @@ pub mod worker;
 pub use accept::{Census, Entropy};
 pub use access::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
-pub use command::{Command, Inbox, Mailbox, Told, mailbox};
+pub use command::{Command, Inbox, Mailbox, Tell, Told, mailbox};
 pub use door::Door;
 pub use mesh::{Mesh, weave};
 pub use rate::Rates;
 pub use resource::Limits;
 pub use resume::Moved;
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
+pub use survey::{Query, Row, Seen, Sort, State, Survey};
 pub use turn::Turn;
 
 use crate::base::clock::Instant;
@@ -92,6 +95,7 @@ use pool::Pool;
 use resource::Resources;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use survey::Walk;
 use tls::TlsSettings;
 
 /// What a shard is made of.
@@ -141,6 +145,8 @@ pub struct Shard<D> {
     yielding: Vec<Key>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<Key>,
+    /// Surveys of the connections, the oldest in progress.
+    surveys: VecDeque<Walk>,
     buffers_released: usize,
     /// The accept is armed, or its end not yet told.
     accepting: bool,
@@ -196,6 +202,7 @@ impl<D: Driver> Shard<D> {
             waiting: Vec::new(),
             yielding: Vec::new(),
             starved: VecDeque::new(),
+            surveys: VecDeque::new(),
             buffers_released: 0,
             accepting: false,
             accept_again: Instant::NEVER,
