@@ -1,4 +1,5 @@
-//! Layer 2: counters and histograms. A shard writes its own; anyone may read.
+//! Layer 2: counters, gauges and histograms. A shard writes its own; anyone may read.
 
 pub mod counter;
+pub mod gauge;
 pub mod histogram;

@@ -19,6 +19,7 @@
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
+//! | `sample`, `gauge` | where a message's time goes; what is held at a moment |
 //! | `drain` | ending in order |
 //! | `command` | what other threads say to a shard |
 //! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
@@ -41,6 +42,7 @@ mod exchange;
 pub mod executor;
 mod fanout;
 mod forward;
+mod gauge;
 mod guest;
 mod line;
 mod log;
@@ -52,6 +54,7 @@ mod publish;
 mod rate;
 mod resource;
 mod resume;
+mod sample;
 mod service;
 mod settle;
 mod shelf;
@@ -90,6 +93,7 @@ use drain::Drain;
 use exchange::Exchange;
 use pool::Pool;
 use resource::Resources;
+use sample::Sampler;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tls::TlsSettings;
@@ -177,6 +181,7 @@ impl<D: Driver> Shard<D> {
             counters,
             current: Default::default(),
             histograms: Box::default(),
+            sampler: Sampler::new(driver.clock()),
             now,
         };
         let mut exchange = Exchange::new(id, connections_max, resources, setup.entropy);

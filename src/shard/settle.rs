@@ -137,6 +137,9 @@ impl Connection {
         if let Some((chunk, from)) = next {
             self.sending = true;
             self.sent_of_chunk = from;
+            resources
+                .sampler
+                .send_begins(self.line.key, &mut resources.histograms);
             driver.send(self.line.key, self.socket, chunk, from);
         }
     }
@@ -149,6 +152,10 @@ impl Connection {
         chunk: Chunk,
         resources: &mut Resources,
     ) {
+        let (key, now) = (self.line.key, resources.now);
+        resources
+            .sampler
+            .send_ended(key, now, &mut resources.histograms);
         let (from, length) = (self.sent_of_chunk, chunk.len());
         let went = match result {
             Ok(bytes) => Some(bytes),
