@@ -63,6 +63,38 @@ message_types! {
 }
 
 impl MessageType {
+    /// The type in the header these bytes begin with.
+    #[inline]
+    pub fn of(message: &[u8]) -> Option<MessageType> {
+        MessageType::from_wire(*message.get(3)?)
+    }
+
+    /// Its name in PROTOCOL.md.
+    pub const fn name(self) -> &'static str {
+        use MessageType::*;
+        match self {
+            Ping => "PING",
+            Pong => "PONG",
+            Close => "CLOSE",
+            Error => "ERROR",
+            Ok => "OK",
+            Auth => "AUTH",
+            AuthOk => "AUTH_OK",
+            Drain => "DRAIN",
+            Ack => "ACK",
+            Session => "SESSION",
+            SessionOk => "SESSION_OK",
+            Publish => "PUBLISH",
+            Subscribe => "SUBSCRIBE",
+            Unsubscribe => "UNSUBSCRIBE",
+            Will => "WILL",
+            Request => "REQUEST",
+            Response => "RESPONSE",
+            Serve => "SERVE",
+            Unserve => "UNSERVE",
+        }
+    }
+
     /// Whether its body is an envelope: all types from 0x10 on.
     #[inline]
     pub const fn has_envelope(self) -> bool {

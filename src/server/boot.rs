@@ -226,12 +226,8 @@ pub(super) fn boot(
     let control = control::prepare(config, directory, draining.clone())?;
     let admin = control.admin();
 
-    let counters: Vec<Arc<Counters>> = cores.iter().map(|_| Arc::default()).collect();
-    let board = Arc::new(Board::new(
-        PRODUCT.to_owned(),
-        Instant::now(),
-        counters.clone(),
-    ));
+    let board = Board::new(PRODUCT.to_owned(), config.digest(), &cores, Instant::now());
+    let board = Arc::new(board);
     let (jobs, work) = worker::queue();
     worker::start(worker_count(), &work, lower_priority).map_err(Error::Thread)?;
     let (histograms, collected) = stats::channel(cores.len());
@@ -249,7 +245,7 @@ pub(super) fn boot(
         tls: keeper.as_ref().map(Keeper::settings),
         ready: ready_in,
     };
-    start_shards(config, &cores, listeners, counters, &shared, &ended_in)?;
+    start_shards(config, &cores, listeners, &shared, &ended_in)?;
     drop(shared);
     let shards = wait_ready(cores.len(), &ready, &ended)?;
     introduce(&shards);
@@ -290,19 +286,16 @@ fn start_shards(
     config: &Config,
     cores: &[u32],
     listeners: Vec<TcpListener>,
-    counters: Vec<Arc<Counters>>,
     shared: &Shared,
     ended: &Sender<Ended>,
 ) -> Result<(), Error> {
-    for (index, ((&core, listener), counters)) in
-        cores.iter().zip(listeners).zip(counters).enumerate()
-    {
+    for (index, (&core, listener)) in cores.iter().zip(listeners).enumerate() {
         let id = ShardId(index as u16);
         let start = Start {
             id,
             plan: Plan::new(config, id),
             listener,
-            counters,
+            counters: shared.board.counters()[index].clone(),
         };
         let (shared, ended) = (shared.clone(), ended.clone());
         let thread = move || run_shard(core, start, shared, &ended);
@@ -440,8 +433,9 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
         TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
     };
     let slot = (crate::shard::slot_bytes() + tls) as u64;
-    // Two sets: one recorded into, one on its way to the stats thread.
-    let histograms = (2 * Histograms::default().bytes() + Topics::BYTES) as u64;
+    // One recorded into, one on its way to the stats thread, and there: the total, two
+    // windows, and both as they are shown, while the next are made too.
+    let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
     let budget = Budget::new(config, shards, slot, histograms);
     tracing::info!("memory budget: {budget}");
     if let Some(warning) = budget.warning(budget::available()) {

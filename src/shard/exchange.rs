@@ -215,6 +215,7 @@ impl Exchange {
         let mut handled = 0;
         let made = self.resources.deliveries_made;
         let limited = !self.resources.limits.rates.is_none();
+        let mut sampled = self.resources.begin_message();
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
             let mut out = Writer {
@@ -227,6 +228,13 @@ impl Exchange {
                 .handle(view, self.resources.now, &mut out);
             match step {
                 Step::Taken { used, ref event } => {
+                    let established = connection.line.session.is_established();
+                    if let Some(kind) = kind_of(event, view, established) {
+                        self.resources.counters.add_received(kind);
+                    }
+                    let parsed = sampled
+                        .take()
+                        .and_then(|began| self.resources.parsed(began));
                     let over = limited && connection.is_over_rate(event, used, &self.resources);
                     let ended = match event {
                         event if over => {
@@ -241,6 +249,9 @@ impl Exchange {
                         }
                         event => self.dispatch(key, event, &view[..used]),
                     };
+                    if let Some(parsed) = parsed {
+                        self.resources.routed(parsed);
+                    }
                     input.consume(used, &mut bytes);
                     handled += 1;
                     let Some(connection) = self.connections.get_mut(key) else {
@@ -358,6 +369,8 @@ impl Exchange {
                 }
                 self.mesh.give_back(index, batch);
             }
+            let taken = (MESH_ENTRIES_PER_TURN - left) as u64;
+            self.resources.counters.add(Counter::MeshEntries, taken);
         }
     }
 
@@ -400,5 +413,16 @@ impl Exchange {
         if !self.blocked.is_empty() {
             self.mesh.wait();
         }
+    }
+}
+
+/// The type of the message an event is of; none if it is a frame of the handshake.
+#[inline]
+fn kind_of(event: &Event<'_>, bytes: &[u8], established: bool) -> Option<MessageType> {
+    match event {
+        Event::Message(Message::Envelope(kind, _)) => Some(*kind),
+        Event::Established(_) => None,
+        _ if established => MessageType::of(bytes),
+        _ => None,
     }
 }

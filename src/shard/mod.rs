@@ -19,6 +19,7 @@
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
+//! | `sample`, `gauge` | where a message's time goes; what is held at a moment |
 //! | `drain` | ending in order |
 //! | `command` | what other threads say to a shard |
 //! | `survey` | which connections there are, told some a turn; ending one |
@@ -42,6 +43,7 @@ mod exchange;
 pub mod executor;
 mod fanout;
 mod forward;
+mod gauge;
 mod guest;
 mod line;
 mod log;
@@ -53,6 +55,7 @@ mod publish;
 mod rate;
 mod resource;
 mod resume;
+mod sample;
 mod service;
 mod settle;
 mod shelf;
@@ -93,6 +96,7 @@ use drain::Drain;
 use exchange::Exchange;
 use pool::Pool;
 use resource::Resources;
+use sample::Sampler;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use survey::Walk;
@@ -183,6 +187,7 @@ impl<D: Driver> Shard<D> {
             counters,
             current: Default::default(),
             histograms: Box::default(),
+            sampler: Sampler::new(driver.clock()),
             now,
         };
         let mut exchange = Exchange::new(id, connections_max, resources, setup.entropy);

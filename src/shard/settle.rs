@@ -138,6 +138,9 @@ impl Connection {
             self.sending = true;
             self.sent_of_chunk = from;
             self.line.outbox.begin_send(resources.now);
+            resources
+                .sampler
+                .send_begins(self.line.key, &mut resources.histograms);
             driver.send(self.line.key, self.socket, chunk, from);
         }
     }
@@ -150,6 +153,10 @@ impl Connection {
         chunk: Chunk,
         resources: &mut Resources,
     ) {
+        let (key, now) = (self.line.key, resources.now);
+        resources
+            .sampler
+            .send_ended(key, now, &mut resources.histograms);
         let (from, length) = (self.sent_of_chunk, chunk.len());
         let went = match result {
             Ok(bytes) => Some(bytes),

@@ -147,10 +147,11 @@ impl Server {
         limits: &Limits,
         guards: Guards,
     ) -> Server {
-        let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let census = Arc::new(Census::new(count));
-        let board = Board::new("simulated".to_owned(), world.now(), counters.clone());
-        let board = Arc::new(board);
+        let cores: Vec<u32> = (0..count as u32).collect();
+        let (product, digest) = ("simulated".to_owned(), "0".to_owned());
+        let board = Arc::new(Board::new(product, digest, &cores, world.now()));
+        let counters = board.counters().to_vec();
         let (jobs_in, jobs) = crossbeam_channel::unbounded();
         let (histograms, _) = crossbeam_channel::bounded(count);
         let (mut shards, mut mailboxes, mut aside) = (Vec::new(), Vec::new(), Vec::new());

@@ -20,7 +20,12 @@ async fn status(warden: Option<Arc<Warden>>, path: &str, credential: &str) -> u1
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let admin = Admin {
-        board: Arc::new(Board::new("x".to_owned(), Instant::ZERO, Vec::new())),
+        board: Arc::new(Board::new(
+            "x".to_owned(),
+            "y".to_owned(),
+            &[],
+            Instant::ZERO,
+        )),
         draining: Arc::default(),
         is_loopback: false,
         warden,
