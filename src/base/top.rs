@@ -48,7 +48,7 @@ mod tests {
     fn of_none_wanted_none_is_kept() {
         let mut top = Top::new(0);
         (0..10).for_each(|value| top.offer(value));
-        assert_eq!(top.into_sorted(), []);
+        assert!(top.into_sorted().is_empty());
     }
 
     proptest! {
