@@ -257,6 +257,10 @@ impl<D: Driver> Shard<D> {
     }
 }
 
+// Of the 512 bytes that an idle connection may cost in all, what is beside its slot takes
+// some 60.
+const _: () = assert!(slot_bytes() <= 448);
+
 /// Bytes of memory one connection's slot takes, its timer included: for the budget.
 pub const fn slot_bytes() -> usize {
     size_of::<Connection>() + 8 + 16

@@ -3,14 +3,16 @@
 
 use super::scene::Scene;
 use crate::seed;
-use crate::server::ms;
+use crate::server::{limits, ms};
 use ringmail::base::id::Key;
 use ringmail::base::limits::SURVEY_CONNECTIONS_MAX;
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
-use ringmail::ring::sim::client::Ending;
-use ringmail::ring::sim::client::traffic::{Act, Command, Publish, Traffic};
-use ringmail::shard::{Query, Seen, Sort};
+use ringmail::proto::envelope::SlowPolicy;
+use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Publish, Traffic};
+use ringmail::ring::sim::client::{Ending, Reading};
+use ringmail::ring::sim::{Faults, RingSize};
+use ringmail::shard::{Query, Seen, Sort, State};
 use std::collections::BTreeSet;
 
 fn everything() -> Query {
@@ -101,4 +103,44 @@ fn who_is_kicked_has_its_session_until_it_comes_back_or_does_not() {
     assert_eq!(told(&mut scene).sessions_waiting, 0);
     assert_eq!(scene.server.closed(Reason::Kicked), 2);
     scene.finish();
+}
+
+#[test]
+fn who_does_not_read_is_found_and_ended_in_time_however_little_it_takes() {
+    let byte_by_byte = Reading::Slow {
+        bytes: 1,
+        every: ms(100),
+    };
+    for (seed, reading) in [(1, Reading::Never), (2, byte_by_byte)] {
+        let mut limits = limits();
+        limits.outbox_bytes_max = 20_000;
+        let mut scene = Scene::with(seed, Faults::none(), RingSize::default(), limits);
+        scene.world.set_pipe_bytes(4000);
+        scene.ample = false;
+        let filter = Filter::with_policy("a", SlowPolicy::DropOldest);
+        let plans = [Traffic::of([Act::Subscribe(filter)]), Traffic::default()];
+        let [slow, writer] = scene.enter_each(plans);
+        scene.world.command(slow, Command::Read(reading));
+        let publish = Act::Publish(Publish {
+            bytes: 1000,
+            ..Publish::of("a")
+        });
+        scene.act(writer, vec![publish; 100]);
+        scene.run_for(ms(2000));
+        let seen = told(&mut scene);
+        assert_eq!(seen.total, 2);
+        let row = seen.rows.iter().max_by_key(|row| row.queued_bytes);
+        let row = row.expect("it is seen");
+        assert_eq!(row.state, State::Slow, "{row:?}");
+        assert!(row.queued_bytes > 10_000, "{row:?}");
+        assert!(row.oldest_queued >= ms(500), "{row:?}");
+        let done = scene.server.kick(row.shard, row.key);
+        // A second to flush, and one to linger.
+        scene.run_for(ms(2500));
+        assert_eq!(done.try_recv(), Ok(true));
+        assert_eq!(scene.server.closed(Reason::Kicked), 1);
+        assert_eq!(scene.server.open(), 1, "{reading:?}");
+        scene.world.command(slow, Command::Read(Reading::Eager));
+        scene.finish();
+    }
 }
