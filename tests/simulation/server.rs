@@ -285,7 +285,9 @@ impl Server {
     pub fn kick(&self, shard: ShardId, key: Key) -> Receiver<bool> {
         let (tell_in, told) = crossbeam_channel::bounded(1);
         // Not everybody who kicks waits for the answer.
-        let tell = Tell::new(move |done| drop(tell_in.send(done)));
+        let tell = Tell::new(move |done| {
+            let _ = tell_in.send(done);
+        });
         let kick = Command::Kick(key, tell);
         assert!(self.mailboxes[shard.index()].post(kick).is_ok());
         told
