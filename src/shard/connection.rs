@@ -22,6 +22,7 @@ use super::outbox::Writer;
 use super::parcel::Parcel;
 use super::resource::Resources;
 use super::service::{Failure, Outcome};
+use super::survey::Wire;
 use super::tls::Tls;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -113,9 +114,7 @@ pub(super) struct Connection {
     /// Where this connection's timer stands.
     pub(super) timer: Instant,
     pub(super) opened: Instant,
-    /// Bytes on the wire, TLS included.
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
+    pub(super) wire: Wire,
 }
 
 impl Connection {
@@ -150,8 +149,7 @@ impl Connection {
             stage_deadline: Instant::NEVER,
             timer: Instant::NEVER,
             opened: now,
-            bytes_in: 0,
-            bytes_out: 0,
+            wire: Wire::default(),
         }
     }
 

@@ -156,7 +156,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.bytes_in += bytes.len() as u64;
+        connection.wire.bytes_in += bytes.len() as u64;
         if connection.is_veiled() {
             return self.take_veiled(key, bytes);
         }

@@ -167,7 +167,7 @@ impl Connection {
         resources
             .counters
             .add(Counter::BytesSent, went.unwrap_or(0) as u64);
-        self.bytes_out += went.unwrap_or(0) as u64;
+        self.wire.bytes_out += went.unwrap_or(0) as u64;
         match went {
             Some(bytes) if from + bytes < length && self.stage <= Stage::Flushing => {
                 if self.tls.is_none() {

@@ -27,6 +27,13 @@ use crate::ring::driver::Driver;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// What a connection has received and sent, TLS and handshakes included.
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
 /// What is asked, and who is told.
 pub enum Survey {
     Connections(Box<Query>, Tell<Seen>),
@@ -150,8 +157,8 @@ impl Query {
         let value = match self.sort {
             Sort::Queued => connection.queued_bytes(),
             Sort::Age => nanos(now.since(connection.opened)),
-            Sort::In => connection.bytes_in,
-            Sort::Out => connection.bytes_out,
+            Sort::In => connection.wire.bytes_in,
+            Sort::Out => connection.wire.bytes_out,
             Sort::Oldest => nanos(connection.oldest_queued(now)),
             Sort::RoundTrip => connection.line.session.round_trip().map_or(0, nanos),
             Sort::Id => 0,
@@ -341,9 +348,9 @@ impl Connection {
             opened: self.opened,
             age: now.since(self.opened),
             messages_in: line.session.messages_in(),
-            bytes_in: self.bytes_in,
+            bytes_in: self.wire.bytes_in,
             messages_out: line.session.messages_out(),
-            bytes_out: self.bytes_out,
+            bytes_out: self.wire.bytes_out,
             queued_bytes: self.queued_bytes(),
             oldest_queued: self.oldest_queued(now),
             round_trip: line.session.round_trip(),

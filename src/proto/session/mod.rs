@@ -19,6 +19,7 @@
 mod ending;
 mod handshake;
 mod heartbeat;
+mod send;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +27,7 @@ use super::budget::Budget;
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
-use super::message::{
-    Header, Message, MessageType, encode_response, encode_response_head, open, reframe,
-};
+use super::message::{Header, Message, MessageType, open};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
@@ -442,83 +441,7 @@ impl Session {
         }
     }
 
-    // ---- commands of the owner ----
-
-    /// Writes a message, with its CRC if one is due. Nothing after the end.
-    #[inline]
-    pub fn send(&mut self, message: &Message<'_>, out: &mut impl Output) {
-        if matches!(self.state, State::Open | State::PeerClosing) {
-            self.messages_out += 1;
-            message.encode(self.checksum, out);
-        }
-    }
-
-    /// Writes a RESPONSE: what `send` of one would write, without building the message.
-    #[inline]
-    pub fn send_response(
-        &mut self,
-        id: u32,
-        flags: u8,
-        codec: Codec,
-        payload: &[u8],
-        out: &mut impl Output,
-    ) {
-        if !matches!(self.state, State::Open | State::PeerClosing) {
-            return;
-        }
-        self.messages_out += 1;
-        if self.checksum {
-            let envelope = Envelope {
-                id,
-                flags,
-                codec,
-                payload,
-                ..Envelope::default()
-            };
-            Message::Envelope(MessageType::Response, envelope).encode(true, out);
-        } else {
-            encode_response(id, flags, codec, payload, out);
-        }
-    }
-
-    /// Writes all of a RESPONSE but its payload; the owner queues that behind it. False, and
-    /// nothing is written, where CHECKSUM is in force or nothing may be sent.
-    pub fn send_response_head(
-        &mut self,
-        id: u32,
-        flags: u8,
-        codec: Codec,
-        payload_len: usize,
-        out: &mut impl Output,
-    ) -> bool {
-        let sends = !self.checksum && matches!(self.state, State::Open | State::PeerClosing);
-        if sends {
-            self.messages_out += 1;
-            encode_response_head(id, flags, codec, payload_len, out);
-        }
-        sends
-    }
-
-    /// Writes a message that came from elsewhere, encoded whole and without CRC; with another
-    /// id if one is given (types from 0x10 on).
-    #[inline]
-    pub fn forward(&mut self, message: &[u8], id: Option<u32>, out: &mut impl Output) {
-        if matches!(self.state, State::Open | State::PeerClosing) {
-            self.messages_out += 1;
-            reframe(message, id, self.checksum, out);
-        }
-    }
-
-    /// Whether [`Session::forward`] would write a message's very bytes now.
-    pub fn forwards_as_it_is(&self) -> bool {
-        !self.checksum && matches!(self.state, State::Open | State::PeerClosing)
-    }
-
-    /// The owner has written such a message itself.
-    #[inline]
-    pub fn note_forwarded(&mut self) {
-        self.messages_out += 1;
-    }
+    // ---- commands of the owner: sending stands in `send`, ending in `ending` ----
 
     /// The owner has checked the client's credential: everything is allowed from now on.
     pub fn authenticate(&mut self) {
