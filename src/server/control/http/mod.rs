@@ -5,6 +5,10 @@
 //! | `GET /livez` | 200: the process and its control thread work |
 //! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
+//! | `GET /log` | which lines the log has, and how many it lost or summed up |
+//! | `PUT /log` | 200 with other levels in force, to the end of the process |
+//! | `GET /debug/pprof/profile` | where the CPU's time goes in the next seconds |
+//! | `GET /debug/pprof/heap` | what holds the memory |
 //! | `POST /revocations` | 200 with what was revoked once every shard has it |
 //!
 //! **Who may.** What changes something needs a credential whose role has `admin = true`, as
@@ -19,6 +23,8 @@
 mod answer;
 mod credential;
 mod health;
+mod log;
+mod profile;
 mod revocation;
 mod status;
 #[cfg(test)]
@@ -49,12 +55,14 @@ const HEAD_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// A connection's life; the request in progress may end.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-const LAST_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Room for a profile of [`profile::SECONDS_MAX`], and for reading it.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(profile::SECONDS_MAX + 20);
 /// Descriptors ran short: time for some to come back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
-const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, POST /revocations";
+const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, GET /log, PUT /log, \
+    GET /debug/pprof/profile, GET /debug/pprof/heap, POST /revocations";
 
 /// What the endpoints speak about.
 pub struct Admin {
@@ -71,6 +79,8 @@ pub struct Admin {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let router = Router::new()
         .merge(health::routes())
+        .merge(log::routes())
+        .merge(profile::routes())
         .merge(revocation::routes())
         .merge(status::routes())
         .fallback(not_found)
