@@ -161,12 +161,21 @@ fn a_cpu_profile_under_load_disturbs_no_ring_and_can_be_read() {
     let load = Load::begin(server.listen);
     let admin = server.admin;
     let path = "/debug/pprof/profile?seconds=2&frequency=997";
-    let taking = thread::spawn(move || fetch(admin, path));
+    let taking = thread::spawn(move || {
+        loop {
+            // The question below may have come first.
+            match fetch(admin, path) {
+                (409, ..) => thread::sleep(Duration::from_millis(1)),
+                taken => return taken,
+            }
+        }
+    });
     // While one is being taken there is no other.
     let end = Instant::now() + PATIENCE;
     let mut refused = false;
     while !refused && !taking.is_finished() {
         assert!(Instant::now() < end);
+        thread::sleep(Duration::from_millis(50));
         let (status, _, body) = fetch(admin, "/debug/pprof/heap");
         refused = status == 409;
         if refused {
