@@ -14,6 +14,7 @@
 //! | `warden`, `herald` | revocations and keys; every shard has them |
 //! | `jwks`, `https` | keeping a key set; fetching it |
 //! | `issuer` | token pairs for API keys and refresh tokens |
+//! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
 //! | `survey` | asking every shard for its connections and topics |
 //!
@@ -27,6 +28,7 @@ mod http;
 mod https;
 mod issuer;
 mod jwks;
+mod profile;
 pub mod store;
 mod survey;
 mod warden;
