@@ -5,6 +5,7 @@
 //! | `GET /livez` | 200: the process and its control thread work |
 //! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
+//! | `GET /metrics` | the same, as Prometheus reads it (OpenMetrics) |
 //! | `POST /revocations` | 200 with what was revoked once every shard has it |
 //!
 //! **Who may.** What changes something needs a credential whose role has `admin = true`, as
@@ -19,11 +20,13 @@
 mod answer;
 mod credential;
 mod health;
+mod metrics;
 mod revocation;
 mod status;
 #[cfg(test)]
 mod tests;
 
+use super::Host;
 use super::warden::Warden;
 use crate::shard::sys::Board;
 use answer::Refusal;
@@ -54,11 +57,12 @@ const LAST_REQUEST_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
-const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, POST /revocations";
+const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, GET /metrics, POST /revocations";
 
 /// What the endpoints speak about.
 pub struct Admin {
     pub board: Arc<Board>,
+    pub host: Host,
     pub draining: Arc<AtomicBool>,
     pub is_loopback: bool,
     /// `None`: nobody authenticates.
@@ -71,6 +75,7 @@ pub struct Admin {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let router = Router::new()
         .merge(health::routes())
+        .merge(metrics::routes())
         .merge(revocation::routes())
         .merge(status::routes())
         .fallback(not_found)
