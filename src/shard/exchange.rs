@@ -29,6 +29,7 @@ use super::tls::TlsSettings;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
+use crate::base::reason::Reason;
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::Envelope;
@@ -231,18 +232,9 @@ impl Exchange {
                         .take()
                         .and_then(|began| self.resources.parsed(began));
                     let over = limited && connection.is_over_rate(event, used, &self.resources);
-                    let ended = match event {
-                        event if over => {
-                            self.refuse_over_rate(key, event);
-                            None
-                        }
-                        Event::Message(Message::Envelope(MessageType::Request, request))
-                            if self.services.has(request.name) =>
-                        {
-                            self.call_service(key, request);
-                            None
-                        }
-                        event => self.dispatch(key, event, &view[..used]),
+                    let ended = match over {
+                        true => self.refuse_over_rate(key, event),
+                        false => self.take_event(key, event, &view[..used]),
                     };
                     if let Some(parsed) = parsed {
                         self.resources.routed(parsed);
@@ -279,6 +271,21 @@ impl Exchange {
             }
         }
         self.stop_running(key, input, bytes, handled);
+    }
+
+    /// Acts on an event of `key`'s session; `message` is the whole message, as received.
+    /// The reason, when that ends the connection.
+    #[inline]
+    fn take_event(&mut self, key: Key, event: &Event<'_>, message: &[u8]) -> Option<Reason> {
+        match event {
+            Event::Message(Message::Envelope(MessageType::Request, request))
+                if self.services.has(request.name) =>
+            {
+                self.call_service(key, request);
+                None
+            }
+            event => self.dispatch(key, event, message),
+        }
     }
 
     #[inline]
