@@ -25,7 +25,7 @@ fn each_panel_says_what_it_shows_and_what_to_do() {
         let description = panel["description"].as_str().unwrap_or_default();
         // What it is, then what to do about it.
         assert!(
-            description.len() > 60 && description.contains(": "),
+            description.len() > 60 && description.contains(". "),
             "{title}: {description}"
         );
         assert!(

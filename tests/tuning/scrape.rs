@@ -60,6 +60,7 @@ fn load(address: SocketAddr) {
                     requests += 1;
                 }
                 Incoming::Message(_) => messages += 1,
+                other => panic!("{other:?}"),
             }
         }
         server.close().unwrap();
@@ -98,7 +99,7 @@ fn a_loaded_server_tells_what_rules_and_board_look_at() {
     for line in [
         "ringmail_messages_sent_total{shard=",
         "ringmail_requests_failed_total{shard=",
-        "ringmail_stage_duration_seconds_bucket{shard=\"1\",stage=\"send\",le=\"0.001\"}",
+        "ringmail_stage_duration_seconds_bucket{le=\"0.001\",shard=\"1\",stage=\"send\"}",
         "process_open_fds ",
     ] {
         assert!(
