@@ -5,7 +5,7 @@ use crate::name::{mentioned, told};
 use crate::promtool::approves;
 use crate::read;
 use ringmail::blocking::Client;
-use ringmail::client::Incoming;
+use ringmail::client::{Code, Incoming};
 use ringmail::{Config, Running, Server};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -27,17 +27,29 @@ fn get(address: SocketAddr, accept: &str) -> (String, String) {
     (head.to_lowercase(), body.to_owned())
 }
 
-/// A server of two shards with a certificate.
+/// Writes a certificate that expires on that day, and its key.
+fn certify(folder: &Path, (year, month, day): (i32, u8, u8)) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, month, day);
+    let certificate = params.self_signed(&key).unwrap();
+    // Moved into place: never half a file, and the key first.
+    for (name, pem) in [
+        ("key.pem", key.serialize_pem()),
+        ("cert.pem", certificate.pem()),
+    ] {
+        std::fs::write(folder.join("new"), pem).unwrap();
+        std::fs::rename(folder.join("new"), folder.join(name)).unwrap();
+    }
+}
+
+/// A server of two shards with a certificate that expires on 2031-05-06.
 fn start(folder: &Path) -> (Running, SocketAddr) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    std::fs::write(&certificate, certified.cert.pem()).unwrap();
-    std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+    certify(folder, (2031, 5, 6));
     let config = format!(
         "[server]\nlisten = '127.0.0.1:0'\nadmin = '127.0.0.1:0'\nshards = [0, 1]\n\
-         [tls]\nmode = 'optional'\ncertificate = '{}'\nkey = '{}'\n",
-        certificate.display(),
-        key.display()
+         [tls]\nmode = 'optional'\ncertificate = '{0}/cert.pem'\nkey = '{0}/key.pem'\n",
+        folder.display()
     );
     let config = Config::from_toml(&config).unwrap();
     let running = Server::builder().config(config).start().unwrap();
@@ -45,7 +57,8 @@ fn start(folder: &Path) -> (Running, SocketAddr) {
     (running, admin)
 }
 
-/// A publication that is delivered, a request that a client answers, and one that fails.
+/// A publication that is delivered; requests that a client answers, with yes and with no, and
+/// one that nobody does.
 fn load(address: SocketAddr) {
     let address = address.to_string();
     let mut server = Client::connect(&address).unwrap();
@@ -53,10 +66,16 @@ fn load(address: SocketAddr) {
     server.subscribe("site/#").unwrap();
     let answering = std::thread::spawn(move || {
         let (mut requests, mut messages) = (0, 0);
-        while requests == 0 || messages == 0 {
+        while requests < 2 || messages == 0 {
             match server.receive().unwrap() {
                 Incoming::Request(request) => {
-                    server.respond(&request, b"yes").unwrap();
+                    match requests {
+                        0 => server.respond(&request, b"yes").unwrap(),
+                        _ => {
+                            let code = Code::Application(0x1001);
+                            server.respond_failed(&request, code, "no").unwrap();
+                        }
+                    }
                     requests += 1;
                 }
                 Incoming::Message(_) => messages += 1,
@@ -68,9 +87,17 @@ fn load(address: SocketAddr) {
     let mut client = Client::connect(&address).unwrap();
     client.publish("site/1", "here").unwrap();
     assert_eq!(client.request("slow/one", "well?").unwrap().payload, b"yes");
+    assert!(client.request("slow/one", "really?").is_err());
     assert!(client.request("none/there", "").is_err());
     client.close().unwrap();
     answering.join().unwrap();
+}
+
+/// What a metric's samples add up to.
+fn sum(metrics: &str, name: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    let values = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+    values.sum()
 }
 
 /// The metrics once the histograms of the load are among them.
@@ -80,7 +107,7 @@ fn loaded(admin: SocketAddr) -> String {
         let (_, metrics) = get(admin, "");
         if metrics
             .lines()
-            .any(|line| line == "ringmail_request_duration_seconds_count 1")
+            .any(|line| line == "ringmail_request_duration_seconds_count 2")
         {
             return metrics;
         }
@@ -107,18 +134,21 @@ fn a_loaded_server_tells_what_rules_and_board_look_at() {
             "{line}\n{metrics}"
         );
     }
-    let sum = |name: &str| -> f64 {
-        let lines = metrics.lines().filter(|line| line.starts_with(name));
-        lines
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
-    };
-    assert_eq!(sum("ringmail_requests_total"), 2.0);
-    assert_eq!(sum("ringmail_requests_failed_total"), 1.0);
-    assert_eq!(sum("ringmail_messages_sent_total"), 1.0 + 1.0 + 2.0);
-    assert_eq!(sum("ringmail_connections_opened_total"), 2.0);
-    assert_eq!(sum("ringmail_draining"), 0.0);
-    assert!(sum("ringmail_certificate_expiry_timestamp_seconds") > 1.7e9);
+    let expected = [
+        ("ringmail_requests_total", 3.0),
+        ("ringmail_requests_failed_total", 2.0),
+        // One delivered, two asked of the service, three answered.
+        ("ringmail_messages_sent_total", 6.0),
+        ("ringmail_connections_opened_total", 2.0),
+        ("ringmail_draining", 0.0),
+        (
+            "ringmail_certificate_expiry_timestamp_seconds",
+            1_935_792_000.0,
+        ),
+    ];
+    for (name, value) in expected {
+        assert_eq!(sum(&metrics, name), value, "{name}\n{metrics}");
+    }
 
     let told = told(&metrics);
     for file in ["alerts.yml", "alerts_test.yml", "grafana.json"] {
@@ -144,6 +174,27 @@ fn a_loaded_server_tells_what_rules_and_board_look_at() {
         head.contains("content-type: text/plain; version=0.0.4"),
         "{head}"
     );
+    running.drain();
+    running.wait().unwrap();
+}
+
+#[test]
+fn a_certificates_expiry_follows_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, admin) = start(folder.path());
+    let expiry = || {
+        sum(
+            &get(admin, "").1,
+            "ringmail_certificate_expiry_timestamp_seconds",
+        )
+    };
+    assert_eq!(expiry(), 1_935_792_000.0);
+    certify(folder.path(), (2033, 1, 2));
+    let end = Instant::now() + PATIENCE;
+    while expiry() != 1_988_236_800.0 {
+        assert!(Instant::now() < end, "the new certificate is not told of");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     running.drain();
     running.wait().unwrap();
 }
