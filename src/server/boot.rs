@@ -24,6 +24,7 @@ use crate::base::id::ShardId;
 use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
+use crate::metrics::topics::Topics;
 use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
@@ -439,7 +440,7 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
     let slot = (crate::shard::slot_bytes() + tls) as u64;
     // One recorded into, one on its way to the stats thread, and there: the total, two
     // windows, and both as they are shown, while the next are made too.
-    let histograms = 9 * Histograms::default().bytes() as u64;
+    let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
     let budget = Budget::new(config, shards, slot, histograms);
     tracing::info!("memory budget: {budget}");
     if let Some(warning) = budget.warning(budget::available()) {

@@ -113,6 +113,9 @@ pub(super) struct Connection {
     /// Where this connection's timer stands.
     pub(super) timer: Instant,
     pub(super) opened: Instant,
+    /// Bytes on the wire, TLS included.
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
 }
 
 impl Connection {
@@ -147,6 +150,8 @@ impl Connection {
             stage_deadline: Instant::NEVER,
             timer: Instant::NEVER,
             opened: now,
+            bytes_in: 0,
+            bytes_out: 0,
         }
     }
 

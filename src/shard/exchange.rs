@@ -32,6 +32,7 @@ use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES}
 use crate::base::reason::Reason;
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
+use crate::metrics::topics::Topics;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
@@ -68,6 +69,8 @@ pub(super) struct Exchange {
     /// Numbers the publications delivered here: a connection that several filters lead to
     /// takes one by its number once.
     pub(super) publications: u64,
+    /// Which topics are busy.
+    pub(super) topics: Topics,
     /// Publications that are being delivered to many.
     pub(super) fanouts: VecDeque<Fanout>,
     /// One of them is another shard's: what those have said waits.
@@ -107,6 +110,7 @@ impl Exchange {
             mesh: Mesh::default(),
             confirmations: Confirmations::default(),
             errands: Errands::new(resources.limits.calls_open_max, resources.now),
+            topics: Topics::new(seed, resources.now),
             resources,
             matches: Matches::default(),
             picks: Vec::new(),
@@ -152,6 +156,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        connection.bytes_in += bytes.len() as u64;
         if connection.is_veiled() {
             return self.take_veiled(key, bytes);
         }

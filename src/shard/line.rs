@@ -85,6 +85,7 @@ impl Line {
         resources: &mut Resources,
     ) {
         if id.is_none() && parcel.is_large() && self.session.forwards_as_it_is() {
+            self.session.note_forwarded();
             return self.outbox.push_shared(parcel.share(), &mut resources.pool);
         }
         let mut out = Writer {

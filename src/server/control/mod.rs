@@ -15,6 +15,7 @@
 //! | `jwks`, `https` | keeping a key set; fetching it |
 //! | `issuer` | token pairs for API keys and refresh tokens |
 //! | `store` | what survives a restart |
+//! | `survey` | asking every shard for its connections and topics |
 //!
 //! [`prepare`] runs before the shards, so that what is wrong is told at the start;
 //! [`Prepared::start`] when they are ready. A panic anywhere here ends the server, as a
@@ -27,6 +28,7 @@ mod https;
 mod issuer;
 mod jwks;
 pub mod store;
+mod survey;
 mod warden;
 
 use super::boot::panic_text;
@@ -50,6 +52,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
@@ -272,7 +275,7 @@ impl Prepared {
             let one = Arc::new(Warden::new(herald, access.store, access.lives));
             tasks.spawn(sweep(one.clone()));
             let issuer = access.issuer.map(Arc::new);
-            tasks.spawn(answer(self.asked, issuer, one.clone(), shards));
+            tasks.spawn(answer(self.asked, issuer, one.clone(), shards.clone()));
             let taker = KeyTaker {
                 warden: one.clone(),
                 fixed: access.fixed,
@@ -294,6 +297,7 @@ impl Prepared {
                 host,
                 draining: self.draining,
                 is_loopback: address.ip().to_canonical().is_loopback(),
+                surveyor: Surveyor::new(shards),
                 warden,
                 wanted: self.wanted,
             };

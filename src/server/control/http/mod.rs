@@ -6,6 +6,9 @@
 //! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
 //! | `GET /metrics` | the same, as Prometheus reads it (OpenMetrics) |
+//! | `GET /connections` | which connections there are: sorted, by pages, as JSON |
+//! | `DELETE /connections/ID` | 200 once that connection is ending, 404 when it is gone |
+//! | `GET /topics` | the busiest topics, as JSON |
 //! | `POST /revocations` | 200 with what was revoked once every shard has it |
 //!
 //! **Who may.** What changes something needs a credential whose role has `admin = true`, as
@@ -18,15 +21,19 @@
 //! and remedy; nothing a caller showed is in an answer or in the log, but whom it was about.
 
 mod answer;
+mod connections;
 mod credential;
 mod health;
 mod metrics;
+mod parameter;
 mod revocation;
 mod status;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use super::Host;
+use super::survey::Surveyor;
 use super::warden::Warden;
 use crate::shard::sys::Board;
 use answer::Refusal;
@@ -57,7 +64,8 @@ const LAST_REQUEST_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
-const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, GET /metrics, POST /revocations";
+const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, GET /metrics, GET /connections, \
+                         DELETE /connections/ID, GET /topics, POST /revocations";
 
 /// What the endpoints speak about.
 pub struct Admin {
@@ -65,6 +73,7 @@ pub struct Admin {
     pub host: Host,
     pub draining: Arc<AtomicBool>,
     pub is_loopback: bool,
+    pub surveyor: Surveyor,
     /// `None`: nobody authenticates.
     pub warden: Option<Arc<Warden>>,
     /// Told when a token brought an unknown key.
@@ -74,10 +83,12 @@ pub struct Admin {
 /// Serves, for ever.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let router = Router::new()
+        .merge(connections::routes())
         .merge(health::routes())
         .merge(metrics::routes())
         .merge(revocation::routes())
         .merge(status::routes())
+        .merge(topics::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .with_state(admin);

@@ -29,6 +29,7 @@ async fn status(warden: Option<Arc<Warden>>, path: &str, credential: &str) -> u1
         host: Host::default(),
         draining: Arc::default(),
         is_loopback: false,
+        surveyor: Surveyor::new(Vec::new()),
         warden,
         wanted: Arc::default(),
     };
@@ -81,6 +82,9 @@ async fn beyond_loopback_reading_needs_an_administrator_too() {
         "/readyz",
         "/status",
         "/metrics",
+        "/connections",
+        "/connections/0-0-0",
+        "/topics",
         "/nothing",
         "/revocations",
     ] {

@@ -9,6 +9,7 @@ use crate::metrics::gauge::Gauge;
 use crate::metrics::histogram::{Histograms, Timing};
 use crate::proto::message::MessageType;
 use crate::server::control::Host;
+use crate::server::control::survey::Surveyor;
 use crate::shard::sys::{Board, Span, Timings};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::AtomicI64;
@@ -47,6 +48,7 @@ fn admin() -> Arc<Admin> {
         },
         draining: Arc::default(),
         is_loopback: true,
+        surveyor: Surveyor::new(Vec::new()),
         warden: None,
         wanted: Arc::default(),
     })
