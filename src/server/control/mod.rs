@@ -51,7 +51,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use survey::Surveyor;
@@ -82,6 +82,18 @@ pub enum ControlError {
     State(#[from] StateError),
     #[error("{0}")]
     Access(String),
+}
+
+/// What the admin address tells of the process beside what its shards do.
+#[derive(Clone, Default)]
+pub struct Host {
+    /// Unix seconds.
+    pub started_at: f64,
+    /// What the shards may take, as it was announced.
+    pub memory_budget_bytes: u64,
+    /// When the first certificate of the chain in force expires, in Unix seconds; `None`:
+    /// there is none.
+    pub certificate_expires: Option<Arc<AtomicI64>>,
 }
 
 /// All that is needed, opened and checked.
@@ -185,6 +197,7 @@ impl Prepared {
         self,
         board: Arc<Board>,
         shards: Vec<Mailbox>,
+        host: Host,
         core: Option<u32>,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Option<Control>> {
@@ -206,7 +219,7 @@ impl Prepared {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
             }
             let ran = catch_unwind(AssertUnwindSafe(|| {
-                self.run(runtime, board, shards, stopped)
+                self.run(runtime, board, shards, host, stopped)
             }));
             match ran {
                 Ok(Ok(())) => {}
@@ -228,11 +241,12 @@ impl Prepared {
         runtime: Runtime,
         board: Arc<Board>,
         shards: Vec<Mailbox>,
+        host: Host,
         stopped: oneshot::Receiver<()>,
     ) -> io::Result<()> {
         let ended = runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            self.spawn_into(&mut tasks, board, shards)?;
+            self.spawn_into(&mut tasks, board, shards, host)?;
             tokio::select! {
                 // An error too says that nobody holds the other end any more.
                 _ = stopped => Ok(()),
@@ -252,6 +266,7 @@ impl Prepared {
         tasks: &mut JoinSet<()>,
         board: Arc<Board>,
         shards: Vec<Mailbox>,
+        host: Host,
     ) -> io::Result<()> {
         let mut warden = None;
         if let Some(access) = self.access {
@@ -281,6 +296,7 @@ impl Prepared {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let admin = Admin {
                 board,
+                host,
                 draining: self.draining,
                 is_loopback: address.ip().to_canonical().is_loopback(),
                 surveyor: Surveyor::new(shards),

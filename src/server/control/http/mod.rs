@@ -5,6 +5,7 @@
 //! | `GET /livez` | 200: the process and its control thread work |
 //! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
+//! | `GET /metrics` | the same, as Prometheus reads it (OpenMetrics) |
 //! | `GET /connections` | which connections there are: sorted, by pages, as JSON |
 //! | `DELETE /connections/ID` | 200 once that connection is ending, 404 when it is gone |
 //! | `GET /topics` | the busiest topics, as JSON |
@@ -28,6 +29,7 @@ mod connections;
 mod credential;
 mod health;
 mod log;
+mod metrics;
 mod parameter;
 mod profile;
 mod revocation;
@@ -36,6 +38,7 @@ mod status;
 mod tests;
 mod topics;
 
+use super::Host;
 use super::survey::Surveyor;
 use super::warden::Warden;
 use crate::shard::sys::Board;
@@ -72,6 +75,7 @@ const ENDPOINTS: &[&str] = &[
     "GET /livez",
     "GET /readyz",
     "GET /status",
+    "GET /metrics",
     "GET /connections",
     "DELETE /connections/ID",
     "GET /topics",
@@ -81,10 +85,10 @@ const ENDPOINTS: &[&str] = &[
     "GET /debug/pprof/heap",
     "POST /revocations",
 ];
-
 /// What the endpoints speak about.
 pub struct Admin {
     pub board: Arc<Board>,
+    pub host: Host,
     pub draining: Arc<AtomicBool>,
     pub is_loopback: bool,
     pub surveyor: Surveyor,
@@ -101,6 +105,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
         .merge(health::routes())
         .merge(log::routes())
         .merge(profile::routes())
+        .merge(metrics::routes())
         .merge(revocation::routes())
         .merge(status::routes())
         .merge(topics::routes())
