@@ -287,7 +287,8 @@ fn a_session_ends_with_the_credential_it_came_by() {
         scene.world.command(owner, Command::Read(Reading::Never));
         scene.act(owner, [Act::Say(vec![0; 64])]);
     };
-    let states: [(&str, &dyn Fn(&Guarded, ClientId)); 3] = [
+    type Put<'a> = &'a dyn Fn(&Guarded, ClientId);
+    let states: [(&str, Put<'_>); 3] = [
         ("stands", &stands),
         ("breaks", &breaks),
         ("lingers", &lingers),
