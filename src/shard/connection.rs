@@ -331,9 +331,9 @@ impl Connection {
         resources: &mut Resources,
     ) {
         self.check_answers(resources);
-        if !self.take_message(parcel, id, resources) {
-            let failure = Failure::of(Code::TooLarge, "the answer is larger than you accept");
-            self.line.respond_failed(id, &failure, resources);
+        match self.take_message(parcel, id, resources) {
+            true => resources.count_response(parcel.message()),
+            false => self.line.refuse_too_large(id, resources),
         }
         self.close_call(resources);
     }
