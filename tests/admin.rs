@@ -5,6 +5,10 @@
 
 #[path = "admin/connections.rs"]
 mod connections;
+#[path = "admin/log.rs"]
+mod log;
+#[path = "admin/profile.rs"]
+mod profile;
 #[path = "admin/status.rs"]
 mod status;
 

@@ -14,6 +14,7 @@
 //! | `warden`, `herald` | revocations and keys; every shard has them |
 //! | `jwks`, `https` | keeping a key set; fetching it |
 //! | `issuer` | token pairs for API keys and refresh tokens |
+//! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
 //! | `survey` | asking every shard for its connections and topics |
 //!
@@ -27,6 +28,7 @@ mod http;
 mod https;
 mod issuer;
 mod jwks;
+mod profile;
 pub mod store;
 mod survey;
 mod warden;
@@ -394,5 +396,33 @@ async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
 fn pass_on_panic(ended: Result<(), JoinError>) {
     if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
         resume_unwind(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the thread is told when this task is one of its own.
+    async fn told_of(task: impl Future<Output = ()> + Send + 'static) -> Option<String> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task);
+        let ended = tasks.join_next().await.expect("a task");
+        let passed = catch_unwind(AssertUnwindSafe(|| pass_on_panic(ended)));
+        passed.err().map(|panic| panic_text(&*panic))
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_task_or_of_its_work_on_the_disk_is_the_threads() {
+        assert_eq!(told_of(async {}).await, None);
+        let told = told_of(async { panic!("a task") }).await;
+        assert_eq!(told.as_deref(), Some("it panicked: a task"));
+        let told = told_of(blocking(|| panic!("its work"))).await;
+        assert_eq!(told.as_deref(), Some("it panicked: its work"));
+        // One that is ended, as all are in the end, is no panic.
+        let mut tasks = JoinSet::new();
+        let handle = tasks.spawn(std::future::pending());
+        handle.abort();
+        pass_on_panic(tasks.join_next().await.expect("a task"));
     }
 }

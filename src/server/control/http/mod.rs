@@ -9,6 +9,10 @@
 //! | `GET /connections` | which connections there are: sorted, by pages, as JSON |
 //! | `DELETE /connections/ID` | 200 once that connection is ending, 404 when it is gone |
 //! | `GET /topics` | the busiest topics, as JSON |
+//! | `GET /log` | which lines the log has, and how many it lost or summed up |
+//! | `PUT /log` | 200 with other levels in force, to the end of the process |
+//! | `GET /debug/pprof/profile` | where the CPU's time goes in the next seconds |
+//! | `GET /debug/pprof/heap` | what holds the memory |
 //! | `POST /revocations` | 200 with what was revoked once every shard has it |
 //!
 //! **Who may.** What changes something needs a credential whose role has `admin = true`, as
@@ -24,8 +28,10 @@ mod answer;
 mod connections;
 mod credential;
 mod health;
+mod log;
 mod metrics;
 mod parameter;
+mod profile;
 mod revocation;
 mod status;
 #[cfg(test)]
@@ -59,14 +65,26 @@ const HEAD_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// A connection's life; the request in progress may end.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-const LAST_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Room for a profile of [`profile::SECONDS_MAX`], and for reading it.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(profile::SECONDS_MAX + 20);
 /// Descriptors ran short: time for some to come back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
-const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, GET /metrics, GET /connections, \
-                         DELETE /connections/ID, GET /topics, POST /revocations";
-
+const ENDPOINTS: &[&str] = &[
+    "GET /livez",
+    "GET /readyz",
+    "GET /status",
+    "GET /metrics",
+    "GET /connections",
+    "DELETE /connections/ID",
+    "GET /topics",
+    "GET /log",
+    "PUT /log",
+    "GET /debug/pprof/profile",
+    "GET /debug/pprof/heap",
+    "POST /revocations",
+];
 /// What the endpoints speak about.
 pub struct Admin {
     pub board: Arc<Board>,
@@ -85,6 +103,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let router = Router::new()
         .merge(connections::routes())
         .merge(health::routes())
+        .merge(log::routes())
+        .merge(profile::routes())
         .merge(metrics::routes())
         .merge(revocation::routes())
         .merge(status::routes())
@@ -148,13 +168,16 @@ async fn not_found(_: Reader, uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(64).collect();
     Refusal(
         StatusCode::NOT_FOUND,
-        format!("there is no {path}; there are {ENDPOINTS}"),
+        format!("there is no {path}; there are {}", ENDPOINTS.join(", ")),
     )
 }
 
 async fn not_allowed(_: Reader) -> Refusal {
     Refusal(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("the method does not fit; there are {ENDPOINTS}"),
+        format!(
+            "the method does not fit; there are {}",
+            ENDPOINTS.join(", ")
+        ),
     )
 }
