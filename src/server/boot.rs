@@ -18,7 +18,7 @@ use super::plan::{PRODUCT, Plan};
 use super::state::StateError;
 use super::stats::{self, Collector};
 use super::{Factory, listen};
-use crate::base::clock::{Instant, unix_nanos};
+use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
 use crate::base::limits::TLS_STATE_BYTES;
@@ -252,11 +252,7 @@ pub(super) fn boot(
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let core = control_core(config, &cores);
     let stats = start_stats(collector, core)?;
-    let host = Host {
-        started_at: unix_nanos() as f64 / 1e9,
-        memory_budget_bytes,
-        certificate_expires: keeper.as_ref().map(Keeper::expires),
-    };
+    let host = Host::new(memory_budget_bytes, keeper.as_ref().map(Keeper::expires));
     let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
     let watch = watch.transpose().map_err(Error::Thread)?;
     let failed = move |cause| drop(ended_in.send(Ended::Control(cause)));

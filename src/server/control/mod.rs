@@ -38,7 +38,7 @@ use super::config::{AuthMode, Config};
 use super::state::{self, StateError};
 use crate::auth::Denied;
 use crate::auth::ask::{ASKS_MAX, Answer, Ask, Asks, Desk};
-use crate::base::clock::unix_seconds;
+use crate::base::clock::{unix_nanos, unix_seconds};
 use crate::base::id::ShardId;
 use crate::shard::sys::Board;
 use crate::shard::{self, Command, Mailbox, Wall};
@@ -94,6 +94,17 @@ pub struct Host {
     /// When the first certificate of the chain in force expires, in Unix seconds; `None`:
     /// there is none.
     pub certificate_expires: Option<Arc<AtomicI64>>,
+}
+
+impl Host {
+    /// Of a process that starts now.
+    pub fn new(memory_budget_bytes: u64, certificate_expires: Option<Arc<AtomicI64>>) -> Host {
+        Host {
+            started_at: unix_nanos() as f64 / 1e9,
+            memory_budget_bytes,
+            certificate_expires,
+        }
+    }
 }
 
 /// All that is needed, opened and checked.
