@@ -4,7 +4,9 @@
 //! instruction. A reader sees each counter some nanoseconds late and never torn; two
 //! counters read together may be one message apart.
 
+use super::gauge::Gauges;
 use crate::base::reason::Reason;
+use crate::proto::message::MessageType;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
@@ -43,6 +45,8 @@ counters! {
     Requests = "requests",
     /// Answered with a RESPONSE that carries FAILED.
     RequestsFailed = "requests_failed",
+    /// RESPONSEs put into the outbox of whoever asked.
+    Responses = "responses",
     /// Calls answered later than inline.
     CallsDeferred = "calls_deferred",
     /// Answers that came after their deadline or their connection; dropped.
@@ -94,17 +98,35 @@ counters! {
     /// Times a connection's receive was paused because its answers or input piled up.
     ReceivePaused = "receive_paused",
     Turns = "turns",
+    /// Entries taken from other shards.
+    MeshEntries = "mesh_entries",
+    /// Spans of sampled messages that found no room on their way to the collector.
+    SpansDropped = "spans_dropped",
 }
 
 const COUNTERS: usize = Counter::ALL.len();
 const REASONS: usize = Reason::ALL.len();
+/// One place for each byte that is a message type.
+const TYPES: usize = {
+    let mut most = 0;
+    let mut index = 0;
+    while index < MessageType::ALL.len() {
+        if MessageType::ALL[index] as usize > most {
+            most = MessageType::ALL[index] as usize;
+        }
+        index += 1;
+    }
+    most + 1
+};
 
-/// The counters of one shard, on cache lines of their own.
+/// The counters of one shard, on cache lines of their own, and its gauges.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
     values: [AtomicU64; COUNTERS],
     closed: [AtomicU64; REASONS],
+    received: [AtomicU64; TYPES],
+    pub gauges: Gauges,
 }
 
 impl Default for Counters {
@@ -112,6 +134,8 @@ impl Default for Counters {
         Counters {
             values: [const { AtomicU64::new(0) }; COUNTERS],
             closed: [const { AtomicU64::new(0) }; REASONS],
+            received: [const { AtomicU64::new(0) }; TYPES],
+            gauges: Gauges::default(),
         }
     }
 }
@@ -129,6 +153,18 @@ impl Counters {
         let value = &self.closed[reason.index()];
         value.store(value.load(Relaxed).wrapping_add(1), Relaxed);
         self.add(Counter::Closed, 1);
+    }
+
+    /// Counts a message that a client sent. Only the owning shard may call this.
+    #[inline]
+    pub fn add_received(&self, kind: MessageType) {
+        let value = &self.received[kind as usize];
+        value.store(value.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Messages of this type that clients have sent.
+    pub fn read_received(&self, kind: MessageType) -> u64 {
+        self.received[kind as usize].load(Relaxed)
     }
 
     pub fn read(&self, counter: Counter) -> u64 {

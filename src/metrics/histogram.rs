@@ -31,10 +31,24 @@ macro_rules! timings {
 timings! {
     /// One turn that had something to do, without the sleep before it.
     Turn = "turn",
-    /// From a deferred call's REQUEST to its answer.
+    /// From a REQUEST to its answer, of those that are not answered at once: deferred
+    /// calls, and services that connections answer for.
     Call = "call",
     /// From accept to established.
     Handshake = "handshake",
+    /// How long after a connection's timer was due it was looked at.
+    TimerLate = "timer_late",
+    // Of one message in each sampled turn (see `shard::sample`):
+    /// From the completion that brought it to the begin of its handling.
+    Receive = "receive",
+    /// Taking it apart.
+    Parse = "parse",
+    /// Finding whom it is for, and putting it before them: in outboxes, on the mesh.
+    Route = "route",
+    /// From there to the next send that is handed to the kernel.
+    Queue = "queue",
+    /// That send, to its completion.
+    Send = "send",
 }
 
 const TIMINGS: usize = Timing::ALL.len();

@@ -114,6 +114,17 @@ pub trait Driver {
         Duration::ZERO
     }
 
+    /// What reads the time in the midst of a turn; `None` where time is simulated.
+    fn clock(&self) -> Option<fn() -> Instant> {
+        None
+    }
+
+    /// Receive buffers that are not lent out, and how many there are; zero where there are
+    /// none.
+    fn buffers(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     /// Arms the multishot accept on this shard's listener.
     fn accept(&mut self);
 

@@ -13,17 +13,18 @@ use super::access;
 use super::budget::{self, Budget};
 use super::certificate::{self, CertificateError, Keeper};
 use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
-use super::control::{self, Control, ControlError};
+use super::control::{self, Control, ControlError, Host};
 use super::plan::{PRODUCT, Plan};
 use super::state::StateError;
 use super::stats::{self, Collector};
 use super::{Factory, listen};
-use crate::base::clock::Instant;
+use crate::base::clock::{Instant, unix_nanos};
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
 use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
+use crate::metrics::topics::Topics;
 use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
@@ -219,18 +220,14 @@ pub(super) fn boot(
     let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
     let keeper = Keeper::open(config)?;
-    announce(config, &cores, descriptors);
+    let memory_budget_bytes = announce(config, &cores, descriptors);
     let (address, listeners) = bind(config, cores.len())?;
     let draining = Arc::new(AtomicBool::new(false));
     let control = control::prepare(config, directory, draining.clone())?;
     let admin = control.admin();
 
-    let counters: Vec<Arc<Counters>> = cores.iter().map(|_| Arc::default()).collect();
-    let board = Arc::new(Board::new(
-        PRODUCT.to_owned(),
-        Instant::now(),
-        counters.clone(),
-    ));
+    let board = Board::new(PRODUCT.to_owned(), config.digest(), &cores, Instant::now());
+    let board = Arc::new(board);
     let (jobs, work) = worker::queue();
     worker::start(worker_count(), &work, lower_priority).map_err(Error::Thread)?;
     let (histograms, collected) = stats::channel(cores.len());
@@ -248,17 +245,22 @@ pub(super) fn boot(
         tls: keeper.as_ref().map(Keeper::settings),
         ready: ready_in,
     };
-    start_shards(config, &cores, listeners, counters, &shared, &ended_in)?;
+    start_shards(config, &cores, listeners, &shared, &ended_in)?;
     drop(shared);
     let shards = wait_ready(cores.len(), &ready, &ended)?;
     introduce(&shards);
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let core = control_core(config, &cores);
     let stats = start_stats(collector, core)?;
+    let host = Host {
+        started_at: unix_nanos() as f64 / 1e9,
+        memory_budget_bytes,
+        certificate_expires: keeper.as_ref().map(Keeper::expires),
+    };
     let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
     let watch = watch.transpose().map_err(Error::Thread)?;
     let failed = move |cause| drop(ended_in.send(Ended::Control(cause)));
-    let control = control.start(board.clone(), shards.clone(), core, failed);
+    let control = control.start(board.clone(), shards.clone(), host, core, failed);
     let control = control.map_err(Error::Thread)?;
     tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
     let drainer = Drainer {
@@ -289,19 +291,16 @@ fn start_shards(
     config: &Config,
     cores: &[u32],
     listeners: Vec<TcpListener>,
-    counters: Vec<Arc<Counters>>,
     shared: &Shared,
     ended: &Sender<Ended>,
 ) -> Result<(), Error> {
-    for (index, ((&core, listener), counters)) in
-        cores.iter().zip(listeners).zip(counters).enumerate()
-    {
+    for (index, (&core, listener)) in cores.iter().zip(listeners).enumerate() {
         let id = ShardId(index as u16);
         let start = Start {
             id,
             plan: Plan::new(config, id),
             listener,
-            counters,
+            counters: shared.board.counters()[index].clone(),
         };
         let (shared, ended) = (shared.clone(), ended.clone());
         let thread = move || run_shard(core, start, shared, &ended);
@@ -428,7 +427,7 @@ fn available_cores() -> Vec<u32> {
     cores.iter().map(|core| core.id as u32).collect()
 }
 
-fn announce(config: &Config, cores: &[u32], descriptors: u64) {
+fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
     let warnings = access::warnings(config).into_iter();
     for warning in warnings.chain(certificate::warnings(config)) {
         tracing::warn!("{warning}");
@@ -439,8 +438,9 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
         TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
     };
     let slot = (crate::shard::slot_bytes() + tls) as u64;
-    // Two sets: one recorded into, one on its way to the stats thread.
-    let histograms = 2 * Histograms::default().bytes() as u64;
+    // One recorded into, one on its way to the stats thread, and there: the total, two
+    // windows, and both as they are shown, while the next are made too.
+    let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
     let budget = Budget::new(config, shards, slot, histograms);
     tracing::info!("memory budget: {budget}");
     if let Some(warning) = budget.warning(budget::available()) {
@@ -455,6 +455,7 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
              connections: accepting pauses when they run out; raise LimitNOFILE (ulimit -n)"
         );
     }
+    budget.total()
 }
 
 /// Workers share the cores with everything else and give way to the shards: as many as

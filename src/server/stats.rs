@@ -1,12 +1,15 @@
 //! The stats thread: once a second it collects the shards' histograms, merges them and
 //! puts them on the board; once a minute it logs a line.
 //!
+//! Beside what was timed since the start it keeps what was timed lately: in windows of ten
+//! seconds, of which the one being filled and the one before it are shown.
+//!
 //! A shard that has done nothing since is left asleep.
 
 use crate::base::id::ShardId;
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::{Histograms, Timing};
-use crate::shard::sys::Board;
+use crate::shard::sys::{Board, Span, Timings};
 use crate::shard::{Command, Mailbox};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
@@ -15,6 +18,8 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Intervals between two lines in the log.
 const LOG_EVERY: u64 = 60;
+/// Intervals of one window of what is recent.
+const WINDOW: u64 = 10;
 
 pub(super) struct Collector {
     board: Arc<Board>,
@@ -25,8 +30,40 @@ pub(super) struct Collector {
     empty: Vec<Box<Histograms>>,
     /// What each shard had done when it was last asked.
     seen: Vec<u64>,
-    merged: Arc<Histograms>,
+    /// Of all shards, and of each.
+    all: History,
+    histories: Vec<History>,
     logged: Logged,
+}
+
+/// What one shard, or all, have timed.
+#[derive(Default)]
+struct History {
+    total: Arc<Histograms>,
+    filling: Histograms,
+    before: Histograms,
+}
+
+impl History {
+    fn add(&mut self, timed: &Histograms) {
+        Arc::make_mut(&mut self.total).merge(timed);
+        self.filling.merge(timed);
+    }
+
+    /// The window is full; the one before it is recent no longer.
+    fn begin_window(&mut self) {
+        std::mem::swap(&mut self.before, &mut self.filling);
+        self.filling.clear();
+    }
+
+    fn span(&self) -> Span {
+        let mut recent = self.before.clone();
+        recent.merge(&self.filling);
+        Span {
+            total: self.total.clone(),
+            recent: Arc::new(recent),
+        }
+    }
 }
 
 /// Totals as of the last line in the log.
@@ -44,11 +81,12 @@ impl Collector {
     ) -> Collector {
         Collector {
             seen: vec![0; shards.len()],
+            all: History::default(),
+            histories: shards.iter().map(|_| History::default()).collect(),
             board,
             shards,
             collected,
             empty: Vec::new(),
-            merged: Arc::default(),
             logged: Logged::default(),
         }
     }
@@ -57,7 +95,7 @@ impl Collector {
     pub(super) fn run(mut self, stop: &Receiver<()>) {
         let mut ticks = 0;
         while stop.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            self.merge_collected();
+            self.merge_collected(ticks);
             self.ask();
             ticks += 1;
             if ticks % LOG_EVERY == 0 {
@@ -82,16 +120,25 @@ impl Collector {
         }
     }
 
-    fn merge_collected(&mut self) {
-        let mut some = false;
-        for (_, mut full) in self.collected.try_iter() {
-            Arc::make_mut(&mut self.merged).merge(&full);
+    fn merge_collected(&mut self, ticks: u64) {
+        let mut changed = false;
+        if ticks.is_multiple_of(WINDOW) {
+            self.all.begin_window();
+            self.histories.iter_mut().for_each(History::begin_window);
+            changed = true;
+        }
+        for (ShardId(shard), mut full) in self.collected.try_iter() {
+            self.all.add(&full);
+            self.histories[usize::from(shard)].add(&full);
             full.clear();
             self.empty.push(full);
-            some = true;
+            changed = true;
         }
-        if some {
-            self.board.put_timings(self.merged.clone());
+        if changed {
+            self.board.put_timings(Timings {
+                all: self.all.span(),
+                shards: self.histories.iter().map(History::span).collect(),
+            });
         }
     }
 
@@ -114,7 +161,7 @@ impl Collector {
             connections = now.opened - sum(Counter::Closed),
             opened = now.opened - self.logged.opened,
             messages = now.messages - self.logged.messages,
-            turn_p99_us = self.merged.of(Timing::Turn).value_at_quantile(0.99) / 1000,
+            turn_p99_us = self.all.total.of(Timing::Turn).value_at_quantile(0.99) / 1000,
             "the last minute"
         );
         self.logged = now;
@@ -124,13 +171,12 @@ impl Collector {
 /// A number that changes when a shard does something worth collecting; turns alone are
 /// not, since asking makes one.
 fn work_done(counters: &Counters) -> u64 {
-    let worth = [
-        Counter::MessagesReceived,
-        Counter::Opened,
-        Counter::Closed,
-        Counter::BytesSent,
-    ];
-    worth.iter().map(|&counter| counters.read(counter)).sum()
+    let worth = Counter::ALL
+        .iter()
+        .filter(|&&counter| counter != Counter::Turns);
+    worth
+        .map(|&counter| counters.read(counter))
+        .fold(0, u64::wrapping_add)
 }
 
 /// Where shards send their histograms: one set each may wait, and one more.

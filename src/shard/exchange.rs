@@ -29,8 +29,10 @@ use super::tls::TlsSettings;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
+use crate::base::reason::Reason;
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
+use crate::metrics::topics::Topics;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
@@ -67,6 +69,8 @@ pub(super) struct Exchange {
     /// Numbers the publications delivered here: a connection that several filters lead to
     /// takes one by its number once.
     pub(super) publications: u64,
+    /// Which topics are busy.
+    pub(super) topics: Topics,
     /// Publications that are being delivered to many.
     pub(super) fanouts: VecDeque<Fanout>,
     /// One of them is another shard's: what those have said waits.
@@ -106,6 +110,7 @@ impl Exchange {
             mesh: Mesh::default(),
             confirmations: Confirmations::default(),
             errands: Errands::new(resources.limits.calls_open_max, resources.now),
+            topics: Topics::new(seed, resources.now),
             resources,
             matches: Matches::default(),
             picks: Vec::new(),
@@ -151,6 +156,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        connection.bytes_in += bytes.len() as u64;
         if connection.is_veiled() {
             return self.take_veiled(key, bytes);
         }
@@ -210,6 +216,7 @@ impl Exchange {
         let mut handled = 0;
         let made = self.resources.deliveries_made;
         let limited = !self.resources.limits.rates.is_none();
+        let mut sampled = self.resources.begin_message();
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
             let mut out = Writer {
@@ -222,20 +229,21 @@ impl Exchange {
                 .handle(view, self.resources.now, &mut out);
             match step {
                 Step::Taken { used, ref event } => {
+                    let established = connection.line.session.is_established();
+                    if let Some(kind) = kind_of(event, view, established) {
+                        self.resources.counters.add_received(kind);
+                    }
+                    let parsed = sampled
+                        .take()
+                        .and_then(|began| self.resources.parsed(began));
                     let over = limited && connection.is_over_rate(event, used, &self.resources);
-                    let ended = match event {
-                        event if over => {
-                            self.refuse_over_rate(key, event);
-                            None
-                        }
-                        Event::Message(Message::Envelope(MessageType::Request, request))
-                            if self.services.has(request.name) =>
-                        {
-                            self.call_service(key, request);
-                            None
-                        }
-                        event => self.dispatch(key, event, &view[..used]),
+                    let ended = match over {
+                        true => self.refuse_over_rate(key, event),
+                        false => self.take_event(key, event, &view[..used]),
                     };
+                    if let Some(parsed) = parsed {
+                        self.resources.routed(parsed);
+                    }
                     input.consume(used, &mut bytes);
                     handled += 1;
                     let Some(connection) = self.connections.get_mut(key) else {
@@ -268,6 +276,21 @@ impl Exchange {
             }
         }
         self.stop_running(key, input, bytes, handled);
+    }
+
+    /// Acts on an event of `key`'s session; `message` is the whole message, as received.
+    /// The reason, when that ends the connection.
+    #[inline]
+    fn take_event(&mut self, key: Key, event: &Event<'_>, message: &[u8]) -> Option<Reason> {
+        match event {
+            Event::Message(Message::Envelope(MessageType::Request, request))
+                if self.services.has(request.name) =>
+            {
+                self.call_service(key, request);
+                None
+            }
+            event => self.dispatch(key, event, message),
+        }
     }
 
     #[inline]
@@ -353,6 +376,8 @@ impl Exchange {
                 }
                 self.mesh.give_back(index, batch);
             }
+            let taken = (MESH_ENTRIES_PER_TURN - left) as u64;
+            self.resources.counters.add(Counter::MeshEntries, taken);
         }
     }
 
@@ -395,5 +420,16 @@ impl Exchange {
         if !self.blocked.is_empty() {
             self.mesh.wait();
         }
+    }
+}
+
+/// The type of the message an event is of; none if it is a frame of the handshake.
+#[inline]
+fn kind_of(event: &Event<'_>, bytes: &[u8], established: bool) -> Option<MessageType> {
+    match event {
+        Event::Message(Message::Envelope(kind, _)) => Some(*kind),
+        Event::Established(_) => None,
+        _ if established => MessageType::of(bytes),
+        _ => None,
     }
 }

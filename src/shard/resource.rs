@@ -3,12 +3,13 @@
 use super::call::Calls;
 use super::pool::Pool;
 use super::rate::Rates;
+use super::sample::Sampler;
 use super::service::Current;
 use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE};
-use crate::metrics::counter::Counters;
+use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
-use crate::proto::envelope::SlowPolicy;
+use crate::proto::envelope::{SlowPolicy, is_failed_response};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub(super) struct Resources {
     /// The request being served.
     pub(super) current: Current,
     pub(super) histograms: Box<Histograms>,
+    pub(super) sampler: Sampler,
     /// The time of this turn.
     pub(super) now: Instant,
 }
@@ -64,8 +66,34 @@ impl Resources {
     /// At the begin of a turn.
     pub(super) fn begin_turn(&mut self, now: Instant, connections: u32) {
         self.now = now;
+        self.sampler.begin_turn(now);
         self.pool.reserve(connections);
         self.deliveries_left = DELIVERIES_PER_TURN;
+    }
+
+    /// A RESPONSE that somebody else made was put into an outbox.
+    #[inline]
+    pub(super) fn count_response(&self, message: &[u8]) {
+        self.counters.add(Counter::Responses, 1);
+        if is_failed_response(message) {
+            self.counters.add(Counter::RequestsFailed, 1);
+        }
+    }
+
+    /// Before a message is handled: the time, if it is to be timed (see `sample`).
+    #[inline]
+    pub(super) fn begin_message(&mut self) -> Option<Instant> {
+        self.sampler.begin_message(self.now, &mut self.histograms)
+    }
+
+    #[cold]
+    pub(super) fn parsed(&mut self, began: Instant) -> Option<Instant> {
+        self.sampler.parsed(began, &mut self.histograms)
+    }
+
+    #[cold]
+    pub(super) fn routed(&mut self, parsed: Instant) {
+        self.sampler.routed(parsed, &mut self.histograms);
     }
 
     /// Bytes a connection may have in its outbox while publications are put into it rather

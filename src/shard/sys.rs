@@ -18,35 +18,71 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What `$sys/info` and `$sys/stats` of every shard tell: written by the shards' counters
-/// and, once a second, by the stats thread.
+/// What `$sys/info`, `$sys/stats` and the admin address tell: written by the shards'
+/// counters and, once a second, by the stats thread.
 pub struct Board {
     product: String,
+    /// See `Config::digest`.
+    config_digest: String,
+    /// Each shard's core.
+    cores: Vec<u32>,
     started: Instant,
     counters: Vec<Arc<Counters>>,
-    timings: Mutex<Arc<Histograms>>,
+    timings: Mutex<Timings>,
+}
+
+/// The histograms as of the last second. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Timings {
+    /// Of all shards together.
+    pub all: Span,
+    /// Of each shard.
+    pub shards: Vec<Span>,
+}
+
+#[derive(Clone, Default)]
+pub struct Span {
+    /// Since the start.
+    pub total: Arc<Histograms>,
+    /// Of the last 10 to 20 seconds.
+    pub recent: Arc<Histograms>,
 }
 
 impl Board {
-    pub fn new(product: String, started: Instant, counters: Vec<Arc<Counters>>) -> Board {
+    /// The board of a server with shards on these cores.
+    pub fn new(product: String, config_digest: String, cores: &[u32], started: Instant) -> Board {
+        let timings = Timings {
+            all: Span::default(),
+            shards: vec![Span::default(); cores.len()],
+        };
         Board {
             product,
+            config_digest,
+            cores: cores.to_vec(),
             started,
-            counters,
-            timings: Mutex::default(),
+            counters: cores.iter().map(|_| Arc::default()).collect(),
+            timings: Mutex::new(timings),
         }
     }
 
-    /// The histograms of all shards since the start, as of the last second.
-    pub fn timings(&self) -> Arc<Histograms> {
+    /// The histograms, as of the last second.
+    pub fn timings(&self) -> Timings {
         self.timings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    pub fn put_timings(&self, merged: Arc<Histograms>) {
-        *self.timings.lock().unwrap_or_else(PoisonError::into_inner) = merged;
+    pub fn put_timings(&self, timings: Timings) {
+        *self.timings.lock().unwrap_or_else(PoisonError::into_inner) = timings;
+    }
+
+    pub fn config_digest(&self) -> &str {
+        &self.config_digest
+    }
+
+    pub fn cores(&self) -> &[u32] {
+        &self.cores
     }
 
     /// Time since the server was started.
@@ -63,14 +99,14 @@ impl Board {
         let timings = self.timings();
         Stats {
             connections: self.counters.iter().map(|counters| counters.open()).sum(),
-            total: sum(&self.counters),
+            total: sum(self.counters.iter().map(Arc::as_ref)),
             closed: closed(&self.counters),
             shards: self
                 .counters
                 .iter()
-                .map(|one| sum(std::slice::from_ref(one)))
+                .map(|one| sum([one.as_ref()]))
                 .collect(),
-            timings_us: Percentiles::of_all(&timings),
+            timings_us: Percentiles::of_all(&timings.all.total),
         }
     }
 }
@@ -128,8 +164,11 @@ impl Percentiles {
 }
 
 /// Counters by name, of these shards together.
-pub fn sum(counters: &[Arc<Counters>]) -> Sums {
-    let of = |counter| counters.iter().map(|one| one.read(counter)).sum();
+pub fn sum<'a>(counters: impl IntoIterator<Item = &'a Counters> + Clone) -> Sums {
+    let of = |counter| {
+        let counters = counters.clone().into_iter();
+        counters.map(|one| one.read(counter)).sum()
+    };
     Counter::ALL
         .iter()
         .map(|&counter| (counter.label(), of(counter)))

@@ -14,7 +14,7 @@ use crate::base::id::Key;
 use crate::base::limits::{COMMANDS_PER_TURN, TIMERS_PER_TURN};
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
-use crate::metrics::histogram::{Histograms, Timing};
+use crate::metrics::histogram::Timing;
 use crate::ring::driver::{Chunk, Completion, Driver, Received};
 use crate::shard::connection::Receive;
 use std::io;
@@ -67,6 +67,7 @@ impl<D: Driver> Shard<D> {
         self.take_finished_calls();
         self.fire_timers();
         self.rearm_starved();
+        self.step_survey();
         self.step_drain();
         self.settle_touched();
         self.exchange.flush_mesh();
@@ -89,6 +90,7 @@ impl<D: Driver> Shard<D> {
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
             && self.waiting.is_empty()
+            && self.surveys.is_empty()
             && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
             && self.exchange.slow_reports.is_empty()
@@ -188,9 +190,11 @@ impl<D: Driver> Shard<D> {
                 Command::Adopt(socket) => self.adopt(socket),
                 Command::Finish(call, outcome) => self.finish_call(call, outcome),
                 Command::Drain(deadline) => self.start_drain(deadline),
-                Command::Collect(empty) => self.collect_histograms(empty),
+                Command::Collect(empty) => self.collect(empty),
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
+                Command::Survey(survey) => self.begin_survey(survey),
+                Command::Kick(key, tell) => tell.tell(self.kick(key)),
                 Command::Authority(authority, told) => {
                     self.exchange.put_authority(authority);
                     told.tell();
@@ -207,12 +211,6 @@ impl<D: Driver> Shard<D> {
         if self.drain.is_none() {
             self.arm_accept();
         }
-    }
-
-    fn collect_histograms(&mut self, empty: Box<Histograms>) {
-        let full = std::mem::replace(&mut self.exchange.resources.histograms, empty);
-        // Nobody listens any more when the server is ending.
-        let _ = self.histograms_out.try_send((self.id, full));
     }
 
     fn take_finished_calls(&mut self) {
@@ -269,6 +267,9 @@ impl<D: Driver> Shard<D> {
                 continue;
             };
             if let Some(connection) = self.exchange.connections.get_mut(key) {
+                let resources = &mut self.exchange.resources;
+                let late = resources.now.since(connection.timer);
+                resources.histograms.record(Timing::TimerLate, late);
                 connection.timer = Instant::NEVER;
                 if connection.is_forgotten(self.exchange.resources.now) {
                     self.end_session(key, true);

@@ -77,6 +77,15 @@ impl BufferRing {
         self.in_ring
     }
 
+    /// Buffers that are not lent to the shard.
+    pub(super) fn free(&self) -> usize {
+        self.stack.len() + self.in_ring
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// The kernel has filled a buffer: it is out of the ring.
     pub(super) fn taken(&mut self) {
         debug_assert!(

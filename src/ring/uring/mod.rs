@@ -281,6 +281,14 @@ impl Driver for Uring {
         self.turn_time
     }
 
+    fn clock(&self) -> Option<fn() -> Instant> {
+        Some(Instant::now)
+    }
+
+    fn buffers(&self) -> (usize, usize) {
+        (self.buffers.free(), self.buffers.count())
+    }
+
     fn accept(&mut self) {
         if let Some(listener) = &self.listener {
             let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))

@@ -27,12 +27,14 @@ mod source;
 mod tree;
 
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use rule::is_log_level;
 pub use schema::*;
 pub use setting::{
     Algorithm, AuthMode, Balance, ControlCore, LogFormat, Pem, Policy, Secret, Shards, TlsMode,
 };
 pub use source::{ENVIRONMENT_PREFIX, Flag, Sources};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use section::{Ledger, Node, Reader};
 use source::{Layer, same_line};
 use toml::Spanned;
@@ -142,6 +144,14 @@ impl Config {
     /// The configuration in force as TOML, in the order of the schema, secrets redacted.
     pub fn to_toml(&self) -> String {
         self.tree().to_toml()
+    }
+
+    /// A number of this configuration: two servers with the same one are configured alike,
+    /// but for secrets, which are not in it. 16 hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let digest = digest(&SHA256, self.to_toml().as_bytes());
+        let bytes = digest.as_ref().iter().take(8);
+        bytes.map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The full path of every key there is, `limits.connections_max`; NAME and N stand for

@@ -224,6 +224,11 @@ impl Mesh {
         self.links.iter().all(|link| link.is_done(mark))
     }
 
+    /// Batches that peers have not given back.
+    pub(in crate::shard) fn batches_out(&self) -> usize {
+        self.links.iter().map(|link| link.out.len()).sum()
+    }
+
     /// Nothing waits to be read, nor for an awaited return.
     pub(in crate::shard) fn is_quiet(&self) -> bool {
         let quiet = |link: &Link| {

@@ -6,7 +6,11 @@
 use super::Admin;
 use super::credential::Reader;
 use crate::base::clock::unix_nanos;
-use crate::shard::sys::{Percentiles, Sums, closed, sum};
+use crate::metrics::counter::Counters;
+use crate::metrics::gauge::Gauge;
+use crate::proto::message::MessageType;
+use crate::server::log;
+use crate::shard::sys::{Percentiles, Span, Sums, closed, sum};
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -29,41 +33,77 @@ struct Status {
     time_ms: u64,
     uptime_s: f64,
     draining: bool,
+    /// Servers with the same one are configured alike, secrets aside.
+    config_digest: String,
     /// Connections open now.
     connections: u64,
     /// By shard, in the order of their numbers.
     shards: Vec<ShardStatus>,
     /// Connections closed, by reason; reasons that never occurred are left out.
     closed: Sums,
+    /// Lines that the log lost because its target is slow or full.
+    log_lines_dropped: u64,
     /// Microseconds; of all shards since the start, as of the last second.
     timings_us: BTreeMap<&'static str, Percentiles>,
+    /// Likewise, of the last 10 to 20 seconds.
+    recent_us: BTreeMap<&'static str, Percentiles>,
 }
 
 #[derive(Serialize)]
 struct ShardStatus {
     shard: usize,
+    core: u32,
     connections: u64,
     counters: Sums,
+    /// Messages that clients sent, by their type; types that never came are left out.
+    received: Sums,
+    gauges: Sums,
+    /// As those of all shards.
+    timings_us: BTreeMap<&'static str, Percentiles>,
+    recent_us: BTreeMap<&'static str, Percentiles>,
+}
+
+impl ShardStatus {
+    fn new(shard: usize, core: u32, counters: &Counters, span: &Span) -> ShardStatus {
+        let received = MessageType::ALL.iter();
+        let received = received.map(|kind| (kind.name(), counters.read_received(*kind)));
+        let gauges = Gauge::ALL.iter();
+        ShardStatus {
+            shard,
+            core,
+            connections: counters.open(),
+            counters: sum([counters]),
+            received: received.filter(|(_, count)| *count > 0).collect(),
+            gauges: gauges
+                .map(|gauge| (gauge.label(), counters.gauges.read(*gauge)))
+                .collect(),
+            timings_us: Percentiles::of_all(&span.total),
+            recent_us: Percentiles::of_all(&span.recent),
+        }
+    }
 }
 
 async fn status(_: Reader, State(admin): State<Arc<Admin>>) -> Json<Status> {
     let board = &admin.board;
     let counters = board.counters();
-    let shards = counters.iter().enumerate().map(|(shard, one)| ShardStatus {
-        shard,
-        connections: one.open(),
-        counters: sum(std::slice::from_ref(one)),
-    });
+    let timings = board.timings();
+    let shards = counters.iter().zip(&timings.shards).zip(board.cores());
+    let shards = shards.enumerate();
+    let shards =
+        shards.map(|(shard, ((one, span), &core))| ShardStatus::new(shard, core, one, span));
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         protocol: 1,
         pid: std::process::id(),
         time_ms: unix_nanos() / 1_000_000,
         uptime_s: board.uptime().as_secs_f64(),
+        config_digest: board.config_digest().to_owned(),
         draining: admin.draining.load(Ordering::Relaxed),
         connections: counters.iter().map(|one| one.open()).sum(),
         shards: shards.collect(),
         closed: closed(counters),
-        timings_us: Percentiles::of_all(&board.timings()),
+        log_lines_dropped: log::lines_dropped(),
+        timings_us: Percentiles::of_all(&timings.all.total),
+        recent_us: Percentiles::of_all(&timings.all.recent),
     })
 }

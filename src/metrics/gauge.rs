@@ -1,0 +1,70 @@
+//! Gauges of one shard: what it holds at a moment, as of the last time it was asked.
+//!
+//! The shard writes them when its histograms are collected, once a second at most, so they
+//! cost nothing on the way of a message. Anyone may read.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! gauges {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// What a shard holds.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Gauge { $($(#[$doc])* $name,)* }
+
+        impl Gauge {
+            pub const ALL: &'static [Gauge] = &[$(Gauge::$name,)*];
+
+            pub const fn label(self) -> &'static str {
+                match self { $(Gauge::$name => $label,)* }
+            }
+        }
+    };
+}
+
+gauges! {
+    /// Sessions, those that wait for their client to come back among them.
+    Sessions = "sessions",
+    /// Retained messages: every shard keeps all of them.
+    Retained = "retained",
+    RetainedBytes = "retained_bytes",
+    /// Calls that something still works on, and requests that connections here have to
+    /// answer.
+    CallsOpen = "calls_open",
+    ErrandsOpen = "errands_open",
+    /// Publications that are being delivered to many, a slice each turn.
+    Fanouts = "fanouts",
+    /// Batches that other shards have not worked off, and connections that wait for that.
+    MeshBatches = "mesh_batches",
+    MeshBlocked = "mesh_blocked",
+    /// Bytes lent to connections: outboxes, what waits for them, sessions, subscriptions;
+    /// and what may be lent.
+    MemoryLentBytes = "memory_lent_bytes",
+    MemoryMaxBytes = "memory_max_bytes",
+    /// Receive buffers that are not lent out, and all there are. Zero where there are none.
+    BuffersFree = "buffers_free",
+    Buffers = "buffers",
+}
+
+const GAUGES: usize = Gauge::ALL.len();
+
+/// The gauges of one shard.
+#[derive(Debug)]
+pub struct Gauges([AtomicU64; GAUGES]);
+
+impl Default for Gauges {
+    fn default() -> Gauges {
+        Gauges([const { AtomicU64::new(0) }; GAUGES])
+    }
+}
+
+impl Gauges {
+    /// Only the owning shard may call this.
+    pub fn put(&self, gauge: Gauge, value: u64) {
+        self.0[gauge as usize].store(value, Relaxed);
+    }
+
+    pub fn read(&self, gauge: Gauge) -> u64 {
+        self.0[gauge as usize].load(Relaxed)
+    }
+}

@@ -1,0 +1,42 @@
+//! Being asked what was timed, once a second at most: the histograms go, and the gauges are
+//! brought up to date.
+
+use super::Shard;
+use crate::metrics::gauge::Gauge;
+use crate::metrics::histogram::Histograms;
+use crate::ring::driver::Driver;
+
+impl<D: Driver> Shard<D> {
+    pub(super) fn collect(&mut self, empty: Box<Histograms>) {
+        self.put_gauges();
+        let full = std::mem::replace(&mut self.exchange.resources.histograms, empty);
+        // Nobody listens any more when the server is ending.
+        let _ = self.histograms_out.try_send((self.id, full));
+    }
+
+    fn put_gauges(&self) {
+        let exchange = &self.exchange;
+        let resources = &exchange.resources;
+        let (free, all) = self.driver.buffers();
+        let values = [
+            (Gauge::Sessions, exchange.sessions.len()),
+            (Gauge::Retained, exchange.router.retained_count()),
+            (Gauge::RetainedBytes, exchange.router.retained_bytes()),
+            (Gauge::CallsOpen, resources.calls.len() as usize),
+            (Gauge::ErrandsOpen, exchange.errands.len() as usize),
+            (Gauge::Fanouts, exchange.fanouts.len()),
+            (Gauge::MeshBatches, exchange.mesh.batches_out()),
+            (Gauge::MeshBlocked, exchange.blocked.len()),
+            (Gauge::MemoryLentBytes, resources.pool.lent_bytes()),
+            (
+                Gauge::MemoryMaxBytes,
+                resources.limits.outbox_bytes_shard_max,
+            ),
+            (Gauge::BuffersFree, free),
+            (Gauge::Buffers, all),
+        ];
+        for (gauge, value) in values {
+            resources.counters.gauges.put(gauge, value as u64);
+        }
+    }
+}
