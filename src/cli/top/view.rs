@@ -116,7 +116,7 @@ impl View<'_> {
     fn header(&self, frame: &mut Frame<'_>, area: Rect) {
         let mut lines = Vec::new();
         if let Some(trouble) = self.trouble {
-            let text = format!(" {} – trying again ", Value::text(trouble));
+            let text = format!(" No answer, trying again. {} ", Value::text(trouble));
             lines.push(Line::styled(text, self.palette.bad));
         }
         let model = self.model.map(|model| &model.summary);

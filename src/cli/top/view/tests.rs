@@ -109,7 +109,7 @@ fn trouble_is_said_above_what_was_seen_last() {
     let mut view = view(Some(&model), &screen);
     view.trouble = Some("127.0.0.1:7412: cannot be asked");
     let shown = show(&view, 80, 24);
-    assert!(shown.lines[0].contains("cannot be asked – trying again"));
+    assert!(shown.lines[0].contains("trying again. 127.0.0.1:7412: cannot be asked"));
     assert!(shown.lines[1].contains("no answer"));
     shown.line("slow-one");
     view.model = None;

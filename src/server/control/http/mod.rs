@@ -2,6 +2,7 @@
 //!
 //! | endpoint | answer |
 //! |---|---|
+//! | `GET /` | a page that shows the server live; it has no secrets, what it asks for has |
 //! | `GET /livez` | 200: the process and its control thread work |
 //! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
@@ -19,6 +20,7 @@
 mod answer;
 mod credential;
 mod health;
+mod page;
 mod revocation;
 mod status;
 #[cfg(test)]
@@ -54,7 +56,7 @@ const LAST_REQUEST_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
-const ENDPOINTS: &str = "GET /livez, GET /readyz, GET /status, POST /revocations";
+const ENDPOINTS: &str = "GET /, GET /livez, GET /readyz, GET /status, POST /revocations";
 
 /// What the endpoints speak about.
 pub struct Admin {
@@ -71,6 +73,7 @@ pub struct Admin {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let router = Router::new()
         .merge(health::routes())
+        .merge(page::routes())
         .merge(revocation::routes())
         .merge(status::routes())
         .fallback(not_found)
