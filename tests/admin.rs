@@ -3,6 +3,12 @@
 //! Servers run in this process, each on ports of its own, so that a test can give one a
 //! configuration and a state directory of its own; a drain is that of the binary.
 
+#[path = "admin/connections.rs"]
+mod connections;
+#[path = "admin/log.rs"]
+mod log;
+#[path = "admin/profile.rs"]
+mod profile;
 #[path = "admin/status.rs"]
 mod status;
 

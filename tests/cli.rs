@@ -7,6 +7,8 @@
 mod access;
 #[path = "cli/broker.rs"]
 mod broker;
+#[path = "cli/identity.rs"]
+mod identity;
 mod peer;
 #[path = "cli/pipe.rs"]
 mod pipe;

@@ -16,11 +16,14 @@ use ringmail::server::config::Config;
 use ringmail::{Deferred, Failure, Reply, Request, Running, Server};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 use wire::{PATIENCE, Wire, encode};
 
 /// A builder of a server with one shard and these limits.
@@ -497,34 +500,60 @@ fn the_program_with_a_service_that_panics() {
         .start()
         .unwrap();
     println!("\nserving on {}", running.address());
-    // What a program that embeds a server must do: a shard that failed has taken its
-    // connections with it, so end, and let whoever watches start again.
+    wait_or_exit(running);
+}
+
+/// What a program that embeds a server must do: a shard that failed has taken its connections
+/// with it, so end, and let whoever watches start again.
+fn wait_or_exit(running: Running) {
     if let Err(error) = running.wait() {
         eprintln!("program: {error}");
         std::process::exit(i32::from(error.status().code()));
     }
 }
 
+/// Starts this binary again as the program of that name, until it serves at an address.
+fn start_program(name: &str) -> (Child, SocketAddr) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = lines
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.strip_prefix("serving on ")?.to_owned()))
+        .expect("the child serves");
+    (child, address.parse().unwrap())
+}
+
+/// Waits for its end: the exit status and what it said on standard error.
+fn end_of(mut child: Child) -> (Option<i32>, String) {
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the process lives on, half alive");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let mut errors = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    stderr.read_to_string(&mut errors).unwrap();
+    (status.code(), errors)
+}
+
 #[test]
 fn a_panic_on_a_shard_ends_the_process_with_its_reason() {
     for service in ["inline", "future"] {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "the_program_with_a_service_that_panics",
-                "--nocapture",
-            ])
-            .env(CHILD, "1")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = lines
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.strip_prefix("serving on ")?.to_owned()))
-            .expect("the child serves");
-        let mut wire = Wire::greet(address.parse().unwrap());
+        let (child, address) = start_program("the_program_with_a_service_that_panics");
+        let mut wire = Wire::greet(address);
         wire.echoes();
         let request = encode(
             &Message::Envelope(
@@ -537,24 +566,50 @@ fn a_panic_on_a_shard_ends_the_process_with_its_reason() {
             false,
         );
         wire.send(&request);
-        let end = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
-            }
-            if Instant::now() > end {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("{service}: the process lives on, half alive");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        let mut errors = String::new();
-        let mut stderr = child.stderr.take().unwrap();
-        stderr.read_to_string(&mut errors).unwrap();
-        assert_eq!(status.code(), Some(1), "{service}: {errors}");
+        let (status, errors) = end_of(child);
+        assert_eq!(status, Some(1), "{service}: {errors}");
         let told = "program: shard 0 cannot go on: it panicked: ";
         assert!(errors.contains(told), "{service}: {errors}");
         assert!(errors.contains("as asked"), "{service}: {errors}");
     }
+}
+
+// ---- the same of the control thread ----
+
+/// The log of a program, which panics at what the admin endpoints say of a broken request.
+struct BadLog;
+
+impl<S: tracing::Subscriber> Layer<S> for BadLog {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let of = event.metadata();
+        let is_broken = *of.level() == tracing::Level::DEBUG;
+        if is_broken && of.target().starts_with("ringmail::server::control::http") {
+            panic!("in the log, as asked");
+        }
+    }
+}
+
+/// Not a test of its own: the program that the next one starts.
+#[test]
+fn the_program_whose_log_panics() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    tracing_subscriber::registry().with(BadLog).init();
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nshards = [0]\n";
+    let config = Config::from_toml(text).unwrap();
+    let running = Server::builder().config(config).start().unwrap();
+    println!("\nserving on {}", running.admin_address().unwrap());
+    wait_or_exit(running);
+}
+
+#[test]
+fn a_panic_on_the_control_thread_ends_the_process_with_its_reason() {
+    let (child, admin) = start_program("the_program_whose_log_panics");
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all(b"no HTTP at all\r\n\r\n").unwrap();
+    let (status, errors) = end_of(child);
+    assert_eq!(status, Some(1), "{errors}");
+    let told = "program: the control thread cannot go on: it panicked: in the log, as asked";
+    assert!(errors.contains(told), "{errors}");
 }

@@ -23,5 +23,7 @@ mod seed;
 mod server;
 #[path = "simulation/shortage.rs"]
 mod shortage;
+#[path = "simulation/survey.rs"]
+mod survey;
 #[path = "simulation/tls.rs"]
 mod tls;

@@ -252,6 +252,9 @@ fn unsafe_glommio_and_tokio_stay_in_their_folders() {
     );
     let detect = |source: &Source| rule::confined("unsafe", &["ring"], source);
     assert_eq!(lines("src/lib.rs", "#![deny(unsafe_code)]\n", detect), []);
+    let export = "#[unsafe(export_name = \"x\")]\npub static X: u8 = unsafe { y() };\n";
+    assert_eq!(lines("src/main.rs", export, detect), [2]);
+    assert_eq!(lines("src/cli/x.rs", export, detect), [1, 2]);
 }
 
 #[test]

@@ -1,6 +1,19 @@
 //! The files of `tuning/`: no line without a reason and a source, and none that contradicts
 //! the program it is for.
 
+#[path = "tuning/alert.rs"]
+mod alert;
+#[path = "tuning/board.rs"]
+mod board;
+#[path = "tuning/latency.rs"]
+mod latency;
+#[path = "tuning/name.rs"]
+mod name;
+#[path = "tuning/promtool.rs"]
+mod promtool;
+#[path = "tuning/scrape.rs"]
+mod scrape;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

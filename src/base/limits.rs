@@ -90,6 +90,10 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 pub const TIMERS_PER_TURN: usize = 128;
 /// Commands of the control plane and of other shards handled in one turn.
 pub const COMMANDS_PER_TURN: usize = 256;
+/// Slots of connections that a survey looks at in one turn: some tens of microseconds' worth.
+pub const SURVEY_SLOTS_PER_TURN: u32 = 256;
+/// Connections that one survey tells of, at most: a page and those before it.
+pub const SURVEY_CONNECTIONS_MAX: usize = 1000;
 /// TLS handshakes advanced in one turn that have something to compute: up to a millisecond
 /// each (a signature with a key of 2048 bits), which everybody else on the shard waits.
 pub const HANDSHAKES_PER_TURN: usize = 2;

@@ -7,4 +7,5 @@ pub mod limits;
 pub mod page;
 pub mod reason;
 pub mod slab;
+pub mod top;
 pub mod wheel;

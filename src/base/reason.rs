@@ -60,6 +60,8 @@ reasons! {
     Drained = "drained",
     /// The drain's deadline, or a second signal, ended it.
     Shutdown = "shutdown",
+    /// An operator ended it.
+    Kicked = "kicked",
     Internal = "internal",
 }
 

@@ -103,6 +103,12 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Slots there are, vacant ones included: every key's slot is below. For who visits them
+    /// some at a time, with [`Slab::key_of`].
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
     /// All entries, in the order of their slots; visits every slot there ever was.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().filter_map(|(slot, entry)| match entry {

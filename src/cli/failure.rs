@@ -3,6 +3,12 @@
 use crate::base::exit::Status;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What `main` prints on standard error and exits with. Without a message nothing is
 /// printed; a message of several lines is several failures.
@@ -17,6 +23,25 @@ impl Failure {
         Failure {
             status,
             message: message.to_string(),
+        }
+    }
+
+    /// Prints the message on standard error, as long as that takes it: who fails must end,
+    /// also when standard error is a pipe that nobody reads.
+    pub fn tell(&self) {
+        if self.message.is_empty() {
+            return;
+        }
+        let lines = self.message.lines();
+        let text: String = lines.map(|line| format!("ringmail: {line}\n")).collect();
+        let (done, told) = mpsc::channel::<()>();
+        let write = move || {
+            let _ = io::stderr().write_all(text.as_bytes());
+            drop(done);
+        };
+        if thread::Builder::new().spawn(write).is_ok() {
+            // Disconnected, which is written, or late.
+            let _ = told.recv_timeout(LAST_WORDS);
         }
     }
 

@@ -45,6 +45,8 @@ counters! {
     Requests = "requests",
     /// Answered with a RESPONSE that carries FAILED.
     RequestsFailed = "requests_failed",
+    /// RESPONSEs put into the outbox of whoever asked.
+    Responses = "responses",
     /// Calls answered later than inline.
     CallsDeferred = "calls_deferred",
     /// Answers that came after their deadline or their connection; dropped.
@@ -98,6 +100,8 @@ counters! {
     Turns = "turns",
     /// Entries taken from other shards.
     MeshEntries = "mesh_entries",
+    /// Spans of sampled messages that found no room on their way to the collector.
+    SpansDropped = "spans_dropped",
 }
 
 const COUNTERS: usize = Counter::ALL.len();

@@ -1,5 +1,7 @@
-//! Layer 2: counters, gauges and histograms. A shard writes its own; anyone may read.
+//! Layer 2: counters, gauges, histograms, the busiest topics. A shard writes its own; anyone
+//! may read.
 
 pub mod counter;
 pub mod gauge;
 pub mod histogram;
+pub mod topics;

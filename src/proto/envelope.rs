@@ -32,6 +32,9 @@ impl Codec {
     }
 }
 
+/// Where the flags stand in a message: after the id.
+const FLAGS_AT: usize = MESSAGE_HEADER_BYTES + 4;
+
 /// Envelope flags.
 pub const FLAG_RETAIN: u8 = 1;
 pub const FLAG_HEADERS: u8 = 2;
@@ -171,7 +174,7 @@ impl<'a> Envelope<'a> {
         let mut fixed = [0; MESSAGE_HEADER_BYTES + ENVELOPE_FIXED_BYTES];
         fixed[..8].copy_from_slice(header);
         fixed[8..12].copy_from_slice(&self.id.to_be_bytes());
-        fixed[12] = flags;
+        fixed[FLAGS_AT] = flags;
         fixed[13] = self.codec as u8;
         fixed[14] = self.name.len() as u8;
         out.put(&fixed);
@@ -187,6 +190,15 @@ impl<'a> Envelope<'a> {
 }
 
 /// The flag bits a message type may carry.
+/// Whether a whole RESPONSE carries FAILED: for whoever passes it on without taking it
+/// apart.
+#[inline]
+pub fn is_failed_response(message: &[u8]) -> bool {
+    message
+        .get(FLAGS_AT)
+        .is_some_and(|flags| flags & FLAG_FAILED != 0)
+}
+
 const fn allowed_flags(kind: MessageType) -> u8 {
     match kind {
         MessageType::Publish | MessageType::Will => FLAG_RETAIN | FLAG_HEADERS,

@@ -93,6 +93,7 @@ pub mod budget;
 pub mod envelope;
 pub mod error;
 pub mod frame;
+pub mod kind;
 pub mod message;
 pub mod name;
 pub mod option;

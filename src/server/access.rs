@@ -4,7 +4,7 @@
 //! The same steps judge the configuration (`config::check`) and start the server, so that
 //! what is accepted can be built.
 
-use super::config::{Algorithm, AuthMode, Config, ConfigError, ConfigErrors, Origin};
+use super::config::{Algorithm, AuthMode, Config, ConfigError, ConfigErrors, Origin, TlsMode};
 use crate::auth::address::{AccessList, BlockError};
 use crate::auth::bucket::Limit;
 use crate::auth::key::{ApiKey, ApiKeyError, ApiKeys};
@@ -94,12 +94,16 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         access_list(config).err(),
     ];
     let mut faults: Vec<Fault> = results.into_iter().flatten().collect();
-    if config.auth.mode == AuthMode::Required && faults.is_empty() && methods(config) == 0 {
+    if config.auth.mode == AuthMode::Required
+        && faults.is_empty()
+        && !can_anybody_authenticate(config)
+    {
         faults.push(Fault {
             key: "auth.mode".to_owned(),
             problem: "auth.mode is \"required\", and nobody could authenticate".to_owned(),
-            remedy: "set auth.jwt.secret, auth.jwt.public_key or auth.jwt.jwks, or add an \
-                     [[auth.api_key]] (`ringmail token key` makes one)"
+            remedy: "set auth.jwt.secret, auth.jwt.public_key or auth.jwt.jwks, add an \
+                     [[auth.api_key]] (`ringmail token key` makes one), or ask for \
+                     certificates with tls.client_ca"
                 .to_owned(),
         });
     }
@@ -128,10 +132,12 @@ pub fn warnings(config: &Config) -> Vec<String> {
         .iter()
         .flat_map(|key| key.roles.iter().map(String::as_str))
         .collect();
-    let tokens_may_name_any =
-        jwt.secret.is_set() || !jwt.public_key.0.is_empty() || !jwt.jwks.is_empty();
+    let others_may_name_any = jwt.secret.is_set()
+        || !jwt.public_key.0.is_empty()
+        || !jwt.jwks.is_empty()
+        || takes_certificates(config);
     for role in config.roles.keys() {
-        if !tokens_may_name_any && !named.contains(role.as_str()) {
+        if !others_may_name_any && !named.contains(role.as_str()) {
             warnings.push(format!("roles.{role} is a role that nobody has"));
         }
     }
@@ -156,9 +162,17 @@ pub fn warnings(config: &Config) -> Vec<String> {
 
 /// The AUTH methods that SYN-ACK offers; 0: none is needed.
 pub(super) fn methods(config: &Config) -> u8 {
-    if config.auth.mode == AuthMode::None {
-        return 0;
+    match (config.auth.mode, credentials(config)) {
+        (AuthMode::None, _) => 0,
+        // All come by certificate. Who comes without one is asked for what nobody can have:
+        // to offer nothing would be to let them in.
+        (AuthMode::Required, 0) => Method::Jwt.bit(),
+        (AuthMode::Required, methods) => methods,
     }
+}
+
+/// The methods for which the configuration names a credential.
+fn credentials(config: &Config) -> u8 {
     let jwt = &config.auth.jwt;
     let issues = config.auth.issuer.signing_secret.is_set();
     let verifies =
@@ -172,6 +186,15 @@ pub(super) fn methods(config: &Config) -> u8 {
         .iter()
         .filter(|(offered, _)| *offered)
         .fold(0, |bits, (_, method)| bits | method.bit())
+}
+
+/// Clients show certificates, which say who they are and in what roles.
+fn takes_certificates(config: &Config) -> bool {
+    config.tls.mode != TlsMode::Off && !config.tls.client_ca.is_empty()
+}
+
+fn can_anybody_authenticate(config: &Config) -> bool {
+    credentials(config) != 0 || takes_certificates(config)
 }
 
 /// Who tells who someone is, by the keys of the configuration.

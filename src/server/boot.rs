@@ -13,17 +13,18 @@ use super::access;
 use super::budget::{self, Budget};
 use super::certificate::{self, CertificateError, Keeper};
 use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
-use super::control::{self, Control, ControlError};
+use super::control::{self, Control, ControlError, Host};
 use super::plan::{PRODUCT, Plan};
 use super::state::StateError;
 use super::stats::{self, Collector};
 use super::{Factory, listen};
-use crate::base::clock::Instant;
+use crate::base::clock::{Instant, unix_nanos};
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
 use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
+use crate::metrics::topics::Topics;
 use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
@@ -219,7 +220,7 @@ pub(super) fn boot(
     let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
     let keeper = Keeper::open(config)?;
-    announce(config, &cores, descriptors);
+    let memory_budget_bytes = announce(config, &cores, descriptors);
     let (address, listeners) = bind(config, cores.len())?;
     let draining = Arc::new(AtomicBool::new(false));
     let control = control::prepare(config, directory, draining.clone())?;
@@ -251,10 +252,15 @@ pub(super) fn boot(
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let core = control_core(config, &cores);
     let stats = start_stats(collector, core)?;
+    let host = Host {
+        started_at: unix_nanos() as f64 / 1e9,
+        memory_budget_bytes,
+        certificate_expires: keeper.as_ref().map(Keeper::expires),
+    };
     let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
     let watch = watch.transpose().map_err(Error::Thread)?;
     let failed = move |cause| drop(ended_in.send(Ended::Control(cause)));
-    let control = control.start(board.clone(), shards.clone(), core, failed);
+    let control = control.start(board.clone(), shards.clone(), host, core, failed);
     let control = control.map_err(Error::Thread)?;
     tracing::info!(shards = cores.len(), ?cores, "listening on {address}");
     let drainer = Drainer {
@@ -421,7 +427,7 @@ fn available_cores() -> Vec<u32> {
     cores.iter().map(|core| core.id as u32).collect()
 }
 
-fn announce(config: &Config, cores: &[u32], descriptors: u64) {
+fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
     let warnings = access::warnings(config).into_iter();
     for warning in warnings.chain(certificate::warnings(config)) {
         tracing::warn!("{warning}");
@@ -434,7 +440,7 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
     let slot = (crate::shard::slot_bytes() + tls) as u64;
     // One recorded into, one on its way to the stats thread, and there: the total, two
     // windows, and both as they are shown, while the next are made too.
-    let histograms = 9 * Histograms::default().bytes() as u64;
+    let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
     let budget = Budget::new(config, shards, slot, histograms);
     tracing::info!("memory budget: {budget}");
     if let Some(warning) = budget.warning(budget::available()) {
@@ -449,6 +455,7 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) {
              connections: accepting pauses when they run out; raise LimitNOFILE (ulimit -n)"
         );
     }
+    budget.total()
 }
 
 /// Workers share the cores with everything else and give way to the shards: as many as

@@ -21,8 +21,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
+use x509_parser::parse_x509_certificate;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -115,7 +117,14 @@ pub fn check(config: &Config) -> Result<(), CertificateError> {
     Keeper::open(config).map(drop)
 }
 
-fn load(tls: &Tls) -> Result<ServerConfig, CertificateError> {
+/// What was read.
+struct Loaded {
+    config: ServerConfig,
+    /// See [`Keeper::expires`].
+    expires: i64,
+}
+
+fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     let certificate = Source {
         key: "tls.certificate",
         path: &tls.certificate,
@@ -133,6 +142,7 @@ fn load(tls: &Tls) -> Result<ServerConfig, CertificateError> {
         path => builder.with_client_cert_verifier(verifier(path, &provider)?),
     };
     let chain = certificate.certificates()?;
+    let expires = expiry(&chain);
     let mut config = builder
         .with_single_cert(chain, key.private_key()?)
         .map_err(|error| match error {
@@ -152,7 +162,17 @@ fn load(tls: &Tls) -> Result<ServerConfig, CertificateError> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     resume(&mut config, tls).map_err(|error| certificate.error(error, "try again"))?;
-    Ok(config)
+    Ok(Loaded { config, expires })
+}
+
+/// When the first of a chain's certificates expires, in Unix seconds. One that cannot be
+/// read never does: TLS has its own reader, and takes what it takes.
+fn expiry(chain: &[CertificateDer<'_>]) -> i64 {
+    let expiries = chain.iter().filter_map(|one| {
+        let (_, certificate) = parse_x509_certificate(one).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    });
+    expiries.min().unwrap_or(i64::MAX)
 }
 
 /// Clients come back without a signature of ours, by a ticket that only this process can
@@ -226,6 +246,7 @@ fn marks(tls: &Tls) -> [Mark; 3] {
 pub(super) struct Keeper {
     tls: Tls,
     config: Arc<ArcSwap<ServerConfig>>,
+    expires: Arc<AtomicI64>,
     seen: [Mark; 3],
 }
 
@@ -240,11 +261,19 @@ impl Keeper {
             return Ok(None);
         }
         let seen = marks(tls);
+        let Loaded { config, expires } = load(tls)?;
         Ok(Some(Keeper {
-            config: Arc::new(ArcSwap::from_pointee(load(tls)?)),
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            expires: Arc::new(AtomicI64::new(expires)),
             tls: tls.clone(),
             seen,
         }))
+    }
+
+    /// When the first certificate of the chain in force expires, in Unix seconds; it follows
+    /// the files.
+    pub(super) fn expires(&self) -> Arc<AtomicI64> {
+        self.expires.clone()
     }
 
     /// What a shard needs.
@@ -283,8 +312,9 @@ impl Keeper {
         }
         self.seen = marks;
         match load(&self.tls) {
-            Ok(config) => {
+            Ok(Loaded { config, expires }) => {
                 self.config.store(Arc::new(config));
+                self.expires.store(expires, Relaxed);
                 tracing::info!("certificate reloaded: new connections get it");
             }
             Err(error) => {

@@ -13,7 +13,9 @@
 //! Rights change with another AUTH only. Then what they do not cover any more ends:
 //! subscriptions, services, the will; and from then on each publication is checked by its
 //! topic before that connection gets it, because it may have been on its way. A session is
-//! resumed only by its own principal, with rights that cover all it holds.
+//! resumed only by its own principal, with rights that cover all it holds. It outlives a
+//! credential that expires, which is renewed; it ends with one that is revoked: the key may be
+//! in the same wrong hands, and requests and a group's messages go to nobody in its place.
 //!
 //! While the control thread is asked the connection handles nothing else; the number of the ask
 //! tells whether the answer is still wanted.
@@ -384,7 +386,10 @@ impl Exchange {
             }
             // Its session waits: nobody shall take that up.
             Stage::Detached => connection.stage_deadline = self.resources.now,
-            _ => {}
+            Stage::Flushing | Stage::Lingering | Stage::Closing => {
+                self.depart(key);
+                self.dissolve(key, !self.draining);
+            }
         }
         self.touch(key);
     }

@@ -6,6 +6,7 @@
 use super::mesh::Mesh;
 use super::resume::Moved;
 use super::service::Outcome;
+use super::survey::Survey;
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -35,6 +36,10 @@ pub enum Command {
     Authority(Arc<Authority>, Told),
     /// The control thread's answer to an ask of this connection's, which had this number.
     Authenticated(Key, u64, Box<ask::Answer>),
+    /// Tell of the connections, or of the topics.
+    Survey(Survey),
+    /// End this connection for an operator; told whether there was one to end.
+    Kick(Key, Tell<bool>),
 }
 
 /// Tells whoever waits for it that a command has been carried out. Dropped unsaid when the
@@ -53,6 +58,19 @@ impl Told {
 
     pub(super) fn tell(self) {
         (self.0)();
+    }
+}
+
+/// Takes a shard's answer to whoever asked. Dropped unsaid when the shard has ended.
+pub struct Tell<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Tell<T> {
+    pub fn new(tell: impl FnOnce(T) + Send + 'static) -> Tell<T> {
+        Tell(Box::new(tell))
+    }
+
+    pub(super) fn tell(self, answer: T) {
+        (self.0)(answer);
     }
 }
 

@@ -113,6 +113,9 @@ pub(super) struct Connection {
     /// Where this connection's timer stands.
     pub(super) timer: Instant,
     pub(super) opened: Instant,
+    /// Bytes on the wire, TLS included.
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
 }
 
 impl Connection {
@@ -147,6 +150,8 @@ impl Connection {
             stage_deadline: Instant::NEVER,
             timer: Instant::NEVER,
             opened: now,
+            bytes_in: 0,
+            bytes_out: 0,
         }
     }
 
@@ -328,9 +333,9 @@ impl Connection {
         resources: &mut Resources,
     ) {
         self.check_answers(resources);
-        if !self.take_message(parcel, id, resources) {
-            let failure = Failure::of(Code::TooLarge, "the answer is larger than you accept");
-            self.line.respond_failed(id, &failure, resources);
+        match self.take_message(parcel, id, resources) {
+            true => resources.count_response(parcel.message()),
+            false => self.line.refuse_too_large(id, resources),
         }
         self.close_call(resources);
     }

@@ -168,12 +168,13 @@ impl Exchange {
             connection.reason,
             Some(Reason::PeerClose | Reason::Drained | Reason::Shutdown)
         );
+        let revoked = connection.reason == Some(Reason::Revoked);
         let line = &mut connection.line;
         if line.station.is_none() || line.away {
             return;
         }
         let will = !in_order && !self.draining;
-        if !line.counted || !will {
+        if !line.counted || !will || revoked {
             return self.dissolve(key, will);
         }
         line.away = true;

@@ -29,8 +29,10 @@ use super::tls::TlsSettings;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
+use crate::base::reason::Reason;
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
+use crate::metrics::topics::Topics;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
@@ -67,6 +69,8 @@ pub(super) struct Exchange {
     /// Numbers the publications delivered here: a connection that several filters lead to
     /// takes one by its number once.
     pub(super) publications: u64,
+    /// Which topics are busy.
+    pub(super) topics: Topics,
     /// Publications that are being delivered to many.
     pub(super) fanouts: VecDeque<Fanout>,
     /// One of them is another shard's: what those have said waits.
@@ -106,6 +110,7 @@ impl Exchange {
             mesh: Mesh::default(),
             confirmations: Confirmations::default(),
             errands: Errands::new(resources.limits.calls_open_max, resources.now),
+            topics: Topics::new(seed, resources.now),
             resources,
             matches: Matches::default(),
             picks: Vec::new(),
@@ -151,6 +156,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        connection.bytes_in += bytes.len() as u64;
         if connection.is_veiled() {
             return self.take_veiled(key, bytes);
         }
@@ -231,18 +237,9 @@ impl Exchange {
                         .take()
                         .and_then(|began| self.resources.parsed(began));
                     let over = limited && connection.is_over_rate(event, used, &self.resources);
-                    let ended = match event {
-                        event if over => {
-                            self.refuse_over_rate(key, event);
-                            None
-                        }
-                        Event::Message(Message::Envelope(MessageType::Request, request))
-                            if self.services.has(request.name) =>
-                        {
-                            self.call_service(key, request);
-                            None
-                        }
-                        event => self.dispatch(key, event, &view[..used]),
+                    let ended = match over {
+                        true => self.refuse_over_rate(key, event),
+                        false => self.take_event(key, event, &view[..used]),
                     };
                     if let Some(parsed) = parsed {
                         self.resources.routed(parsed);
@@ -279,6 +276,21 @@ impl Exchange {
             }
         }
         self.stop_running(key, input, bytes, handled);
+    }
+
+    /// Acts on an event of `key`'s session; `message` is the whole message, as received.
+    /// The reason, when that ends the connection.
+    #[inline]
+    fn take_event(&mut self, key: Key, event: &Event<'_>, message: &[u8]) -> Option<Reason> {
+        match event {
+            Event::Message(Message::Envelope(MessageType::Request, request))
+                if self.services.has(request.name) =>
+            {
+                self.call_service(key, request);
+                None
+            }
+            event => self.dispatch(key, event, message),
+        }
     }
 
     #[inline]

@@ -85,6 +85,7 @@ impl Line {
         resources: &mut Resources,
     ) {
         if id.is_none() && parcel.is_large() && self.session.forwards_as_it_is() {
+            self.session.note_forwarded();
             return self.outbox.push_shared(parcel.share(), &mut resources.pool);
         }
         let mut out = Writer {
@@ -232,6 +233,7 @@ impl Line {
             // Nothing takes it from the outbox any more: the log has it.
             return;
         }
+        resources.counters.add(Counter::Responses, 1);
         let mut out = Writer {
             outbox: &mut self.outbox,
             pool: &mut resources.pool,
@@ -262,6 +264,7 @@ impl Line {
             .session
             .send_response_head(id, 0, codec, payload.len(), &mut out)
         {
+            resources.counters.add(Counter::Responses, 1);
             self.outbox.push_shared(payload, &mut resources.pool);
         }
     }
@@ -273,7 +276,7 @@ impl Line {
     }
 
     #[cold]
-    fn refuse_too_large(&mut self, id: u32, resources: &mut Resources) {
+    pub(super) fn refuse_too_large(&mut self, id: u32, resources: &mut Resources) {
         let failure = Failure::of(Code::TooLarge, "the answer is larger than you accept");
         self.respond_failed(id, &failure, resources);
     }

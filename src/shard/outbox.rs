@@ -14,10 +14,12 @@
 //! flight has not gone yet.
 
 use super::pool::Pool;
+use crate::base::clock::Instant;
 use crate::proto::output::Output;
 use crate::ring::driver::Chunk;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -29,6 +31,8 @@ pub(super) struct Outbox {
     queued_bytes: usize,
     /// A message has been divided between two chunks since it was last empty.
     divided: bool,
+    /// When the chunk in flight began to be sent: milliseconds, the low bits.
+    sending_since_ms: u32,
 }
 
 impl Outbox {
@@ -41,6 +45,19 @@ impl Outbox {
     pub(super) fn held_bytes(&self) -> usize {
         let backlog = self.backlog.iter().map(Chunk::capacity);
         self.tail.capacity() + backlog.sum::<usize>()
+    }
+
+    /// The next chunk is on its way.
+    #[inline]
+    pub(super) fn begin_send(&mut self, now: Instant) {
+        self.sending_since_ms = now.as_millis() as u32;
+    }
+
+    /// How long the chunk in flight, if there is one, has been on its way: what is in it has
+    /// waited that long at least. Whole milliseconds.
+    pub(super) fn sending_age(&self, now: Instant) -> Duration {
+        let age_ms = (now.as_millis() as u32).wrapping_sub(self.sending_since_ms);
+        Duration::from_millis(u64::from(age_ms))
     }
 
     /// Nothing queued and nothing in flight.

@@ -123,6 +123,7 @@ impl Exchange {
     /// some do.
     fn route(&mut self, origin: Origin, envelope: &Envelope<'_>, parcel: Parcel<'_>) -> bool {
         let now = self.resources.now;
+        self.topics.note(envelope.name, now);
         let expires = match envelope.headers.is_empty() {
             true => None,
             false => envelope.headers.expires_ms(),

@@ -12,6 +12,7 @@ use super::service::Failure;
 use crate::auth::bucket::Limit;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
+use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
@@ -44,13 +45,13 @@ impl Rates {
 }
 
 impl Exchange {
-    /// Refuses a message that was too much.
+    /// Refuses a message that was too much. It never ends the connection.
     #[cold]
-    pub(super) fn refuse_over_rate(&mut self, key: Key, event: &Event<'_>) {
+    pub(super) fn refuse_over_rate(&mut self, key: Key, event: &Event<'_>) -> Option<Reason> {
         self.resources.counters.add(Counter::RateLimited, 1);
         self.touch(key);
         let Event::Message(Message::Envelope(kind, envelope)) = event else {
-            return;
+            return None;
         };
         match kind {
             MessageType::Request => {
@@ -68,6 +69,7 @@ impl Exchange {
                 self.answer(key, Answer::refused(envelope.id, refusal), false);
             }
         }
+        None
     }
 }
 

@@ -7,9 +7,9 @@ use super::sample::Sampler;
 use super::service::Current;
 use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE};
-use crate::metrics::counter::Counters;
+use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
-use crate::proto::envelope::SlowPolicy;
+use crate::proto::envelope::{SlowPolicy, is_failed_response};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,15 @@ impl Resources {
         self.sampler.begin_turn(now);
         self.pool.reserve(connections);
         self.deliveries_left = DELIVERIES_PER_TURN;
+    }
+
+    /// A RESPONSE that somebody else made was put into an outbox.
+    #[inline]
+    pub(super) fn count_response(&self, message: &[u8]) {
+        self.counters.add(Counter::Responses, 1);
+        if is_failed_response(message) {
+            self.counters.add(Counter::RequestsFailed, 1);
+        }
     }
 
     /// Before a message is handled: the time, if it is to be timed (see `sample`).

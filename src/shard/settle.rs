@@ -137,6 +137,7 @@ impl Connection {
         if let Some((chunk, from)) = next {
             self.sending = true;
             self.sent_of_chunk = from;
+            self.line.outbox.begin_send(resources.now);
             resources
                 .sampler
                 .send_begins(self.line.key, &mut resources.histograms);
@@ -166,6 +167,7 @@ impl Connection {
         resources
             .counters
             .add(Counter::BytesSent, went.unwrap_or(0) as u64);
+        self.bytes_out += went.unwrap_or(0) as u64;
         match went {
             Some(bytes) if from + bytes < length && self.stage <= Stage::Flushing => {
                 if self.tls.is_none() {
@@ -204,9 +206,11 @@ impl Connection {
     }
 
     /// A peer that still takes bytes is given time for the next.
-    /// Not one whose credential is good no longer: it might make the send in flight last.
+    /// Not one whose credential is good no longer, or whom an operator ends: it might make
+    /// the send in flight last.
     fn extend_flush(&mut self, resources: &Resources) {
-        let is_cut_off = matches!(self.reason, Some(Reason::Revoked | Reason::AuthExpired));
+        let cuts_off = [Reason::Revoked, Reason::AuthExpired, Reason::Kicked];
+        let is_cut_off = self.reason.is_some_and(|reason| cuts_off.contains(&reason));
         if self.stage == Stage::Flushing && !is_cut_off {
             self.stage_deadline = resources.now + Connection::STAGE_TIME;
         }

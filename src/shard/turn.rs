@@ -67,6 +67,7 @@ impl<D: Driver> Shard<D> {
         self.take_finished_calls();
         self.fire_timers();
         self.rearm_starved();
+        self.step_survey();
         self.step_drain();
         self.settle_touched();
         self.exchange.flush_mesh();
@@ -89,6 +90,7 @@ impl<D: Driver> Shard<D> {
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
             && self.waiting.is_empty()
+            && self.surveys.is_empty()
             && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
             && self.exchange.slow_reports.is_empty()
@@ -191,6 +193,8 @@ impl<D: Driver> Shard<D> {
                 Command::Collect(empty) => self.collect(empty),
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
+                Command::Survey(survey) => self.begin_survey(survey),
+                Command::Kick(key, tell) => tell.tell(self.kick(key)),
                 Command::Authority(authority, told) => {
                     self.exchange.put_authority(authority);
                     told.tell();

@@ -6,6 +6,7 @@ use crate::auth::{API_KEY, JWT};
 use crate::harness::{Server, command};
 use crate::peer::{AuthOk, Peer, code, publish, subscribe};
 use crate::wire::PATIENCE;
+use redb::{Database, ReadableTable, TableDefinition};
 use ringmail::auth::key;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -142,6 +143,56 @@ fn an_api_key_brings_a_pair_and_a_refresh_token_the_next() {
     third.close();
     fixture.refused(REFRESH, "AAAA");
     fixture.server.end_beside_closes(&[("auth_failed", 1)]);
+}
+
+/// Moves every use of a refresh token in the store back by a minute, as if the server had
+/// been down for that long.
+fn age(state: &Path) {
+    type Used = (&'static [u8; 16], u32, u64);
+    const TOKENS: TableDefinition<&[u8; 32], Used> = TableDefinition::new("tokens");
+    let database = Database::open(state.join("access.redb")).unwrap();
+    let change = database.begin_write().unwrap();
+    {
+        let mut tokens = change.open_table(TOKENS).unwrap();
+        let mut used = Vec::new();
+        for entry in tokens.iter().unwrap() {
+            let (hash, row) = entry.unwrap();
+            let (family, number, used_at) = row.value();
+            if used_at != 0 {
+                used.push((*hash.value(), (*family, number, used_at - 60)));
+            }
+        }
+        assert!(!used.is_empty());
+        for (hash, (family, number, used_at)) in used {
+            tokens.insert(&hash, (&family, number, used_at)).unwrap();
+        }
+    }
+    change.commit().unwrap();
+}
+
+/// Two have it, and one of them is a thief: neither gets anything any more (A5).
+#[test]
+fn a_refresh_token_used_again_later_ends_its_family() {
+    let state = tempfile::tempdir().unwrap();
+    let fixture = Fixture::start(state.path());
+    let (peer, first) = fixture.auth(API_KEY, DEVICE);
+    peer.close();
+    let (peer, second) = fixture.auth(REFRESH, &first.refresh_token);
+    peer.close();
+    let (peer, other) = fixture.auth(API_KEY, DEVICE);
+    peer.close();
+    fixture.server.end_beside_closes(&[]);
+
+    age(state.path());
+    let fixture = Fixture::start(state.path());
+    fixture.refused(REFRESH, &first.refresh_token);
+    fixture.refused(REFRESH, &second.refresh_token);
+    let warned = "a refresh token was used twice";
+    assert_eq!(fixture.server.log().matches(warned).count(), 1);
+    // Another family of the same API key goes on.
+    let (peer, _) = fixture.auth(REFRESH, &other.refresh_token);
+    peer.close();
+    fixture.server.end_beside_closes(&[("auth_failed", 2)]);
 }
 
 #[test]

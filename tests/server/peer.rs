@@ -69,8 +69,8 @@ pub struct Peer {
 impl Peer {
     /// Connects and shakes hands; with TLS, if settings for it are given.
     pub fn join(address: SocketAddr, manner: Manner, tls: Option<&Arc<ClientConfig>>) -> Peer {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
         if let Some(bytes) = manner.receive_bytes {
             socket.set_recv_buffer_size(bytes).unwrap();
         }

@@ -15,5 +15,7 @@ mod scene;
 mod session;
 #[path = "routing/slow.rs"]
 mod slow;
+#[path = "routing/survey.rs"]
+mod survey;
 #[path = "routing/topic.rs"]
 mod topic;

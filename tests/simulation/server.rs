@@ -4,9 +4,10 @@
 //! It stands in for what `server::boot` and the executor do around a shard, and knows what
 //! must be true of a server at rest.
 
+use crossbeam_channel::Receiver;
 use ringmail::auth::Authority;
 use ringmail::base::clock::Instant;
-use ringmail::base::id::ShardId;
+use ringmail::base::id::{Key, ShardId};
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::{Counter, Counters};
 use ringmail::proto::envelope::SlowPolicy;
@@ -17,8 +18,8 @@ use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
-    Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Rates,
-    Reply, Request, Setup, Shard, Told, Turn, mailbox, weave,
+    Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Query,
+    Rates, Reply, Request, Seen, Setup, Shard, Survey, Tell, Told, Turn, mailbox, weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -266,6 +267,30 @@ impl Server {
             let command = Command::Authority(authority.clone(), Told::nobody());
             assert!(mailbox.post(command).is_ok());
         }
+    }
+
+    /// Asks every shard for its connections. Who has told comes out of the channel.
+    pub fn survey(&self, query: &Query) -> Receiver<(usize, Seen)> {
+        let (tell_in, told) = crossbeam_channel::unbounded();
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            let tell_in = tell_in.clone();
+            let tell = Tell::new(move |seen| tell_in.send((index, seen)).unwrap());
+            let survey = Survey::Connections(Box::new(query.clone()), tell);
+            assert!(mailbox.post(Command::Survey(survey)).is_ok());
+        }
+        told
+    }
+
+    /// Ends a connection for an operator.
+    pub fn kick(&self, shard: ShardId, key: Key) -> Receiver<bool> {
+        let (tell_in, told) = crossbeam_channel::bounded(1);
+        // Not everybody who kicks waits for the answer.
+        let tell = Tell::new(move |done| {
+            let _ = tell_in.send(done);
+        });
+        let kick = Command::Kick(key, tell);
+        assert!(self.mailboxes[shard.index()].post(kick).is_ok());
+        told
     }
 
     pub fn has_ended(&self) -> bool {

@@ -123,8 +123,15 @@ pub fn confined(word: &str, folders: &[&str], source: &Source) -> Vec<Breach> {
         return Vec::new();
     }
     let family = format!("{word}_");
+    // A symbol's name is given in the program alone, and with this word.
+    let lines: Vec<&str> = source.code.lines().collect();
+    let exports = |token: &Token| {
+        let line = lines[token.line - 1].trim_start();
+        source.path == "src/main.rs" && line.starts_with("#[unsafe(export_name")
+    };
     let named = |token: &&Token| {
-        token.text == word || (word != "unsafe" && token.text.starts_with(&family))
+        !exports(token) && token.text == word
+            || (word != "unsafe" && token.text.starts_with(&family))
     };
     let rule = format!("{word} outside of {}", folders.join(", "));
     let remedy = "keep it behind the folder that owns it";

@@ -10,6 +10,7 @@ use super::target::Target;
 use crate::base::exit::Status;
 use crate::cli::args::exit_codes;
 use crate::cli::failure::Failure;
+use crate::proto::name::check_topic;
 
 /// The service asked for.
 const SERVICE: &str = "bench/service";
@@ -18,6 +19,7 @@ const SERVICE: &str = "bench/service";
 ///
 /// The responders are connections of the generator, too, and answer each request with its
 /// payload at once: what is measured is the server's work of bringing it there and back.
+/// With --service somebody else answers, and what is measured is that as well.
 /// For requests to a service of the server itself see `ringmail bench echo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
@@ -25,6 +27,7 @@ const SERVICE: &str = "bench/service";
   ringmail bench request --spawn
   ringmail bench request --spawn --requesters 10 --responders 4 --in-flight 16
   ringmail bench request --spawn --rate 10000 --plot latency.svg
+  ringmail bench request --service orders/echo --address 127.0.0.1:7411
   ringmail bench request --protocol nats --address 127.0.0.1:4222",
     exit_codes!()
 ))]
@@ -36,6 +39,10 @@ pub struct Args {
     /// Connections that answer
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive(1_000_000))]
     responders: u32,
+
+    /// Ask a service that others serve; its answers have to be the requests' payloads
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["responders", "placement"])]
+    service: Option<String>,
 
     /// Closed loop: open requests of each requester
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "rate", value_parser = positive(1 << 20))]
@@ -73,7 +80,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         connections: cast.connections(),
         load: Load::Request(Request {
             requesters: args.requesters,
-            responders: args.responders,
+            responders: cast.receivers.len() as u32,
             placement: args.placement.name(),
         }),
     };
@@ -91,12 +98,22 @@ impl Args {
                 "bench request: --protocol ringmail or nats; the others have no requests",
             ));
         }
+        if let Some(service) = &self.service {
+            check_topic(service).map_err(|refusal| {
+                let text = format!("bench request: --service {service:?}: {refusal}");
+                Failure::new(Status::Usage, text)
+            })?;
+        }
         let is_placed = self.placement != Placement::Any;
         check_protocol(self.protocol, &self.target, &[("--placement", is_placed)])
     }
 
     fn cast(&self) -> Cast<'static> {
-        let service = || SERVICE.to_owned();
+        let service = || self.service.as_deref().unwrap_or(SERVICE).to_owned();
+        let responders = match self.service {
+            Some(_) => 0,
+            None => self.responders,
+        };
         let requester = |_| {
             let service = service();
             (Role::Requester { service }, 1)
@@ -107,7 +124,7 @@ impl Args {
         };
         Cast {
             senders: (0..self.requesters).map(requester).collect(),
-            receivers: (0..self.responders).map(responder).collect(),
+            receivers: (0..responders).map(responder).collect(),
             bystanders: Vec::new(),
             payload: payload(self.payload_bytes as usize),
             is_confirmed: false,

@@ -5,6 +5,7 @@ use crate::base::clock::Instant;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
 use crate::proto::output::Output;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 impl Session {
@@ -83,6 +84,12 @@ impl Session {
         self.heard
     }
 
+    /// From the last PING of this side to its PONG; none so far: a peer that is never silent
+    /// is not asked.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.took()
+    }
+
     fn frame_deadline(&self) -> Instant {
         self.frame_started + self.settings.frame_timeout
     }
@@ -128,11 +135,50 @@ impl Session {
         self.silent_count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
         if first && self.state == State::Open {
             self.jitter.advance();
-            // The payload lets a reader of a capture see how long the answer took.
+            // The payload lets a reader of a capture see how long the answer took, and us.
+            self.round_trip.ask(now);
             self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
         }
         true
     }
+}
+
+/// How long the last PING's answer took. When a PING was sent stands in its payload, which
+/// its PONG brings back; of what is kept here only that such a PONG is awaited, and the low
+/// bits of its time, so that a PONG nobody asked for measures nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RoundTrip {
+    asked_us: Option<NonZeroU32>,
+    took_us: Option<NonZeroU32>,
+}
+
+impl RoundTrip {
+    pub(super) fn took(self) -> Option<Duration> {
+        let took = self.took_us?;
+        Some(Duration::from_micros(u64::from(took.get())))
+    }
+
+    pub(super) fn ask(&mut self, now: Instant) {
+        self.asked_us = low_micros(now);
+    }
+
+    /// Takes a PONG's payload.
+    pub(super) fn take_pong(&mut self, payload: &[u8], now: Instant) {
+        let Ok(bytes) = payload.try_into() else {
+            return;
+        };
+        let sent = Instant::from_nanos(u64::from_be_bytes(bytes));
+        if self.asked_us.is_none() || self.asked_us != low_micros(sent) || sent > now {
+            return;
+        }
+        self.asked_us = None;
+        let took = u32::try_from(now.since(sent).as_micros()).unwrap_or(u32::MAX);
+        self.took_us = NonZeroU32::new(took.max(1));
+    }
+}
+
+fn low_micros(at: Instant) -> Option<NonZeroU32> {
+    NonZeroU32::new(((at.as_nanos() / 1000) as u32).max(1))
 }
 
 /// What a session adds to the silence before its PING, so that sessions which began

@@ -34,7 +34,7 @@ use super::output::Output;
 use crate::base::clock::Instant;
 use crate::base::limits::{AUTH_BYTES_MAX, CONTROLS_PER_S_MAX, ERRORS_PER_S_MAX};
 use crate::base::reason::Reason;
-use heartbeat::Jitter;
+use heartbeat::{Jitter, RoundTrip};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +122,10 @@ pub struct Session {
     /// Heartbeat intervals of silence since `heard` that were acted on: a PING at the first.
     silent_count: u32,
     jitter: Jitter,
+    round_trip: RoundTrip,
+    /// Whole messages that came, and those that were written; frames of the handshake aside.
+    messages_in: u64,
+    messages_out: u64,
     client_id: Option<Box<str>>,
     /// Link phase: when it began. Then: when the last complete message came.
     heard: Instant,
@@ -155,6 +159,9 @@ impl Session {
             heartbeat_ms,
             silent_count: 0,
             jitter: Jitter::new(seq),
+            round_trip: RoundTrip::default(),
+            messages_in: 0,
+            messages_out: 0,
             client_id: None,
             heard: now,
             frame_started: Instant::NEVER,
@@ -185,6 +192,21 @@ impl Session {
 
     pub fn is_ended(&self) -> bool {
         self.state == State::Ended
+    }
+
+    /// The client has shown who it is, or need not.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Whole messages that came, whatever became of them.
+    pub fn messages_in(&self) -> u64 {
+        self.messages_in
+    }
+
+    /// Messages written.
+    pub fn messages_out(&self) -> u64 {
+        self.messages_out
     }
 
     /// Whether CHECKSUM is in force.
@@ -243,6 +265,7 @@ impl Session {
         self.heard = now;
         self.silent_count = 0;
         self.frame_started = Instant::NEVER;
+        self.messages_in += 1;
         let kind = header.kind;
         let body = match open(message, self.checksum) {
             Ok(body) => body,
@@ -334,8 +357,12 @@ impl Session {
                     self.flooded(now, out)
                 }
             }
-            // A client measures by PONGs; a server's own PINGs only ask for life.
-            Message::Pong(_) if self.is_server => Event::Handled,
+            // A client measures by PONGs of its own; a server's PINGs ask for life, and how
+            // long the answer took is only noted.
+            Message::Pong(bytes) if self.is_server => {
+                self.round_trip.take_pong(bytes, now);
+                Event::Handled
+            }
             Message::Close { code, reason } => {
                 self.state = State::PeerClosing;
                 Event::PeerClosed { code, reason }
@@ -419,8 +446,9 @@ impl Session {
 
     /// Writes a message, with its CRC if one is due. Nothing after the end.
     #[inline]
-    pub fn send(&self, message: &Message<'_>, out: &mut impl Output) {
+    pub fn send(&mut self, message: &Message<'_>, out: &mut impl Output) {
         if matches!(self.state, State::Open | State::PeerClosing) {
+            self.messages_out += 1;
             message.encode(self.checksum, out);
         }
     }
@@ -428,7 +456,7 @@ impl Session {
     /// Writes a RESPONSE: what `send` of one would write, without building the message.
     #[inline]
     pub fn send_response(
-        &self,
+        &mut self,
         id: u32,
         flags: u8,
         codec: Codec,
@@ -438,6 +466,7 @@ impl Session {
         if !matches!(self.state, State::Open | State::PeerClosing) {
             return;
         }
+        self.messages_out += 1;
         if self.checksum {
             let envelope = Envelope {
                 id,
@@ -455,7 +484,7 @@ impl Session {
     /// Writes all of a RESPONSE but its payload; the owner queues that behind it. False, and
     /// nothing is written, where CHECKSUM is in force or nothing may be sent.
     pub fn send_response_head(
-        &self,
+        &mut self,
         id: u32,
         flags: u8,
         codec: Codec,
@@ -464,6 +493,7 @@ impl Session {
     ) -> bool {
         let sends = !self.checksum && matches!(self.state, State::Open | State::PeerClosing);
         if sends {
+            self.messages_out += 1;
             encode_response_head(id, flags, codec, payload_len, out);
         }
         sends
@@ -472,8 +502,9 @@ impl Session {
     /// Writes a message that came from elsewhere, encoded whole and without CRC; with another
     /// id if one is given (types from 0x10 on).
     #[inline]
-    pub fn forward(&self, message: &[u8], id: Option<u32>, out: &mut impl Output) {
+    pub fn forward(&mut self, message: &[u8], id: Option<u32>, out: &mut impl Output) {
         if matches!(self.state, State::Open | State::PeerClosing) {
+            self.messages_out += 1;
             reframe(message, id, self.checksum, out);
         }
     }
@@ -481,6 +512,12 @@ impl Session {
     /// Whether [`Session::forward`] would write a message's very bytes now.
     pub fn forwards_as_it_is(&self) -> bool {
         !self.checksum && matches!(self.state, State::Open | State::PeerClosing)
+    }
+
+    /// The owner has written such a message itself.
+    #[inline]
+    pub fn note_forwarded(&mut self) {
+        self.messages_out += 1;
     }
 
     /// The owner has checked the client's credential: everything is allowed from now on.

@@ -1,7 +1,7 @@
 //! What only the inside can show; the session's rules are tried from outside, in
 //! `tests/proto`.
 
-use super::heartbeat::{Jitter, coalesced};
+use super::heartbeat::{Jitter, RoundTrip, coalesced};
 use super::{Budget, Session};
 use crate::base::clock::Instant;
 use std::time::Duration;
@@ -61,4 +61,29 @@ fn of_two_salts_the_larger_waits_longer_on_average_and_none_more_than_a_sixteent
             before = Some(sum);
         }
     }
+}
+
+#[test]
+fn only_the_answer_to_the_last_ping_measures_the_round_trip_and_only_once() {
+    let ms = |count: u64| Instant::from_nanos(count * 1_000_000);
+    let pong = |at: Instant| at.as_nanos().to_be_bytes();
+    let mut trip = RoundTrip::default();
+    trip.take_pong(&pong(ms(1)), ms(5));
+    assert_eq!(trip.took(), None, "nobody asked");
+    trip.ask(ms(1000));
+    for wrong in [&pong(ms(999))[..], b"", b"ping", &[0xFF; 8], &[0; 9]] {
+        trip.take_pong(wrong, ms(1003));
+        assert_eq!(trip.took(), None, "{wrong:?}");
+    }
+    trip.take_pong(&pong(ms(1000)), ms(1003));
+    assert_eq!(trip.took(), Some(Duration::from_millis(3)));
+    trip.take_pong(&pong(ms(1000)), ms(2000));
+    assert_eq!(trip.took(), Some(Duration::from_millis(3)), "repeated");
+    // Hours late: it is held to what fits, not wrapped.
+    trip.ask(ms(0));
+    trip.take_pong(&pong(ms(0)), ms(100_000_000));
+    assert_eq!(
+        trip.took(),
+        Some(Duration::from_micros(u64::from(u32::MAX)))
+    );
 }

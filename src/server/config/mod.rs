@@ -27,6 +27,7 @@ mod source;
 mod tree;
 
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use rule::is_log_level;
 pub use schema::*;
 pub use setting::{
     Algorithm, AuthMode, Balance, ControlCore, LogFormat, Pem, Policy, Secret, Shards, TlsMode,

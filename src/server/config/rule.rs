@@ -55,6 +55,11 @@ const CORES_MAX: u32 = 1024;
 /// `info`, or `info,ringmail::shard=debug`.
 #[expect(clippy::ptr_arg, reason = "a rule takes the type of its field")]
 pub fn log_level(text: &String) -> Verdict {
+    is_log_level(text)
+}
+
+/// As [`log_level`], for who has it from elsewhere.
+pub fn is_log_level(text: &str) -> Verdict {
     let level =
         |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.trim());
     let holds = text.split(',').all(|part| match part.split_once('=') {

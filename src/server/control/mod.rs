@@ -14,7 +14,9 @@
 //! | `warden`, `herald` | revocations and keys; every shard has them |
 //! | `jwks`, `https` | keeping a key set; fetching it |
 //! | `issuer` | token pairs for API keys and refresh tokens |
+//! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
+//! | `survey` | asking every shard for its connections and topics |
 //!
 //! [`prepare`] runs before the shards, so that what is wrong is told at the start;
 //! [`Prepared::start`] when they are ready. A panic anywhere here ends the server, as a
@@ -26,7 +28,9 @@ mod http;
 mod https;
 mod issuer;
 mod jwks;
+mod profile;
 pub mod store;
+mod survey;
 mod warden;
 
 use super::boot::panic_text;
@@ -47,9 +51,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
@@ -77,6 +82,18 @@ pub enum ControlError {
     State(#[from] StateError),
     #[error("{0}")]
     Access(String),
+}
+
+/// What the admin address tells of the process beside what its shards do.
+#[derive(Clone, Default)]
+pub struct Host {
+    /// Unix seconds.
+    pub started_at: f64,
+    /// What the shards may take, as it was announced.
+    pub memory_budget_bytes: u64,
+    /// When the first certificate of the chain in force expires, in Unix seconds; `None`:
+    /// there is none.
+    pub certificate_expires: Option<Arc<AtomicI64>>,
 }
 
 /// All that is needed, opened and checked.
@@ -180,6 +197,7 @@ impl Prepared {
         self,
         board: Arc<Board>,
         shards: Vec<Mailbox>,
+        host: Host,
         core: Option<u32>,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Option<Control>> {
@@ -201,7 +219,7 @@ impl Prepared {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
             }
             let ran = catch_unwind(AssertUnwindSafe(|| {
-                self.run(runtime, board, shards, stopped)
+                self.run(runtime, board, shards, host, stopped)
             }));
             match ran {
                 Ok(Ok(())) => {}
@@ -223,11 +241,12 @@ impl Prepared {
         runtime: Runtime,
         board: Arc<Board>,
         shards: Vec<Mailbox>,
+        host: Host,
         stopped: oneshot::Receiver<()>,
     ) -> io::Result<()> {
         let ended = runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            self.spawn_into(&mut tasks, board, shards)?;
+            self.spawn_into(&mut tasks, board, shards, host)?;
             tokio::select! {
                 // An error too says that nobody holds the other end any more.
                 _ = stopped => Ok(()),
@@ -247,6 +266,7 @@ impl Prepared {
         tasks: &mut JoinSet<()>,
         board: Arc<Board>,
         shards: Vec<Mailbox>,
+        host: Host,
     ) -> io::Result<()> {
         let mut warden = None;
         if let Some(access) = self.access {
@@ -257,7 +277,7 @@ impl Prepared {
             let one = Arc::new(Warden::new(herald, access.store, access.lives));
             tasks.spawn(sweep(one.clone()));
             let issuer = access.issuer.map(Arc::new);
-            tasks.spawn(answer(self.asked, issuer, one.clone(), shards));
+            tasks.spawn(answer(self.asked, issuer, one.clone(), shards.clone()));
             let taker = KeyTaker {
                 warden: one.clone(),
                 fixed: access.fixed,
@@ -276,8 +296,10 @@ impl Prepared {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let admin = Admin {
                 board,
+                host,
                 draining: self.draining,
                 is_loopback: address.ip().to_canonical().is_loopback(),
+                surveyor: Surveyor::new(shards),
                 warden,
                 wanted: self.wanted,
             };
@@ -363,5 +385,33 @@ async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
 fn pass_on_panic(ended: Result<(), JoinError>) {
     if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
         resume_unwind(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the thread is told when this task is one of its own.
+    async fn told_of(task: impl Future<Output = ()> + Send + 'static) -> Option<String> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task);
+        let ended = tasks.join_next().await.expect("a task");
+        let passed = catch_unwind(AssertUnwindSafe(|| pass_on_panic(ended)));
+        passed.err().map(|panic| panic_text(&*panic))
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_task_or_of_its_work_on_the_disk_is_the_threads() {
+        assert_eq!(told_of(async {}).await, None);
+        let told = told_of(async { panic!("a task") }).await;
+        assert_eq!(told.as_deref(), Some("it panicked: a task"));
+        let told = told_of(blocking(|| panic!("its work"))).await;
+        assert_eq!(told.as_deref(), Some("it panicked: its work"));
+        // One that is ended, as all are in the end, is no panic.
+        let mut tasks = JoinSet::new();
+        let handle = tasks.spawn(std::future::pending());
+        handle.abort();
+        pass_on_panic(tasks.join_next().await.expect("a task"));
     }
 }

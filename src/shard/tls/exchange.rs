@@ -108,6 +108,13 @@ impl Exchange {
         let waited = tls.outgoing.len();
         let capacity = tls.outgoing.capacity();
         let opened = tls.open(|plaintext| self.take_plain(key, plaintext));
+        if let Opened::Established(first) = &opened {
+            // Nothing that it does frees a slot.
+            let Some(same) = self.take_secured(key, tls, first) else {
+                return true;
+            };
+            tls = same;
+        }
         tls.compact(capacity, &mut self.resources.pool);
         let advanced = opened != Opened::All || tls.outgoing.len() > waited;
         let peer_ended = tls.peer_ended;
@@ -125,20 +132,30 @@ impl Exchange {
         connection.tls = Some(tls);
         match opened {
             Opened::Failed(why) => self.fail_tls(key, &why),
-            Opened::Established => {
-                connection.note_secured(self.id, &self.resources);
-                self.admit_certificate(key);
-            }
             Opened::All if needs_much && self.resources.pool.is_exhausted() => {
                 connection.overload(&mut self.resources);
             }
-            Opened::All => {}
+            Opened::Established(_) | Opened::All => {}
         }
         if peer_ended && let Some(connection) = self.connections.get_mut(key) {
             // As a FIN: what it asked is still answered.
             connection.take_end(&mut self.resources);
         }
         advanced
+    }
+
+    /// The handshake is done: who has shown a certificate is somebody before the `first`
+    /// that it said right behind it is handled. Gives back the TLS, which stays out.
+    fn take_secured(&mut self, key: Key, tls: Box<Tls>, first: &[u8]) -> Option<Box<Tls>> {
+        let connection = self.connections.get_mut(key)?;
+        connection.tls = Some(tls);
+        connection.note_secured(self.id, &self.resources);
+        self.admit_certificate(key);
+        let tls = self.connections.get_mut(key)?.tls.take();
+        if !first.is_empty() {
+            self.take_plain(key, first);
+        }
+        tls
     }
 
     #[cold]

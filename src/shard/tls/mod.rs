@@ -76,8 +76,9 @@ pub struct TlsSettings {
 pub(super) enum Opened {
     /// As far as they go.
     All,
-    /// The handshake is done with this look.
-    Established,
+    /// The handshake is done with this look. What the client had to say right behind it was
+    /// not given out yet: who it is has to be settled first.
+    Established(Vec<u8>),
     /// It cannot go on: what is wrong. An alert may wait to be sent.
     Failed(String),
 }
@@ -186,6 +187,7 @@ impl Tls {
     /// Opens the records that are whole: gives their plaintext to `take`, and answers those
     /// of the handshake.
     fn open(&mut self, mut take: impl FnMut(&[u8])) -> Opened {
+        let mut first = Vec::new();
         loop {
             let unopened = &mut self.incoming[self.opened..];
             let UnbufferedStatus { mut discard, state } =
@@ -195,7 +197,10 @@ impl Tls {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(Ok(record)) = traffic.next_record() {
                         discard += record.discard;
-                        take(record.payload);
+                        match self.established {
+                            true => take(record.payload),
+                            false => first.extend_from_slice(record.payload),
+                        }
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
@@ -221,7 +226,7 @@ impl Tls {
             let chain = self.records.peer_certificates();
             let own = chain.and_then(|chain| chain.first());
             self.certificate = own.and_then(|own| Certificate::read(own)).map(Box::new);
-            return Opened::Established;
+            return Opened::Established(first);
         }
         Opened::All
     }

@@ -5,7 +5,11 @@ use super::authority::{Authority, Habit, VERSIONS};
 use super::mode::refusal;
 use crate::peer::Peer;
 use crate::stream::Stream;
+use crate::wire::{Wire, syn};
+use ringmail::proto::error::Code;
+use ringmail::proto::option::Options;
 use rustls::{AlertDescription, Error};
+use std::io::Write;
 
 #[test]
 fn a_client_is_whom_its_certificate_names() {
@@ -84,5 +88,40 @@ fn who_has_no_certificate_or_no_valid_name_is_refused() {
     });
     server = server.secured(&client);
     server.settle(&[("tls_failed", refused)]);
+    server.end();
+}
+
+/// Whether what it says first comes with the end of its handshake, or behind it.
+#[test]
+fn a_certificate_is_all_the_credential_that_is_needed() {
+    let authority = Authority::new();
+    let server = authority.server(&[&authority.client_ca(), "auth.mode=required"]);
+    for version in VERSIONS {
+        for together in [true, false] {
+            let client = authority.client_with(Habit {
+                version: Some(version),
+                identity: Some(authority.issue("pump-7")),
+                ..Habit::default()
+            });
+            let mut stream = Stream::connect(server.address, Some(&client));
+            let hello = syn(&Options::default());
+            if together {
+                let tls = stream.tls.as_mut().unwrap();
+                tls.writer().write_all(&hello).unwrap();
+                stream.flush().unwrap();
+            } else {
+                stream.flush().unwrap();
+                stream.write_all(&hello).unwrap();
+            }
+            let mut wire = Wire::of(stream);
+            let acknowledged = wire.syn_ack();
+            let options = Options::parse(&acknowledged.options).unwrap();
+            assert_eq!(options.auth, Some(0), "{version:?}, together: {together}");
+            wire.send(&acknowledged.ack);
+            // It has no role, and yet it is somebody: FORBIDDEN, not AUTH_REQUIRED.
+            assert_eq!(wire.request("$sys/echo", b""), Err(Code::Forbidden));
+            wire.close();
+        }
+    }
     server.end();
 }

@@ -275,3 +275,64 @@ fn those_turned_away_take_nobodys_place() {
     scene.run_for(ms(100_000));
     scene.finish();
 }
+
+/// A session of somebody revoked ends, whatever its connection is about to do; a good
+/// credential of the same principal begins a new one.
+#[test]
+fn a_session_ends_with_the_credential_it_came_by() {
+    let stands = |_: &Guarded, _| {};
+    let breaks = |scene: &Guarded, owner| scene.end(owner, Ending::Reset);
+    // Told of a fatal error that it does not read, it lingers.
+    let lingers = |scene: &Guarded, owner| {
+        scene.world.command(owner, Command::Read(Reading::Never));
+        scene.act(owner, [Act::Say(vec![0; 64])]);
+    };
+    type Put<'a> = &'a dyn Fn(&Guarded, ClientId);
+    let states: [(&str, Put<'_>); 3] = [
+        ("stands", &stands),
+        ("breaks", &breaks),
+        ("lingers", &lingers),
+    ];
+    for (state, put) in states {
+        for turns in 0..10 {
+            let mut scene = Guarded::quiet(turns, limits());
+            let token = scene.token("a", "device", 3600);
+            let kept = forgetful([Act::subscribe("all/#"), Act::serve("of/a/it")]);
+            let owner = scene.enter(&token, kept);
+            scene.run_for(ms(50));
+            let key = scene.record(owner).key().unwrap();
+            assert_eq!(scene.server.sessions(), 1);
+            put(&scene, owner);
+            scene.server.run_turns(turns as usize);
+            scene.revoke(&token);
+            scene.run_for(ms(100));
+            let what = format!("it {state}, {turns} turns");
+            assert_eq!(scene.server.sessions(), 0, "{what}");
+            assert_eq!(scene.server.subscriptions(), 0, "{what}");
+            if state == "stands" {
+                assert_eq!(ended(&scene, owner), Some(Code::Revoked), "{what}");
+            }
+            let other = scene.token("a", "device", 3600);
+            let heir = scene.enter(&other, heir(key, 0));
+            scene.run_for(ms(50));
+            assert_eq!(codes(&scene, heir), [Code::SessionUnknown], "{what}");
+            scene.finish();
+        }
+    }
+}
+
+/// A credential that has expired is renewed: its session waits for that.
+#[test]
+fn a_session_outlives_a_credential_that_expires() {
+    let mut scene = Guarded::quiet(6, limits());
+    let short = scene.token("a", "device", 3);
+    let owner = scene.enter(&short, forgetful([Act::subscribe("all/#")]));
+    scene.run_for(ms(9_000));
+    assert_eq!(ended(&scene, owner), Some(Code::AuthExpired));
+    let key = scene.record(owner).key().unwrap();
+    let fresh = scene.token("a", "device", 3600);
+    let heir = scene.enter(&fresh, heir(key, 0));
+    scene.run_for(ms(50));
+    assert_eq!(codes(&scene, heir), []);
+    scene.finish();
+}

@@ -6,6 +6,14 @@
 //! | `GET /livez` | 200: the process and its control thread work |
 //! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
+//! | `GET /metrics` | the same, as Prometheus reads it (OpenMetrics) |
+//! | `GET /connections` | which connections there are: sorted, by pages, as JSON |
+//! | `DELETE /connections/ID` | 200 once that connection is ending, 404 when it is gone |
+//! | `GET /topics` | the busiest topics, as JSON |
+//! | `GET /log` | which lines the log has, and how many it lost or summed up |
+//! | `PUT /log` | 200 with other levels in force, to the end of the process |
+//! | `GET /debug/pprof/profile` | where the CPU's time goes in the next seconds |
+//! | `GET /debug/pprof/heap` | what holds the memory |
 //! | `POST /revocations` | 200 with what was revoked once every shard has it |
 //!
 //! **Who may.** What changes something needs a credential whose role has `admin = true`, as
@@ -18,14 +26,22 @@
 //! and remedy; nothing a caller showed is in an answer or in the log, but whom it was about.
 
 mod answer;
+mod connections;
 mod credential;
 mod health;
+mod log;
+mod metrics;
 mod page;
+mod parameter;
+mod profile;
 mod revocation;
 mod status;
 #[cfg(test)]
 mod tests;
+mod topics;
 
+use super::Host;
+use super::survey::Surveyor;
 use super::warden::Warden;
 use crate::shard::sys::Board;
 use answer::Refusal;
@@ -51,18 +67,35 @@ const HEAD_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// A connection's life; the request in progress may end.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-const LAST_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Room for a profile of [`profile::SECONDS_MAX`], and for reading it.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(profile::SECONDS_MAX + 20);
 /// Descriptors ran short: time for some to come back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
-const ENDPOINTS: &str = "GET /, GET /livez, GET /readyz, GET /status, POST /revocations";
+const ENDPOINTS: &[&str] = &[
+    "GET /",
+    "GET /livez",
+    "GET /readyz",
+    "GET /status",
+    "GET /metrics",
+    "GET /connections",
+    "DELETE /connections/ID",
+    "GET /topics",
+    "GET /log",
+    "PUT /log",
+    "GET /debug/pprof/profile",
+    "GET /debug/pprof/heap",
+    "POST /revocations",
+];
 
 /// What the endpoints speak about.
 pub struct Admin {
     pub board: Arc<Board>,
+    pub host: Host,
     pub draining: Arc<AtomicBool>,
     pub is_loopback: bool,
+    pub surveyor: Surveyor,
     /// `None`: nobody authenticates.
     pub warden: Option<Arc<Warden>>,
     /// Told when a token brought an unknown key.
@@ -72,10 +105,15 @@ pub struct Admin {
 /// Serves, for ever.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let router = Router::new()
+        .merge(connections::routes())
         .merge(health::routes())
         .merge(page::routes())
+        .merge(log::routes())
+        .merge(profile::routes())
+        .merge(metrics::routes())
         .merge(revocation::routes())
         .merge(status::routes())
+        .merge(topics::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .with_state(admin);
@@ -135,13 +173,16 @@ async fn not_found(_: Reader, uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(64).collect();
     Refusal(
         StatusCode::NOT_FOUND,
-        format!("there is no {path}; there are {ENDPOINTS}"),
+        format!("there is no {path}; there are {}", ENDPOINTS.join(", ")),
     )
 }
 
 async fn not_allowed(_: Reader) -> Refusal {
     Refusal(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("the method does not fit; there are {ENDPOINTS}"),
+        format!(
+            "the method does not fit; there are {}",
+            ENDPOINTS.join(", ")
+        ),
     )
 }

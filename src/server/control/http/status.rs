@@ -9,6 +9,7 @@ use crate::base::clock::unix_nanos;
 use crate::metrics::counter::Counters;
 use crate::metrics::gauge::Gauge;
 use crate::proto::message::MessageType;
+use crate::server::log;
 use crate::shard::sys::{Percentiles, Span, Sums, closed, sum};
 use axum::extract::State;
 use axum::routing::get;
@@ -40,6 +41,8 @@ struct Status {
     shards: Vec<ShardStatus>,
     /// Connections closed, by reason; reasons that never occurred are left out.
     closed: Sums,
+    /// Lines that the log lost because its target is slow or full.
+    log_lines_dropped: u64,
     /// Microseconds; of all shards since the start, as of the last second.
     timings_us: BTreeMap<&'static str, Percentiles>,
     /// Likewise, of the last 10 to 20 seconds.
@@ -99,6 +102,7 @@ async fn status(_: Reader, State(admin): State<Arc<Admin>>) -> Json<Status> {
         connections: counters.iter().map(|one| one.open()).sum(),
         shards: shards.collect(),
         closed: closed(counters),
+        log_lines_dropped: log::lines_dropped(),
         timings_us: Percentiles::of_all(&timings.all.total),
         recent_us: Percentiles::of_all(&timings.all.recent),
     })

@@ -26,8 +26,10 @@ async fn status(warden: Option<Arc<Warden>>, path: &str, credential: &str) -> u1
             &[],
             Instant::ZERO,
         )),
+        host: Host::default(),
         draining: Arc::default(),
         is_loopback: false,
+        surveyor: Surveyor::new(Vec::new()),
         warden,
         wanted: Arc::default(),
     };
@@ -75,7 +77,17 @@ async fn beyond_loopback_reading_needs_an_administrator_too() {
         leeway_s: 0,
     };
     let warden = Arc::new(Warden::new(herald, store, lives));
-    for path in ["/livez", "/readyz", "/status", "/nothing", "/revocations"] {
+    for path in [
+        "/livez",
+        "/readyz",
+        "/status",
+        "/metrics",
+        "/connections",
+        "/connections/0-0-0",
+        "/topics",
+        "/nothing",
+        "/revocations",
+    ] {
         assert_eq!(status(None, path, "").await, 403, "{path}");
         let status = async |credential: &str| {
             let warden = Some(warden.clone());

@@ -1,7 +1,7 @@
 // A line chart by shard: SVG, drawn anew with each sample. Its legend tells the latest
 // values, or those under the pointer; all of them are in the tables too.
 
-const WIDTH = 400, HEIGHT = 150, LEFT = 50, RIGHT = 8, TOP = 8, BOTTOM = 20;
+const WIDTH = 400, HEIGHT = 150, LEFT = 58, RIGHT = 8, TOP = 8, BOTTOM = 20;
 /** Samples that are kept: five minutes at one a second. */
 const KEPT = 300;
 /** So many lines can be told apart; of more shards the least, middle and most are drawn. */
@@ -23,9 +23,10 @@ function element(name, attributes, parent, text) {
   return node;
 }
 
-/** The next of 1, 2, 5 times a power of ten. */
-function ceiling(value) {
+/** The next of 1, 2, 5 times a power of ten; of bytes in the unit they are written in. */
+function ceiling(value, kind) {
   if (!(value > 0)) return 1;
+  if (kind === "bytes" && value >= 1024) return 1024 * ceiling(value / 1024, kind);
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
@@ -67,7 +68,7 @@ class Chart {
     const latest = this.points.findLast((point) => point.values);
     const names = latest ? [...latest.values.keys()] : [];
     const all = this.points.flatMap((point) => (point.values ? [...point.values.values()] : [])).filter((value) => value !== null);
-    const most = ceiling(Math.max(0, ...all));
+    const most = ceiling(Math.max(0, ...all), this.kind);
     const last = this.points.length ? this.points[this.points.length - 1].time : 0;
     const first = this.points.length ? Math.min(this.points[0].time, last - 60) : -60;
     const x = (time) => LEFT + ((time - first) / (last - first)) * (WIDTH - LEFT - RIGHT);

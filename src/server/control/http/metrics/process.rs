@@ -1,0 +1,102 @@
+//! What the kernel knows of this process (proc_pid_status(5), proc_pid_limits(5),
+//! proc_pid_fd(5)), under the names that every Prometheus client library uses.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// A figure that cannot be read is `None`, and not told.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Process {
+    pub(super) resident_bytes: Option<u64>,
+    pub(super) descriptors: Option<u64>,
+    /// `u64::MAX`: no limit.
+    pub(super) descriptors_max: Option<u64>,
+    pub(super) threads: Option<u64>,
+}
+
+impl Process {
+    pub(super) fn read() -> Process {
+        Process::read_at(Path::new("/proc/self"))
+    }
+
+    fn read_at(proc: &Path) -> Process {
+        let status = fs::read_to_string(proc.join("status")).unwrap_or_default();
+        let limits = fs::read_to_string(proc.join("limits")).unwrap_or_default();
+        Process {
+            resident_bytes: field(&status, "VmRSS:").and_then(|kib| kib.checked_mul(1024)),
+            descriptors: descriptors(&proc.join("fd")),
+            descriptors_max: field(&limits, "Max open files"),
+            threads: field(&status, "Threads:"),
+        }
+    }
+
+    /// CPU time of all threads since the process began.
+    pub(super) fn cpu() -> Duration {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or_default(),
+            u32::try_from(time.tv_nsec).unwrap_or_default(),
+        )
+    }
+}
+
+/// The first number after `name` in the line that begins with it.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    match rest.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+/// Descriptors that are open. Since Linux 6.2 the folder's size says how many; before that
+/// they have to be listed.
+fn descriptors(folder: &Path) -> Option<u64> {
+    match fs::metadata(folder).ok()?.len() {
+        0 => Some(fs::read_dir(folder).ok()?.count() as u64),
+        count => Some(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_threads_and_descriptors() {
+        let process = Process::read();
+        assert!(
+            process.resident_bytes.is_some_and(|bytes| bytes > 1 << 20),
+            "{process:?}"
+        );
+        assert!(
+            process.threads.is_some_and(|threads| threads >= 1),
+            "{process:?}"
+        );
+        let (open, most) = (
+            process.descriptors.unwrap(),
+            process.descriptors_max.unwrap(),
+        );
+        assert!(open >= 3 && open <= most, "{process:?}");
+    }
+
+    #[test]
+    fn descriptors_are_those_that_are_open() {
+        let before = Process::read().descriptors.unwrap();
+        let held: Vec<_> = (0..500)
+            .map(|_| fs::File::open("/dev/null").unwrap())
+            .collect();
+        let after = Process::read().descriptors.unwrap();
+        // Other tests open and close some meanwhile.
+        assert!(after >= before + 300, "{before} {after}");
+        drop(held);
+    }
+
+    #[test]
+    fn without_proc_nothing_is_told() {
+        let nowhere = tempfile::tempdir().unwrap();
+        assert_eq!(Process::read_at(nowhere.path()), Process::default());
+    }
+}

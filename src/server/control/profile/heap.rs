@@ -1,0 +1,26 @@
+//! What holds the memory: jemalloc notes the stack of about one allocation in 512 KiB, from
+//! the start of the process, and forgets it when it is freed.
+//!
+//! Only the binary has jemalloc (`main.rs`): a program that embeds the server has its own
+//! allocator, and no such profile. What C libraries (aws-lc) and rings (mmap) hold is not in it.
+
+use super::{Format, ProfileError, write};
+use jemalloc_pprof::PROF_CTL;
+
+/// Bytes in use by stack. Takes a while, for names.
+///
+/// # Errors
+/// The allocator is not profiled, is being asked already, or cannot write its file in the
+/// directory for such (TMPDIR).
+pub fn take(format: Format) -> Result<Vec<u8>, ProfileError> {
+    let control = PROF_CTL.as_ref().ok_or(ProfileError::NoHeap)?;
+    let mut control = control.try_lock().map_err(|_| ProfileError::Busy)?;
+    if !control.activated() {
+        return Err(ProfileError::NoHeap);
+    }
+    let stacks = control
+        .dump_profile()
+        .map_err(|error| ProfileError::Failed(error.to_string()))?;
+    drop(control);
+    write(&stacks, ("inuse_space", "bytes"), format)
+}

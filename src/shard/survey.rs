@@ -1,0 +1,354 @@
+//! Surveys: what the control thread asks of all connections of a shard, and what it does to
+//! one of them.
+//!
+//! ```text
+//!   Survey ─► walk: some hundreds of slots a turn, the foremost kept in a bounded heap
+//!          ─► look: each of those again, if it is still there, some hundreds a turn
+//!          ─► told
+//! ```
+//!
+//! A shard with its slots full goes on serving meanwhile: a turn's part is bounded, and of
+//! what the walk sees only a number and a key are kept. Connections that come or go may be
+//! seen or not. A connection that resumes a session moves to that session's slot, which
+//! makes it another by its key; whoever merges the shards' answers tells by `opened` and the
+//! address that it is the same. A session without connection is counted, not seen.
+
+use super::Shard;
+use super::command::Tell;
+use super::connection::{Connection, Stage};
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::{SURVEY_CONNECTIONS_MAX, SURVEY_SLOTS_PER_TURN};
+use crate::base::reason::Reason;
+use crate::base::top::Top;
+use crate::metrics::topics::Tally;
+use crate::proto::error::Code;
+use crate::ring::driver::Driver;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What is asked, and who is told.
+pub enum Survey {
+    Connections(Box<Query>, Tell<Seen>),
+    Topics(Tell<Box<Tally>>),
+}
+
+/// What connections are put in order by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    #[default]
+    Queued,
+    Age,
+    In,
+    Out,
+    Oldest,
+    RoundTrip,
+    Id,
+}
+
+/// Which connections are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    pub sort: Sort,
+    /// The greatest first; equal ones by their keys, the highest first.
+    pub descending: bool,
+    /// So many of the foremost; more than `SURVEY_CONNECTIONS_MAX` are not told.
+    pub most: usize,
+    pub principal: Option<Box<str>>,
+    pub client_id: Option<Box<str>>,
+}
+
+/// What a shard has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Connections that match.
+    pub total: u64,
+    /// Sessions that wait for their clients.
+    pub sessions_waiting: u64,
+    /// The foremost, in no order.
+    pub rows: Vec<Row>,
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub shard: ShardId,
+    pub key: Key,
+    /// Where it comes from, unless it has been reset.
+    pub address: Option<SocketAddr>,
+    pub principal: Option<Box<str>>,
+    pub client_id: Option<Box<str>>,
+    pub opened: Instant,
+    pub age: Duration,
+    pub messages_in: u64,
+    pub bytes_in: u64,
+    pub messages_out: u64,
+    pub bytes_out: u64,
+    pub queued_bytes: u64,
+    /// How long the oldest of that has waited, at least.
+    pub oldest_queued: Duration,
+    /// Of the last PING; a connection that is never silent is sent none.
+    pub round_trip: Option<Duration>,
+    pub session: bool,
+    pub state: State,
+}
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not yet established, TLS included.
+    Handshake,
+    /// Established, and AUTH has not been accepted yet.
+    Authenticating,
+    Open,
+    /// Publications wait for it, or it waits to be read from because its answers do.
+    Slow,
+    /// On its way to the session it resumes.
+    Resuming,
+    Closing,
+}
+
+impl State {
+    pub const fn label(self) -> &'static str {
+        match self {
+            State::Handshake => "handshake",
+            State::Authenticating => "authenticating",
+            State::Open => "open",
+            State::Slow => "slow",
+            State::Resuming => "resuming",
+            State::Closing => "closing",
+        }
+    }
+}
+
+/// A connection's place in an order, and the connection.
+type Rank = (u64, u32, u32);
+
+/// A survey of connections in progress.
+pub(super) struct Walk {
+    query: Box<Query>,
+    tell: Tell<Seen>,
+    /// The next slot to look at, and the first not to.
+    slot: u32,
+    end: u32,
+    top: Top<Rank>,
+    /// The foremost, once all slots were looked at.
+    picked: Option<Vec<Key>>,
+    seen: Seen,
+}
+
+impl Query {
+    fn matches(&self, connection: &Connection) -> bool {
+        let line = &connection.line;
+        let is = |wanted: &Option<Box<str>>, has: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| has == Some(wanted))
+        };
+        is(&self.principal, line.principal()) && is(&self.client_id, line.session.client_id())
+    }
+
+    fn rank(&self, key: Key, connection: &Connection, now: Instant) -> Rank {
+        let value = match self.sort {
+            Sort::Queued => connection.queued_bytes(),
+            Sort::Age => nanos(now.since(connection.opened)),
+            Sort::In => connection.bytes_in,
+            Sort::Out => connection.bytes_out,
+            Sort::Oldest => nanos(connection.oldest_queued(now)),
+            Sort::RoundTrip => connection.line.session.round_trip().map_or(0, nanos),
+            Sort::Id => 0,
+        };
+        match self.descending {
+            true => (value, key.slot, key.generation),
+            // The least have the highest rank.
+            false => (!value, !key.slot, !key.generation),
+        }
+    }
+
+    fn key(&self, (_, slot, generation): Rank) -> Key {
+        match self.descending {
+            true => Key { slot, generation },
+            false => Key {
+                slot: !slot,
+                generation: !generation,
+            },
+        }
+    }
+
+    /// Puts rows in the order asked for, those of several shards too.
+    pub fn sort(&self, rows: &mut [Row]) {
+        let value = |row: &Row| match self.sort {
+            Sort::Queued => row.queued_bytes,
+            Sort::Age => nanos(row.age),
+            Sort::In => row.bytes_in,
+            Sort::Out => row.bytes_out,
+            Sort::Oldest => nanos(row.oldest_queued),
+            Sort::RoundTrip => row.round_trip.map_or(0, nanos),
+            Sort::Id => 0,
+        };
+        rows.sort_unstable_by(|a, b| {
+            let order = (value(a), a.shard, a.key).cmp(&(value(b), b.shard, b.key));
+            match self.descending {
+                true => order.reverse(),
+                false => order,
+            }
+        });
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl<D: Driver> Shard<D> {
+    /// Takes a survey on: it is answered now or in one of the next turns.
+    pub(super) fn begin_survey(&mut self, survey: Survey) {
+        match survey {
+            Survey::Connections(query, tell) => {
+                let most = query.most.min(SURVEY_CONNECTIONS_MAX);
+                self.surveys.push_back(Walk {
+                    top: Top::new(most),
+                    query,
+                    tell,
+                    slot: 0,
+                    end: self.exchange.connections.slots(),
+                    picked: None,
+                    seen: Seen::default(),
+                });
+            }
+            Survey::Topics(tell) => {
+                let now = self.exchange.resources.now;
+                tell.tell(Box::new(self.exchange.topics.tally(now)));
+            }
+        }
+    }
+
+    /// Goes on with the oldest survey, as far as a turn's share allows.
+    pub(super) fn step_survey(&mut self) {
+        let Some(walk) = self.surveys.front_mut() else {
+            return;
+        };
+        let (connections, now) = (&self.exchange.connections, self.exchange.resources.now);
+        if walk.picked.is_none() {
+            let end = walk
+                .end
+                .min(walk.slot.saturating_add(SURVEY_SLOTS_PER_TURN));
+            for slot in walk.slot..end {
+                let key = connections.key_of(slot);
+                if let Some((key, one)) = key.and_then(|key| Some((key, connections.get(key)?))) {
+                    walk.take(key, one, now);
+                }
+            }
+            walk.slot = end;
+            if end == walk.end {
+                let top = std::mem::replace(&mut walk.top, Top::new(0)).into_sorted();
+                walk.picked = Some(top.into_iter().map(|rank| walk.query.key(rank)).collect());
+            }
+            return;
+        }
+        let mut left = SURVEY_SLOTS_PER_TURN;
+        while left > 0
+            && let Some(key) = walk.picked.as_mut().and_then(Vec::pop)
+        {
+            left -= 1;
+            // It may have ended, and its session stayed.
+            if let Some(one) = connections.get(key)
+                && one.stage != Stage::Detached
+            {
+                let address = self.driver.peer(one.socket);
+                walk.seen.rows.push(one.row(self.id, key, address, now));
+            }
+        }
+        if walk.picked.as_ref().is_some_and(Vec::is_empty)
+            && let Some(walk) = self.surveys.pop_front()
+        {
+            walk.tell.tell(walk.seen);
+        }
+    }
+
+    /// Ends a connection for an operator. False: there is none of that key, or it is ending.
+    /// As when it breaks, its session stays for a client that comes back, and without one
+    /// its will is published.
+    pub(super) fn kick(&mut self, key: Key) -> bool {
+        let exchange = &mut self.exchange;
+        let Some(connection) = exchange.connections.get_mut(key) else {
+            return false;
+        };
+        if connection.stage != Stage::Running {
+            return false;
+        }
+        let text = "an operator has ended this connection";
+        let resources = &mut exchange.resources;
+        connection.close(Code::Shutdown, text, Reason::Kicked, resources);
+        exchange.touch(key);
+        true
+    }
+}
+
+impl Walk {
+    fn take(&mut self, key: Key, connection: &Connection, now: Instant) {
+        if connection.stage == Stage::Detached {
+            self.seen.sessions_waiting += 1;
+        } else if self.query.matches(connection) {
+            self.seen.total += 1;
+            self.top.offer(self.query.rank(key, connection, now));
+        }
+    }
+}
+
+impl Connection {
+    /// Bytes in its outbox and on its shelf.
+    fn queued_bytes(&self) -> u64 {
+        let station = self.line.station.as_ref();
+        let shelved = station.map_or(0, |station| station.shelf.bytes());
+        (self.line.outbox.queued_bytes() + shelved) as u64
+    }
+
+    /// How long the oldest of that has waited, at least.
+    fn oldest_queued(&self, now: Instant) -> Duration {
+        let station = self.line.station.as_ref();
+        let shelved = station.map_or(Duration::ZERO, |station| station.shelf.oldest_age(now));
+        let outbox = &self.line.outbox;
+        match self.sending && !outbox.is_empty() {
+            true => shelved.max(outbox.sending_age(now)),
+            false => shelved,
+        }
+    }
+
+    fn state(&self) -> State {
+        let line = &self.line;
+        if self.stage != Stage::Running {
+            State::Closing
+        } else if !line.session.is_established() {
+            State::Handshake
+        } else if !line.session.is_authenticated() {
+            State::Authenticating
+        } else if self.is_moving() {
+            State::Resuming
+        } else if line.shelved || self.stalled {
+            State::Slow
+        } else {
+            State::Open
+        }
+    }
+
+    fn row(&self, shard: ShardId, key: Key, address: Option<SocketAddr>, now: Instant) -> Row {
+        let line = &self.line;
+        Row {
+            shard,
+            key,
+            address,
+            principal: line.principal().map(Box::from),
+            client_id: line.session.client_id().map(Box::from),
+            opened: self.opened,
+            age: now.since(self.opened),
+            messages_in: line.session.messages_in(),
+            bytes_in: self.bytes_in,
+            messages_out: line.session.messages_out(),
+            bytes_out: self.bytes_out,
+            queued_bytes: self.queued_bytes(),
+            oldest_queued: self.oldest_queued(now),
+            round_trip: line.session.round_trip(),
+            session: line.durable().is_some(),
+            state: self.state(),
+        }
+    }
+}
