@@ -10,10 +10,9 @@ function spanOf(before, now) {
   return seconds > 0 ? seconds : null;
 }
 
-/** Messages that left; an older server counts those it delivered and the requests it answered. */
+/** Messages for applications put into the outboxes of clients, as /metrics counts them. */
 function sent(counters) {
-  if ("messages_sent" in counters) return counters.messages_sent;
-  return (counters.deliveries || 0) + (counters.requests || 0);
+  return (counters.deliveries || 0) + (counters.requests_forwarded || 0) + (counters.responses || 0);
 }
 
 const received = (counters) => counters.messages_received;
