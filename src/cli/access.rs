@@ -58,7 +58,15 @@ pub fn apply(builder: Builder, access: &Access) -> Result<Builder, Failure> {
 /// # Errors
 /// As [`apply`].
 pub fn credential(access: &Access) -> Result<Option<Credential>, Failure> {
-    Ok(match origin(&access.credential)? {
+    shown(&access.credential)
+}
+
+/// As [`credential`], for those that do not speak TLS.
+///
+/// # Errors
+/// As [`apply`].
+pub fn shown(flags: &Flags) -> Result<Option<Credential>, Failure> {
+    Ok(match origin(flags)? {
         None => None,
         Some(Origin::Given(credential)) => Some(credential),
         Some(Origin::File(path, kind)) => {

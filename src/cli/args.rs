@@ -4,10 +4,12 @@
 mod access;
 mod message;
 mod token;
+mod top;
 
 pub use access::{Access, Credential};
 pub use message::{Pub, Reply, SlowPolicy, Sub, SubOutput};
 pub use token::{Inspect, Issue, Key, Refresh, Token, TokenCommand};
+pub use top::{Top, TopOutput};
 
 use super::duration;
 use std::ffi::OsString;
@@ -50,6 +52,7 @@ pub(super) use exit_codes;
   ringmail req '$sys/echo' hello          one request, its answer on standard output
   ringmail reply text/upper --exec 'tr a-z A-Z'   a service: a command that answers
   ringmail bench echo --spawn             how fast a server is on this machine
+  ringmail top                            what a server does, live
   ringmail check --config ringmail.toml   every mistake in a configuration at once
   ringmail help req                       what a subcommand can do",
         exit_codes!()
@@ -71,6 +74,7 @@ pub enum Command {
     Ping(Ping),
     Bench(super::bench::Args),
     Token(Token),
+    Top(Top),
     Completions(Completions),
     Man(Man),
 }

@@ -25,6 +25,7 @@ mod req;
 mod serve;
 mod sub;
 mod token;
+mod top;
 
 pub use access::conceal;
 
@@ -46,6 +47,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Command::Ping(args) => ping::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Token(args) => token::run(args),
+        Command::Top(args) => top::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -2,6 +2,7 @@
 //!
 //! | endpoint | answer |
 //! |---|---|
+//! | `GET /` | a page that shows the server live; it has no secrets, what it asks for has |
 //! | `GET /livez` | 200: the process and its control thread work |
 //! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
@@ -30,6 +31,7 @@ mod credential;
 mod health;
 mod log;
 mod metrics;
+mod page;
 mod parameter;
 mod profile;
 mod revocation;
@@ -72,6 +74,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
 const ENDPOINTS: &[&str] = &[
+    "GET /",
     "GET /livez",
     "GET /readyz",
     "GET /status",
@@ -85,6 +88,7 @@ const ENDPOINTS: &[&str] = &[
     "GET /debug/pprof/heap",
     "POST /revocations",
 ];
+
 /// What the endpoints speak about.
 pub struct Admin {
     pub board: Arc<Board>,
@@ -103,6 +107,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let router = Router::new()
         .merge(connections::routes())
         .merge(health::routes())
+        .merge(page::routes())
         .merge(log::routes())
         .merge(profile::routes())
         .merge(metrics::routes())
