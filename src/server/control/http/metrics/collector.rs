@@ -7,6 +7,7 @@ use crate::base::reason::Reason;
 use crate::metrics::counter::{Counter, Counters};
 use crate::proto::message::MessageType;
 use crate::server::control::http::Admin;
+use crate::server::log;
 use prometheus_client::collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -65,6 +66,9 @@ impl Collector {
         let help = "Memory that the shards may take in all, as announced at the start.";
         out.gauge("ringmail_memory_budget", help, Some(&Unit::Bytes))?
             .encode_gauge(&admin.host.memory_budget_bytes)?;
+        let help = "Log lines lost because the log's target was slow or full.";
+        out.counter("ringmail_log_lines_dropped", help, None)?
+            .encode_counter::<NoLabelSet, _, u64>(&log::lines_dropped(), None)?;
         if let Some(expires) = &admin.host.certificate_expires {
             let help = "When the first certificate of the chain in force expires, in Unix time.";
             out.gauge(
