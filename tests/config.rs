@@ -489,7 +489,7 @@ fn what_is_not_toml_is_refused_with_its_place_and_the_rest_still_checked() {
         &["duplicate key"],
     );
     let text = "[limits\nconnections_max = 0\n[server]\nlisten = \"abc\n[ring]\nbufers = 1\n\
-                [trace]\nendpoint = \"x\"\n[heartbeat]\ninterval_ms = 90000";
+                [nats]\nurl = \"x\"\n[heartbeat]\ninterval_ms = 90000";
     let errors: Vec<_> = refusal(text).iter().map(ToString::to_string).collect();
     assert_eq!(errors.len(), 4, "{errors:#?}");
     assert!(errors[0].starts_with("<toml>:1:8: not TOML"), "{errors:#?}");
@@ -502,7 +502,7 @@ fn what_is_not_toml_is_refused_with_its_place_and_the_rest_still_checked() {
         "{errors:#?}"
     );
     assert!(
-        errors[3].starts_with("<toml>:8:12: trace.endpoint is not yet supported"),
+        errors[3].starts_with("<toml>:8:7: nats.url is not yet supported"),
         "{errors:#?}"
     );
 }
@@ -608,9 +608,47 @@ fn the_environment_sets_numbers_words_lists_and_nested_keys() {
     assert_eq!(config.server.control_core, ControlCore::Core(1));
     assert_eq!(config.limits_of(ShardId(1)).connections_max, 9);
     assert_eq!(config.log.file, "12");
-    let error = with_environment(&[("RINGMAIL__TRACE__ENDPOINT", "x")]).unwrap_err();
-    let start = "environment RINGMAIL__TRACE__ENDPOINT: trace.endpoint is not yet supported";
+    let error = with_environment(&[("RINGMAIL__NATS__URL", "x")]).unwrap_err();
+    let start = "environment RINGMAIL__NATS__URL: nats.url is not yet supported";
     assert!(error.to_string().starts_with(start), "{error}");
+}
+
+#[test]
+fn opentelemetrys_variables_stand_below_all_others() {
+    let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://base:4318/");
+    let sampler = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
+    let share = ("OTEL_TRACES_SAMPLER_ARG", "0.5");
+    let trace = |variables: &[(&str, &str)]| {
+        let config = with_environment(variables).unwrap_or_else(|errors| panic!("{errors}"));
+        (config.trace.endpoint, config.trace.sample_ratio)
+    };
+    let is = |endpoint: &str, share: f64| (endpoint.to_owned(), share);
+    let general = is("http://base:4318/v1/traces", 0.5);
+    assert_eq!(trace(&[base, sampler, share]), general);
+    let special = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://traces/in");
+    assert_eq!(trace(&[base, special]), is("https://traces/in", 0.01));
+    let ours = ("RINGMAIL__TRACE__ENDPOINT", "http://ours");
+    let all = [ours, base, special, sampler, share];
+    assert_eq!(trace(&all), is("http://ours", 0.5));
+    let ratio = ("RINGMAIL__TRACE__SAMPLE_RATIO", "0.1");
+    assert_eq!(trace(&[ratio, sampler, share]), is("", 0.1));
+    // What does not fit is not heeded, as the specification wants it.
+    let unfit = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://collector"),
+        ("OTEL_TRACES_SAMPLER", "xray"),
+    ];
+    assert_eq!(trace(&unfit), is("", 0.01));
+}
+
+#[test]
+fn an_endpoint_that_is_none_is_refused_without_repeating_it() {
+    for endpoint in ["collector:4318", "http://me:secret@collector"] {
+        let errors = refusal(&format!("[trace]\nendpoint = \"{endpoint}\""));
+        let text = errors.to_string();
+        assert!(text.starts_with("<toml>:2:12: trace.endpoint "), "{text}");
+        assert!(text.contains("OTEL_EXPORTER_OTLP_HEADERS"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
 }
 
 #[test]
@@ -682,7 +720,6 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (text, place) in [
-        ("[trace]\nendpoint = \"http://127.0.0.1:4318\"", "2:12"),
         ("[nats]\nurl = \"nats://127.0.0.1\"", "2:7"),
         (
             "[[topic]]\nfilter = \"a/+\"\nschema_file = \"a\"\nmessage = \"b\"",

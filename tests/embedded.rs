@@ -574,6 +574,33 @@ fn a_panic_on_a_shard_ends_the_process_with_its_reason() {
     }
 }
 
+#[test]
+fn a_service_sees_the_span_of_its_call_where_the_server_traces() {
+    // Nobody listens there, which is none of the service's business.
+    let traced = "request_timeout_ms = 10000\n[trace]\nendpoint = \"http://127.0.0.1:9\"\nsample_ratio = 1.0";
+    for (settings, is_traced) in [("", false), (traced, true)] {
+        let service = |_shard| {
+            |request: Request<'_>, reply: Reply<'_>| {
+                let trace = request.trace().map(|context| context.to_string());
+                reply.send(trace.unwrap_or_default().as_bytes());
+            }
+        };
+        let running = server(settings).service("trace", service).start().unwrap();
+        let mut client = Client::connect(&running.address().to_string()).unwrap();
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 {
+            let answer = client.request("trace", "").unwrap().payload;
+            seen.insert(String::from_utf8(answer.to_vec()).unwrap());
+        }
+        let is_context =
+            |text: &String| text.len() == 55 && text.starts_with("00-") && text.ends_with("-01");
+        let contexts = if is_traced { 3 } else { 0 };
+        let found = seen.iter().filter(|text| is_context(text)).count();
+        assert_eq!(found, contexts, "{seen:?}");
+        client.close().unwrap();
+        end(running);
+    }
+}
 // ---- the same of the control thread ----
 
 /// The log of a program, which panics at what the admin endpoints say of a broken request.

@@ -13,6 +13,8 @@ mod auth;
 mod balance;
 #[path = "server/caller.rs"]
 mod caller;
+#[path = "server/collector.rs"]
+mod collector;
 #[path = "server/drain.rs"]
 mod drain;
 #[path = "server/error.rs"]
@@ -75,6 +77,8 @@ mod subscribe;
 mod takeover;
 #[path = "server/tls.rs"]
 mod tls;
+#[path = "server/trace.rs"]
+mod trace;
 #[path = "server/vanish.rs"]
 mod vanish;
 #[path = "server/volume.rs"]

@@ -4,7 +4,7 @@ use super::args::Check;
 use super::configuration;
 use super::failure::{Failure, note, print};
 use crate::base::exit::Status;
-use crate::server::{self, certificate};
+use crate::server::{self, certificate, trace};
 
 /// Prints `ok`, or the configuration.
 ///
@@ -15,6 +15,8 @@ pub fn run(args: &Check) -> Result<(), Failure> {
     certificate::check(&config).map_err(|error| Failure::new(Status::Config, error))?;
     certificate::warnings(&config).iter().for_each(note);
     server::warnings(&config).iter().for_each(note);
+    let traces = trace::notes(&config, trace::environment);
+    traces.iter().for_each(note);
     if args.print {
         print(config.to_toml().trim_start().as_bytes())
     } else {

@@ -75,6 +75,13 @@
 //!   member, and may then be overtaken by a later one.
 //! - EXPIRES_MS applies to what was never sent; what was sent once is sent again.
 //!
+//! Traces
+//! - A message whose TRACEPARENT is sampled goes on with a span of the server's as its parent,
+//!   if the server traces; so does a share of PUBLISHes and REQUESTs without one, which get
+//!   one, unless the peer would not accept so large a message: it gets it as it came. All
+//!   other bytes are the sender's. A TRACEPARENT of zeros is none, and passes untouched.
+//! - A RESPONSE without TRACEPARENT gets none: what it answers has its own.
+//!
 //! Time and budgets
 //! - One PING for each silence, never early. It is late by at most a sixteenth of the
 //!   interval, each session by a share of its own, so that connections which began together
@@ -100,3 +107,4 @@ pub mod option;
 pub mod output;
 pub mod reassembly;
 pub mod session;
+pub mod trace;

@@ -13,11 +13,11 @@ use super::access;
 use super::budget::{self, Budget};
 use super::certificate::{self, CertificateError, Keeper};
 use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
-use super::control::{self, Control, ControlError, Host};
+use super::control::{self, Control, ControlError, Host, Prepared};
 use super::plan::{PRODUCT, Plan};
 use super::state::StateError;
 use super::stats::{self, Collector};
-use super::{Factory, listen};
+use super::{Factory, listen, trace};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
@@ -31,8 +31,8 @@ use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
 use crate::shard::tls::TlsSettings;
 use crate::shard::{
-    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, executor, mailbox,
-    weave, worker,
+    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, Tracing, executor,
+    mailbox, weave, worker,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
@@ -65,7 +65,7 @@ pub enum Error {
     },
     #[error("{0}")]
     State(StateError),
-    /// Keys or roles that cannot be used.
+    /// Keys or roles that cannot be used, or a collector.
     #[error("{0}")]
     Access(String),
     #[error("the control thread cannot go on: {0}")]
@@ -100,7 +100,7 @@ impl From<ControlError> for Error {
         match error {
             ControlError::Admin { address, cause } => Error::Admin { address, cause },
             ControlError::State(error) => Error::State(error),
-            ControlError::Access(error) => Error::Access(error),
+            ControlError::Access(error) | ControlError::Trace(error) => Error::Access(error),
         }
     }
 }
@@ -223,7 +223,7 @@ pub(super) fn boot(
     let memory_budget_bytes = announce(config, &cores, descriptors);
     let (address, listeners) = bind(config, cores.len())?;
     let draining = Arc::new(AtomicBool::new(false));
-    let control = control::prepare(config, directory, draining.clone())?;
+    let mut control = control::prepare(config, directory, draining.clone())?;
     let admin = control.admin();
 
     let board = Board::new(PRODUCT.to_owned(), config.digest(), &cores, Instant::now());
@@ -245,7 +245,7 @@ pub(super) fn boot(
         tls: keeper.as_ref().map(Keeper::settings),
         ready: ready_in,
     };
-    start_shards(config, &cores, listeners, &shared, &ended_in)?;
+    start_shards(config, &cores, listeners, &shared, &mut control, &ended_in)?;
     drop(shared);
     let shards = wait_ready(cores.len(), &ready, &ended)?;
     introduce(&shards);
@@ -288,6 +288,7 @@ fn start_shards(
     cores: &[u32],
     listeners: Vec<TcpListener>,
     shared: &Shared,
+    control: &mut Prepared,
     ended: &Sender<Ended>,
 ) -> Result<(), Error> {
     for (index, (&core, listener)) in cores.iter().zip(listeners).enumerate() {
@@ -297,6 +298,7 @@ fn start_shards(
             plan: Plan::new(config, id),
             listener,
             counters: shared.board.counters()[index].clone(),
+            tracing: control.tracing(),
         };
         let (shared, ended) = (shared.clone(), ended.clone());
         let thread = move || run_shard(core, start, shared, &ended);
@@ -331,12 +333,12 @@ struct Shared {
     ready: Sender<(ShardId, Mailbox)>,
 }
 
-/// What one shard starts from.
 struct Start {
     id: ShardId,
     plan: Plan,
     listener: TcpListener,
     counters: Arc<Counters>,
+    tracing: Option<Tracing>,
 }
 
 fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
@@ -363,6 +365,7 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         plan,
         listener,
         counters,
+        tracing,
     } = start;
     let driver = Uring::new(&plan.geometry, listener)?;
     let (mailbox, inbox): (Mailbox, Inbox) = mailbox(driver.waker());
@@ -382,13 +385,13 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         door: shared.door.clone(),
         jobs: shared.jobs.clone(),
         histograms: shared.histograms.clone(),
+        tracing,
     };
     let mut shard = Shard::new(driver, setup);
     sys::install(&mut shard, shared.board.clone());
     for (name, factory) in shared.services.iter() {
         shard.serve(name, factory(id));
     }
-    // The boot thread waits for each shard.
     let _ = shared.ready.send((id, mailbox));
     Ok(shard)
 }
@@ -437,7 +440,7 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
     // One recorded into, one on its way to the stats thread, and there: the total, two
     // windows, and both as they are shown, while the next are made too.
     let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
-    let budget = Budget::new(config, shards, slot, histograms);
+    let budget = Budget::new(config, shards, slot, histograms + trace::ring_bytes(config));
     tracing::info!("memory budget: {budget}");
     if let Some(warning) = budget.warning(budget::available()) {
         tracing::warn!("{warning}");

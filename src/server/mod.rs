@@ -13,6 +13,7 @@ mod plan;
 mod signal;
 mod state;
 mod stats;
+pub mod trace;
 
 pub use access::warnings;
 pub use boot::{Drainer, Error, Running};

@@ -197,6 +197,9 @@ impl<D: Driver> Shard<D> {
             return self.driver.close(socket);
         };
         self.exchange.resources.counters.add(Counter::Opened, 1);
+        if let Some(tracer) = &mut self.exchange.resources.tracer {
+            tracer.accept(key, now);
+        }
         if self.exchange.tls.is_some()
             && let Some(connection) = self.exchange.connections.get_mut(key)
         {

@@ -103,6 +103,9 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        if let Some(tracer) = &mut self.resources.tracer {
+            tracer.begin_authenticate(key, self.resources.now);
+        }
         let address = connection
             .line
             .guest
@@ -121,6 +124,8 @@ impl Exchange {
         {
             // A right credential costs more to verify than anything else that may be asked.
             let text = "AUTH comes too often; once before the credential expires is enough";
+            self.resources
+                .end_authenticate(key, Some(Code::RateLimited));
             return connection.refuse(Code::RateLimited, text, &mut self.resources);
         }
         let now_unix = access.wall.now(now);
@@ -175,6 +180,7 @@ impl Exchange {
             kind,
         };
         if asks.post(ask).is_err() {
+            self.resources.end_authenticate(key, Some(Code::Overloaded));
             return connection.overload(&mut self.resources);
         }
         line.guest_mut().asking = self.asked;
@@ -227,6 +233,7 @@ impl Exchange {
                 connection.line.guest_mut().pass = Some(Pass::new(grant, now, now_unix));
                 connection.line.session.authenticate();
                 self.resources.counters.add(Counter::AuthAccepted, 1);
+                self.resources.end_authenticate(key, None);
             }
             Err(denied) => self.deny(key, &denied),
         }
@@ -263,6 +270,7 @@ impl Exchange {
         // The new deadline may be an earlier one.
         connection.timer = Instant::NEVER;
         self.resources.counters.add(Counter::AuthAccepted, 1);
+        self.resources.end_authenticate(key, None);
         if again {
             self.narrow(key);
         }
@@ -272,6 +280,7 @@ impl Exchange {
     /// The credential is not accepted: which part of it was wrong is for the log alone.
     fn deny(&mut self, key: Key, denied: &Denied) {
         self.resources.counters.add(Counter::AuthRefused, 1);
+        self.resources.end_authenticate(key, Some(Code::AuthFailed));
         tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
         let Some(connection) = self.connections.get_mut(key) else {
             return;

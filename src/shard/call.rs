@@ -15,6 +15,7 @@
 
 use super::command::{Command, Mailbox};
 use super::service::{Failure, Outcome};
+use super::trace::CallSpan;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::slab::Slab;
@@ -57,6 +58,8 @@ pub(super) struct Call {
     pub(super) began: Instant,
     /// Its requester has been told REQUEST_TIMEOUT.
     pub(super) timed_out: bool,
+    /// Its span, if its request is sampled and it has not timed out.
+    pub(super) span: Option<Box<CallSpan>>,
     place: Place,
 }
 
@@ -97,11 +100,19 @@ impl Calls {
             asked,
             began: now,
             timed_out: false,
+            span: None,
             place,
         })?;
         self.timers.arm(key.slot, deadline);
         self.on_shard += u32::from(place == Place::Shard);
         Some(key)
+    }
+
+    /// Keeps the span of an open call.
+    pub(super) fn trace(&mut self, call: Key, span: Box<CallSpan>) {
+        if let Some(call) = self.open.get_mut(call) {
+            call.span = Some(span);
+        }
     }
 
     pub(super) fn deferred(&self, call: Key) -> Deferred {
@@ -160,8 +171,8 @@ impl Calls {
         self.timers.next_due()
     }
 
-    /// A request whose deadline has passed; each is told once.
-    pub(super) fn pop_overdue(&mut self, now: Instant) -> Option<Asked> {
+    /// A request whose deadline has passed, and its span; each is told once.
+    pub(super) fn pop_overdue(&mut self, now: Instant) -> Option<(Asked, Option<Box<CallSpan>>)> {
         self.timers.advance(now);
         while let Some(slot) = self.timers.pop_due() {
             let key = self.open.key_of(slot);
@@ -170,11 +181,11 @@ impl Calls {
                 continue;
             };
             call.timed_out = true;
-            let asked = call.asked;
+            let overdue = (call.asked, call.span.take());
             if call.place == Place::Connection {
                 self.open.remove(key);
             }
-            return Some(asked);
+            return Some(overdue);
         }
         None
     }

@@ -70,6 +70,9 @@ impl Exchange {
     /// no shard has anything left to do of what this one has said.
     pub(super) fn answer(&mut self, key: Key, answer: Answer, everywhere: bool) {
         let mark = self.mesh.mark();
+        if let Some(refusal) = &answer.refusal {
+            self.resources.note_refusal(refusal.code.to_wire());
+        }
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

@@ -294,6 +294,7 @@ impl Connection {
             resources.counters.add(Counter::Established, 1);
             let took = resources.now.since(self.opened);
             resources.histograms.record(Timing::Handshake, took);
+            resources.note_arrival(self.line.key);
         }
     }
 

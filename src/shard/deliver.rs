@@ -71,7 +71,10 @@ impl Exchange {
             return resources.counters.add(Counter::DeliveriesForbidden, 1);
         }
         if is_running && !line.takes(publication.parcel.len()) {
-            return resources.counters.add(Counter::DeliveriesTooLarge, 1);
+            return match publication.parcel.ungrown() {
+                Some(message) => self.deliver_ungrown(to, publication, &message),
+                None => resources.counters.add(Counter::DeliveriesTooLarge, 1),
+            };
         }
         if !is_running {
             self.leave_in_log(to.connection, publication);
@@ -93,6 +96,23 @@ impl Exchange {
             }
         }
         self.touch(to.connection);
+    }
+
+    /// As it came, to a subscriber for whom TRACEPARENT makes it too large.
+    #[cold]
+    fn deliver_ungrown(&mut self, to: Subscription, publication: &Publication<'_>, message: &[u8]) {
+        let body = &message[MESSAGE_HEADER_BYTES..];
+        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
+            debug_assert!(false, "it was parsed before it grew");
+            return;
+        };
+        let mut publication = Publication {
+            parcel: Parcel::plain(message),
+            envelope: &envelope,
+            span: None,
+            ..*publication
+        };
+        self.deliver_carefully(to, &mut publication);
     }
 
     fn shelve(&mut self, to: Subscription, publication: &mut Publication<'_>) {
@@ -243,7 +263,10 @@ impl Connection {
         let is_running = self.stage == Stage::Running;
         let line = &mut self.line;
         if is_running && !line.takes(parcel.len()) {
-            return false;
+            return match parcel.ungrown() {
+                Some(message) => self.take_message(&mut Parcel::plain(&message), id, resources),
+                None => false,
+            };
         }
         if line.counted {
             let mut message = parcel.message().to_vec();

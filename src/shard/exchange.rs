@@ -237,10 +237,12 @@ impl Exchange {
                         .take()
                         .and_then(|began| self.resources.parsed(began));
                     let over = limited && connection.is_over_rate(event, used, &self.resources);
+                    let traced = self.begin_receive(event);
                     let ended = match over {
                         true => self.refuse_over_rate(key, event),
                         false => self.take_event(key, event, &view[..used]),
                     };
+                    self.end_receive(traced, key, event, used);
                     if let Some(parsed) = parsed {
                         self.resources.routed(parsed);
                     }
@@ -299,8 +301,15 @@ impl Exchange {
             return;
         };
         if connection.line.may_request(request.name) {
-            let line = &mut connection.line;
-            self.services.call(request, line, &mut self.resources);
+            let (line, resources) = (&mut connection.line, &mut self.resources);
+            let tracer = resources.tracer.as_ref();
+            match tracer.and_then(|tracer| tracer.received()) {
+                None => self.services.call(request, line, resources),
+                Some(context) => {
+                    self.services
+                        .call_traced(request, &context, line, resources);
+                }
+            }
         } else {
             self.forbid_request(key, request);
         }

@@ -18,6 +18,7 @@ use super::confirm::Answer;
 use super::exchange::Exchange;
 use super::parcel::Parcel;
 use super::publish::Publication;
+use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{DELIVERIES_PER_SLICE, MESSAGE_HEADER_BYTES};
@@ -38,8 +39,12 @@ pub(super) enum Origin {
 pub(super) struct Fanout {
     origin: Origin,
     message: Bytes,
+    /// See `Parcel::grown`.
+    grown: bool,
     expires: Instant,
     number: u64,
+    /// Its `deliver` span, if it is sampled.
+    span: Option<Open>,
     subscribers: Vec<Subscription>,
     /// How many of them have it.
     done: usize,
@@ -63,8 +68,10 @@ impl Exchange {
         self.fanouts.push_back(Fanout {
             origin,
             message: publication.parcel.share(),
+            grown: publication.parcel.is_grown(),
             expires: publication.expires,
             number: publication.number,
+            span: publication.span.take(),
             subscribers: subscribers.to_vec(),
             done: 0,
             confirmation: None,
@@ -106,12 +113,13 @@ impl Exchange {
             return;
         };
         let mut publication = Publication {
-            parcel: Parcel::shared(&fanout.message),
+            parcel: Parcel::shared(&fanout.message).grown(fanout.grown),
             envelope: &envelope,
             expires: fanout.expires,
             number: fanout.number,
             retained: false,
             sliced: true,
+            span: None,
         };
         let end = fanout.subscribers.len();
         let slice = fanout.done..end.min(fanout.done + DELIVERIES_PER_SLICE);
@@ -122,6 +130,9 @@ impl Exchange {
         if fanout.done < end {
             self.fanouts.push_front(fanout);
         } else {
+            let (span, bytes) = (fanout.span.take(), fanout.message.len());
+            self.resources
+                .end_span(span, || About::delivered(envelope.name, bytes, end));
             self.finish_fanout(&fanout);
         }
     }

@@ -18,16 +18,20 @@ use super::mesh::Call;
 use super::parcel::Parcel;
 use super::publish::load;
 use super::service::{Failure, refuse_name};
+use super::trace::About;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
+use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
+use crate::metrics::span::Fault;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
-use crate::proto::message::encode_response;
+use crate::proto::message::{MessageType, encode_response};
 use crate::proto::name::check_topic;
+use crate::proto::trace::{Carried, TraceContext, carry};
 use crate::router::Choice;
 use std::time::Duration;
 
@@ -136,9 +140,49 @@ impl Exchange {
             shard: self.id,
             key: call,
             deadline,
+            grown: false,
         };
-        self.pass_on(choice, &mut parcel, call);
+        let tracer = self.resources.tracer.as_ref();
+        match tracer.and_then(|tracer| tracer.received()) {
+            None => self.pass_on(choice, &mut parcel, call),
+            Some(context) => {
+                let asked = (key, request.name);
+                self.pass_on_traced(choice, parcel, call, &context, asked);
+            }
+        }
         self.scratch = scratch;
+    }
+
+    /// Passes a sampled request on: from here on it carries its `call` span as parent.
+    #[cold]
+    fn pass_on_traced(
+        &mut self,
+        choice: Choice,
+        parcel: Parcel<'_>,
+        mut call: Call,
+        parent: &TraceContext,
+        (connection, service): (Key, &str),
+    ) {
+        let now = self.resources.now;
+        let Some(tracer) = &mut self.resources.tracer else {
+            return;
+        };
+        let span = tracer.begin_call(parent, service, connection, now);
+        let mut scratch = std::mem::take(&mut tracer.scratch);
+        let mut parcel = match carry(parcel.message(), span.context(), &mut scratch) {
+            Some(done) => {
+                call.grown = done == Carried::Added;
+                Parcel::plain(&scratch).grown(call.grown)
+            }
+            // No room for another header: its trace ends here.
+            None => parcel,
+        };
+        self.resources.calls.trace(call.key, span);
+        self.pass_on(choice, &mut parcel, call);
+        drop(parcel);
+        if let Some(tracer) = &mut self.resources.tracer {
+            tracer.scratch = scratch;
+        }
     }
 
     /// Fails a REQUEST that its connection's rights do not cover.
@@ -153,7 +197,8 @@ impl Exchange {
     }
 
     /// Takes a request that another shard has picked a server of this one for.
-    pub(super) fn take_request(&mut self, mut parcel: Parcel<'_>, call: Call, servers: Key) {
+    pub(super) fn take_request(&mut self, parcel: Parcel<'_>, call: Call, servers: Key) {
+        let mut parcel = parcel.grown(call.grown);
         let connections = &self.connections;
         let load = |key| load(connections, key);
         let server = self
@@ -187,6 +232,7 @@ impl Exchange {
             return self.fail_call(call, &failure);
         };
         let most = self.resources.limits.outbox_bytes_max;
+        let span = self.resources.begin_deliver_of(parcel.message());
         let mut failure = None;
         match self.connections.get_mut(server) {
             None => failure = Some(Failure::of(Code::ServiceGone, "the service has just ended")),
@@ -204,6 +250,14 @@ impl Exchange {
                 }
             }
         }
+        self.resources.end_span(span, || About {
+            connection: Some(server),
+            kind: Some(MessageType::Request),
+            bytes: parcel.len(),
+            reached: usize::from(failure.is_none()),
+            fault: failure.as_ref().map(|failure| Fault::Code(failure.code)),
+            ..About::default()
+        });
         match failure {
             None => self.touch(server),
             Some(failure) => {
@@ -225,7 +279,11 @@ impl Exchange {
         let checksum = connection.line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::received(message, checksum, &mut scratch);
-        self.bring(errand.call, &mut parcel);
+        let tracer = self.resources.tracer.as_ref();
+        match tracer.and_then(|tracer| tracer.received()) {
+            None => self.bring(errand.call, &mut parcel),
+            Some(context) => self.bring_traced(errand.call, parcel, &context),
+        }
         self.scratch = scratch;
     }
 
@@ -239,6 +297,25 @@ impl Exchange {
             false => Counter::ResponsesUnasked,
         };
         self.resources.counters.add(counter, 1);
+    }
+
+    /// Brings a sampled RESPONSE: from here on it carries its `receive` span as parent.
+    #[cold]
+    fn bring_traced(&mut self, call: Call, parcel: Parcel<'_>, context: &TraceContext) {
+        let Some(tracer) = &mut self.resources.tracer else {
+            return;
+        };
+        let mut scratch = std::mem::take(&mut tracer.scratch);
+        // It has a TRACEPARENT, which is replaced: there is room.
+        let mut parcel = match carry(parcel.message(), context, &mut scratch) {
+            Some(_) => Parcel::plain(&scratch),
+            None => parcel,
+        };
+        self.bring(call, &mut parcel);
+        drop(parcel);
+        if let Some(tracer) = &mut self.resources.tracer {
+            tracer.scratch = scratch;
+        }
     }
 
     /// Brings a RESPONSE to the shard of its call.
@@ -258,10 +335,22 @@ impl Exchange {
         let took = self.resources.now.since(call.began);
         self.resources.histograms.record(Timing::Call, took);
         let asked = call.asked;
+        if call.span.is_some() {
+            let fault = fault_of(parcel.message());
+            self.resources.end_call(call.span, fault);
+        }
+        let span = self.resources.begin_deliver_of(parcel.message());
         let Some(connection) = self.connections.get_mut(asked.connection) else {
             return self.resources.counters.add(Counter::AnswersLate, 1);
         };
         connection.take_response(parcel, asked.id, &mut self.resources);
+        self.resources.end_span(span, || About {
+            connection: Some(asked.connection),
+            kind: Some(MessageType::Response),
+            bytes: parcel.len(),
+            reached: 1,
+            ..About::default()
+        });
         self.touch(asked.connection);
     }
 
@@ -275,6 +364,7 @@ impl Exchange {
 
     /// Fails a request at once.
     fn fail(&mut self, key: Key, id: u32, failure: &Failure) {
+        self.resources.note_refusal(failure.code);
         if let Some(connection) = self.connections.get_mut(key) {
             connection
                 .line
@@ -315,4 +405,14 @@ impl Exchange {
         self.router
             .find_servers(service, &mut self.random, |key| load(connections, key))
     }
+}
+
+/// Why a RESPONSE says that its request failed, if it does.
+#[cold]
+fn fault_of(message: &[u8]) -> Option<Fault> {
+    let body = &message[MESSAGE_HEADER_BYTES..];
+    let response = Envelope::parse(MessageType::Response, body).ok()?;
+    let code = response.payload.first_chunk::<2>();
+    let code = code.map_or(Code::Internal.to_wire(), |code| u16::from_be_bytes(*code));
+    response.failed().then_some(Fault::Code(code))
 }

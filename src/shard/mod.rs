@@ -20,6 +20,7 @@
 //! | `log` | what a session's client has not acknowledged |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `sample`, `gauge` | where a message's time goes; what is held at a moment |
+//! | `trace`, `arrival` | what is sampled; spans of it |
 //! | `drain` | ending in order |
 //! | `command` | what other threads say to a shard |
 //! | `survey` | which connections there are, told some a turn; ending one |
@@ -30,6 +31,7 @@
 
 mod accept;
 mod access;
+mod arrival;
 mod call;
 mod command;
 mod confirm;
@@ -65,6 +67,7 @@ mod subscribe;
 mod survey;
 pub mod sys;
 pub mod tls;
+mod trace;
 mod turn;
 pub mod worker;
 
@@ -79,6 +82,7 @@ pub use resource::Limits;
 pub use resume::Moved;
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
 pub use survey::{Query, Row, Seen, Sort, State, Survey};
+pub use trace::Tracing;
 pub use turn::Turn;
 
 use crate::base::clock::Instant;
@@ -101,6 +105,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use survey::Walk;
 use tls::TlsSettings;
+use trace::Tracer;
 
 /// What a shard is made of.
 pub struct Setup {
@@ -129,6 +134,8 @@ pub struct Setup {
     pub jobs: Sender<Job>,
     /// Where histograms go when they are collected.
     pub histograms: Sender<(ShardId, Box<Histograms>)>,
+    /// None: nothing is traced.
+    pub tracing: Option<Tracing>,
 }
 
 /// A shard on a driver. See the module's head; `turn` makes it go.
@@ -178,6 +185,20 @@ impl<D: Driver> Shard<D> {
             ..
         } = setup;
         let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
+        let mut entropy = setup.entropy;
+        let tracer = setup.tracing.map(|tracing| {
+            let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
+            let asks = setup.access.is_some();
+            let clock = driver.clock();
+            Box::new(Tracer::new(
+                id,
+                tracing,
+                clock,
+                counters.clone(),
+                asks,
+                seed,
+            ))
+        });
         let resources = Resources {
             deliveries_left: 0,
             deliveries_made: 0,
@@ -188,9 +209,10 @@ impl<D: Driver> Shard<D> {
             current: Default::default(),
             histograms: Box::default(),
             sampler: Sampler::new(driver.clock()),
+            tracer,
             now,
         };
-        let mut exchange = Exchange::new(id, connections_max, resources, setup.entropy);
+        let mut exchange = Exchange::new(id, connections_max, resources, entropy);
         (exchange.access, exchange.door) = (setup.access, setup.door);
         exchange.tls = setup.tls;
         Shard {

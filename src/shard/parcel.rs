@@ -3,6 +3,7 @@
 //! shared by reference, and the copy that makes it shareable is made once.
 
 use crate::proto::message::strip_checksum;
+use crate::proto::trace::strip;
 use bytes::Bytes;
 
 /// Messages from here on are worth a send of their own rather than a copy.
@@ -11,6 +12,8 @@ pub(super) const SHARED_BYTES_MIN: usize = 16_384;
 pub(super) struct Parcel<'a> {
     message: &'a [u8],
     shared: Option<Bytes>,
+    /// Longer than its sender made it, by a TRACEPARENT (see `trace`).
+    grown: bool,
 }
 
 impl<'a> Parcel<'a> {
@@ -31,6 +34,7 @@ impl<'a> Parcel<'a> {
         Parcel {
             message,
             shared: None,
+            grown: false,
         }
     }
 
@@ -39,7 +43,29 @@ impl<'a> Parcel<'a> {
         Parcel {
             message,
             shared: Some(message.clone()),
+            grown: false,
         }
+    }
+
+    /// The same, `grown` or not.
+    pub(super) fn grown(mut self, grown: bool) -> Parcel<'a> {
+        self.grown = grown;
+        self
+    }
+
+    pub(super) fn is_grown(&self) -> bool {
+        self.grown
+    }
+
+    /// The message as its sender made it, if it has grown.
+    #[cold]
+    pub(super) fn ungrown(&self) -> Option<Vec<u8>> {
+        let mut message = Vec::new();
+        if !self.grown {
+            return None;
+        }
+        strip(self.message, &mut message)?;
+        Some(message)
     }
 
     #[inline]

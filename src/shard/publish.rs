@@ -24,15 +24,18 @@ use super::fanout::Origin;
 use super::line::Line;
 use super::mesh::Terms;
 use super::parcel::Parcel;
+use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{FANOUT_MIN, MESSAGE_HEADER_BYTES};
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
+use crate::metrics::span::SpanName;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
+use crate::proto::trace::{Carried, TraceContext, carry};
 use crate::router::{Choice, Matches, ShardSet, Subscription, Version};
 use bytes::Bytes;
 use std::time::Duration;
@@ -48,6 +51,8 @@ pub(super) struct Publication<'a> {
     pub(super) retained: bool,
     /// See `fanout`.
     pub(super) sliced: bool,
+    /// Its `deliver` span, if it is sampled.
+    pub(super) span: Option<Open>,
 }
 
 impl Publication<'_> {
@@ -81,7 +86,11 @@ impl Exchange {
         let checksum = line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let parcel = Parcel::received(message, checksum, &mut scratch);
-        let everywhere = self.route(Origin::Connection(key), envelope, parcel);
+        let tracer = self.resources.tracer.as_ref();
+        let everywhere = match tracer.and_then(|tracer| tracer.received()) {
+            None => self.route(Origin::Connection(key), envelope, parcel, None),
+            Some(context) => self.route_traced(Origin::Connection(key), &context, parcel),
+        };
         self.scratch = scratch;
         if id != 0 {
             self.confirm_publish(key, id, everywhere);
@@ -93,7 +102,14 @@ impl Exchange {
         let body = &message[MESSAGE_HEADER_BYTES..];
         if let Ok(envelope) = Envelope::parse(MessageType::Publish, body) {
             self.resources.counters.add(Counter::Wills, 1);
-            self.route(Origin::Nobody, &envelope, Parcel::plain(message));
+            let is_traced = self.resources.tracer.is_some();
+            let context = TraceContext::of(&envelope.headers).filter(TraceContext::is_sampled);
+            match context.filter(|_| is_traced) {
+                None => self.route(Origin::Nobody, &envelope, Parcel::plain(message), None),
+                Some(context) => {
+                    self.route_traced(Origin::Nobody, &context, Parcel::plain(message))
+                }
+            };
         }
     }
 
@@ -119,9 +135,55 @@ impl Exchange {
         Ok(())
     }
 
+    /// Routes a sampled publication: from here on it carries its `route` span as parent.
+    #[cold]
+    fn route_traced(&mut self, origin: Origin, parent: &TraceContext, parcel: Parcel<'_>) -> bool {
+        let now = self.resources.now;
+        let Some(tracer) = &mut self.resources.tracer else {
+            return false;
+        };
+        let route = tracer.begin(SpanName::Route, parent, now);
+        let deliver = tracer.begin(SpanName::Deliver, &route.context, now);
+        let mut scratch = std::mem::take(&mut tracer.scratch);
+        let (parcel, deliver) = match carry(parcel.message(), &route.context, &mut scratch) {
+            Some(done) => {
+                let parcel = Parcel::plain(&scratch).grown(done == Carried::Added);
+                (parcel, Some(deliver))
+            }
+            // No room for another header: its trace ends here.
+            None => (parcel, None),
+        };
+        let message = parcel.message();
+        let everywhere =
+            match Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]) {
+                Ok(envelope) => {
+                    let everywhere = self.route(origin, &envelope, parcel, deliver);
+                    if let Some(tracer) = &mut self.resources.tracer {
+                        let about = About::delivered(envelope.name, message.len(), 0);
+                        tracer.end(route, about, now);
+                    }
+                    everywhere
+                }
+                Err(_) => {
+                    debug_assert!(false, "it was parsed before it was given another parent");
+                    false
+                }
+            };
+        if let Some(tracer) = &mut self.resources.tracer {
+            tracer.scratch = scratch;
+        }
+        everywhere
+    }
+
     /// Delivers a publication here and sends it to the other shards that want it. True if
     /// some do.
-    fn route(&mut self, origin: Origin, envelope: &Envelope<'_>, parcel: Parcel<'_>) -> bool {
+    fn route(
+        &mut self,
+        origin: Origin,
+        envelope: &Envelope<'_>,
+        parcel: Parcel<'_>,
+        span: Option<Open>,
+    ) -> bool {
         let now = self.resources.now;
         self.topics.note(envelope.name, now);
         let expires = match envelope.headers.is_empty() {
@@ -132,6 +194,7 @@ impl Exchange {
             now + Duration::from_millis(u64::from(ms))
         });
         let mut publication = self.publication(envelope, parcel, expires);
+        publication.span = span;
         let retain = envelope.flags & FLAG_RETAIN != 0;
         let at = if retain { self.retain_version() } else { now };
         if retain {
@@ -144,9 +207,13 @@ impl Exchange {
         self.deliver_all(origin, &matches, &mut publication);
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
+        let mut reached = matches.local.len();
         for &group in &matches.groups {
             match self.choose(group) {
-                Some(Choice::Local(member)) => self.deliver(member, &mut publication),
+                Some(Choice::Local(member)) => {
+                    self.deliver(member, &mut publication);
+                    reached += 1;
+                }
                 Some(Choice::Remote { shard, group }) => picks.push((shard, group)),
                 None => {}
             }
@@ -156,6 +223,7 @@ impl Exchange {
             let terms = Terms {
                 plain: false,
                 retain,
+                grown: false,
                 at,
                 expires,
             };
@@ -163,7 +231,17 @@ impl Exchange {
                 .publish(&mut publication.parcel, &matches.shards, &picks, terms);
         }
         (self.picks, self.matches) = (picks, matches);
+        self.end_deliver(&mut publication, reached);
         everywhere && self.mesh.len() > 0
+    }
+
+    /// Ends the `deliver` span of a publication, unless that is still going on.
+    #[inline]
+    fn end_deliver(&mut self, publication: &mut Publication<'_>, reached: usize) {
+        let span = publication.span.take().filter(|_| reached > 0);
+        let (topic, bytes) = (publication.envelope.name, publication.parcel.len());
+        self.resources
+            .end_span(span, || About::delivered(topic, bytes, reached));
     }
 
     /// Delivers a publication of another shard's to the subscribers here.
@@ -179,7 +257,10 @@ impl Exchange {
             debug_assert!(false, "another shard has checked it");
             return;
         };
+        let parcel = parcel.grown(terms.grown);
         let mut publication = self.publication(&envelope, parcel, terms.expires);
+        publication.span = self.resources.begin_deliver(&envelope.headers);
+        let mut reached = 0;
         if terms.retain {
             let version = Version {
                 at: terms.at,
@@ -191,11 +272,15 @@ impl Exchange {
             let mut matches = std::mem::take(&mut self.matches);
             self.router.find(envelope.name, &mut matches);
             self.deliver_all(Origin::Mesh, &matches, &mut publication);
+            reached = matches.local.len();
             self.matches = matches;
         }
         for &group in picks {
             match self.choose_here(group) {
-                Some(Choice::Local(member)) => self.deliver(member, &mut publication),
+                Some(Choice::Local(member)) => {
+                    self.deliver(member, &mut publication);
+                    reached += 1;
+                }
                 Some(Choice::Remote { shard, group }) => {
                     let terms = Terms {
                         plain: false,
@@ -210,6 +295,7 @@ impl Exchange {
                 None => {}
             }
         }
+        self.end_deliver(&mut publication, reached);
     }
 
     #[inline]
@@ -281,6 +367,7 @@ impl Exchange {
             number: self.publications,
             retained: false,
             sliced: false,
+            span: None,
         }
     }
 

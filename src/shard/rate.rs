@@ -60,6 +60,7 @@ impl Exchange {
                     let failure = Failure::of(Code::RateLimited, TEXT);
                     let line = &mut connection.line;
                     line.respond_failed(envelope.id, &failure, &mut self.resources);
+                    self.resources.note_refusal(failure.code);
                 }
             }
             // Nobody waits for an answer to an answer; its requester is told in time.

@@ -5,6 +5,7 @@ use super::pool::Pool;
 use super::rate::Rates;
 use super::sample::Sampler;
 use super::service::Current;
+use super::trace::Tracer;
 use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE};
 use crate::metrics::counter::{Counter, Counters};
@@ -58,6 +59,8 @@ pub(super) struct Resources {
     pub(super) current: Current,
     pub(super) histograms: Box<Histograms>,
     pub(super) sampler: Sampler,
+    /// None: nothing is traced.
+    pub(super) tracer: Option<Box<Tracer>>,
     /// The time of this turn.
     pub(super) now: Instant,
 }

@@ -126,6 +126,7 @@ impl<D: Driver> Shard<D> {
             return;
         };
         self.timers.cancel(from.slot);
+        exchange.resources.forget_arrival(from, None);
         let Some(connection) = exchange.connections.get_mut(slot) else {
             return;
         };
@@ -171,6 +172,7 @@ impl<D: Driver> Shard<D> {
         };
         self.timers.cancel(key.slot);
         connection.discharge(&mut exchange.resources);
+        exchange.resources.forget_arrival(key, None);
         exchange.resources.counters.add(Counter::MovedOut, 1);
         self.census.pass(self.id, home);
         let moved = Command::Move(Box::new(Moved(connection)));

@@ -19,8 +19,10 @@ use super::line::Line;
 use super::resource::Resources;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
+use crate::metrics::span::Fault;
 use crate::proto::envelope::{Codec, Envelope, Headers};
 use crate::proto::error::{Code, Refusal};
+use crate::proto::trace::{TraceContext, headers_with};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
@@ -65,6 +67,12 @@ impl<'a> Request<'a> {
 
     pub fn payload(&self) -> &'a [u8] {
         self.envelope.payload
+    }
+
+    /// The trace it belongs to, for spans of the service's own and for what it asks others.
+    /// Where this server records the trace too, the parent is its span of this call.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::of(&self.envelope.headers)
     }
 }
 
@@ -133,6 +141,8 @@ pub(super) struct Current {
     codec: Codec,
     timeout_ms: Option<u32>,
     answered: bool,
+    /// It was answered with a failure of this code.
+    failure: Option<u16>,
 }
 
 impl Reply<'_> {
@@ -156,7 +166,7 @@ impl Reply<'_> {
     #[cold]
     pub fn fail(self, failure: &Failure) {
         let current = &mut self.resources.current;
-        current.answered = true;
+        (current.answered, current.failure) = (true, Some(failure.code));
         let id = current.id;
         self.line.respond_failed(id, failure, self.resources);
     }
@@ -211,6 +221,11 @@ impl<'a> Reply<'a> {
             self.fail(&Failure::of(Code::Overloaded, "too many calls are open"));
             return None;
         };
+        if let Some(tracer) = &mut self.resources.tracer
+            && let Some(span) = tracer.take_call()
+        {
+            self.resources.calls.trace(call, span);
+        }
         self.resources.current.answered = true;
         self.line.calls_open += 1;
         self.resources.counters.add(Counter::CallsDeferred, 1);
@@ -270,12 +285,47 @@ impl Services {
                 headers.timeout_ms()
             },
             answered: false,
+            failure: None,
         };
         let reply = Reply { line, resources };
         service.call(Request { envelope: request }, reply);
         if !resources.current.answered {
             let failure = Failure::of(Code::Internal, "the service did not answer");
+            resources.current.failure = Some(failure.code);
             line.respond_failed(request.id, &failure, resources);
+        }
+    }
+
+    /// The same of a sampled one: the service sees its `call` span as parent, which ends
+    /// with the answer.
+    #[cold]
+    pub(super) fn call_traced(
+        &mut self,
+        request: &Envelope<'_>,
+        parent: &TraceContext,
+        line: &mut Line,
+        resources: &mut Resources,
+    ) {
+        let now = resources.now;
+        let Some(tracer) = &mut resources.tracer else {
+            return;
+        };
+        let span = tracer.begin_call(parent, request.name, line.key, now);
+        let mut block = Vec::new();
+        let headers = headers_with(&request.headers, span.context(), &mut block);
+        tracer.put_call(span);
+        // Without room for another header it goes as it came.
+        let headers = headers.and_then(|()| Headers::check(&block).ok());
+        let request = Envelope {
+            headers: headers.unwrap_or(request.headers),
+            ..*request
+        };
+        self.call(&request, line, resources);
+        let fault = resources.current.failure.map(Fault::Code);
+        if let Some(tracer) = &mut resources.tracer
+            && let Some(span) = tracer.take_call()
+        {
+            tracer.end_call(&span, fault, now);
         }
     }
 

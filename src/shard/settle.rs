@@ -105,6 +105,7 @@ impl<D: Driver> Shard<D> {
         self.census.leave(self.id);
         let reason = connection.reason.unwrap_or(Reason::Internal);
         exchange.resources.counters.add_closed(reason);
+        exchange.resources.forget_arrival(key, Some(reason));
         tracing::debug!(shard = self.id.0, connection = %key, reason = reason.label(), "closed");
         if connection.line.away && connection.line.counted && !exchange.draining {
             return self.detach(key);

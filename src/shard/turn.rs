@@ -15,6 +15,8 @@ use crate::base::limits::{COMMANDS_PER_TURN, TIMERS_PER_TURN};
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
+use crate::metrics::span::Fault;
+use crate::proto::error::Code;
 use crate::ring::driver::{Chunk, Completion, Driver, Received};
 use crate::shard::connection::Receive;
 use std::io;
@@ -217,12 +219,14 @@ impl<D: Driver> Shard<D> {
         while let Some((call, outcome)) = self.exchange.resources.calls.pop_finished() {
             self.finish_call(call, outcome);
         }
-        while let Some(asked) = self
+        while let Some((asked, span)) = self
             .exchange
             .resources
             .calls
             .pop_overdue(self.exchange.resources.now)
         {
+            let fault = Fault::Code(Code::RequestTimeout.to_wire());
+            self.exchange.resources.end_call(span, Some(fault));
             if let Some(connection) = self.exchange.connections.get_mut(asked.connection) {
                 connection.time_out_call(asked.id, &mut self.exchange.resources);
                 self.exchange.touch(asked.connection);
@@ -235,6 +239,11 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let asked = call.asked;
+        let fault = outcome
+            .as_ref()
+            .err()
+            .map(|failure| Fault::Code(failure.code));
+        self.exchange.resources.end_call(call.span, fault);
         self.exchange
             .resources
             .histograms

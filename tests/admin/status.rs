@@ -3,7 +3,7 @@
 use super::{configuration, get};
 use ringmail::Server;
 use ringmail::blocking::Client;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[test]
 fn what_clients_did_is_told_by_shard_and_in_all() {
@@ -47,6 +47,32 @@ fn what_clients_did_is_told_by_shard_and_in_all() {
             assert_eq!(shard[span][stage]["count"], of_all, "{span} {stage}");
         }
     }
+    client.close().unwrap();
+    running.drain();
+    running.wait().unwrap();
+}
+
+#[test]
+fn spans_that_no_collector_takes_are_counted() {
+    let mut config = configuration();
+    // Nobody listens there.
+    config.trace.endpoint = "http://127.0.0.1:9".to_owned();
+    config.trace.sample_ratio = 1.0;
+    let running = Server::builder().config(config).start().unwrap();
+    let admin = running.admin_address().unwrap();
+    let mut client = Client::connect(&running.address().to_string()).unwrap();
+    client.request("$sys/echo", "x").unwrap();
+    let began = Instant::now();
+    let traces = loop {
+        let traces = get(admin, "/status").json()["traces"].clone();
+        if traces["failed"].as_u64().unwrap() > 0 {
+            break traces;
+        }
+        assert!(began.elapsed() < super::PATIENCE, "{traces}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(traces["exported"], 0);
+    assert_eq!(traces["failing"], true);
     client.close().unwrap();
     running.drain();
     running.wait().unwrap();

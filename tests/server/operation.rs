@@ -198,6 +198,23 @@ impl Got {
         &self.body[4..]
     }
 
+    /// The value of a header, if it is there.
+    pub fn header(&self, key: u8) -> Option<&[u8]> {
+        if self.flags() & HEADERS == 0 {
+            return None;
+        }
+        let from = self.name_end() + 2;
+        let mut rest = &self.body[from..from + usize::from(self.u16(from - 2))];
+        while let [found, high, low, after @ ..] = rest {
+            let (value, after) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+            if *found == key {
+                return Some(value);
+            }
+            rest = after;
+        }
+        None
+    }
+
     pub fn payload(&self) -> &[u8] {
         let end = self.name_end();
         match self.flags() & HEADERS {

@@ -19,3 +19,5 @@ mod slow;
 mod survey;
 #[path = "routing/topic.rs"]
 mod topic;
+#[path = "routing/trace.rs"]
+mod trace;

@@ -10,6 +10,7 @@ use ringmail::base::clock::Instant;
 use ringmail::base::id::{Key, ShardId};
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::{Counter, Counters};
+use ringmail::metrics::span::{SpanSource, channel};
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::session::Settings;
 use ringmail::ring::driver::Driver;
@@ -19,7 +20,7 @@ use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
     Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Query,
-    Rates, Reply, Request, Seen, Setup, Shard, Survey, Tell, Told, Turn, mailbox, weave,
+    Rates, Reply, Request, Seen, Setup, Shard, Survey, Tell, Told, Tracing, Turn, mailbox, weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -96,6 +97,8 @@ pub struct Guards {
     pub tls: Option<TlsSettings>,
     pub access: Option<Access>,
     pub door: Option<Arc<Door>>,
+    /// Sampled share, and spans of a shard that may wait.
+    pub trace: Option<(f64, usize)>,
 }
 
 pub struct Server {
@@ -106,6 +109,8 @@ pub struct Server {
     jobs: crossbeam_channel::Receiver<Job>,
     aside: Vec<Aside>,
     rng: fastrand::Rng,
+    /// What each shard has recorded, if they trace.
+    pub spans: Vec<SpanSource>,
 }
 
 impl Server {
@@ -155,6 +160,7 @@ impl Server {
         let counters = board.counters().to_vec();
         let (jobs_in, jobs) = crossbeam_channel::unbounded();
         let (histograms, _) = crossbeam_channel::bounded(count);
+        let mut spans = Vec::new();
         let (mut shards, mut mailboxes, mut aside) = (Vec::new(), Vec::new(), Vec::new());
         for (index, own) in counters.iter().enumerate() {
             let id = ShardId(index as u16);
@@ -179,6 +185,14 @@ impl Server {
                 door: guards.door.clone(),
                 jobs: jobs_in.clone(),
                 histograms: histograms.clone(),
+                tracing: guards.trace.map(|(sample_ratio, spans_max)| {
+                    let (sink, source) = channel(spans_max);
+                    spans.push(source);
+                    Tracing {
+                        sample_ratio,
+                        spans: sink,
+                    }
+                }),
             };
             let mut shard = Shard::new(driver, setup);
             sys::install(&mut shard, board.clone());
@@ -199,6 +213,7 @@ impl Server {
             mailboxes,
             jobs,
             aside,
+            spans,
             rng: fastrand::Rng::with_seed(world.seed()),
         }
     }

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::access::{self, Fault};
+use super::super::trace;
 use super::error::{ConfigError, Origin};
 use super::schema::{Config, Limits};
 use super::section::{Ledger, Node};
@@ -15,7 +16,7 @@ use super::tree::Tree;
 /// Keys and sections that are read and checked, but ask for what this version cannot do
 /// yet: anything but the default, or one of the values beside it, is refused. The issue
 /// that builds it takes its line out.
-const NOT_YET: &[(&str, &[&str])] = &[("trace", &[]), ("nats", &[]), ("topic", &[])];
+const NOT_YET: &[(&str, &[&str])] = &[("nats", &[]), ("topic", &[])];
 
 /// Judges the configuration in force. With `is_whole` unset, lines of the file could not be
 /// read: then what other keys say cannot be relied on.
@@ -92,6 +93,17 @@ fn relations(config: &Config, ledger: &mut Ledger) {
         "give one of them another port",
     );
     tls(config, ledger);
+    let fault = match config.trace.endpoint.as_str() {
+        "" => None,
+        endpoint => trace::endpoint_fault(endpoint),
+    };
+    demand(
+        ledger,
+        fault.is_none(),
+        &["trace.endpoint"],
+        || format!("trace.endpoint {}", fault.unwrap_or_default()),
+        "write it as http://127.0.0.1:4318; credentials go into OTEL_EXPORTER_OTLP_HEADERS",
+    );
     outboxes(&config.limits, "limits", ledger);
     for (number, shard) in &config.shard.shards {
         let path = format!("shard.{number}");

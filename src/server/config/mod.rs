@@ -6,7 +6,7 @@
 //! - `setting`: the types of values; `section`: how the schema is read; `source`: file,
 //!   environment and flags; `tree`: printing; `error`: what can be said about it all.
 //!
-//! Precedence: flag > `RINGMAIL__SECTION__KEY` > file > default. `[shard.N.limits]` is laid
+//! Precedence: flag > `RINGMAIL__SECTION__KEY` > file > OTEL_* (see `otel`) > default. `[shard.N.limits]` is laid
 //! over `[limits]` whatever source that came from: the special beats the general. Keys that
 //! hold a text someone may want to keep apart exist as `KEY_file` too (a path, relative to
 //! the working directory).
@@ -19,6 +19,7 @@
 
 mod check;
 mod error;
+mod otel;
 mod rule;
 mod schema;
 mod section;
@@ -50,7 +51,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
         let mut ledger = Ledger::default();
         let file = source::file(sources, &mut ledger);
-        let mut layers = Vec::new();
+        let mut layers = otel::layers(sources);
         if let Some((name, text)) = &file {
             layers.push(Layer::of_toml(name, text, &mut ledger));
         }

@@ -137,7 +137,7 @@ impl<'t> Layer<'t> {
     }
 
     /// `value` as the only key of a source, at `path`.
-    fn of_key(path: &[&str], value: &str, at: Origin) -> Layer<'t> {
+    pub fn of_key(path: &[&str], value: &str, at: Origin) -> Layer<'t> {
         let leaf = Spanned::new(0..0, DeValue::String(Cow::Owned(value.to_owned())));
         let table = path.iter().rev().fold(leaf, |below, name| {
             let mut table = DeTable::new();

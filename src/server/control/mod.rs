@@ -17,10 +17,12 @@
 //! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
 //! | `survey` | asking every shard for its connections and topics |
+//! | `trace` (beside this folder) | exporting spans |
 //!
 //! [`prepare`] runs before the shards, so that what is wrong is told at the start;
 //! [`Prepared::start`] when they are ready. A panic anywhere here ends the server, as a
-//! shard's does. Without an admin address and authentication there is no such thread.
+//! shard's does. Without an admin address,
+//! authentication and tracing there is no such thread.
 
 mod access;
 mod herald;
@@ -36,12 +38,13 @@ mod warden;
 use super::boot::panic_text;
 use super::config::{AuthMode, Config};
 use super::state::{self, StateError};
+use super::trace::{self, Exporter, Setting};
 use crate::auth::Denied;
 use crate::auth::ask::{ASKS_MAX, Answer, Ask, Asks, Desk};
 use crate::base::clock::{unix_nanos, unix_seconds};
 use crate::base::id::ShardId;
 use crate::shard::sys::Board;
-use crate::shard::{self, Command, Mailbox, Wall};
+use crate::shard::{self, Command, Mailbox, Tracing, Wall};
 use access::{Access, KeySet};
 use herald::Herald;
 use http::Admin;
@@ -58,7 +61,7 @@ use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use warden::{KeyTaker, Warden};
 
 /// Asks answered together: one change of the store.
@@ -69,6 +72,8 @@ const SWEEP: Duration = Duration::from_secs(3600);
 const WORKERS_MAX: usize = 16;
 /// What the end of the thread allows for work in progress on the disk.
 const LAST_WORK_MAX: Duration = Duration::from_secs(1);
+/// And for the spans that are still to be exported.
+const LAST_EXPORT_MAX: Duration = Duration::from_secs(1);
 
 /// What is wrong before anything runs.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +87,8 @@ pub enum ControlError {
     State(#[from] StateError),
     #[error("{0}")]
     Access(String),
+    #[error("{0}")]
+    Trace(String),
 }
 
 /// What the admin address tells of the process beside what its shards do.
@@ -115,6 +122,7 @@ pub struct Prepared {
     asked: mpsc::Receiver<Ask>,
     wanted: Arc<Notify>,
     draining: Arc<AtomicBool>,
+    exporter: Option<Exporter>,
 }
 
 /// Opens the state in `directory` and the admin address, and reads the configuration's
@@ -149,6 +157,16 @@ pub fn prepare(
         ask,
         wanted: wanted.clone(),
     });
+    for note in trace::notes(config, trace::environment) {
+        tracing::info!("{note}");
+    }
+    let exporter = match Setting::of(config, trace::environment) {
+        Some(setting) => {
+            let exporter = Exporter::new(setting, trace::environment);
+            Some(exporter.map_err(ControlError::Trace)?)
+        }
+        None => None,
+    };
     Ok(Prepared {
         admin,
         access,
@@ -156,6 +174,7 @@ pub fn prepare(
         asked,
         wanted,
         draining,
+        exporter,
     })
 }
 
@@ -199,6 +218,11 @@ impl Prepared {
         })
     }
 
+    /// What one more shard needs to trace; `None`: it does not.
+    pub fn tracing(&mut self) -> Option<Tracing> {
+        self.exporter.as_mut().map(Exporter::tracing)
+    }
+
     /// Starts the thread, on `core` if one is given. `shards` have [`Prepared::access`]
     /// in force. `failed` is told of a panic. `None`: there is nothing to do.
     ///
@@ -212,7 +236,7 @@ impl Prepared {
         core: Option<u32>,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Option<Control>> {
-        if self.admin.is_none() && self.access.is_none() {
+        if self.admin.is_none() && self.access.is_none() && self.exporter.is_none() {
             return Ok(None);
         }
         if let Some(address) = self.admin() {
@@ -257,10 +281,13 @@ impl Prepared {
     ) -> io::Result<()> {
         let ended = runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            self.spawn_into(&mut tasks, board, shards, host)?;
+            let exports = self.spawn_into(&mut tasks, board, shards, host)?;
             tokio::select! {
                 // An error too says that nobody holds the other end any more.
-                _ = stopped => Ok(()),
+                _ = stopped => {
+                    exports.finish().await;
+                    Ok(())
+                }
                 Some(ended) = tasks.join_next() => {
                     pass_on_panic(ended);
                     Err(io::Error::other("a part of it has ended"))
@@ -278,8 +305,10 @@ impl Prepared {
         board: Arc<Board>,
         shards: Vec<Mailbox>,
         host: Host,
-    ) -> io::Result<()> {
+    ) -> io::Result<Exports> {
         let mut warden = None;
+        let traces = self.exporter.as_ref().map(Exporter::tally);
+        let exports = Exports::start(self.exporter, tasks);
         if let Some(access) = self.access {
             let (herald, couriers) = Herald::new(access.authority, &shards);
             for courier in couriers {
@@ -313,10 +342,35 @@ impl Prepared {
                 surveyor: Surveyor::new(shards),
                 warden,
                 wanted: self.wanted,
+                traces,
             };
             tasks.spawn(http::serve(listener, Arc::new(admin)));
         }
-        Ok(())
+        Ok(exports)
+    }
+}
+
+/// The exporter's task, if there is one: it ends after the others.
+struct Exports(Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>);
+
+impl Exports {
+    fn start(exporter: Option<Exporter>, tasks: &mut JoinSet<()>) -> Exports {
+        Exports(exporter.map(|exporter| {
+            let (stop, stopped) = oneshot::channel();
+            let (done, ended) = oneshot::channel();
+            tasks.spawn(exporter.run(stopped, done));
+            (stop, ended)
+        }))
+    }
+
+    /// Lets it export what is left, in bounded time.
+    async fn finish(self) {
+        if let Some((stop, ended)) = self.0 {
+            drop(stop);
+            if timeout(LAST_EXPORT_MAX, ended).await.is_err() {
+                tracing::warn!("the last spans have not reached the collector in time");
+            }
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub(in crate::shard) struct Terms {
     /// For the plain subscribers there too, not only for the groups picked.
     pub(in crate::shard) plain: bool,
     pub(in crate::shard) retain: bool,
+    /// See `Parcel::grown`.
+    pub(in crate::shard) grown: bool,
     /// When its publisher's shard took it.
     pub(in crate::shard) at: Instant,
     pub(in crate::shard) expires: Instant,
@@ -64,6 +66,8 @@ pub(in crate::shard) struct Call {
     pub(in crate::shard) shard: ShardId,
     pub(in crate::shard) key: Key,
     pub(in crate::shard) deadline: Instant,
+    /// Of its REQUEST: see `Parcel::grown`.
+    pub(in crate::shard) grown: bool,
 }
 
 /// A message as it comes out of a batch.

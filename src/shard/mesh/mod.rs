@@ -87,6 +87,7 @@ impl Mesh {
         picks: &[(ShardId, Key)],
         terms: Terms,
     ) {
+        let grown = parcel.is_grown();
         for link in &mut self.links {
             let batch = &mut link.open;
             let first = batch.picks.len();
@@ -101,7 +102,11 @@ impl Mesh {
             batch.entries.push(Entry::Publish {
                 message,
                 picks,
-                terms: Terms { plain, ..terms },
+                terms: Terms {
+                    plain,
+                    grown,
+                    ..terms
+                },
             });
         }
         self.press();

@@ -122,6 +122,7 @@ impl Guarded {
                 wall: Wall::Simulated(BEGIN),
             }),
             door: Some(door.clone()),
+            trace: None,
         };
         let settings = Settings {
             auth_methods: Method::Jwt.bit(),

@@ -2,7 +2,7 @@
 //! end, the clients finish, and everything that was promised must have been kept.
 
 use super::super::seed;
-use super::super::server::{limits, ms};
+use super::super::server::{Guards, limits, ms};
 use super::judge::Evidence;
 use super::load::{self, Measure};
 use super::scene::Scene;
@@ -17,6 +17,9 @@ enum Room {
     Ample,
     /// Outboxes, session buffers and lingers too small for what comes.
     Narrow,
+    /// Of everything enough, and half of the messages are traced: more spans than there is
+    /// room for.
+    Traced,
 }
 
 fn any_size(rng: &mut fastrand::Rng) -> RingSize {
@@ -38,8 +41,12 @@ fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
         limits.session_buffer_bytes_max = rng.usize(500..30_000);
         limits.session_linger = ms(pick_linger(&mut rng));
     }
-    let mut scene = Scene::with(seed, faults, any_size(&mut rng), limits);
-    scene.ample = room == Room::Ample;
+    let guards = Guards {
+        trace: (room == Room::Traced).then_some((0.5, 64)),
+        ..Guards::default()
+    };
+    let mut scene = Scene::guarded(seed, faults, any_size(&mut rng), limits, guards);
+    scene.ample = room != Room::Narrow;
     if rng.bool() {
         scene.world.set_pipe_bytes(rng.usize(2000..50_000));
     }
@@ -79,7 +86,7 @@ fn run(seed: u64, faults: Faults, room: Room) -> u64 {
     let (scene, _) = trial(seed, faults, room);
     let server = &scene.server;
     assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
-    if room == Room::Ample {
+    if room != Room::Narrow {
         assert_eq!(server.closed(Reason::SlowConsumer), 0, "seed {seed}");
     }
     let connections = scene
@@ -115,6 +122,14 @@ fn every_promise_of_routing_is_kept_with_too_little_room() {
     let name = "every_promise_of_routing_is_kept_with_too_little_room";
     seed::each(name, 250, |seed| {
         run(seed, Faults::harmless(), Room::Narrow);
+    });
+}
+
+#[test]
+fn every_promise_of_routing_is_kept_of_messages_that_are_traced() {
+    let name = "every_promise_of_routing_is_kept_of_messages_that_are_traced";
+    seed::each(name, 100, |seed| {
+        run(seed, Faults::all(), Room::Traced);
     });
 }
 

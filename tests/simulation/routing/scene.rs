@@ -1,7 +1,7 @@
 //! A server on three shards and the clients that route through it; its end, at which all is
 //! judged and everything must be back where it was.
 
-use super::super::server::{Server, limits, ms, settings};
+use super::super::server::{Guards, Server, limits, ms, settings};
 use super::judge::Evidence;
 use ringmail::ring::sim::client::traffic::{Act, Command, Record, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
@@ -27,9 +27,19 @@ impl Scene {
     }
 
     pub fn with(seed: u64, faults: Faults, size: RingSize, limits: Limits) -> Scene {
+        Scene::guarded(seed, faults, size, limits, Guards::default())
+    }
+
+    pub fn guarded(
+        seed: u64,
+        faults: Faults,
+        size: RingSize,
+        limits: Limits,
+        guards: Guards,
+    ) -> Scene {
         let world = World::new(seed, faults);
         let linger = limits.session_linger;
-        let server = Server::with(&world, SHARDS, size, &settings(), &limits);
+        let server = Server::guarded(&world, SHARDS, size, &settings(), &limits, guards);
         Scene {
             world,
             server,

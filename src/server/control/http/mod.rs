@@ -43,6 +43,7 @@ mod topics;
 use super::Host;
 use super::survey::Surveyor;
 use super::warden::Warden;
+use crate::server::trace::Tally;
 use crate::shard::sys::Board;
 use answer::Refusal;
 use axum::Router;
@@ -100,6 +101,8 @@ pub struct Admin {
     pub warden: Option<Arc<Warden>>,
     /// Told when a token brought an unknown key.
     pub wanted: Arc<Notify>,
+    /// `None`: nothing is traced.
+    pub traces: Option<Arc<Tally>>,
 }
 
 /// Serves, for ever.

@@ -47,6 +47,19 @@ struct Status {
     timings_us: BTreeMap<&'static str, Percentiles>,
     /// Likewise, of the last 10 to 20 seconds.
     recent_us: BTreeMap<&'static str, Percentiles>,
+    /// Where nothing is traced it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces: Option<Traces>,
+}
+
+/// Spans on their way to the collector; those that shards had no room for are in their
+/// counters.
+#[derive(Serialize)]
+struct Traces {
+    exported: u64,
+    failed: u64,
+    /// The last batch was not taken.
+    failing: bool,
 }
 
 #[derive(Serialize)]
@@ -105,5 +118,10 @@ async fn status(_: Reader, State(admin): State<Arc<Admin>>) -> Json<Status> {
         log_lines_dropped: log::lines_dropped(),
         timings_us: Percentiles::of_all(&timings.all.total),
         recent_us: Percentiles::of_all(&timings.all.recent),
+        traces: admin.traces.as_ref().map(|tally| Traces {
+            exported: tally.exported(),
+            failed: tally.failed(),
+            failing: tally.is_failing(),
+        }),
     })
 }

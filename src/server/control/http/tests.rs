@@ -32,6 +32,7 @@ async fn status(warden: Option<Arc<Warden>>, path: &str, credential: &str) -> u1
         surveyor: Surveyor::new(Vec::new()),
         warden,
         wanted: Arc::default(),
+        traces: None,
     };
     let ask = async {
         let mut stream = TcpStream::connect(address).await.expect("connected");

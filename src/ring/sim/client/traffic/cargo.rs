@@ -6,7 +6,7 @@
 //!  empty     the same eight bytes stand in an application header
 //! ```
 
-use crate::proto::envelope::{Envelope, Headers, header};
+use crate::proto::envelope::{Envelope, FLAG_HEADERS, Headers, header};
 use crate::ring::sim::client::ClientId;
 
 /// The application header that names an empty message's maker.
@@ -56,21 +56,26 @@ impl Label {
     }
 }
 
-/// A digest of all of an envelope but its id (FNV-1a).
+/// A digest of all of an envelope but its id and its TRACEPARENT, which a server that traces
+/// writes (FNV-1a).
 pub(super) fn digest(envelope: &Envelope<'_>) -> u64 {
     let mut digest = 0xCBF2_9CE4_8422_2325_u64;
-    let parts: [&[u8]; 4] = [
-        &[
-            envelope.flags,
-            envelope.codec as u8,
-            envelope.name.len() as u8,
-        ],
-        envelope.name.as_bytes(),
-        envelope.headers.as_bytes(),
-        envelope.payload,
-    ];
-    for byte in parts.into_iter().flatten() {
-        digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+    let mut fold = |bytes: &[u8]| {
+        for byte in bytes {
+            digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+    };
+    let flags = envelope.flags & !FLAG_HEADERS;
+    let name_bytes = envelope.name.len() as u8;
+    fold(&[flags, envelope.codec as u8, name_bytes]);
+    fold(envelope.name.as_bytes());
+    for (key, value) in envelope.headers.iter() {
+        if key != header::TRACEPARENT {
+            fold(&[key]);
+            fold(&(value.len() as u16).to_be_bytes());
+            fold(value);
+        }
     }
+    fold(envelope.payload);
     digest
 }

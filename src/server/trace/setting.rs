@@ -1,0 +1,213 @@
+//! Where spans go, and which messages are sampled.
+//!
+//! `trace.endpoint` and `trace.sample_ratio` say it; where flag, RINGMAIL__ and file leave
+//! them out, these variables of the OpenTelemetry specification do (see `config::otel`):
+//! OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER with
+//! OTEL_TRACES_SAMPLER_ARG. Read by the exporter: OTEL_EXPORTER_OTLP_HEADERS, _TIMEOUT (and
+//! both for TRACES), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES. OTEL_SDK_DISABLED=true
+//! turns tracing off whatever else says.
+
+use crate::server::config::Config;
+use reqwest::Url;
+
+/// Where OTLP over HTTP takes spans, when an endpoint names no path.
+pub const TRACES_PATH: &str = "/v1/traces";
+const DISABLED: &str = "OTEL_SDK_DISABLED";
+
+/// Tracing that is on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// Where spans are posted.
+    pub url: String,
+    /// The same for logs: a query may hold a secret.
+    pub name: String,
+    pub sample_ratio: f64,
+}
+
+impl Setting {
+    /// What is in force; `None`: nothing is traced.
+    pub fn of(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Option<Setting> {
+        if config.trace.endpoint.is_empty() || is_disabled(variable) {
+            return None;
+        }
+        let mut url = Url::parse(&config.trace.endpoint).ok()?;
+        if matches!(url.path(), "" | "/") {
+            url.set_path(TRACES_PATH);
+        }
+        let mut name = url.clone();
+        name.set_query(None);
+        Some(Setting {
+            url: url.into(),
+            name: name.into(),
+            sample_ratio: config.trace.sample_ratio,
+        })
+    }
+}
+
+fn is_disabled(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// What is wrong with an endpoint.
+pub fn endpoint_fault(endpoint: &str) -> Option<&'static str> {
+    let Ok(url) = Url::parse(endpoint) else {
+        return Some("is no URL");
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Some("is not an http or https URL");
+    }
+    let has_secret = !url.username().is_empty() || url.password().is_some();
+    has_secret.then_some("holds a user name or password, which would be in the log")
+}
+
+/// What is in force, and what of the environment is not heeded: for people.
+pub fn notes(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let endpoint = &config.trace.endpoint;
+    match Setting::of(config, &variable) {
+        Some(Setting {
+            name, sample_ratio, ..
+        }) => notes.push(format!(
+            "traces go to {name}; of messages that carry no TRACEPARENT a share of {sample_ratio} \
+             is sampled"
+        )),
+        None if !endpoint.is_empty() => notes.push(format!(
+            "nothing is traced, although trace.endpoint is set: {DISABLED} is true"
+        )),
+        None => return notes,
+    }
+    let endpoints = [
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ];
+    for name in endpoints {
+        if let Some(fault) = variable(name).and_then(|value| endpoint_fault(&value)) {
+            notes.push(format!("{name} is not heeded: it {fault}"));
+        }
+    }
+    let protocol = variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL");
+    let protocol = protocol.or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
+    if let Some(protocol) = protocol.filter(|protocol| protocol != "http/protobuf") {
+        notes.push(format!(
+            "the OTLP protocol {protocol} is not spoken: http/protobuf is"
+        ));
+    }
+    let sampler = variable("OTEL_TRACES_SAMPLER");
+    if let Some(sampler) = sampler
+        && sampled_share(&sampler, variable("OTEL_TRACES_SAMPLER_ARG").as_deref()).is_none()
+    {
+        notes.push(format!(
+            "OTEL_TRACES_SAMPLER={sampler} with its argument is not heeded: trace.sample_ratio \
+             is {}",
+            config.trace.sample_ratio
+        ));
+    }
+    notes
+}
+
+/// The share that a sampler of the OpenTelemetry specification takes of messages without
+/// TRACEPARENT. Carried ones follow their flag here, whichever it is.
+pub fn sampled_share(sampler: &str, argument: Option<&str>) -> Option<f64> {
+    match sampler.strip_prefix("parentbased_").unwrap_or(sampler) {
+        "always_on" => Some(1.0),
+        "always_off" => Some(0.0),
+        "traceidratio" => {
+            let share = argument.map_or(Ok(1.0), |argument| argument.trim().parse());
+            share.ok().filter(|share| (0.0..=1.0).contains(share))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(endpoint: &str) -> Config {
+        let mut config = Config::default();
+        config.trace.endpoint = endpoint.to_owned();
+        config
+    }
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn without_a_path_the_usual_one_is_meant() {
+        let url = |endpoint| Setting::of(&config(endpoint), nothing).map(|one| one.url);
+        let usual = Some("http://collector:4318/v1/traces".to_owned());
+        assert_eq!(url("http://collector:4318"), usual);
+        assert_eq!(url("http://collector:4318/"), usual);
+        assert_eq!(url("http://collector:4318/v1/traces"), usual);
+        let other = Some("https://collector/otlp?tenant=1".to_owned());
+        assert_eq!(url("https://collector/otlp?tenant=1"), other);
+        assert_eq!(url(""), None);
+        let secret = Setting::of(&config("https://collector/otlp?key=1"), nothing);
+        assert_eq!(
+            secret.map(|one| one.name).as_deref(),
+            Some("https://collector/otlp")
+        );
+    }
+
+    #[test]
+    fn the_switch_of_the_environment_turns_tracing_off() {
+        for (value, is_on) in [
+            ("true", false),
+            ("TRUE", false),
+            ("false", true),
+            ("1", true),
+        ] {
+            let variable = |name: &str| (name == DISABLED).then(|| value.to_owned());
+            let setting = Setting::of(&config("http://collector"), variable);
+            assert_eq!(setting.is_some(), is_on, "{value}");
+            let notes = notes(&config("http://collector"), variable);
+            assert_eq!(notes[0].starts_with("traces go to"), is_on, "{notes:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_an_http_url_without_secrets() {
+        for right in ["http://127.0.0.1:4318", "https://[::1]/v1/traces"] {
+            assert_eq!(endpoint_fault(right), None, "{right}");
+        }
+        for wrong in [
+            "collector:4318",
+            "grpc://collector:4317",
+            "http://",
+            "http://user:secret@collector",
+            "http://user@collector",
+            "4318",
+        ] {
+            assert!(endpoint_fault(wrong).is_some(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn samplers_are_shares_as_far_as_they_fit() {
+        assert_eq!(sampled_share("always_on", None), Some(1.0));
+        assert_eq!(sampled_share("parentbased_always_off", None), Some(0.0));
+        assert_eq!(sampled_share("traceidratio", None), Some(1.0));
+        let quarter = sampled_share("parentbased_traceidratio", Some(" 0.25"));
+        assert_eq!(quarter, Some(0.25));
+        for argument in ["1.5", "-1", "NaN", "all"] {
+            assert_eq!(sampled_share("traceidratio", Some(argument)), None);
+        }
+        assert_eq!(sampled_share("parentbased_jaeger_remote", None), None);
+    }
+
+    #[test]
+    fn what_is_not_heeded_is_said() {
+        let variable = |name: &str| match name {
+            "OTEL_TRACES_SAMPLER" => Some("xray".to_owned()),
+            "OTEL_EXPORTER_OTLP_PROTOCOL" => Some("grpc".to_owned()),
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://u:secret@collector".to_owned()),
+            _ => None,
+        };
+        let notes = notes(&config("http://collector"), variable).join("\n");
+        for part in ["xray", "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+            assert!(notes.contains(part), "{notes}");
+        }
+        assert!(!notes.contains("secret"), "{notes}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Tracing new connections: `accept` until they are established, `authenticate` from AUTH to
+//! its answer, below it. Only those that are sampled are known here, and only so long.
+
+use super::resource::Resources;
+use super::trace::{About, Open, Tracer};
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::base::reason::Reason;
+use crate::metrics::span::{Fault, SpanName};
+use crate::proto::error::Code;
+use crate::proto::message::MessageType;
+use crate::proto::trace::TraceContext;
+
+/// New connections that are traced at a time: beyond, they are not.
+const ARRIVALS_MAX: usize = 4096;
+
+/// A new connection that is traced.
+pub(super) struct Arrival {
+    context: TraceContext,
+    accept: Option<Open>,
+    authenticate: Option<Open>,
+    /// AUTH is still to come.
+    asks: bool,
+}
+
+impl Tracer {
+    pub(super) fn accept(&mut self, key: Key, turn: Instant) {
+        if self.arrivals.len() >= ARRIVALS_MAX || !self.draw() {
+            return;
+        }
+        let accept = self.begin_trace(SpanName::Accept, turn);
+        let arrival = Arrival {
+            context: accept.context,
+            accept: Some(accept),
+            authenticate: None,
+            asks: self.asks,
+        };
+        self.arrivals.insert(key, arrival);
+    }
+
+    pub(super) fn established(&mut self, key: Key, turn: Instant) {
+        let Some(arrival) = self.arrivals.get_mut(&key) else {
+            return;
+        };
+        let (accept, asks) = (arrival.accept.take(), arrival.asks);
+        if !asks {
+            self.arrivals.remove(&key);
+        }
+        if let Some(open) = accept {
+            self.end(open, of(key, None, None), turn);
+        }
+    }
+
+    pub(super) fn begin_authenticate(&mut self, key: Key, turn: Instant) {
+        let known = self.arrivals.get(&key).map(|arrival| arrival.context);
+        let open = match known {
+            Some(context) => self.begin(SpanName::Authenticate, &context, turn),
+            None if self.arrivals.len() < ARRIVALS_MAX && self.draw() => {
+                self.begin_trace(SpanName::Authenticate, turn)
+            }
+            None => return,
+        };
+        let arrival = self.arrivals.entry(key).or_insert(Arrival {
+            context: open.context,
+            accept: None,
+            authenticate: None,
+            asks: true,
+        });
+        arrival.authenticate = Some(open);
+    }
+
+    /// AUTH has been answered; or a certificate has said as much.
+    pub(super) fn end_authenticate(&mut self, key: Key, fault: Option<Fault>, turn: Instant) {
+        let Some(arrival) = self.arrivals.get_mut(&key) else {
+            return;
+        };
+        arrival.asks = false;
+        let open = arrival.authenticate.take();
+        if arrival.accept.is_none() {
+            self.arrivals.remove(&key);
+        }
+        if let Some(open) = open {
+            self.end(open, of(key, Some(MessageType::Auth), fault), turn);
+        }
+    }
+
+    /// The connection has left this slot.
+    pub(super) fn gone(&mut self, key: Key, reason: Option<Reason>, turn: Instant) {
+        let Some(arrival) = self.arrivals.remove(&key) else {
+            return;
+        };
+        let fault = reason.map(Fault::Ended);
+        if let Some(open) = arrival.authenticate {
+            self.end(open, of(key, Some(MessageType::Auth), fault), turn);
+        }
+        if let Some(open) = arrival.accept {
+            self.end(open, of(key, None, fault), turn);
+        }
+    }
+}
+
+fn of(key: Key, kind: Option<MessageType>, fault: Option<Fault>) -> About<'static> {
+    About {
+        connection: Some(key),
+        kind,
+        fault,
+        ..About::default()
+    }
+}
+
+impl Resources {
+    /// A connection is established.
+    pub(super) fn note_arrival(&mut self, key: Key) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.established(key, self.now);
+        }
+    }
+
+    /// AUTH has been answered.
+    pub(super) fn end_authenticate(&mut self, key: Key, refused: Option<Code>) {
+        if let Some(tracer) = &mut self.tracer {
+            let fault = refused.map(|code| Fault::Code(code.to_wire()));
+            tracer.end_authenticate(key, fault, self.now);
+        }
+    }
+
+    /// A connection has left its slot: it has ended for a reason, or moved.
+    pub(super) fn forget_arrival(&mut self, key: Key, reason: Option<Reason>) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.gone(key, reason, self.now);
+        }
+    }
+}

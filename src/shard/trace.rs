@@ -1,0 +1,396 @@
+//! Tracing: which messages are sampled, and the spans a shard records of them.
+//!
+//! ```text
+//!   PUBLISH   receive ─► route ─┬► deliver            (here)
+//!                               ├► deliver            (each other shard that has subscribers)
+//!                               └► the subscribers' own spans
+//!   REQUEST   receive ─► call ──┬► deliver            (where the service's connection is)
+//!                               └► the service's own spans
+//!   RESPONSE  receive ─┬► deliver                     (if it carries a sampled TRACEPARENT)
+//!                      └► the requester's own spans
+//!   others    receive
+//!   new connection     accept ─► authenticate
+//! ```
+//!
+//! A message that carries TRACEPARENT follows its flag; of PUBLISHes and REQUESTs without
+//! one, and of new connections, a share is drawn. What is not sampled passes untouched, byte
+//! for byte, and costs the look at its flag; without a collector it costs one branch. A
+//! sampled message goes on with one of our spans as its parent (`route`, `call`, or
+//! `receive` of a RESPONSE): it is written anew once, whoever it is for. That it has been
+//! given TRACEPARENT here and grown by it is remembered (`Parcel::grown`): a peer that does
+//! not accept so large a message gets it as it came.
+//!
+//! Times within a turn come from the driver's clock; where time is simulated they are the
+//! turn's.
+
+use super::arrival::Arrival;
+use super::exchange::Exchange;
+use super::resource::Resources;
+use super::sample::Clock;
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::metrics::counter::{Counter, Counters};
+use crate::metrics::span::{Fault, Span, SpanName, SpanSink};
+use crate::proto::envelope::{Envelope, Headers, header};
+use crate::proto::message::{Message, MessageType};
+use crate::proto::session::Event;
+use crate::proto::trace::{FLAG_SAMPLED, TraceContext, carried};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a shard needs to trace.
+pub struct Tracing {
+    /// The share of messages without TRACEPARENT that are sampled, 0 to 1.
+    pub sample_ratio: f64,
+    pub spans: SpanSink,
+}
+
+/// A span that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    name: SpanName,
+    /// As a message carries it on: its `parent_id` is this span.
+    pub(super) context: TraceContext,
+    parent_id: [u8; 8],
+    remote: bool,
+    begun: Instant,
+}
+
+/// What a span is about, as far as there is something to say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct About<'a> {
+    pub(super) connection: Option<Key>,
+    pub(super) kind: Option<MessageType>,
+    pub(super) bytes: usize,
+    pub(super) reached: usize,
+    pub(super) subject: &'a str,
+    pub(super) fault: Option<Fault>,
+}
+
+impl<'a> About<'a> {
+    /// A publication of so many bytes, delivered to so many.
+    pub(super) fn delivered(topic: &'a str, bytes: usize, reached: usize) -> About<'a> {
+        About {
+            kind: Some(MessageType::Publish),
+            bytes,
+            reached,
+            subject: topic,
+            ..About::default()
+        }
+    }
+}
+
+/// The span of a call, kept with it until its answer.
+pub(super) struct CallSpan {
+    open: Open,
+    service: Box<str>,
+    connection: Key,
+}
+
+impl CallSpan {
+    /// As the request carries it on.
+    pub(super) fn context(&self) -> &TraceContext {
+        &self.open.context
+    }
+}
+
+pub(super) struct Tracer {
+    shard: ShardId,
+    spans: SpanSink,
+    clock: Option<Clock>,
+    /// Sampled is what draws this or less; 0: nothing.
+    threshold: u64,
+    random: fastrand::Rng,
+    counters: Arc<Counters>,
+    /// Connections have to send AUTH.
+    pub(super) asks: bool,
+    pub(super) arrivals: HashMap<Key, Arrival>,
+    /// The `receive` span of the message in hand, and why it was refused, if it was.
+    receive: Option<Open>,
+    fault: Option<Fault>,
+    /// The call a service is being asked for.
+    call: Option<Box<CallSpan>>,
+    /// For messages that are written anew.
+    pub(super) scratch: Vec<u8>,
+}
+
+impl Tracer {
+    pub(super) fn new(
+        shard: ShardId,
+        tracing: Tracing,
+        clock: Option<Clock>,
+        counters: Arc<Counters>,
+        asks: bool,
+        seed: u64,
+    ) -> Tracer {
+        Tracer {
+            shard,
+            spans: tracing.spans,
+            clock,
+            threshold: threshold(tracing.sample_ratio),
+            random: fastrand::Rng::with_seed(seed),
+            counters,
+            asks,
+            arrivals: HashMap::new(),
+            receive: None,
+            fault: None,
+            call: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    // ---- spans ----
+
+    pub(super) fn draw(&mut self) -> bool {
+        self.threshold > 0 && self.random.u64(..) <= self.threshold
+    }
+
+    fn span_id(&mut self) -> [u8; 8] {
+        self.random.u64(1..).to_be_bytes()
+    }
+
+    fn time(&self, turn: Instant) -> Instant {
+        self.clock.map_or(turn, |clock| clock().max(turn))
+    }
+
+    /// Begins a span below `parent`, now.
+    pub(super) fn begin(&mut self, name: SpanName, parent: &TraceContext, turn: Instant) -> Open {
+        let begun = self.time(turn);
+        self.begin_at(name, parent, begun)
+    }
+
+    fn begin_at(&mut self, name: SpanName, parent: &TraceContext, begun: Instant) -> Open {
+        Open {
+            name,
+            context: TraceContext {
+                parent_id: self.span_id(),
+                ..*parent
+            },
+            parent_id: parent.parent_id,
+            remote: false,
+            begun,
+        }
+    }
+
+    /// Begins the first span of a new trace.
+    pub(super) fn begin_trace(&mut self, name: SpanName, begun: Instant) -> Open {
+        let root = TraceContext {
+            trace_id: self.random.u128(1..).to_be_bytes(),
+            parent_id: [0; 8],
+            flags: FLAG_SAMPLED,
+        };
+        self.begin_at(name, &root, begun)
+    }
+
+    /// Records a span that ends now.
+    pub(super) fn end(&mut self, open: Open, about: About<'_>, turn: Instant) {
+        let span = Span {
+            name: open.name,
+            trace_id: open.context.trace_id,
+            span_id: open.context.parent_id,
+            parent_id: open.parent_id,
+            remote: open.remote,
+            flags: open.context.flags,
+            begun: open.begun,
+            ended: self.time(turn),
+            shard: self.shard,
+            connection: about.connection,
+            kind: about.kind,
+            bytes: u32::try_from(about.bytes).unwrap_or(u32::MAX),
+            reached: u32::try_from(about.reached).unwrap_or(u32::MAX),
+            subject: (!about.subject.is_empty()).then(|| about.subject.into()),
+            fault: about.fault,
+        };
+        if !self.spans.record(span) {
+            self.counters.add(Counter::SpansDropped, 1);
+        }
+    }
+
+    // ---- the message in hand ----
+
+    /// Looks whether a message that has just come is sampled. True: its `receive` span has
+    /// begun, and `end_receive` must follow.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        kind: MessageType,
+        envelope: &Envelope<'_>,
+        turn: Instant,
+    ) -> bool {
+        let value = match envelope.headers.is_empty() {
+            true => None,
+            false => envelope.headers.find(header::TRACEPARENT),
+        };
+        match value {
+            Some(value) => self.receive_carried(value, turn),
+            None => {
+                let begins = matches!(kind, MessageType::Publish | MessageType::Request);
+                begins && self.draw() && self.receive_first(turn)
+            }
+        }
+    }
+
+    fn receive_carried(&mut self, value: &[u8], turn: Instant) -> bool {
+        let Some(parent) = TraceContext::parse(value).filter(TraceContext::is_sampled) else {
+            return false;
+        };
+        let mut open = self.begin_at(SpanName::Receive, &parent, turn);
+        open.remote = true;
+        self.receive = Some(open);
+        true
+    }
+
+    #[cold]
+    fn receive_first(&mut self, turn: Instant) -> bool {
+        self.receive = Some(self.begin_trace(SpanName::Receive, turn));
+        true
+    }
+
+    /// The message in hand is sampled: this is where its spans belong.
+    pub(super) fn received(&self) -> Option<TraceContext> {
+        self.receive.map(|open| open.context)
+    }
+
+    /// The message in hand, if there is a sampled one, has been refused.
+    pub(super) fn note_refusal(&mut self, code: u16) {
+        if self.receive.is_some() {
+            self.fault.get_or_insert(Fault::Code(code));
+        }
+    }
+
+    pub(super) fn end_receive(&mut self, about: About<'_>, turn: Instant) {
+        let fault = self.fault.take();
+        if let Some(open) = self.receive.take() {
+            self.end(open, About { fault, ..about }, turn);
+        }
+    }
+
+    // ---- calls ----
+
+    pub(super) fn begin_call(
+        &mut self,
+        parent: &TraceContext,
+        service: &str,
+        connection: Key,
+        turn: Instant,
+    ) -> Box<CallSpan> {
+        Box::new(CallSpan {
+            open: self.begin(SpanName::Call, parent, turn),
+            service: service.into(),
+            connection,
+        })
+    }
+
+    pub(super) fn end_call(&mut self, span: &CallSpan, fault: Option<Fault>, turn: Instant) {
+        let about = About {
+            connection: Some(span.connection),
+            kind: Some(MessageType::Request),
+            subject: &span.service,
+            fault,
+            ..About::default()
+        };
+        self.end(span.open, about, turn);
+    }
+
+    /// A service is about to be asked.
+    pub(super) fn put_call(&mut self, span: Box<CallSpan>) {
+        self.call = Some(span);
+    }
+
+    /// The span of the call in hand goes to who answers it later; or nobody took it.
+    pub(super) fn take_call(&mut self) -> Option<Box<CallSpan>> {
+        self.call.take()
+    }
+}
+
+/// The largest number of 64 bits that is sampled.
+fn threshold(ratio: f64) -> u64 {
+    // Saturating: 1.0 and more are everything.
+    (ratio.max(0.0) * 2f64.powi(64)) as u64
+}
+
+impl Exchange {
+    /// Begins the span of a message that has come, if it is sampled.
+    #[inline]
+    pub(super) fn begin_receive(&mut self, event: &Event<'_>) -> bool {
+        let now = self.resources.now;
+        match (&mut self.resources.tracer, event) {
+            (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) => {
+                tracer.receive(*kind, envelope, now)
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends it, if one has begun.
+    #[inline]
+    pub(super) fn end_receive(&mut self, traced: bool, key: Key, event: &Event<'_>, bytes: usize) {
+        if traced {
+            self.record_receive(key, event, bytes);
+        }
+    }
+
+    #[cold]
+    fn record_receive(&mut self, key: Key, event: &Event<'_>, bytes: usize) {
+        let now = self.resources.now;
+        let (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) =
+            (&mut self.resources.tracer, event)
+        else {
+            return;
+        };
+        let about = About {
+            connection: Some(key),
+            kind: Some(*kind),
+            bytes,
+            subject: envelope.name,
+            ..About::default()
+        };
+        tracer.end_receive(about, now);
+    }
+}
+
+impl Resources {
+    /// Begins the `deliver` span of a message whose headers these are, if it is sampled.
+    /// All that passes here has been received by a shard of this server, which has put a
+    /// span of its own into it.
+    #[inline]
+    pub(super) fn begin_deliver(&mut self, headers: &Headers<'_>) -> Option<Open> {
+        let tracer = self.tracer.as_mut()?;
+        if headers.is_empty() {
+            return None;
+        }
+        let parent = TraceContext::of(headers).filter(TraceContext::is_sampled)?;
+        Some(tracer.begin(SpanName::Deliver, &parent, self.now))
+    }
+
+    /// The same of a message that has not been parsed here.
+    #[inline]
+    pub(super) fn begin_deliver_of(&mut self, message: &[u8]) -> Option<Open> {
+        let tracer = self.tracer.as_mut()?;
+        let parent = carried(message).filter(TraceContext::is_sampled)?;
+        Some(tracer.begin(SpanName::Deliver, &parent, self.now))
+    }
+
+    /// Ends a span, if one has begun.
+    #[inline]
+    pub(super) fn end_span<'a>(&mut self, open: Option<Open>, about: impl FnOnce() -> About<'a>) {
+        if let (Some(open), Some(tracer)) = (open, &mut self.tracer) {
+            tracer.end(open, about(), self.now);
+        }
+    }
+
+    #[inline]
+    pub(super) fn end_call(&mut self, span: Option<Box<CallSpan>>, fault: Option<Fault>) {
+        if let (Some(span), Some(tracer)) = (span, &mut self.tracer) {
+            tracer.end_call(&span, fault, self.now);
+        }
+    }
+
+    /// The message in hand is refused.
+    #[inline]
+    pub(super) fn note_refusal(&mut self, code: u16) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.note_refusal(code);
+        }
+    }
+}
