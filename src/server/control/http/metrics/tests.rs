@@ -40,6 +40,7 @@ fn admin() -> Arc<Admin> {
         shards: vec![span; 2],
     });
     Arc::new(Admin {
+        traces: None,
         board: Arc::new(board),
         host: Host {
             started_at: 1_700_000_000.5,
