@@ -204,6 +204,22 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until the log has `count` lines that are `wanted`: it is written by a thread of
+    /// its own, a moment later. More of them fail as too few do.
+    pub fn expect_lines(&self, count: usize, wanted: impl Fn(&str) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            let found = log.lines().filter(|line| wanted(line)).count();
+            assert!(found <= count, "{found} lines, not {count}:\n{log}");
+            if found == count {
+                return;
+            }
+            assert!(Instant::now() < end, "{found} lines, not {count}:\n{log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Asks `$sys/stats` over a connection of its own.
     pub fn stats(&mut self) -> Stats {
         self.asked += 1;

@@ -32,16 +32,15 @@ fn a_client_is_whom_its_certificate_names() {
             assert_eq!(kind, Some(rustls::HandshakeKind::Full));
             peer.close();
         }
-        let log = server.log();
         // The log quotes what has spaces.
         let shown = match name.contains(' ') {
             true => format!("{name:?}"),
             false => name.to_owned(),
         };
-        let told = log.lines().filter(|line| {
-            line.contains("TLS established") && line.contains(&format!("principal={shown}"))
+        let principal = format!("principal={shown}");
+        server.expect_lines(2, |line| {
+            line.contains("TLS established") && line.contains(&principal)
         });
-        assert_eq!(told.count(), 2, "{log}");
     }
     let client = authority.client_with(Habit {
         identity: Some(authority.issue("who asks")),
