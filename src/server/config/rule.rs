@@ -58,7 +58,7 @@ pub fn log_level(text: &String) -> Verdict {
     is_log_level(text)
 }
 
-/// As [`log_level`], for who has it from elsewhere.
+/// Whether `log.level` takes this, for who has it from elsewhere.
 pub fn is_log_level(text: &str) -> Verdict {
     let level =
         |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.trim());
