@@ -156,7 +156,7 @@ impl Query {
     fn rank(&self, key: Key, connection: &Connection, now: Instant) -> Rank {
         let value = match self.sort {
             Sort::Queued => connection.queued_bytes(),
-            Sort::Age => nanos(now.since(connection.opened)),
+            Sort::Age => seniority(connection.opened),
             Sort::In => connection.wire.bytes_in,
             Sort::Out => connection.wire.bytes_out,
             Sort::Oldest => nanos(connection.oldest_queued(now)),
@@ -184,7 +184,7 @@ impl Query {
     pub fn sort(&self, rows: &mut [Row]) {
         let value = |row: &Row| match self.sort {
             Sort::Queued => row.queued_bytes,
-            Sort::Age => nanos(row.age),
+            Sort::Age => seniority(row.opened),
             Sort::In => row.bytes_in,
             Sort::Out => row.bytes_out,
             Sort::Oldest => nanos(row.oldest_queued),
@@ -199,6 +199,12 @@ impl Query {
             }
         });
     }
+}
+
+/// The greater, the earlier it opened. Ages would not do: the shards look at their connections
+/// at moments of their own, so a page and the next could each have the same connection.
+fn seniority(opened: Instant) -> u64 {
+    !opened.as_nanos()
 }
 
 fn nanos(duration: Duration) -> u64 {

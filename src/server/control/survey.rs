@@ -229,6 +229,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_order_of_ages_is_that_of_opening_whenever_each_shard_looked() {
+        let mut late = row(0, 1, 1, 200);
+        late.age = Duration::from_nanos(50);
+        let mut early = row(1, 1, 2, 100);
+        early.age = Duration::from_nanos(10);
+        let mut query = Query {
+            sort: Sort::Age,
+            ..Query::default()
+        };
+        let mut rows = vec![early, late];
+        query.sort(&mut rows);
+        assert_eq!(rows[0].opened.as_nanos(), 200, "the youngest first");
+        query.descending = true;
+        query.sort(&mut rows);
+        assert_eq!(rows[0].opened.as_nanos(), 100);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_shard_that_has_ended_is_left_out_and_one_that_hangs_is_late() {
         let (gone, inbox) = mailbox(waker());
