@@ -68,6 +68,7 @@ impl Limit {
 
     /// Nanoseconds in which `units` flow in. Rounded down, so that units spent one by one
     /// take no longer than all at once; but never nothing.
+    #[inline]
     fn time_of(self, units: u64) -> u64 {
         let parts = u128::from(units) * u128::from(self.time_per_unit);
         narrow(parts >> FRACTION).max(u64::from(units > 0))
@@ -83,17 +84,19 @@ impl Limit {
         if self.is_none() {
             return Ok(());
         }
-        let time = self.time_of(units);
-        let owed = (*full_at).max(now);
-        let room = owed + Duration::from_nanos(time.min(self.burst));
-        if room > now + Duration::from_nanos(self.burst) {
-            return Err(room - Duration::from_nanos(self.burst));
+        // In plain nanoseconds: to `Duration` and back are divisions, twice for each message.
+        let (time, now) = (self.time_of(units), now.as_nanos());
+        let owed = full_at.as_nanos().max(now);
+        let room = owed.saturating_add(time.min(self.burst));
+        if room > now.saturating_add(self.burst) {
+            return Err(Instant::from_nanos(room.saturating_sub(self.burst)));
         }
-        *full_at = owed + Duration::from_nanos(time);
+        *full_at = Instant::from_nanos(owed.saturating_add(time));
         Ok(())
     }
 }
 
+#[inline]
 fn narrow(value: u128) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
