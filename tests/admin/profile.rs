@@ -92,7 +92,7 @@ impl Profile {
 /// Status, head and body, which is no text.
 fn fetch(address: SocketAddr, path: &str) -> (u16, String, Vec<u8>) {
     let mut stream = connect(address);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();

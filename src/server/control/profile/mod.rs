@@ -39,6 +39,17 @@ fn write(
     quantity: (&str, &str),
     format: Format,
 ) -> Result<Vec<u8>, ProfileError> {
+    let written = named(stacks, quantity, format);
+    // What names were looked up in: for this binary 90 MB, which would stay otherwise.
+    backtrace::clear_symbol_cache();
+    written
+}
+
+fn named(
+    stacks: &StackProfile,
+    quantity: (&str, &str),
+    format: Format,
+) -> Result<Vec<u8>, ProfileError> {
     if format == Format::Proto {
         return Ok(stacks.to_pprof(quantity, quantity, None));
     }
