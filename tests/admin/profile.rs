@@ -250,6 +250,11 @@ fn the_heap_is_told_by_who_holds_it() {
         stack.iter().any(|name| name.contains("ringmail::"))
     };
     assert!(profile.sample.iter().any(ours));
+    // Who asked for it is at the top, not the allocator that noted it.
+    for sample in &profile.sample {
+        let stack = profile.stack(sample);
+        assert!(!stack[0].contains("prof_backtrace"), "{stack:#?}");
+    }
     let (status, _, body) = fetch(server.admin, "/debug/pprof/heap?format=svg");
     assert_eq!(status, 200);
     assert!(String::from_utf8(body).unwrap().contains("<svg"));

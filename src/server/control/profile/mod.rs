@@ -63,3 +63,13 @@ fn named(
         .to_flamegraph(&mut options)
         .map_err(|error| ProfileError::Failed(error.to_string()))
 }
+
+/// Whether an address is in a function of such a name, those inlined there among them.
+fn is_in(addr: usize, is_named: impl Fn(&str) -> bool) -> bool {
+    let mut found = false;
+    backtrace::resolve(addr as *mut std::ffi::c_void, |symbol| {
+        let name = symbol.name().map(|name| format!("{name:#}"));
+        found |= name.is_some_and(|name| is_named(&name));
+    });
+    found
+}
