@@ -1,38 +1,30 @@
 //! Abuse budgets: how often a peer may make us work for nothing before it is shut out.
 
 use crate::base::clock::Instant;
-use std::time::Duration;
 
-/// At most `max` events in any window of one second, counted from the first of the window.
+/// At most so many events in any window of one second, counted from the first of the window.
 ///
 /// A fixed window rather than a sliding one: eight bytes of state, and a peer gains at
-/// most twice the bound across a boundary.
-#[derive(Clone, Copy, Debug)]
+/// most twice the bound across a boundary. (Its start is the low bits of a time in
+/// milliseconds: who comes back after 49.7 days to the second finds the old window.)
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
-    window_start: Instant,
+    window_start_ms: u32,
     spent: u32,
-    max: u32,
 }
 
 impl Budget {
-    const WINDOW: Duration = Duration::from_secs(1);
+    const WINDOW_MS: u32 = 1000;
 
-    pub const fn per_second(max: u32) -> Budget {
-        Budget {
-            window_start: Instant::ZERO,
-            spent: 0,
-            max,
-        }
-    }
-
-    /// Counts one event; false when it is one too many.
-    pub fn spend(&mut self, now: Instant) -> bool {
-        if self.spent == 0 || now.since(self.window_start) >= Budget::WINDOW {
-            self.window_start = now;
+    /// Counts one event; false when it is one more than `max`.
+    pub fn spend(&mut self, max: u32, now: Instant) -> bool {
+        let now_ms = now.as_millis() as u32;
+        if self.spent == 0 || now_ms.wrapping_sub(self.window_start_ms) >= Budget::WINDOW_MS {
+            self.window_start_ms = now_ms;
             self.spent = 0;
         }
         self.spent = self.spent.saturating_add(1);
-        self.spent <= self.max
+        self.spent <= max
     }
 }
 
@@ -42,10 +34,10 @@ mod tests {
 
     #[test]
     fn the_eleventh_within_a_second_is_one_too_many_and_a_second_later_is_not() {
-        let mut budget = Budget::per_second(10);
+        let mut budget = Budget::default();
         let at = |ms: u64| Instant::from_nanos(5_000_000_000 + ms * 1_000_000);
-        assert!((0..10).all(|i| budget.spend(at(i * 50))));
-        assert!(!budget.spend(at(999)));
-        assert!(budget.spend(at(1000)));
+        assert!((0..10).all(|i| budget.spend(10, at(i * 50))));
+        assert!(!budget.spend(10, at(999)));
+        assert!(budget.spend(10, at(1000)));
     }
 }

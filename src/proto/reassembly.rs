@@ -18,6 +18,9 @@
 //!  input.keep(bytes)          // only if the loop was left early
 //! ```
 //!
+//! Both numbers are of 32 bits, because each connection has them: what is kept is at most a
+//! message and what one turn may bring.
+//!
 //! Invariant: `start ≤ kept.len()`, and `kept` is empty when `start` reaches its end. The
 //! kept bytes grow as bytes arrive, never by a length that a peer claims.
 
@@ -25,7 +28,8 @@
 #[derive(Debug, Default)]
 pub struct Reassembly {
     kept: Vec<u8>,
-    start: usize,
+    start: u32,
+    charged: u32,
 }
 
 impl Reassembly {
@@ -35,7 +39,7 @@ impl Reassembly {
         if self.kept.is_empty() {
             bytes
         } else {
-            &self.kept[self.start..]
+            &self.kept[self.start as usize..]
         }
     }
 
@@ -46,9 +50,9 @@ impl Reassembly {
             *bytes = &bytes[used..];
             return;
         }
-        self.start += used;
+        self.start += used as u32;
         self.check_invariants();
-        if self.start == self.kept.len() {
+        if self.start as usize == self.kept.len() {
             self.kept.clear();
             self.start = 0;
         }
@@ -60,7 +64,7 @@ impl Reassembly {
     pub fn fill(&mut self, need: usize, bytes: &mut &[u8]) -> bool {
         let was_empty = self.kept.is_empty();
         if self.start > 0 {
-            self.kept.drain(..self.start);
+            self.kept.drain(..self.start as usize);
             self.start = 0;
         }
         let missing = need.saturating_sub(self.kept.len());
@@ -91,12 +95,21 @@ impl Reassembly {
 
     /// Bytes kept and not yet consumed.
     pub fn len(&self) -> usize {
-        self.kept.len() - self.start
+        self.kept.len() - self.start as usize
     }
 
     /// Bytes of memory held.
     pub fn capacity(&self) -> usize {
         self.kept.capacity()
+    }
+
+    /// Bytes of the buffer that its lender knows of; 0: none is lent. The lender's own note.
+    pub fn charged(&self) -> usize {
+        self.charged as usize
+    }
+
+    pub fn note_charged(&mut self, bytes: usize) {
+        self.charged = u32::try_from(bytes).unwrap_or(u32::MAX);
     }
 
     /// Lends a buffer to keep bytes in, or takes it back when it is empty.
@@ -105,7 +118,10 @@ impl Reassembly {
     }
 
     fn check_invariants(&self) {
-        debug_assert!(self.start <= self.kept.len(), "consumed more than was kept");
+        debug_assert!(
+            self.start as usize <= self.kept.len(),
+            "consumed more than was kept"
+        );
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) struct Connection {
     /// A send is in flight.
     pub(super) sending: bool,
     /// Bytes of the chunk in flight that went in earlier, short sends.
-    pub(super) sent_of_chunk: usize,
+    pub(super) sent_of_chunk: u32,
     /// The send in flight has been cancelled.
     pub(super) send_cancelled: bool,
     /// In the shard's list of connections to settle.
@@ -96,7 +96,7 @@ pub(super) struct Connection {
     /// On its way to the session it resumes.
     pub(super) moving: Option<Box<Resumption>>,
     /// Another connection takes over its session: nothing more is read or sent.
-    pub(super) yields_to: Option<Key>,
+    pub(super) yields_to: Option<Box<Key>>,
     /// In the shard's queue for receive buffers.
     pub(super) starved: bool,
     /// The peer has shut its sending side down.
@@ -107,8 +107,6 @@ pub(super) struct Connection {
     pub(super) undecided: bool,
     pub(super) tls: Option<Box<Tls>>,
     pub(super) input: Reassembly,
-    /// Bytes of `input` that the pool has been charged for.
-    pub(super) input_charged: usize,
     /// The deadline of the stage, while not `Running`.
     pub(super) stage_deadline: Instant,
     /// Where this connection's timer stands.
@@ -145,7 +143,6 @@ impl Connection {
             undecided: false,
             tls: None,
             input: Reassembly::default(),
-            input_charged: 0,
             stage_deadline: Instant::NEVER,
             timer: Instant::NEVER,
             opened: now,
@@ -263,9 +260,9 @@ impl Connection {
         bytes: &[u8],
         resources: &mut Resources,
     ) {
-        if self.input_charged == 0 && !bytes.is_empty() {
+        if input.charged() == 0 && !bytes.is_empty() {
             let chunk = resources.pool.take();
-            self.input_charged = chunk.capacity();
+            input.note_charged(chunk.capacity());
             *input.buffer_mut() = chunk;
         }
     }
@@ -273,15 +270,15 @@ impl Connection {
     /// Charges what the reassembly has grown by, or gives its buffer back when empty.
     #[inline]
     pub(super) fn account_input(&mut self, resources: &mut Resources) {
-        if self.input_charged == 0 {
+        if self.input.charged() == 0 {
             return;
         }
         let capacity = self.input.capacity();
-        resources.pool.charge_growth(self.input_charged, capacity);
-        self.input_charged = capacity;
+        resources.pool.charge_growth(self.input.charged(), capacity);
+        self.input.note_charged(capacity);
         if self.input.is_empty() {
             resources.pool.give(std::mem::take(self.input.buffer_mut()));
-            self.input_charged = 0;
+            self.input.note_charged(0);
         }
     }
 

@@ -63,7 +63,7 @@ impl<D: Driver> Shard<D> {
             return;
         };
         // One at a time takes over, and whoever waits looks again in the next turn.
-        let taken_by_other = old.yields_to.is_some_and(|other| {
+        let taken_by_other = old.yields_to.as_deref().is_some_and(|&other| {
             other != key
                 && newcomers
                     .get(other)
@@ -75,7 +75,7 @@ impl<D: Driver> Shard<D> {
             self.transplant(slot, key, received);
         } else {
             if !taken_by_other && let Some(old) = self.exchange.connections.get_mut(slot) {
-                if old.yields_to.replace(key).is_none() {
+                if old.yields_to.replace(Box::new(key)).is_none() {
                     self.yielding.push(slot);
                 }
                 self.exchange.touch(slot);
@@ -92,7 +92,9 @@ impl<D: Driver> Shard<D> {
         }
         for slot in mem::take(&mut self.yielding) {
             let connections = &self.exchange.connections;
-            let newcomer = connections.get(slot).and_then(|old| old.yields_to);
+            let newcomer = connections
+                .get(slot)
+                .and_then(|old| old.yields_to.as_deref().copied());
             let Some(newcomer) = newcomer else { continue };
             let comes = |one: &Connection| one.moving.is_some() && one.stage == Stage::Running;
             if connections.get(newcomer).is_some_and(comes) {
@@ -301,6 +303,6 @@ impl Connection {
 
     fn held_bytes(&self) -> usize {
         let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
-        self.input_charged + self.line.outbox.held_bytes() + tls
+        self.input.charged() + self.line.outbox.held_bytes() + tls
     }
 }

@@ -137,7 +137,7 @@ impl Connection {
         }
         if let Some((chunk, from)) = next {
             self.sending = true;
-            self.sent_of_chunk = from;
+            self.sent_of_chunk = from as u32;
             self.line.outbox.begin_send(resources.now);
             resources
                 .sampler
@@ -158,7 +158,7 @@ impl Connection {
         resources
             .sampler
             .send_ended(key, now, &mut resources.histograms);
-        let (from, length) = (self.sent_of_chunk, chunk.len());
+        let (from, length) = (self.sent_of_chunk as usize, chunk.len());
         let went = match result {
             Ok(bytes) => Some(bytes),
             // For a takeover, or at the end: nothing of it went.
@@ -184,9 +184,9 @@ impl Connection {
                     self.sent_of_chunk = 0;
                     return;
                 }
-                self.sent_of_chunk = from + bytes;
+                self.sent_of_chunk = (from + bytes) as u32;
                 self.sending = true;
-                return driver.send(self.line.key, self.socket, chunk, self.sent_of_chunk);
+                return driver.send(self.line.key, self.socket, chunk, from + bytes);
             }
             Some(_) => self.extend_flush(resources),
             None if self.stage == Stage::Closing => {}

@@ -1,13 +1,15 @@
 //! `ringmail bench idle`: what connections cost that do nothing but stay alive.
 //!
 //! ```text
-//!   before       settle          quiet: --duration           settle again is not needed:
-//!  ├─ memory ─┬─ connect ─┬──────┼─ CPU ───────────── CPU ─┤ memory is read at the end
+//!    some come and go                      settle          quiet: --duration
+//!  ├──────────────────┼─ memory ─┬─ connect ─┬──────┼─ CPU ───────────── CPU ─┤ memory
 //! ```
 //!
 //! Memory per connection is the growth of the server's resident memory by all connections,
-//! divided by their number. What the server set aside at its start and had already touched
-//! is not in it; kernel memory (sockets) is not resident user memory and not in it either.
+//! divided by their number. What the server set aside at its start, or takes once when it
+//! is first used (statistics, spare buffers, the allocator's caches), is not in it: some
+//! connections come and go before. Kernel memory (sockets) is not resident user memory and
+//! not in it either.
 
 use super::course::positive;
 use super::fault::Halt;
@@ -25,13 +27,17 @@ use std::io::{self, Write, stdout};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Connections that come and go before the first reading.
+const FIRST: u32 = 100;
+
 /// Measure idle connections: the server's memory for each, and its CPU time
 ///
 /// Opens the connections, answers the server's PINGs, and reads the server's memory before
 /// and after, its CPU time in between. Needs --spawn or --server-pid.
 ///
 /// Memory per connection is the growth of the server's resident memory, divided by the
-/// connections; what the kernel keeps for their sockets is not in it. Each connection takes
+/// connections; a few have come and gone before, so that what a server takes once is not in
+/// it; what the kernel keeps for their sockets is not in it. Each connection takes
 /// a descriptor here and one there: see ulimit -n.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
@@ -50,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse_bounded_positive)]
     duration: Duration,
 
-    /// How long to wait after connecting before measuring CPU time
+    /// How long to wait after connecting, the first few too, before measuring
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse_bounded)]
     settle: Duration,
 
@@ -120,17 +126,23 @@ impl Args {
         };
         let shape = Rc::new(Shape::echo(0));
         let settings = Echo::settings(&shape, self.target.timeout);
+        let open = |connections: u32| {
+            Fleet::open(
+                site.endpoint.clone(),
+                connections as usize,
+                self.target.timeout,
+                &site.interrupted,
+                |now, out| {
+                    let echo = Echo::open(&shape, &settings, self.heartbeat_ms, now, out)?;
+                    Ok(echo.proving_by(site.credential.as_ref()))
+                },
+            )
+        };
+        let mut first = open(self.connections.min(FIRST))?;
+        stay(&mut first, self.settle)?;
+        first.close();
         let before = server.memory().map_err(Halt::Process)?;
-        let mut fleet = Fleet::open(
-            site.endpoint.clone(),
-            self.connections as usize,
-            self.target.timeout,
-            &site.interrupted,
-            |now, out| {
-                let echo = Echo::open(&shape, &settings, self.heartbeat_ms, now, out)?;
-                Ok(echo.proving_by(site.credential.as_ref()))
-            },
-        )?;
+        let mut fleet = open(self.connections)?;
         stay(&mut fleet, self.settle)?;
         let outcome = quiet(&mut fleet, server, before, self.duration)?;
         fleet.close();

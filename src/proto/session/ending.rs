@@ -5,6 +5,7 @@
 
 use super::{Event, Session, State, Step};
 use crate::base::clock::Instant;
+use crate::base::limits::ERRORS_PER_S_MAX;
 use crate::base::reason::Reason;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::frame::Frame;
@@ -63,7 +64,7 @@ impl Session {
         if !matches!(self.state, State::Open | State::PeerClosing) {
             return Event::Handled;
         }
-        let fatal = !self.errors.spend(now);
+        let fatal = !self.errors.spend(ERRORS_PER_S_MAX, now);
         self.send(
             &Message::Error {
                 code,

@@ -2,7 +2,7 @@
 
 use super::{Event, Session, Settings, State, Step};
 use crate::base::clock::Instant;
-use crate::base::limits::{FRAME_PAYLOAD_BYTES_MAX, HEARTBEAT_MS_MIN, UNAUTHENTICATED_BYTES_MAX};
+use crate::base::limits::{FRAME_PAYLOAD_BYTES_MAX, HEARTBEAT_MS_MIN};
 use crate::base::reason::Reason;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::frame::{Frame, FrameType, Parsed};
@@ -162,7 +162,6 @@ impl Session {
         self.authenticated |= self.settings.auth_methods == 0;
         if !self.authenticated {
             self.auth_deadline = now + self.settings.auth_timeout;
-            self.length_max = self.length_max.min(UNAUTHENTICATED_BYTES_MAX);
         }
         Ok(event)
     }

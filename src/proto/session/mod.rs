@@ -31,7 +31,7 @@ use super::message::{Header, Message, MessageType, open};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
-use crate::base::limits::{AUTH_BYTES_MAX, CONTROLS_PER_S_MAX, ERRORS_PER_S_MAX};
+use crate::base::limits::{AUTH_BYTES_MAX, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX};
 use crate::base::reason::Reason;
 use heartbeat::{Jitter, RoundTrip};
 use std::sync::Arc;
@@ -115,8 +115,6 @@ pub struct Session {
     codec: Codec,
     /// Bytes of the largest payload the peer accepts.
     peer_message_bytes_max: u32,
-    /// Bytes of the largest payload accepted now: less before AUTH than after it.
-    length_max: u32,
     heartbeat_ms: u32,
     /// Heartbeat intervals of silence since `heard` that were acted on: a PING at the first.
     silent_count: u32,
@@ -145,7 +143,6 @@ impl Session {
     ) -> Session {
         let heartbeat_ms =
             u32::try_from(settings.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
-        let length_max = settings.message_bytes_max;
         Session {
             settings,
             state,
@@ -154,7 +151,6 @@ impl Session {
             authenticated: false,
             codec: Codec::Bytes,
             peer_message_bytes_max: u32::MAX,
-            length_max,
             heartbeat_ms,
             silent_count: 0,
             jitter: Jitter::new(seq),
@@ -165,8 +161,8 @@ impl Session {
             heard: now,
             frame_started: Instant::NEVER,
             auth_deadline: Instant::NEVER,
-            errors: Budget::per_second(ERRORS_PER_S_MAX),
-            controls: Budget::per_second(CONTROLS_PER_S_MAX),
+            errors: Budget::default(),
+            controls: Budget::default(),
         }
     }
 
@@ -247,7 +243,7 @@ impl Session {
         now: Instant,
         out: &mut impl Output,
     ) -> Step<'a> {
-        let header = match Header::parse(bytes, self.length_max) {
+        let header = match Header::parse(bytes, self.length_max()) {
             Ok(Some(header)) => header,
             Ok(None) => {
                 return self.incomplete(bytes, crate::base::limits::MESSAGE_HEADER_BYTES, now);
@@ -349,7 +345,7 @@ impl Session {
         }
         match message {
             Message::Ping(bytes) => {
-                if self.controls.spend(now) {
+                if self.controls.spend(CONTROLS_PER_S_MAX, now) {
                     self.send(&Message::Pong(bytes), out);
                     Event::Handled
                 } else {
@@ -447,6 +443,15 @@ impl Session {
     pub fn authenticate(&mut self) {
         self.authenticated = true;
         self.auth_deadline = Instant::NEVER;
-        self.length_max = self.settings.message_bytes_max;
+    }
+
+    /// Bytes of the largest payload accepted now: a server's less before AUTH than after it.
+    #[inline]
+    fn length_max(&self) -> u32 {
+        let most = self.settings.message_bytes_max;
+        match self.is_server && !self.authenticated {
+            true => most.min(UNAUTHENTICATED_BYTES_MAX),
+            false => most,
+        }
     }
 }
