@@ -75,10 +75,7 @@ fn what_does_not_fit_is_told_by_its_path() {
         assert!(text.contains("site.Reading"), "{text}");
     }
     let celsius = misfit("site.Reading", Codec::Json, wrong[0].0);
-    assert!(
-        celsius.contains("invalid type: string \"warm\", expected"),
-        "{celsius}"
-    );
+    assert!(celsius.contains("invalid float literal"), "{celsius}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ use crate::base::id::Key;
 use crate::base::limits::{CHECKED_BYTES_MAX, MESSAGE_HEADER_BYTES};
 use crate::codec::{Checked, Schema};
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::{Codec, Envelope};
+use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{copy_head, set_length};
 use crate::router::{Subscription, Trie};
@@ -220,6 +220,13 @@ pub(super) const fn other(codec: Codec) -> Codec {
     }
 }
 
+/// It has no payload. In protobuf that is a message too, of which every field has its default,
+/// unless it is to be retained.
+fn is_clear(envelope: &Envelope<'_>) -> bool {
+    let is_message = envelope.codec == Codec::Protobuf && envelope.flags & FLAG_RETAIN == 0;
+    envelope.payload.is_empty() && !is_message
+}
+
 /// A payload that takes so long to check that a worker does it.
 pub(super) fn is_long(envelope: &Envelope<'_>) -> bool {
     envelope.payload.len() > CHECKED_BYTES_MAX
@@ -279,13 +286,13 @@ impl Publication<'_> {
 }
 
 impl Exchange {
-    /// The schema of what is published, if its topic has one. An empty payload, which clears
-    /// a retained message, is of any.
+    /// The schema of what is published, if its topic has one and it is not the empty payload
+    /// that clears a retained message.
     #[inline]
     pub(super) fn schema_of(&self, envelope: &Envelope<'_>) -> Option<SchemaId> {
         match &self.schemas {
             None => None,
-            Some(_) if envelope.payload.is_empty() => None,
+            Some(_) if is_clear(envelope) => None,
             Some(schemas) => schemas.find(envelope.name),
         }
     }

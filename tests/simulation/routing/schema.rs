@@ -47,7 +47,7 @@ fn readings(topic: &str, count: usize) -> Vec<Act> {
     let act = |n: usize| {
         Act::Publish(Publish {
             bytes: sizes[n % sizes.len()],
-            confirmed: n % 2 == 0,
+            confirmed: n.is_multiple_of(2),
             ..Publish::in_codec(topic, codecs[n % codecs.len()])
         })
     };
