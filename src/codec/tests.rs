@@ -166,19 +166,41 @@ fn depth_is_bounded_in_both_codecs() {
     assert!(deep.check(Codec::Protobuf, &nested(100)).is_ok());
 }
 
-/// Field 3 within field 3: lengths as varints from the inside out.
+#[test]
+fn depth_is_counted_through_what_may_be_anything() {
+    let any = "type.googleapis.com/site.Event";
+    let json = format!("{{\"about\":{{\"@type\":\"{any}\",\"person\":\"x\"}}}}");
+    let event = schema("site.Event");
+    let protobuf = translated(&event, Codec::Json, json.as_bytes());
+    assert_eq!(
+        translated(&event, Codec::Protobuf, &protobuf),
+        json.as_bytes()
+    );
+    for (levels, fits) in [(40, true), (60, false), (5000, false)] {
+        let mut nested = Vec::new();
+        for _ in 0..levels {
+            // An event about anything, which is the event before: two levels.
+            let about = [&delimited(1, any.as_bytes())[..], &delimited(2, &nested)].concat();
+            nested = delimited(6, &about);
+        }
+        let checked = event.check(Codec::Protobuf, &nested);
+        assert_eq!(checked.is_ok(), fits, "{levels}");
+    }
+}
+
+/// A field of protobuf that is delimited by its length.
+fn delimited(number: u8, value: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(value.len() as u64, &mut field);
+    field.extend(value);
+    field
+}
+
+/// Field 3 within field 3.
 fn nested(levels: usize) -> Vec<u8> {
     let mut nested = Vec::new();
     for _ in 0..levels {
-        let mut outer = vec![0x1a];
-        let mut length = nested.len();
-        while length >= 0x80 {
-            outer.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        outer.push(length as u8);
-        outer.extend(nested);
-        nested = outer;
+        nested = delimited(3, &nested);
     }
     nested
 }

@@ -44,7 +44,7 @@ pub(super) struct Fanout {
     grown: bool,
     expires: Instant,
     number: u64,
-    translation: Option<Translation>,
+    translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     span: Option<Open>,
     subscribers: Vec<Subscription>,
@@ -75,7 +75,7 @@ impl Exchange {
             grown: publication.parcel.is_grown(),
             expires: publication.expires,
             number: publication.number,
-            translation: publication.translation.as_ref().map(Translation::share),
+            translation: publication.translation.as_ref().map(|one| one.share()),
             span: publication.span.take(),
             subscribers: subscribers.to_vec(),
             done: 0,

@@ -50,7 +50,7 @@ pub(super) struct Publication<'a> {
     /// See `fanout`.
     pub(super) sliced: bool,
     /// Where its topic has a schema: the same in the other codec.
-    pub(super) translation: Option<Translation>,
+    pub(super) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     pub(super) span: Option<Open>,
 }
@@ -114,7 +114,7 @@ impl Exchange {
         schema: SchemaId,
         envelope: &Envelope<'_>,
         message: &[u8],
-    ) -> Option<Translation> {
+    ) -> Option<Box<Translation>> {
         let checked = match is_long(envelope) {
             false => self.check_payload(schema, envelope).map(Some),
             true => {
@@ -136,7 +136,7 @@ impl Exchange {
         key: Key,
         envelope: &Envelope<'_>,
         parcel: Parcel<'_>,
-        translation: Option<Translation>,
+        translation: Option<Box<Translation>>,
         context: Option<TraceContext>,
     ) {
         let id = envelope.id;
@@ -209,7 +209,7 @@ impl Exchange {
         origin: Origin,
         parent: &TraceContext,
         parcel: Parcel<'_>,
-        translation: Option<Translation>,
+        translation: Option<Box<Translation>>,
     ) -> bool {
         let now = self.resources.now;
         let Some(tracer) = &mut self.resources.tracer else {
@@ -256,7 +256,7 @@ impl Exchange {
         envelope: &Envelope<'_>,
         parcel: Parcel<'_>,
         span: Option<Open>,
-        translation: Option<Translation>,
+        translation: Option<Box<Translation>>,
     ) -> bool {
         let now = self.resources.now;
         self.topics.note(envelope.name, now);
@@ -336,7 +336,7 @@ impl Exchange {
         parcel: Parcel<'_>,
         picks: &[Key],
         terms: &Terms,
-        translation: Option<Translation>,
+        translation: Option<Box<Translation>>,
     ) {
         let body = &parcel.message()[MESSAGE_HEADER_BYTES..];
         let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {

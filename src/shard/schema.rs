@@ -154,12 +154,13 @@ pub(super) enum Sent {
 }
 
 impl Translation {
-    pub(super) fn new(schema: SchemaId, form: Form) -> Translation {
-        Translation { schema, form }
+    /// Boxed: a publication without one should not be larger for it.
+    pub(super) fn new(schema: SchemaId, form: Form) -> Box<Translation> {
+        Box::new(Translation { schema, form })
     }
 
     /// As another shard has sent it.
-    pub(super) fn received(sent: Sent, made: Option<&Bytes>) -> Option<Translation> {
+    pub(super) fn received(sent: Sent, made: Option<&Bytes>) -> Option<Box<Translation>> {
         let (schema, form) = match sent {
             Sent::None => return None,
             Sent::Unmade(schema) => (schema, Form::Unmade(None)),
@@ -170,11 +171,11 @@ impl Translation {
                 (schema, form)
             }
         };
-        Some(Translation { schema, form })
+        Some(Translation::new(schema, form))
     }
 
     /// The same for another who has the publication, as far as it can be shared.
-    pub(super) fn share(&self) -> Translation {
+    pub(super) fn share(&self) -> Box<Translation> {
         let form = match &self.form {
             Form::Made(message) => Form::Made(message.clone()),
             Form::TooLarge => Form::TooLarge,
@@ -305,7 +306,7 @@ impl Exchange {
         &mut self,
         id: SchemaId,
         envelope: &Envelope<'_>,
-    ) -> Result<Translation, Refusal> {
+    ) -> Result<Box<Translation>, Refusal> {
         let Some(schemas) = &self.schemas else {
             return Ok(Translation::new(id, Form::Unmade(None)));
         };
@@ -328,9 +329,9 @@ impl Exchange {
     /// Makes a will's translation: when it is published there may be thousands of them.
     pub(super) fn translate_will(
         &self,
-        translation: Translation,
+        translation: Box<Translation>,
         envelope: &Envelope<'_>,
-    ) -> Translation {
+    ) -> Box<Translation> {
         let (Some(schemas), Form::Unmade(Some(checked))) = (&self.schemas, &translation.form)
         else {
             return translation;

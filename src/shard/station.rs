@@ -36,7 +36,7 @@ pub(super) struct Will {
     /// Whole, without CRC.
     pub(super) message: Box<[u8]>,
     /// Where its topic has a schema.
-    pub(super) translation: Option<Translation>,
+    pub(super) translation: Option<Box<Translation>>,
 }
 
 /// One SUBSCRIBE or SERVE in force, as the router knows it.
@@ -64,7 +64,7 @@ pub(super) struct Durable {
 impl Will {
     fn bytes(&self) -> usize {
         let translation = self.translation.as_ref();
-        self.message.len() + translation.map_or(0, Translation::payload_bytes)
+        self.message.len() + translation.map_or(0, |one| one.payload_bytes())
     }
 }
 

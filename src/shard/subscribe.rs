@@ -247,7 +247,12 @@ impl Exchange {
     }
 
     /// Keeps a will that may be published as it is; `message` is the whole of it, without CRC.
-    pub(super) fn put_will(&mut self, key: Key, message: &[u8], translation: Option<Translation>) {
+    pub(super) fn put_will(
+        &mut self,
+        key: Key,
+        message: &[u8],
+        translation: Option<Box<Translation>>,
+    ) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

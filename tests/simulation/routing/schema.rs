@@ -25,6 +25,8 @@ fn scene(seed: u64, faults: Faults) -> Scene {
     };
     let guards = Guards {
         schemas: Some(Arc::new(make)),
+        // Then every message carries a header of the server's.
+        trace: (seed % 4 == 1).then_some((1.0, 1 << 16)),
         ..Guards::default()
     };
     Scene::guarded(seed, faults, RingSize::default(), limits(), guards)
@@ -282,6 +284,7 @@ fn what_would_be_too_large_in_the_codec_wanted_is_not_delivered_and_counted() {
     // As base64 it is a third larger than the server's largest message.
     let large = Act::Publish(Publish {
         bytes: 900_000,
+        retain: true,
         ..Publish::in_codec("s/a", Codec::Protobuf)
     });
     let small = Act::Publish(Publish::in_codec("s/a", Codec::Protobuf));
@@ -289,6 +292,11 @@ fn what_would_be_too_large_in_the_codec_wanted_is_not_delivered_and_counted() {
     assert_eq!(scene.numbers(protobuf, writer, "s/a"), [0, 1]);
     assert_eq!(scene.numbers(json, writer, "s/a"), [1]);
     assert_eq!(scene.server.count(Counter::DeliveriesTooLarge), 1);
+    let [json, protobuf] =
+        scene.enter_each([wanting("s/#", Codec::Json), wanting("s/#", Codec::Protobuf)]);
+    assert_eq!(scene.numbers(protobuf, writer, "s/a"), [0]);
+    assert_eq!(scene.record(json).delivered.len(), 0);
+    assert_eq!(scene.server.count(Counter::DeliveriesTooLarge), 2);
     scene.close();
     scene.rest();
 }
