@@ -16,8 +16,10 @@
 //! Payloads are hostile. Bounds: 128 levels of JSON (serde_json's), 100 of protobuf (ours,
 //! see `depth`), and JSON that would be deeper than that as protobuf does not fit. What is
 //! written is bounded by the caller: an enum's long name takes a byte in protobuf. The tree
-//! is some 100 bytes for each value, of which protobuf has one in a byte or two. A panic of a
-//! library is a misfit: no input ends the server.
+//! has up to 100 bytes for each value, of which protobuf has one in a byte or two, so that a
+//! payload may take a hundred times its size while it is looked at: 400 KB on a shard, and of
+//! the largest messages 100 MB on each worker. A panic of a library is a misfit: no input ends
+//! the server.
 //!
 //! Not done: fields that protobuf carries and the schema does not know pass, as protobuf
 //! wants it, and are not in the JSON; JSON fields that the schema does not know do not fit.

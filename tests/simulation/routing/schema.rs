@@ -300,3 +300,45 @@ fn what_would_be_too_large_in_the_codec_wanted_is_not_delivered_and_counted() {
     scene.close();
     scene.rest();
 }
+
+#[test]
+fn hundreds_of_a_shard_get_the_codec_they_want_slice_by_slice() {
+    // More on each shard than are delivered to at once.
+    const READERS: usize = 3 * 300;
+    let mut scene = scene(5, Faults::none());
+    let codecs = [Codec::Json, Codec::Protobuf, Codec::Bytes];
+    let readers: Vec<_> = (0..READERS)
+        .map(|n| scene.enter(wanting("s/a", codecs[n % codecs.len()])))
+        .collect();
+    scene.settle();
+    let acts = [
+        (Codec::Json, 10),
+        (Codec::Protobuf, 6000),
+        (Codec::Json, 6000),
+    ];
+    let acts = acts.map(|(codec, bytes)| {
+        Act::Publish(Publish {
+            bytes,
+            ..Publish::in_codec("s/a", codec)
+        })
+    });
+    let [writer] = scene.enter_each([Traffic::of(acts)]);
+    scene.run_for(ms(5000));
+    for (n, reader) in readers.into_iter().enumerate() {
+        assert_eq!(
+            scene.numbers(reader, writer, "s/a"),
+            [0, 1, 2],
+            "reader {n}"
+        );
+        let wanted = match codecs[n % codecs.len()] {
+            Codec::Bytes => vec![Codec::Json, Codec::Protobuf, Codec::Json],
+            codec => vec![codec; 3],
+        };
+        assert_eq!(self::codecs(&scene, reader), wanted, "reader {n}");
+    }
+    // The large ones once, before they went to all shards.
+    let server = &scene.server;
+    assert_eq!(server.count(Counter::TranslatedToJson), 1);
+    assert!((2..=4).contains(&server.count(Counter::TranslatedToProtobuf)));
+    scene.finish();
+}
