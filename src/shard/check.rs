@@ -133,13 +133,14 @@ impl Exchange {
     pub(super) fn take_finding(&mut self, finding: Finding) {
         self.resources.pool.discharge(finding.message.len());
         let key = finding.connection;
-        let mut origin = Origin::Nobody;
+        let (mut origin, mut is_member) = (Origin::Nobody, false);
         if let Some(connection) = self.connections.get_mut(key) {
             let now = self.resources.now;
             connection.line.answers_open -= 1;
             let guest = connection.line.guest_mut();
             guest.checking = false;
             connection.held = guest.waits();
+            is_member = matches!(connection.stage, Stage::Running | Stage::Detached);
             if connection.stage == Stage::Running {
                 origin = Origin::Connection(key);
                 // Time in which it was not read from does not count against it.
@@ -162,7 +163,9 @@ impl Exchange {
             }
             Ok(form) => {
                 let translation = Some(Translation::new(finding.schema, form));
-                if finding.kind == MessageType::Will {
+                if finding.kind == MessageType::Will && !is_member {
+                    // All it had is dissolved, and it was not told that the will is kept.
+                } else if finding.kind == MessageType::Will {
                     self.put_will(key, &finding.message, translation);
                     self.answer(key, Answer::ok(envelope.id), true);
                 } else {

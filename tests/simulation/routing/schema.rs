@@ -342,3 +342,31 @@ fn hundreds_of_a_shard_get_the_codec_they_want_slice_by_slice() {
     assert!((2..=4).contains(&server.count(Counter::TranslatedToProtobuf)));
     scene.finish();
 }
+
+#[test]
+fn who_ends_while_a_worker_has_its_message_leaves_nothing_behind() {
+    for seed in 0..40 {
+        let mut scene = scene(seed, Faults::none());
+        let [reader] = scene.enter_each([wanting("s/#", Codec::Protobuf)]);
+        let large = |topic| Publish {
+            bytes: 50_000,
+            ..Publish::in_codec(topic, Codec::Json)
+        };
+        let ending = [Ending::Reset, Ending::Fin, Ending::Close][seed as usize % 3];
+        let will = [Act::Will(large("s/w")), Act::End(ending)];
+        let publish = [Act::Publish(large("s/a")), Act::End(ending)];
+        let kept = Traffic {
+            reconnect: None,
+            ..Traffic::kept(publish.clone())
+        };
+        scene.enter(Traffic::of(will));
+        scene.enter(Traffic::of(publish));
+        scene.enter(kept);
+        scene.run_for(ms(2000));
+        let codecs = codecs(&scene, reader);
+        assert!(codecs.iter().all(|&codec| codec == Codec::Protobuf));
+        scene.outlast();
+        scene.close();
+        scene.rest();
+    }
+}
