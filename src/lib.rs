@@ -46,7 +46,7 @@
 //! | 5 | `cli` | one file per subcommand of the binary |
 //! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients |
 //! | 3 | `shard` | the turn, connections, outboxes, services ([`Service`]) |
-//! | 2 | `ring`, `metrics`, `router`, `auth` | the io_uring driver and the simulated one; counters and histograms; who gets a message; who may do what |
+//! | 2 | `ring`, `metrics`, `router`, `auth`, `codec` | the io_uring driver and the simulated one; counters and histograms; who gets a message; who may do what; payloads by schema |
 //! | 1 | `proto` | the wire: bytes and a clock value in, messages and bytes out |
 //! | 0 | `base` | limits, ids, clock, slab, timer wheel |
 
@@ -59,6 +59,8 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 pub mod client;
+#[doc(hidden)]
+pub mod codec;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]

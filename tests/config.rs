@@ -719,15 +719,105 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
-    for (text, place) in [
-        ("[nats]\nurl = \"nats://127.0.0.1\"", "2:7"),
+    let text = "[nats]\nurl = \"nats://127.0.0.1\"";
+    assert_refused(text, "2:7", &["is not yet supported", "leave it out"]);
+}
+
+/// A `[[topic]]` that is right.
+fn topic(filter: &str, schema_file: &str, message: &str) -> String {
+    format!(
+        "[[topic]]\nfilter = {filter:?}\nschema_file = {schema_file:?}\nmessage = {message:?}\n"
+    )
+}
+
+const SET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schema/site.binpb");
+
+#[test]
+fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
+    let right = [
+        topic("site/+/reading", SET, "site.Reading"),
+        topic("site/#", SET, "site.Measurement"),
+    ];
+    let config = Config::from_toml(&right.concat()).unwrap();
+    assert_eq!(config.topic.len(), 2);
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    for (text, place, words) in [
         (
-            "[[topic]]\nfilter = \"a/+\"\nschema_file = \"a\"\nmessage = \"b\"",
+            topic("a", "/nowhere/a", "site.Reading"),
+            "3:15",
+            [
+                "\"/nowhere/a\" cannot be read: No such file",
+                "protoc --include_imports",
+            ],
+        ),
+        (
+            topic("a", manifest, "site.Reading"),
+            "3:15",
+            ["holds no FileDescriptorSet", "protoc --include_imports"],
+        ),
+        (
+            topic("a", "/dev/null", "site.Reading"),
+            "3:15",
+            ["holds no message at all", "protoc --include_imports"],
+        ),
+        (
+            topic("a", SET, "Reading"),
+            "4:11",
+            [
+                "is not among the 2 messages",
+                "did you mean \"site.Reading\"?",
+            ],
+        ),
+        (
+            topic("a", SET, "zzzzzzzz"),
+            "4:11",
+            [
+                "is not among the 2 messages",
+                "name a message with its package",
+            ],
+        ),
+        (
+            topic("a//b", SET, "site.Reading"),
+            "2:10",
+            ["a name has no empty level", "write a topic filter"],
+        ),
+        (
+            topic("$sys/a", SET, "site.Reading"),
+            "2:10",
+            ["nobody publishes there", "write a topic filter"],
+        ),
+        (
+            "[[topic]]\nfilter = \"a\"".to_owned(),
             "1:1",
+            ["topic.0.schema_file is not set", "protoc"],
+        ),
+        (
+            topic("", SET, ""),
+            "4:11",
+            ["topic.0.message is not set", "name a message"],
+        ),
+        (
+            topic("a", SET, "site.Reading").repeat(2),
+            "6:10",
+            ["\"a\" stands in topic.0 already", "leave one of them out"],
         ),
     ] {
-        assert_refused(text, place, &["is not yet supported", "leave it out"]);
+        assert_refused_among(&text, place, &words);
     }
+}
+
+/// As `assert_refused`, where other errors may stand beside this one.
+fn assert_refused_among(text: &str, place: &str, words: &[&str]) {
+    let errors = refusal(text);
+    let all = errors.to_string();
+    let found = all.lines().find(|line| {
+        line.starts_with(&format!("<toml>:{place}: "))
+            && words.iter().all(|word| line.contains(word))
+    });
+    assert!(
+        found.is_some(),
+        "no line at {place} with {words:?} in:\n{all}"
+    );
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! A client in another language, written from the protocol's page alone, against the server.
+//! Clients in another language, written from the protocol's page alone, against the server.
 //!
-//! `python/echo.py` shares no code with this crate, so it shares none of its misreadings. The
-//! server is the built binary on a port of its own choosing. No time is asserted: the one bound
+//! `python/echo.py` shares no code with this crate, so it shares none of its misreadings;
+//! `python/reading.py` has the protobuf library of Google's beside that, and the descriptor set
+//! that protoc makes. The server is the built binary on a port of its own choosing. No time is asserted: the one bound
 //! here only turns a server that hangs into a failure.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -13,6 +15,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/echo.py");
+/// Where the tests' .proto files are.
+const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schema");
 const HANG: Duration = Duration::from_secs(60);
 
 /// The server's process: killed when a test fails before it has ended by itself.
@@ -27,9 +31,14 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> (Server, Receiver<String>) {
+        Server::start_with(&[])
+    }
+
+    fn start_with(args: &[&OsStr]) -> (Server, Receiver<String>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringmail"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text"])
             .args(["--set", "server.admin="])
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -93,6 +102,46 @@ fn a_client_written_from_the_protocol_page_alone_echoes() {
     assert!(client.status.success(), "{}: {said}", client.status);
     assert_eq!(String::from_utf8_lossy(&client.stdout), "ok\n");
 
+    server.terminate();
+    let (status, said) = server.ended(&log);
+    assert_eq!(status.code(), Some(0), "after SIGTERM: {status}\n{said}");
+}
+
+#[test]
+fn googles_library_reads_what_a_json_device_published_and_the_other_way_round() {
+    let directory = tempfile::tempdir().unwrap();
+    let (set, config) = (
+        directory.path().join("set"),
+        directory.path().join("config"),
+    );
+    let mut out = OsString::from("--descriptor_set_out=");
+    out.push(&set);
+    let made = Command::new("protoc")
+        .args(["--proto_path", SCHEMA])
+        .arg(out)
+        .arg("site.proto")
+        .status();
+    let made = made.expect("protoc, to make a descriptor set (Debian: protobuf-compiler)");
+    assert!(made.success(), "{made}");
+    let topic = format!(
+        "[[topic]]\nfilter = \"site/+/reading\"\nschema_file = {set:?}\nmessage = \"site.Reading\"\n"
+    );
+    std::fs::write(&config, topic).unwrap();
+    let (mut server, log) = Server::start_with(&["--config".as_ref(), config.as_ref()]);
+    let address = address(&log);
+    // The system's own, which Debian's python3-protobuf is for; whatever else is on the path.
+    let client = Command::new("/usr/bin/python3")
+        .args([
+            "-B",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/reading.py"),
+            &address,
+        ])
+        .arg(&set)
+        .output();
+    let client = client.expect("/usr/bin/python3 with google.protobuf (Debian: python3-protobuf)");
+    let said = String::from_utf8_lossy(&client.stderr);
+    assert!(client.status.success(), "{}: {said}", client.status);
+    assert_eq!(String::from_utf8_lossy(&client.stdout), "ok\n");
     server.terminate();
     let (status, said) = server.ended(&log);
     assert_eq!(status.code(), Some(0), "after SIGTERM: {status}\n{said}");

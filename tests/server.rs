@@ -59,6 +59,8 @@ mod reset;
 mod resume;
 #[path = "server/retain.rs"]
 mod retain;
+#[path = "server/schema.rs"]
+mod schema;
 #[path = "server/service.rs"]
 mod service;
 #[path = "server/session.rs"]

@@ -196,7 +196,7 @@ fn remedy(code: Code) -> Option<&'static str> {
         }
         AuthExpired => "connect again with a new token",
         Revoked => "the credential was withdrawn: ask the server's operator for another",
-        Forbidden => "ask the server's operator for the right",
+        Forbidden => "mend what it names, or ask the server's operator for the right",
         AddressDenied => "this address is shut out by the server's [access] section",
         TlsRequired => "this server speaks TLS only: connect to ringmails://",
         RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",

@@ -63,6 +63,11 @@ counters! {
     DeliveriesTooLarge = "deliveries_too_large",
     /// Publications not delivered because the subscriber's rights had been narrowed.
     DeliveriesForbidden = "deliveries_forbidden",
+    /// Messages whose payload did not fit their topic's schema.
+    SchemaRefused = "schema_refused",
+    /// Publications translated for subscribers of another codec, once for all of a shard.
+    TranslatedToJson = "translated_to_json",
+    TranslatedToProtobuf = "translated_to_protobuf",
     /// Publications dropped for a newer one, by the slow-consumer policy drop-oldest.
     SlowDroppedOldest = "slow_dropped_oldest",
     /// Publications dropped for older ones, by the policy drop-newest.

@@ -49,19 +49,17 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
-pub use retained::{TOMBSTONE, Version};
+pub use retained::{Kept, TOMBSTONE, Version};
 pub use shard_set::ShardSet;
-pub use trie::FilterId;
+pub use trie::{FilterId, Trie};
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::proto::envelope::{Codec, SlowPolicy};
-use bytes::Bytes;
 use fastrand::Rng;
 use group::{Group, Groups};
 use interest::Interest;
 use retained::Retained;
-use trie::Trie;
 
 /// A subscriber of this shard, and on what terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,7 +340,7 @@ impl Router {
         &mut self,
         topic: &str,
         version: Version,
-        message: Option<Bytes>,
+        message: Option<Kept>,
         expires: Instant,
         now: Instant,
     ) -> bool {
@@ -351,7 +349,7 @@ impl Router {
 
     /// Calls `each` with every retained message whose topic the filter matches, and when it
     /// expires. What has expired is removed.
-    pub fn retained(&mut self, filter: &str, now: Instant, each: impl FnMut(&Bytes, Instant)) {
+    pub fn retained(&mut self, filter: &str, now: Instant, each: impl FnMut(&Kept, Instant)) {
         self.retained.matching(filter, now, each);
     }
 

@@ -39,7 +39,7 @@ use std::time::Duration;
 pub const TOMBSTONE: Duration = Duration::from_secs(10);
 
 /// Bytes an entry costs besides topic and message: its place in the map and its allocation.
-const ENTRY_BYTES: usize = 112;
+const ENTRY_BYTES: usize = 144;
 
 /// Messages retained between two sweeps, each over twice as many entries: what is past
 /// goes faster than anything can come.
@@ -58,12 +58,35 @@ pub struct Version {
     pub shard: ShardId,
 }
 
+/// What is kept of a topic: its last retained message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub message: Bytes,
+    /// The same message in another codec, where whoever publishes it can make one.
+    pub translated: Option<Bytes>,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.message.len() + self.translated.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+impl From<Bytes> for Kept {
+    fn from(message: Bytes) -> Kept {
+        Kept {
+            message,
+            translated: None,
+        }
+    }
+}
+
 struct Entry {
     version: Version,
     /// Past this there is no message any more.
     expires: Instant,
     /// Without one, it is a tombstone.
-    message: Option<Bytes>,
+    message: Option<Kept>,
 }
 
 #[derive(Default)]
@@ -92,7 +115,7 @@ impl Retained {
         &mut self,
         topic: &str,
         version: Version,
-        message: Option<Bytes>,
+        message: Option<Kept>,
         expires: Instant,
         now: Instant,
     ) -> bool {
@@ -125,7 +148,7 @@ impl Retained {
 
     /// Calls `each` with the messages, and when they expire, of all topics that the filter
     /// matches, in the order of the topics' levels. What has expired is removed.
-    pub fn matching(&mut self, filter: &str, now: Instant, mut each: impl FnMut(&Bytes, Instant)) {
+    pub fn matching(&mut self, filter: &str, now: Instant, mut each: impl FnMut(&Kept, Instant)) {
         let mut past = Vec::new();
         let mut walk = Walk {
             entries: &self.entries,
@@ -195,7 +218,7 @@ impl Entry {
 }
 
 fn cost(key: &[u8], entry: &Entry) -> usize {
-    ENTRY_BYTES + key.len() + entry.message.as_ref().map_or(0, Bytes::len)
+    ENTRY_BYTES + key.len() + entry.message.as_ref().map_or(0, Kept::bytes)
 }
 
 /// A topic as a key. Longer than a name may be, it would be cut; `proto::name` sees to that.
@@ -318,13 +341,13 @@ mod tests {
         }
     }
 
-    fn message(text: &'static str) -> Option<Bytes> {
-        Some(Bytes::from_static(text.as_bytes()))
+    fn message(text: &'static str) -> Option<Kept> {
+        Some(Bytes::from_static(text.as_bytes()).into())
     }
 
     fn found(retained: &mut Retained, filter: &str, now: Instant) -> Vec<Bytes> {
         let mut found = Vec::new();
-        retained.matching(filter, now, |message, _| found.push(message.clone()));
+        retained.matching(filter, now, |kept, _| found.push(kept.message.clone()));
         retained.check_invariants();
         found
     }
@@ -380,7 +403,7 @@ mod tests {
     #[test]
     fn an_expired_message_is_not_given_and_frees_its_memory() {
         let mut retained = Retained::default();
-        let message = Some(Bytes::from(vec![0; 1000]));
+        let message = Some(Bytes::from(vec![0; 1000]).into());
         retained.retain("a/t", version(1, 0), message, second(2), second(1));
         let mut expiries = Vec::new();
         retained.matching("a/+", second(1), |_, expires| expiries.push(expires));
@@ -421,7 +444,7 @@ mod tests {
     fn the_servers_own_topics_are_hidden_from_a_leading_wildcard() {
         let mut retained = Retained::default();
         for topic in ["$sys/a", "$sys", "$x/a", "a", "!", "%/a"] {
-            let text = Some(Bytes::copy_from_slice(topic.as_bytes()));
+            let text = Some(Bytes::copy_from_slice(topic.as_bytes()).into());
             retained.retain(topic, version(1, 0), text, ALWAYS, second(1));
         }
         let mut ask = |filter| found(&mut retained, filter, second(1));
@@ -447,7 +470,7 @@ mod tests {
         ) {
             let mut retained = Retained::default();
             for topic in &topics {
-                let text = Some(Bytes::copy_from_slice(topic.as_bytes()));
+                let text = Some(Bytes::copy_from_slice(topic.as_bytes()).into());
                 retained.retain(topic, version(1, 0), text, ALWAYS, second(1));
             }
             for (levels, rest) in filters {

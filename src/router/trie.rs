@@ -52,6 +52,12 @@ pub struct Trie<T> {
     values: Arena<T>,
 }
 
+impl<T> Default for Trie<T> {
+    fn default() -> Trie<T> {
+        Trie::new()
+    }
+}
+
 impl<T> Trie<T> {
     pub fn new() -> Trie<T> {
         Trie {
@@ -63,6 +69,10 @@ impl<T> Trie<T> {
     /// Filters that there are.
     pub const fn len(&self) -> usize {
         self.values.len()
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     pub fn find(&self, filter: &str) -> Option<FilterId> {

@@ -12,9 +12,11 @@
 use super::access;
 use super::budget::{self, Budget};
 use super::certificate::{self, CertificateError, Keeper};
-use super::config::{Config, ConfigErrors, ControlCore, TlsMode};
+use super::config::{Config, ConfigErrors, TlsMode};
 use super::control::{self, Control, ControlError, Host, Prepared};
+use super::placement::{available_cores, control_core, lower_priority, pin, worker_count};
 use super::plan::{PRODUCT, Plan};
+use super::schema::{self, SchemaTopics};
 use super::state::StateError;
 use super::stats::{self, Collector};
 use super::{Factory, listen, trace};
@@ -220,6 +222,7 @@ pub(super) fn boot(
     let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
     let keeper = Keeper::open(config)?;
+    let topics = schema::load(config)?;
     let memory_budget_bytes = announce(config, &cores, descriptors);
     let (address, listeners) = bind(config, cores.len())?;
     let draining = Arc::new(AtomicBool::new(false));
@@ -237,6 +240,7 @@ pub(super) fn boot(
     let shared = Shared {
         access: control.access(),
         door: access::door(config)?.map(Arc::new),
+        topics: topics.map(Arc::new),
         census: Arc::new(Census::new(cores.len())),
         board: board.clone(),
         services: services.into(),
@@ -324,6 +328,7 @@ fn introduce(shards: &[Mailbox]) {
 struct Shared {
     access: Option<Access>,
     door: Option<Arc<Door>>,
+    topics: Option<Arc<SchemaTopics>>,
     census: Arc<Census>,
     board: Arc<Board>,
     services: Arc<[(String, Factory)]>,
@@ -369,6 +374,8 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
     } = start;
     let driver = Uring::new(&plan.geometry, listener)?;
     let (mailbox, inbox): (Mailbox, Inbox) = mailbox(driver.waker());
+    let topics = shared.topics.as_ref();
+    let schemas = topics.map(|topics| topics.build(plan.settings.message_bytes_max));
     let setup = Setup {
         id,
         settings: plan.settings,
@@ -383,6 +390,7 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         entropy: Entropy::system(),
         access: shared.access.clone(),
         door: shared.door.clone(),
+        schemas: schemas.transpose().map_err(io::Error::other)?,
         jobs: shared.jobs.clone(),
         histograms: shared.histograms.clone(),
         tracing,
@@ -421,11 +429,6 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     format!("it panicked: {}", text.unwrap_or_default())
 }
 
-fn available_cores() -> Vec<u32> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    cores.iter().map(|core| core.id as u32).collect()
-}
-
 fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
     let warnings = access::warnings(config).into_iter();
     for warning in warnings.chain(certificate::warnings(config)) {
@@ -455,35 +458,6 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
         );
     }
     budget.total()
-}
-
-/// Workers share the cores with everything else and give way to the shards: as many as
-/// there are cores, two at least.
-fn worker_count() -> usize {
-    thread::available_parallelism()
-        .map_or(2, usize::from)
-        .max(2)
-}
-
-fn lower_priority() {
-    // On Linux this sets the calling thread's own; if refused it works at the usual one.
-    let _ = rustix::process::setpriority_process(None, 10);
-}
-
-/// The core of the threads beside the shards, if they get one.
-fn control_core(config: &Config, shard_cores: &[u32]) -> Option<u32> {
-    match config.server.control_core {
-        ControlCore::Core(core) => Some(core),
-        ControlCore::Any => available_cores()
-            .into_iter()
-            .find(|core| !shard_cores.contains(core)),
-    }
-}
-
-fn pin(core: Option<u32>) {
-    if let Some(core) = core {
-        core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
-    }
 }
 
 fn start_stats(collector: Collector, core: Option<u32>) -> Result<Sender<()>, Error> {

@@ -338,7 +338,7 @@ impl Exchange {
             let name = one.number.and_then(|number| self.router.group_name(number));
             !line.may_serve(name.map_or("", |name| name.0))
         };
-        let will = station.will.as_deref();
+        let will = station.will.as_ref();
         Uncovered {
             subscriptions: (station.subscriptions.iter())
                 .filter(is_subscription_lost)
@@ -348,7 +348,7 @@ impl Exchange {
                 .filter(is_serving_lost)
                 .copied()
                 .collect(),
-            will: will.is_some_and(|will| !line.may_publish(topic_of(will))),
+            will: will.is_some_and(|will| !line.may_publish(topic_of(&will.message))),
         }
     }
 

@@ -140,6 +140,16 @@ impl Calls {
         }
     }
 
+    /// Has a worker do something that is no call, and tell this shard what came of it. It must
+    /// not panic.
+    pub(super) fn work(&self, work: impl FnOnce() -> Command + Send + 'static) {
+        let mailbox = self.mailbox.clone();
+        // Workers outlive their shards: somebody takes it.
+        let _ = self
+            .jobs
+            .send(Box::new(move || mailbox.post_waiting(work())));
+    }
+
     /// The futures to be given to the executor.
     pub(super) fn take_spawned(&mut self) -> Vec<LocalFuture> {
         std::mem::take(&mut self.spawned)

@@ -3,6 +3,7 @@
 //! Rare things only: results of worker threads, descriptors handed over, the control plane.
 //! Messages between connections of different shards do not travel here.
 
+use super::check::Finding;
 use super::mesh::Mesh;
 use super::resume::Moved;
 use super::service::Outcome;
@@ -36,6 +37,8 @@ pub enum Command {
     Authority(Arc<Authority>, Told),
     /// The control thread's answer to an ask of this connection's, which had this number.
     Authenticated(Key, u64, Box<ask::Answer>),
+    /// A worker has checked a payload.
+    Checked(Box<Finding>),
     /// Tell of the connections, or of the topics.
     Survey(Survey),
     /// End this connection for an operator; told whether there was one to end.

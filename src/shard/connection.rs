@@ -91,7 +91,7 @@ pub(super) struct Connection {
     /// What it has published is being delivered to many: it handles no more until all have
     /// it.
     pub(super) fanning: bool,
-    /// Its guest waits: for the issuer, or because it has sent more than it may.
+    /// Its guest waits: for the issuer, for a worker, or because it has sent more than it may.
     pub(super) held: bool,
     /// On its way to the session it resumes.
     pub(super) moving: Option<Box<Resumption>>,

@@ -31,6 +31,9 @@ impl Exchange {
     /// Delivers a publication to one subscriber, once.
     #[inline]
     pub(super) fn deliver(&mut self, to: Subscription, publication: &mut Publication<'_>) {
+        if publication.translation.is_some() && self.wants_other(to, publication) {
+            return self.deliver_translated(to, publication);
+        }
         let Some(connection) = self.connections.get_mut(to.connection) else {
             return;
         };
@@ -109,6 +112,7 @@ impl Exchange {
         let mut publication = Publication {
             parcel: Parcel::plain(message),
             envelope: &envelope,
+            translation: None,
             span: None,
             ..*publication
         };
@@ -290,6 +294,22 @@ impl Connection {
 }
 
 impl Line {
+    /// The publication has been delivered to it, or would have been.
+    pub(super) fn has_taken(&self, publication: &Publication<'_>) -> bool {
+        let taken = match publication.sliced {
+            false => self.taken,
+            true => self.taken_sliced,
+        };
+        taken == publication.number
+    }
+
+    pub(super) fn note_taken(&mut self, publication: &Publication<'_>) {
+        match publication.sliced {
+            false => self.taken = publication.number,
+            true => self.taken_sliced = publication.number,
+        }
+    }
+
     /// The peer accepts a message of so many bytes, header included.
     #[inline]
     fn takes(&self, bytes: usize) -> bool {

@@ -213,11 +213,12 @@ impl Exchange {
             self.sessions.remove(&durable.key);
             self.resources.counters.add(Counter::SessionsEnded, 1);
         }
+        self.forget_wanted(station.wants);
         self.leave_all(key, &mut station);
         if station.errands_open > 0 {
             self.fail_errands(key);
         }
-        if publish_will && let Some(will) = &station.will {
+        if publish_will && let Some(will) = station.will.take() {
             self.publish_will(will);
         }
     }
@@ -261,8 +262,12 @@ impl Exchange {
                 session.forward(&[first, second].concat(), None, &mut out);
             }
         });
+        let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
         line.recharge(&mut self.resources);
         self.resources.counters.add(Counter::SessionsResumed, 1);
+        if subscribes {
+            self.note_wanted(key, codec);
+        }
         self.note_stalled(key, false);
         if let Some(connection) = self.connections.get_mut(key)
             && connection.has_input()

@@ -23,6 +23,7 @@ use super::forward::Errands;
 use super::mesh::{InterestKind, Item, Mesh};
 use super::outbox::Writer;
 use super::resource::Resources;
+use super::schema::{Schemas, Translation};
 use super::service::Services;
 use super::slow::SlowReport;
 use super::tls::TlsSettings;
@@ -88,6 +89,8 @@ pub(super) struct Exchange {
     pub(super) access: Option<Access>,
     /// Who may come at all, if not everybody.
     pub(super) door: Option<Arc<Door>>,
+    /// Topics whose payloads have a schema; none: no topic has.
+    pub(super) schemas: Option<Schemas>,
     /// Numbers what the control thread is asked.
     pub(super) asked: u64,
     /// The server is ending: sessions end with their connections.
@@ -131,6 +134,7 @@ impl Exchange {
             detached: VecDeque::new(),
             access: None,
             door: None,
+            schemas: None,
             asked: 0,
             draining: false,
         }
@@ -396,7 +400,11 @@ impl Exchange {
                 message,
                 picks,
                 terms,
-            } => self.take_publication(from, message.parcel(), picks, &terms),
+                translated,
+            } => {
+                let translation = Translation::received(terms.translation, translated);
+                self.take_publication(from, message.parcel(), picks, &terms, translation);
+            }
             Item::Interest {
                 filter,
                 group,

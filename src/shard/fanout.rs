@@ -18,6 +18,7 @@ use super::confirm::Answer;
 use super::exchange::Exchange;
 use super::parcel::Parcel;
 use super::publish::Publication;
+use super::schema::Translation;
 use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -43,6 +44,7 @@ pub(super) struct Fanout {
     grown: bool,
     expires: Instant,
     number: u64,
+    translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     span: Option<Open>,
     subscribers: Vec<Subscription>,
@@ -65,12 +67,15 @@ impl Exchange {
         subscribers: &[Subscription],
         publication: &mut Publication<'_>,
     ) {
+        // Here, where it may have been taken apart already.
+        self.translate_if_wanted(publication);
         self.fanouts.push_back(Fanout {
             origin,
             message: publication.parcel.share(),
             grown: publication.parcel.is_grown(),
             expires: publication.expires,
             number: publication.number,
+            translation: publication.translation.as_ref().map(|one| one.share()),
             span: publication.span.take(),
             subscribers: subscribers.to_vec(),
             done: 0,
@@ -119,6 +124,7 @@ impl Exchange {
             number: fanout.number,
             retained: false,
             sliced: true,
+            translation: fanout.translation.take(),
             span: None,
         };
         let end = fanout.subscribers.len();
@@ -127,6 +133,7 @@ impl Exchange {
         for &subscription in &fanout.subscribers[slice] {
             self.deliver(subscription, &mut publication);
         }
+        fanout.translation = publication.translation;
         if fanout.done < end {
             self.fanouts.push_front(fanout);
         } else {

@@ -20,6 +20,8 @@ pub(super) struct Guest {
     /// The number of what the issuer is asked for it: it handles no more until the answer.
     /// 0: nothing.
     pub(super) asking: u64,
+    /// A worker checks a message of its: it handles no more until that is done.
+    pub(super) checking: bool,
     /// It has sent more than it may: it handles no more until then. `ZERO`: it has not.
     pub(super) limited_until: Instant,
     /// When its buckets of messages and of bytes are full again.
@@ -56,6 +58,7 @@ impl Default for Guest {
         Guest {
             pass: None,
             asking: 0,
+            checking: false,
             limited_until: Instant::ZERO,
             messages: Instant::ZERO,
             bytes: Instant::ZERO,
@@ -104,7 +107,7 @@ impl Guest {
     }
 
     pub(super) fn waits(&self) -> bool {
-        self.asking != 0 || self.limited_until != Instant::ZERO
+        self.asking != 0 || self.checking || self.limited_until != Instant::ZERO
     }
 }
 

@@ -8,7 +8,9 @@
 //! | `connection` | one connection: bytes in, stages to its end |
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
+//! | `retain` | each topic's last message |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
+//! | `schema`, `check` | payloads by schema: refused, translated; long ones by a worker |
 //! | `forward` | REQUESTs that connections answer |
 //! | `durable`, `log`, `resume` | sessions: lasting, moving, taken over |
 //! | `mesh`, `confirm` | what shards say to each other; answers that wait for all of them |
@@ -33,6 +35,7 @@ mod accept;
 mod access;
 mod arrival;
 mod call;
+mod check;
 mod command;
 mod confirm;
 mod connection;
@@ -57,7 +60,9 @@ mod publish;
 mod rate;
 mod resource;
 mod resume;
+mod retain;
 mod sample;
+mod schema;
 mod service;
 mod settle;
 mod shelf;
@@ -80,6 +85,7 @@ pub use mesh::{Mesh, weave};
 pub use rate::Rates;
 pub use resource::Limits;
 pub use resume::Moved;
+pub use schema::{Demand, Schemas};
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
 pub use survey::{Query, Row, Seen, Sort, State, Survey};
 pub use trace::Tracing;
@@ -130,6 +136,8 @@ pub struct Setup {
     pub access: Option<Access>,
     /// Which addresses may come, and how often; none: all, always.
     pub door: Option<Arc<Door>>,
+    /// Topics whose payloads have a schema; none: no topic has.
+    pub schemas: Option<Schemas>,
     /// Work for the worker threads.
     pub jobs: Sender<Job>,
     /// Where histograms go when they are collected.
@@ -214,7 +222,7 @@ impl<D: Driver> Shard<D> {
         };
         let mut exchange = Exchange::new(id, connections_max, resources, entropy);
         (exchange.access, exchange.door) = (setup.access, setup.door);
-        exchange.tls = setup.tls;
+        (exchange.tls, exchange.schemas) = (setup.tls, setup.schemas);
         Shard {
             id,
             driver,

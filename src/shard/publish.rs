@@ -11,9 +11,6 @@
 //! subscribers share one copy and its policy acts (see `shelf`); what has been put into an
 //! outbox is never taken back.
 //!
-//! Retained messages go to every shard, with a version that makes all shards keep the same
-//! one in the end.
-//!
 //! Invariant: what one connection publishes on one topic reaches each subscriber in that
 //! order: it takes the same way each time, and every queue on it is first in, first out.
 
@@ -24,6 +21,8 @@ use super::fanout::Origin;
 use super::line::Line;
 use super::mesh::Terms;
 use super::parcel::Parcel;
+use super::schema::{SchemaId, Sent, Translation, is_long};
+use super::station::Will;
 use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -36,8 +35,7 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext, carry};
-use crate::router::{Choice, Matches, ShardSet, Subscription, Version};
-use bytes::Bytes;
+use crate::router::{Choice, Matches, ShardSet, Version};
 use std::time::Duration;
 
 /// A publication on its way to this shard's subscribers.
@@ -51,6 +49,8 @@ pub(super) struct Publication<'a> {
     pub(super) retained: bool,
     /// See `fanout`.
     pub(super) sliced: bool,
+    /// Where its topic has a schema: the same in the other codec.
+    pub(super) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     pub(super) span: Option<Open>,
 }
@@ -75,6 +75,13 @@ impl Exchange {
         if let Err(refusal) = self.check_publish(&connection.line, envelope, message.len()) {
             return self.answer(key, Answer::refused(id, refusal), false);
         }
+        let mut translation = None;
+        if let Some(schema) = self.schema_of(envelope) {
+            translation = self.check_published(key, schema, envelope, message);
+            if translation.is_none() {
+                return;
+            }
+        }
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -87,9 +94,10 @@ impl Exchange {
         let mut scratch = std::mem::take(&mut self.scratch);
         let parcel = Parcel::received(message, checksum, &mut scratch);
         let tracer = self.resources.tracer.as_ref();
+        let origin = Origin::Connection(key);
         let everywhere = match tracer.and_then(|tracer| tracer.received()) {
-            None => self.route(Origin::Connection(key), envelope, parcel, None),
-            Some(context) => self.route_traced(Origin::Connection(key), &context, parcel),
+            None => self.route(origin, envelope, parcel, None, translation),
+            Some(context) => self.route_traced(origin, &context, parcel, translation),
         };
         self.scratch = scratch;
         if id != 0 {
@@ -97,17 +105,76 @@ impl Exchange {
         }
     }
 
+    /// Checks the payload of a PUBLISH on a topic with a schema. `None`: it is refused, or a
+    /// worker checks it and it goes on later.
+    #[inline(never)]
+    fn check_published(
+        &mut self,
+        key: Key,
+        schema: SchemaId,
+        envelope: &Envelope<'_>,
+        message: &[u8],
+    ) -> Option<Box<Translation>> {
+        let checked = match is_long(envelope) {
+            false => self.check_payload(schema, envelope).map(Some),
+            true => {
+                let kind = MessageType::Publish;
+                let put = self.have_checked(key, kind, schema, envelope, message);
+                put.map(|()| None)
+            }
+        };
+        checked.unwrap_or_else(|refusal| {
+            self.answer(key, Answer::refused(envelope.id, refusal), false);
+            None
+        })
+    }
+
+    /// Goes on with a PUBLISH that a worker has checked, of a connection that may have gone.
+    pub(super) fn publish_parcel(
+        &mut self,
+        origin: Origin,
+        key: Key,
+        envelope: &Envelope<'_>,
+        parcel: Parcel<'_>,
+        translation: Option<Box<Translation>>,
+        context: Option<TraceContext>,
+    ) {
+        let id = envelope.id;
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.line.uses_mesh = true;
+            if id != 0 && connection.line.is_repeated(id) {
+                return self.answer(key, Answer::ok(id), true);
+            }
+        }
+        let everywhere = match context {
+            None => self.route(origin, envelope, parcel, None, translation),
+            Some(context) => self.route_traced(origin, &context, parcel, translation),
+        };
+        if id != 0 {
+            self.confirm_publish(key, id, everywhere);
+        }
+    }
+
     /// Publishes the will of a connection that has ended without CLOSE.
-    pub(super) fn publish_will(&mut self, message: &[u8]) {
+    pub(super) fn publish_will(&mut self, will: Will) {
+        let Will {
+            message,
+            translation,
+        } = will;
+        let message = &*message;
         let body = &message[MESSAGE_HEADER_BYTES..];
         if let Ok(envelope) = Envelope::parse(MessageType::Publish, body) {
             self.resources.counters.add(Counter::Wills, 1);
             let is_traced = self.resources.tracer.is_some();
             let context = TraceContext::of(&envelope.headers).filter(TraceContext::is_sampled);
             match context.filter(|_| is_traced) {
-                None => self.route(Origin::Nobody, &envelope, Parcel::plain(message), None),
+                None => {
+                    let parcel = Parcel::plain(message);
+                    self.route(Origin::Nobody, &envelope, parcel, None, translation)
+                }
                 Some(context) => {
-                    self.route_traced(Origin::Nobody, &context, Parcel::plain(message))
+                    let parcel = Parcel::plain(message);
+                    self.route_traced(Origin::Nobody, &context, parcel, translation)
                 }
             };
         }
@@ -137,7 +204,13 @@ impl Exchange {
 
     /// Routes a sampled publication: from here on it carries its `route` span as parent.
     #[cold]
-    fn route_traced(&mut self, origin: Origin, parent: &TraceContext, parcel: Parcel<'_>) -> bool {
+    fn route_traced(
+        &mut self,
+        origin: Origin,
+        parent: &TraceContext,
+        parcel: Parcel<'_>,
+        translation: Option<Box<Translation>>,
+    ) -> bool {
         let now = self.resources.now;
         let Some(tracer) = &mut self.resources.tracer else {
             return false;
@@ -157,7 +230,7 @@ impl Exchange {
         let everywhere =
             match Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]) {
                 Ok(envelope) => {
-                    let everywhere = self.route(origin, &envelope, parcel, deliver);
+                    let everywhere = self.route(origin, &envelope, parcel, deliver, translation);
                     if let Some(tracer) = &mut self.resources.tracer {
                         let about = About::delivered(envelope.name, message.len(), 0);
                         tracer.end(route, about, now);
@@ -183,6 +256,7 @@ impl Exchange {
         envelope: &Envelope<'_>,
         parcel: Parcel<'_>,
         span: Option<Open>,
+        translation: Option<Box<Translation>>,
     ) -> bool {
         let now = self.resources.now;
         self.topics.note(envelope.name, now);
@@ -196,6 +270,13 @@ impl Exchange {
         let mut publication = self.publication(envelope, parcel, expires);
         publication.span = span;
         let retain = envelope.flags & FLAG_RETAIN != 0;
+        if let Some(translation) = translation {
+            let due = translation.is_due(retain);
+            publication.translation = Some(translation);
+            if due {
+                self.translate(&mut publication);
+            }
+        }
         let at = if retain { self.retain_version() } else { now };
         if retain {
             let version = Version { at, shard: self.id };
@@ -220,15 +301,19 @@ impl Exchange {
         }
         let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
         if everywhere {
+            let translation = publication.translation.as_ref();
+            let (translation, translated) = translation.map_or((Sent::None, None), |t| t.sent());
             let terms = Terms {
                 plain: false,
                 retain,
                 grown: false,
+                translation,
                 at,
                 expires,
             };
+            let parcel = &mut publication.parcel;
             self.mesh
-                .publish(&mut publication.parcel, &matches.shards, &picks, terms);
+                .publish(parcel, &matches.shards, &picks, terms, translated);
         }
         (self.picks, self.matches) = (picks, matches);
         self.end_deliver(&mut publication, reached);
@@ -251,6 +336,7 @@ impl Exchange {
         parcel: Parcel<'_>,
         picks: &[Key],
         terms: &Terms,
+        translation: Option<Box<Translation>>,
     ) {
         let body = &parcel.message()[MESSAGE_HEADER_BYTES..];
         let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
@@ -260,6 +346,7 @@ impl Exchange {
         let parcel = parcel.grown(terms.grown);
         let mut publication = self.publication(&envelope, parcel, terms.expires);
         publication.span = self.resources.begin_deliver(&envelope.headers);
+        publication.translation = translation;
         let mut reached = 0;
         if terms.retain {
             let version = Version {
@@ -282,15 +369,19 @@ impl Exchange {
                     reached += 1;
                 }
                 Some(Choice::Remote { shard, group }) => {
+                    let translation = publication.translation.as_ref();
+                    let (translation, translated) =
+                        translation.map_or((Sent::None, None), |t| t.sent());
                     let terms = Terms {
                         plain: false,
                         retain: false,
+                        translation,
                         ..*terms
                     };
-                    let nowhere = ShardSet::default();
+                    let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
                     let parcel = &mut publication.parcel;
                     self.mesh
-                        .publish(parcel, &nowhere, &[(shard, group)], terms);
+                        .publish(parcel, &nowhere, &pick, terms, translated);
                 }
                 None => {}
             }
@@ -316,44 +407,7 @@ impl Exchange {
         }
     }
 
-    /// Delivers the retained messages that a new subscription matches.
-    pub(super) fn deliver_retained(&mut self, filter: &str, subscription: Subscription) {
-        let mut found: Vec<(Bytes, Instant)> = Vec::new();
-        self.router
-            .retained(filter, self.resources.now, |message, expires| {
-                found.push((message.clone(), expires));
-            });
-        for (message, expires) in found {
-            let body = &message[MESSAGE_HEADER_BYTES..];
-            let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
-                debug_assert!(false, "it was parsed before it was retained");
-                continue;
-            };
-            let mut publication = self.publication(&envelope, Parcel::shared(&message), expires);
-            publication.retained = true;
-            self.deliver(subscription, &mut publication);
-        }
-    }
-
-    fn retain(&mut self, publication: &mut Publication<'_>, version: Version) {
-        let envelope = publication.envelope;
-        let message = match envelope.payload {
-            [] => None,
-            _ => Some(publication.parcel.share()),
-        };
-        let (expires, now) = (publication.expires, self.resources.now);
-        self.router
-            .retain(envelope.name, version, message, expires, now);
-    }
-
-    /// A time for the version of a retained message: two of one shard never have the same.
-    fn retain_version(&mut self) -> Instant {
-        let next = self.retained_at + Duration::from_nanos(1);
-        self.retained_at = self.resources.now.max(next);
-        self.retained_at
-    }
-
-    fn publication<'a>(
+    pub(super) fn publication<'a>(
         &mut self,
         envelope: &'a Envelope<'a>,
         parcel: Parcel<'a>,
@@ -367,6 +421,7 @@ impl Exchange {
             number: self.publications,
             retained: false,
             sliced: false,
+            translation: None,
             span: None,
         }
     }

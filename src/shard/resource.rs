@@ -7,7 +7,10 @@ use super::sample::Sampler;
 use super::service::Current;
 use super::trace::Tracer;
 use crate::base::clock::Instant;
-use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE};
+use crate::base::limits::{
+    CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHUNK_BYTES, CHUNK_LARGE_BYTES,
+    DELIVERIES_PER_TURN, RETAINED_SHARE,
+};
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
 use crate::proto::envelope::{SlowPolicy, is_failed_response};
@@ -72,6 +75,14 @@ impl Resources {
         self.sampler.begin_turn(now);
         self.pool.reserve(connections);
         self.deliveries_left = DELIVERIES_PER_TURN;
+    }
+
+    /// A payload of so many bytes is checked, or written in another codec: it counts as the
+    /// deliveries that take as long.
+    pub(super) fn spend(&mut self, bytes: usize) {
+        let deliveries = CHECK_DELIVERIES + bytes / CHECKED_BYTES_PER_DELIVERY;
+        self.deliveries_made += deliveries;
+        self.deliveries_left = self.deliveries_left.saturating_sub(deliveries);
     }
 
     /// A RESPONSE that somebody else made was put into an outbox.

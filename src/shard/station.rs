@@ -3,6 +3,7 @@
 //! session it outlives the connection.
 
 use super::log::Log;
+use super::schema::{Translation, Wants};
 use super::shelf::Shelf;
 use crate::base::id::Key;
 use crate::base::limits::{SESSION_KEY_BYTES, SUBSCRIPTION_BYTES};
@@ -12,8 +13,9 @@ use crate::router::FilterId;
 pub(super) struct Station {
     pub(super) subscriptions: Vec<Membership>,
     pub(super) servings: Vec<Membership>,
-    /// The PUBLISH to make if the connection ends without CLOSE, whole, without CRC.
-    pub(super) will: Option<Box<[u8]>>,
+    pub(super) will: Option<Will>,
+    /// What codecs its subscriptions want.
+    pub(super) wants: Wants,
     /// Publications that wait for the outbox.
     pub(super) shelf: Shelf,
     /// Bytes that the pool is charged for: see `cost_bytes`.
@@ -27,6 +29,14 @@ pub(super) struct Station {
     /// Requests forwarded to it and not answered.
     pub(super) errands_open: u32,
     pub(super) durable: Option<Box<Durable>>,
+}
+
+/// The PUBLISH to make if the connection ends without CLOSE.
+pub(super) struct Will {
+    /// Whole, without CRC.
+    pub(super) message: Box<[u8]>,
+    /// Where its topic has a schema.
+    pub(super) translation: Option<Box<Translation>>,
 }
 
 /// One SUBSCRIBE or SERVE in force, as the router knows it.
@@ -49,6 +59,13 @@ pub(super) struct Durable {
     pub(super) accepted_publish_id: u32,
     /// The highest id that was confirmed.
     pub(super) confirmed_publish_id: u32,
+}
+
+impl Will {
+    fn bytes(&self) -> usize {
+        let translation = self.translation.as_ref();
+        self.message.len() + translation.map_or(0, |one| one.payload_bytes())
+    }
 }
 
 impl Durable {
@@ -76,7 +93,7 @@ impl Station {
         let memberships = self.subscriptions.len() + self.servings.len();
         self.shelf.cost_bytes()
             + log.map_or(0, |durable| durable.log.capacity_bytes())
-            + self.will.as_ref().map_or(0, |will| will.len())
+            + self.will.as_ref().map_or(0, Will::bytes)
             + memberships * SUBSCRIPTION_BYTES
     }
 }

@@ -8,14 +8,22 @@ use super::exchange::Exchange;
 use super::line::Line;
 use super::mesh::{InterestKind, Mesh};
 use super::publish::refuse_reserved;
-use super::station::{Membership, Station};
+use super::schema::{Translation, is_long};
+use super::station::{Membership, Station, Will};
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::{Envelope, header};
+use crate::proto::envelope::{Codec, Envelope, header};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{MessageType, strip_checksum};
 use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
+
+/// When a will is kept, and WILL answered.
+enum Kept {
+    Now,
+    /// When a worker has checked it.
+    Later,
+}
 
 impl Exchange {
     /// Does one of the operations above and answers it.
@@ -34,7 +42,11 @@ impl Exchange {
             MessageType::Unsubscribe => self.unsubscribe(key, envelope),
             MessageType::Serve => self.serve(key, envelope),
             MessageType::Unserve => self.unserve(key, envelope),
-            _ => self.keep_will(key, envelope, message),
+            _ => match self.keep_will(key, envelope, message) {
+                Ok(Kept::Later) => return,
+                Ok(Kept::Now) => Ok(()),
+                Err(refusal) => Err(refusal),
+            },
         };
         let answer = match done {
             Ok(()) => Answer::ok(envelope.id),
@@ -54,6 +66,11 @@ impl Exchange {
             policy: envelope.headers.slow_policy(),
             codec: envelope.codec,
         };
+        let codec = match envelope.codec {
+            Codec::Bytes => self.codec_of(key),
+            codec => codec,
+        };
+        self.note_wanted(key, codec);
         let made = self.router.subscribe(filter, group, subscription);
         self.mesh
             .tell_members(filter, group.unwrap_or_default(), made.group, made.change);
@@ -85,6 +102,13 @@ impl Exchange {
         self.mesh
             .tell_members(filter, group.unwrap_or_default(), number, change);
         self.part(key, id, number, |station| &mut station.subscriptions);
+        if let Some(connection) = self.connections.get_mut(key)
+            && let Some(station) = &mut connection.line.station
+            && station.subscriptions.is_empty()
+        {
+            let wants = std::mem::take(&mut station.wants);
+            self.forget_wanted(wants);
+        }
         Ok(())
     }
 
@@ -189,32 +213,63 @@ impl Exchange {
         key: Key,
         envelope: &Envelope<'_>,
         message: &[u8],
-    ) -> Result<(), Refusal> {
-        let will = if envelope.name.is_empty() {
-            None
-        } else {
-            check_topic(envelope.name)?;
-            refuse_reserved(envelope.name)?;
-            self.check_right(key, |line| line.may_publish(envelope.name))?;
-            Some(message)
-        };
-        let Some(connection) = self.connections.get_mut(key) else {
-            return Ok(());
-        };
-        let checksum = connection.line.session.has_checksum();
-        let plain = will.map(|message| {
-            let mut plain = Vec::with_capacity(message.len());
-            match checksum {
-                true => strip_checksum(message, &mut plain),
-                false => plain.extend_from_slice(message),
+    ) -> Result<Kept, Refusal> {
+        if envelope.name.is_empty() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.line.station_mut().will = None;
+                connection.line.recharge(&mut self.resources);
             }
-            // The PUBLISH it will be: the same envelope under the other type.
-            plain[3] = MessageType::Publish as u8;
-            plain.into_boxed_slice()
+            return Ok(Kept::Now);
+        }
+        check_topic(envelope.name)?;
+        refuse_reserved(envelope.name)?;
+        self.check_right(key, |line| line.may_publish(envelope.name))?;
+        let translation = match self.schema_of(envelope) {
+            None => None,
+            Some(id) if is_long(envelope) => {
+                self.have_checked(key, MessageType::Will, id, envelope, message)?;
+                return Ok(Kept::Later);
+            }
+            Some(id) => {
+                let translation = self.check_payload(id, envelope)?;
+                Some(self.translate_will(translation, envelope))
+            }
+        };
+        let connection = self.connections.get(key);
+        if connection.is_some_and(|one| one.line.session.has_checksum()) {
+            let mut plain = Vec::with_capacity(message.len());
+            strip_checksum(message, &mut plain);
+            self.put_will(key, &plain, translation);
+        } else {
+            self.put_will(key, message, translation);
+        }
+        Ok(Kept::Now)
+    }
+
+    /// Keeps a will that may be published as it is; `message` is the whole of it, without CRC.
+    pub(super) fn put_will(
+        &mut self,
+        key: Key,
+        message: &[u8],
+        translation: Option<Box<Translation>>,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let mut message: Box<[u8]> = message.into();
+        // The PUBLISH it will be: the same envelope under the other type.
+        message[3] = MessageType::Publish as u8;
+        connection.line.station_mut().will = Some(Will {
+            message,
+            translation,
         });
-        connection.line.station_mut().will = plain;
         connection.line.recharge(&mut self.resources);
-        Ok(())
+    }
+
+    /// The codec that a connection prefers.
+    fn codec_of(&self, key: Key) -> Codec {
+        let connection = self.connections.get(key);
+        connection.map_or(Codec::Bytes, |one| one.line.session.codec())
     }
 
     fn check_right(&self, key: Key, may: impl FnOnce(&Line) -> bool) -> Result<(), Refusal> {

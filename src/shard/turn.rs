@@ -195,6 +195,7 @@ impl<D: Driver> Shard<D> {
                 Command::Collect(empty) => self.collect(empty),
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
+                Command::Checked(finding) => self.exchange.take_finding(*finding),
                 Command::Survey(survey) => self.begin_survey(survey),
                 Command::Kick(key, tell) => tell.tell(self.kick(key)),
                 Command::Authority(authority, told) => {

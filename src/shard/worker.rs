@@ -9,7 +9,7 @@ use std::io;
 use std::thread;
 
 /// The queue jobs are sent to and workers take them from. It is bounded by the calls that
-/// may be open: each job is one.
+/// may be open and by the connections, each of which may have one payload checked.
 pub fn queue() -> (Sender<Job>, Receiver<Job>) {
     unbounded()
 }

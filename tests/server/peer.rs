@@ -40,6 +40,8 @@ pub struct Manner {
     pub receive_bytes: Option<usize>,
     /// MESSAGE_MAX: the largest payload it accepts.
     pub message_max: Option<u32>,
+    /// CODEC: what it prefers to receive.
+    pub codec: Option<u8>,
 }
 
 impl Manner {
@@ -47,11 +49,13 @@ impl Manner {
         checksum: true,
         receive_bytes: None,
         message_max: None,
+        codec: None,
     };
     pub const NARROW: Manner = Manner {
         checksum: false,
         receive_bytes: Some(4096),
         message_max: None,
+        codec: None,
     };
 }
 
@@ -99,6 +103,9 @@ impl Peer {
             options.extend([2, 4]);
             options.extend(bytes.to_be_bytes());
         }
+        if let Some(codec) = manner.codec {
+            options.extend([5, 1, codec]);
+        }
         self.write(&control_frame(1, SEQ, &options));
         let header = self.take(13).expect("a SYN-ACK, not the end");
         let length = usize::from(u16::from_be_bytes([header[7], header[8]]));
@@ -110,6 +117,7 @@ impl Peer {
             let (value, after) = after.split_at(usize::from(*length));
             match kind {
                 3 => assert_eq!(value, [0, 0, 0, u8::from(manner.checksum)], "FEATURES"),
+                5 => assert_eq!(Some(value[0]), manner.codec, "CODEC"),
                 8 => self.shard = u16::from_be_bytes(value.try_into().unwrap()),
                 _ => {}
             }

@@ -11,6 +11,8 @@ mod load;
 mod random;
 #[path = "routing/scene.rs"]
 mod scene;
+#[path = "routing/schema.rs"]
+mod schema;
 #[path = "routing/session.rs"]
 mod session;
 #[path = "routing/slow.rs"]

@@ -20,7 +20,8 @@ use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
     Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Query,
-    Rates, Reply, Request, Seen, Setup, Shard, Survey, Tell, Told, Tracing, Turn, mailbox, weave,
+    Rates, Reply, Request, Schemas, Seen, Setup, Shard, Survey, Tell, Told, Tracing, Turn, mailbox,
+    weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -99,6 +100,8 @@ pub struct Guards {
     pub door: Option<Arc<Door>>,
     /// Sampled share, and spans of a shard that may wait.
     pub trace: Option<(f64, usize)>,
+    /// Makes a shard's schemas.
+    pub schemas: Option<Arc<dyn Fn() -> Schemas>>,
 }
 
 pub struct Server {
@@ -183,6 +186,7 @@ impl Server {
                 entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),
                 access: guards.access.clone(),
                 door: guards.door.clone(),
+                schemas: guards.schemas.as_ref().map(|make| make()),
                 jobs: jobs_in.clone(),
                 histograms: histograms.clone(),
                 tracing: guards.trace.map(|(sample_ratio, spans_max)| {
@@ -220,8 +224,13 @@ impl Server {
 
     /// Lets everything happen up to `until`.
     pub fn run(&mut self, until: Instant) {
-        while let Some(index) = self.world.next(until) {
-            self.turn(index);
+        loop {
+            match (self.world.next(until), self.jobs.len()) {
+                (Some(index), _) => self.turn(index),
+                // Nothing else is going on: the workers come to their end.
+                (None, 1..) => self.work(),
+                (None, 0) => return,
+            }
         }
     }
 
@@ -252,9 +261,14 @@ impl Server {
             return;
         }
         self.finish_some(index);
-        while self.rng.u8(..4) > 0
-            && let Ok(job) = self.jobs.try_recv()
-        {
+        while self.rng.u8(..4) > 0 && !self.jobs.is_empty() {
+            self.work();
+        }
+    }
+
+    /// What a worker does.
+    fn work(&self) {
+        if let Ok(job) = self.jobs.try_recv() {
             job();
         }
     }

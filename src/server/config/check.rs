@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::access::{self, Fault};
+use super::super::schema;
 use super::super::trace;
 use super::error::{ConfigError, Origin};
 use super::schema::{Config, Limits};
@@ -16,7 +17,7 @@ use super::tree::Tree;
 /// Keys and sections that are read and checked, but ask for what this version cannot do
 /// yet: anything but the default, or one of the values beside it, is refused. The issue
 /// that builds it takes its line out.
-const NOT_YET: &[(&str, &[&str])] = &[("nats", &[]), ("topic", &[])];
+const NOT_YET: &[(&str, &[&str])] = &[("nats", &[])];
 
 /// Judges the configuration in force. With `is_whole` unset, lines of the file could not be
 /// read: then what other keys say cannot be relied on.
@@ -31,6 +32,10 @@ pub fn check(config: &Config, is_whole: bool, ledger: &mut Ledger) {
                 remedy,
             } = fault;
             demand(ledger, false, &[&key], || problem, &remedy);
+        }
+        for (row, fault) in schema::faults(config) {
+            let keys = [&*row, &*fault.key];
+            demand(ledger, false, &keys, || fault.problem, &fault.remedy);
         }
     }
     not_yet(config, ledger);
@@ -212,7 +217,7 @@ fn not_yet(config: &Config, ledger: &mut Ledger) {
             }
             // A section that always exists: its keys are judged one by one.
             (_, Some(_)) => false,
-            // A role, a topic: that it is there says it all, once.
+            // A row: that it is there says it all, once.
             (_, None) => !errors.iter().any(|error| is_at(&error.key)),
         };
         if is_refused && !ledger.is_faulty(path) {

@@ -14,8 +14,9 @@
 //! Invariants: every error is reported, not only the first; no message repeats a secret;
 //! no key is ignored.
 //!
-//! It does not look at the host: whether the cores, the memory or the port are there is
-//! asked at boot ([`Config::cores_of`], `server::budget`).
+//! Of the host it looks at the files of `[[topic]]` alone, because the message named there
+//! must be in them. Whether the cores, the memory or the port are there is asked at boot
+//! ([`Config::cores_of`], `server::budget`).
 
 mod check;
 mod error;

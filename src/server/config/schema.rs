@@ -253,12 +253,14 @@ section! {
         durable: Vec<String> = Vec::new();
     }
 
-    /// `[[topic]]`: JSON and protobuf are translated for subscribers that prefer the other.
+    /// `[[topic]]`: payloads have a schema; JSON and protobuf are translated for subscribers
+    /// that prefer the other. Of several that match a topic the first counts.
     Topic {
         filter: String = String::new();
-        /// Path of a FileDescriptorSet.
+        /// Path of a FileDescriptorSet, imports and all (`protoc --include_imports
+        /// --descriptor_set_out`).
         schema_file: String = String::new();
-        /// A message of that schema.
+        /// A message of that schema, by its full name, `site.Reading`.
         message: String = String::new();
     }
 

@@ -8,6 +8,7 @@ use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::router::Count;
 use crate::shard::parcel::Parcel;
+use crate::shard::schema::Sent;
 use bytes::Bytes;
 
 /// One thing said. Lengths refer to the batch's bytes, in order.
@@ -54,6 +55,7 @@ pub(in crate::shard) struct Terms {
     pub(in crate::shard) retain: bool,
     /// See `Parcel::grown`.
     pub(in crate::shard) grown: bool,
+    pub(in crate::shard) translation: Sent,
     /// When its publisher's shard took it.
     pub(in crate::shard) at: Instant,
     pub(in crate::shard) expires: Instant,
@@ -91,6 +93,8 @@ pub(in crate::shard) enum Item<'a> {
         message: Body<'a>,
         picks: &'a [Key],
         terms: Terms,
+        /// Where `terms` say that it comes with it.
+        translated: Option<&'a Bytes>,
     },
     Interest {
         filter: &'a str,
@@ -134,12 +138,16 @@ impl Batch {
 
     pub(super) fn put(&mut self, parcel: &mut Parcel<'_>) -> Span {
         if parcel.is_large() {
-            self.large_bytes += parcel.len();
-            self.large.push(parcel.share());
+            self.put_shared(parcel.share());
             return None;
         }
         self.bytes.extend_from_slice(parcel.message());
         Some(parcel.len() as u32)
+    }
+
+    pub(super) fn put_shared(&mut self, message: Bytes) {
+        self.large_bytes += message.len();
+        self.large.push(message);
     }
 
     pub(super) fn clear(&mut self) {
@@ -187,10 +195,16 @@ impl Reading {
             } => {
                 let first = self.pick;
                 self.pick += picks as usize;
+                let message = body(batch, message, &mut self.byte, &mut self.large);
+                let translated = match terms.translation {
+                    Sent::Made(_) => Some(large(batch, &mut self.large)),
+                    Sent::None | Sent::Unmade(_) | Sent::TooLarge(_) => None,
+                };
                 Item::Publish {
-                    message: body(batch, message, &mut self.byte, &mut self.large),
+                    message,
                     picks: &batch.picks[first..self.pick],
                     terms,
+                    translated,
                 }
             }
             Entry::Interest {
@@ -237,9 +251,11 @@ fn take<'a>(batch: &'a Batch, length: usize, byte: &mut usize) -> &'a [u8] {
 fn body<'a>(batch: &'a Batch, span: Span, byte: &mut usize, large: &mut usize) -> Body<'a> {
     match span {
         Some(length) => Body::Small(take(batch, length as usize, byte)),
-        None => {
-            *large += 1;
-            Body::Large(&batch.large[*large - 1])
-        }
+        None => Body::Large(self::large(batch, large)),
     }
+}
+
+fn large<'a>(batch: &'a Batch, next: &mut usize) -> &'a Bytes {
+    *next += 1;
+    &batch.large[*next - 1]
 }

@@ -28,10 +28,12 @@ mod link;
 pub(super) use batch::{Call, InterestKind, Item, Reading, Terms};
 
 use super::parcel::Parcel;
+use super::schema::Sent;
 use crate::base::id::{Key, ShardId};
 use crate::ring::driver::Waker;
 use crate::router::{Count, ShardSet};
 use batch::{Batch, Entry};
+use bytes::Bytes;
 use link::{BATCHES_MAX, Link, connect};
 use std::sync::atomic::{Ordering, fence};
 
@@ -86,7 +88,12 @@ impl Mesh {
         plain: &ShardSet,
         picks: &[(ShardId, Key)],
         terms: Terms,
+        translated: Option<&Bytes>,
     ) {
+        debug_assert_eq!(
+            translated.is_some(),
+            matches!(terms.translation, Sent::Made(_))
+        );
         let grown = parcel.is_grown();
         for link in &mut self.links {
             let batch = &mut link.open;
@@ -99,6 +106,9 @@ impl Mesh {
                 continue;
             }
             let message = batch.put(parcel);
+            if let Some(translated) = translated {
+                batch.put_shared(translated.clone());
+            }
             batch.entries.push(Entry::Publish {
                 message,
                 picks,

@@ -123,6 +123,7 @@ impl Guarded {
             }),
             door: Some(door.clone()),
             trace: None,
+            schemas: None,
         };
         let settings = Settings {
             auth_methods: Method::Jwt.bit(),

@@ -3,11 +3,15 @@
 //!
 //! ```text
 //!  payload   [ maker u32 | number u32 | noise drawn from both ]
+//!  JSON, protobuf   the same bytes as a field `raw`, number 6: `site.Reading` of the tests
 //!  empty     the same eight bytes stand in an application header
 //! ```
 
-use crate::proto::envelope::{Envelope, FLAG_HEADERS, Headers, header};
+use crate::proto::envelope::{Codec, Envelope, FLAG_HEADERS, Headers, header};
 use crate::ring::sim::client::ClientId;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
 
 /// The application header that names an empty message's maker.
 const HEADER_LABEL: u8 = header::APPLICATION;
@@ -49,15 +53,50 @@ impl Label {
     /// Whose message this is; `None` when it tells nobody's.
     pub(super) fn read(envelope: &Envelope<'_>) -> Option<Label> {
         let bytes = match envelope.headers.find(HEADER_LABEL) {
-            Some(value) => value,
-            None => envelope.payload,
+            Some(value) => value.into(),
+            None => unwrap(envelope.codec, envelope.payload)?,
         };
         bytes.first_chunk().map(|bytes| Label::from_bytes(*bytes))
     }
 }
 
-/// A digest of all of an envelope but its id and its TRACEPARENT, which a server that traces
-/// writes (FNV-1a).
+/// What stands before and behind the bytes in JSON.
+const JSON: (&[u8], &[u8]) = (b"{\"raw\":\"", b"\"}");
+/// The key of the bytes in protobuf: field 6, delimited by its length.
+const PROTOBUF: u8 = 6 << 3 | 2;
+
+/// The bytes as a payload in a codec.
+pub(super) fn wrap(codec: Codec, bytes: Vec<u8>) -> Vec<u8> {
+    match codec {
+        Codec::Bytes => bytes,
+        Codec::Json => [JSON.0, STANDARD.encode(bytes).as_bytes(), JSON.1].concat(),
+        Codec::Protobuf => {
+            let mut payload = vec![PROTOBUF];
+            prost::encoding::encode_varint(bytes.len() as u64, &mut payload);
+            payload.extend(bytes);
+            payload
+        }
+    }
+}
+
+/// The bytes of a payload; `None`: it is not as `wrap` makes them.
+fn unwrap(codec: Codec, payload: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match codec {
+        Codec::Bytes => Some(payload.into()),
+        Codec::Json => {
+            let text = payload.strip_prefix(JSON.0)?.strip_suffix(JSON.1)?;
+            Some(STANDARD.decode(text).ok()?.into())
+        }
+        Codec::Protobuf => {
+            let mut rest = payload.strip_prefix(&[PROTOBUF])?;
+            let length = prost::encoding::decode_varint(&mut rest).ok()?;
+            (length == rest.len() as u64).then_some(rest.into())
+        }
+    }
+}
+
+/// A digest of all of an envelope but its id, its TRACEPARENT, which a server that traces
+/// writes, and which of two codecs it is in (FNV-1a).
 pub(super) fn digest(envelope: &Envelope<'_>) -> u64 {
     let mut digest = 0xCBF2_9CE4_8422_2325_u64;
     let mut fold = |bytes: &[u8]| {
@@ -67,7 +106,8 @@ pub(super) fn digest(envelope: &Envelope<'_>) -> u64 {
     };
     let flags = envelope.flags & !FLAG_HEADERS;
     let name_bytes = envelope.name.len() as u8;
-    fold(&[flags, envelope.codec as u8, name_bytes]);
+    let has_schema = u8::from(envelope.codec != Codec::Bytes);
+    fold(&[flags, has_schema, name_bytes]);
     fold(envelope.name.as_bytes());
     for (key, value) in envelope.headers.iter() {
         if key != header::TRACEPARENT {
@@ -76,6 +116,9 @@ pub(super) fn digest(envelope: &Envelope<'_>) -> u64 {
             fold(value);
         }
     }
-    fold(envelope.payload);
+    match unwrap(envelope.codec, envelope.payload) {
+        Some(bytes) => fold(&bytes),
+        None => fold(envelope.payload),
+    }
     digest
 }

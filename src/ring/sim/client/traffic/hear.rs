@@ -167,6 +167,7 @@ impl Mind {
             label,
             id: envelope.id,
             digest: digest(envelope),
+            codec: envelope.codec,
             topic: envelope.name.to_owned(),
             retain: envelope.flags & crate::proto::envelope::FLAG_RETAIN != 0,
             connection: self.record.connections.len() - 1,

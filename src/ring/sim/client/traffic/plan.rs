@@ -5,7 +5,7 @@
 //! random load of hundreds are the same thing; [`super::Command::Act`] adds to it while the
 //! client lives. The script goes on where it stood when a connection broke.
 
-use crate::proto::envelope::SlowPolicy;
+use crate::proto::envelope::{Codec, SlowPolicy};
 use crate::ring::sim::client::{Ending, Reading, Writing};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Traffic {
     pub checksum: bool,
+    /// The codec it prefers to receive, if it says so in its SYN.
+    pub codec: Option<Codec>,
     /// The token with which each of its connections begins; none: no AUTH.
     pub token: Option<Rc<str>>,
     /// Whether it keeps a session across its connections.
@@ -107,6 +109,8 @@ pub struct Publish {
     pub bytes: usize,
     pub expires_ms: Option<u32>,
     pub key: Option<Vec<u8>>,
+    /// What it is written in: see `cargo`.
+    pub codec: Codec,
 }
 
 /// A filter with what SUBSCRIBE and SERVE take beside it.
@@ -115,6 +119,8 @@ pub struct Filter {
     pub name: String,
     pub group: Option<String>,
     pub policy: Option<SlowPolicy>,
+    /// What SUBSCRIBE says it wants.
+    pub codec: Codec,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -128,6 +134,7 @@ impl Default for Traffic {
     fn default() -> Traffic {
         Traffic {
             checksum: false,
+            codec: None,
             token: None,
             session: None,
             acts: Vec::new(),
@@ -197,6 +204,13 @@ impl Publish {
         }
     }
 
+    pub fn in_codec(topic: &str, codec: Codec) -> Publish {
+        Publish {
+            codec,
+            ..Publish::of(topic)
+        }
+    }
+
     pub fn retained(topic: &str) -> Publish {
         Publish {
             retain: true,
@@ -216,6 +230,13 @@ impl Filter {
     pub fn in_group(name: &str, group: &str) -> Filter {
         Filter {
             group: Some(group.to_owned()),
+            ..Filter::of(name)
+        }
+    }
+
+    pub fn in_codec(name: &str, codec: Codec) -> Filter {
+        Filter {
+            codec,
             ..Filter::of(name)
         }
     }

@@ -10,6 +10,7 @@ use super::cargo::Label;
 use super::plan::{Filter, Publish};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
+use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
 use crate::ring::sim::client::Ending;
 use std::rc::Rc;
@@ -133,6 +134,7 @@ pub struct Delivered {
     pub label: Label,
     pub id: u32,
     pub digest: u64,
+    pub codec: Codec,
     pub topic: String,
     pub retain: bool,
     pub connection: usize,

@@ -1,6 +1,6 @@
 //! What a client says: its acts as messages, once and again.
 
-use super::cargo::{Label, digest};
+use super::cargo::{Label, digest, wrap};
 use super::mind::{Matter, Mind, Operation, Standing};
 use super::plan::{Act, Filter, Publish, Request};
 use super::record::{Asked, Published, Standing as Stand, Will};
@@ -123,7 +123,7 @@ impl Mind {
         let plan = &published.plan;
         let payload = match plan.empty {
             true => Vec::new(),
-            false => label.payload(plan.bytes),
+            false => wrap(plan.codec, label.payload(plan.bytes)),
         };
         let mut block = Vec::new();
         if let Some(expires_ms) = plan.expires_ms {
@@ -140,7 +140,7 @@ impl Mind {
         let envelope = Envelope {
             id,
             flags: retain | headers,
-            codec: Codec::Bytes,
+            codec: plan.codec,
             name: &plan.topic,
             headers: Headers::check(&block).unwrap_or_default(),
             payload: &payload,
@@ -389,8 +389,13 @@ fn say_filter(kind: MessageType, id: u32, filter: &Filter, voice: &mut Voice) {
     {
         Headers::push(&mut block, header::SLOW_POLICY, &[policy as u8]);
     }
+    let codec = match kind {
+        MessageType::Subscribe => filter.codec,
+        _ => Codec::Bytes,
+    };
     let envelope = Envelope {
         id,
+        codec,
         name: &filter.name,
         headers: Headers::check(&block).unwrap_or_default(),
         ..Envelope::default()

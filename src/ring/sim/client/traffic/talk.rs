@@ -48,6 +48,7 @@ impl Talk {
         let mut out = Vec::new();
         let hello = Options {
             features: mind.plan.checksum.then_some(FEATURE_CHECKSUM),
+            codec: mind.plan.codec,
             ..Options::default()
         };
         let (seq, now) = (kernel.rng.u32(..), kernel.now);

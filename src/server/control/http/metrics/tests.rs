@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// All labels there are. One more is a decision: series multiply.
 const LABELS: &[&str] = &[
-    "action", "le", "protocol", "reason", "result", "shard", "stage", "type", "version",
+    "action", "le", "protocol", "reason", "result", "shard", "stage", "to", "type", "version",
 ];
 
 fn admin() -> Arc<Admin> {

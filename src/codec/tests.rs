@@ -1,0 +1,372 @@
+//! Claims about payloads and schemas.
+
+use super::*;
+use crate::proto::envelope::Codec;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const SITE: &[u8] = include_bytes!("../../tests/schema/site.binpb");
+const EVENT: &[u8] = include_bytes!("../../tests/schema/event.binpb");
+const PLENTY: usize = 1 << 20;
+
+fn schema(message: &str) -> Schema {
+    let set = if message == "site.Event" { EVENT } else { SITE };
+    Descriptors::decode(set).unwrap().schema(message).unwrap()
+}
+
+fn other(codec: Codec) -> Codec {
+    match codec {
+        Codec::Json => Codec::Protobuf,
+        _ => Codec::Json,
+    }
+}
+
+fn translated(schema: &Schema, codec: Codec, payload: &[u8]) -> Vec<u8> {
+    let checked = schema.check(codec, payload).unwrap();
+    let mut out = Vec::new();
+    checked.write(other(codec), PLENTY, &mut out).unwrap();
+    out
+}
+
+/// Why a payload does not fit.
+fn misfit(message: &str, codec: Codec, payload: impl AsRef<[u8]>) -> String {
+    match schema(message).check(codec, payload.as_ref()) {
+        Ok(_) => panic!("it fits"),
+        Err(misfit) => misfit.text,
+    }
+}
+
+#[test]
+fn json_becomes_the_protobuf_that_its_specification_says() {
+    let json = br#"{"sensor": "t1", "sequence": 7, "values": [{"celsius": 21.5}]}"#;
+    let protobuf = translated(&schema("site.Reading"), Codec::Json, json);
+    let mut wanted = b"\x0a\x02t1\x10\x07\x1a\x09\x11".to_vec();
+    wanted.extend(21.5f64.to_le_bytes());
+    assert_eq!(protobuf, wanted);
+    let back = translated(&schema("site.Reading"), Codec::Protobuf, &wanted);
+    let back: Value = serde_json::from_slice(&back).unwrap();
+    // Integers of 64 bits are strings in proto3's JSON.
+    let wanted = json!({"sensor": "t1", "sequence": "7", "values": [{"celsius": 21.5}]});
+    assert_eq!(back, wanted);
+}
+
+#[test]
+fn what_does_not_fit_is_told_by_its_path() {
+    let wrong = [
+        (
+            r#"{"values": [{}, {}, {}, {"celsius": "warm"}]}"#,
+            "values[3].celsius: ",
+        ),
+        (r#"{"sensor": 7}"#, "sensor: "),
+        (r#"{"labels": {"a": 1}}"#, "labels.a: "),
+        (r#"{"state": "NO_SUCH_STATE"}"#, "state: "),
+        (r#"{"values": [{"kelvin": 1}]}"#, "values[0]"),
+        (r#"{"sequence": -1}"#, "sequence: "),
+        (r#"{"raw": "!"}"#, "raw: "),
+        (r#"{"kelvin": 1}"#, "site.Reading: "),
+        (r#"[]"#, "site.Reading: "),
+        (r#"{"sensor": "a"} x"#, "site.Reading: "),
+        (r#"{"sensor": "a""#, "site.Reading: "),
+        ("", "site.Reading: "),
+    ];
+    for (json, path) in wrong {
+        let text = misfit("site.Reading", Codec::Json, json);
+        assert!(text.starts_with(path), "{json}: {text}");
+        assert!(text.contains("site.Reading"), "{text}");
+    }
+    let celsius = misfit("site.Reading", Codec::Json, wrong[0].0);
+    assert!(celsius.contains("invalid float literal"), "{celsius}");
+}
+
+#[test]
+fn what_does_not_fit_is_told_by_its_path_in_protobuf_too() {
+    let wrong: [(&[u8], &str); 6] = [
+        // The fourth value's celsius as a varint.
+        (
+            b"\x1a\x00\x1a\x00\x1a\x00\x1a\x02\x10\x07",
+            "values[3].celsius: ",
+        ),
+        (b"\x0a\x02\xff\xff", "sensor: "),
+        (b"\x0a\x05t1", "sensor: "),
+        (b"\x1a\x03\x0a\x01\xff", "values[0].name: "),
+        (b"\x2a\x03\x12\x01\xff", "labels.value: "),
+        (b"\xff", "site.Reading: "),
+    ];
+    for (protobuf, path) in wrong {
+        let text = misfit("site.Reading", Codec::Protobuf, protobuf);
+        assert!(text.starts_with(path), "{protobuf:?}: {text}");
+    }
+}
+
+#[test]
+fn bytes_do_not_fit_and_the_remedy_is_named() {
+    let text = misfit("site.Reading", Codec::Bytes, "x");
+    assert!(
+        text.contains("site.Reading") && text.contains("codec 1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_json_has_no_form_for_does_not_fit_in_protobuf() {
+    // at.seconds = 2^62.
+    let late = b"\x0a\x0a\x08\x80\x80\x80\x80\x80\x80\x80\x80\x40";
+    let text = misfit("site.Event", Codec::Protobuf, late);
+    assert!(text.starts_with("site.Event: "), "{text}");
+    let year = translated(&schema("site.Event"), Codec::Protobuf, b"\x0a\x02\x08\x01");
+    assert_eq!(year, br#"{"at":"1970-01-01T00:00:01Z"}"#);
+}
+
+#[test]
+fn fields_that_protobuf_alone_knows_pass_and_are_not_in_the_json() {
+    let json = translated(
+        &schema("site.Reading"),
+        Codec::Protobuf,
+        b"\x0a\x01a\xf8\x07\x01",
+    );
+    assert_eq!(json, br#"{"sensor":"a"}"#);
+}
+
+#[test]
+fn depth_is_bounded_in_both_codecs() {
+    let json = |levels: usize| "{\"cause\":".repeat(levels) + "{}" + &"}".repeat(levels);
+    let deep = schema("site.Event");
+    let protobuf = translated(&deep, Codec::Json, json(90).as_bytes());
+    assert_eq!(
+        translated(&deep, Codec::Protobuf, &protobuf),
+        json(90).as_bytes()
+    );
+    for levels in [110, 1000, 100_000] {
+        assert!(
+            deep.check(Codec::Json, json(levels).as_bytes()).is_err(),
+            "{levels}"
+        );
+    }
+    // As protobuf a level of a Struct is three.
+    let detail = |levels: usize| {
+        let inner = "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
+        format!("{{\"detail\":{inner}}}")
+    };
+    translated(&deep, Codec::Json, detail(20).as_bytes());
+    let text = misfit("site.Event", Codec::Json, detail(60));
+    assert!(
+        text.contains("more levels than protobuf may have"),
+        "{text}"
+    );
+    for levels in [101, 1000, 20_000] {
+        let text = misfit("site.Event", Codec::Protobuf, nested(levels));
+        assert!(
+            text.contains("more levels than protobuf may have"),
+            "{text}"
+        );
+        // Groups that nobody knows, open and never closed.
+        let groups = [0xa3, 0x06].repeat(levels);
+        assert!(deep.check(Codec::Protobuf, &groups).is_err());
+    }
+    assert!(deep.check(Codec::Protobuf, &nested(100)).is_ok());
+}
+
+#[test]
+fn depth_is_counted_through_what_may_be_anything() {
+    let any = "type.googleapis.com/site.Event";
+    let json = format!("{{\"about\":{{\"@type\":\"{any}\",\"person\":\"x\"}}}}");
+    let event = schema("site.Event");
+    let protobuf = translated(&event, Codec::Json, json.as_bytes());
+    assert_eq!(
+        translated(&event, Codec::Protobuf, &protobuf),
+        json.as_bytes()
+    );
+    for (levels, fits) in [(40, true), (60, false), (5000, false)] {
+        let mut nested = Vec::new();
+        for _ in 0..levels {
+            // An event about anything, which is the event before: two levels.
+            let about = [&delimited(1, any.as_bytes())[..], &delimited(2, &nested)].concat();
+            nested = delimited(6, &about);
+        }
+        let checked = event.check(Codec::Protobuf, &nested);
+        assert_eq!(checked.is_ok(), fits, "{levels}");
+    }
+}
+
+/// A field of protobuf that is delimited by its length.
+fn delimited(number: u8, value: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(value.len() as u64, &mut field);
+    field.extend(value);
+    field
+}
+
+/// Field 3 within field 3.
+fn nested(levels: usize) -> Vec<u8> {
+    let mut nested = Vec::new();
+    for _ in 0..levels {
+        nested = delimited(3, &nested);
+    }
+    nested
+}
+
+#[test]
+fn brackets_in_strings_are_no_levels() {
+    let json = format!(r#"{{"sensor": "{}\"[[["}}"#, "[{".repeat(1000));
+    let reading = schema("site.Reading");
+    let protobuf = translated(&reading, Codec::Json, json.as_bytes());
+    assert!(protobuf.len() > 2000);
+}
+
+#[test]
+fn no_more_is_written_than_may_be() {
+    // Two bytes of protobuf for each state are thirty of JSON.
+    let history = [b"\x42\x64".to_vec(), vec![2; 100]].concat();
+    let checked = schema("site.Reading")
+        .check(Codec::Protobuf, &history)
+        .unwrap();
+    let mut all = Vec::new();
+    checked.write(Codec::Json, PLENTY, &mut all).unwrap();
+    assert!(all.len() > 3000);
+    for bytes_max in [0, 10, all.len() - 1, all.len()] {
+        let mut out = Vec::new();
+        let written = checked.write(Codec::Json, bytes_max, &mut out);
+        assert_eq!(written.is_ok(), bytes_max == all.len());
+        assert!(out.len() <= bytes_max);
+        let mut out = Vec::new();
+        let written = checked.write(Codec::Protobuf, bytes_max.min(101), &mut out);
+        assert_eq!((written, out.len()), (Err(Untranslatable), 0));
+    }
+}
+
+#[test]
+fn a_set_that_cannot_be_used_says_why() {
+    let decode = |set: &[u8]| {
+        Descriptors::decode(set)
+            .err()
+            .map(|error| error.to_string())
+    };
+    let text = decode(b"syntax = \"proto3\";").unwrap();
+    assert!(text.starts_with("holds no FileDescriptorSet: "), "{text}");
+    assert_eq!(decode(b"").unwrap(), "holds no message at all");
+    let known = Descriptors::decode(SITE).unwrap();
+    for (asked, meant) in [
+        ("Reading", Some("site.Reading")),
+        ("site.Raeding", Some("site.Reading")),
+        ("plant.Measurement", Some("site.Measurement")),
+        ("zzzzzzzzzzzz", None),
+    ] {
+        match known.schema(asked) {
+            Err(SchemaError::NoMessage { nearest, .. }) => {
+                assert_eq!(nearest.as_deref(), meant, "{asked}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        known.schema("site.Reading.LabelsEntry").is_err(),
+        "an entry of a map"
+    );
+}
+
+fn state() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&[
+        "STATE_UNKNOWN",
+        "STATE_RUNNING",
+        "STATE_STOPPED_FOR_MAINTENANCE",
+    ])
+}
+
+/// A reading in JSON as proto3 writes it: what has its default is left out.
+fn reading() -> impl Strategy<Value = Value> {
+    let measurement = (".{0,8}", prop::num::f64::NORMAL)
+        .prop_map(|(name, celsius)| without_defaults(json!({"name": name, "celsius": celsius})));
+    let labels = prop::collection::btree_map(".{0,6}", ".{0,6}", 0..4);
+    (
+        ".{0,20}",
+        any::<u64>(),
+        prop::collection::vec(measurement, 0..6),
+        state(),
+        labels,
+        prop::option::of(any::<bool>()),
+        prop::collection::vec(state(), 0..4),
+    )
+        .prop_map(
+            |(sensor, sequence, values, state, labels, valid, history)| {
+                let mut reading = without_defaults(json!({
+                    "sensor": sensor,
+                    "sequence": sequence.to_string(),
+                    "values": values,
+                    "state": state,
+                    "labels": labels,
+                    "history": history,
+                }));
+                if let Some(valid) = valid {
+                    reading["valid"] = valid.into();
+                }
+                reading
+            },
+        )
+}
+
+fn without_defaults(mut value: Value) -> Value {
+    let defaults = [
+        json!(""),
+        json!("0"),
+        json!("STATE_UNKNOWN"),
+        json!([]),
+        json!({}),
+    ];
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|_, value| !defaults.contains(value));
+    }
+    value
+}
+
+proptest! {
+    #[test]
+    fn a_reading_comes_back_as_it_went(reading in reading()) {
+        let schema = schema("site.Reading");
+        let protobuf = translated(&schema, Codec::Json, reading.to_string().as_bytes());
+        let json = translated(&schema, Codec::Protobuf, &protobuf);
+        let back: Value = serde_json::from_slice(&json).unwrap();
+        prop_assert_eq!(&back, &reading);
+        // And what it has become stays so.
+        let again = translated(&schema, Codec::Json, &json);
+        let again = translated(&schema, Codec::Protobuf, &again);
+        let again: Value = serde_json::from_slice(&again).unwrap();
+        prop_assert_eq!(&again, &reading);
+    }
+
+    #[test]
+    fn any_bytes_are_judged_and_what_fits_can_be_written(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        message in prop::sample::select(&["site.Reading", "site.Event"]),
+        codec in prop::sample::select(&[Codec::Json, Codec::Protobuf]),
+    ) {
+        if let Ok(checked) = schema(message).check(codec, &bytes) {
+            let mut out = Vec::new();
+            prop_assert!(checked.write(other(codec), PLENTY, &mut out).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_broken_reading_is_judged_and_what_fits_can_be_written(
+        reading in reading(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let schema = schema("site.Reading");
+        let json = reading.to_string().into_bytes();
+        let protobuf = translated(&schema, Codec::Json, &json);
+        for (codec, mut payload) in [(Codec::Json, json), (Codec::Protobuf, protobuf)] {
+            if payload.is_empty() {
+                continue;
+            }
+            let at = at.index(payload.len());
+            payload[at] = byte;
+            match schema.check(codec, &payload) {
+                Err(misfit) => prop_assert!(!misfit.text.is_empty()),
+                Ok(checked) => {
+                    let mut out = Vec::new();
+                    prop_assert!(checked.write(other(codec), PLENTY, &mut out).is_ok());
+                }
+            }
+        }
+    }
+}

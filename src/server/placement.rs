@@ -1,0 +1,38 @@
+//! Threads: which cores there are, how many workers, where the others run and at what priority.
+
+use super::config::{Config, ControlCore};
+use std::thread;
+
+pub(super) fn available_cores() -> Vec<u32> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.iter().map(|core| core.id as u32).collect()
+}
+
+/// Workers share the cores with everything else and give way to the shards: as many as
+/// there are cores, two at least.
+pub(super) fn worker_count() -> usize {
+    thread::available_parallelism()
+        .map_or(2, usize::from)
+        .max(2)
+}
+
+pub(super) fn lower_priority() {
+    // On Linux this sets the calling thread's own; if refused it works at the usual one.
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
+/// The core of the threads beside the shards, if they get one.
+pub(super) fn control_core(config: &Config, shard_cores: &[u32]) -> Option<u32> {
+    match config.server.control_core {
+        ControlCore::Core(core) => Some(core),
+        ControlCore::Any => available_cores()
+            .into_iter()
+            .find(|core| !shard_cores.contains(core)),
+    }
+}
+
+pub(super) fn pin(core: Option<u32>) {
+    if let Some(core) = core {
+        core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
+    }
+}

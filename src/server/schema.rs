@@ -1,0 +1,204 @@
+//! `[[topic]]`: from the configuration to schemas, and all that may be wrong with them.
+//!
+//! The same steps judge the configuration (`config::check`) and start the server. The files
+//! are read once at start; each shard then builds its own schemas from what was read.
+
+use super::access::Fault;
+use super::config::{Config, ConfigError, ConfigErrors, Origin, Topic};
+use crate::codec::{Descriptors, Schema, SchemaError};
+use crate::proto::name::check_filter;
+use crate::shard::{Demand, Schemas};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+/// Bytes of a schema file: hundreds of times what a large project's has.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// How a file is made that can be used.
+const REMEDY: &str = "make it with `protoc --include_imports --descriptor_set_out=FILE NAME.proto`";
+
+/// The topics that have schemas, ready to be built on each shard.
+pub struct SchemaTopics {
+    /// Of each file.
+    sets: Vec<Vec<u8>>,
+    topics: Vec<SchemaTopic>,
+    demand: Arc<Demand>,
+}
+
+struct SchemaTopic {
+    filter: String,
+    /// Its place among the sets.
+    set: usize,
+    message: String,
+}
+
+impl SchemaTopics {
+    /// One shard's schemas.
+    ///
+    /// # Errors
+    /// None that `load` would not have found.
+    pub(super) fn build(&self, message_bytes_max: u32) -> Result<Schemas, SchemaError> {
+        let sets = self.sets.iter().map(|set| Descriptors::decode(set));
+        let sets = sets.collect::<Result<Vec<_>, _>>()?;
+        let built = |topic: &SchemaTopic| -> Result<(String, Schema), SchemaError> {
+            Ok((
+                topic.filter.clone(),
+                sets[topic.set].schema(&topic.message)?,
+            ))
+        };
+        let topics = self.topics.iter().map(built);
+        let topics = topics.collect::<Result<Vec<_>, _>>()?;
+        Ok(Schemas::new(topics, self.demand.clone(), message_bytes_max))
+    }
+}
+
+/// Reads what `[[topic]]` names; `None`: no topic has a schema.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load(config: &Config) -> Result<Option<SchemaTopics>, ConfigErrors> {
+    let (topics, faults) = read(config);
+    let errors: Vec<ConfigError> = faults
+        .into_iter()
+        .map(|(_, fault)| ConfigError {
+            origin: Origin::Configuration,
+            key: fault.key,
+            problem: fault.problem,
+            remedy: fault.remedy,
+        })
+        .collect();
+    match errors.is_empty() {
+        true => Ok(Some(topics).filter(|topics| !topics.topics.is_empty())),
+        false => Err(ConfigErrors::new(errors)),
+    }
+}
+
+/// Every fault, each with the row it is in, `topic.0`.
+pub(super) fn faults(config: &Config) -> Vec<(String, Fault)> {
+    read(config).1
+}
+
+fn read(config: &Config) -> (SchemaTopics, Vec<(String, Fault)>) {
+    let mut reader = Reading::default();
+    for (index, topic) in config.topic.iter().enumerate() {
+        reader.take(&format!("topic.{index}"), topic);
+    }
+    let topics = SchemaTopics {
+        sets: reader.sets,
+        topics: reader.topics,
+        demand: Arc::default(),
+    };
+    (topics, reader.faults)
+}
+
+#[derive(Default)]
+struct Reading<'a> {
+    sets: Vec<Vec<u8>>,
+    /// Of each file: its place among the sets, and what is in it. None: it has been found
+    /// wrong, and that told.
+    files: HashMap<&'a str, Option<(usize, Descriptors)>>,
+    filters: HashMap<&'a str, String>,
+    topics: Vec<SchemaTopic>,
+    faults: Vec<(String, Fault)>,
+}
+
+impl<'a> Reading<'a> {
+    fn take(&mut self, row: &str, topic: &'a Topic) {
+        let filter = self.take_filter(row, &topic.filter);
+        let Some(set) = self.take_set(row, &topic.schema_file, &topic.message) else {
+            return;
+        };
+        if filter {
+            self.topics.push(SchemaTopic {
+                filter: topic.filter.clone(),
+                set,
+                message: topic.message.clone(),
+            });
+        }
+    }
+
+    fn fault(&mut self, row: &str, key: &str, problem: &str, remedy: impl Into<String>) {
+        let key = format!("{row}.{key}");
+        let fault = Fault {
+            problem: format!("{key} {problem}"),
+            key,
+            remedy: remedy.into(),
+        };
+        self.faults.push((row.to_owned(), fault));
+    }
+
+    fn take_filter(&mut self, row: &str, filter: &'a str) -> bool {
+        let remedy = "write a topic filter such as \"site/+/reading\"";
+        if filter.is_empty() {
+            self.fault(row, "filter", "is not set", remedy);
+        } else if let Err(refusal) = check_filter(filter) {
+            let problem = format!("{filter:?} is no filter: {}", refusal.text);
+            self.fault(row, "filter", &problem, remedy);
+        } else if filter.starts_with('$') {
+            let problem = format!("{filter:?} is the server's: nobody publishes there");
+            self.fault(row, "filter", &problem, remedy);
+        } else if let Some(first) = self.filters.get(filter) {
+            let problem = format!("{filter:?} stands in {first} already, which counts");
+            self.fault(row, "filter", &problem, "leave one of them out");
+        } else {
+            self.filters.insert(filter, row.to_owned());
+            return true;
+        }
+        false
+    }
+
+    /// The place of a file's set, if it has the message.
+    fn take_set(&mut self, row: &str, path: &'a str, message: &str) -> Option<usize> {
+        if path.is_empty() {
+            let problem = "is not set";
+            self.fault(row, "schema_file", problem, REMEDY);
+            return None;
+        }
+        if !self.files.contains_key(path) {
+            let read = self.read(row, path);
+            self.files.insert(path, read);
+        }
+        let (set, descriptors) = self.files.get(path)?.as_ref()?;
+        let set = *set;
+        if let Err(error) = descriptors.schema(message) {
+            let nearest = match &error {
+                SchemaError::NoMessage { nearest, .. } => nearest.as_deref(),
+                SchemaError::NotASet(_) | SchemaError::Empty => None,
+            };
+            let remedy = match nearest {
+                Some(nearest) => format!("did you mean {nearest:?}?"),
+                None => "name a message with its package, such as \"site.Reading\"".to_owned(),
+            };
+            let problem = match message {
+                "" => "is not set".to_owned(),
+                name => format!("{name:?} {error}"),
+            };
+            self.fault(row, "message", &problem, remedy);
+            return None;
+        }
+        Some(set)
+    }
+
+    fn read(&mut self, row: &str, path: &str) -> Option<(usize, Descriptors)> {
+        let mut set = Vec::new();
+        let read =
+            File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut set));
+        let problem = match read {
+            Err(error) => format!("{path:?} cannot be read: {error}"),
+            Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => {
+                format!("{path:?} is larger than 64 MiB")
+            }
+            Ok(_) => match Descriptors::decode(&set) {
+                Ok(descriptors) => {
+                    self.sets.push(set);
+                    return Some((self.sets.len() - 1, descriptors));
+                }
+                Err(error) => format!("{path:?} {error}"),
+            },
+        };
+        self.fault(row, "schema_file", &problem, REMEDY);
+        None
+    }
+}

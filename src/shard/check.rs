@@ -1,0 +1,180 @@
+//! Payloads that take long to check: a worker does it, and translates what is wanted in the
+//! other codec as well, so that the shard's other connections do not wait.
+//!
+//! ```text
+//!   PUBLISH, WILL ─► copy ─► worker ─► mailbox ─► route, or refuse ─► the publisher goes on
+//!                    └────── the publisher is not read from ──────┘
+//! ```
+//!
+//! So what one connection publishes keeps its order, and each has one message with the
+//! workers at most. What was taken is published even if its connection ends meanwhile, as it
+//! would have been without the detour; and a session whose message is there is not taken over
+//! before it is back.
+
+use super::command::Command;
+use super::confirm::Answer;
+use super::connection::Stage;
+use super::exchange::Exchange;
+use super::fanout::Origin;
+use super::parcel::Parcel;
+use super::schema::{Form, SchemaId, Translation, other};
+use crate::base::id::Key;
+use crate::base::limits::MESSAGE_HEADER_BYTES;
+use crate::codec::{Misfit, Schema};
+use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::{MessageType, strip_checksum};
+use crate::proto::trace::TraceContext;
+use bytes::Bytes;
+
+/// A message whose payload a worker has checked.
+pub struct Finding {
+    connection: Key,
+    kind: MessageType,
+    /// Whole, without CRC.
+    message: Bytes,
+    /// Its `receive` span, if it is sampled.
+    context: Option<TraceContext>,
+    schema: SchemaId,
+    found: Result<Form, Misfit>,
+}
+
+/// What a worker is to do.
+struct Task {
+    schema: Schema,
+    kind: MessageType,
+    message: Bytes,
+    /// The translated payload's bytes at most; none: nobody wants one.
+    payload_bytes_max: Option<usize>,
+}
+
+impl Task {
+    fn run(&self) -> Result<Form, Misfit> {
+        let body = &self.message[MESSAGE_HEADER_BYTES..];
+        let Ok(envelope) = Envelope::parse(self.kind, body) else {
+            debug_assert!(false, "it was parsed before it was put aside");
+            return Ok(Form::TooLarge);
+        };
+        let checked = self.schema.check(envelope.codec, envelope.payload)?;
+        let Some(most) = self.payload_bytes_max else {
+            // What was taken apart is not worth taking along: putting it away costs as much.
+            return Ok(Form::Unmade(None));
+        };
+        let mut payload = Vec::new();
+        match checked.write(other(envelope.codec), most, &mut payload) {
+            Ok(()) => Ok(Form::Payload(payload)),
+            Err(_) => Ok(Form::TooLarge),
+        }
+    }
+}
+
+impl Exchange {
+    /// Has a worker check a PUBLISH or WILL; `message` is the whole of it, as received. It is
+    /// answered, and its connection read on, when that is done.
+    ///
+    /// # Errors
+    /// OVERLOADED: there is no memory to put it aside.
+    pub(super) fn have_checked(
+        &mut self,
+        key: Key,
+        kind: MessageType,
+        id: SchemaId,
+        envelope: &Envelope<'_>,
+        message: &[u8],
+    ) -> Result<(), Refusal> {
+        let (Some(connection), Some(schemas)) = (self.connections.get_mut(key), &self.schemas)
+        else {
+            return Ok(());
+        };
+        if self.resources.pool.is_exhausted() {
+            let text = "this shard's memory is lent out; try again later";
+            return Err(Refusal::new(Code::Overloaded, text));
+        }
+        let message = match connection.line.session.has_checksum() {
+            true => {
+                let mut plain = Vec::with_capacity(message.len());
+                strip_checksum(message, &mut plain);
+                Bytes::from(plain)
+            }
+            false => Bytes::copy_from_slice(message),
+        };
+        let is_kept = kind == MessageType::Will || envelope.flags & FLAG_RETAIN != 0;
+        let is_wanted = is_kept || schemas.is_wanted(other(envelope.codec));
+        let head_bytes = message.len() - envelope.payload.len();
+        let task = Task {
+            schema: schemas.schema(id).clone(),
+            kind,
+            message: message.clone(),
+            payload_bytes_max: (is_wanted && envelope.codec != Codec::Bytes)
+                .then(|| schemas.payload_bytes_max(head_bytes)),
+        };
+        let tracer = self.resources.tracer.as_ref();
+        let context = tracer.and_then(|tracer| tracer.received());
+        self.resources.pool.charge(message.len());
+        connection.line.guest_mut().checking = true;
+        connection.held = true;
+        connection.line.answers_open += 1;
+        self.resources.calls.work(move || {
+            let found = task.run();
+            drop(task);
+            Command::Checked(Box::new(Finding {
+                connection: key,
+                kind,
+                message,
+                context,
+                schema: id,
+                found,
+            }))
+        });
+        Ok(())
+    }
+
+    /// A worker is done with a message.
+    pub(super) fn take_finding(&mut self, finding: Finding) {
+        self.resources.pool.discharge(finding.message.len());
+        let key = finding.connection;
+        let (mut origin, mut is_member) = (Origin::Nobody, false);
+        if let Some(connection) = self.connections.get_mut(key) {
+            let now = self.resources.now;
+            connection.line.answers_open -= 1;
+            let guest = connection.line.guest_mut();
+            guest.checking = false;
+            connection.held = guest.waits();
+            is_member = matches!(connection.stage, Stage::Running | Stage::Detached);
+            if connection.stage == Stage::Running {
+                origin = Origin::Connection(key);
+                // Time in which it was not read from does not count against it.
+                connection.line.session.restart_frame_clock(now);
+                if !std::mem::replace(&mut connection.ready, true) {
+                    self.ready.push_back(key);
+                }
+            }
+        }
+        let body = &finding.message[MESSAGE_HEADER_BYTES..];
+        let Ok(envelope) = Envelope::parse(finding.kind, body) else {
+            debug_assert!(false, "it was parsed before it was put aside");
+            return;
+        };
+        match finding.found {
+            Err(misfit) => {
+                let refusal = self.refuse_payload(misfit.text);
+                let everywhere = finding.kind == MessageType::Will;
+                self.answer(key, Answer::refused(envelope.id, refusal), everywhere);
+            }
+            Ok(form) => {
+                let translation = Some(Translation::new(finding.schema, form));
+                if finding.kind == MessageType::Will && !is_member {
+                    // All it had is dissolved, and it was not told that the will is kept.
+                } else if finding.kind == MessageType::Will {
+                    self.put_will(key, &finding.message, translation);
+                    self.answer(key, Answer::ok(envelope.id), true);
+                } else {
+                    let parcel = Parcel::shared(&finding.message);
+                    let context = finding.context;
+                    self.publish_parcel(origin, key, &envelope, parcel, translation, context);
+                }
+            }
+        }
+        self.touch(key);
+    }
+}
