@@ -75,6 +75,7 @@ pub mod shard;
 pub use base::id::ShardId;
 pub use client::blocking;
 pub use proto::envelope::{Codec, Headers};
+pub use proto::sys;
 pub use proto::trace::TraceContext;
 pub use server::config::{Config, ConfigErrors};
 pub use server::{Drainer, Error as ServerError, Running, Server};

@@ -107,4 +107,5 @@ pub mod option;
 pub mod output;
 pub mod reassembly;
 pub mod session;
+pub mod sys;
 pub mod trace;
