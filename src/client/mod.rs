@@ -20,6 +20,7 @@ mod inbox;
 mod incoming;
 mod ledger;
 mod link;
+mod pool;
 mod publish;
 mod reconnect;
 mod registry;
