@@ -15,6 +15,7 @@
 //! | `Protocol` | whoever wrote the server: it broke the protocol |
 //! | `Io` | the network: the connection broke without a word |
 
+use crate::proto::envelope::Codec;
 use crate::proto::error::{Code, Refusal};
 use std::io;
 use std::time::Duration;
@@ -67,6 +68,15 @@ pub enum Error {
          (inbox_bytes_max)"
     )]
     InboxFull { bytes: usize },
+    /// What came is not what it was to be read as: the two sides' types differ. The
+    /// connection stands.
+    #[error(
+        "the payload cannot be read as {codec:?}: {source}; do both sides have the same types?"
+    )]
+    Payload {
+        codec: Codec,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No answer in time. The connection stands; what was asked may still be carried out,
     /// and an answer that comes late is dropped.
     #[error(
@@ -96,6 +106,46 @@ impl Error {
         Error::Tls { text: text.into() }
     }
 
+    /// The client itself is at its end.
+    pub(super) fn ended(what: &'static str) -> Error {
+        Error::Io {
+            what,
+            source: io::ErrorKind::NotConnected.into(),
+        }
+    }
+
+    /// The answer's channel is gone without a word: the client's task has ended.
+    pub(super) fn silent() -> Error {
+        Error::ended("the client's task has ended")
+    }
+
+    /// The same once more, for each who waits; causes by their kind and text.
+    pub(super) fn copy(&self) -> Error {
+        let again = |source: &io::Error| match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        match self {
+            Error::Invalid { text } => Error::Invalid { text: text.clone() },
+            Error::Tls { text } => Error::Tls { text: text.clone() },
+            Error::Credential { text } => Error::Credential { text: text.clone() },
+            Error::Protocol(refusal) => Error::Protocol(refusal.clone()),
+            Error::Connect { address, source } => Error::Connect {
+                address: address.clone(),
+                source: again(source),
+            },
+            Error::Io { what, source } => Error::Io {
+                what,
+                source: again(source),
+            },
+            // Others are about one call, and told to that.
+            other => Error::Io {
+                what: "the connection has ended",
+                source: io::Error::other(other.to_string()),
+            },
+        }
+    }
+
     /// What a broken stream means: TLS has words of its own.
     pub(super) fn of_stream(what: &'static str, source: io::Error) -> Error {
         let tls = source.get_ref().and_then(|inner| inner.downcast_ref());
@@ -121,6 +171,7 @@ impl Error {
         match self {
             Error::Invalid { .. }
             | Error::Protocol(_)
+            | Error::Payload { .. }
             | Error::Tls { .. }
             | Error::Credential { .. } => false,
             Error::Connect { .. }
@@ -186,9 +237,7 @@ fn remedy(code: Code) -> Option<&'static str> {
     use Code::*;
     Some(match code {
         TooLarge => "send less, or raise the server's limits.message_bytes_max",
-        HeartbeatTimeout => {
-            "the connection was idle for too long: call keep_alive() in between, or connect again"
-        }
+        HeartbeatTimeout => "this program or the network stood still for too long: connect again",
         AuthRequired => "this server asks who its clients are: give a token or an API key",
         AuthFailed => {
             "check that the token or API key is this server's, whole, and has not expired or been \
