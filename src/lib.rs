@@ -73,7 +73,7 @@ pub mod server;
 pub mod shard;
 
 pub use base::id::ShardId;
-pub use client::blocking;
+pub use client::{Client, Pool, blocking};
 pub use proto::envelope::{Codec, Headers};
 pub use proto::sys;
 pub use proto::trace::TraceContext;

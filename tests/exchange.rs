@@ -3,6 +3,8 @@
 //!
 //! The server runs in this process; connections that are to break lead through a proxy.
 
+#[path = "exchange/multiplex.rs"]
+mod multiplex;
 #[path = "exchange/proxy.rs"]
 mod proxy;
 

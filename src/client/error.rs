@@ -14,9 +14,14 @@
 //! | `Timeout` | nobody knows yet: what was asked may still happen |
 //! | `Protocol` | whoever wrote the server: it broke the protocol |
 //! | `Io` | the network: the connection broke without a word |
+//! | `PoolTimeout` | who set the pool's bounds; or, where it has a cause, who that names |
+//! | `PoolClosed` | the caller: the pool was closed |
 
+use super::pool::PoolStatus;
+use crate::proto::envelope::Codec;
 use crate::proto::error::{Code, Refusal};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a call of a client failed.
@@ -67,6 +72,15 @@ pub enum Error {
          (inbox_bytes_max)"
     )]
     InboxFull { bytes: usize },
+    /// What came is not what it was to be read as: the two sides' types differ. The
+    /// connection stands.
+    #[error(
+        "the payload cannot be read as {codec:?}: {source}; do both sides have the same types?"
+    )]
+    Payload {
+        codec: Codec,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No answer in time. The connection stands; what was asked may still be carried out,
     /// and an answer that comes late is dropped.
     #[error(
@@ -85,6 +99,19 @@ pub enum Error {
         what: &'static str,
         source: io::Error,
     },
+    /// The pool had no connection to lend in time.
+    #[error("no connection of the pool within {waited:?}, {status}; {}", pool_remedy(cause.as_deref()))]
+    PoolTimeout {
+        waited: Duration,
+        /// The pool at that moment.
+        status: Box<PoolStatus>,
+        /// Why none could be made, if that was it.
+        #[source]
+        cause: Option<Arc<Error>>,
+    },
+    /// The pool has been closed.
+    #[error("the pool is closed; open another one")]
+    PoolClosed,
 }
 
 impl Error {
@@ -94,6 +121,46 @@ impl Error {
 
     pub(crate) fn tls(text: impl Into<String>) -> Error {
         Error::Tls { text: text.into() }
+    }
+
+    /// The client itself is at its end.
+    pub(super) fn ended(what: &'static str) -> Error {
+        Error::Io {
+            what,
+            source: io::ErrorKind::NotConnected.into(),
+        }
+    }
+
+    /// The answer's channel is gone without a word: the client's task has ended.
+    pub(super) fn silent() -> Error {
+        Error::ended("the client's task has ended")
+    }
+
+    /// The same once more, for each who waits; causes by their kind and text.
+    pub(super) fn copy(&self) -> Error {
+        let again = |source: &io::Error| match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        match self {
+            Error::Invalid { text } => Error::Invalid { text: text.clone() },
+            Error::Tls { text } => Error::Tls { text: text.clone() },
+            Error::Credential { text } => Error::Credential { text: text.clone() },
+            Error::Protocol(refusal) => Error::Protocol(refusal.clone()),
+            Error::Connect { address, source } => Error::Connect {
+                address: address.clone(),
+                source: again(source),
+            },
+            Error::Io { what, source } => Error::Io {
+                what,
+                source: again(source),
+            },
+            // Others are about one call, and told to that.
+            other => Error::Io {
+                what: "the connection has ended",
+                source: io::Error::other(other.to_string()),
+            },
+        }
     }
 
     /// What a broken stream means: TLS has words of its own.
@@ -121,13 +188,16 @@ impl Error {
         match self {
             Error::Invalid { .. }
             | Error::Protocol(_)
+            | Error::Payload { .. }
             | Error::Tls { .. }
-            | Error::Credential { .. } => false,
+            | Error::Credential { .. }
+            | Error::PoolClosed => false,
             Error::Connect { .. }
             | Error::Timeout { .. }
             | Error::Io { .. }
             | Error::Unconfirmed { .. }
-            | Error::InboxFull { .. } => true,
+            | Error::InboxFull { .. }
+            | Error::PoolTimeout { .. } => true,
             Error::Closed { code, .. } => *code == Code::Normal || passes(*code),
             Error::Refused { code, .. }
             | Error::Failed { code, .. }
@@ -186,9 +256,7 @@ fn remedy(code: Code) -> Option<&'static str> {
     use Code::*;
     Some(match code {
         TooLarge => "send less, or raise the server's limits.message_bytes_max",
-        HeartbeatTimeout => {
-            "the connection was idle for too long: call keep_alive() in between, or connect again"
-        }
+        HeartbeatTimeout => "this program or the network stood still for too long: connect again",
         AuthRequired => "this server asks who its clients are: give a token or an API key",
         AuthFailed => {
             "check that the token or API key is this server's, whole, and has not expired or been \
@@ -207,6 +275,13 @@ fn remedy(code: Code) -> Option<&'static str> {
         Draining | Shutdown => "the server is going down: connect again later",
         _ => return None,
     })
+}
+
+fn pool_remedy(cause: Option<&Error>) -> String {
+    match cause {
+        Some(error) => format!("the last attempt to make one failed: {error}"),
+        None => "hold them for less long, or allow more (connections_max, acquire_timeout)".into(),
+    }
 }
 
 fn tls_remedy(error: &rustls::Error) -> &'static str {

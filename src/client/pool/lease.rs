@@ -246,6 +246,11 @@ impl<M: Maker> Lease<M> {
         self.kept.as_ref().map(|kept| &kept.connection)
     }
 
+    /// Of the pool it belongs to.
+    pub fn status(&self) -> PoolStatus {
+        self.shared.status()
+    }
+
     /// Takes it out; the lease is nothing any more.
     pub fn take(mut self) -> Option<Kept<M::Connection>> {
         self.kept.take()
