@@ -4,8 +4,16 @@
 //!
 //! It is a thread-per-core io_uring server: each core has an executor, a ring, and
 //! connections of its own, and shares nothing with the others on the way of a message.
-//! The crate is the server as a library, and the blocking client; the `ringmail` binary is
-//! made of both.
+//! The crate is the server as a library, and its clients; the `ringmail` binary is made of
+//! both.
+//!
+//! | to | there is |
+//! |---|---|
+//! | exchange messages, in a program on tokio | [`Client`], over one connection; [`Pool`], over several |
+//! | exchange messages, without a runtime | [`blocking::Client`] |
+//! | run a server inside of one's own program | [`Server`], [`Config`], [`Service`] |
+//! | read what a server tells about itself | [`sys`] |
+//! | see whole programs | [`guide`] |
 //!
 //! # A whole program
 //!
@@ -44,7 +52,7 @@
 //! | layer | module | holds |
 //! |---|---|---|
 //! | 5 | `cli` | one file per subcommand of the binary |
-//! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients |
+//! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients and their pool |
 //! | 3 | `shard` | the turn, connections, outboxes, services ([`Service`]) |
 //! | 2 | `ring`, `metrics`, `router`, `auth` | the io_uring driver and the simulated one; counters and histograms; who gets a message; who may do what |
 //! | 1 | `proto` | the wire: bytes and a clock value in, messages and bytes out |
@@ -59,6 +67,7 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 pub mod client;
+pub mod guide;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]

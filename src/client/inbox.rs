@@ -142,6 +142,7 @@ impl Inbox {
         if let Some(key) = mailbox.handed {
             self.release(key);
         }
+        self.woken.extend(mailbox.waker);
         left
     }
 
@@ -297,7 +298,12 @@ impl Inbox {
             return Poll::Ready(taken);
         }
         if let Some(mailbox) = self.boxes.get_mut(&id) {
-            mailbox.waker = Some(cx.waker().clone());
+            let is_it = |waker: &Waker| waker.will_wake(cx.waker());
+            if !mailbox.waker.as_ref().is_some_and(is_it) {
+                // Another's is woken once more rather than dropped here: what goes with the
+                // last waker of a task is not for a lock's inside.
+                self.woken.extend(mailbox.waker.replace(cx.waker().clone()));
+            }
         }
         Poll::Pending
     }

@@ -45,7 +45,7 @@ pub use crate::proto::error::{Code, Refusal};
 pub use address::Address;
 pub use builder::Builder;
 pub use credential::{Credential, Login, Secret};
-pub use error::Error;
+pub use error::{Error, Fault};
 pub use handle::{Client, OpenRequest, Requests, Service, Subscription};
 pub use incoming::{Incoming, IncomingRequest, Message};
 pub use link::{Drain, ServerInfo};

@@ -24,7 +24,9 @@ pub struct Status {
 pub enum Phase {
     /// It stands.
     Open,
-    /// The server goes down: it gets nothing new, and still says what it has to.
+    /// The server goes down, and the client will connect again: it gets nothing new, and
+    /// still says what it has to. A client that does not reconnect stays `Open` until the
+    /// server ends the connection.
     Draining,
     /// There is none, and one is being made.
     Lost,

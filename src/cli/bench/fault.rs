@@ -5,6 +5,7 @@
 
 use crate::base::exit::Status;
 use crate::cli::failure::Failure;
+use crate::client;
 use crate::proto::error::Code;
 use std::io;
 use std::time::Duration;
@@ -80,6 +81,8 @@ pub enum Halt {
     Publisher(#[source] Fault),
     #[error("the server does not tell its $sys/stats: {0}")]
     Stats(String),
+    #[error("{0}")]
+    Client(#[source] client::Error),
     #[error("epoll: {0}")]
     Poll(#[source] io::Error),
 }
@@ -91,7 +94,9 @@ impl From<Halt> for Failure {
                 fault: Fault::Connect(_) | Fault::Ports(_) | Fault::HandshakeTimeout(_),
                 ..
             }
-            | Halt::Ramp(_) => Status::Unavailable,
+            | Halt::Ramp(_)
+            | Halt::Client(client::Error::Connect { .. }) => Status::Unavailable,
+            Halt::Client(error) if error.is_permission() => Status::Permission,
             _ => Status::Runtime,
         };
         Failure::new(status, halt)

@@ -188,14 +188,20 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn example(client: ringmail::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use ringmail::client::Phase;
+    ///
     /// let mut status = client.watch();
     /// let mut lapses = 0;
-    /// while status.changed().await.is_ok() {
+    /// loop {
+    ///     status.changed().await?;
     ///     let now = *status.borrow_and_update();
     ///     println!("the connection is {}", now.phase);
     ///     if now.lapses > lapses {
     ///         println!("something may have been missed");
     ///         lapses = now.lapses;
+    ///     }
+    ///     if now.phase == Phase::Ended {
+    ///         break;
     ///     }
     /// }
     /// # Ok(()) }

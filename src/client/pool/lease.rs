@@ -22,7 +22,7 @@ pub(super) enum Refusal<E> {
     /// `acquire_timeout` has passed.
     TimedOut {
         waited: Duration,
-        status: PoolStatus,
+        status: Box<PoolStatus>,
         /// Why no connection could be made, if that was it.
         cause: Option<Arc<E>>,
     },
@@ -132,7 +132,7 @@ impl<M: Maker> Shared<M> {
             stock.count_timed_out();
             Refusal::TimedOut {
                 waited: started.elapsed(),
-                status: stock.status(),
+                status: Box::new(stock.status()),
                 cause: stock.last_failure.clone(),
             }
         })

@@ -129,7 +129,7 @@ impl Pool {
                     cause,
                 } => Error::PoolTimeout {
                     waited,
-                    status: Box::new(status),
+                    status,
                     cause,
                 },
                 Refusal::Failed(error) => error,

@@ -558,7 +558,7 @@ async fn compete(pool: Pool, world: Arc<World>, rounds: usize) -> usize {
         let Ok(acquired) = timeout(patience, pool.acquire()).await else {
             continue; // gave up
         };
-        let held = Held::new(acquired.ok().expect("an hour is enough"));
+        let held = Held::new(acquired.expect("an hour is enough"));
         sleep(MS * world.up_to(10) as u32).await;
         done += 1;
         if world.up_to(99) == 0 {
