@@ -116,7 +116,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The pool had no connection to lend in time.
-    #[error("no connection of the pool within {waited:?}, {status}; {}", pool_remedy(cause.as_deref()))]
+    #[error("no connection of the pool within {waited:?}, {status}; {}", pool_remedy(status, cause.as_deref()))]
     PoolTimeout {
         waited: Duration,
         /// The pool at that moment.
@@ -349,9 +349,12 @@ fn remedy(code: Code) -> Option<&'static str> {
     })
 }
 
-fn pool_remedy(cause: Option<&Error>) -> String {
+fn pool_remedy(status: &PoolStatus, cause: Option<&Error>) -> String {
     match cause {
         Some(error) => format!("the last attempt to make one failed: {error}"),
+        None if status.lent < status.connections_max => {
+            "is the server slow, or far away? Allow more time (acquire_timeout)".to_owned()
+        }
         None => "hold them for less long, or allow more (connections_max, acquire_timeout)".into(),
     }
 }

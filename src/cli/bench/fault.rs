@@ -87,6 +87,15 @@ pub enum Halt {
     Poll(#[source] io::Error),
 }
 
+/// Whether there is no server; a pool has tried for a while before it says so.
+fn is_absence(error: &client::Error) -> bool {
+    match error {
+        client::Error::Connect { .. } => true,
+        client::Error::PoolTimeout { cause, .. } => cause.as_deref().is_some_and(is_absence),
+        _ => false,
+    }
+}
+
 impl From<Halt> for Failure {
     fn from(halt: Halt) -> Failure {
         let status = match &halt {
@@ -94,8 +103,8 @@ impl From<Halt> for Failure {
                 fault: Fault::Connect(_) | Fault::Ports(_) | Fault::HandshakeTimeout(_),
                 ..
             }
-            | Halt::Ramp(_)
-            | Halt::Client(client::Error::Connect { .. }) => Status::Unavailable,
+            | Halt::Ramp(_) => Status::Unavailable,
+            Halt::Client(error) if is_absence(error) => Status::Unavailable,
             Halt::Client(error) if error.is_permission() => Status::Permission,
             _ => Status::Runtime,
         };

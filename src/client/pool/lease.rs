@@ -273,7 +273,13 @@ impl<M: Maker> Lease<M> {
             match timeout_at(until, maker.answers(&kept.connection)).await {
                 Ok(true) => {}
                 Err(_) if until == deadline => return Trial::Unknown,
-                Ok(false) | Err(_) => {
+                Err(_) => {
+                    let shared = self.shared.clone();
+                    shared.change(|stock| stock.retire_rested(Instant::now()));
+                    self.retire(Reason::Dead);
+                    return Trial::Faulty;
+                }
+                Ok(false) => {
                     self.retire(Reason::Dead);
                     return Trial::Faulty;
                 }

@@ -75,7 +75,8 @@ use std::sync::Arc;
 /// `acquire` gives, in the order of the calls, the idle connection that was used last, or a
 /// new one while there are less than `connections_max`, whichever comes first. One that has
 /// broken, or whose server drains, is ended instead of lent; one that has been idle for
-/// [`check_after`](PoolBuilder::check_after) is asked first, by a PING.
+/// [`check_after`](PoolBuilder::check_after) is asked first, by a PING. If no answer comes,
+/// the others that have rested as long are ended with it.
 ///
 /// Where a connection cannot be made because the server is down or busy, it is tried again,
 /// with growing pauses, for as long as anybody waits; where the server refuses for good (a
@@ -85,7 +86,8 @@ use std::sync::Arc;
 /// A [`PooledClient`] goes back when it is dropped. Clones of the client, subscriptions and
 /// services should not outlive it: a connection that is still used when it comes back is
 /// closed, for all of them. Whoever needs a lasting subscription has a `Client` of its own.
-/// Where a request was dropped before its answer came, the connection stays good.
+/// A will stays with the connection: withdraw it before. Where a request was dropped before
+/// its answer came, the connection stays good.
 ///
 /// # Bounds
 /// At no moment there are more than `connections_max` connections, those being made or

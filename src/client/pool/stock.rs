@@ -190,6 +190,18 @@ impl<M: Maker> Stock<M> {
         }
     }
 
+    /// One did not answer: the others that have rested as long lead to the same server, and
+    /// would each be waited for in turn. New ones are soon made where it does answer.
+    pub fn retire_rested(&mut self, now: Instant) {
+        for kept in std::mem::take(&mut self.idle) {
+            let rested = now.saturating_duration_since(kept.idle_since);
+            match rested >= self.settings.check_after {
+                true => self.retire(kept.connection, Reason::Dead),
+                false => self.idle.push_back(kept),
+            }
+        }
+    }
+
     /// Ends all that are idle, now and from now on; whoever waits is told.
     pub fn close(&mut self) {
         self.is_closed = true;
