@@ -4,7 +4,8 @@
 # Usage: set server_core, load_core and (to keep others from those cores) realtime=1, then `source benches/servers.bash`.
 #
 # Gives: fail, need_number, ringmail (the executable), $work (a directory that goes at the end), has_server, start_server,
-# stop_server, and on success of start_server: server_pid, server_address. One server at a time.
+# stop_server, and on success of start_server: server_pid, server_address. One server at a time; for several, keep_server,
+# use_server, stop_servers.
 
 fail() {
   echo "${0##*/}: $*" >&2
@@ -42,8 +43,28 @@ stop_server() {
   server_pid=
 }
 
+# keep_server NAME: the one just started goes on while others are started; use_server NAME makes it the one again.
+declare -A kept_pid=() kept_address=()
+
+keep_server() {
+  kept_pid[$1]=$server_pid kept_address[$1]=$server_address
+  server_pid=
+}
+
+use_server() {
+  server_pid=${kept_pid[$1]} server_address=${kept_address[$1]}
+}
+
+stop_servers() {
+  for server_pid in "${kept_pid[@]}"; do
+    stop_server
+  done
+  kept_pid=()
+}
+
 cleanup() {
   stop_server
+  stop_servers
   rm -rf -- "$work"
 }
 trap cleanup EXIT

@@ -45,6 +45,33 @@
 //! }
 //! ```
 //!
+//! # A client
+//!
+//! [`Client`] is a handle on one connection that many tasks share; [`client`] says what it
+//! does about slowness, broken connections and credentials.
+//!
+//! ```
+//! # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
+//! # let server = ringmail::Server::builder().config(config).start()?;
+//! # let address = server.address().to_string();
+//! use ringmail::Client;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn example(address: String) -> Result<(), ringmail::client::Error> {
+//! let client = Client::builder().session(true).connect(&address).await?;
+//! let mut readings = client.subscribe("site/+/temperature").await?;
+//! client.publish_confirmed_json("site/1/temperature", &21.5).await?;
+//! if let Some(reading) = readings.next().await {
+//!     assert_eq!(reading.json::<f64>()?, 21.5);
+//! }
+//! client.close().await?;
+//! # Ok(()) }
+//! # example(address)?;
+//! # server.drain();
+//! # server.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Where things are
 //!
 //! Layers import only downwards; `tests/tidy.rs` holds them to it.

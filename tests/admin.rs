@@ -74,7 +74,7 @@ fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str
     let mut stream = connect(address);
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).unwrap();
     answer_on(&mut stream)
@@ -324,7 +324,7 @@ fn a_body_that_is_too_long_is_refused_however_it_comes() {
     // Without saying how long it will be.
     let mut stream = connect(server.admin);
     let head = format!(
-        "POST /revocations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {operator}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "POST /revocations HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {operator}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     let chunk = format!("400\r\n{}\r\n", " ".repeat(1024));
@@ -341,7 +341,7 @@ fn a_body_that_is_too_long_is_refused_however_it_comes() {
     // A head that is too long likewise.
     let long = format!("X: {}\r\n", "x".repeat(64 << 10));
     let mut stream = connect(server.admin);
-    let request = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{long}\r\n");
+    let request = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{long}\r\n");
     // It may be cut before all of it is sent.
     let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
@@ -360,7 +360,7 @@ fn whoever_says_little_is_closed_and_the_next_is_served() {
     for (count, stream) in slow.iter_mut().enumerate() {
         let begun: &[u8] = match count % 3 {
             0 => b"",
-            1 => b"GET /livez HTTP/1.1\r\nHost: x\r\n",
+            1 => b"GET /livez HTTP/1.1\r\nHost: localhost\r\n",
             _ => b"G",
         };
         stream.write_all(begun).unwrap();
@@ -376,7 +376,7 @@ fn whoever_says_little_is_closed_and_the_next_is_served() {
     let mut stream = connect(server.admin);
     let operator = &server.operator.key;
     let head = format!(
-        "POST /revocations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {operator}\r\nContent-Length: 20\r\n\r\n{{"
+        "POST /revocations HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {operator}\r\nContent-Length: 20\r\n\r\n{{"
     );
     stream.write_all(head.as_bytes()).unwrap();
     let answer = answer_on(&mut stream);

@@ -25,7 +25,7 @@
 use super::incoming::Incoming;
 use super::subscribe::Interest;
 use crate::proto::name::matches;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 /// Done messages that make an ACK worth sending before the application has taken all.
@@ -44,6 +44,20 @@ pub(super) enum Takes {
     Everything,
     Messages(Interest),
     Requests(Interest),
+}
+
+impl Takes {
+    /// The one name that it takes; `None`: there may be others.
+    fn exact_name(&self) -> Option<&str> {
+        match self {
+            Takes::Everything => None,
+            Takes::Messages(interest) | Takes::Requests(interest) => {
+                let name = interest.name.as_str();
+                let is_wild = |level| level == "+" || level == "#";
+                (!name.split('/').any(is_wild)).then_some(name)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -71,6 +85,9 @@ struct Entry {
 pub(super) struct Inbox {
     boxes: BTreeMap<BoxId, Mailbox>,
     next_box: BoxId,
+    /// The mailboxes whose names have no wildcard, by name; and all others.
+    exact: HashMap<String, Vec<BoxId>>,
+    wild: Vec<BoxId>,
     entries: BTreeMap<Key, Entry>,
     next_key: Key,
     bytes: usize,
@@ -88,6 +105,8 @@ impl Inbox {
         Inbox {
             boxes: BTreeMap::new(),
             next_box: 0,
+            exact: HashMap::new(),
+            wild: Vec::new(),
             entries: BTreeMap::new(),
             next_key: 0,
             bytes: 0,
@@ -117,6 +136,15 @@ impl Inbox {
 
     pub(super) fn open(&mut self, takes: Takes) -> BoxId {
         self.next_box += 1;
+        match takes.exact_name() {
+            Some(name) => match self.exact.get_mut(name) {
+                Some(ids) => ids.push(self.next_box),
+                None => {
+                    self.exact.insert(name.to_owned(), vec![self.next_box]);
+                }
+            },
+            None => self.wild.push(self.next_box),
+        }
         let mailbox = Mailbox {
             takes,
             waiting: VecDeque::new(),
@@ -134,6 +162,15 @@ impl Inbox {
         let Some(mailbox) = self.boxes.remove(&id) else {
             return left;
         };
+        self.wild.retain(|wild| *wild != id);
+        if let Some(name) = mailbox.takes.exact_name()
+            && let Some(ids) = self.exact.get_mut(name)
+        {
+            ids.retain(|exact| *exact != id);
+            if ids.is_empty() {
+                self.exact.remove(name);
+            }
+        }
         for key in mailbox.waiting {
             let incoming = self.hand_out(key);
             left.extend(incoming.filter(|it| matches!(it, Incoming::Request(_))));
@@ -236,7 +273,16 @@ impl Inbox {
     fn distribute(&mut self, incoming: &Incoming, key: Key) -> usize {
         let mut held = 0;
         let mut one_of_many: Option<(usize, BoxId)> = None;
-        for (&id, mailbox) in &mut self.boxes {
+        let name = match incoming {
+            Incoming::Message(message) => message.topic.as_str(),
+            Incoming::Request(request) => request.service.as_str(),
+            Incoming::Reconnected { .. } => "",
+        };
+        let exact = self.exact.get(name).into_iter().flatten();
+        for &id in exact.chain(&self.wild) {
+            let Some(mailbox) = self.boxes.get_mut(&id) else {
+                continue;
+            };
             let (takes_it, is_shared) = match (&mailbox.takes, incoming) {
                 (Takes::Everything, _) => (true, false),
                 (Takes::Messages(interest), Incoming::Message(message)) => (

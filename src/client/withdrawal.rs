@@ -38,6 +38,12 @@ impl Withdrawals {
         self.open.retain(|withdrawal| !is_it(withdrawal));
     }
 
+    /// Whether it is not confirmed yet.
+    pub(super) fn contains(&self, kind: MessageType, interest: &Interest) -> bool {
+        let mut open = self.open.iter();
+        open.any(|it| it.kind == kind && it.interest.is_same(interest))
+    }
+
     /// Those to be sent, under the ids that `number` gives.
     pub(super) fn unsent(
         &mut self,

@@ -1,8 +1,9 @@
 //! `GET /status`: what clients did is what it tells.
 
-use super::{configuration, get};
+use super::{answer_on, configuration, connect, get};
 use ringmail::Server;
 use ringmail::blocking::Client;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -74,6 +75,34 @@ fn spans_that_no_collector_takes_are_counted() {
     assert_eq!(traces["exported"], 0);
     assert_eq!(traces["failing"], true);
     client.close().unwrap();
+    running.drain();
+    running.wait().unwrap();
+}
+
+#[test]
+fn a_page_from_elsewhere_reads_nothing_under_a_name_of_its_own() {
+    let running = Server::builder().config(configuration()).start().unwrap();
+    let admin = running.admin_address().unwrap();
+    for (host, status) in [
+        ("rebound.example:7412", 403),
+        ("rebound.example", 403),
+        (&*admin.to_string(), 200),
+        ("localhost", 200),
+    ] {
+        for path in ["/status", "/metrics", "/connections", "/topics", "/"] {
+            let mut stream = connect(admin);
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let answer = answer_on(&mut stream);
+            // The page itself tells nothing; what it asks for does.
+            let expected = if path == "/" { 200 } else { status };
+            assert_eq!(answer.status, expected, "{path} as {host}");
+            if answer.status == 403 {
+                assert!(answer.error().contains("localhost"));
+            }
+        }
+    }
     running.drain();
     running.wait().unwrap();
 }

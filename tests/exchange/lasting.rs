@@ -168,3 +168,72 @@ async fn a_token_is_renewed_before_it_expires_and_nothing_notices() {
     client.close().await.unwrap();
     end(server);
 }
+
+#[tokio::test]
+async fn who_says_nothing_lives_and_so_does_who_reads_nothing() {
+    let text = "[server]\nlisten = '127.0.0.1:0'\nadmin = ''\nshards = [0, 1]\n\
+         [heartbeat]\ninterval_ms = 200\ntimeout_ms = 1500\n";
+    let config = Config::from_toml(text).unwrap();
+    let server = Server::builder().config(config).start().unwrap();
+    let address = server.address().to_string();
+    let idle = Client::connect(&address).await.unwrap();
+    // A thread of its own keeps this one, inside of another runtime too.
+    let mut blocking = ringmail::blocking::Client::connect(&address).unwrap();
+    let builder = Client::builder().inbox_bytes_max(1);
+    let full = builder.connect(&address).await.unwrap();
+    let mut stream = full.subscribe("t").await.unwrap();
+    for number in 0..3u8 {
+        idle.publish_confirmed("t", [number]).await.unwrap();
+    }
+    sleep(Duration::from_secs(4)).await;
+    for client in [&idle, &full] {
+        assert_eq!(client.status().phase, Phase::Open, "{:?}", client.ending());
+    }
+    blocking.keep_alive().unwrap();
+    blocking.request("$sys/echo", "here").unwrap();
+    for number in 0..3u8 {
+        assert_eq!(stream.next().await.unwrap().payload, [number]);
+    }
+    full.request("$sys/echo", "here").await.unwrap();
+    idle.request("$sys/echo", "here").await.unwrap();
+    blocking.close().unwrap();
+    full.close().await.unwrap();
+    idle.close().await.unwrap();
+    end(server);
+}
+
+#[tokio::test]
+async fn a_client_whose_runtime_ends_tells_who_waits() {
+    let server = start();
+    let address = server.address().to_string();
+    let (send, connected) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let other = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Client::connect(&address).await.unwrap();
+            send.send(client).unwrap();
+            stopped.await.unwrap();
+        });
+    });
+    let client = connected.await.unwrap();
+    let mut requests = client.requests("nobody answers").await.unwrap();
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.request("nobody answers", "").await }
+    });
+    let request = requests.next().await.unwrap();
+    stop.send(()).unwrap();
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, ringmail::client::Error::Io { .. }),
+        "{error}"
+    );
+    assert!(requests.next().await.is_none());
+    assert!(request.respond("too late").is_err());
+    assert_eq!(client.status().phase, Phase::Ended);
+    assert!(client.close().await.is_err());
+    other.join().unwrap();
+    end(server);
+}

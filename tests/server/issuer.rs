@@ -97,7 +97,7 @@ impl Fixture {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let length = body.len();
         let request = format!(
-            "POST /revocations HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+            "POST /revocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Authorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         );

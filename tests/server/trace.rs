@@ -1,6 +1,7 @@
 //! Traces, from publisher to requester: what a collector gets, what the messages carry, and
 //! that neither a collector nor its absence changes what is delivered.
 
+use crate::auth::{JWT, guarded, token};
 use crate::collector::{Attributes, Collector, Mood, attributes};
 use crate::harness::{Server, command};
 use crate::operation::*;
@@ -318,6 +319,44 @@ fn what_is_queued_at_the_end_is_exported_if_the_collector_takes_it() {
             .contains("have not reached the collector in time");
         assert_eq!(late, mood == Mood::Stalls, "{}", server.log());
     }
+}
+
+#[test]
+fn a_connection_is_traced_until_it_has_said_who_it_is() {
+    let collector = Collector::start();
+    let server = guarded(&[&collector.setting(), "trace.sample_ratio=1"]);
+    for (credential, refused) in [
+        (token("a", &["device"], 60), false),
+        (token("a", &["device"], 60).replace('.', ".."), true),
+    ] {
+        let before = collector.spans().len();
+        let mut peer = Peer::join(server.address, Manner::default(), None);
+        peer.start_auth(JWT, &credential);
+        let spans = collector.wait("both", |spans| {
+            let new = spans.iter().skip(before);
+            new.filter(|span| ["accept", "authenticate"].contains(&&*span.name))
+                .count()
+                == 2
+        });
+        let new = &spans[before..];
+        let (accept, authenticate) = (only(new, "accept", ""), only(new, "authenticate", "AUTH"));
+        assert_eq!(accept.parent_span_id, Vec::<u8>::new());
+        assert_eq!(authenticate.parent_span_id, accept.span_id);
+        assert_eq!(authenticate.trace_id, accept.trace_id);
+        let failed = authenticate
+            .status
+            .as_ref()
+            .is_some_and(|status| status.code == 2);
+        assert_eq!(failed, refused, "{authenticate:#?}");
+        // Nothing of the credential is told.
+        let told = format!("{new:?}");
+        assert!(!told.contains(credential.rsplit('.').next().unwrap()));
+        if !refused {
+            assert_eq!(peer.read().unwrap().kind, AUTH_OK);
+            peer.close();
+        }
+    }
+    server.end_beside_closes(&[("auth_failed", 1)]);
 }
 
 #[test]

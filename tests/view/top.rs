@@ -1,6 +1,7 @@
 //! `ringmail top` as it is called: on a terminal (of script(1)), and off one.
 
 use crate::scene::Scene;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -111,6 +112,15 @@ impl Terminal {
         }
     }
 
+    /// Shows something; and the process, so that it can be ended from outside.
+    fn start_known(run: &str) -> (Terminal, Pid) {
+        let mut terminal = Terminal::start(&format!("echo number $$.; exec {run}"));
+        terminal.until("serving");
+        let number = terminal.seen.split("number ").nth(1).unwrap();
+        let number: i32 = number.split('.').next().unwrap().parse().unwrap();
+        (terminal, Pid::from_raw(number).unwrap())
+    }
+
     fn until(&mut self, words: &str) {
         let end = Instant::now() + PATIENCE;
         while !self.seen.contains(words) {
@@ -149,14 +159,35 @@ fn the_terminal_is_given_back_after_q_and_after_sigterm() {
     let (shown, after) = terminal.seen.rsplit_once(LEAVE).unwrap();
     assert!(shown.contains("Shards") && after.contains("ended with 0"));
     drop(terminal);
-    // The shell tells its number, so that it can be ended from outside.
-    let mut terminal = Terminal::start(&format!("echo number $$.; exec {run}"));
-    terminal.until("serving");
-    let number = terminal.seen.split("number ").nth(1).unwrap();
-    let number: i32 = number.split('.').next().unwrap().parse().unwrap();
-    let pid = rustix::process::Pid::from_raw(number).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let (mut terminal, pid) = Terminal::start_known(&run);
+    kill_process(pid, Signal::TERM).unwrap();
     terminal.until(LEAVE);
+    scene.end();
+}
+
+/// Neither gone nor ended without anybody who wants to know.
+fn is_running(pid: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+    !matches!(state, None | Some("Z"))
+}
+
+#[test]
+fn it_ends_with_its_terminal() {
+    let scene = Scene::start(None);
+    let binary = env!("CARGO_BIN_EXE_ringmail");
+    let run = format!("{binary} top {} --interval 0.2", scene.admin);
+    let (mut terminal, pid) = Terminal::start_known(&run);
+    terminal.child.kill().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while is_running(pid) {
+        if Instant::now() > end {
+            kill_process(pid, Signal::KILL).unwrap();
+            panic!("it goes on without a terminal");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     scene.end();
 }
 

@@ -5,7 +5,9 @@
 //! - `screen`: what the keys have made of it; `view`: drawing it; `text`: without a terminal.
 //!
 //! The terminal is given back on every way out: a key, a signal, an error, a panic (ratatui's
-//! hook). A server that is gone is no way out: it is said, and asked again.
+//! hook). A server that is gone is no way out: it is said, and asked again. A terminal that is
+//! gone is one, on a thread of its own: crossterm reads an ended terminal over and over, and
+//! comes back to nobody.
 
 mod answer;
 mod fetch;
@@ -24,6 +26,8 @@ use fetch::{Query, Source};
 use model::{Kind, Model};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use screen::{Screen, Wish};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{self, IsTerminal};
@@ -117,6 +121,10 @@ fn live(args: &Top, source: Source) -> Result<(), Failure> {
         model: None,
         trouble: None,
     };
+    std::thread::Builder::new()
+        .name("top-hangup".to_owned())
+        .spawn(end_with_terminal)
+        .map_err(terminal)?;
     let (ask, queries) = channel();
     let (tell, samples) = channel();
     let (interval, first) = (args.interval, query(&live.screen));
@@ -130,6 +138,21 @@ fn live(args: &Top, source: Source) -> Result<(), Failure> {
         .inspect_err(|_| drop(ratatui::try_restore()))
         .map_err(terminal)?;
     live.run(&mut restored.0, &ended, &ask, &samples)
+}
+
+/// Waits until the terminal is gone, and ends the process as the signal of that would.
+fn end_with_terminal() {
+    let stdin = io::stdin();
+    loop {
+        // Hang-ups are told without being asked for; keys are not.
+        let mut terminal = [PollFd::new(&stdin, PollFlags::empty())];
+        match rustix::event::poll(&mut terminal, None) {
+            Ok(_) => std::process::exit(128 + SIGHUP),
+            Err(Errno::INTR) => {}
+            // Then only the signal tells it.
+            Err(_) => return,
+        }
+    }
 }
 
 fn terminal(error: io::Error) -> Failure {

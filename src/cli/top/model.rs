@@ -94,8 +94,8 @@ const LATENCY: &[Column] = &[
 const QUEUED: usize = 7;
 const CONNECTIONS: &[Column] = &[
     Column::elastic("client_id", "CLIENT", 0),
-    Column::elastic("principal", "PRINCIPAL", 4),
-    Column::elastic("address", "ADDRESS", 1),
+    Column::elastic("principal", "PRINCIPAL", 1),
+    Column::elastic("address", "ADDRESS", 2),
     Column::new("shard", "SHARD", 5),
     Column::new("age_s", "AGE", 3),
     Column::new("messages_in_per_s", "IN/s", 0),
@@ -376,6 +376,7 @@ fn connections(span: Option<&Span<'_>>, now: &Sample) -> Table {
             Value::of(rate, Value::Rate)
         };
         let text = |text: &Option<String>| Value::of(text.clone(), Value::Text);
+        let oldest_us = (one.queued_bytes > 0).then_some(one.oldest_queued_ms * 1e3);
         vec![
             text(&one.client_id),
             text(&one.principal),
@@ -385,7 +386,7 @@ fn connections(span: Option<&Span<'_>>, now: &Sample) -> Table {
             rate(|one| one.messages_in),
             rate(|one| one.messages_out),
             Value::Bytes(one.queued_bytes as f64),
-            Value::Microseconds(one.oldest_queued_ms * 1e3),
+            Value::of(oldest_us, Value::Microseconds),
             Value::of(one.round_trip_us, Value::Microseconds),
             Value::Count(one.messages_in),
             Value::Count(one.messages_out),

@@ -49,28 +49,10 @@
 //! a slow consumer.
 //!
 //! # When the connection breaks
-//! | | plain | [`Builder::reconnect`](super::Builder::reconnect) | [`Builder::session`](super::Builder::session) |
-//! |---|---|---|---|
-//! | the client | fails every call from then on | connects again | connects again |
-//! | subscriptions, services, will | are gone | are asked for again | stand |
-//! | messages published meanwhile | do not come | do not come | come, within the server's `session` bounds |
-//! | PUBLISHes not yet confirmed | unknown | [`Error::Unconfirmed`] | are repeated, and delivered once |
-//! | a request that waits for its answer | fails with `Io` | fails with `Io` | fails with `Io` |
-//! | `receive` tells | the error | `Reconnected { resumed: false }` | `Reconnected { resumed: true }` |
-//!
-//! A session that the server does not know any more (its linger passed, its buffer was too
-//! small, the server was started anew) is begun anew, and `receive` says so by
-//! `Reconnected { resumed: false }`: what was published meanwhile may be lost, and
-//! PUBLISHes that are repeated may be delivered twice. A message counts as received when
-//! `receive` is called for the next one.
-//!
-//! A call that needs a connection waits for it, up to its own timeout.
-//!
-//! # Who it is
-//! A server may ask ([`ServerInfo::auth`]): the builder's credential is shown after each
-//! handshake, and again when 80 % of its life have passed, by the refresh token the server
-//! gave with it, or by fetching it anew
-//! ([`Builder::credential_by`](super::Builder::credential_by)).
+//! As [`client`](super) has it for both; and `receive` tells
+//! [`Reconnected`](super::Incoming::Reconnected) in its place among the messages. A message
+//! counts as received when `receive` is called for the next one. A call that needs a
+//! connection waits for it, up to its own timeout.
 
 mod engine;
 mod publish;

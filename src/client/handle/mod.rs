@@ -1,10 +1,15 @@
 //! The async client: handles on one connection, which a task of its own keeps.
+//!
+//! - here: connecting, requests, closing; `publish`; `payload`: values in JSON and protobuf.
+//! - `subscription`, `serve`: what is brought, each over a `post`.
 
 mod payload;
+mod post;
 mod publish;
 mod serve;
 mod subscription;
 
+use post::Post;
 pub use serve::{OpenRequest, Requests, Service};
 pub use subscription::Subscription;
 
@@ -13,12 +18,10 @@ use super::builder::{Builder, Options};
 use super::credential::Login;
 use super::driver::{self, Core, Shared};
 use super::error::Error;
-use super::inbox::{BoxId, Takes};
 use super::link::{Drain, ServerInfo};
 use super::registry::Change;
 use super::request::{Request, Response};
 use super::status::{Phase, Status};
-use super::subscribe::Interest;
 use crate::base::clock::Instant;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
@@ -388,108 +391,5 @@ impl std::fmt::Debug for Client {
             .field("peer", &self.peer())
             .field("status", &self.status())
             .finish_non_exhaustive()
-    }
-}
-
-/// A mailbox, and what stands at the server for it. Dropped, both end.
-pub(in crate::client) struct Post {
-    client: Client,
-    pub(in crate::client) id: BoxId,
-    interest: Interest,
-    /// UNSUBSCRIBE or UNSERVE, once anything may stand at the server.
-    ended_by: Option<MessageType>,
-}
-
-impl Post {
-    /// Opens a mailbox and asks the server for what it takes.
-    async fn open(client: &Client, kind: MessageType, interest: Interest) -> Result<Post, Error> {
-        let (what, ended_by) = match kind {
-            MessageType::Serve => ("the SERVE", MessageType::Unserve),
-            _ => ("the SUBSCRIBE", MessageType::Unsubscribe),
-        };
-        let id = {
-            let mut core = client.shared().lock();
-            let ledger = &mut core.conversation.ledger;
-            let takes = match kind {
-                MessageType::Serve => Takes::Requests(interest.clone()),
-                _ => {
-                    interest.check_beside(ledger.inbox.subscriptions())?;
-                    Takes::Messages(interest.clone())
-                }
-            };
-            ledger.withdrawals.cancel(ended_by, &interest);
-            ledger.inbox.open(takes)
-        };
-        let mut post = Post {
-            client: client.clone(),
-            id,
-            interest,
-            ended_by: Some(ended_by),
-        };
-        let change = Change::Interest(post.interest.clone());
-        let envelope = post.interest.envelope(0);
-        let opened = client.operate(what, kind, envelope, &change).await;
-        if let Err(Error::Failed { .. } | Error::Invalid { .. }) = opened {
-            post.ended_by = None;
-        }
-        opened.map(|()| post)
-    }
-
-    pub(in crate::client) fn shared(&self) -> &Arc<Shared> {
-        self.client.shared()
-    }
-
-    /// Tells the server that nothing more is wanted, and waits until it has said so; what
-    /// came before can still be taken.
-    async fn end(&mut self) -> Result<(), Error> {
-        let Some(kind) = self.ended_by else {
-            return Ok(());
-        };
-        if self.is_shared() {
-            self.ended_by = None;
-            return Ok(());
-        }
-        let identity = self.interest.identity();
-        let change = Change::Interest(identity.clone());
-        let what = match kind {
-            MessageType::Unserve => "the UNSERVE",
-            _ => "the UNSUBSCRIBE",
-        };
-        self.client
-            .operate(what, kind, identity.envelope(0), &change)
-            .await?;
-        self.ended_by = None;
-        Ok(())
-    }
-
-    /// Whether another mailbox lives on the same subscription or service.
-    fn is_shared(&self) -> bool {
-        let core = self.shared().lock();
-        let inbox = &core.conversation.ledger.inbox;
-        let same = |it: &&Interest| it.is_same(&self.interest);
-        let count = match self.ended_by {
-            Some(MessageType::Unserve) => inbox.services().filter(same).count(),
-            _ => inbox.subscriptions().filter(same).count(),
-        };
-        count > 1
-    }
-}
-
-impl Drop for Post {
-    fn drop(&mut self) {
-        let is_shared = self.is_shared();
-        let mut core = self.shared().lock();
-        for left in core.conversation.ledger.inbox.close(self.id) {
-            if let Some(request) = left.into_request() {
-                let text = "this client does not serve it any more";
-                core.conversation
-                    .respond_failed(&request, Code::ServiceGone, text);
-            }
-        }
-        if let Some(kind) = self.ended_by.filter(|_| !is_shared) {
-            core.conversation.withdraw(kind, &self.interest);
-        }
-        drop(core);
-        self.shared().wake();
     }
 }

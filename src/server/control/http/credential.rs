@@ -7,8 +7,10 @@ use crate::base::clock::unix_seconds;
 use crate::proto::option::is_client_id;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, HeaderValue};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderValue};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Whoever asks may read.
@@ -18,10 +20,17 @@ impl FromRequestParts<Arc<Admin>> for Reader {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Reader, Refusal> {
-        match admin.is_loopback {
-            true => Ok(Reader),
-            false => admin.authenticate(parts).map(|_| Reader),
+        if admin.is_loopback && parts.headers.get(HOST).is_none_or(is_this_host) {
+            return Ok(Reader);
         }
+        if admin.is_loopback && !parts.headers.contains_key(AUTHORIZATION) {
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "without a credential only this host reads here, and a page in its browser \
+                 could say it is anybody; ask by the address or as localhost",
+            );
+        }
+        admin.authenticate(parts).map(|_| Reader)
     }
 }
 
@@ -81,6 +90,21 @@ impl Admin {
             }
         }
     }
+}
+
+/// Whether a Host header names what a page from elsewhere cannot have as its own name: an
+/// address, or localhost. Another name may lead here because its owner says so (DNS
+/// rebinding), and then a browser lets that owner's page read the answers.
+pub(super) fn is_this_host(value: &HeaderValue) -> bool {
+    let Some(authority) = value
+        .to_str()
+        .ok()
+        .and_then(|host| host.parse::<Authority>().ok())
+    else {
+        return false;
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    host.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
 }
 
 pub(super) fn bearer(value: &HeaderValue) -> Option<&[u8]> {

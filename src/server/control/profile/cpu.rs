@@ -5,7 +5,7 @@
 //! The signal ends a wait in a ring early (EINTR): the shard's turn then finds nothing to do
 //! and waits again. Without a profile there is neither timer nor handler.
 
-use super::{Format, ProfileError, write};
+use super::{Format, ProfileError, is_in, write};
 use jemalloc_pprof::{StackProfile, WeightedStack};
 use mappings::MAPPINGS;
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, UnresolvedReport};
@@ -76,14 +76,7 @@ fn stacks(report: &UnresolvedReport, nanos: f64) -> StackProfile {
 
 /// The stack without the noting of it: the handler and what the kernel puts below it.
 fn interrupted(addrs: &[usize]) -> &[usize] {
-    let is_handler = |addr: &usize| {
-        let mut found = false;
-        backtrace::resolve(*addr as *mut std::ffi::c_void, |symbol| {
-            let name = symbol.name().and_then(|name| name.as_str());
-            found |= name == Some(HANDLER);
-        });
-        found
-    };
+    let is_handler = |addr: &usize| is_in(*addr, |name| name.ends_with(HANDLER));
     let handler = addrs.iter().position(is_handler);
     let below = handler.map_or(0, |at| at + 2);
     addrs.get(below..).unwrap_or_default()

@@ -4,7 +4,7 @@
 //! Only the binary has jemalloc (`main.rs`): a program that embeds the server has its own
 //! allocator, and no such profile. What C libraries (aws-lc) and rings (mmap) hold is not in it.
 
-use super::{Format, ProfileError, write};
+use super::{Format, ProfileError, is_in, write};
 use jemalloc_pprof::PROF_CTL;
 
 /// Bytes in use by stack. Takes a while, for names.
@@ -18,9 +18,27 @@ pub fn take(format: Format) -> Result<Vec<u8>, ProfileError> {
     if !control.activated() {
         return Err(ProfileError::NoHeap);
     }
-    let stacks = control
+    let mut stacks = control
         .dump_profile()
         .map_err(|error| ProfileError::Failed(error.to_string()))?;
     drop(control);
+    for (stack, _) in &mut stacks.stacks {
+        let own = allocating(&stack.addrs);
+        stack.addrs.truncate(own);
+    }
     write(&stacks, ("inuse_space", "bytes"), format)
+}
+
+/// Where in a stack, its root first, the allocator begins: below is who asked it.
+fn allocating(addrs: &[usize]) -> usize {
+    // Return addresses: the call is before.
+    let is_allocator = |addr: &usize| {
+        is_in(addr.saturating_sub(1), |name| {
+            let name = name.rsplit("::").next().unwrap_or_default();
+            ["_rjem_", "__rust_alloc", "__rust_realloc"]
+                .iter()
+                .any(|own| name.starts_with(own))
+        })
+    };
+    addrs.iter().position(is_allocator).unwrap_or(addrs.len())
 }

@@ -8,6 +8,7 @@ use crate::metrics::counter::{Counter, Counters};
 use crate::proto::message::MessageType;
 use crate::server::control::http::Admin;
 use crate::server::log;
+use crate::server::trace::Tally;
 use prometheus_client::collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -69,6 +70,11 @@ impl Collector {
         let help = "Log lines lost because the log's target was slow or full.";
         out.counter("ringmail_log_lines_dropped", help, None)?
             .encode_counter::<NoLabelSet, _, u64>(&log::lines_dropped(), None)?;
+        let help = "Spans sent to the collector, by what became of them.";
+        let mut spans = out.counter("ringmail_spans_exported", help, None)?;
+        let of = |read: fn(&Tally) -> u64| admin.traces.as_deref().map_or(0, read);
+        count_in(&mut spans, &[("result", "taken")], of(Tally::exported))?;
+        count_in(&mut spans, &[("result", "failed")], of(Tally::failed))?;
         if let Some(expires) = &admin.host.certificate_expires {
             let help = "When the first certificate of the chain in force expires, in Unix time.";
             out.gauge(

@@ -101,6 +101,7 @@ fn what_the_board_says_is_what_is_told() {
         "ringmail_memory_budget_bytes 99",
         "ringmail_certificate_expiry_timestamp_seconds 1800000000",
         "ringmail_draining 0",
+        "ringmail_spans_exported_total{result=\"failed\"} 0",
         "process_start_time_seconds 1700000000.5",
         "# UNIT ringmail_received_bytes bytes",
     ] {

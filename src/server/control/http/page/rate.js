@@ -99,7 +99,7 @@ function connectionRows(before, now) {
     in: rateOf(span, old.get(one.id), one, (c) => c.messages_in),
     out: rateOf(span, old.get(one.id), one, (c) => c.messages_out),
     queued: one.queued_bytes,
-    oldest: one.oldest_queued_ms === null ? null : one.oldest_queued_ms * 1000,
+    oldest: one.queued_bytes > 0 ? one.oldest_queued_ms * 1000 : null,
     round_trip: one.round_trip_us,
     messages_in: one.messages_in,
     messages_out: one.messages_out,
