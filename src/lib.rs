@@ -4,8 +4,16 @@
 //!
 //! It is a thread-per-core io_uring server: each core has an executor, a ring, and
 //! connections of its own, and shares nothing with the others on the way of a message.
-//! The crate is the server as a library, and the blocking client; the `ringmail` binary is
-//! made of both.
+//! The crate is the server as a library, and its clients; the `ringmail` binary is made of
+//! both.
+//!
+//! | to | there is |
+//! |---|---|
+//! | exchange messages, in a program on tokio | [`Client`], over one connection; [`Pool`], over several |
+//! | exchange messages, without a runtime | [`blocking::Client`] |
+//! | run a server inside of one's own program | [`Server`], [`Config`], [`Service`] |
+//! | read what a server tells about itself | [`sys`] |
+//! | see whole programs | [`guide`] |
 //!
 //! # A whole program
 //!
@@ -37,6 +45,33 @@
 //! }
 //! ```
 //!
+//! # A client
+//!
+//! [`Client`] is a handle on one connection that many tasks share; [`client`] says what it
+//! does about slowness, broken connections and credentials.
+//!
+//! ```
+//! # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
+//! # let server = ringmail::Server::builder().config(config).start()?;
+//! # let address = server.address().to_string();
+//! use ringmail::Client;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn example(address: String) -> Result<(), ringmail::client::Error> {
+//! let client = Client::builder().session(true).connect(&address).await?;
+//! let mut readings = client.subscribe("site/+/temperature").await?;
+//! client.publish_confirmed_json("site/1/temperature", &21.5).await?;
+//! if let Some(reading) = readings.next().await {
+//!     assert_eq!(reading.json::<f64>()?, 21.5);
+//! }
+//! client.close().await?;
+//! # Ok(()) }
+//! # example(address)?;
+//! # server.drain();
+//! # server.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Where things are
 //!
 //! Layers import only downwards; `tests/tidy.rs` holds them to it.
@@ -44,7 +79,7 @@
 //! | layer | module | holds |
 //! |---|---|---|
 //! | 5 | `cli` | one file per subcommand of the binary |
-//! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients |
+//! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients and their pool |
 //! | 3 | `shard` | the turn, connections, outboxes, services ([`Service`]) |
 //! | 2 | `ring`, `metrics`, `router`, `auth`, `codec` | the io_uring driver and the simulated one; counters and histograms; who gets a message; who may do what; payloads by schema |
 //! | 1 | `proto` | the wire: bytes and a clock value in, messages and bytes out |
@@ -59,6 +94,7 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 pub mod client;
+pub mod guide;
 #[doc(hidden)]
 pub mod codec;
 #[doc(hidden)]
@@ -75,8 +111,9 @@ pub mod server;
 pub mod shard;
 
 pub use base::id::ShardId;
-pub use client::blocking;
+pub use client::{Client, Pool, blocking};
 pub use proto::envelope::{Codec, Headers};
+pub use proto::sys;
 pub use proto::trace::TraceContext;
 pub use server::config::{Config, ConfigErrors};
 pub use server::{Drainer, Error as ServerError, Running, Server};

@@ -5,6 +5,8 @@
 
 #[path = "cli/access.rs"]
 mod access;
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/broker.rs"]
 mod broker;
 #[path = "cli/identity.rs"]

@@ -3,6 +3,12 @@
 //!
 //! The server runs in this process; connections that are to break lead through a proxy.
 
+#[path = "exchange/cut.rs"]
+mod cut;
+#[path = "exchange/lasting.rs"]
+mod lasting;
+#[path = "exchange/multiplex.rs"]
+mod multiplex;
 #[path = "exchange/proxy.rs"]
 mod proxy;
 
@@ -12,6 +18,7 @@ use ringmail::client::{
     Code, Codec, Error, Incoming, Message, Publish, Reconnect, Subscribe, header,
 };
 use ringmail::{Config, Running, Server};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -420,8 +427,11 @@ fn a_session_that_lingered_too_long_is_begun_anew_and_receive_tells() {
         .connect(&proxy.address())
         .unwrap();
     display.subscribe("t").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    proxy.lead_to(nobody.unwrap());
     proxy.cut();
     std::thread::sleep(A_WHILE); // for the linger to pass
+    proxy.lead_to(server.address());
     let lost = Incoming::Reconnected { resumed: false };
     assert_eq!(receive(&mut display), lost);
     connect(&server).publish_confirmed("t", "after").unwrap();

@@ -12,5 +12,6 @@ mod proto {
     mod pair;
     mod property;
     mod random;
+    mod schema;
     mod vector;
 }

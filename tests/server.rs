@@ -45,6 +45,8 @@ mod operation;
 mod order;
 #[path = "server/peer.rs"]
 mod peer;
+#[path = "server/pool.rs"]
+mod pool;
 #[path = "server/provider.rs"]
 mod provider;
 #[path = "server/publish.rs"]

@@ -227,6 +227,10 @@ fn main_and_lib_hold_no_logic() {
     );
     assert_eq!(lines("src/main.rs", &long, rule::logic).len(), 1);
     assert_eq!(lines("src/cli/mod.rs", "fn f() {}\n", rule::logic), []);
+    let words = "//! Words.\n";
+    assert_eq!(lines("src/guide.rs", words, rule::logic), []);
+    let import = format!("{words}use crate::Client;\n");
+    assert_eq!(lines("src/guide.rs", &import, rule::logic).len(), 1);
 }
 
 #[test]

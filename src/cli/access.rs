@@ -10,8 +10,7 @@
 use super::args::{Access, Credential as Flags};
 use super::failure::Failure;
 use crate::base::exit::Status;
-use crate::client::blocking::Builder;
-use crate::client::{Credential, Secret, Tls};
+use crate::client::{Builder, Credential, Secret, Tls};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
@@ -38,7 +37,7 @@ enum Origin {
 ///
 /// # Errors
 /// Usage: variables of several credentials, or a file that cannot be read.
-pub fn apply(builder: Builder, access: &Access) -> Result<Builder, Failure> {
+pub fn apply<C>(builder: Builder<C>, access: &Access) -> Result<Builder<C>, Failure> {
     let builder = match origin(&access.credential)? {
         None => builder,
         Some(Origin::Given(credential)) => builder.credential(credential),

@@ -183,6 +183,7 @@ pub struct Peer {
     "Examples:
   ringmail req '$sys/echo' hello
   ringmail req '$sys/stats' --output json | jq .payload
+  ringmail req '$sys/stats' --codec protobuf | protoc --decode=ringmail.Stats ringmail.proto
   ringmail req site/forecast --codec json --timeout 250ms < question.json
   ringmail req --address ringmail://mail.example:7411 '$sys/time'",
     exit_codes!()
@@ -201,7 +202,7 @@ pub struct Req {
     #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub timeout: Duration,
 
-    /// What the payload is written in
+    /// What the payload is written in, and by most services the answer
     #[arg(long, value_enum, default_value_t = Codec::Bytes)]
     pub codec: Codec,
 

@@ -4,13 +4,16 @@
 //! | | shows |
 //! |---|---|
 //! | a new connection | what its source gives; the last refresh token, where the source gives nothing new |
-//! | two thirds of `expires_in_s` later | the last refresh token; else what the source gives |
+//! | 80 % of `expires_in_s` later | the last refresh token; else what the source gives |
 //!
 //! A refresh token is worn out by its AUTH, whatever comes of it: if that was refused, the
 //! source has the next word. A fixed access token is never shown twice over one connection:
 //! it would bring nothing.
+//!
+//! Fetching may take time and is the owner's: it is told what to call ([`Show::Fetch`]), and
+//! brings back what came of it ([`Access::provide`]).
 
-use super::credential::{Credential, Login, Secret, Source, methods_told};
+use super::credential::{Credential, Fetched, Login, Secret, Source, methods_told};
 use super::error::Error;
 use crate::base::clock::Instant;
 use std::time::Duration;
@@ -18,9 +21,29 @@ use std::time::Duration;
 /// Before the next attempt, where no credential could be fetched; and before any renewal.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
+/// What to show, or what is to be done before that is known.
+#[derive(Debug)]
+pub(super) enum Show {
+    Now(Credential),
+    Fetch(Source),
+    /// Nothing, for now.
+    Nothing,
+}
+
+/// What a credential is being fetched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fetching {
+    /// A connection whose server accepts these methods.
+    First {
+        methods: u8,
+    },
+    Renewal,
+}
+
 #[derive(Debug)]
 pub(super) struct Access {
     source: Option<Source>,
+    fetching: Option<Fetching>,
     refresh: Option<Secret>,
     /// An AUTH without its answer, by a refresh token or not.
     asked_by_refresh: Option<bool>,
@@ -33,6 +56,7 @@ impl Access {
     pub(super) fn new(source: Option<Source>) -> Access {
         Access {
             source,
+            fetching: None,
             refresh: None,
             asked_by_refresh: None,
             login: None,
@@ -53,15 +77,16 @@ impl Access {
     /// The connection is gone.
     pub(super) fn disconnect(&mut self) {
         self.asked_by_refresh = None;
+        self.fetching = None;
         self.renew_at = Instant::NEVER;
         self.expires_at = Instant::NEVER;
     }
 
-    /// The credential for a connection whose server accepts these methods.
+    /// What to show on a connection whose server accepts these methods.
     ///
     /// # Errors
-    /// `Credential`: there is none, none could be fetched, or the server takes no such one.
-    pub(super) fn first(&mut self, methods: u8) -> Result<Credential, Error> {
+    /// `Credential`: there is none, or the server takes no such one.
+    pub(super) fn first(&mut self, methods: u8) -> Result<Show, Error> {
         let Some(source) = &self.source else {
             let accepted = methods_told(methods);
             return Err(Error::Credential {
@@ -72,10 +97,18 @@ impl Access {
             });
         };
         let held = self.refresh.clone().filter(|_| !source.is_lasting());
-        let credential = match held {
-            Some(secret) => Credential::Refresh(secret),
-            None => source.take()?,
+        let credential = match (held, source) {
+            (Some(secret), _) => Credential::Refresh(secret),
+            (None, Source::Fixed(credential)) => credential.clone(),
+            (None, source) => {
+                self.fetching = Some(Fetching::First { methods });
+                return Ok(Show::Fetch(source.clone()));
+            }
         };
+        Ok(Show::Now(self.accepted(credential, methods)?))
+    }
+
+    fn accepted(&mut self, credential: Credential, methods: u8) -> Result<Credential, Error> {
         if !credential.is_among(methods) {
             let (name, accepted) = (credential.name(), methods_told(methods));
             return Err(Error::Credential {
@@ -85,23 +118,47 @@ impl Access {
         Ok(self.asked(credential))
     }
 
-    /// The credential to renew with, now that it is time; `None`: later, or never.
-    pub(super) fn renewal(&mut self, now: Instant) -> Option<Credential> {
+    /// What to renew with, now that it may be time.
+    pub(super) fn renewal(&mut self, now: Instant) -> Show {
         if now < self.renew_at {
-            return None;
+            return Show::Nothing;
         }
         self.renew_at = Instant::NEVER;
         if let Some(secret) = self.refresh.clone() {
-            return Some(self.asked(Credential::Refresh(secret)));
+            return Show::Now(self.asked(Credential::Refresh(secret)));
         }
-        let source = self.source.as_ref().filter(|source| source.is_lasting())?;
-        match source.take() {
-            Ok(credential) => Some(self.asked(credential)),
+        match self.source.clone().filter(Source::is_lasting) {
+            None => Show::Nothing,
+            Some(Source::Fixed(credential)) => Show::Now(self.asked(credential)),
+            Some(source) => {
+                self.fetching = Some(Fetching::Renewal);
+                Show::Fetch(source)
+            }
+        }
+    }
+
+    /// What came of a fetch; `None`: nothing is to be shown of it. One whose connection has
+    /// gone comes too late.
+    ///
+    /// # Errors
+    /// `Credential`: without it the connection cannot go on.
+    pub(super) fn provide(
+        &mut self,
+        fetched: Fetched,
+        now: Instant,
+    ) -> Result<Option<Credential>, Error> {
+        match (self.fetching.take(), fetched) {
+            (None, _) => Ok(None),
+            (Some(Fetching::First { methods }), Ok(credential)) => {
+                self.accepted(credential, methods).map(Some)
+            }
+            (Some(Fetching::First { .. }), Err(text)) => Err(Error::Credential { text }),
+            (Some(Fetching::Renewal), Ok(credential)) => Ok(Some(self.asked(credential))),
             // Until it expires there is time to try again; then the server ends it.
-            Err(_) => {
+            (Some(Fetching::Renewal), Err(_)) => {
                 let rest = (self.expires_at - now) / 3;
                 self.renew_at = now + rest.max(PAUSE_MIN);
-                None
+                Ok(None)
             }
         }
     }
@@ -118,7 +175,7 @@ impl Access {
         let lasting = self.source.as_ref().is_some_and(Source::is_lasting);
         self.expires_at = login.expires_in.map_or(Instant::NEVER, |life| now + life);
         self.renew_at = match login.expires_in {
-            Some(life) if self.refresh.is_some() || lasting => now + (life * 2 / 3).max(PAUSE_MIN),
+            Some(life) if self.refresh.is_some() || lasting => now + (life * 4 / 5).max(PAUSE_MIN),
             _ => Instant::NEVER,
         };
         self.login = Some(login);
@@ -143,7 +200,6 @@ impl Access {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn at(ms: u64) -> Instant {
         Instant::from_nanos(ms * 1_000_000)
@@ -162,20 +218,31 @@ mod tests {
         Credential::ApiKey(Secret::new("id.secret"))
     }
 
+    fn shown(show: Show) -> Credential {
+        match show {
+            Show::Now(credential) => credential,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_nothing(show: &Show) -> bool {
+        matches!(show, Show::Nothing)
+    }
+
     #[test]
-    fn a_key_is_shown_again_at_two_thirds_and_a_fixed_token_never() {
+    fn a_key_is_shown_again_at_four_fifths_and_a_fixed_token_never() {
         let mut access = Access::new(Some(Source::Fixed(key())));
-        assert_eq!(access.first(2).unwrap(), key());
+        assert_eq!(shown(access.first(2).unwrap()), key());
         access.accept(login(30, ""), at(0));
-        assert_eq!(access.renewal(at(19_999)), None);
-        assert_eq!(access.renewal(at(20_000)), Some(key()));
-        assert_eq!(access.renewal(at(20_001)), None, "one at a time");
-        access.accept(login(0, ""), at(21_000));
+        assert!(is_nothing(&access.renewal(at(23_999))));
+        assert_eq!(shown(access.renewal(at(24_000))), key());
+        assert!(is_nothing(&access.renewal(at(24_001))), "one at a time");
+        access.accept(login(0, ""), at(25_000));
         assert_eq!(access.renew_at(), Instant::NEVER);
 
         let token = Credential::Token(Secret::new("t"));
         let mut access = Access::new(Some(Source::Fixed(token.clone())));
-        assert_eq!(access.first(1).unwrap(), token);
+        assert_eq!(shown(access.first(1).unwrap()), token);
         access.accept(login(30, ""), at(0));
         assert_eq!(access.renew_at(), Instant::NEVER);
         assert!(!access.refused(), "it would be refused again");
@@ -185,14 +252,14 @@ mod tests {
     fn a_refresh_token_renews_and_stands_in_for_what_is_worn_out() {
         let first = Credential::Refresh(Secret::new("r1"));
         let mut access = Access::new(Some(Source::Fixed(first.clone())));
-        assert_eq!(access.first(7).unwrap(), first);
+        assert_eq!(shown(access.first(7).unwrap()), first);
         access.accept(login(3, "r2"), at(0));
         let second = Credential::Refresh(Secret::new("r2"));
-        assert_eq!(access.renewal(at(2000)), Some(second));
-        access.accept(login(3, "r3"), at(2000));
+        assert_eq!(shown(access.renewal(at(2400))), second);
+        access.accept(login(3, "r3"), at(2400));
         access.disconnect();
         let third = Credential::Refresh(Secret::new("r3"));
-        assert_eq!(access.first(7).unwrap(), third);
+        assert_eq!(shown(access.first(7).unwrap()), third);
         assert!(!access.refused(), "there is nothing else");
     }
 
@@ -201,27 +268,34 @@ mod tests {
         let mut access = Access::new(Some(Source::Fixed(key())));
         access.first(7).unwrap();
         access.accept(login(3, "r"), at(0));
-        access.renewal(at(2000)).unwrap();
+        shown(access.renewal(at(2400)));
         assert!(access.refused());
-        assert_eq!(access.first(7).unwrap(), key());
+        assert_eq!(shown(access.first(7).unwrap()), key());
         assert!(!access.refused());
     }
 
     #[test]
     fn what_could_not_be_fetched_is_fetched_again_before_it_expires() {
-        let calls = Arc::new(AtomicU32::new(0));
-        let counted = calls.clone();
-        let fetch = move || match counted.fetch_add(1, Ordering::Relaxed) {
-            1 => Err("the file is not there".to_owned()),
-            _ => Ok(key()),
-        };
-        let mut access = Access::new(Some(Source::Fetched(Arc::new(fetch))));
-        access.first(2).unwrap();
+        let failed = || Err("the file is not there".to_owned());
+        let mut access = Access::new(Some(Source::Fetched(Arc::new(failed))));
+        let is_fetch = |show: Show| matches!(show, Show::Fetch(_));
+        assert!(is_fetch(access.first(2).unwrap()));
+        assert_eq!(access.provide(Ok(key()), at(0)).unwrap(), Some(key()));
         access.accept(login(30, ""), at(0));
-        assert_eq!(access.renewal(at(20_000)), None);
-        assert!(access.renew_at() < at(30_000));
-        assert_eq!(access.renewal(access.renew_at()), Some(key()));
-        assert_eq!(calls.load(Ordering::Relaxed), 3);
+        assert!(is_fetch(access.renewal(at(24_000))));
+        assert_eq!(access.provide(failed(), at(24_000)).unwrap(), None);
+        let again = access.renew_at();
+        assert!(again > at(24_000) && again < at(30_000));
+        assert!(is_fetch(access.renewal(again)));
+        assert_eq!(access.provide(Ok(key()), again).unwrap(), Some(key()));
+
+        access.disconnect();
+        assert!(is_fetch(access.first(2).unwrap()));
+        access.disconnect();
+        assert_eq!(access.provide(failed(), at(40_000)).unwrap(), None, "late");
+        assert!(is_fetch(access.first(2).unwrap()));
+        let error = access.provide(failed(), at(40_000)).unwrap_err();
+        assert!(error.to_string().contains("not there"));
     }
 
     #[test]

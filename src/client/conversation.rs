@@ -24,20 +24,21 @@
 //! Invariants: operations are sent only while Open, answers also while Leaving; a broken
 //! connection is either Down with a time to connect again, or Over.
 
+mod answer;
 mod stand;
 
-use super::access::Access;
-use super::credential::Source;
+use super::access::{Access, Show};
+use super::address::Address;
+use super::builder::Options;
+use super::credential::{Fetched, Source};
 use super::error::{Error, passes};
-use super::incoming::{Incoming, IncomingRequest};
 use super::ledger::{Ledger, Stage};
 use super::link::{Drain, Link};
 use super::reconnect::Schedule;
 use super::registry::Change;
-use super::request::Response;
 use crate::base::clock::Instant;
-use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
-use crate::proto::error::{Code, clip};
+use crate::proto::envelope::Envelope;
+use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
 use std::time::Duration;
 
@@ -60,42 +61,37 @@ pub(super) struct Conversation {
     /// When the server said that it drains.
     drained_at: Option<Instant>,
     access: Access,
+    /// Where a credential is to be fetched from, which nobody does yet.
+    fetch: Option<Source>,
     /// Why it will not go on, for good: the server would not have a session, or there is no
     /// credential for it.
     refusal: Option<Error>,
+    /// CLOSE was said: what waits in the inbox holds nothing up any more.
+    is_closing: bool,
     last_id: u32,
     /// Ids have been given out twice: those of a session must rise.
     ids_wrapped: bool,
 }
 
 impl Conversation {
-    /// Over its first link, whose SYN is written. `open_timeout` bounds how long each later
-    /// connection may take to stand.
-    pub(super) fn new(
-        link: Link,
-        wants_session: bool,
-        inbox_bytes_max: usize,
-        open_timeout: Duration,
-        source: Option<Source>,
-    ) -> Conversation {
+    /// Over its first link, whose SYN is written. Once that has stood, broken connections are
+    /// made again by `schedule`; without one, a broken connection is the end.
+    pub(super) fn new(link: Link, options: &Options, schedule: Option<Schedule>) -> Conversation {
         Conversation {
             link,
             state: State::Up,
-            ledger: Ledger::new(wants_session, inbox_bytes_max),
-            schedule: None,
+            ledger: Ledger::new(options.session, options.inbox_bytes_max),
+            schedule,
             open_by: Instant::NEVER,
-            open_timeout,
+            open_timeout: options.connect_timeout.saturating_mul(2),
             drained_at: None,
-            access: Access::new(source),
+            access: Access::new(options.source.clone()),
+            fetch: None,
             refusal: None,
+            is_closing: false,
             last_id: 0,
             ids_wrapped: false,
         }
-    }
-
-    /// From now on a broken connection is made again; with `None`, it is the end.
-    pub(super) fn reconnect_by(&mut self, schedule: Option<Schedule>) {
-        self.schedule = schedule;
     }
 
     // ---- what it knows ----
@@ -114,12 +110,22 @@ impl Conversation {
         self.state == State::Up && self.ledger.stage == Stage::Open
     }
 
+    /// Nothing is to be read: enough waits to be taken.
+    pub(super) fn is_paused(&self) -> bool {
+        self.can_answer() && self.ledger.inbox.is_full() && !self.is_closing
+    }
+
     /// There is no connection, and when to make one.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         match self.state {
             State::Down { retry_at } => Some(retry_at),
             _ => None,
         }
+    }
+
+    /// There is no connection, and there will be none.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
     }
 
     /// How it ended, if it did so for good.
@@ -138,14 +144,19 @@ impl Conversation {
     }
 
     /// Where the next connection goes.
-    pub(super) fn schedule(&self) -> Option<&Schedule> {
-        self.schedule.as_ref()
+    pub(super) fn address(&self) -> Option<Address> {
+        let schedule = self.schedule.as_ref();
+        schedule.map(|schedule| schedule.address().clone())
     }
 
     /// When [`Conversation::handle_timeout`] wants to be called, while there is a connection.
     pub(super) fn timeout(&self) -> Instant {
-        let link = self.link.timeout().min(self.open_by);
-        link.min(self.access.renew_at())
+        self.link.timeout().min(self.own_timeout())
+    }
+
+    /// As [`Conversation::timeout`], while nothing is read: the other side's silence aside.
+    pub(super) fn own_timeout(&self) -> Instant {
+        self.open_by.min(self.access.renew_at())
     }
 
     // ---- bytes and time in ----
@@ -158,12 +169,35 @@ impl Conversation {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if now >= self.link.timeout() && now < self.open_by {
+            self.link.handle_timeout(now);
+        }
+        self.handle_own_timeout(now);
+    }
+
+    /// Acts on the deadlines of [`Conversation::own_timeout`].
+    pub(super) fn handle_own_timeout(&mut self, now: Instant) {
         if now >= self.open_by {
             self.link.lose();
-        } else if now >= self.link.timeout() {
-            self.link.handle_timeout(now);
-        } else if let Some(credential) = self.access.renewal(now) {
-            self.authenticate(&credential);
+        } else {
+            let show = self.access.renewal(now);
+            self.show(show);
+        }
+        self.settle(now);
+    }
+
+    /// Where to fetch a credential from, now: its owner brings what came of it to
+    /// [`Conversation::provide`]. Who is asked again forgets about the fetch before.
+    pub(super) fn take_fetch(&mut self) -> Option<Source> {
+        self.fetch.take()
+    }
+
+    /// A credential was fetched, or could not be.
+    pub(super) fn provide(&mut self, fetched: Fetched, now: Instant) {
+        match self.access.provide(fetched, now) {
+            Ok(Some(credential)) => self.show(Show::Now(credential)),
+            Ok(None) => {}
+            Err(error) => self.give_up(error),
         }
         self.settle(now);
     }
@@ -199,7 +233,7 @@ impl Conversation {
             return;
         }
         for id in std::mem::take(&mut self.ledger.declined) {
-            self.fail_request(id, Code::NoService, "this client serves nothing");
+            self.fail_request(id, Code::NoService, "this client does not serve it");
         }
         if self.ledger.stage == Stage::Greeted {
             self.introduce();
@@ -230,14 +264,18 @@ impl Conversation {
         if self.ledger.stage == Stage::Restoring && self.ledger.is_restored() {
             self.ledger.stage = Stage::Open;
             self.ledger.has_stood = true;
+            self.ledger.stood_count += 1;
+            self.ledger.inbox.wake_all();
             self.open_by = Instant::NEVER;
             if let Some(schedule) = &mut self.schedule {
                 schedule.open(now);
             }
+            self.send_responses();
+            self.send_withdrawals();
         }
         self.note_drain(now);
         if let Some(refusal) = self.ledger.session_refusal.take() {
-            if self.schedule.is_none() || !passes(refusal.code) {
+            if !self.reconnects() || !passes(refusal.code) {
                 self.schedule = None;
                 let (code, text) = (refusal.code, refusal.text.into_owned());
                 self.refusal = Some(Error::Failed { code, text });
@@ -252,12 +290,17 @@ impl Conversation {
     /// From the DRAIN on nothing new is sent, and the server has its time to say CLOSE.
     fn note_drain(&mut self, now: Instant) {
         if self.drained_at.is_none()
-            && self.schedule.is_some()
+            && self.reconnects()
             && let Some(drain) = self.link.drain()
         {
             self.drained_at = Some(now);
             self.open_by = now + drain.deadline;
         }
+    }
+
+    /// Whether a broken connection is made again: the first one is not.
+    fn reconnects(&self) -> bool {
+        self.schedule.is_some() && self.ledger.has_stood
     }
 
     fn end(&mut self, now: Instant) {
@@ -266,7 +309,8 @@ impl Conversation {
             false => self.link.ending().is_none_or(|error| error.is_retryable()),
         };
         self.access.disconnect();
-        if self.schedule.is_none() || !passing {
+        self.fetch = None;
+        if !self.reconnects() || !passing {
             self.state = State::Over;
             return;
         }
@@ -294,7 +338,7 @@ impl Conversation {
         next_id(&mut self.last_id, &mut self.ids_wrapped)
     }
 
-    /// Sends an operation or a request whose answer [`Conversation::take_answer`] will have.
+    /// Sends an operation or a request whose answer `Ledger::take_answers` will have.
     ///
     /// # Errors
     /// `Invalid` if it is too large for the server.
@@ -311,11 +355,8 @@ impl Conversation {
         Ok(envelope.id)
     }
 
-    pub(super) fn take_answer(&mut self, id: u32) -> Option<Result<Response, Error>> {
-        self.ledger.take_answer(id)
-    }
-
-    /// Writes a PUBLISH; returns its id, 0 unless it is to be confirmed.
+    /// Writes a PUBLISH; returns its id, 0 unless it is to be confirmed. `is_awaited`: that is
+    /// an answer then, as to a request; else a failure is a complaint.
     ///
     /// # Errors
     /// `Invalid`: too large for the server, or the session has no ids left.
@@ -323,6 +364,7 @@ impl Conversation {
         &mut self,
         mut envelope: Envelope<'_>,
         confirm: bool,
+        is_awaited: bool,
     ) -> Result<u32, Error> {
         self.fits(&envelope)?;
         if confirm {
@@ -334,61 +376,11 @@ impl Conversation {
             }
             self.ledger
                 .flight
-                .push(&envelope, self.ledger.wants_session);
+                .push(&envelope, self.ledger.wants_session, is_awaited);
         }
         self.link
             .send(&Message::Envelope(MessageType::Publish, envelope));
         Ok(envelope.id)
-    }
-
-    /// Answers a request, unless its requester has been told that nobody will.
-    ///
-    /// # Errors
-    /// `Invalid` if it is too large for the server.
-    pub(super) fn respond(
-        &mut self,
-        request: &IncomingRequest,
-        codec: Codec,
-        payload: &[u8],
-    ) -> Result<(), Error> {
-        let envelope = Envelope {
-            id: request.id,
-            codec,
-            payload,
-            ..Envelope::default()
-        };
-        self.fits(&envelope)?;
-        if request.epoch == self.ledger.epoch {
-            self.link
-                .send(&Message::Envelope(MessageType::Response, envelope));
-        }
-        Ok(())
-    }
-
-    pub(super) fn respond_failed(&mut self, request: &IncomingRequest, code: Code, text: &str) {
-        if request.epoch == self.ledger.epoch {
-            self.fail_request(request.id, code, text);
-        }
-    }
-
-    fn fail_request(&mut self, id: u32, code: Code, text: &str) {
-        let mut payload = code.to_wire().to_be_bytes().to_vec();
-        payload.extend_from_slice(clip(text).as_bytes());
-        let envelope = Envelope {
-            id,
-            flags: FLAG_FAILED,
-            codec: Codec::Bytes,
-            payload: &payload,
-            ..Envelope::default()
-        };
-        self.link
-            .send(&Message::Envelope(MessageType::Response, envelope));
-    }
-
-    /// The next for the application, which has dealt with the one before.
-    pub(super) fn take_incoming(&mut self) -> Option<Incoming> {
-        let open = self.ledger.stage == Stage::Open;
-        self.ledger.inbox.take(open)
     }
 
     /// Writes an ACK if one is due.
@@ -400,18 +392,38 @@ impl Conversation {
         }
     }
 
-    pub(super) fn ping(&mut self, payload: &[u8]) {
-        self.ledger.take_pong(); // a late one
+    /// Sends a PING, whose PONG is an answer; returns its id.
+    pub(super) fn ping(&mut self, payload: &[u8]) -> u32 {
+        let id = self.next_id();
+        self.ledger.ping(id, payload);
         self.link.send(&Message::Ping(payload));
+        id
     }
 
-    /// Says CLOSE; whatever ends the connection now ends the conversation. Without a
-    /// connection there is nobody to say it to, and none is made again.
-    pub(super) fn close(&mut self) {
+    /// A sign of life while nothing is read, whose PONG nobody waits for.
+    pub(super) fn nudge(&mut self) {
+        if self.can_answer() {
+            self.link.send(&Message::Ping(b"waiting"));
+        }
+    }
+
+    /// Says CLOSE; whatever ends the connection now, or time `within` which the server did
+    /// not answer, ends the conversation. Without a connection there is nobody to say it to,
+    /// and none is made again.
+    pub(super) fn close(&mut self, within: Duration, now: Instant) {
         self.schedule = None;
+        self.is_closing = true;
         match self.state {
             State::Down { .. } => self.state = State::Over,
-            State::Up | State::Over => self.link.close(),
+            State::Over => {}
+            State::Up => {
+                self.open_by = self.open_by.min(now + within);
+                self.link.close();
+                if self.ledger.stage == Stage::Greeting {
+                    self.link.lose(); // it was RST: nobody answers that
+                    self.settle(now);
+                }
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 //! A credential is fixed, or fetched anew each time it is needed. Neither is in any `Debug`,
 //! `Display` or error.
 
-use super::error::Error;
 use crate::proto::option::{AUTH_API_KEY, AUTH_JWT, AUTH_REFRESH};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,25 +105,22 @@ pub(super) fn methods_told(methods: u8) -> String {
     }
 }
 
-type Fetch = dyn Fn() -> Result<Credential, String> + Send + Sync;
+/// What a fetch comes to: a credential, or a text for the user.
+pub(super) type Fetched = Result<Credential, String>;
+type Fetch = dyn Fn() -> Fetched + Send + Sync;
+type Fetching = Pin<Box<dyn Future<Output = Fetched> + Send>>;
+type FetchAsync = dyn Fn() -> Fetching + Send + Sync;
 
 /// Where credentials come from.
 #[derive(Clone)]
 pub(super) enum Source {
     Fixed(Credential),
+    /// Called where it may block.
     Fetched(Arc<Fetch>),
+    FetchedAsync(Arc<FetchAsync>),
 }
 
 impl Source {
-    /// # Errors
-    /// `Credential`: none could be fetched.
-    pub(super) fn take(&self) -> Result<Credential, Error> {
-        match self {
-            Source::Fixed(credential) => Ok(credential.clone()),
-            Source::Fetched(fetch) => fetch().map_err(|text| Error::Credential { text }),
-        }
-    }
-
     /// Whether what it gives may be better than what it gave before.
     pub(super) fn is_lasting(&self) -> bool {
         !matches!(
@@ -137,7 +134,7 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Fixed(credential) => credential.fmt(f),
-            Source::Fetched(_) => f.write_str("fetched"),
+            Source::Fetched(_) | Source::FetchedAsync(_) => f.write_str("fetched"),
         }
     }
 }

@@ -1,25 +1,46 @@
 //! What can go wrong for a client, told apart by whose fault it is.
-//!
-//! | variant | who has to act |
-//! |---|---|
-//! | `Invalid` | the caller: nothing was sent |
-//! | `Connect` | whoever runs the server or the network between |
-//! | `Tls` | whoever made or named the certificates |
-//! | `Credential` | whoever gives the client its credential: nothing was shown |
-//! | `Refused`, `Closed` | the server ended the connection and said why |
-//! | `Failed` | the service (or the server, on its behalf) refused this one operation |
-//! | `Rejected` | the server refused this one PUBLISH |
-//! | `Unconfirmed` | nobody knows yet: the connection broke first |
-//! | `InboxFull` | the caller: `receive` what has come |
-//! | `Timeout` | nobody knows yet: what was asked may still happen |
-//! | `Protocol` | whoever wrote the server: it broke the protocol |
-//! | `Io` | the network: the connection broke without a word |
 
+use super::pool::PoolStatus;
+use crate::proto::envelope::Codec;
 use crate::proto::error::{Code, Refusal};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Why a call of a client failed.
+/// Why a call of a client failed, whose fault that is, and whether the same call may succeed
+/// later.
+///
+/// | variant | [`fault`](Error::fault) | [`is_retryable`](Error::is_retryable) | was it done? | the connection |
+/// |---|---|---|---|---|
+/// | `Invalid` | caller | no | no: nothing was sent | stands |
+/// | `Connect` | network | yes | no | there is none |
+/// | `Tls` | operator: certificates, or their names | no | no | there is none |
+/// | `Credential` | operator: there is none to show | no | no | there is none |
+/// | `Refused`, `Closed` | by code, below | by code | unknown | has ended |
+/// | `Failed` | by code: this one operation was refused | by code | no, unless the service says otherwise | stands |
+/// | `Rejected` | by code: this one PUBLISH was refused | by code | no | stands |
+/// | `Unconfirmed` | network | yes | unknown | broke |
+/// | `InboxFull` | caller: messages are not taken | yes | unknown | stands |
+/// | `Payload` | service: the two sides' types differ | no | yes | stands |
+/// | `Timeout` | unknown | yes | unknown | stands |
+/// | `Protocol` | server | no | unknown | has ended |
+/// | `Io` | network | yes | unknown | broke |
+/// | `PoolTimeout` | as its cause; caller: the pool's bounds, where there is none | yes | no | was not got |
+/// | `PoolClosed` | caller | no | no | is not to be got |
+///
+/// | codes | whose fault | retryable |
+/// |---|---|---|
+/// | RATE_LIMITED, OVERLOADED, SLOW_CONSUMER, TOO_MANY_CONNECTIONS, TOO_MANY_REQUESTS | load | yes |
+/// | HANDSHAKE_TIMEOUT, HEARTBEAT_TIMEOUT, FRAME_TIMEOUT | network | yes |
+/// | DRAINING, SHUTDOWN; NORMAL in `Closed` | operator: the server goes down | yes |
+/// | REQUEST_TIMEOUT, SERVICE_GONE | service | yes |
+/// | NO_SERVICE, and the application's own | service | no |
+/// | AUTH_REQUIRED, AUTH_FAILED, AUTH_EXPIRED, FORBIDDEN, REVOKED, ADDRESS_DENIED, TLS_REQUIRED | operator | no |
+/// | INTERNAL | server | no |
+/// | SESSION_TAKEN, TOO_MANY_SUBSCRIPTIONS, BAD_NAME, NOT_SUBSCRIBED, TOO_LARGE and all others | caller | no |
+///
+/// Retryable says that the same call may succeed later, not that it is safe to repeat: where
+/// "was it done?" is unknown, only what may happen twice should be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -63,10 +84,19 @@ pub enum Error {
     /// More messages wait to be received than the client keeps, so that the answer waited
     /// for cannot be read. The connection stands.
     #[error(
-        "{bytes} bytes of messages wait to be received; call receive() first, or allow more \
+        "{bytes} bytes of messages wait to be taken; take some first, or allow more \
          (inbox_bytes_max)"
     )]
     InboxFull { bytes: usize },
+    /// What came is not what it was to be read as: the two sides' types differ. The
+    /// connection stands.
+    #[error(
+        "the payload cannot be read as {codec:?}: {source}; do both sides have the same types?"
+    )]
+    Payload {
+        codec: Codec,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No answer in time. The connection stands; what was asked may still be carried out,
     /// and an answer that comes late is dropped.
     #[error(
@@ -85,6 +115,19 @@ pub enum Error {
         what: &'static str,
         source: io::Error,
     },
+    /// The pool had no connection to lend in time.
+    #[error("no connection of the pool within {waited:?}, {status}; {}", pool_remedy(status, cause.as_deref()))]
+    PoolTimeout {
+        waited: Duration,
+        /// The pool at that moment.
+        status: Box<PoolStatus>,
+        /// Why none could be made, if that was it.
+        #[source]
+        cause: Option<Arc<Error>>,
+    },
+    /// The pool has been closed.
+    #[error("the pool is closed; open another one")]
+    PoolClosed,
 }
 
 impl Error {
@@ -94,6 +137,46 @@ impl Error {
 
     pub(crate) fn tls(text: impl Into<String>) -> Error {
         Error::Tls { text: text.into() }
+    }
+
+    /// The client itself is at its end.
+    pub(super) fn ended(what: &'static str) -> Error {
+        Error::Io {
+            what,
+            source: io::ErrorKind::NotConnected.into(),
+        }
+    }
+
+    /// The answer's channel is gone without a word: the client's task has ended.
+    pub(super) fn silent() -> Error {
+        Error::ended("the client's task has ended")
+    }
+
+    /// The same once more, for each who waits; causes by their kind and text.
+    pub(super) fn copy(&self) -> Error {
+        let again = |source: &io::Error| match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        match self {
+            Error::Invalid { text } => Error::Invalid { text: text.clone() },
+            Error::Tls { text } => Error::Tls { text: text.clone() },
+            Error::Credential { text } => Error::Credential { text: text.clone() },
+            Error::Protocol(refusal) => Error::Protocol(refusal.clone()),
+            Error::Connect { address, source } => Error::Connect {
+                address: address.clone(),
+                source: again(source),
+            },
+            Error::Io { what, source } => Error::Io {
+                what,
+                source: again(source),
+            },
+            // Others are about one call, and told to that.
+            other => Error::Io {
+                what: "the connection has ended",
+                source: io::Error::other(other.to_string()),
+            },
+        }
     }
 
     /// What a broken stream means: TLS has words of its own.
@@ -121,17 +204,39 @@ impl Error {
         match self {
             Error::Invalid { .. }
             | Error::Protocol(_)
+            | Error::Payload { .. }
             | Error::Tls { .. }
-            | Error::Credential { .. } => false,
+            | Error::Credential { .. }
+            | Error::PoolClosed => false,
             Error::Connect { .. }
             | Error::Timeout { .. }
             | Error::Io { .. }
             | Error::Unconfirmed { .. }
-            | Error::InboxFull { .. } => true,
+            | Error::InboxFull { .. }
+            | Error::PoolTimeout { .. } => true,
             Error::Closed { code, .. } => *code == Code::Normal || passes(*code),
             Error::Refused { code, .. }
             | Error::Failed { code, .. }
             | Error::Rejected { code, .. } => passes(*code),
+        }
+    }
+
+    /// Who has to act, by the tables of [`Error`].
+    pub fn fault(&self) -> Fault {
+        match self {
+            Error::Invalid { .. } | Error::InboxFull { .. } | Error::PoolClosed => Fault::Caller,
+            Error::PoolTimeout { cause, .. } => {
+                cause.as_ref().map_or(Fault::Caller, |cause| cause.fault())
+            }
+            Error::Tls { .. } | Error::Credential { .. } => Fault::Operator,
+            Error::Connect { .. } | Error::Unconfirmed { .. } | Error::Io { .. } => Fault::Network,
+            Error::Payload { .. } => Fault::Service,
+            Error::Timeout { .. } => Fault::Unknown,
+            Error::Protocol(_) => Fault::Server,
+            Error::Refused { code, .. }
+            | Error::Failed { code, .. }
+            | Error::Rejected { code, .. }
+            | Error::Closed { code, .. } => Fault::of(*code),
         }
     }
 
@@ -144,6 +249,43 @@ impl Error {
             | Error::Closed { code, .. } => Some(*code),
             Error::Protocol(refusal) => Some(refusal.code),
             _ => None,
+        }
+    }
+}
+
+/// Who has to act so that a call succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The program that called.
+    Caller,
+    /// Whoever runs the server, gives out its credentials and rights, or takes it down.
+    Operator,
+    /// The server's, or what answers in its place: it does not do what it should.
+    Server,
+    /// Who answers for the service that was asked.
+    Service,
+    /// Nobody in particular: there is too much to do at the moment.
+    Load,
+    /// The way between the two.
+    Network,
+    /// It cannot be told from here.
+    Unknown,
+}
+
+impl Fault {
+    fn of(code: Code) -> Fault {
+        use Code::*;
+        match code {
+            RateLimited | Overloaded | SlowConsumer | TooManyConnections | TooManyRequests => {
+                Fault::Load
+            }
+            HandshakeTimeout | HeartbeatTimeout | FrameTimeout => Fault::Network,
+            Normal | Draining | Shutdown | AuthRequired | AuthFailed | AuthExpired | Forbidden
+            | Revoked | AddressDenied | TlsRequired => Fault::Operator,
+            RequestTimeout | ServiceGone | NoService | Application(_) => Fault::Service,
+            Internal => Fault::Server,
+            _ => Fault::Caller,
         }
     }
 }
@@ -186,9 +328,7 @@ fn remedy(code: Code) -> Option<&'static str> {
     use Code::*;
     Some(match code {
         TooLarge => "send less, or raise the server's limits.message_bytes_max",
-        HeartbeatTimeout => {
-            "the connection was idle for too long: call keep_alive() in between, or connect again"
-        }
+        HeartbeatTimeout => "this program or the network stood still for too long: connect again",
         AuthRequired => "this server asks who its clients are: give a token or an API key",
         AuthFailed => {
             "check that the token or API key is this server's, whole, and has not expired or been \
@@ -207,6 +347,16 @@ fn remedy(code: Code) -> Option<&'static str> {
         Draining | Shutdown => "the server is going down: connect again later",
         _ => return None,
     })
+}
+
+fn pool_remedy(status: &PoolStatus, cause: Option<&Error>) -> String {
+    match cause {
+        Some(error) => format!("the last attempt to make one failed: {error}"),
+        None if status.lent < status.connections_max => {
+            "is the server slow, or far away? Allow more time (acquire_timeout)".to_owned()
+        }
+        None => "hold them for less long, or allow more (connections_max, acquire_timeout)".into(),
+    }
 }
 
 fn tls_remedy(error: &rustls::Error) -> &'static str {
@@ -273,5 +423,42 @@ mod tests {
         assert!(failed(Code::Overloaded).is_retryable());
         assert!(!failed(Code::Application(0x1000)).is_retryable());
         assert!(!Error::Protocol(Refusal::new(Code::Malformed, "")).is_retryable());
+    }
+
+    /// Each row of the table of codes.
+    #[test]
+    fn what_is_told_of_a_code_is_what_the_table_says() {
+        let head = include_str!("error.rs")
+            .split_once("/// | codes |")
+            .unwrap()
+            .1;
+        let rows = head
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with("/// |"));
+        let codes: Vec<Code> = (0..0x600).map(Code::from_wire).collect();
+        let mut told = 0;
+        for row in rows {
+            let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+            for &code in &codes {
+                let name = code.to_string();
+                let mut names = columns[1].split([' ', ',', ';']);
+                if !names.any(|word| word == name) {
+                    continue;
+                }
+                told += 1;
+                let reason = String::new();
+                let error = Error::Closed { code, reason };
+                let fault = format!("{:?}", error.fault()).to_lowercase();
+                assert!(columns[2].starts_with(&fault), "{name}: {fault}");
+                assert_eq!(error.is_retryable(), columns[3] == "yes", "{name}");
+            }
+        }
+        assert_eq!(told, 27, "codes that the table names");
+        let own = Error::Failed {
+            code: Code::Application(0x1000),
+            text: String::new(),
+        };
+        assert_eq!((own.fault(), own.is_retryable()), (Fault::Service, false));
     }
 }

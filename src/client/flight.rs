@@ -21,11 +21,22 @@ struct Sent {
     topic: Box<str>,
     /// The encoded envelope; empty where nothing will be repeated.
     body: Box<[u8]>,
+    /// Somebody waits for this one's confirmation.
+    is_awaited: bool,
 }
 
 impl Sent {
     fn bytes(&self) -> usize {
         self.topic.len() + self.body.len()
+    }
+
+    /// Of `count`, this being the first.
+    fn unconfirmed(&self, count: usize) -> Error {
+        Error::Unconfirmed {
+            id: self.id,
+            topic: self.topic.to_string(),
+            count,
+        }
     }
 }
 
@@ -44,12 +55,9 @@ impl Flight {
         self.sent.len() >= COUNT_MAX || self.bytes >= BYTES_MAX
     }
 
-    pub(super) fn contains(&self, id: u32) -> bool {
-        self.position(id).is_some()
-    }
-
-    /// One more goes out; with `keep` it can be repeated.
-    pub(super) fn push(&mut self, envelope: &Envelope<'_>, keep: bool) {
+    /// One more goes out; with `keep` it can be repeated. `is_awaited`: its end is somebody's
+    /// answer, not a complaint.
+    pub(super) fn push(&mut self, envelope: &Envelope<'_>, keep: bool, is_awaited: bool) {
         let sent = Sent {
             id: envelope.id,
             topic: envelope.name.into(),
@@ -58,46 +66,64 @@ impl Flight {
             } else {
                 Box::default()
             },
+            is_awaited,
         };
         self.bytes += sent.bytes();
         self.sent.push_back(sent);
     }
 
-    /// OK for this id; false if it is not one of these.
-    pub(super) fn confirm(&mut self, id: u32) -> bool {
-        self.remove(id).is_some()
+    /// Nobody waits for this one any more; it is in flight all the same.
+    pub(super) fn forget(&mut self, id: u32) {
+        let index = self.position(id);
+        if let Some(sent) = index.and_then(|index| self.sent.get_mut(index)) {
+            sent.is_awaited = false;
+        }
     }
 
-    /// ERROR for this id.
-    pub(super) fn reject(&mut self, id: u32, code: Code, text: &str) -> Option<Error> {
+    /// OK for this id: whether somebody waits for it; `None` if it is not one of these.
+    pub(super) fn confirm(&mut self, id: u32) -> Option<bool> {
+        self.remove(id).map(|sent| sent.is_awaited)
+    }
+
+    /// ERROR for this id: whether somebody waits for it, and what to say.
+    pub(super) fn reject(&mut self, id: u32, code: Code, text: &str) -> Option<(bool, Error)> {
         let sent = self.remove(id)?;
-        Some(Error::Rejected {
+        let error = Error::Rejected {
             id,
             topic: sent.topic.into(),
             code,
             text: text.to_owned(),
-        })
+        };
+        Some((sent.is_awaited, error))
     }
 
-    /// The session has confirmed all up to this id.
-    pub(super) fn confirm_through(&mut self, last: u32) {
+    /// The session has confirmed all up to this id: those that somebody waits for.
+    pub(super) fn confirm_through(&mut self, last: u32) -> Vec<u32> {
+        let mut awaited = Vec::new();
         while let Some(sent) = self.sent.front().filter(|sent| sent.id <= last) {
             let id = sent.id;
-            self.remove(id);
+            if self.confirm(id) == Some(true) {
+                awaited.push(id);
+            }
         }
+        awaited
     }
 
-    /// Nobody will confirm these any more: the error that says so, and the ids it is about.
-    pub(super) fn abandon(&mut self) -> Option<(u32, u32, Error)> {
-        let (first, last) = (self.sent.front()?, self.sent.back()?);
-        let (from, to) = (first.id, last.id);
-        let error = Error::Unconfirmed {
-            id: from,
-            topic: first.topic.to_string(),
-            count: self.sent.len(),
-        };
-        *self = Flight::default();
-        Some((from, to, error))
+    /// What to say of those that are not confirmed, if there are any.
+    pub(super) fn complaint(&self) -> Option<Error> {
+        let first = self.sent.front()?;
+        Some(first.unconfirmed(self.sent.len()))
+    }
+
+    /// Nobody will confirm these any more: an error for each that somebody waits for, by its
+    /// id, and one for all the others.
+    pub(super) fn abandon(&mut self) -> (Vec<(u32, Error)>, Option<Error>) {
+        let flight = std::mem::take(self);
+        let (awaited, others): (Vec<_>, Vec<_>) =
+            flight.sent.into_iter().partition(|sent| sent.is_awaited);
+        let first = others.first().map(|sent| sent.unconfirmed(others.len()));
+        let awaited = awaited.iter().map(|sent| (sent.id, sent.unconfirmed(1)));
+        (awaited.collect(), first)
     }
 
     /// All that are kept, to be sent again under their ids.
@@ -144,35 +170,52 @@ mod tests {
     fn what_a_resume_has_confirmed_is_not_repeated() {
         let mut flight = Flight::default();
         for (id, topic) in [(3, "a"), (4, "b"), (7, "c")] {
-            flight.push(&envelope(id, topic), true);
+            flight.push(&envelope(id, topic), true, id == 4);
         }
-        flight.confirm_through(4);
+        assert_eq!(flight.confirm_through(4), [4]);
         let repeated: Vec<_> = flight.envelopes().collect();
         assert_eq!(repeated, [envelope(7, "c")]);
-        assert!(flight.confirm(7) && flight.len() == 0);
+        assert_eq!(flight.confirm(7), Some(false));
+        assert_eq!(flight.confirm(7), None);
+        assert_eq!(flight.len(), 0);
         assert_eq!(flight.bytes, 0);
     }
 
     #[test]
     fn a_rejected_one_is_named_and_the_others_stay() {
         let mut flight = Flight::default();
-        flight.push(&envelope(1, "a"), false);
-        flight.push(&envelope(2, "b"), false);
-        let error = flight.reject(2, Code::Forbidden, "no").unwrap();
+        flight.push(&envelope(1, "a"), false, true);
+        flight.push(&envelope(2, "b"), false, true);
+        let (awaited, error) = flight.reject(2, Code::Forbidden, "no").unwrap();
+        assert!(awaited);
         assert!(matches!(error, Error::Rejected { id: 2, ref topic, .. } if topic == "b"));
         assert!(flight.reject(2, Code::Forbidden, "no").is_none());
-        assert!(flight.contains(1) && !flight.contains(2));
+        assert_eq!((flight.position(1), flight.position(2)), (Some(0), None));
         assert_eq!(flight.envelopes().count(), 0, "nothing was kept to repeat");
     }
 
     #[test]
     fn abandoned_ones_are_told_by_the_first_and_their_number() {
         let mut flight = Flight::default();
-        assert!(flight.abandon().is_none());
-        flight.push(&envelope(5, "first"), false);
-        flight.push(&envelope(9, "last"), false);
-        let (from, to, error) = flight.abandon().unwrap();
-        assert_eq!((from, to), (5, 9));
+        assert!(flight.abandon().1.is_none());
+        for (id, topic) in [(5, "first"), (7, "mine"), (8, "left"), (9, "last")] {
+            flight.push(&envelope(id, topic), false, matches!(id, 7 | 8));
+        }
+        flight.forget(8);
+        flight.confirm(8);
+        let (awaited, error) = flight.abandon();
+        let error = error.unwrap();
+        assert!(matches!(
+            awaited[..],
+            [(
+                7,
+                Error::Unconfirmed {
+                    id: 7,
+                    count: 1,
+                    ..
+                }
+            )]
+        ));
         assert!(error.to_string().contains("2 PUBLISHes") && error.to_string().contains("first"));
         assert_eq!(flight.len(), 0);
     }
@@ -185,9 +228,9 @@ mod tests {
             payload: &payload,
             ..envelope(1, "a")
         };
-        flight.push(&large, false);
+        flight.push(&large, false, false);
         assert!(!flight.is_full());
-        flight.push(&large, true);
+        flight.push(&large, true, false);
         assert!(flight.is_full());
     }
 }

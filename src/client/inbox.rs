@@ -1,56 +1,120 @@
-//! What has come and was not taken yet, in order, bounded; and how far a session's counted
-//! messages have been dealt with.
+//! What has come and was not taken yet, bounded; who is to have it; and how far a session's
+//! counted messages have been dealt with.
 //!
 //! ```text
 //!   counted   1   2   3   4   5   6   7        received = 7
 //!   done ─────────┘   │   └─ wait here ─┘      the response 5 was taken at once: it has
 //!                     handed out               no entry, and counts as done with 4
+//!
+//!   entries      3   4   6   7
+//!   mailbox a        ▲   ▲                     an entry stands in each mailbox that takes it,
+//!   mailbox b            ▲   ▲                 and goes when the last of them is done with it
 //! ```
 //!
-//! A message is done when the application comes for the next one: only then is it
-//! acknowledged. What was answered to a call (a RESPONSE) is done as soon as all before it is.
+//! - A mailbox is one subscription's, one service's, or takes everything. The server sends a
+//!   message once however many filters of a connection match: who gets it is found here. A
+//!   request goes to one mailbox, and so does a message of a group: to the one with the
+//!   fewest that wait.
+//! - A message is done when its mailbox is asked for the next one, a request when it was
+//!   answered: only then are they acknowledged. What was answered to a call (a RESPONSE) is
+//!   done as soon as all before it is.
 //!
-//! Invariants: counts rise through `waiting`; `done() ≤ received`, both modulo 2^32.
+//! Invariants: counts rise with the keys of `entries`; `done() ≤ received`, both modulo 2^32;
+//! an entry's contents are there, and in `bytes`, exactly while it waits in a mailbox.
 
 use super::incoming::Incoming;
-use std::collections::VecDeque;
+use super::subscribe::Interest;
+use crate::proto::name::matches;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::task::{Context, Poll, Waker};
 
 /// Done messages that make an ACK worth sending before the application has taken all.
 const ACK_EVERY: u32 = 64;
 /// Bytes counted for each entry beside its contents.
 const ENTRY_BYTES: usize = 128;
 
+/// A mailbox's number.
+pub(super) type BoxId = u64;
+/// An entry's number: where it stands among all that came.
+pub(super) type Key = u64;
+
+/// What a mailbox takes.
+#[derive(Debug)]
+pub(super) enum Takes {
+    Everything,
+    Messages(Interest),
+    Requests(Interest),
+}
+
+impl Takes {
+    /// The one name that it takes; `None`: there may be others.
+    fn exact_name(&self) -> Option<&str> {
+        match self {
+            Takes::Everything => None,
+            Takes::Messages(interest) | Takes::Requests(interest) => {
+                let name = interest.name.as_str();
+                let is_wild = |level| level == "+" || level == "#";
+                (!name.split('/').any(is_wild)).then_some(name)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Mailbox {
+    takes: Takes,
+    waiting: VecDeque<Key>,
+    /// What its owner holds and may still be working on; of requests each owner knows.
+    handed: Option<Key>,
+    waker: Option<Waker>,
+}
+
 #[derive(Debug)]
 struct Entry {
-    incoming: Incoming,
+    /// Until the last mailbox has handed it out.
+    incoming: Option<Incoming>,
     /// Its number among the session's counted messages.
     count: Option<u32>,
     bytes: usize,
+    /// Mailboxes that have it and did not hand it out; that are not done with it.
+    waiting: usize,
+    held: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Inbox {
-    waiting: VecDeque<Entry>,
+    boxes: BTreeMap<BoxId, Mailbox>,
+    next_box: BoxId,
+    /// The mailboxes whose names have no wildcard, by name; and all others.
+    exact: HashMap<String, Vec<BoxId>>,
+    wild: Vec<BoxId>,
+    entries: BTreeMap<Key, Entry>,
+    next_key: Key,
     bytes: usize,
     bytes_max: usize,
     /// A session is in force: messages are counted.
     counting: bool,
     received: u32,
     acknowledged: u32,
-    /// The count of what the application holds and may still be working on.
-    handed: Option<u32>,
+    /// Owners of mailboxes to be woken.
+    woken: Vec<Waker>,
 }
 
 impl Inbox {
     pub(super) fn new(bytes_max: usize) -> Inbox {
         Inbox {
-            waiting: VecDeque::new(),
+            boxes: BTreeMap::new(),
+            next_box: 0,
+            exact: HashMap::new(),
+            wild: Vec::new(),
+            entries: BTreeMap::new(),
+            next_key: 0,
             bytes: 0,
             bytes_max,
             counting: false,
             received: 0,
             acknowledged: 0,
-            handed: None,
+            woken: Vec::new(),
         }
     }
 
@@ -68,6 +132,93 @@ impl Inbox {
         self.received
     }
 
+    // ---- mailboxes ----
+
+    pub(super) fn open(&mut self, takes: Takes) -> BoxId {
+        self.next_box += 1;
+        match takes.exact_name() {
+            Some(name) => match self.exact.get_mut(name) {
+                Some(ids) => ids.push(self.next_box),
+                None => {
+                    self.exact.insert(name.to_owned(), vec![self.next_box]);
+                }
+            },
+            None => self.wild.push(self.next_box),
+        }
+        let mailbox = Mailbox {
+            takes,
+            waiting: VecDeque::new(),
+            handed: None,
+            waker: None,
+        };
+        self.boxes.insert(self.next_box, mailbox);
+        self.next_box
+    }
+
+    /// The mailbox is gone: its owner is done with all that it holds. Returns what nobody
+    /// else will deal with: the requests in it.
+    pub(super) fn close(&mut self, id: BoxId) -> Vec<Incoming> {
+        let mut left = Vec::new();
+        let Some(mailbox) = self.boxes.remove(&id) else {
+            return left;
+        };
+        self.wild.retain(|wild| *wild != id);
+        if let Some(name) = mailbox.takes.exact_name()
+            && let Some(ids) = self.exact.get_mut(name)
+        {
+            ids.retain(|exact| *exact != id);
+            if ids.is_empty() {
+                self.exact.remove(name);
+            }
+        }
+        for key in mailbox.waiting {
+            let incoming = self.hand_out(key);
+            left.extend(incoming.filter(|it| matches!(it, Incoming::Request(_))));
+            self.release(key);
+        }
+        if let Some(key) = mailbox.handed {
+            self.release(key);
+        }
+        self.woken.extend(mailbox.waker);
+        left
+    }
+
+    /// Whether a mailbox takes everything, and tells by itself what it has no use for.
+    pub(super) fn gathers(&self) -> bool {
+        let mut boxes = self.boxes.values();
+        boxes.any(|mailbox| matches!(mailbox.takes, Takes::Everything))
+    }
+
+    /// The subscriptions that have a mailbox.
+    pub(super) fn subscriptions(&self) -> impl Iterator<Item = &Interest> {
+        self.boxes
+            .values()
+            .filter_map(|mailbox| match &mailbox.takes {
+                Takes::Messages(interest) => Some(interest),
+                _ => None,
+            })
+    }
+
+    /// The services that have a mailbox.
+    pub(super) fn services(&self) -> impl Iterator<Item = &Interest> {
+        self.boxes
+            .values()
+            .filter_map(|mailbox| match &mailbox.takes {
+                Takes::Requests(interest) => Some(interest),
+                _ => None,
+            })
+    }
+
+    /// Who is to be woken since the last call, outside of any lock.
+    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.woken)
+    }
+
+    pub(super) fn wake_all(&mut self) {
+        let wakers = self.boxes.values_mut().filter_map(|it| it.waker.take());
+        self.woken.extend(wakers);
+    }
+
     // ---- in ----
 
     /// A message of type 0x10 or more has come that does not wait here.
@@ -77,11 +228,11 @@ impl Inbox {
         }
     }
 
-    /// A counted message has come.
-    pub(super) fn push(&mut self, incoming: Incoming) {
+    /// A counted message has come; false if nobody takes it, and it is done with.
+    pub(super) fn push(&mut self, incoming: Incoming) -> bool {
         self.count();
         let count = self.counting.then_some(self.received);
-        self.append(incoming, count);
+        self.append(incoming, count)
     }
 
     /// Word of a reconnect: not a message, not counted.
@@ -89,7 +240,13 @@ impl Inbox {
         self.append(event, None);
     }
 
-    fn append(&mut self, incoming: Incoming, count: Option<u32>) {
+    fn append(&mut self, incoming: Incoming, count: Option<u32>) -> bool {
+        let key = self.next_key;
+        let held = self.distribute(&incoming, key);
+        if held == 0 {
+            return false;
+        }
+        self.next_key += 1;
         let contents = match &incoming {
             Incoming::Message(message) => {
                 message.topic.len() + message.payload.len() + message.headers.len()
@@ -101,33 +258,126 @@ impl Inbox {
         };
         let bytes = contents + ENTRY_BYTES;
         self.bytes += bytes;
-        self.waiting.push_back(Entry {
-            incoming,
+        let entry = Entry {
+            incoming: Some(incoming),
             count,
             bytes,
-        });
+            waiting: held,
+            held,
+        };
+        self.entries.insert(key, entry);
+        true
+    }
+
+    /// Puts a key into each mailbox that takes what came; returns how many they are.
+    fn distribute(&mut self, incoming: &Incoming, key: Key) -> usize {
+        let mut held = 0;
+        let mut one_of_many: Option<(usize, BoxId)> = None;
+        let name = match incoming {
+            Incoming::Message(message) => message.topic.as_str(),
+            Incoming::Request(request) => request.service.as_str(),
+            Incoming::Reconnected { .. } => "",
+        };
+        let exact = self.exact.get(name).into_iter().flatten();
+        for &id in exact.chain(&self.wild) {
+            let Some(mailbox) = self.boxes.get_mut(&id) else {
+                continue;
+            };
+            let (takes_it, is_shared) = match (&mailbox.takes, incoming) {
+                (Takes::Everything, _) => (true, false),
+                (Takes::Messages(interest), Incoming::Message(message)) => (
+                    matches(&interest.name, &message.topic),
+                    interest.group.is_some(),
+                ),
+                (Takes::Requests(interest), Incoming::Request(request)) => {
+                    (matches(&interest.name, &request.service), true)
+                }
+                _ => (false, false),
+            };
+            if !takes_it {
+                continue;
+            }
+            if is_shared {
+                let candidate = (mailbox.waiting.len(), id);
+                one_of_many = Some(one_of_many.map_or(candidate, |best| best.min(candidate)));
+                continue;
+            }
+            mailbox.waiting.push_back(key);
+            self.woken.extend(mailbox.waker.take());
+            held += 1;
+        }
+        let chosen = one_of_many.and_then(|(_, id)| self.boxes.get_mut(&id));
+        if let Some(mailbox) = chosen {
+            mailbox.waiting.push_back(key);
+            self.woken.extend(mailbox.waker.take());
+            held += 1;
+        }
+        held
     }
 
     // ---- out ----
 
-    /// The next for the application, which is done with what it got before. Word of a
-    /// reconnect, and all behind it, is held back until the connection is `open`.
-    pub(super) fn take(&mut self, open: bool) -> Option<Incoming> {
-        self.handed = None;
-        if !open && matches!(self.waiting.front()?.incoming, Incoming::Reconnected { .. }) {
+    /// The next for a mailbox's owner, which is done with the message it got before; a
+    /// request is done when it is released by its key. Word of a reconnect, and all behind
+    /// it, is held back until the connection is `open`.
+    pub(super) fn take(&mut self, id: BoxId, open: bool) -> Option<(Key, Incoming)> {
+        let mailbox = self.boxes.get_mut(&id)?;
+        if let Some(key) = mailbox.handed.take() {
+            self.release(key);
+        }
+        let mailbox = self.boxes.get_mut(&id)?;
+        let key = *mailbox.waiting.front()?;
+        let contents = self.entries.get(&key)?.incoming.as_ref();
+        if !open && matches!(contents, Some(Incoming::Reconnected { .. })) {
             return None;
         }
-        let entry = self.waiting.pop_front()?;
-        self.bytes -= entry.bytes;
-        self.handed = entry.count;
-        Some(entry.incoming)
+        mailbox.waiting.pop_front();
+        if !matches!(mailbox.takes, Takes::Requests(_)) {
+            mailbox.handed = Some(key);
+        }
+        Some((key, self.hand_out(key)?))
+    }
+
+    /// As [`Inbox::take`], for an owner that is woken when there is something.
+    pub(super) fn poll(&mut self, id: BoxId, cx: &mut Context<'_>) -> Poll<(Key, Incoming)> {
+        if let Some(taken) = self.take(id, true) {
+            return Poll::Ready(taken);
+        }
+        if let Some(mailbox) = self.boxes.get_mut(&id) {
+            let is_it = |waker: &Waker| waker.will_wake(cx.waker());
+            if !mailbox.waker.as_ref().is_some_and(is_it) {
+                // Another's is woken once more rather than dropped here: what goes with the
+                // last waker of a task is not for a lock's inside.
+                self.woken.extend(mailbox.waker.replace(cx.waker().clone()));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn hand_out(&mut self, key: Key) -> Option<Incoming> {
+        let entry = self.entries.get_mut(&key)?;
+        entry.waiting = entry.waiting.saturating_sub(1);
+        if entry.waiting > 0 {
+            return entry.incoming.clone();
+        }
+        self.bytes -= std::mem::take(&mut entry.bytes);
+        entry.incoming.take()
+    }
+
+    /// One of its owners is done with an entry.
+    pub(super) fn release(&mut self, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        entry.held -= 1;
+        if entry.held == 0 {
+            self.entries.remove(&key);
+        }
     }
 
     /// How many counted messages are dealt with.
     fn done(&self) -> u32 {
-        let oldest = self
-            .handed
-            .or_else(|| self.waiting.iter().find_map(|entry| entry.count));
+        let oldest = self.entries.values().find_map(|entry| entry.count);
         oldest.map_or(self.received, |count| count.wrapping_sub(1))
     }
 
@@ -149,8 +399,12 @@ impl Inbox {
 
     /// Nobody will come for what waits.
     pub(super) fn clear(&mut self) {
-        self.waiting.clear();
+        self.entries.clear();
         self.bytes = 0;
+        for mailbox in self.boxes.values_mut() {
+            mailbox.waiting.clear();
+            mailbox.handed = None;
+        }
     }
 
     // ---- sessions ----
@@ -163,14 +417,17 @@ impl Inbox {
     /// What went before has no numbers any more, and its requests nobody who waits. With
     /// `counting` a new session begins.
     pub(super) fn renew(&mut self, counting: bool) {
-        self.waiting
-            .retain(|entry| !matches!(entry.incoming, Incoming::Request(_)));
-        self.bytes = self.waiting.iter().map(|entry| entry.bytes).sum();
-        for entry in &mut self.waiting {
+        let is_request = |entry: &Entry| matches!(entry.incoming, Some(Incoming::Request(_)));
+        self.entries.retain(|_, entry| !is_request(entry));
+        self.bytes = self.entries.values().map(|entry| entry.bytes).sum();
+        for entry in self.entries.values_mut() {
             entry.count = None;
         }
+        for mailbox in self.boxes.values_mut() {
+            let entries = &self.entries;
+            mailbox.waiting.retain(|key| entries.contains_key(key));
+        }
         self.counting = counting;
-        self.handed = None;
         self.received = 0;
         self.acknowledged = 0;
     }
@@ -180,16 +437,29 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::client::incoming::Message;
+    use crate::client::{Serve, Subscribe};
     use crate::proto::envelope::Envelope;
+
+    const ALL: BoxId = 1;
 
     fn message() -> Incoming {
         Incoming::Message(Message::of(&Envelope::default()))
     }
 
     fn counting() -> Inbox {
-        let mut inbox = Inbox::new(1000);
+        let mut inbox = gathering(1000);
         inbox.renew(true);
         inbox
+    }
+
+    fn gathering(bytes_max: usize) -> Inbox {
+        let mut inbox = Inbox::new(bytes_max);
+        assert_eq!(inbox.open(Takes::Everything), ALL);
+        inbox
+    }
+
+    fn next(inbox: &mut Inbox, open: bool) -> Option<Incoming> {
+        inbox.take(ALL, open).map(|(_, incoming)| incoming)
     }
 
     #[test]
@@ -198,12 +468,12 @@ mod tests {
         inbox.push(message());
         inbox.push(message());
         assert_eq!(inbox.acknowledge(true), None);
-        assert!(inbox.take(true).is_some());
+        assert!(next(&mut inbox, true).is_some());
         assert_eq!(inbox.acknowledge(true), None, "it is being worked on");
-        assert!(inbox.take(true).is_some());
+        assert!(next(&mut inbox, true).is_some());
         assert_eq!(inbox.acknowledge(true), Some(1));
         assert_eq!(inbox.acknowledge(true), None, "told once");
-        assert!(inbox.take(true).is_none());
+        assert!(next(&mut inbox, true).is_none());
         assert_eq!(inbox.acknowledge(true), Some(2));
     }
 
@@ -215,8 +485,8 @@ mod tests {
         inbox.push(message());
         inbox.count();
         assert_eq!(inbox.acknowledge(true), None);
-        inbox.take(true);
-        inbox.take(true);
+        next(&mut inbox, true);
+        next(&mut inbox, true);
         assert_eq!(inbox.acknowledge(true), Some(3));
     }
 
@@ -228,9 +498,9 @@ mod tests {
         }
         for _ in 0..ACK_EVERY {
             assert_eq!(inbox.acknowledge(false), None);
-            inbox.take(true);
+            next(&mut inbox, true);
         }
-        inbox.take(true);
+        next(&mut inbox, true);
         assert_eq!(inbox.acknowledge(false), Some(ACK_EVERY));
     }
 
@@ -240,9 +510,9 @@ mod tests {
         inbox.received = u32::MAX;
         inbox.acknowledged = u32::MAX;
         inbox.push(message());
-        inbox.take(true);
+        next(&mut inbox, true);
         assert_eq!(inbox.acknowledge(true), None);
-        inbox.take(true);
+        next(&mut inbox, true);
         assert_eq!(inbox.acknowledge(true), Some(0));
     }
 
@@ -251,13 +521,13 @@ mod tests {
         let mut inbox = counting();
         inbox.push(message());
         inbox.push(message());
-        inbox.take(true);
+        next(&mut inbox, true);
         inbox.resume(); // SESSION said 2
-        inbox.take(true);
+        next(&mut inbox, true);
         assert_eq!(inbox.acknowledge(true), None);
         inbox.push(message());
-        inbox.take(true);
-        inbox.take(true);
+        next(&mut inbox, true);
+        next(&mut inbox, true);
         assert_eq!(inbox.acknowledge(true), Some(3));
     }
 
@@ -272,26 +542,113 @@ mod tests {
         inbox.renew(true);
         inbox.push_event(Incoming::Reconnected { resumed: false });
         inbox.push(message());
-        assert!(matches!(inbox.take(false), Some(Incoming::Message(_))));
-        assert!(inbox.take(false).is_none(), "held back until it stands");
-        let event = inbox.take(true).unwrap();
+        assert!(matches!(
+            next(&mut inbox, false),
+            Some(Incoming::Message(_))
+        ));
+        assert!(
+            next(&mut inbox, false).is_none(),
+            "held back until it stands"
+        );
+        let event = next(&mut inbox, true).unwrap();
         assert_eq!(event, Incoming::Reconnected { resumed: false });
         assert_eq!(inbox.acknowledge(true), None);
-        assert!(matches!(inbox.take(true), Some(Incoming::Message(_))));
-        assert!(inbox.take(true).is_none());
+        assert!(matches!(next(&mut inbox, true), Some(Incoming::Message(_))));
+        assert!(next(&mut inbox, true).is_none());
         assert_eq!(inbox.acknowledge(true), Some(1));
         assert_eq!(inbox.bytes(), 0);
     }
 
     #[test]
     fn it_is_full_by_bytes_and_not_when_it_was_emptied() {
-        let mut inbox = Inbox::new(2 * ENTRY_BYTES);
+        let mut inbox = gathering(2 * ENTRY_BYTES);
         inbox.push(message());
         assert!(!inbox.is_full());
         inbox.push(message());
         assert!(inbox.is_full());
-        inbox.take(true);
+        next(&mut inbox, true);
         assert!(!inbox.is_full());
         assert_eq!(inbox.acknowledge(true), None, "no session, no ACK");
+    }
+
+    fn on(topic: &str) -> Incoming {
+        Incoming::Message(Message::of(&Envelope {
+            name: topic,
+            ..Envelope::default()
+        }))
+    }
+
+    fn asked(service: &str) -> Incoming {
+        let envelope = Envelope {
+            name: service,
+            ..Envelope::default()
+        };
+        Incoming::Request(crate::client::IncomingRequest::of(&envelope, 0))
+    }
+
+    fn subscription(filter: &str, group: Option<&str>) -> Takes {
+        let subscribe = Subscribe::new(filter);
+        let subscribe = group.map_or(subscribe.clone(), |group| subscribe.group(group));
+        Takes::Messages(subscribe.interest().unwrap())
+    }
+
+    #[test]
+    fn each_mailbox_gets_what_its_filter_matches_and_nobody_else_counts() {
+        let mut inbox = Inbox::new(10_000);
+        inbox.renew(true);
+        let narrow = inbox.open(subscription("a/b", None));
+        let wide = inbox.open(subscription("a/#", None));
+        assert!(inbox.push(on("a/b")));
+        assert!(inbox.push(on("a/c")));
+        assert!(!inbox.push(on("b")), "nobody takes it");
+        assert!(!inbox.push(asked("a/b")), "a subscription is no service");
+        assert!(inbox.take(narrow, true).is_some());
+        assert!(inbox.take(narrow, true).is_none());
+        assert_eq!(inbox.acknowledge(true), None, "the other has not had it");
+        assert!(inbox.take(wide, true).is_some());
+        assert!(inbox.take(wide, true).is_some());
+        assert_eq!(inbox.acknowledge(true), Some(1));
+        assert_eq!(inbox.bytes(), 0);
+        assert!(inbox.close(wide).is_empty());
+        assert_eq!(inbox.acknowledge(true), Some(4));
+    }
+
+    #[test]
+    fn members_of_a_group_take_turns_and_a_request_goes_to_one() {
+        let mut inbox = Inbox::new(10_000);
+        let members = [0, 1].map(|_| inbox.open(subscription("jobs", Some("g"))));
+        for _ in 0..4 {
+            inbox.push(on("jobs"));
+        }
+        for member in members {
+            assert!(inbox.take(member, true).is_some());
+            assert!(inbox.take(member, true).is_some());
+            assert!(inbox.take(member, true).is_none());
+        }
+        let interest = || Serve::new("s").interest().unwrap();
+        let first = inbox.open(Takes::Requests(interest()));
+        let second = inbox.open(Takes::Requests(interest()));
+        assert!(inbox.push(asked("s")) && inbox.push(asked("s")));
+        assert!(inbox.take(first, true).is_some() && inbox.take(first, true).is_none());
+        assert_eq!(inbox.close(second).len(), 1, "it is told, to be declined");
+    }
+
+    #[test]
+    fn a_request_is_acknowledged_when_it_is_released_and_others_do_not_wait_in_memory() {
+        let mut inbox = Inbox::new(10_000);
+        inbox.renew(true);
+        let service = Takes::Requests(Serve::new("s").interest().unwrap());
+        let service = inbox.open(service);
+        let mut keys = Vec::new();
+        for _ in 0..3 {
+            inbox.push(asked("s"));
+            keys.push(inbox.take(service, true).unwrap().0);
+        }
+        inbox.release(keys[1]);
+        inbox.release(keys[2]);
+        assert_eq!(inbox.entries.len(), 1);
+        assert_eq!(inbox.acknowledge(true), None);
+        inbox.release(keys[0]);
+        assert_eq!(inbox.acknowledge(true), Some(3));
     }
 }

@@ -58,7 +58,7 @@ impl Reconnect {
 }
 
 /// The schedule of one client's attempts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Schedule {
     policy: Reconnect,
     random: fastrand::Rng,

@@ -81,6 +81,7 @@ impl<'a> Subscribe<'a> {
 pub struct Serve<'a> {
     service: &'a str,
     group: Option<&'a str>,
+    pub(super) concurrency_max: usize,
 }
 
 impl<'a> Serve<'a> {
@@ -89,7 +90,15 @@ impl<'a> Serve<'a> {
         Serve {
             service,
             group: None,
+            concurrency_max: 64,
         }
+    }
+
+    /// Requests that are worked on at once by [`Client::serve`](super::Client::serve), at
+    /// least one; 64 by default. What comes meanwhile waits.
+    pub fn concurrency_max(mut self, count: usize) -> Serve<'a> {
+        self.concurrency_max = count.clamp(1, 1 << 20);
+        self
     }
 
     /// The GROUP header of the SERVE; 1 to 64 bytes.
@@ -128,6 +137,35 @@ impl Interest {
         })
     }
 
+    /// Name and group alone, which say what is to be ended.
+    pub(super) fn identity(&self) -> Interest {
+        Interest::new(&self.name, self.group.as_deref()).unwrap_or_else(|_| self.clone())
+    }
+
+    /// Whether the two can stand on one connection. The server sends each message once and
+    /// does not say for which filter: of a group's it could not be told whether it was meant.
+    ///
+    /// # Errors
+    /// `Invalid`, with what to do.
+    pub(super) fn check_beside<'a>(
+        &self,
+        mut others: impl Iterator<Item = &'a Interest>,
+    ) -> Result<(), Error> {
+        let is_in_doubt = |other: &&Interest| {
+            (self.group.is_some() || other.group.is_some())
+                && !self.is_same(other)
+                && overlap(&self.name, &other.name)
+        };
+        match others.find(is_in_doubt) {
+            None => Ok(()),
+            Some(other) => Err(Error::invalid(format!(
+                "{:?} overlaps with this client's subscription to {:?}, and one of them is a \
+                 group's; use a connection for each",
+                self.name, other.name
+            ))),
+        }
+    }
+
     /// Whether both are about the same name and group.
     pub(super) fn is_same(&self, other: &Interest) -> bool {
         self.name == other.name && self.group == other.group
@@ -141,5 +179,58 @@ impl Interest {
             headers: self.headers.check().unwrap_or_default(), // `new` has checked it
             ..Envelope::default()
         }
+    }
+}
+
+/// Whether there is a topic that both filters match.
+fn overlap(one: &str, other: &str) -> bool {
+    let begins_wild = |filter: &str| filter.starts_with(['+', '#']);
+    if (begins_wild(one) && other.starts_with('$')) || (begins_wild(other) && one.starts_with('$'))
+    {
+        return false;
+    }
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_overlap_where_a_topic_matches_both() {
+        for (one, other, expected) in [
+            ("a/b", "a/b", true),
+            ("a/+", "+/b", true),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "$sys/x", false),
+            ("+/x", "$sys/x", false),
+            ("a/b", "a", false),
+            ("a/+", "b/+", false),
+            ("a/+/c", "a/b/d", false),
+        ] {
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_group_stands_beside_no_filter_that_overlaps_but_its_own() {
+        let interest = |subscribe: Subscribe<'_>| subscribe.interest().unwrap();
+        let plain = interest(Subscribe::new("a/#"));
+        let member = interest(Subscribe::new("a/b").group("g"));
+        let elsewhere = interest(Subscribe::new("b").group("g"));
+        let error = member.check_beside([&plain].into_iter()).unwrap_err();
+        assert!(error.to_string().contains("a/#"), "{error}");
+        assert!(plain.check_beside([&member].into_iter()).is_err());
+        assert!(plain.check_beside([&elsewhere, &plain].into_iter()).is_ok());
+        assert!(member.check_beside([&member].into_iter()).is_ok());
     }
 }

@@ -58,6 +58,7 @@
 //!   connection ends by anything but the client's CLOSE or the server's own end; with a
 //!   session, when that ends without having been resumed.
 //! - A message larger than a subscriber's MESSAGE_MAX is not delivered to it, and counted.
+//! - What `$sys/time`, `$sys/info` and `$sys/stats` answer in protobuf is in `ringmail.proto`.
 //! - TIMEOUT_MS 0 is the shortest there is, not the server's own.
 //! - Reasons and error texts we send are cut at 256 bytes, between characters.
 //!
@@ -107,4 +108,5 @@ pub mod option;
 pub mod output;
 pub mod reassembly;
 pub mod session;
+pub mod sys;
 pub mod trace;

@@ -157,7 +157,7 @@ impl Running {
     }
 
     /// Everything counted so far.
-    pub fn stats(&self) -> sys::Stats {
+    pub fn stats(&self) -> crate::proto::sys::Stats {
         self.board.stats()
     }
 

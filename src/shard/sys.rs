@@ -1,7 +1,7 @@
 //! The server's own services: `$sys/echo`, `$sys/time`, `$sys/info`, `$sys/stats`.
 //!
-//! The last three answer in JSON; a request whose codec is protobuf is told that this is
-//! not offered yet.
+//! The last three answer in the request's codec: protobuf for 2 (`proto::sys`), JSON for the
+//! others.
 
 use super::Shard;
 use super::service::{Failure, Reply, Request};
@@ -12,7 +12,9 @@ use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::{Histograms, Timing};
 use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
+use crate::proto::sys::{Counters as SysCounters, Info, Percentiles, Stats, Sums, Time};
 use crate::ring::driver::Driver;
+use prost::Message;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -104,62 +106,32 @@ impl Board {
             shards: self
                 .counters
                 .iter()
-                .map(|one| sum([one.as_ref()]))
+                .map(|one| SysCounters {
+                    counters: sum([one.as_ref()]),
+                })
                 .collect(),
-            timings_us: Percentiles::of_all(&timings.all.total),
+            timings_us: percentiles(&timings.all.total),
         }
     }
 }
 
-pub type Sums = BTreeMap<&'static str, u64>;
-
-/// The answer of `$sys/stats`.
-#[derive(Debug, Serialize)]
-pub struct Stats {
-    /// Connections open now.
-    pub connections: u64,
-    /// Counters of all shards together.
-    pub total: Sums,
-    /// Connections closed, by reason; reasons that never occurred are left out.
-    pub closed: Sums,
-    /// Counters of each shard.
-    pub shards: Vec<Sums>,
-    /// Microseconds; of all shards since the start, as of the last second.
-    pub timings_us: BTreeMap<&'static str, Percentiles>,
+/// Each timing in short, by its name, in microseconds.
+pub fn percentiles(histograms: &Histograms) -> BTreeMap<String, Percentiles> {
+    let all = Timing::ALL.iter();
+    all.map(|&timing| (timing.label().to_owned(), in_short(histograms, timing)))
+        .collect()
 }
 
-/// A histogram in short, in microseconds.
-#[derive(Debug, Serialize)]
-pub struct Percentiles {
-    pub count: u64,
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-    pub p999: f64,
-    pub max: f64,
-}
-
-impl Percentiles {
-    /// Of each timing, by its name.
-    pub fn of_all(histograms: &Histograms) -> BTreeMap<&'static str, Percentiles> {
-        let all = Timing::ALL.iter();
-        all.map(|&timing| (timing.label(), Percentiles::of(histograms, timing)))
-            .collect()
-    }
-
-    fn of(histograms: &Histograms, timing: Timing) -> Percentiles {
-        let histogram = histograms.of(timing);
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        let (p50, p90, p99, p999) = (at(0.5), at(0.9), at(0.99), at(0.999));
-        let (count, max) = (histogram.len(), histogram.max() as f64 / 1000.0);
-        Percentiles {
-            count,
-            p50,
-            p90,
-            p99,
-            p999,
-            max,
-        }
+fn in_short(histograms: &Histograms, timing: Timing) -> Percentiles {
+    let histogram = histograms.of(timing);
+    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+    Percentiles {
+        count: histogram.len(),
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: histogram.max() as f64 / 1000.0,
     }
 }
 
@@ -171,7 +143,7 @@ pub fn sum<'a>(counters: impl IntoIterator<Item = &'a Counters> + Clone) -> Sums
     };
     Counter::ALL
         .iter()
-        .map(|&counter| (counter.label(), of(counter)))
+        .map(|&counter| (counter.label().to_owned(), of(counter)))
         .collect()
 }
 
@@ -181,8 +153,8 @@ pub fn closed(counters: &[Arc<Counters>]) -> Sums {
     let of = |reason| counters.iter().map(|one| one.read_closed(reason)).sum();
     let all = Reason::ALL
         .iter()
-        .map(|&reason| (reason.label(), of(reason)));
-    all.filter(|&(_, count): &(_, u64)| count > 0).collect()
+        .map(|&reason| (reason.label().to_owned(), of(reason)));
+    all.filter(|(_, count): &(_, u64)| *count > 0).collect()
 }
 
 /// Gives a shard the `$sys` services.
@@ -190,13 +162,13 @@ pub fn install<D: Driver>(shard: &mut Shard<D>, board: Arc<Board>) {
     let id = shard.id();
     shard.serve("$sys/echo", Box::new(echo));
     shard.serve("$sys/time", Box::new(time));
-    let info = board.clone();
+    let about = board.clone();
     let answer_info = move |request: Request<'_>, reply: Reply<'_>| {
-        answer_json(&request, reply, &Info::of(&info, id));
+        answer(&request, reply, &info(&about, id));
     };
     shard.serve("$sys/info", Box::new(answer_info));
     let answer_stats = move |request: Request<'_>, reply: Reply<'_>| {
-        answer_json(&request, reply, &board.stats());
+        answer(&request, reply, &board.stats());
     };
     shard.serve("$sys/stats", Box::new(answer_stats));
 }
@@ -205,50 +177,26 @@ fn echo(request: Request<'_>, reply: Reply<'_>) {
     reply.send(request.payload());
 }
 
-/// The answer of `$sys/time`.
-#[derive(Serialize)]
-struct Time {
-    unix_ns: u64,
-}
-
 fn time(request: Request<'_>, reply: Reply<'_>) {
-    answer_json(
-        &request,
-        reply,
-        &Time {
-            unix_ns: unix_nanos(),
-        },
-    );
+    let unix_ns = unix_nanos();
+    answer(&request, reply, &Time { unix_ns });
 }
 
-/// The answer of `$sys/info`.
-#[derive(Serialize)]
-struct Info<'a> {
-    product: &'a str,
-    protocol: u8,
-    shard: u16,
-    shards: usize,
-    uptime_s: u64,
-    pid: u32,
-}
-
-impl<'a> Info<'a> {
-    fn of(board: &'a Board, shard: ShardId) -> Info<'a> {
-        Info {
-            product: &board.product,
-            protocol: 1,
-            shard: shard.0,
-            shards: board.counters.len(),
-            uptime_s: board.uptime().as_secs(),
-            pid: std::process::id(),
-        }
+fn info(board: &Board, shard: ShardId) -> Info {
+    Info {
+        product: board.product.clone(),
+        protocol: 1,
+        shard: shard.0.into(),
+        shards: board.counters.len() as u32,
+        uptime_s: board.uptime().as_secs(),
+        pid: std::process::id(),
     }
 }
 
-fn answer_json(request: &Request<'_>, reply: Reply<'_>, answer: &impl Serialize) {
+/// Answers in the request's codec; one that names none gets JSON.
+fn answer(request: &Request<'_>, reply: Reply<'_>, answer: &(impl Serialize + Message)) {
     if request.codec() == Codec::Protobuf {
-        let text = "protobuf is not offered yet: ask with codec 0 or 1 for JSON";
-        return reply.fail(&Failure::of(Code::Unexpected, text));
+        return reply.send_as(Codec::Protobuf, &answer.encode_to_vec());
     }
     match serde_json::to_vec(answer) {
         Ok(json) => reply.send_as(Codec::Json, &json),

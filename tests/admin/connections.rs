@@ -192,7 +192,8 @@ impl Guarded {
     }
 
     fn client(&self, id: &str) -> Client {
-        let builder = Client::builder().client_id(id);
+        // What is not received fills the inbox at once, and then the socket.
+        let builder = Client::builder().client_id(id).inbox_bytes_max(1);
         let builder = builder.api_key(self.device.key.clone());
         builder
             .connect(&self.running.address().to_string())

@@ -1,6 +1,8 @@
 //! Files of readings through `pub` and `sub`: what comes out is what went in.
 
 use crate::broker::Broker;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 const READINGS: usize = 10_000;
 
@@ -61,4 +63,32 @@ fn json_lines_of_many_sensors_keep_each_ones_order() {
     };
     let got = sub.end().1;
     assert!(by_sensor(&got) == by_sensor(&file), "an order changed");
+}
+
+/// The pipe that `ringmail req --help` shows.
+#[test]
+fn statistics_in_protobuf_are_what_protoc_reads_by_the_schema() {
+    let broker = Broker::start();
+    let args = ["req", "$sys/stats", "--codec", "protobuf"];
+    let asked = broker.tool(&args).output();
+    assert_eq!(asked.status.code(), Some(0));
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/src/proto");
+    let mut protoc = Command::new("protoc")
+        .args(["--decode=ringmail.Stats", "ringmail.proto", "--proto_path"])
+        .arg(schema)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("protoc is needed (Debian: protobuf-compiler)");
+    let mut stdin = protoc.stdin.take().unwrap();
+    stdin.write_all(&asked.stdout).unwrap();
+    drop(stdin);
+    let decoded = protoc.wait_with_output().unwrap();
+    assert!(decoded.status.success());
+    let text = String::from_utf8(decoded.stdout).unwrap();
+    assert!(text.starts_with("connections: 1\n"), "{text}");
+    assert!(
+        text.contains("key: \"connections_opened\"\n  value: 1\n"),
+        "{text}"
+    );
 }

@@ -2,10 +2,12 @@
 
 use crate::harness::Server;
 use crate::wire::{Wire, encode, envelope_bytes};
+use prost::Message as _;
 use ringmail::proto::envelope::{Codec, Envelope};
 use ringmail::proto::error::Code;
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::proto::option::Options;
+use ringmail::sys;
 
 #[test]
 fn a_request_nobody_answers_for_fails_and_the_connection_goes_on() {
@@ -50,40 +52,77 @@ fn an_answer_larger_than_the_client_accepts_fails_instead() {
     server.end();
 }
 
+/// The answer's codec and payload.
+fn asked_in(wire: &mut Wire, codec: Codec, name: &str) -> (Codec, Vec<u8>) {
+    let envelope = Envelope {
+        id: 1,
+        name,
+        codec,
+        ..Envelope::default()
+    };
+    wire.say(&Message::Envelope(MessageType::Request, envelope));
+    let heard = wire.message().expect("a RESPONSE");
+    let (_, result) = heard.response();
+    let Message::Envelope(_, envelope) = heard.message() else {
+        unreachable!()
+    };
+    (envelope.codec, result.unwrap())
+}
+
 #[test]
 fn built_in_services_answer_in_json_whether_asked_for_bytes_or_json() {
     let mut server = Server::start(&[]);
     let mut wire = server.greet();
-    for (codec, answered) in [
-        (Codec::Bytes, Ok(())),
-        (Codec::Json, Ok(())),
-        (Codec::Protobuf, Err(Code::Unexpected)),
-    ] {
+    for codec in [Codec::Bytes, Codec::Json] {
         for name in ["$sys/time", "$sys/info", "$sys/stats"] {
-            let envelope = Envelope {
-                id: 1,
-                name,
-                codec,
-                ..Envelope::default()
-            };
-            wire.say(&Message::Envelope(MessageType::Request, envelope));
-            let heard = wire.message().expect("a RESPONSE");
-            let (_, result) = heard.response();
-            assert_eq!(result.as_ref().map(|_| ()).map_err(|code| *code), answered);
-            if let Ok(json) = result {
-                let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-                assert!(json.is_object(), "{name}");
-                let Message::Envelope(_, envelope) = heard.message() else {
-                    unreachable!()
-                };
-                assert_eq!(envelope.codec, Codec::Json);
-            }
+            let (answered, json) = asked_in(&mut wire, codec, name);
+            let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            assert!(json.is_object(), "{name}");
+            assert_eq!(answered, Codec::Json);
         }
     }
     let info: serde_json::Value =
         serde_json::from_slice(&wire.request("$sys/info", b"").unwrap()).unwrap();
     assert_eq!(info["pid"], server.pid());
     assert_eq!(info["shards"], 2);
+    wire.close();
+    server.settle(&[("peer_close", 1)]);
+    server.end();
+}
+
+#[test]
+fn built_in_services_answer_in_protobuf_what_they_answer_in_json() {
+    let mut server = Server::start(&[]);
+    let mut wire = server.greet();
+    let mut both = |name| {
+        let (codec, protobuf) = asked_in(&mut wire, Codec::Protobuf, name);
+        assert_eq!(codec, Codec::Protobuf, "{name}");
+        (protobuf, asked_in(&mut wire, Codec::Json, name).1)
+    };
+
+    let (protobuf, json) = both("$sys/info");
+    let mut info = sys::Info::decode(&*protobuf).unwrap();
+    let later: sys::Info = serde_json::from_slice(&json).unwrap();
+    assert_eq!((info.pid, info.shards), (server.pid(), 2));
+    info.uptime_s = later.uptime_s;
+    assert_eq!(info, later);
+
+    let (protobuf, json) = both("$sys/time");
+    let time = sys::Time::decode(&*protobuf).unwrap();
+    let later: sys::Time = serde_json::from_slice(&json).unwrap();
+    assert!(time.unix_ns > 0 && time.unix_ns <= later.unix_ns);
+
+    let (protobuf, json) = both("$sys/stats");
+    let stats = sys::Stats::decode(&*protobuf).unwrap();
+    let later: sys::Stats = serde_json::from_slice(&json).unwrap();
+    assert_eq!((stats.connections, stats.shards.len()), (1, 2));
+    assert_eq!(stats.total["connections_opened"], 1);
+    assert!(stats.total.keys().eq(later.total.keys()));
+    assert!(stats.timings_us.keys().eq(later.timings_us.keys()));
+    // One REQUEST was between the two.
+    assert_eq!(stats.total["requests"] + 1, later.total["requests"]);
+    assert!(protobuf.len() < json.len());
+
     wire.close();
     server.settle(&[("peer_close", 1)]);
     server.end();

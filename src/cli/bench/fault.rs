@@ -5,6 +5,7 @@
 
 use crate::base::exit::Status;
 use crate::cli::failure::Failure;
+use crate::client;
 use crate::proto::error::Code;
 use std::io;
 use std::time::Duration;
@@ -80,8 +81,19 @@ pub enum Halt {
     Publisher(#[source] Fault),
     #[error("the server does not tell its $sys/stats: {0}")]
     Stats(String),
+    #[error("{0}")]
+    Client(#[source] client::Error),
     #[error("epoll: {0}")]
     Poll(#[source] io::Error),
+}
+
+/// Whether there is no server; a pool has tried for a while before it says so.
+fn is_absence(error: &client::Error) -> bool {
+    match error {
+        client::Error::Connect { .. } => true,
+        client::Error::PoolTimeout { cause, .. } => cause.as_deref().is_some_and(is_absence),
+        _ => false,
+    }
 }
 
 impl From<Halt> for Failure {
@@ -92,6 +104,8 @@ impl From<Halt> for Failure {
                 ..
             }
             | Halt::Ramp(_) => Status::Unavailable,
+            Halt::Client(error) if is_absence(error) => Status::Unavailable,
+            Halt::Client(error) if error.is_permission() => Status::Permission,
             _ => Status::Runtime,
         };
         Failure::new(status, halt)

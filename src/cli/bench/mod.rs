@@ -15,6 +15,8 @@
 //!   speaker, dialect                 the protocols: the only parts that know what is said
 //! ```
 //!
+//! `pool` measures the library's client rather than the server, and so is made of that.
+//!
 //! Another protocol (a peer's, to compare with) is another `Dialect`, or another `Speaker`
 //! if all it has is an echo; another benchmark is another subcommand.
 //!
@@ -36,6 +38,7 @@ mod idle;
 mod meter;
 mod overlay;
 mod plot;
+mod pool;
 mod process;
 mod progress;
 mod pubsub;
@@ -69,6 +72,7 @@ use crate::cli::failure::Failure;
   ringmail bench pubsub --spawn                       one publisher, 50 subscribers
   ringmail bench request --spawn                      requests that connections answer
   ringmail bench idle --spawn --connections 15000     memory and CPU time of idle connections
+  ringmail bench pool --spawn                         a pool against a connection for each request
   ringmail bench help echo                            what a benchmark can do",
     exit_codes!()
 ))]
@@ -83,6 +87,7 @@ enum Benchmark {
     Pubsub(pubsub::Args),
     Request(request::Args),
     Idle(idle::Args),
+    Pool(pool::Args),
     Plot(overlay::Args),
 }
 
@@ -98,6 +103,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Benchmark::Pubsub(args) => pubsub::run(args),
         Benchmark::Request(args) => request::run(args),
         Benchmark::Idle(args) => idle::run(args),
+        Benchmark::Pool(args) => pool::run(args),
         Benchmark::Plot(args) => overlay::run(args),
     }
 }

@@ -125,7 +125,7 @@ fn refresh(args: &Refresh) -> Result<(), Failure> {
         access: Default::default(),
     };
     let client = peer::dial(&builder, &tls_only)?;
-    let Some(login) = client.login().cloned() else {
+    let Some(login) = client.login() else {
         let text = "this server does not ask who its clients are; there is nothing to refresh";
         return Err(Failure::new(Status::Runtime, text));
     };

@@ -7,19 +7,13 @@
 //! | `publish_queued`, then `flush` or `wait_confirmed` | it is buffered | thousands in a row |
 
 use super::Client;
-use super::stream::Stream;
-use super::turn::Deadline;
-use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::publish::Publish;
-use crate::client::registry::Change;
-use crate::proto::envelope::Envelope;
-use crate::proto::message::MessageType;
+use std::time::Duration;
 
+const PUBLISH: &str = "the PUBLISH";
 /// Buffered bytes that are worth a write.
 const FLUSH_BYTES: usize = 32 * 1024;
-/// Buffered bytes above which publishing waits for the kernel.
-const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 impl Client {
     /// Publishes, unconfirmed: returns when it is on its way.
@@ -56,23 +50,13 @@ impl Client {
     /// # Errors
     /// As [`Client::publish_confirmed`].
     pub fn publish_with(&mut self, publish: &Publish<'_>) -> Result<(), Error> {
-        let what = "the PUBLISH";
-        let deadline = Deadline::within(self.builder.request_timeout);
-        let envelope = publish.envelope()?;
-        self.begin()?;
+        publish.envelope()?;
+        self.keep_alive()?;
         self.hear_complaint()?;
-        self.stand(what, &deadline)?;
-        let id = self.conversation.publish(envelope, publish.confirm)?;
-        if id == 0 {
-            return self.write_all(what, &deadline);
-        }
-        self.wait(what, &deadline, |conversation| {
-            let flight = &conversation.ledger.flight;
-            (!flight.contains(id)).then_some(())
-        })?;
-        match self.conversation.ledger.take_complaint_about(id) {
-            Some(error) => Err(error),
-            None => Ok(()),
+        self.engine.wait(self.client.publish_with(publish))?;
+        match publish.confirm {
+            true => Ok(()),
+            false => self.write_all(PUBLISH),
         }
     }
 
@@ -103,24 +87,18 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`], and `Timeout` when no room was made in time.
     pub fn publish_queued(&mut self, publish: &Publish<'_>) -> Result<u32, Error> {
-        let what = "the PUBLISH";
         let envelope = publish.envelope()?;
-        self.check()?;
+        self.keep_alive()?;
         self.hear_complaint()?;
-        if !self.has_room(publish.confirm) {
-            let deadline = Deadline::within(self.builder.request_timeout);
-            self.begin()?;
-            self.stand(what, &deadline)?;
-            self.wait(what, &deadline, |conversation| {
-                has_room(conversation, publish.confirm).then_some(())
-            })?;
-            self.hear_complaint()?;
-        }
-        let id = self.conversation.publish(envelope, publish.confirm)?;
-        if self.conversation.unsent().len() >= FLUSH_BYTES {
-            // Confirmations are taken as they come, or the server could not send them.
-            self.begin()?;
-            self.write_out()?;
+        let shared = self.client.shared();
+        let room = async {
+            let room =
+                shared.when(|core| core.publish_when_ready(envelope, publish.confirm, false));
+            shared.within(PUBLISH, self.timeout(), room).await?
+        };
+        let id = self.engine.wait(room)?;
+        if shared.lock().conversation.unsent().len() >= FLUSH_BYTES {
+            shared.wake();
         }
         Ok(id)
     }
@@ -130,10 +108,9 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`], and `Timeout`.
     pub fn flush(&mut self) -> Result<(), Error> {
-        let deadline = Deadline::within(self.builder.request_timeout);
-        self.begin()?;
+        self.keep_alive()?;
         self.hear_complaint()?;
-        self.write_all("the flush", &deadline)
+        self.write_all("the flush")
     }
 
     /// Sends what is buffered and waits until every PUBLISH that asked for it is confirmed.
@@ -142,7 +119,8 @@ impl Client {
     /// `Rejected` for one that the server refused: the others are waited for by calling
     /// again. `Unconfirmed`, `Timeout`, and what ends the connection.
     pub fn wait_confirmed(&mut self) -> Result<(), Error> {
-        self.begin()?;
+        let shared = self.client.shared();
+        shared.wake();
         loop {
             self.hear_complaint()?;
             let count = self.unconfirmed_count();
@@ -150,16 +128,19 @@ impl Client {
                 return Ok(());
             }
             // Each confirmation is a sign of life: the time counts from the last one.
-            let deadline = Deadline::within(self.builder.request_timeout);
-            self.wait("the confirmation", &deadline, |conversation| {
-                (conversation.ledger.flight.len() < count).then_some(())
-            })?;
+            let fewer = shared.when(|core| {
+                let flight = &core.conversation.ledger.flight;
+                (flight.len() < count).then_some(())
+            });
+            let fewer = shared.within("the confirmation", self.timeout(), fewer);
+            self.engine.wait(fewer)?;
         }
     }
 
     /// PUBLISHes that asked for confirmation and have none yet.
     pub fn unconfirmed_count(&self) -> usize {
-        self.conversation.ledger.flight.len()
+        let core = self.client.shared().lock();
+        core.conversation.ledger.flight.len()
     }
 
     /// What the server publishes if this client's connection ends without CLOSE; it replaces
@@ -168,9 +149,7 @@ impl Client {
     /// # Errors
     /// `Failed` if the server refuses it, `Timeout`, and what ends the connection.
     pub fn will(&mut self, publish: &Publish<'_>) -> Result<(), Error> {
-        let envelope = publish.envelope()?;
-        let change = Change::will(&envelope);
-        self.operate("the WILL", MessageType::Will, envelope, change)
+        self.engine.wait(self.client.will(publish))
     }
 
     /// Withdraws the will.
@@ -178,44 +157,28 @@ impl Client {
     /// # Errors
     /// As [`Client::will`].
     pub fn withdraw_will(&mut self) -> Result<(), Error> {
-        let (envelope, change) = (Envelope::default(), Change::Will(None));
-        self.operate("the WILL", MessageType::Will, envelope, change)
+        self.engine.wait(self.client.withdraw_will())
     }
 
     // ---- inside ----
 
-    fn has_room(&self, confirm: bool) -> bool {
-        self.conversation.is_open() && has_room(&self.conversation, confirm)
+    pub(super) fn timeout(&self) -> Duration {
+        self.client.shared().options.request_timeout
     }
 
     /// The failure of an earlier PUBLISH that nobody was told yet.
-    pub(super) fn hear_complaint(&mut self) -> Result<(), Error> {
-        match self.conversation.ledger.take_complaint() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+    pub(super) fn hear_complaint(&self) -> Result<(), Error> {
+        self.client.take_failure().map_or(Ok(()), Err)
     }
 
     /// Waits until the kernel has all that was written.
-    pub(super) fn write_all(
-        &mut self,
-        what: &'static str,
-        deadline: &Deadline,
-    ) -> Result<(), Error> {
-        self.write_out()?;
-        self.wait(what, deadline, |conversation| {
-            let is_sent = conversation.can_answer() && conversation.unsent().is_empty();
-            is_sent.then_some(())
-        })?;
-        // Under TLS the last of it may still wait for the socket.
-        while self.stream.as_ref().is_some_and(Stream::has_unsent) {
-            self.turn(what, deadline)?;
-        }
-        Ok(())
+    pub(super) fn write_all(&self, what: &'static str) -> Result<(), Error> {
+        let shared = self.client.shared();
+        shared.wake();
+        let sent = shared.when(|core| {
+            let conversation = &core.conversation;
+            (conversation.can_answer() && conversation.unsent().is_empty()).then_some(())
+        });
+        self.engine.wait(shared.within(what, self.timeout(), sent))
     }
-}
-
-fn has_room(conversation: &Conversation, confirm: bool) -> bool {
-    conversation.unsent().len() < UNSENT_BYTES_MAX
-        && !(confirm && conversation.ledger.flight.is_full())
 }

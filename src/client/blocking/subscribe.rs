@@ -1,20 +1,19 @@
 //! What is brought to the client: subscriptions, services, and taking what has come.
 
 use super::Client;
-use super::turn::Deadline;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::incoming::{Incoming, IncomingRequest};
 use crate::client::registry::Change;
 use crate::client::subscribe::{Interest, Serve, Subscribe};
-use crate::proto::envelope::{Codec, Envelope};
+use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
 use crate::proto::message::MessageType;
 use std::time::Duration;
 
 const RESPONSE: &str = "the RESPONSE";
-/// Messages taken from the inbox between two looks at the socket.
-const LOOK_EVERY: u32 = 64;
+/// Messages taken from the inbox between two words to the server that they were.
+const TAKEN_EVERY: u32 = 64;
 
 impl Client {
     /// Subscribes to all topics that `filter` matches (`+`: one level, `#` at the end: any
@@ -35,7 +34,7 @@ impl Client {
         self.register(
             "the SUBSCRIBE",
             MessageType::Subscribe,
-            subscribe.interest()?,
+            &subscribe.interest()?,
         )
     }
 
@@ -55,7 +54,7 @@ impl Client {
         self.register(
             "the UNSUBSCRIBE",
             MessageType::Unsubscribe,
-            subscribe.identity()?,
+            &subscribe.identity()?,
         )
     }
 
@@ -94,7 +93,7 @@ impl Client {
     /// # Errors
     /// As [`Client::subscribe`].
     pub fn serve_with(&mut self, serve: &Serve<'_>) -> Result<(), Error> {
-        self.register("the SERVE", MessageType::Serve, serve.interest()?)
+        self.register("the SERVE", MessageType::Serve, &serve.interest()?)
     }
 
     /// Answers for a service no more.
@@ -110,7 +109,7 @@ impl Client {
     /// # Errors
     /// As [`Client::unsubscribe`].
     pub fn unserve_with(&mut self, serve: &Serve<'_>) -> Result<(), Error> {
-        self.register("the UNSERVE", MessageType::Unserve, serve.interest()?)
+        self.register("the UNSERVE", MessageType::Unserve, &serve.interest()?)
     }
 
     /// Answers a request, in its own codec.
@@ -138,13 +137,7 @@ impl Client {
         codec: Codec,
         payload: impl AsRef<[u8]>,
     ) -> Result<(), Error> {
-        let deadline = Deadline::within(self.builder.request_timeout);
-        if !self.stand_to_answer(&deadline)? {
-            return Ok(());
-        }
-        self.conversation
-            .respond(request, codec, payload.as_ref())?;
-        self.write_all(RESPONSE, &deadline)
+        self.stand_to_answer(|conversation| conversation.respond(request, codec, payload.as_ref()))
     }
 
     /// Answers a request with a failure; codes of one's own are `Code::Application(0x1000)`
@@ -158,12 +151,10 @@ impl Client {
         code: Code,
         text: &str,
     ) -> Result<(), Error> {
-        let deadline = Deadline::within(self.builder.request_timeout);
-        if !self.stand_to_answer(&deadline)? {
-            return Ok(());
-        }
-        self.conversation.respond_failed(request, code, text);
-        self.write_all(RESPONSE, &deadline)
+        self.stand_to_answer(|conversation| {
+            conversation.respond_failed(request, code, text);
+            Ok(())
+        })
     }
 
     /// Waits for the next message, request or word of a reconnect, however long it takes.
@@ -189,7 +180,8 @@ impl Client {
     /// What ends the connection for good; `Rejected` and `Unconfirmed` about a PUBLISH,
     /// after which receiving goes on.
     pub fn receive(&mut self) -> Result<Incoming, Error> {
-        self.receive_by(&Deadline::NEVER)
+        let received = self.receive_within(None)?;
+        received.ok_or_else(Error::silent) // without a timeout there is no None
     }
 
     /// Waits for `timeout` at most; `None` if nothing has come. Zero takes what is there.
@@ -197,79 +189,79 @@ impl Client {
     /// # Errors
     /// As [`Client::receive`].
     pub fn receive_timeout(&mut self, timeout: Duration) -> Result<Option<Incoming>, Error> {
-        match self.receive_by(&Deadline::within(timeout)) {
-            Ok(incoming) => Ok(Some(incoming)),
-            Err(Error::Timeout { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.receive_within(Some(timeout))
     }
 
     // ---- inside ----
 
-    fn receive_by(&mut self, deadline: &Deadline) -> Result<Incoming, Error> {
-        self.hear_complaint()?;
-        if let Some(incoming) = self.conversation.take_incoming() {
-            self.taken_count = self.taken_count.wrapping_add(1);
-            if self.taken_count.is_multiple_of(LOOK_EVERY) {
-                // Long before all that waits is taken, a PING may have to be answered. What
-                // ended the connection is told when there is nothing left to take.
-                let _ = self.begin().and_then(|()| self.write_out());
+    /// `None`: for ever.
+    fn receive_within(&mut self, timeout: Option<Duration>) -> Result<Option<Incoming>, Error> {
+        let (shared, all) = (self.client.shared(), self.all);
+        let mut was_full = false;
+        let mut is_behind = true;
+        let received = shared.when(|core| {
+            let is_open = core.conversation.can_answer();
+            let ledger = &mut core.conversation.ledger;
+            if let Some(error) = ledger.take_complaint() {
+                return Some(Err(error));
             }
-            return Ok(incoming);
+            was_full = ledger.inbox.is_full();
+            let taken = ledger.inbox.take(all, is_open);
+            if taken.is_none() && ledger.wants_session && is_behind {
+                // All that came before has been dealt with: an ACK is due.
+                is_behind = false;
+                shared.wake();
+            }
+            taken.map(|(_, incoming)| Ok(incoming))
+        });
+        let received = match timeout {
+            None => Ok(self.engine.wait(received)),
+            Some(timeout) => {
+                let received = async { tokio::time::timeout(timeout, received).await };
+                self.engine.wait(received)
+            }
+        };
+        self.taken_count = self.taken_count.wrapping_add(1);
+        if was_full || self.taken_count.is_multiple_of(TAKEN_EVERY) {
+            shared.wake();
         }
-        self.begin()?;
-        self.wait("a message", deadline, |conversation| {
-            let complaint = conversation.ledger.take_complaint().map(Err);
-            complaint.or_else(|| conversation.take_incoming().map(Ok))
-        })?
+        received.map_or(Ok(None), |received| received?.map(Some))
     }
 
-    /// Whether the answer to a request has somewhere to go: without a session the requests
-    /// of a broken connection have been failed by the server.
-    fn stand_to_answer(&mut self, deadline: &Deadline) -> Result<bool, Error> {
-        self.begin()?;
-        if !self.conversation.can_answer() && !self.conversation.ledger.wants_session {
-            return Ok(false);
+    /// Answers once the answer has somewhere to go: without a session the requests of a
+    /// broken connection have been failed by the server.
+    fn stand_to_answer(
+        &mut self,
+        mut answer: impl FnMut(&mut Conversation) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.keep_alive()?;
+        let shared = self.client.shared();
+        let answered = shared.when(|core| {
+            let conversation = &mut core.conversation;
+            let stands = conversation.can_answer();
+            if !stands && !conversation.ledger.wants_session {
+                return Some(Ok(false));
+            }
+            stands.then(|| answer(conversation).map(|()| true))
+        });
+        let answered = self
+            .engine
+            .wait(shared.within(RESPONSE, self.timeout(), answered))?;
+        match answered? {
+            true => self.write_all(RESPONSE),
+            false => Ok(()),
         }
-        self.stand_for(RESPONSE, deadline, Conversation::can_answer)?;
-        Ok(true)
     }
 
     fn register(
         &mut self,
         what: &'static str,
         kind: MessageType,
-        interest: Interest,
+        interest: &Interest,
     ) -> Result<(), Error> {
         let change = Change::Interest(interest.clone());
-        self.operate(what, kind, interest.envelope(0), change)
-    }
-
-    /// Sends an operation and waits for its OK; once more if the connection broke before.
-    pub(super) fn operate(
-        &mut self,
-        what: &'static str,
-        kind: MessageType,
-        envelope: Envelope<'_>,
-        change: Change,
-    ) -> Result<(), Error> {
-        let deadline = Deadline::within(self.builder.request_timeout);
-        let mut is_repeated = false;
-        loop {
-            self.begin()?;
-            self.stand(what, &deadline)?;
-            match self.ask(what, &deadline, kind, envelope, change.clone()) {
-                Ok(_) => return Ok(()),
-                Err(Error::Io { .. }) if self.conversation.retry_at().is_some() => {
-                    is_repeated = true;
-                }
-                // Done the first time, of which the OK was lost.
-                Err(Error::Failed {
-                    code: Code::NotSubscribed,
-                    ..
-                }) if is_repeated => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
+        let envelope = interest.envelope(0);
+        let operation = self.client.operate(what, kind, envelope, &change);
+        self.engine.wait(operation)
     }
 }

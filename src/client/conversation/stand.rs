@@ -2,7 +2,9 @@
 //! server before.
 
 use super::{Conversation, next_id};
+use crate::client::access::Show;
 use crate::client::credential::{Credential, Login};
+use crate::client::error::Error;
 use crate::client::ledger::Stage;
 use crate::proto::message::{Message, MessageType};
 
@@ -16,25 +18,35 @@ impl Conversation {
             self.ledger.stage = Stage::Admitted;
             return;
         }
+        self.ledger.stage = Stage::Proving;
         match self.access.first(methods) {
-            Ok(credential) => {
-                self.ledger.stage = Stage::Proving;
-                self.authenticate(&credential);
-            }
-            Err(error) => {
-                self.schedule = None;
-                self.refusal = Some(error);
-                self.link.close();
-                self.link.lose();
-            }
+            Ok(show) => self.show(show),
+            Err(error) => self.give_up(error),
         }
     }
 
-    pub(super) fn authenticate(&mut self, credential: &Credential) {
+    /// Says who this is, or has it fetched.
+    pub(super) fn show(&mut self, show: Show) {
+        match show {
+            Show::Now(credential) => self.authenticate(&credential),
+            Show::Fetch(source) => self.fetch = Some(source),
+            Show::Nothing => {}
+        }
+    }
+
+    fn authenticate(&mut self, credential: &Credential) {
         self.link.send(&Message::Auth {
             method: credential.method(),
             credential: credential.secret().expose().as_bytes(),
         });
+    }
+
+    /// There is nothing to show: no connection could go on.
+    pub(super) fn give_up(&mut self, error: Error) {
+        self.schedule = None;
+        self.refusal = Some(error);
+        self.link.close();
+        self.link.lose();
     }
 
     /// Who the server says this is; `None` where it does not ask.

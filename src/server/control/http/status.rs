@@ -9,8 +9,9 @@ use crate::base::clock::unix_nanos;
 use crate::metrics::counter::Counters;
 use crate::metrics::gauge::Gauge;
 use crate::proto::message::MessageType;
+use crate::proto::sys::{Percentiles, Sums};
 use crate::server::log;
-use crate::shard::sys::{Percentiles, Span, Sums, closed, sum};
+use crate::shard::sys::{Span, closed, percentiles, sum};
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -44,9 +45,9 @@ struct Status {
     /// Lines that the log lost because its target is slow or full.
     log_lines_dropped: u64,
     /// Microseconds; of all shards since the start, as of the last second.
-    timings_us: BTreeMap<&'static str, Percentiles>,
+    timings_us: BTreeMap<String, Percentiles>,
     /// Likewise, of the last 10 to 20 seconds.
-    recent_us: BTreeMap<&'static str, Percentiles>,
+    recent_us: BTreeMap<String, Percentiles>,
     /// Where nothing is traced it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     traces: Option<Traces>,
@@ -72,14 +73,14 @@ struct ShardStatus {
     received: Sums,
     gauges: Sums,
     /// As those of all shards.
-    timings_us: BTreeMap<&'static str, Percentiles>,
-    recent_us: BTreeMap<&'static str, Percentiles>,
+    timings_us: BTreeMap<String, Percentiles>,
+    recent_us: BTreeMap<String, Percentiles>,
 }
 
 impl ShardStatus {
     fn new(shard: usize, core: u32, counters: &Counters, span: &Span) -> ShardStatus {
         let received = MessageType::ALL.iter();
-        let received = received.map(|kind| (kind.name(), counters.read_received(*kind)));
+        let received = received.map(|kind| (kind.name().to_owned(), counters.read_received(*kind)));
         let gauges = Gauge::ALL.iter();
         ShardStatus {
             shard,
@@ -88,10 +89,10 @@ impl ShardStatus {
             counters: sum([counters]),
             received: received.filter(|(_, count)| *count > 0).collect(),
             gauges: gauges
-                .map(|gauge| (gauge.label(), counters.gauges.read(*gauge)))
+                .map(|gauge| (gauge.label().to_owned(), counters.gauges.read(*gauge)))
                 .collect(),
-            timings_us: Percentiles::of_all(&span.total),
-            recent_us: Percentiles::of_all(&span.recent),
+            timings_us: percentiles(&span.total),
+            recent_us: percentiles(&span.recent),
         }
     }
 }
@@ -116,8 +117,8 @@ async fn status(_: Reader, State(admin): State<Arc<Admin>>) -> Json<Status> {
         shards: shards.collect(),
         closed: closed(counters),
         log_lines_dropped: log::lines_dropped(),
-        timings_us: Percentiles::of_all(&timings.all.total),
-        recent_us: Percentiles::of_all(&timings.all.recent),
+        timings_us: percentiles(&timings.all.total),
+        recent_us: percentiles(&timings.all.recent),
         traces: admin.traces.as_ref().map(|tally| Traces {
             exported: tally.exported(),
             failed: tally.failed(),

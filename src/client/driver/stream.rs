@@ -1,7 +1,8 @@
 //! The connection's bytes: a socket that does not block, bare or under TLS.
 //!
-//! Under TLS both directions have a buffer between the socket and the caller, so that what
-//! `poll` says of the socket is not the whole truth:
+//! Reading and writing try and say `WouldBlock`; [`Stream::ready`] waits. Under TLS both
+//! directions have a buffer between the socket and the caller, so that what the socket is
+//! ready for is not the whole truth:
 //!
 //! ```text
 //!   write ──► rustls ── wants_write ──► socket     what was taken may not have gone yet
@@ -13,9 +14,10 @@
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::Shutdown;
 use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 pub(super) struct Stream {
     socket: TcpStream,
@@ -29,7 +31,6 @@ struct Tls {
 }
 
 impl Stream {
-    /// `socket` does not block.
     pub(super) fn plain(socket: TcpStream) -> Stream {
         Stream { socket, tls: None }
     }
@@ -55,9 +56,9 @@ impl Stream {
         })
     }
 
-    /// Whether a read that was shorter than its buffer has emptied the socket.
-    pub(super) fn is_plain(&self) -> bool {
-        self.tls.is_none()
+    /// Waits until the socket is ready for one of these.
+    pub(super) async fn ready(&self, interest: Interest) -> io::Result<()> {
+        self.socket.ready(interest).await.map(|_| ())
     }
 
     /// Whether there is something to read, whatever the socket says.
@@ -77,7 +78,7 @@ impl Stream {
             return Ok(());
         };
         while tls.connection.wants_write() {
-            match tls.connection.write_tls(&mut self.socket) {
+            match tls.connection.write_tls(&mut Trying(&self.socket)) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -94,20 +95,33 @@ impl Stream {
             tls.connection.send_close_notify();
         }
         let _ = self.flush_out();
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = socket2::SockRef::from(&self.socket).shutdown(Shutdown::Write);
     }
 }
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+/// The socket as rustls wants it.
+struct Trying<'a>(&'a TcpStream);
+
+impl Read for Trying<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for Trying<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.socket.read(buffer);
+            return self.socket.try_read(buffer);
         };
         loop {
             match tls.connection.reader().read(buffer) {
@@ -121,7 +135,7 @@ impl Read for Stream {
                 Err(error) => return Err(error),
             }
             let shaking = tls.connection.is_handshaking();
-            if tls.connection.read_tls(&mut self.socket)? == 0 && shaking {
+            if tls.connection.read_tls(&mut Trying(&self.socket))? == 0 && shaking {
                 return Err(io::Error::new(
                     ErrorKind::UnexpectedEof,
                     rustls::Error::General(
@@ -149,7 +163,7 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.socket.write(bytes);
+            return self.socket.try_write(bytes);
         };
         let taken = tls.connection.writer().write(bytes)?;
         self.flush_out()?;

@@ -1,0 +1,316 @@
+//! What the handles of a connection and its driver share: the conversation, and who waits for
+//! what. Handles write into it and wait; the driver moves bytes, and hands out what came.
+//!
+//! ```text
+//!   Client, Subscription …                     Driver (one task)
+//!      │  lock, ask, unlock, `work` ─────────────►│ lock, write out, unlock
+//!      │                                          │ read, lock, receive, unlock
+//!      │◄── answers (one channel each), `changed` ┘
+//! ```
+//!
+//! The lock is held for as long as it takes to encode or take in messages, and never while
+//! anybody waits; wakers and callbacks are called without it.
+//!
+//! Invariant: an id is in `waiters` exactly while the call that asked waits.
+
+use crate::base::clock::Instant;
+use crate::client::builder::Options;
+use crate::client::conversation::Conversation;
+use crate::client::error::Error;
+use crate::client::request::Response;
+use crate::client::status::{Phase, Status};
+use crate::proto::envelope::Envelope;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// Unsent bytes above which what is not urgent waits.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
+/// How long the server has for its CLOSE.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Answer = Result<Response, Error>;
+
+pub(in crate::client) struct Core {
+    pub(in crate::client) conversation: Conversation,
+    pub(in crate::client) peer: SocketAddr,
+    waiters: HashMap<u32, oneshot::Sender<Answer>>,
+    /// Why the last attempt to connect again failed.
+    pub(super) dial_failure: Option<Error>,
+    /// How it ended, where the conversation does not know: the stream broke.
+    pub(super) failure: Option<Error>,
+    /// The driver is no more, whatever the conversation says.
+    is_abandoned: bool,
+    /// Calls do not wait behind an inbox that nobody empties meanwhile.
+    pub(in crate::client) is_alone: bool,
+}
+
+impl Core {
+    pub(super) fn new(conversation: Conversation, peer: SocketAddr) -> Core {
+        Core {
+            conversation,
+            peer,
+            waiters: HashMap::new(),
+            dial_failure: None,
+            failure: None,
+            is_abandoned: false,
+            is_alone: false,
+        }
+    }
+
+    /// Why there is no connection, if there will be none.
+    pub(in crate::client) fn ending(&self) -> Option<Error> {
+        let ending = self.conversation.ending();
+        if ending.is_none() && !self.is_abandoned {
+            return None;
+        }
+        // What the server said is the better word; else how the stream broke.
+        let told = ending.filter(|error| error.code().is_some());
+        told.or_else(|| self.failure.as_ref().map(Error::copy))
+            .or_else(|| self.conversation.ending())
+            .or_else(|| Some(Error::ended("the client's task has ended")))
+    }
+
+    /// Operations may be sent, and there is room for them.
+    pub(in crate::client) fn is_ready(&self) -> bool {
+        self.conversation.is_open() && self.conversation.unsent().len() < UNSENT_BYTES_MAX
+    }
+
+    /// Publishes if there is room for that, as `Conversation::publish`.
+    pub(in crate::client) fn publish_when_ready(
+        &mut self,
+        envelope: Envelope<'_>,
+        confirm: bool,
+        is_awaited: bool,
+    ) -> Option<Result<u32, Error>> {
+        if !self.is_ready() || (confirm && self.conversation.ledger.flight.is_full()) {
+            return None;
+        }
+        Some(self.conversation.publish(envelope, confirm, is_awaited))
+    }
+
+    /// The answer to `id` is waited for.
+    pub(in crate::client) fn wait_for(&mut self, id: u32) -> oneshot::Receiver<Answer> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.insert(id, sender);
+        receiver
+    }
+
+    /// Nobody waits for `id` any more.
+    pub(in crate::client) fn forget(&mut self, id: u32) {
+        if self.waiters.remove(&id).is_some() {
+            self.conversation.ledger.forget(id);
+        }
+    }
+
+    fn status(&self) -> Status {
+        let ledger = &self.conversation.ledger;
+        let phase = if self.is_abandoned || self.conversation.is_over() {
+            Phase::Ended
+        } else if self.conversation.is_open() {
+            Phase::Open
+        } else if self.conversation.can_answer() {
+            Phase::Draining
+        } else {
+            Phase::Lost
+        };
+        Status {
+            phase,
+            connections: ledger.stood_count,
+            lapses: ledger.lapse_count,
+        }
+    }
+
+    /// Hands each answer that came to who waits for it.
+    fn hand_out(&mut self) {
+        for (id, answer) in self.conversation.ledger.take_answers() {
+            if let Some(waiter) = self.waiters.remove(&id) {
+                let _ = waiter.send(answer);
+            }
+        }
+        if self.waiters.is_empty() {
+            return;
+        }
+        if self.ending().is_some() {
+            for (_, waiter) in std::mem::take(&mut self.waiters) {
+                let _ = waiter.send(Err(self.ending().unwrap_or_else(Error::silent)));
+            }
+        } else if self.stuck().is_some() {
+            for (id, waiter) in std::mem::take(&mut self.waiters) {
+                self.conversation.ledger.forget(id);
+                let _ = waiter.send(Err(self.stuck().unwrap_or_else(Error::silent)));
+            }
+        }
+    }
+
+    /// What is waited for is behind an inbox that nobody empties meanwhile.
+    fn stuck(&self) -> Option<Error> {
+        let inbox = &self.conversation.ledger.inbox;
+        let is_stuck = self.is_alone && self.conversation.is_paused();
+        is_stuck.then(|| Error::InboxFull {
+            bytes: inbox.bytes(),
+        })
+    }
+}
+
+pub(in crate::client) struct Shared {
+    core: Mutex<Core>,
+    pub(in crate::client) options: Options,
+    /// Something has changed that a call may wait for.
+    changed: Notify,
+    /// The driver has something to do.
+    work: Notify,
+    status: watch::Sender<Status>,
+}
+
+impl Shared {
+    pub(super) fn new(core: Core, options: Options) -> Arc<Shared> {
+        let (status, _) = watch::channel(core.status());
+        Arc::new(Shared {
+            core: Mutex::new(core),
+            options,
+            changed: Notify::new(),
+            work: Notify::new(),
+            status,
+        })
+    }
+
+    pub(in crate::client) fn lock(&self) -> MutexGuard<'_, Core> {
+        // A panic under the lock is one of ours; what it left is still the best there is.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was written, or taken: the driver looks.
+    pub(in crate::client) fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    /// Says CLOSE: the driver ends over it, whether the server answers or not.
+    pub(in crate::client) fn close(&self) {
+        self.lock()
+            .conversation
+            .close(CLOSE_TIMEOUT, Instant::now());
+        self.wake();
+    }
+
+    pub(super) async fn wait_for_work(&self) {
+        self.work.notified().await;
+    }
+
+    pub(in crate::client) fn status(&self) -> &watch::Sender<Status> {
+        &self.status
+    }
+
+    /// After each change: answers to their calls, owners of mailboxes woken, the status told.
+    pub(super) fn spread(&self) {
+        let mut core = self.lock();
+        core.hand_out();
+        let status = core.status();
+        if status.phase == Phase::Ended {
+            core.conversation.ledger.inbox.wake_all();
+        }
+        let woken = core.conversation.ledger.inbox.take_woken();
+        drop(core);
+        woken.into_iter().for_each(std::task::Waker::wake);
+        self.status.send_if_modified(|told| {
+            let is_new = *told != status;
+            *told = status;
+            is_new
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// The driver is gone: nothing will come for anybody.
+    pub(super) fn abandon(&self) {
+        self.lock().is_abandoned = true;
+        self.spread();
+    }
+
+    // ---- waiting ----
+
+    /// Waits until `take` finds what it looks for.
+    ///
+    /// # Errors
+    /// What ended the connection for good.
+    pub(in crate::client) async fn when<T>(
+        &self,
+        mut take: impl FnMut(&mut Core) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut changed = pin!(self.changed.notified());
+        loop {
+            changed.as_mut().enable();
+            {
+                let mut core = self.lock();
+                if let Some(found) = take(&mut core) {
+                    return Ok(found);
+                }
+                if let Some(error) = core.ending() {
+                    return Err(error);
+                }
+                if let Some(error) = core.stuck() {
+                    return Err(error);
+                }
+            }
+            changed.as_mut().await;
+            changed.set(self.changed.notified());
+        }
+    }
+
+    /// Asks when operations may be sent, and waits for the answer. Dropped, it does not wait
+    /// for it any more.
+    ///
+    /// # Errors
+    /// `ask`'s, the answer's, and what ended the connection.
+    pub(in crate::client) async fn call(
+        &self,
+        mut ask: impl FnMut(&mut Core) -> Option<Result<u32, Error>>,
+    ) -> Answer {
+        let (id, answer) = self
+            .when(|core| ask(core).map(|asked| asked.map(|id| (id, core.wait_for(id)))))
+            .await??;
+        self.wake();
+        let _guard = Guard { shared: self, id };
+        answer.await.unwrap_or_else(|_| Err(Error::silent()))
+    }
+
+    /// Gives a call its time.
+    ///
+    /// # Errors
+    /// `Timeout`, or what kept the answer away where that is known; and the call's own.
+    pub(in crate::client) async fn within<T>(
+        &self,
+        what: &'static str,
+        after: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if let Ok(done) = tokio::time::timeout(after, call).await {
+            return done;
+        }
+        let core = self.lock();
+        let inbox = &core.conversation.ledger.inbox;
+        let dial_failure = core.dial_failure.as_ref().map(Error::copy);
+        Err(match dial_failure {
+            Some(error) if !core.conversation.can_answer() => error,
+            _ if inbox.is_full() => Error::InboxFull {
+                bytes: inbox.bytes(),
+            },
+            _ => Error::Timeout { what, after },
+        })
+    }
+}
+
+/// A call that waits for its answer.
+struct Guard<'a> {
+    shared: &'a Shared,
+    id: u32,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().forget(self.id);
+    }
+}

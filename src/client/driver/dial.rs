@@ -1,0 +1,74 @@
+//! Making a connection: a name resolved, a socket connected, TLS prepared, the SYN written.
+
+use super::stream::Stream;
+use crate::base::clock::Instant;
+use crate::client::address::Address;
+use crate::client::builder::Options;
+use crate::client::error::Error;
+use crate::client::link::Link;
+use crate::client::tls::Tls;
+use rustls::ClientConfig;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+/// A connection of which nothing is known yet.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    pub(super) peer: SocketAddr,
+    pub(super) link: Link,
+}
+
+/// Connects to `address`, whose `secure` says whether by TLS.
+///
+/// # Errors
+/// `Invalid`, `Tls`, `Connect`.
+pub(super) async fn open(options: &Options, address: &Address) -> Result<Opened, Error> {
+    let settings = Arc::new(options.settings()?);
+    let unreachable = |source| Error::Connect {
+        address: address.to_string(),
+        source,
+    };
+    let seq = getrandom::u32().map_err(|error| unreachable(io::Error::other(error)))?;
+    let tls = match address.secure {
+        true => Some(config(options.tls.clone().unwrap_or_default()).await?),
+        false => None,
+    };
+    let (socket, peer) = dial(address, options.connect_timeout)
+        .await
+        .map_err(unreachable)?;
+    let stream = match tls {
+        None => Stream::plain(socket),
+        Some(config) => Stream::secure(socket, config, &address.host).map_err(unreachable)?,
+    };
+    let link = Link::new(settings, &options.hello(), seq, Instant::now());
+    Ok(Opened { stream, peer, link })
+}
+
+/// Reads the files, on a thread that may wait for them.
+async fn config(tls: Tls) -> Result<Arc<ClientConfig>, Error> {
+    let read = tokio::task::spawn_blocking(move || tls.config()).await;
+    read.unwrap_or_else(|_| Err(Error::tls("TLS: the runtime is going down; connect again")))
+}
+
+/// Connects to the first of the name's addresses that accepts, or tells the last failure.
+async fn dial(address: &Address, within: Duration) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    let peers = lookup_host((address.host.as_str(), address.port)).await?;
+    let deadline = Instant::now() + within;
+    for peer in peers {
+        let rest = deadline - Instant::now();
+        match timeout(rest, TcpStream::connect(peer)).await {
+            Ok(Ok(socket)) => {
+                socket.set_nodelay(true)?;
+                return Ok((socket, peer));
+            }
+            Ok(Err(error)) => failure = error,
+            Err(_) => return Err(ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(failure)
+}

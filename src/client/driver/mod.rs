@@ -1,0 +1,411 @@
+//! The task behind a client: it owns the socket and the clock, moves bytes between the socket
+//! and the conversation, connects again when that is due, and fetches credentials.
+//!
+//! One step: deadlines, ACK, write what there is, hand out what has come; then wait for the
+//! first of bytes, room to write, a deadline, a handle's word, a credential. While the inbox
+//! is full nothing is read, and the server is told that this side lives.
+//!
+//! It ends when the conversation is over: by a handle's `close`, when the last handle is
+//! dropped, or for good. Dropped before (its runtime ends), it tells everybody who waits.
+
+mod core;
+mod dial;
+mod stream;
+
+pub(super) use core::{Core, Shared};
+
+use super::address::Address;
+use super::builder::Options;
+use super::conversation::Conversation;
+use super::credential::{Fetched, Source};
+use super::error::Error;
+use crate::base::clock::Instant;
+use std::future::pending;
+use std::io::{self, ErrorKind, Read, Write};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+use stream::Stream;
+use tokio::io::Interest;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+/// Bytes taken from the socket at once.
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// How long last words may take, and how long the other side's are read and dropped.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+type Fetching = Pin<Box<dyn Future<Output = Fetched> + Send>>;
+
+/// Connects and starts the task, which holds `alive`; the handshake is still to come.
+///
+/// # Errors
+/// As `dial::open`.
+pub(super) async fn start(
+    options: &Options,
+    address: &Address,
+    alive: Option<mpsc::Sender<()>>,
+) -> Result<Arc<Shared>, Error> {
+    let opened = dial::open(options, address).await?;
+    let schedule = options.schedule(address.clone());
+    let conversation = Conversation::new(opened.link, options, schedule);
+    let shared = Shared::new(Core::new(conversation, opened.peer), options.clone());
+    let driver = Driver {
+        shared: shared.clone(),
+        stream: Some(opened.stream),
+        buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+        fetching: None,
+        nudge_at: Instant::NEVER,
+        _alive: alive,
+    };
+    tokio::spawn(driver.run());
+    Ok(shared)
+}
+
+/// What is waited for after a step.
+struct Wait {
+    until: Instant,
+    interest: Option<Interest>,
+    /// There is something to read already.
+    is_pending: bool,
+}
+
+enum Step {
+    Up,
+    Down(Instant),
+    Over,
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    /// None while there is no connection.
+    stream: Option<Stream>,
+    buffer: Box<[u8]>,
+    fetching: Option<Fetching>,
+    /// When to tell the server that this side lives, while nothing is read.
+    nudge_at: Instant,
+    /// Somebody waits until this task has ended.
+    _alive: Option<mpsc::Sender<()>>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+        loop {
+            let step = self.step_kind();
+            match step {
+                Step::Up => self.turn(alarm.as_mut()).await,
+                Step::Down(retry_at) => self.redial(retry_at).await,
+                Step::Over => break,
+            }
+        }
+        self.shared.spread();
+        self.leave().await;
+    }
+
+    fn step_kind(&self) -> Step {
+        let core = self.shared.lock();
+        match core.conversation.retry_at() {
+            Some(retry_at) => Step::Down(retry_at),
+            None if core.conversation.is_over() => Step::Over,
+            None => Step::Up,
+        }
+    }
+
+    // ---- while there is a connection ----
+
+    async fn turn(&mut self, mut alarm: Pin<&mut Sleep>) {
+        let wait = self.step();
+        self.shared.spread();
+        let Some(wait) = wait else {
+            return;
+        };
+        if wait.is_pending {
+            self.read_in();
+            tokio::task::consume_budget().await;
+            return;
+        }
+        let until = tokio::time::Instant::now() + (wait.until - Instant::now());
+        // Deadlines move later with each message: an alarm that rings early is set again.
+        if alarm.is_elapsed() || until < alarm.deadline() {
+            alarm.as_mut().reset(until);
+        }
+        let shared = self.shared.clone();
+        tokio::select! {
+            fetched = fetched(&mut self.fetching) => {
+                self.fetching = None;
+                shared.lock().conversation.provide(fetched, Instant::now());
+            }
+            ready = ready(self.stream.as_ref(), wait.interest) => match ready {
+                Ok(()) => self.read_in(),
+                Err(error) => self.lose("waiting for the server failed", error),
+            },
+            () = alarm => {}
+            () = shared.wait_for_work() => {}
+        }
+    }
+
+    /// Deadlines, and what is to be written; `None` if the connection ended over it.
+    fn step(&mut self) -> Option<Wait> {
+        let shared = self.shared.clone();
+        let mut core = shared.lock();
+        let now = Instant::now();
+        let is_paused = core.conversation.is_paused();
+        self.pace(&mut core, is_paused, now);
+        core.conversation.acknowledge(true);
+        if let Some(source) = core.conversation.take_fetch() {
+            self.fetching = Some(fetch(source));
+        }
+        self.write_out(&mut core);
+        if core.conversation.is_over() || core.conversation.retry_at().is_some() {
+            return None;
+        }
+        let stream = self.stream.as_ref()?;
+        let is_behind = !core.conversation.unsent().is_empty() || stream.has_unsent();
+        let interest = match (is_paused, is_behind) {
+            (false, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, true) => Some(Interest::WRITABLE),
+            (true, false) => None,
+        };
+        let deadline = match is_paused {
+            true => core.conversation.own_timeout().min(self.nudge_at),
+            false => core.conversation.timeout(),
+        };
+        Some(Wait {
+            until: deadline,
+            interest,
+            is_pending: !is_paused && stream.has_pending(),
+        })
+    }
+
+    /// Acts on deadlines. While nothing is read, the server's silence means nothing: it is
+    /// told instead, after each interval, that this side lives.
+    fn pace(&mut self, core: &mut MutexGuard<'_, Core>, is_paused: bool, now: Instant) {
+        let conversation = &mut core.conversation;
+        if !is_paused {
+            if self.nudge_at != Instant::NEVER {
+                self.nudge_at = Instant::NEVER;
+                conversation.resume(now);
+            }
+            if now >= conversation.timeout() {
+                conversation.handle_timeout(now);
+            }
+            return;
+        }
+        let interval = conversation.link().server().heartbeat;
+        if self.nudge_at == Instant::NEVER {
+            self.nudge_at = now + interval;
+        } else if now >= self.nudge_at {
+            conversation.nudge();
+            self.nudge_at = now + interval;
+        }
+        if now >= conversation.own_timeout() {
+            conversation.handle_own_timeout(now);
+        }
+    }
+
+    /// Reads what has come, one buffer of it.
+    fn read_in(&mut self) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        match stream.read(&mut self.buffer) {
+            Ok(0) => {
+                let source = ErrorKind::UnexpectedEof.into();
+                self.lose("the server ended the connection", source);
+            }
+            Ok(count) => {
+                let mut core = self.shared.lock();
+                let bytes = &self.buffer[..count];
+                core.conversation.receive(bytes, Instant::now());
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => self.lose("the connection broke", error),
+        }
+    }
+
+    /// Sends as much as there is room for.
+    fn write_out(&mut self, core: &mut MutexGuard<'_, Core>) {
+        while let Some(stream) = &mut self.stream {
+            let unsent = core.conversation.unsent();
+            if unsent.is_empty() && !stream.has_unsent() {
+                return;
+            }
+            let written = match unsent.is_empty() {
+                true => stream.flush().map(|()| 0),
+                false => stream.write(unsent),
+            };
+            match written {
+                // Under TLS all is taken, and what has no room in the socket waits.
+                Ok(0) => return,
+                Ok(count) => core.conversation.advance(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // Who closed the other end may have said why before.
+                    let now = Instant::now();
+                    while let Ok(count @ 1..) = stream.read(&mut self.buffer) {
+                        core.conversation.receive(&self.buffer[..count], now);
+                    }
+                    if !core.conversation.link().is_ended() {
+                        core.lose("the connection broke", error);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, what: &'static str, source: io::Error) {
+        self.shared.lock().lose(what, source);
+    }
+
+    // ---- connecting again ----
+
+    /// Without a connection: waits until the next attempt is due, and makes it.
+    async fn redial(&mut self, retry_at: Instant) {
+        self.fetching = None;
+        self.shared.spread();
+        self.hang_up().await;
+        let shared = self.shared.clone();
+        let mut wait = pin!(tokio::time::sleep(retry_at - Instant::now()));
+        loop {
+            tokio::select! {
+                () = wait.as_mut() => break,
+                () = shared.wait_for_work() => if shared.lock().conversation.is_over() {
+                    return;
+                },
+            }
+        }
+        let Some(address) = shared.lock().conversation.address() else {
+            return;
+        };
+        let mut opening = pin!(dial::open(&shared.options, &address));
+        let opened = loop {
+            tokio::select! {
+                opened = opening.as_mut() => break opened,
+                () = shared.wait_for_work() => if shared.lock().conversation.is_over() {
+                    return;
+                },
+            }
+        };
+        let mut core = shared.lock();
+        match opened {
+            Ok(opened) => {
+                core.peer = opened.peer;
+                core.dial_failure = None;
+                self.stream = Some(opened.stream);
+                core.conversation.connect(opened.link, Instant::now());
+            }
+            Err(error) => {
+                core.conversation.connect_failed(Instant::now());
+                match core.conversation.is_over() {
+                    true => core.failure = Some(error),
+                    false => core.dial_failure = Some(error),
+                }
+            }
+        }
+    }
+
+    /// Lets go of the socket, with the answer to the server's CLOSE if that is due. Nothing
+    /// else: a CLOSE of this side's own would end the session too.
+    async fn hang_up(&mut self) {
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let last = {
+            let core = self.shared.lock();
+            let is_left = core.conversation.link().is_left();
+            let unsent = core.conversation.unsent();
+            if is_left { unsent.to_vec() } else { Vec::new() }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, say(&mut stream, &last)).await;
+        stream.finish();
+    }
+
+    /// The last words of all, and the other side's.
+    async fn leave(&mut self) {
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let last = self.shared.lock().conversation.unsent().to_vec();
+        let leaving = async {
+            say(&mut stream, &last).await?;
+            stream.finish();
+            loop {
+                match stream.read(&mut self.buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) if is_passing(&error) => stream.ready(Interest::READABLE).await?,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let _: Result<io::Result<()>, _> = tokio::time::timeout(LAST_WORDS, leaving).await;
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}
+
+impl Core {
+    /// The stream ended or broke: an error for good, unless another will be made.
+    fn lose(&mut self, what: &'static str, source: io::Error) {
+        self.conversation.lose(Instant::now());
+        if self.conversation.is_over() {
+            self.failure.get_or_insert(Error::of_stream(what, source));
+        }
+    }
+}
+
+/// Writes it all.
+async fn say(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() || stream.has_unsent() {
+        let written = match bytes.is_empty() {
+            true => stream.flush().map(|()| 0),
+            false => stream.write(bytes),
+        };
+        match written {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+        if !bytes.is_empty() || stream.has_unsent() {
+            stream.ready(Interest::WRITABLE).await?;
+        }
+    }
+    Ok(())
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+async fn ready(stream: Option<&Stream>, interest: Option<Interest>) -> io::Result<()> {
+    match (stream, interest) {
+        (Some(stream), Some(interest)) => stream.ready(interest).await,
+        _ => pending().await,
+    }
+}
+
+async fn fetched(fetching: &mut Option<Fetching>) -> Fetched {
+    match fetching {
+        Some(fetching) => fetching.await,
+        None => pending().await,
+    }
+}
+
+fn fetch(source: Source) -> Fetching {
+    match source {
+        Source::Fixed(credential) => Box::pin(async { Ok(credential) }),
+        Source::FetchedAsync(fetch) => fetch(),
+        Source::Fetched(fetch) => Box::pin(async move {
+            let fetched = tokio::task::spawn_blocking(move || fetch()).await;
+            fetched.unwrap_or_else(|_| Err("fetching the credential panicked".to_owned()))
+        }),
+    }
+}

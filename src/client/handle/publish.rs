@@ -1,0 +1,90 @@
+//! Publishing, confirmed or not; and the will.
+
+use super::{Client, Core};
+use crate::client::error::Error;
+use crate::client::publish::Publish;
+use crate::client::registry::Change;
+use crate::proto::envelope::Envelope;
+use crate::proto::message::MessageType;
+
+const PUBLISH: &str = "the PUBLISH";
+
+impl Client {
+    /// Publishes, unconfirmed: returns when it is on its way. One that is lost with its
+    /// connection nobody hears of; one that the server refuses, [`Client::take_failure`]
+    /// tells.
+    ///
+    /// Waits only while there is no connection, or while 1 MiB waits to be sent.
+    ///
+    /// # Errors
+    /// `Invalid` for what no server would take, `Timeout`, and what ends the connection.
+    pub async fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.publish_with(&Publish::new(topic).payload(payload.as_ref()))
+            .await
+    }
+
+    /// Publishes and waits until the server has confirmed it: every subscriber present at
+    /// that moment has it queued. Where there is a session it is repeated over as many
+    /// connections as that takes, and delivered once.
+    ///
+    /// Dropped before it is done, the PUBLISH happens all the same once it was sent.
+    ///
+    /// # Errors
+    /// `Rejected` if the server refuses it, `Unconfirmed` if the connection breaks and there
+    /// is no session, `Timeout`, and as [`Client::publish`].
+    pub async fn publish_confirmed(
+        &self,
+        topic: &str,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        let publish = Publish::new(topic).payload(payload.as_ref());
+        self.publish_with(&publish.confirm(true)).await
+    }
+
+    /// Publishes with a codec, headers, RETAIN; waits for the confirmation if it asks for
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Client::publish_confirmed`].
+    pub async fn publish_with(&self, publish: &Publish<'_>) -> Result<(), Error> {
+        let envelope = publish.envelope()?;
+        let shared = self.shared();
+        let timeout = shared.options.request_timeout;
+        let confirm = publish.confirm;
+        let send = |core: &mut Core| core.publish_when_ready(envelope, confirm, confirm);
+        if confirm {
+            let confirmed = shared.call(send);
+            return shared.within(PUBLISH, timeout, confirmed).await.map(drop);
+        }
+        // Most find room at once, and need no clock.
+        let mut sent = send(&mut shared.lock());
+        if sent.is_none() {
+            let room = shared.when(send);
+            sent = Some(shared.within(PUBLISH, timeout, room).await?);
+        }
+        shared.wake();
+        sent.map_or(Ok(()), |sent| sent.map(drop))
+    }
+
+    /// What the server publishes if this client's connection ends without CLOSE; it replaces
+    /// the one before.
+    ///
+    /// # Errors
+    /// `Failed` if the server refuses it, `Timeout`, and what ends the connection.
+    pub async fn will(&self, publish: &Publish<'_>) -> Result<(), Error> {
+        let envelope = publish.envelope()?;
+        let change = Change::will(&envelope);
+        self.operate("the WILL", MessageType::Will, envelope, &change)
+            .await
+    }
+
+    /// Withdraws the will.
+    ///
+    /// # Errors
+    /// As [`Client::will`].
+    pub async fn withdraw_will(&self) -> Result<(), Error> {
+        let (envelope, change) = (Envelope::default(), Change::Will(None));
+        self.operate("the WILL", MessageType::Will, envelope, &change)
+            .await
+    }
+}

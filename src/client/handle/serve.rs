@@ -1,0 +1,355 @@
+//! Answering for a service: by a handler that runs for each request, or request by request.
+
+use super::{Client, Post};
+use crate::client::error::Error;
+use crate::client::inbox::Key;
+use crate::client::incoming::{Incoming, IncomingRequest};
+use crate::client::subscribe::Serve;
+use crate::proto::envelope::Codec;
+use crate::proto::error::Code;
+use crate::proto::message::MessageType;
+use crate::shard::{Answer, Failure, Outcome};
+use futures_core::Stream;
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
+
+impl Client {
+    /// Answers for a service from now on: `handler` runs for each request, in a task of its
+    /// own, at most [`Serve::concurrency_max`] at once. A handler that panics fails its
+    /// request.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
+    /// # let server = ringmail::Server::builder().config(config).start()?;
+    /// # let address = server.address().to_string();
+    /// use ringmail::{Client, Failure};
+    ///
+    /// let client = Client::connect(&address).await?;
+    /// let service = client
+    ///     .serve("text/upper", |request| async move {
+    ///         match std::str::from_utf8(&request.payload) {
+    ///             Ok(text) => Ok(text.to_uppercase().into()),
+    ///             Err(error) => Err(Failure::new(0x1000, error.to_string())),
+    ///         }
+    ///     })
+    ///     .await?;
+    /// let response = client.request("text/upper", "hello").await?;
+    /// assert_eq!(response.payload, b"HELLO");
+    /// service.end().await?;
+    /// # client.close().await?;
+    /// # server.drain();
+    /// # server.wait()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be, `Failed` if the server refuses, `Timeout`, and
+    /// what ends the connection.
+    pub async fn serve<H, F>(&self, service: &str, handler: H) -> Result<Service, Error>
+    where
+        H: Fn(IncomingRequest) -> F + Send + Sync + 'static,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        self.serve_with(&Serve::new(service), handler).await
+    }
+
+    /// Answers for a service as a member of a group, or with another bound of requests at
+    /// once.
+    ///
+    /// # Errors
+    /// As [`Client::serve`].
+    pub async fn serve_with<H, F>(&self, serve: &Serve<'_>, handler: H) -> Result<Service, Error>
+    where
+        H: Fn(IncomingRequest) -> F + Send + Sync + 'static,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let requests = self.requests_with(serve).await?;
+        let ending = Arc::new(Notify::new());
+        let room = Arc::new(Semaphore::new(serve.concurrency_max));
+        let task = tokio::spawn(run(requests, handler, room, ending.clone()));
+        Ok(Service { task, ending })
+    }
+
+    /// The requests to a service, to be answered one by one by whoever takes them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
+    /// # let server = ringmail::Server::builder().config(config).start()?;
+    /// # let client = ringmail::Client::connect(&server.address().to_string()).await?;
+    /// let mut requests = client.requests("text/length").await?;
+    /// let asking = tokio::spawn({
+    ///     let client = client.clone();
+    ///     async move { client.request("text/length", "hello").await }
+    /// });
+    /// let request = requests.next().await.ok_or("the connection has ended")?;
+    /// let length = request.payload.len().to_string();
+    /// request.respond(length)?;
+    /// assert_eq!(asking.await??.payload, b"5");
+    /// # client.close().await?;
+    /// # server.drain();
+    /// # server.wait()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::serve`].
+    pub async fn requests(&self, service: &str) -> Result<Requests, Error> {
+        self.requests_with(&Serve::new(service)).await
+    }
+
+    /// The requests to a service, as a member of a group.
+    ///
+    /// # Errors
+    /// As [`Client::serve`].
+    pub async fn requests_with(&self, serve: &Serve<'_>) -> Result<Requests, Error> {
+        let post = Post::open(self, MessageType::Serve, serve.interest()?).await?;
+        Ok(Requests { post })
+    }
+}
+
+/// Runs the handler for each request until the stream ends or it is told to end.
+async fn run<H, F>(
+    mut requests: Requests,
+    handler: H,
+    room: Arc<Semaphore>,
+    ending: Arc<Notify>,
+) -> Result<(), Error>
+where
+    H: Fn(IncomingRequest) -> F + Send + Sync + 'static,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let mut is_ending = false;
+    loop {
+        while running.try_join_next().is_some() {}
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            break;
+        };
+        let request = tokio::select! {
+            biased;
+            request = requests.next() => request,
+            () = ending.notified(), if !is_ending => {
+                is_ending = true;
+                requests.post.end().await?;
+                continue;
+            }
+            // Behind the UNSERVE's OK nothing more comes: what is there is answered.
+            () = std::future::ready(()), if is_ending => None,
+        };
+        let Some(request) = request else {
+            break;
+        };
+        let answer = handler(request.request.clone());
+        running.spawn(async move {
+            let outcome = answer.await;
+            drop(permit);
+            let _ = request.answer(outcome);
+        });
+    }
+    while running.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// A service that is being answered for. Dropped, it ends at once, and requests whose
+/// handlers still run fail; [`Service::end`] lets them finish.
+#[must_use = "dropped, it ends"]
+#[derive(Debug)]
+pub struct Service {
+    task: JoinHandle<Result<(), Error>>,
+    ending: Arc<Notify>,
+}
+
+impl Service {
+    /// Tells the server that nothing more is to come, answers what has come, and returns
+    /// when all is answered.
+    ///
+    /// # Errors
+    /// `Timeout`, and what ends the connection.
+    pub async fn end(mut self) -> Result<(), Error> {
+        self.ending.notify_one();
+        match (&mut self.task).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Error::ended("the service's task has ended")),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The requests to one service, in the order they came: a [`Stream`](futures_core::Stream),
+/// and by [`Requests::next`] without any crate for it. Dropped, the client serves it no more.
+#[must_use = "dropped, it ends"]
+pub struct Requests {
+    post: Post,
+}
+
+impl Requests {
+    /// The next request; `None` when the connection has ended for good, of which
+    /// [`Client::ending`] has the reason.
+    ///
+    /// Dropped before it is done, nothing is lost.
+    pub async fn next(&mut self) -> Option<OpenRequest> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Ends the service and waits until the server has said so. Requests that have come and
+    /// were not taken fail.
+    ///
+    /// # Errors
+    /// `Timeout`, and what ends the connection.
+    pub async fn end(mut self) -> Result<(), Error> {
+        self.post.end().await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
+        let shared = self.post.shared();
+        let mut core = shared.lock();
+        let was_full = core.conversation.ledger.inbox.is_full();
+        let polled = match core.conversation.ledger.inbox.poll(self.post.id, cx) {
+            Poll::Ready((key, Incoming::Request(request))) => {
+                let client = self.post.client.clone();
+                Poll::Ready(Some(OpenRequest {
+                    request,
+                    client,
+                    key: Some(key),
+                }))
+            }
+            // Nothing else comes to such a mailbox.
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending if core.ending().is_some() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        };
+        drop(core);
+        if was_full {
+            shared.wake();
+        }
+        polled
+    }
+}
+
+impl Stream for Requests {
+    type Item = OpenRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
+        self.poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Requests")
+            .field("service", &self.post.interest.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that waits for its answer. Dropped without one, it fails with SERVICE_GONE.
+#[must_use = "dropped, it fails"]
+pub struct OpenRequest {
+    request: IncomingRequest,
+    client: Client,
+    /// Until it is answered.
+    key: Option<Key>,
+}
+
+impl OpenRequest {
+    /// Answers it, in its own codec.
+    ///
+    /// An answer whose requester has been told SERVICE_GONE meanwhile (the connection broke,
+    /// and no session outlived it) is dropped.
+    ///
+    /// # Errors
+    /// `Invalid` if it is too large (it fails then), and what ends the connection.
+    pub fn respond(self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        let codec = self.request.codec;
+        self.respond_with(codec, payload)
+    }
+
+    /// Answers it in a codec of the answer's own.
+    ///
+    /// # Errors
+    /// As [`OpenRequest::respond`].
+    pub fn respond_with(mut self, codec: Codec, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        let shared = self.client.shared();
+        let mut core = shared.lock();
+        if let Some(error) = core.ending() {
+            return Err(error);
+        }
+        let conversation = &mut core.conversation;
+        conversation.respond(&self.request, codec, payload.as_ref())?;
+        if let Some(key) = self.key.take() {
+            conversation.ledger.inbox.release(key);
+        }
+        drop(core);
+        shared.wake();
+        Ok(())
+    }
+
+    /// Answers it with a failure; codes of one's own are from 0x1000 on.
+    ///
+    /// # Errors
+    /// What ends the connection.
+    pub fn fail(mut self, failure: Failure) -> Result<(), Error> {
+        self.fail_by(Code::from_wire(failure.code), &failure.text)
+    }
+
+    /// Answers it with an answer or a failure.
+    ///
+    /// # Errors
+    /// As [`OpenRequest::respond`].
+    pub fn answer(self, outcome: Outcome) -> Result<(), Error> {
+        match outcome {
+            Ok(Answer { payload, codec }) => {
+                let codec = codec.unwrap_or(self.request.codec);
+                self.respond_with(codec, payload)
+            }
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    fn fail_by(&mut self, code: Code, text: &str) -> Result<(), Error> {
+        let Some(key) = self.key.take() else {
+            return Ok(());
+        };
+        let shared = self.client.shared();
+        let mut core = shared.lock();
+        let conversation = &mut core.conversation;
+        conversation.ledger.inbox.release(key);
+        conversation.respond_failed(&self.request, code, text);
+        let ending = core.ending();
+        drop(core);
+        shared.wake();
+        ending.map_or(Ok(()), Err)
+    }
+}
+
+impl Deref for OpenRequest {
+    type Target = IncomingRequest;
+
+    fn deref(&self) -> &IncomingRequest {
+        &self.request
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let _ = self.fail_by(Code::ServiceGone, "the service dropped the request");
+    }
+}
+
+impl std::fmt::Debug for OpenRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.request.fmt(f)
+    }
+}

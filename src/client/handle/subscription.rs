@@ -1,0 +1,115 @@
+//! What a subscription brings, as a stream.
+
+use super::{Client, Post};
+use crate::client::error::Error;
+use crate::client::incoming::{Incoming, Message};
+use crate::client::subscribe::Subscribe;
+use crate::proto::message::MessageType;
+use futures_core::Stream;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Messages taken between two words to the server that they were.
+const TAKEN_EVERY: u32 = 64;
+
+impl Client {
+    /// Subscribes to all topics that `filter` matches (`+`: one level, `#` at the end: any
+    /// number), and waits until the subscription stands on every shard.
+    ///
+    /// # Errors
+    /// `Invalid` for a filter that cannot be, `Failed` if the server refuses, `Timeout`,
+    /// `InboxFull`, and what ends the connection.
+    pub async fn subscribe(&self, filter: &str) -> Result<Subscription, Error> {
+        self.subscribe_with(&Subscribe::new(filter)).await
+    }
+
+    /// Subscribes with a group, a codec or a policy for when this client is slow.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`]; `Invalid` also for a filter that overlaps with another
+    /// subscription of this client of which one is a group's: the server sends each message
+    /// once, and does not say for which of them. Use another connection.
+    pub async fn subscribe_with(&self, subscribe: &Subscribe<'_>) -> Result<Subscription, Error> {
+        let interest = subscribe.interest()?;
+        let post = Post::open(self, MessageType::Subscribe, interest).await?;
+        Ok(Subscription {
+            post,
+            taken_count: 0,
+        })
+    }
+}
+
+/// The messages of one subscription, in the order they came: a
+/// [`Stream`](futures_core::Stream), and by [`Subscription::next`] without any crate for it.
+///
+/// Several subscriptions of one client each get what their filter matches, though the server
+/// sends it once; those of one group take turns. A retained message that is sent for one of
+/// them comes to others that it matches as well.
+///
+/// Asking for the next message says that the one before has been dealt with: only then is it
+/// acknowledged, where there is a session. Messages that nobody takes fill the client's inbox
+/// ([`Builder::inbox_bytes_max`](crate::client::Builder::inbox_bytes_max)); what that means
+/// stands there. Dropped, the subscription ends.
+#[must_use = "dropped, it ends"]
+pub struct Subscription {
+    post: Post,
+    taken_count: u32,
+}
+
+impl Subscription {
+    /// The next message; `None` when the connection has ended for good, of which
+    /// [`Client::ending`] has the reason.
+    ///
+    /// Dropped before it is done, nothing is lost.
+    pub async fn next(&mut self) -> Option<Message> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Ends the subscription and waits until it does not stand any more. Messages that have
+    /// come and were not taken are dropped.
+    ///
+    /// # Errors
+    /// `Timeout`, and what ends the connection.
+    pub async fn end(mut self) -> Result<(), Error> {
+        self.post.end().await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        let shared = self.post.shared();
+        let mut core = shared.lock();
+        let was_full = core.conversation.ledger.inbox.is_full();
+        let counts = core.conversation.ledger.wants_session;
+        let polled = core.conversation.ledger.inbox.poll(self.post.id, cx);
+        let polled = match polled {
+            Poll::Ready((_, Incoming::Message(message))) => Poll::Ready(Some(message)),
+            // Nothing else comes to such a mailbox.
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending if core.ending().is_some() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        };
+        drop(core);
+        self.taken_count = self.taken_count.wrapping_add(1);
+        let is_due = polled.is_pending() || self.taken_count.is_multiple_of(TAKEN_EVERY);
+        if was_full || (counts && is_due) {
+            shared.wake();
+        }
+        polled
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription")
+            .field("filter", &self.post.interest.name)
+            .finish_non_exhaustive()
+    }
+}

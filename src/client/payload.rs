@@ -1,0 +1,101 @@
+//! Payloads to values and back. What says nothing of its codec (bytes) is taken for what is
+//! asked of it; what says that it is something else is not tried.
+
+use super::error::Error;
+use super::incoming::{IncomingRequest, Message};
+use super::request::Response;
+use crate::proto::envelope::Codec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|error| Error::invalid(format!("as JSON: {error}")))
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(codec: Codec, payload: &[u8]) -> Result<T, Error> {
+    check(codec, Codec::Json)?;
+    serde_json::from_slice(payload).map_err(|source| Error::Payload {
+        codec: Codec::Json,
+        source: Box::new(source),
+    })
+}
+
+pub(super) fn from_proto<T>(codec: Codec, payload: &[u8]) -> Result<T, Error>
+where
+    T: prost::Message + Default,
+{
+    check(codec, Codec::Protobuf)?;
+    T::decode(payload).map_err(|source| Error::Payload {
+        codec: Codec::Protobuf,
+        source: Box::new(source),
+    })
+}
+
+fn check(codec: Codec, wanted: Codec) -> Result<(), Error> {
+    if codec == wanted || codec == Codec::Bytes {
+        return Ok(());
+    }
+    Err(Error::Payload {
+        codec: wanted,
+        source: format!("its codec says {codec:?}").into(),
+    })
+}
+
+macro_rules! readable {
+    ($($type:ident)+) => {$(
+        impl $type {
+            /// Its payload, read as JSON.
+            ///
+            /// # Errors
+            /// `Payload`: it is something else.
+            pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+                from_json(self.codec, &self.payload)
+            }
+
+            /// Its payload, read as protobuf.
+            ///
+            /// # Errors
+            /// `Payload`: it is something else.
+            pub fn proto<T: prost::Message + Default>(&self) -> Result<T, Error> {
+                from_proto(self.codec, &self.payload)
+            }
+        }
+    )+};
+}
+
+readable!(Message Response IncomingRequest);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    #[test]
+    fn a_payload_is_read_as_what_it_says_it_is_and_nothing_else() {
+        let json = to_json(&["a", "b"]).unwrap();
+        for codec in [Codec::Json, Codec::Bytes] {
+            let read: Vec<String> = from_json(codec, &json).unwrap();
+            assert_eq!(read, ["a", "b"]);
+        }
+        let error = from_json::<Vec<String>>(Codec::Protobuf, &json).unwrap_err();
+        assert!(error.to_string().contains("Protobuf"), "{error}");
+        assert!(!error.is_retryable());
+        let error = from_json::<u8>(Codec::Json, &json).unwrap_err();
+        assert!(std::error::Error::source(&error).is_some());
+
+        let proto = "text".to_owned().encode_to_vec();
+        assert_eq!(
+            from_proto::<String>(Codec::Protobuf, &proto).unwrap(),
+            "text"
+        );
+        assert!(from_proto::<String>(Codec::Json, &proto).is_err());
+        assert!(from_proto::<String>(Codec::Protobuf, b"\xff").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_json_is_the_callers_fault() {
+        let keys = std::collections::HashMap::from([([1, 2], 3)]);
+        let error = to_json(&keys).unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Connections of the real kind.
+
+use super::maker::Maker;
+use super::status::Reason;
+use crate::client::builder::Builder;
+use crate::client::error::Error;
+use crate::client::handle::Client;
+use crate::client::status::Phase;
+
+/// Makes clients of one server.
+pub(super) struct Clients {
+    builder: Builder<Client>,
+    address: String,
+}
+
+impl Clients {
+    /// The pool makes new connections itself: none of them reconnects, or has a session.
+    pub fn new(builder: Builder<Client>, address: &str) -> Clients {
+        Clients {
+            builder: builder.without_return(),
+            address: address.to_owned(),
+        }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Maker for Clients {
+    type Connection = Client;
+    type Error = Error;
+
+    async fn connect(&self) -> Result<Client, Error> {
+        self.builder.connect(&self.address).await
+    }
+
+    fn may_pass(&self, error: &Error) -> bool {
+        error.is_retryable()
+    }
+
+    /// The client's own task reads the socket and answers heartbeats, so that it knows of an
+    /// end that the other side or the kernel has told.
+    fn fault(&self, client: &Client) -> Option<Reason> {
+        match client.status().phase {
+            Phase::Lost | Phase::Ended => Some(Reason::Dead),
+            Phase::Draining => Some(Reason::Draining),
+            Phase::Open => client.has_others().then_some(Reason::Shared),
+        }
+    }
+
+    async fn answers(&self, client: &Client) -> bool {
+        client.ping().await.is_ok()
+    }
+
+    /// What was published is sent first. An error is about a connection that is gone anyway.
+    async fn close(&self, client: Client) {
+        let _ = client.close().await;
+    }
+}

@@ -1,0 +1,58 @@
+//! A pool's bounds and times.
+
+use std::time::Duration;
+
+/// How often idle connections are looked at.
+const UPKEEP_MIN: Duration = Duration::from_millis(10);
+const UPKEEP_MAX: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub connections_max: usize,
+    pub idle_min: usize,
+    pub idle_timeout: Duration,
+    pub lifetime_max: Option<Duration>,
+    pub acquire_timeout: Duration,
+    /// One that has been idle for so long is asked before it is lent.
+    pub check_after: Duration,
+    /// How long it may take to answer.
+    pub check_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            connections_max: 16,
+            idle_min: 0,
+            idle_timeout: Duration::from_secs(60),
+            lifetime_max: Some(Duration::from_secs(30 * 60)),
+            acquire_timeout: Duration::from_secs(5),
+            check_after: Duration::from_secs(1),
+            check_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Settings {
+    /// What cannot be, if anything.
+    pub fn mistake(&self) -> Option<String> {
+        let Settings {
+            connections_max,
+            idle_min,
+            ..
+        } = self;
+        if *connections_max == 0 {
+            return Some("connections_max is 0: a pool needs at least one".to_owned());
+        }
+        (idle_min > connections_max).then(|| {
+            format!("idle_min ({idle_min}) is more than connections_max ({connections_max})")
+        })
+    }
+
+    /// A quarter of what it is there to notice, within bounds.
+    pub fn upkeep_interval(&self) -> Duration {
+        let shortest = self.lifetime_max.unwrap_or(self.idle_timeout);
+        let shortest = shortest.min(self.idle_timeout);
+        (shortest / 4).clamp(UPKEEP_MIN, UPKEEP_MAX)
+    }
+}

@@ -1,0 +1,273 @@
+//! The pool's books: which connections there are, who waits for one, what has been counted.
+//!
+//! ```text
+//!          dial                  put                     put
+//!   (room) ───► dialing ─────────────► lent ◄──────────► idle
+//!                  │ fails               │ faulty          │ too old, faulty
+//!                  ▼                     ▼                 ▼
+//!               (room)  ◄──────────── closing ◄────────────┘
+//! ```
+//!
+//! Invariants, checked after every change in debug builds:
+//! - `idle + dialing + closing ≤ open ≤ connections_max`; what is left of `open` is lent
+//! - somebody waits only while nothing is idle
+//! - `made` = connections ended + idle + lent
+//!
+//! Nothing here waits, spawns or locks: changes leave in `leaving` what is to be closed, and
+//! whoever made the change sees to it and to the dials that are wanted then (`Shared::change`).
+
+use super::lease::{Grant, Lease, Shared};
+use super::maker::Maker;
+use super::settings::Settings;
+use super::status::{PoolStatus, Reason};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// A connection and what the pool knows of it.
+pub(super) struct Kept<C> {
+    pub connection: C,
+    /// When it has lived long enough.
+    pub expires_at: Option<Instant>,
+    /// Since when nobody has used it.
+    pub idle_since: Instant,
+}
+
+impl<C> Kept<C> {
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// Somebody's place in the line: who has the smaller one came earlier.
+pub(super) type Ticket = u64;
+
+pub(super) struct Stock<M: Maker> {
+    pub settings: Settings,
+    /// The one used last is at the back, and lent next: the others grow old and go.
+    idle: VecDeque<Kept<M::Connection>>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Grant<M>>>,
+    next_ticket: Ticket,
+    open: usize,
+    dialing: usize,
+    closing: usize,
+    /// To be closed by whoever made the change.
+    pub leaving: Vec<M::Connection>,
+    pub is_closed: bool,
+    /// No dialing in advance before: a server that refused is left alone for a while.
+    fill_at: Instant,
+    /// Why the last attempt failed, if none has succeeded since.
+    pub last_failure: Option<Arc<M::Error>>,
+    /// What is counted, in the fields for that.
+    counted: PoolStatus,
+}
+
+impl<M: Maker> Stock<M> {
+    pub fn new(settings: Settings, now: Instant) -> Stock<M> {
+        Stock {
+            settings,
+            idle: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            open: 0,
+            dialing: 0,
+            closing: 0,
+            leaving: Vec::new(),
+            is_closed: false,
+            fill_at: now,
+            last_failure: None,
+            counted: PoolStatus::default(),
+        }
+    }
+
+    pub fn status(&self) -> PoolStatus {
+        PoolStatus {
+            connections_max: self.settings.connections_max,
+            open: self.open,
+            idle: self.idle.len(),
+            lent: self.open - self.idle.len() - self.dialing - self.closing,
+            dialing: self.dialing,
+            closing: self.closing,
+            waiting: self.waiting.len(),
+            ..self.counted
+        }
+    }
+
+    pub fn check_invariants(&self) {
+        let max = self.settings.connections_max;
+        debug_assert!(self.idle.len() + self.dialing + self.closing <= self.open);
+        debug_assert!(self.open <= max, "{} of {max}", self.open);
+        debug_assert!(self.waiting.is_empty() || self.idle.is_empty());
+        let PoolStatus { lent, idle, .. } = self.status();
+        let gone = self.counted.closed.sum();
+        debug_assert_eq!(self.counted.made, gone + (idle + lent) as u64);
+    }
+
+    // ---- who wants one ----
+
+    pub fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    /// The idle one that was used last; or a place in the line, which keeps its order however
+    /// often it is taken.
+    pub fn take(
+        &mut self,
+        ticket: Ticket,
+    ) -> Result<Kept<M::Connection>, oneshot::Receiver<Grant<M>>> {
+        self.idle.pop_back().ok_or_else(|| {
+            let (sender, receiver) = oneshot::channel();
+            self.waiting.insert(ticket, sender);
+            receiver
+        })
+    }
+
+    /// Whoever had this place waits no longer.
+    pub fn leave_line(&mut self, ticket: Ticket) {
+        self.waiting.remove(&ticket);
+    }
+
+    pub fn count_acquired(&mut self) {
+        self.counted.acquired += 1;
+    }
+
+    pub fn count_timed_out(&mut self) {
+        self.counted.timed_out += 1;
+    }
+
+    // ---- what becomes of one ----
+
+    /// Gives one to who has waited longest, else to the idle ones.
+    pub fn put(&mut self, kept: Kept<M::Connection>, shared: &Arc<Shared<M>>) {
+        let mut lease = Lease::new(kept, shared.clone());
+        while let Some((_, waiter)) = self.waiting.pop_first() {
+            match waiter.send(Grant::Lease(lease)) {
+                Ok(()) => return,
+                Err(Grant::Lease(back)) => lease = back,
+                Err(Grant::Failed(_)) => return,
+            }
+        }
+        if let Some(kept) = lease.take() {
+            self.idle.push_back(kept);
+        }
+    }
+
+    /// One that was lent ends.
+    pub fn retire(&mut self, connection: M::Connection, reason: Reason) {
+        self.counted.closed.count(reason);
+        if reason == Reason::Dead {
+            // There is nobody to say goodbye to.
+            self.open -= 1;
+        } else {
+            self.closing += 1;
+            self.leaving.push(connection);
+        }
+    }
+
+    pub fn finish_closing(&mut self) {
+        self.closing -= 1;
+        self.open -= 1;
+    }
+
+    /// Ends idle ones that are too old, too many, or faulty.
+    pub fn reap(&mut self, maker: &M, now: Instant) {
+        let mut spare = self.idle.len().saturating_sub(self.settings.idle_min);
+        // The oldest are at the front.
+        for kept in std::mem::take(&mut self.idle) {
+            let rested = now.saturating_duration_since(kept.idle_since);
+            let is_spare = spare > 0 && rested >= self.settings.idle_timeout;
+            let fault = maker.fault(&kept.connection);
+            let expired = kept.is_expired(now).then_some(Reason::Lifetime);
+            match fault.or(expired).or(is_spare.then_some(Reason::Idle)) {
+                Some(reason) => {
+                    spare = spare.saturating_sub(1);
+                    self.retire(kept.connection, reason);
+                }
+                None => self.idle.push_back(kept),
+            }
+        }
+    }
+
+    /// One did not answer: the others that have rested as long lead to the same server, and
+    /// would each be waited for in turn. New ones are soon made where it does answer.
+    pub fn retire_rested(&mut self, now: Instant) {
+        for kept in std::mem::take(&mut self.idle) {
+            let rested = now.saturating_duration_since(kept.idle_since);
+            match rested >= self.settings.check_after {
+                true => self.retire(kept.connection, Reason::Dead),
+                false => self.idle.push_back(kept),
+            }
+        }
+    }
+
+    /// Ends all that are idle, now and from now on; whoever waits is told.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+        self.waiting.clear();
+        for kept in std::mem::take(&mut self.idle) {
+            self.retire(kept.connection, Reason::Pool);
+        }
+    }
+
+    // ---- making new ones ----
+
+    /// How many are wanted: one for each who waits, and what is missing of the idle ones.
+    fn wanted(&self, now: Instant) -> usize {
+        if self.is_closed {
+            return 0;
+        }
+        let missing = match self.fill_at <= now {
+            true => self.settings.idle_min.saturating_sub(self.idle.len()),
+            false => 0,
+        };
+        self.waiting.len() + missing
+    }
+
+    /// Takes room for those that are wanted and not yet being made: how many to dial.
+    pub fn begin_dials(&mut self, now: Instant) -> usize {
+        let wanted = self.wanted(now).saturating_sub(self.dialing);
+        let count = wanted.min(self.settings.connections_max - self.open);
+        self.open += count;
+        self.dialing += count;
+        count
+    }
+
+    /// Whether one of those being made is still wanted.
+    pub fn wants_dial(&self, now: Instant) -> bool {
+        self.dialing <= self.wanted(now)
+    }
+
+    /// A dial has brought one, which is lent from here to `put` or `retire`.
+    pub fn finish_dial(&mut self) {
+        self.dialing -= 1;
+        self.counted.made += 1;
+        self.last_failure = None;
+    }
+
+    /// A dial ends with nothing.
+    pub fn abandon_dial(&mut self) {
+        self.dialing -= 1;
+        self.open -= 1;
+    }
+
+    /// An attempt has failed, and may succeed later.
+    pub fn note_failure(&mut self, error: M::Error) {
+        self.counted.failed += 1;
+        self.last_failure = Some(Arc::new(error));
+    }
+
+    /// An attempt has failed as the next one would: who has waited longest is told.
+    pub fn note_refusal(&mut self, error: M::Error, fill_at: Instant) {
+        self.counted.failed += 1;
+        self.fill_at = fill_at;
+        let mut grant = Grant::Failed(error);
+        while let Some((_, waiter)) = self.waiting.pop_first() {
+            match waiter.send(grant) {
+                Ok(()) => return,
+                Err(back) => grant = back,
+            }
+        }
+    }
+}
