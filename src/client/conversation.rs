@@ -123,6 +123,11 @@ impl Conversation {
         }
     }
 
+    /// There is a connection, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
     /// There is no connection, and there will be none.
     pub(super) fn is_over(&self) -> bool {
         self.state == State::Over

@@ -45,7 +45,7 @@
 //! taken: answers wait behind it (a call that runs out of time says [`Error::InboxFull`]), the
 //! server queues, and then does what the subscription's [`SlowPolicy`] says. The
 //! connection is kept alive meanwhile. What must not wait for each other has connections of
-//! its own. Out go at most 1 MiB of unsent bytes and one message, and 16,384 unconfirmed
+//! its own. Out go at most 256 KiB of unsent bytes and one message, and 16,384 unconfirmed
 //! PUBLISHes or 8 MiB of them: beyond that calls wait.
 //!
 //! # Who it is

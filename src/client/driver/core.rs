@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
 /// Unsent bytes above which what is not urgent waits.
-const UNSENT_BYTES_MAX: usize = 1 << 20;
+const UNSENT_BYTES_MAX: usize = 256 << 10;
 
 /// How long the server has for its CLOSE.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -21,17 +21,23 @@ use super::credential::{Fetched, Source};
 use super::error::Error;
 use crate::base::clock::Instant;
 use std::future::pending;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
-use stream::Stream;
+use stream::{Stream, Trust};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 /// Bytes taken from the socket at once.
 const RECEIVE_BYTES: usize = 64 * 1024;
+/// How often that is done in one step while there is more; and bytes written in one step. More
+/// is read than written: who publishes and does not read what comes of it is a slow consumer.
+const READS_MAX: usize = 16;
+const SEND_BYTES_MAX: usize = 128 * 1024;
+/// Written in one step, so many bytes may bring as many back.
+const BUSY_BYTES: usize = 16 * 1024;
 /// How long last words may take, and how long the other side's are read and dropped.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -68,6 +74,9 @@ struct Wait {
     interest: Option<Interest>,
     /// There is something to read already.
     is_pending: bool,
+    /// Much was written: what comes of it is read first, if the server is not to take this
+    /// side for slow.
+    is_busy: bool,
 }
 
 enum Step {
@@ -121,7 +130,11 @@ impl Driver {
             return;
         };
         if wait.is_pending {
-            self.read_in();
+            self.read_in(Trust::Runtime);
+            tokio::task::consume_budget().await;
+            return;
+        }
+        if wait.is_busy && self.read_in(Trust::Kernel) {
             tokio::task::consume_budget().await;
             return;
         }
@@ -137,7 +150,9 @@ impl Driver {
                 shared.lock().conversation.provide(fetched, Instant::now());
             }
             ready = ready(self.stream.as_ref(), wait.interest) => match ready {
-                Ok(()) => self.read_in(),
+                Ok(()) => {
+                    self.read_in(Trust::Runtime);
+                }
                 Err(error) => self.lose("waiting for the server failed", error),
             },
             () = alarm => {}
@@ -156,7 +171,7 @@ impl Driver {
         if let Some(source) = core.conversation.take_fetch() {
             self.fetching = Some(fetch(source));
         }
-        self.write_out(&mut core);
+        let sent_bytes = self.write_out(&mut core);
         if core.conversation.is_over() || core.conversation.retry_at().is_some() {
             return None;
         }
@@ -176,6 +191,7 @@ impl Driver {
             until: deadline,
             interest,
             is_pending: !is_paused && stream.has_pending(),
+            is_busy: !is_paused && sent_bytes >= BUSY_BYTES,
         })
     }
 
@@ -205,56 +221,75 @@ impl Driver {
         }
     }
 
-    /// Reads what has come, one buffer of it.
-    fn read_in(&mut self) {
-        let Some(stream) = &mut self.stream else {
-            return;
-        };
-        match stream.read(&mut self.buffer) {
-            Ok(0) => {
-                let source = ErrorKind::UnexpectedEof.into();
-                self.lose("the server ended the connection", source);
+    /// Reads what has come, a bounded part of it; false if it was nothing.
+    fn read_in(&mut self, trust: Trust) -> bool {
+        for count in 0..READS_MAX {
+            let Some(stream) = &mut self.stream else {
+                return true;
+            };
+            match stream.read(&mut self.buffer, trust) {
+                Ok(0) => {
+                    let source = ErrorKind::UnexpectedEof.into();
+                    self.lose("the server ended the connection", source);
+                    return true;
+                }
+                Ok(bytes) => {
+                    let is_empty = bytes < self.buffer.len();
+                    let bytes = &self.buffer[..bytes];
+                    let mut core = self.shared.lock();
+                    core.conversation.receive(bytes, Instant::now());
+                    if is_empty || core.conversation.is_paused() || !core.conversation.is_up() {
+                        return true;
+                    }
+                }
+                Err(error) if is_passing(&error) => return count > 0,
+                Err(error) => {
+                    self.lose("the connection broke", error);
+                    return true;
+                }
             }
-            Ok(count) => {
-                let mut core = self.shared.lock();
-                let bytes = &self.buffer[..count];
-                core.conversation.receive(bytes, Instant::now());
-            }
-            Err(error) if is_passing(&error) => {}
-            Err(error) => self.lose("the connection broke", error),
         }
+        true
     }
 
-    /// Sends as much as there is room for.
-    fn write_out(&mut self, core: &mut MutexGuard<'_, Core>) {
-        while let Some(stream) = &mut self.stream {
+    /// Sends as much as there is room for, a bounded part of it; returns how many bytes.
+    fn write_out(&mut self, core: &mut MutexGuard<'_, Core>) -> usize {
+        let mut sent_bytes = 0;
+        while sent_bytes < SEND_BYTES_MAX
+            && let Some(stream) = &mut self.stream
+        {
             let unsent = core.conversation.unsent();
             if unsent.is_empty() && !stream.has_unsent() {
-                return;
+                break;
             }
+            let unsent = &unsent[..unsent.len().min(SEND_BYTES_MAX)];
             let written = match unsent.is_empty() {
                 true => stream.flush().map(|()| 0),
                 false => stream.write(unsent),
             };
             match written {
                 // Under TLS all is taken, and what has no room in the socket waits.
-                Ok(0) => return,
-                Ok(count) => core.conversation.advance(count),
+                Ok(0) => break,
+                Ok(count) => {
+                    core.conversation.advance(count);
+                    sent_bytes += count;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
                     // Who closed the other end may have said why before.
                     let now = Instant::now();
-                    while let Ok(count @ 1..) = stream.read(&mut self.buffer) {
+                    while let Ok(count @ 1..) = stream.read(&mut self.buffer, Trust::Kernel) {
                         core.conversation.receive(&self.buffer[..count], now);
                     }
                     if !core.conversation.link().is_ended() {
                         core.lose("the connection broke", error);
                     }
-                    return;
+                    break;
                 }
             }
         }
+        sent_bytes
     }
 
     fn lose(&mut self, what: &'static str, source: io::Error) {
@@ -334,7 +369,7 @@ impl Driver {
             say(&mut stream, &last).await?;
             stream.finish();
             loop {
-                match stream.read(&mut self.buffer) {
+                match stream.read(&mut self.buffer, Trust::Runtime) {
                     Ok(0) => return Ok(()),
                     Ok(_) => {}
                     Err(error) if is_passing(&error) => stream.ready(Interest::READABLE).await?,

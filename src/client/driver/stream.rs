@@ -13,11 +13,20 @@
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
+use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+
+/// Whom to ask whether there is something to read. A busy runtime looks at its sockets now and
+/// then only, and knows of nothing until it does; asking the kernel costs a system call more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Runtime,
+    Kernel,
+}
 
 pub(super) struct Stream {
     socket: TcpStream,
@@ -78,7 +87,10 @@ impl Stream {
             return Ok(());
         };
         while tls.connection.wants_write() {
-            match tls.connection.write_tls(&mut Trying(&self.socket)) {
+            match tls
+                .connection
+                .write_tls(&mut Trying(&self.socket, Trust::Runtime))
+            {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -95,33 +107,13 @@ impl Stream {
             tls.connection.send_close_notify();
         }
         let _ = self.flush_out();
-        let _ = socket2::SockRef::from(&self.socket).shutdown(Shutdown::Write);
-    }
-}
-
-/// The socket as rustls wants it.
-struct Trying<'a>(&'a TcpStream);
-
-impl Read for Trying<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
-    }
-}
-
-impl Write for Trying<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Reads what there is; `WouldBlock` if that is nothing.
+    pub(super) fn read(&mut self, buffer: &mut [u8], trust: Trust) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.socket.try_read(buffer);
+            return Trying(&self.socket, trust).read(buffer);
         };
         loop {
             match tls.connection.reader().read(buffer) {
@@ -135,7 +127,7 @@ impl Read for Stream {
                 Err(error) => return Err(error),
             }
             let shaking = tls.connection.is_handshaking();
-            if tls.connection.read_tls(&mut Trying(&self.socket))? == 0 && shaking {
+            if tls.connection.read_tls(&mut Trying(&self.socket, trust))? == 0 && shaking {
                 return Err(io::Error::new(
                     ErrorKind::UnexpectedEof,
                     rustls::Error::General(
@@ -157,6 +149,30 @@ impl Read for Stream {
                 return Err(ErrorKind::Interrupted.into());
             }
         }
+    }
+}
+
+/// The socket as rustls wants it.
+struct Trying<'a>(&'a TcpStream, Trust);
+
+impl Read for Trying<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.try_read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && self.1 == Trust::Kernel => {
+                (&*SockRef::from(self.0)).read(buffer)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Write for Trying<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

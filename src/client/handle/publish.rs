@@ -14,7 +14,7 @@ impl Client {
     /// connection nobody hears of; one that the server refuses, [`Client::take_failure`]
     /// tells.
     ///
-    /// Waits only while there is no connection, or while 1 MiB waits to be sent.
+    /// Waits only while there is no connection, or while 256 KiB wait to be sent.
     ///
     /// # Errors
     /// `Invalid` for what no server would take, `Timeout`, and what ends the connection.
