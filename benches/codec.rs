@@ -300,7 +300,7 @@ impl<M: Message + Default + Debug + PartialEq + Serialize + DeserializeOwned> Pa
             || drop(black_box(self.decode_protobuf())),
         );
         println!(
-            "| {} | {json} | {protobuf} | {smaller:.0} % | {:.0} | {:.0} | {:.1} × | {:.0} | {:.0} | {:.1} × |",
+            "| {} | {json} | {protobuf} | {smaller:.1} % | {:.0} | {:.0} | {:.1} × | {:.0} | {:.0} | {:.1} × |",
             self.name, encode[0], encode[1], encode[2], decode[0], decode[1], decode[2]
         );
     }
