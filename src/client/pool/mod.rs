@@ -93,7 +93,7 @@ use std::sync::Arc;
 /// At no moment there are more than `connections_max` connections, those being made or
 /// closed counted, however many tasks compete and whatever becomes of the server. When the
 /// load is over the pool shrinks to [`idle_min`](PoolBuilder::idle_min). With its last handle
-/// dropped, connections end as they come back.
+/// dropped, connections end as they come back; with the runtime it was opened in, it is closed.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared<Clients>>,

@@ -20,7 +20,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// together do not end together.
 const LIFETIME_PART_MIN: f64 = 0.8;
 
-/// Room for one connection, while it is being made; dropped, there is none.
+/// Room for one connection, while it is being made.
 pub(super) struct Slot<M: Maker> {
     shared: Weak<Shared<M>>,
     is_open: bool,
@@ -63,6 +63,14 @@ impl<M: Maker> Slot<M> {
         None
     }
 
+    /// Gives the room back.
+    fn abandon(mut self) {
+        self.is_open = false;
+        if let Some(shared) = self.shared.upgrade() {
+            shared.change(|stock| stock.abandon_dial());
+        }
+    }
+
     /// Whether to try again.
     fn fail(&self, error: M::Error) -> bool {
         let Some(shared) = self.shared.upgrade() else {
@@ -78,11 +86,19 @@ impl<M: Maker> Slot<M> {
 }
 
 impl<M: Maker> Drop for Slot<M> {
+    /// A dial that was cut short: it panicked, or its runtime has ended. Where nothing can be
+    /// made any more the pool is closed, or who waits would have the next dial begun, which
+    /// would end here at once.
     fn drop(&mut self) {
         if self.is_open
             && let Some(shared) = self.shared.upgrade()
         {
-            shared.change(|stock| stock.abandon_dial());
+            shared.change(|stock| {
+                stock.abandon_dial();
+                if !std::thread::panicking() {
+                    stock.close();
+                }
+            });
         }
     }
 }
@@ -100,14 +116,14 @@ pub(super) async fn dial<M: Maker>(slot: Slot<M>, maker: Arc<M>) {
             }
             Err(error) => {
                 if !slot.fail(error) {
-                    return;
+                    return slot.abandon();
                 }
             }
         }
         sleep(pause_max.mul_f64(fastrand::f64())).await;
         pause_max = RETRY_MAX.min(pause_max * 2);
         if !slot.is_wanted() {
-            return;
+            return slot.abandon();
         }
     }
 }

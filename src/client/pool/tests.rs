@@ -512,6 +512,42 @@ fn a_dropped_pool_leaves_no_connection_and_no_task() {
     });
 }
 
+#[test]
+fn a_pool_whose_runtime_has_ended_is_closed() {
+    let runtime = || {
+        let mut runtime = Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap()
+    };
+    let world = World::new(12);
+    let first = runtime();
+    let pool = first.block_on(async {
+        let pool = open(&world, settings(2));
+        let (one, other) = (hold(&pool).await, hold(&pool).await);
+        drop(one);
+        world.restart();
+        world.is_up.store(false, SeqCst);
+        drop(other);
+        // Some wait, dials are under way, and nothing is there to be had.
+        for _ in 0..5 {
+            let pool = pool.clone();
+            tokio::spawn(async move { drop(hold(&pool).await) });
+        }
+        sleep(MS).await;
+        assert_eq!(pool.status().dialing, 2);
+        pool
+    });
+    let second = runtime();
+    let waiting = {
+        let pool = pool.clone();
+        second.spawn(async move { matches!(pool.acquire().await, Err(Refusal::Closed)) })
+    };
+    second.block_on(async { sleep(MS).await });
+    drop(first);
+    assert!(second.block_on(waiting).unwrap());
+    assert!(second.block_on(async { matches!(pool.acquire().await, Err(Refusal::Closed)) }));
+    second.block_on(leave(pool, &world));
+}
+
 // ---- many at once ----
 
 #[test]
