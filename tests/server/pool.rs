@@ -34,7 +34,13 @@ fn start_low() -> Server {
     start_at(&format!("127.0.0.1:{}", port.expect("a free port")))
 }
 
+/// The kernel may hold a killed server's ring, and with it the listener, a moment longer.
 fn start_at(listen: &str) -> Server {
+    let end = std::time::Instant::now() + PATIENCE;
+    while std::net::TcpListener::bind(listen).is_err() {
+        assert!(std::time::Instant::now() < end, "{listen} is never free");
+        std::thread::sleep(MS);
+    }
     let program = env!("CARGO_BIN_EXE_ringmail");
     Server::spawn(&mut command_at(listen, program, &[], &[]))
 }
