@@ -94,9 +94,9 @@ pub mod base;
 #[doc(hidden)]
 pub mod cli;
 pub mod client;
-pub mod guide;
 #[doc(hidden)]
 pub mod codec;
+pub mod guide;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]
