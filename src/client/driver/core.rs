@@ -205,22 +205,24 @@ impl Shared {
         &self.status
     }
 
-    /// After each change: answers to their calls, owners of mailboxes woken, the status told.
+    /// After each change: the status told, answers to their calls, owners of mailboxes woken.
+    /// In this order: whoever is told that all has ended finds that the status says so.
     pub(super) fn spread(&self) {
+        let status = self.lock().status();
+        // Not under the lock: who reads the status may hold on to it and want the lock.
+        self.status.send_if_modified(|told| {
+            let is_new = *told != status;
+            *told = status;
+            is_new
+        });
         let mut core = self.lock();
         core.hand_out();
-        let status = core.status();
         if status.phase == Phase::Ended {
             core.conversation.ledger.inbox.wake_all();
         }
         let woken = core.conversation.ledger.inbox.take_woken();
         drop(core);
         woken.into_iter().for_each(std::task::Waker::wake);
-        self.status.send_if_modified(|told| {
-            let is_new = *told != status;
-            *told = status;
-            is_new
-        });
         self.changed.notify_waiters();
     }
 
