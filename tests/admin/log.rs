@@ -154,6 +154,15 @@ fn with_operator(directory: &Path) -> (String, NewApiKey) {
     (path.to_str().unwrap().to_owned(), key)
 }
 
+/// A server with an operator, what it logs, and the operator's key.
+fn guarded(directory: &Path) -> (Logged, Receiver<Value>, NewApiKey) {
+    let (config, key) = with_operator(directory);
+    let state = directory.join("state");
+    let state = state.to_str().unwrap();
+    let (server, stderr) = Logged::on_stderr(&["--config", &config, "--state-directory", state]);
+    (server, lines_of(stderr), key)
+}
+
 fn put(server: &Logged, credential: &str, body: &str) -> Answer {
     let headers = format!("Authorization: Bearer {credential}\r\n");
     send(server.admin, "PUT", "/log", &headers, body)
@@ -162,11 +171,7 @@ fn put(server: &Logged, credential: &str, body: &str) -> Answer {
 #[test]
 fn levels_are_changed_while_it_runs_and_what_is_none_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let (config, key) = with_operator(directory.path());
-    let state = directory.path().join("state");
-    let state = state.to_str().unwrap();
-    let (server, stderr) = Logged::on_stderr(&["--config", &config, "--state-directory", state]);
-    let lines = lines_of(stderr);
+    let (server, lines, key) = guarded(directory.path());
     let shown = get(server.admin, "/log");
     assert_eq!(shown.status, 200, "{shown:?}");
     let shown = shown.json();
@@ -234,11 +239,7 @@ fn levels_are_changed_while_it_runs_and_what_is_none_changes_nothing() {
 #[test]
 fn lines_that_say_the_same_are_summed_up_and_none_is_uncounted() {
     let directory = tempfile::tempdir().unwrap();
-    let (config, key) = with_operator(directory.path());
-    let state = directory.path().join("state");
-    let state = state.to_str().unwrap();
-    let (server, stderr) = Logged::on_stderr(&["--config", &config, "--state-directory", state]);
-    let lines = lines_of(stderr);
+    let (server, lines, key) = guarded(directory.path());
     const ATTEMPTS: u64 = 40;
     for _ in 0..ATTEMPTS {
         assert_eq!(put(&server, "op.wrong", "{}").status, 401);

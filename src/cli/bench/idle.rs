@@ -16,14 +16,14 @@ use super::fault::Halt;
 use super::fleet::Fleet;
 use super::process::{Memory, Process, own_cpu_time};
 use super::speaker::{Echo, Shape};
-use super::target::{Output, Site, Target};
+use super::target::{Site, Target};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::cli::args::exit_codes;
 use crate::cli::duration;
 use crate::cli::failure::Failure;
 use serde::Serialize;
-use std::io::{self, Write, stdout};
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -109,14 +109,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let result = args.measure(&site);
     let outcome = site.leave(result)?;
     let report = args.report(address, &outcome);
-    let mut out = stdout().lock();
-    let written = match args.target.output {
-        Output::Json => serde_json::to_writer(&mut out, &report)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(out)),
-        Output::Table => report.write_table(&mut out),
-    };
-    written.map_err(|error| Failure::new(Status::Runtime, format_args!("stdout: {error}")))
+    let output = args.target.output;
+    output.print(&report, |out| report.write_table(out))
 }
 
 impl Args {

@@ -6,8 +6,7 @@
 use super::course::positive;
 use super::fault::Halt;
 use super::process::Process;
-use super::target::{Output, Site, Target};
-use crate::base::exit::Status;
+use super::target::{Site, Target};
 use crate::cli::access;
 use crate::cli::args::exit_codes;
 use crate::cli::duration;
@@ -16,7 +15,7 @@ use crate::client::{Builder, Client, Error, Pool, PooledClient};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::cell::RefCell;
-use std::io::{self, Write, stdout};
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -127,14 +126,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let result = args.measure(&site, &builder, &address);
     let rounds = site.leave(result)?;
     let report = args.report(address, &rounds);
-    let mut out = stdout().lock();
-    let written = match args.target.output {
-        Output::Json => serde_json::to_writer(&mut out, &report)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(out)),
-        Output::Table => report.write_table(&mut out),
-    };
-    written.map_err(|error| Failure::new(Status::Runtime, format_args!("stdout: {error}")))
+    let output = args.target.output;
+    output.print(&report, |out| report.write_table(out))
 }
 
 impl Args {

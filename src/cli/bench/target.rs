@@ -13,6 +13,8 @@ use crate::client::{Address, Credential, Tls};
 use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
+use serde::Serialize;
+use std::io::{self, StdoutLock, Write, stdout};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +28,27 @@ pub enum Output {
     Table,
     /// One JSON object.
     Json,
+}
+
+impl Output {
+    /// Puts a report on standard output.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn print(
+        self,
+        report: &impl Serialize,
+        write_table: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let mut out = stdout().lock();
+        let written = match self {
+            Output::Json => serde_json::to_writer(&mut out, report)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out)),
+            Output::Table => write_table(&mut out),
+        };
+        written.map_err(|error| Failure::new(Status::Runtime, format_args!("stdout: {error}")))
+    }
 }
 
 #[derive(Debug, clap::Args)]

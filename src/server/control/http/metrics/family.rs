@@ -30,12 +30,8 @@ const fn of_shards(
     parts: &'static [(&'static str, Counter)],
 ) -> CounterFamily {
     CounterFamily {
-        name,
-        is_bytes: false,
-        help,
         by_shard: true,
-        label: "",
-        parts,
+        ..of_all(name, help, parts)
     }
 }
 
