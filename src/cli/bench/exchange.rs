@@ -355,11 +355,12 @@ mod tests {
                 if message[..4] == *b"*2\r\n" {
                     let mut rest = [0; b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nt\r\n".len() - 13];
                     stream.read_exact(&mut rest).unwrap();
+                    // Under the lock: who has read the answer gets whatever is published from then on.
+                    let mut subscribers = self.subscribers.lock().unwrap();
                     stream
                         .write_all(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nt\r\n:1\r\n")
                         .unwrap();
-                    let stream = stream.try_clone().unwrap();
-                    self.subscribers.lock().unwrap().push(stream);
+                    subscribers.push(stream.try_clone().unwrap());
                     continue;
                 }
                 stream.read_exact(&mut message[13..]).unwrap();
