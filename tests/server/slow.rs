@@ -161,7 +161,7 @@ fn drop_oldest_keeps_the_latest_and_drop_newest_the_first_as_the_servers_policy_
 }
 
 /// How often the log says that this policy began to act.
-fn told(server: &Server, policy: &str) -> usize {
+pub fn told(server: &Server, policy: &str) -> usize {
     let log = server.log();
     let lines = log.lines().filter(|line| line.contains("slow consumer"));
     lines.filter(|line| line.contains(policy)).count()
