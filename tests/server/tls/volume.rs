@@ -116,7 +116,7 @@ fn a_slow_reader_is_dropped_by_the_policy_and_told() {
             sent += 1;
         }
         ended += 1;
-        let mut number = 0;
+        let mut number = 0u32;
         loop {
             let got = slow.read().expect("an ERROR, not the end");
             match got.kind {
