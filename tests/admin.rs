@@ -452,10 +452,11 @@ fn readyz_says_no_from_the_beginning_of_a_drain_and_livez_yes_to_its_end() {
     // A request that is answered when the test says so keeps the drain going.
     let directory = tempfile::tempdir().unwrap();
     let (begun, go) = (directory.path().join("begun"), directory.path().join("go"));
+    // The directory may go before the work has looked again.
     let work = format!(
-        "touch {}; until [ -e {} ]; do sleep 0.01; done",
-        begun.display(),
-        go.display()
+        "touch {begun}; while [ -e {begun} ] && [ ! -e {go} ]; do sleep 0.01; done",
+        begun = begun.display(),
+        go = go.display()
     );
     let tool = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmail"));
