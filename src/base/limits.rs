@@ -116,6 +116,11 @@ pub const FANOUT_MIN: usize = 256;
 /// Deliveries of such a publication in one turn: a few tens of microseconds' worth, which
 /// everybody else on the shard waits.
 pub const DELIVERIES_PER_SLICE: usize = 128;
+/// Retained messages looked at for a new subscription in one turn, most of which may be
+/// delivered: about a tenth of a millisecond's worth.
+pub const RETAINED_LOOKS: usize = 256;
+/// Retained messages looked at in one turn for whether they have expired.
+pub const RETAINED_SWEPT: usize = 1024;
 /// What one other shard has said that is done in one turn: publications, mostly, each of
 /// which may go to many subscribers.
 pub const MESH_ENTRIES_PER_TURN: usize = 256;

@@ -49,7 +49,7 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
-pub use retained::{Kept, TOMBSTONE, Version};
+pub use retained::{Kept, TOMBSTONE, Version, Walk};
 pub use shard_set::ShardSet;
 pub use trie::{FilterId, Trie};
 
@@ -347,14 +347,20 @@ impl Router {
         self.retained.retain(topic, version, message, expires, now)
     }
 
-    /// Calls `each` with every retained message whose topic the filter matches, and when it
-    /// expires. What has expired is removed.
-    pub fn retained(&mut self, filter: &str, now: Instant, each: impl FnMut(&Kept, Instant)) {
-        self.retained.matching(filter, now, each);
+    /// Calls `each` with the retained messages whose topics the filter matches, and when they
+    /// expire: see [`Retained::matching`].
+    pub fn retained(
+        &mut self,
+        filter: &str,
+        walk: &mut Walk,
+        looks: usize,
+        now: Instant,
+        each: impl FnMut(&Kept, Instant),
+    ) -> bool {
+        self.retained.matching(filter, walk, looks, now, each)
     }
 
-    /// Removes what is past among the next `count` topics. `retain` does it in passing; a
-    /// timer may, for the time when nothing is retained.
+    /// Removes what is past among the next `count` retained messages, all in turn.
     pub fn sweep_retained(&mut self, now: Instant, count: usize) {
         self.retained.sweep(now, count);
     }

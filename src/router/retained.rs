@@ -15,11 +15,13 @@
 //!
 //! Topics are kept in one ordered map. SUBSCRIBE asks the other way round, for the topics a
 //! filter matches; with the level separator sorted before every character that a name may
-//! have, all topics beneath a level are neighbours, and a wildcard is a range:
+//! have, all topics beneath a level are neighbours. A look goes through them in order and
+//! seeks over what cannot match; it may stop anywhere and go on later ([`Walk`]), since a
+//! `#` may match more than anybody else on the shard should wait for:
 //!
 //! ```text
 //!   site · site/1 · site/1/x · site/2 · site! · site!/1         (not: site · site! · site/1)
-//!   site/#  =  [site]  [site/ .. )            site/+/x  =  seek site/1, site/2, …
+//!   site/#  =  site .. site/2, seek site!            site/+/x  =  seek site/1/x, site/2/x, …
 //! ```
 //!
 //! What it does not do: bound itself. Who publishes asks `bytes()` first.
@@ -31,6 +33,7 @@ use crate::base::clock::Instant;
 use crate::base::id::ShardId;
 use crate::base::limits::NAME_BYTES_MAX;
 use bytes::Bytes;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
@@ -78,6 +81,18 @@ impl From<Bytes> for Kept {
             message,
             translated: None,
         }
+    }
+}
+
+/// How far a look at what a filter matches has got, over several turns. What is retained
+/// meanwhile is found if it stands behind that.
+#[derive(Clone, Debug, Default)]
+pub struct Walk(Vec<u8>);
+
+impl Walk {
+    /// Whether this topic's place is passed: what is retained there now is not found.
+    pub fn has_passed(&self, topic: &str) -> bool {
+        key(topic, &mut [0; NAME_BYTES_MAX]) < &*self.0
     }
 }
 
@@ -146,22 +161,43 @@ impl Retained {
         true
     }
 
-    /// Calls `each` with the messages, and when they expire, of all topics that the filter
-    /// matches, in the order of the topics' levels. What has expired is removed.
-    pub fn matching(&mut self, filter: &str, now: Instant, mut each: impl FnMut(&Kept, Instant)) {
-        let mut past = Vec::new();
-        let mut walk = Walk {
-            entries: &self.entries,
-            prefix: Vec::new(),
-            each: |key: &[u8], entry: &Entry| match &entry.message {
-                Some(message) if entry.expires > now => each(message, entry.expires),
-                _ => past.push(Box::from(key)),
-            },
+    /// Calls `each` with the messages, and when they expire, of the topics that the filter
+    /// matches, in the order of the topics' levels, from where `walk` has got to; at most
+    /// `looks` topics are looked at. True: that was the last one. What has expired is removed.
+    pub fn matching(
+        &mut self,
+        filter: &str,
+        walk: &mut Walk,
+        looks: usize,
+        now: Instant,
+        mut each: impl FnMut(&Kept, Instant),
+    ) -> bool {
+        let (mut past, mut left) = (Vec::new(), looks);
+        let is_done = 'seek: loop {
+            let from = (Included(&*walk.0), Unbounded);
+            for (key, entry) in self.entries.range::<[u8], _>(from) {
+                if left == 0 {
+                    walk.0.clear();
+                    walk.0.extend_from_slice(key);
+                    break 'seek false;
+                }
+                left -= 1;
+                match look(filter, key, &mut walk.0) {
+                    Look::Matches => match &entry.message {
+                        Some(message) if entry.expires > now => each(message, entry.expires),
+                        _ => past.push(key.clone()),
+                    },
+                    Look::Next => {}
+                    Look::Seek => continue 'seek,
+                    Look::End => break,
+                }
+            }
+            break true;
         };
-        walk.descend(Some(filter));
         for key in past {
             self.bury(&key, now);
         }
+        is_done
     }
 
     /// Looks at the next `count` entries, all in turn, and removes what is past. Called for
@@ -234,91 +270,54 @@ fn key<'a>(topic: &str, buffer: &'a mut [u8; NAME_BYTES_MAX]) -> &'a [u8] {
     &buffer[..len]
 }
 
-/// A walk over the topics a filter matches.
-struct Walk<'a, F> {
-    entries: &'a BTreeMap<Box<[u8]>, Entry>,
-    /// The key of the levels so far.
-    prefix: Vec<u8>,
-    each: F,
+/// What a topic's key is to a filter.
+enum Look {
+    Matches,
+    /// It does not match; what comes next may.
+    Next,
+    /// Nothing before the key that has been sought out matches.
+    Seek,
+    /// Nothing behind it matches.
+    End,
 }
 
-impl<F: FnMut(&[u8], &Entry)> Walk<'_, F> {
-    fn descend(&mut self, filter: Option<&str>) {
-        let Some(filter) = filter else {
-            return self.visit();
+/// Holds a key against a filter, level by level. For `Seek`, `seek` is where to go on:
+/// always behind the key.
+fn look(filter: &str, key: &[u8], seek: &mut Vec<u8>) -> Look {
+    let mut go_on = |prefix: &[u8], rest: &[u8]| {
+        seek.clear();
+        seek.extend_from_slice(prefix);
+        seek.extend_from_slice(rest);
+        Look::Seek
+    };
+    // Where the key's next level begins, if it has one.
+    let mut next = Some(0);
+    for wanted in filter.split('/') {
+        if matches!(wanted, "+" | "#") && next == Some(0) && key.starts_with(b"$") {
+            return go_on(b"", &[b'$' + 1]); // the server's own
+        }
+        if wanted == "#" {
+            return Look::Matches;
+        }
+        let Some(start) = next else {
+            return Look::Next; // what is beneath it
         };
-        let (level, rest) = match filter.split_once('/') {
-            Some((level, rest)) => (level, Some(rest)),
-            None => (filter, None),
-        };
-        let depth = self.prefix.len();
-        if level == "#" {
-            self.visit();
-            self.beneath();
-            return;
-        }
-        if depth > 0 {
-            self.prefix.push(SEPARATOR);
-        }
-        if level == "+" {
-            self.each_level(rest);
-        } else {
-            self.prefix.extend_from_slice(level.as_bytes());
-            self.descend(rest);
-        }
-        self.prefix.truncate(depth);
-    }
-
-    /// The topic that the prefix is, if there is one.
-    fn visit(&mut self) {
-        if let Some(entry) = self.entries.get(&*self.prefix) {
-            (self.each)(&self.prefix, entry);
-        }
-    }
-
-    /// All topics beneath the prefix; from the root, all but the server's own.
-    fn beneath(&mut self) {
-        let mut from = self.prefix.clone();
-        let mut to = self.prefix.clone();
-        if from.is_empty() {
-            let entries = self.entries.iter();
-            for (key, entry) in entries.filter(|(key, _)| !key.starts_with(b"$")) {
-                (self.each)(key, entry);
+        let rest = &key[start..];
+        let end = rest.iter().position(|byte| *byte == SEPARATOR);
+        let level = &rest[..end.unwrap_or(rest.len())];
+        if wanted != "+" {
+            match level.cmp(wanted.as_bytes()) {
+                Ordering::Less => return go_on(&key[..start], wanted.as_bytes()),
+                Ordering::Equal => {}
+                Ordering::Greater if start == 0 => return Look::End,
+                Ordering::Greater => return go_on(&key[..start - 1], &[BEYOND]),
             }
-            return;
         }
-        from.push(SEPARATOR);
-        to.push(BEYOND);
-        let range = (Included(&*from), Excluded(&*to));
-        for (key, entry) in self.entries.range::<[u8], _>(range) {
-            (self.each)(key, entry);
-        }
+        next = end.map(|end| start + end + 1);
     }
-
-    /// Goes on with each level that there is beneath the prefix, which ends in a separator
-    /// or is empty.
-    fn each_level(&mut self, rest: Option<&str>) {
-        let depth = self.prefix.len();
-        let mut seek = self.prefix.clone();
-        loop {
-            let range = (Included(&*seek), Unbounded);
-            let Some((key, _)) = self.entries.range::<[u8], _>(range).next() else {
-                break;
-            };
-            let Some(beneath) = key.strip_prefix(&*self.prefix) else {
-                break;
-            };
-            let end = beneath.iter().position(|byte| *byte == SEPARATOR);
-            let level = &beneath[..end.unwrap_or(beneath.len())];
-            if depth > 0 || !level.starts_with(b"$") {
-                self.prefix.extend_from_slice(level);
-                self.descend(rest);
-            }
-            seek.truncate(depth);
-            seek.extend_from_slice(level);
-            seek.push(BEYOND);
-            self.prefix.truncate(depth);
-        }
+    match next {
+        None => Look::Matches,
+        Some(start) => go_on(&key[..start - 1], &[BEYOND]),
     }
 }
 
@@ -327,6 +326,7 @@ mod tests {
     use super::*;
     use crate::proto::name::matches;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     const ALWAYS: Instant = Instant::NEVER;
 
@@ -345,9 +345,15 @@ mod tests {
         Some(Bytes::from_static(text.as_bytes()).into())
     }
 
+    /// What a filter finds, two looks at a time.
     fn found(retained: &mut Retained, filter: &str, now: Instant) -> Vec<Bytes> {
-        let mut found = Vec::new();
-        retained.matching(filter, now, |kept, _| found.push(kept.message.clone()));
+        found_by(retained, filter, 2, now)
+    }
+
+    fn found_by(retained: &mut Retained, filter: &str, looks: usize, now: Instant) -> Vec<Bytes> {
+        let (mut found, mut walk) = (Vec::new(), Walk::default());
+        let mut each = |kept: &Kept, _| found.push(kept.message.clone());
+        while !retained.matching(filter, &mut walk, looks, now, &mut each) {}
         retained.check_invariants();
         found
     }
@@ -406,7 +412,10 @@ mod tests {
         let message = Some(Bytes::from(vec![0; 1000]).into());
         retained.retain("a/t", version(1, 0), message, second(2), second(1));
         let mut expiries = Vec::new();
-        retained.matching("a/+", second(1), |_, expires| expiries.push(expires));
+        let mut walk = Walk::default();
+        retained.matching("a/+", &mut walk, 1, second(1), |_, expires| {
+            expiries.push(expires);
+        });
         assert_eq!(expiries, [second(2)]);
         assert!(retained.bytes() > 1000);
         assert!(found(&mut retained, "a/+", second(2)).is_empty());
@@ -467,6 +476,7 @@ mod tests {
             topics in prop::collection::btree_set(name(&["a", "a!", "a.", "a0", "$b", "ü"]), 0..40),
             filters in prop::collection::vec(
                 (name(&["a", "+", "a!", "+", "$b", "ü"]), any::<bool>()), 10),
+            looks in 1usize..20,
         ) {
             let mut retained = Retained::default();
             for topic in &topics {
@@ -478,7 +488,49 @@ mod tests {
                 let mut wanted: Vec<&String> =
                     topics.iter().filter(|topic| matches(&filter, topic)).collect();
                 wanted.sort_by_key(|topic| topic.split('/').collect::<Vec<_>>());
-                prop_assert_eq!(found(&mut retained, &filter, second(1)), wanted, "{}", filter);
+                let found = found_by(&mut retained, &filter, looks, second(1));
+                prop_assert_eq!(found, wanted, "{}", filter);
+            }
+        }
+
+        /// What is retained while a look goes on is found, or its place is passed: whoever
+        /// asks can be told of it once, and only once.
+        #[test]
+        fn what_changes_meanwhile_is_found_unless_its_place_is_passed(
+            before in prop::collection::btree_set(name(&["a", "a!", "b", "ü"]), 0..40),
+            meanwhile in prop::collection::vec(name(&["a", "a!", "b", "ü"]), 1..40),
+            filter in prop::sample::select(vec!["#", "a/#", "+/b", "+/+/#", "b"]),
+        ) {
+            let mut retained = Retained::default();
+            for topic in &before {
+                let old = Some(Bytes::from(format!("old {topic}")).into());
+                retained.retain(topic, version(1, 0), old, ALWAYS, second(1));
+            }
+            let mut walk = Walk::default();
+            let mut told = Vec::new();
+            let mut meanwhile = meanwhile.iter().enumerate();
+            loop {
+                let done = retained.matching(filter, &mut walk, 1, second(1), |kept, _| {
+                    told.push(kept.message.clone());
+                });
+                if done {
+                    break;
+                }
+                let Some((n, topic)) = meanwhile.next() else { continue };
+                let text = Bytes::from(format!("{n}"));
+                let kept = Some(text.clone().into());
+                retained.retain(topic, version(2, 0), kept, ALWAYS, second(2));
+                if matches(filter, topic) && walk.has_passed(topic) {
+                    told.push(text);
+                }
+            }
+            let texts: BTreeSet<&Bytes> = told.iter().collect();
+            prop_assert_eq!(texts.len(), told.len(), "{:?}: one is told twice", told);
+            for (key, entry) in &retained.entries {
+                let topic = String::from_utf8_lossy(key).replace(char::from(SEPARATOR), "/");
+                let last = entry.message.as_ref().map(|kept| &kept.message);
+                let is_told = last.is_some_and(|last| told.contains(last));
+                prop_assert!(is_told || !matches(filter, &topic), "{} {:?}", topic, last);
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::access;
 use super::config::{Balance, Config, Policy};
 use crate::base::id::ShardId;
+use crate::base::limits::RETAINED_LOOKS;
 use crate::proto::envelope::SlowPolicy;
 use crate::proto::session::Settings;
 use crate::ring::uring::Geometry;
@@ -49,6 +50,7 @@ impl Plan {
                 rates: access::rates(config),
                 session_linger: ms(config.session.linger_ms),
                 session_buffer_bytes_max: bytes(config.session.buffer_bytes_max),
+                retained_looks: RETAINED_LOOKS,
             },
             geometry: Geometry {
                 entries: config.ring.entries,

@@ -34,6 +34,13 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    pub(super) fn of(id: u32, done: Result<(), Refusal>) -> Answer {
+        match done {
+            Ok(()) => Answer::ok(id),
+            Err(refusal) => Answer::refused(id, refusal),
+        }
+    }
+
     pub(super) fn ok(id: u32) -> Answer {
         Answer {
             id,

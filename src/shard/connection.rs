@@ -88,8 +88,8 @@ pub(super) struct Connection {
     pub(super) stalled: bool,
     /// Waits for room in the mesh before it handles more.
     pub(super) blocked: bool,
-    /// What it has published is being delivered to many: it handles no more until all have
-    /// it.
+    /// What it has published is being delivered to many, or it is being brought much that is
+    /// retained: it handles no more until that is done.
     pub(super) fanning: bool,
     /// Its guest waits: for the issuer, for a worker, or because it has sent more than it may.
     pub(super) held: bool,

@@ -22,6 +22,7 @@ use super::fanout::Fanout;
 use super::forward::Errands;
 use super::mesh::{InterestKind, Item, Mesh};
 use super::outbox::Writer;
+use super::replay::Replay;
 use super::resource::Resources;
 use super::schema::{Schemas, Translation};
 use super::service::Services;
@@ -74,7 +75,9 @@ pub(super) struct Exchange {
     pub(super) topics: Topics,
     /// Publications that are being delivered to many.
     pub(super) fanouts: VecDeque<Fanout>,
-    /// One of them is another shard's: what those have said waits.
+    /// Retained messages that are being brought to new subscriptions.
+    pub(super) replays: VecDeque<Replay>,
+    /// One of the fan-outs is another shard's: what those have said waits.
     pub(super) mesh_waits: bool,
     pub(super) random: fastrand::Rng,
     /// Connections to settle at the end of the turn.
@@ -126,6 +129,7 @@ impl Exchange {
             scratch: Vec::new(),
             publications: 0,
             fanouts: VecDeque::new(),
+            replays: VecDeque::new(),
             mesh_waits: false,
             random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),

@@ -153,6 +153,18 @@ impl Exchange {
             }
             Origin::Nobody => return,
         };
+        self.go_on(key);
+        if let Some(Confirmation { id, everywhere }) = fanout.confirmation
+            && let Some(connection) = self.connections.get_mut(key)
+        {
+            connection.line.answers_open -= 1;
+            self.answer(key, Answer::published(id), everywhere);
+        }
+        self.touch(key);
+    }
+
+    /// What a connection has waited for is delivered: it is read on.
+    pub(super) fn go_on(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -160,10 +172,5 @@ impl Exchange {
             connection.ready = true;
             self.ready.push_back(key);
         }
-        if let Some(Confirmation { id, everywhere }) = fanout.confirmation {
-            connection.line.answers_open -= 1;
-            self.answer(key, Answer::published(id), everywhere);
-        }
-        self.touch(key);
     }
 }

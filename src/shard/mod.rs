@@ -8,7 +8,8 @@
 //! | `connection` | one connection: bytes in, stages to its end |
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
-//! | `retain` | each topic's last message |
+//! | `fanout` | a publication to many, in slices |
+//! | `retain`, `replay` | each topic's last message; much of that to one, in slices |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
 //! | `schema`, `check` | payloads by schema: refused, translated; long ones by a worker |
 //! | `forward` | REQUESTs that connections answer |
@@ -58,6 +59,7 @@ mod parcel;
 mod pool;
 mod publish;
 mod rate;
+mod replay;
 mod resource;
 mod resume;
 mod retain;

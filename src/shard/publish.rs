@@ -73,6 +73,9 @@ impl Exchange {
             return;
         };
         if let Err(refusal) = self.check_publish(&connection.line, envelope, message.len()) {
+            if refusal.code == Code::Overloaded {
+                self.sweep_retained();
+            }
             return self.answer(key, Answer::refused(id, refusal), false);
         }
         let mut translation = None;
@@ -399,9 +402,7 @@ impl Exchange {
         if matches.local.len() >= FANOUT_MIN {
             return self.fan_out(origin, &matches.local, publication);
         }
-        self.resources.deliveries_made += matches.local.len();
-        let left = self.resources.deliveries_left;
-        self.resources.deliveries_left = left.saturating_sub(matches.local.len());
+        self.resources.note_deliveries(matches.local.len());
         for &subscription in &matches.local {
             self.deliver(subscription, publication);
         }

@@ -40,6 +40,8 @@ pub struct Limits {
     pub session_linger: Duration,
     /// Bytes of messages a session keeps until they are acknowledged.
     pub session_buffer_bytes_max: usize,
+    /// Retained messages looked at for a new subscription in one turn.
+    pub retained_looks: usize,
 }
 
 impl Limits {
@@ -80,7 +82,12 @@ impl Resources {
     /// A payload of so many bytes is checked, or written in another codec: it counts as the
     /// deliveries that take as long.
     pub(super) fn spend(&mut self, bytes: usize) {
-        let deliveries = CHECK_DELIVERIES + bytes / CHECKED_BYTES_PER_DELIVERY;
+        self.note_deliveries(CHECK_DELIVERIES + bytes / CHECKED_BYTES_PER_DELIVERY);
+    }
+
+    /// So many deliveries are made, at once.
+    #[inline]
+    pub(super) fn note_deliveries(&mut self, deliveries: usize) {
         self.deliveries_made += deliveries;
         self.deliveries_left = self.deliveries_left.saturating_sub(deliveries);
     }

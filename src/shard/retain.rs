@@ -9,20 +9,29 @@ use super::parcel::Parcel;
 use super::publish::Publication;
 use super::schema::{Form, Translation};
 use crate::base::clock::Instant;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
+use crate::base::limits::{MESSAGE_HEADER_BYTES, RETAINED_SWEPT};
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
-use crate::router::{Kept, Subscription, Version};
+use crate::router::{Kept, Subscription, Version, Walk};
 use std::time::Duration;
 
 impl Exchange {
-    /// Delivers the retained messages that a new subscription matches.
-    pub(super) fn deliver_retained(&mut self, filter: &str, subscription: Subscription) {
+    /// Delivers the retained messages that a new subscription matches, from where `walk` has
+    /// got to: a turn's share of them. True: those were the last ones.
+    pub(super) fn deliver_retained(
+        &mut self,
+        filter: &str,
+        subscription: Subscription,
+        walk: &mut Walk,
+    ) -> bool {
         let mut found: Vec<(Kept, Instant)> = Vec::new();
-        self.router
-            .retained(filter, self.resources.now, |kept, expires| {
+        let (now, looks) = (self.resources.now, self.resources.limits.retained_looks);
+        let is_done = self
+            .router
+            .retained(filter, walk, looks, now, |kept, expires| {
                 found.push((kept.clone(), expires));
             });
+        self.resources.note_deliveries(found.len());
         for (kept, expires) in found {
             let Kept {
                 message,
@@ -42,6 +51,7 @@ impl Exchange {
             });
             self.deliver(subscription, &mut publication);
         }
+        is_done
     }
 
     pub(super) fn retain(&mut self, publication: &mut Publication<'_>, version: Version) {
@@ -56,8 +66,19 @@ impl Exchange {
             }),
         };
         let (expires, now) = (publication.expires, self.resources.now);
-        self.router
+        let is_last = self
+            .router
             .retain(envelope.name, version, message, expires, now);
+        if is_last && !self.replays.is_empty() {
+            self.catch_up(publication);
+        }
+    }
+
+    /// Frees the memory of some retained messages that have expired, if there are any: once
+    /// a second, and when somebody has been refused for want of it.
+    pub(super) fn sweep_retained(&mut self) {
+        let now = self.resources.now;
+        self.router.sweep_retained(now, RETAINED_SWEPT);
     }
 
     /// A time for the version of a retained message: two of one shard never have the same.

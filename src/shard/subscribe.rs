@@ -18,10 +18,10 @@ use crate::proto::message::{MessageType, strip_checksum};
 use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
 
-/// When a will is kept, and WILL answered.
-enum Kept {
+/// When an operation is done, and answered.
+enum Done {
     Now,
-    /// When a worker has checked it.
+    /// When a worker has checked a will, or much that is retained is delivered.
     Later,
 }
 
@@ -42,20 +42,17 @@ impl Exchange {
             MessageType::Unsubscribe => self.unsubscribe(key, envelope),
             MessageType::Serve => self.serve(key, envelope),
             MessageType::Unserve => self.unserve(key, envelope),
-            _ => match self.keep_will(key, envelope, message) {
-                Ok(Kept::Later) => return,
-                Ok(Kept::Now) => Ok(()),
-                Err(refusal) => Err(refusal),
-            },
+            _ => self.keep_will(key, envelope, message),
         };
-        let answer = match done {
-            Ok(()) => Answer::ok(envelope.id),
-            Err(refusal) => Answer::refused(envelope.id, refusal),
+        let done = match done {
+            Ok(Done::Later) => return,
+            Ok(Done::Now) => Ok(()),
+            Err(refusal) => Err(refusal),
         };
-        self.answer(key, answer, true);
+        self.answer(key, Answer::of(envelope.id, done), true);
     }
 
-    fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+    fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
         self.check_right(key, |line| line.may_subscribe(filter))?;
@@ -66,7 +63,27 @@ impl Exchange {
             policy: envelope.headers.slow_policy(),
             codec: envelope.codec,
         };
-        let codec = match envelope.codec {
+        if group.is_none() && !self.replay(envelope.id, filter, subscription) {
+            return Ok(Done::Later);
+        }
+        self.make_subscription(filter, group, subscription)?;
+        Ok(Done::Now)
+    }
+
+    /// Makes a subscription whose retained messages have been delivered, for a connection
+    /// that may have ended, or whose rights may have been narrowed, meanwhile.
+    pub(super) fn make_subscription(
+        &mut self,
+        filter: &str,
+        group: Option<&[u8]>,
+        subscription: Subscription,
+    ) -> Result<(), Refusal> {
+        let key = subscription.connection;
+        if !self.keeps_subscriptions(key) {
+            return Ok(());
+        }
+        self.check_right(key, |line| line.may_subscribe(filter))?;
+        let codec = match subscription.codec {
             Codec::Bytes => self.codec_of(key),
             codec => codec,
         };
@@ -78,13 +95,10 @@ impl Exchange {
             self.resources.counters.add(Counter::Subscribed, 1);
             self.join(key, &made, |station| &mut station.subscriptions);
         }
-        if group.is_none() {
-            self.deliver_retained(filter, subscription);
-        }
         Ok(())
     }
 
-    fn unsubscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+    fn unsubscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
         let group = envelope.headers.find(header::GROUP);
@@ -109,10 +123,10 @@ impl Exchange {
             let wants = std::mem::take(&mut station.wants);
             self.forget_wanted(wants);
         }
-        Ok(())
+        Ok(Done::Now)
     }
 
-    fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+    fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
         refuse_reserved(service)?;
@@ -126,10 +140,10 @@ impl Exchange {
                 &mut station.servings
             });
         }
-        Ok(())
+        Ok(Done::Now)
     }
 
-    fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<(), Refusal> {
+    fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
         let none = Refusal::new(Code::NotSubscribed, "this connection does not serve that");
@@ -141,7 +155,7 @@ impl Exchange {
         };
         self.mesh.tell_servers(service, number, change);
         self.part(key, id, number, |station| &mut station.servings);
-        Ok(())
+        Ok(Done::Now)
     }
 
     /// Ends all subscriptions and services of a connection.
@@ -213,13 +227,13 @@ impl Exchange {
         key: Key,
         envelope: &Envelope<'_>,
         message: &[u8],
-    ) -> Result<Kept, Refusal> {
+    ) -> Result<Done, Refusal> {
         if envelope.name.is_empty() {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.line.station_mut().will = None;
                 connection.line.recharge(&mut self.resources);
             }
-            return Ok(Kept::Now);
+            return Ok(Done::Now);
         }
         check_topic(envelope.name)?;
         refuse_reserved(envelope.name)?;
@@ -228,7 +242,7 @@ impl Exchange {
             None => None,
             Some(id) if is_long(envelope) => {
                 self.have_checked(key, MessageType::Will, id, envelope, message)?;
-                return Ok(Kept::Later);
+                return Ok(Done::Later);
             }
             Some(id) => {
                 let translation = self.check_payload(id, envelope)?;
@@ -243,7 +257,7 @@ impl Exchange {
         } else {
             self.put_will(key, message, translation);
         }
-        Ok(Kept::Now)
+        Ok(Done::Now)
     }
 
     /// Keeps a will that may be published as it is; `message` is the whole of it, without CRC.

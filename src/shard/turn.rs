@@ -76,6 +76,7 @@ impl<D: Driver> Shard<D> {
         self.log_slow();
         // Last: what has come since the turn began waits for no more than this.
         self.exchange.step_fanout();
+        self.exchange.step_replays();
 
         // The accept may still bring a connection, which has to be closed.
         let empty = self.exchange.connections.is_empty() && !self.accepting;
@@ -95,6 +96,7 @@ impl<D: Driver> Shard<D> {
             && self.surveys.is_empty()
             && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
+            && self.exchange.replays.is_empty()
             && self.exchange.slow_reports.is_empty()
             && !self.exchange.mesh.has_open()
             && self.exchange.resources.calls.is_idle();
@@ -192,7 +194,10 @@ impl<D: Driver> Shard<D> {
                 Command::Adopt(socket) => self.adopt(socket),
                 Command::Finish(call, outcome) => self.finish_call(call, outcome),
                 Command::Drain(deadline) => self.start_drain(deadline),
-                Command::Collect(empty) => self.collect(empty),
+                Command::Collect(empty) => {
+                    self.exchange.sweep_retained();
+                    self.collect(empty);
+                }
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Move(moved) => self.take_moved(*moved),
                 Command::Checked(finding) => self.exchange.take_finding(*finding),

@@ -46,6 +46,7 @@ pub mod code {
     pub const RATE_LIMITED: u16 = 0x0201;
     pub const TOO_MANY_SUBSCRIPTIONS: u16 = 0x0203;
     pub const SLOW_CONSUMER: u16 = 0x0204;
+    pub const OVERLOADED: u16 = 0x0205;
     pub const TOO_MANY_REQUESTS: u16 = 0x0206;
     pub const NO_SERVICE: u16 = 0x0301;
     pub const REQUEST_TIMEOUT: u16 = 0x0302;

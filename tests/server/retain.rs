@@ -7,9 +7,13 @@
 //! - a retained message with an empty payload clears it
 //! - it is a message like any other for those who are there: flag kept, empty one too
 //! - it stays when its publisher ends
+//! - thousands of them are as complete and as recent as one
+//! - memory for them is bounded; what has expired makes room
 
 use crate::harness::{Server, each_placement};
-use crate::peer::{Got, Manner, Peer, RETAIN, UNSUBSCRIBE, op, publish, subscribe};
+use crate::peer::{Got, Manner, Peer, RETAIN, UNSUBSCRIBE, code, op, publish, subscribe};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 fn retain(topic: &str, payload: &str) -> crate::peer::Op {
     publish(topic, payload).retain()
@@ -172,5 +176,104 @@ fn between_the_retained_message_and_the_next_there_is_no_gap() {
         });
         publisher.close();
     });
+    server.end_beside_closes(&[]);
+}
+
+/// However much is retained, and whatever changes while it is brought: of each topic the
+/// numbers rise, and the last one comes.
+#[test]
+fn of_thousands_that_change_meanwhile_a_subscriber_has_the_last_of_each() {
+    const TOPICS: u32 = 3000;
+    const ROUNDS: u32 = 3;
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = |number: u32| place.name(&format!("{}/{number}", number % 7));
+        let round = |round: u32| -> Vec<_> {
+            let text = round.to_string();
+            (0..TOPICS).map(|n| retain(&topic(n), &text)).collect()
+        };
+        let mut publisher = server.peer(place.a);
+        let publish_all = |publisher: &mut Peer, number| {
+            for some in round(number).chunks(100) {
+                let ids = publisher.start_all(some);
+                for id in ids {
+                    assert_eq!(publisher.answer(), (id, Ok(())));
+                }
+            }
+        };
+        publish_all(&mut publisher, 0);
+        let mut subscribers = Vec::new();
+        std::thread::scope(|scope| {
+            let publishing = scope.spawn(|| {
+                for number in 1..=ROUNDS {
+                    publish_all(&mut publisher, number);
+                }
+            });
+            for _ in 0..8 {
+                let mut subscriber = server.peer(place.b);
+                subscriber.subscribe(&place.name("#"));
+                subscribers.push(subscriber);
+            }
+            publishing.join().unwrap();
+        });
+        for mut subscriber in subscribers {
+            let mut last = HashMap::new();
+            let mut complete = 0;
+            while complete < TOPICS {
+                let got = subscriber.published();
+                let number: u32 = got.text().parse().unwrap();
+                let before = last.insert(got.name().to_owned(), number);
+                assert!(before <= Some(number), "{number} behind {before:?}");
+                complete += u32::from(number == ROUNDS && before != Some(ROUNDS));
+            }
+            subscriber.close();
+        }
+        for some in (0..TOPICS).collect::<Vec<_>>().chunks(100) {
+            let clear: Vec<_> = some.iter().map(|&n| retain(&topic(n), "")).collect();
+            publisher.start_all(&clear);
+            some.iter()
+                .for_each(|_| assert_eq!(publisher.answer().1, Ok(())));
+        }
+        publisher.close();
+    });
+    server.end_beside_closes(&[]);
+}
+
+#[test]
+fn what_has_expired_makes_room_for_others() {
+    // A quarter of it is for what is retained.
+    let server = Server::start(&["limits.outbox_bytes_shard_max=4194304"]);
+    let mut publisher = server.peer(0);
+    let body = [b'x'; 1000];
+    let soon = |number| {
+        let expires = 300u32.to_be_bytes();
+        publish(format!("soon/{number}"), body)
+            .retain()
+            .header(3, expires)
+    };
+    let refused = (0..2000).find(|&number| {
+        publisher.start(&soon(number));
+        match publisher.answer().1 {
+            Ok(()) => false,
+            Err(refusal) => {
+                assert_eq!(refusal, code::OVERLOADED);
+                true
+            }
+        }
+    });
+    assert!(refused.is_some_and(|count| count > 500), "{refused:?}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        assert!(Instant::now() < deadline, "nothing has made room");
+        std::thread::sleep(Duration::from_millis(200));
+        publisher.start(&publish("later", body).retain());
+        if publisher.answer().1 == Ok(()) {
+            break;
+        }
+    }
+    let mut subscriber = server.peer(1);
+    assert_eq!(brought(&mut subscriber, "#").len(), 1);
+    subscriber.close();
+    publisher.close();
     server.end_beside_closes(&[]);
 }

@@ -8,6 +8,7 @@ use crossbeam_channel::Receiver;
 use ringmail::auth::Authority;
 use ringmail::base::clock::Instant;
 use ringmail::base::id::{Key, ShardId};
+use ringmail::base::limits::RETAINED_LOOKS;
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::{Counter, Counters};
 use ringmail::metrics::span::{SpanSource, channel};
@@ -66,6 +67,7 @@ pub fn limits() -> Limits {
         rates: Rates::NONE,
         session_linger: ms(60_000),
         session_buffer_bytes_max: 1 << 20,
+        retained_looks: RETAINED_LOOKS,
     }
 }
 

@@ -36,6 +36,8 @@ fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut limits = limits();
     limits.session_linger = ms(5000);
+    // What is retained comes in slices, though there is little of it.
+    limits.retained_looks = rng.usize(1..4);
     if room == Room::Narrow {
         limits.outbox_bytes_max = rng.usize(4_000..60_000);
         limits.session_buffer_bytes_max = rng.usize(500..30_000);

@@ -1,11 +1,13 @@
 //! Topics rule by rule: who gets a PUBLISH, how often, in which order; what is retained.
 
 use super::scene::Scene;
-use crate::server::ms;
+use crate::server::{limits, ms};
+use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
+use ringmail::ring::sim::{Faults, RingSize};
 
 fn subscriber(filters: &[&str]) -> Traffic {
     Traffic::of(
@@ -169,6 +171,34 @@ fn the_last_retained_message_is_found_on_every_shard_until_it_is_cleared() {
     scene.perform(writer, [clear("r/a"), clear("r/c/d")]);
     let [reader] = scene.enter_each([late()]);
     assert!(scene.record(reader).delivered.is_empty());
+    scene.finish();
+}
+
+/// Between two slices the shard does whatever else there is to do: each is a turn of its own.
+#[test]
+fn much_that_is_retained_is_delivered_over_many_turns() {
+    const TOPICS: u32 = 600;
+    let mut limits = limits();
+    limits.retained_looks = 4;
+    let mut scene = Scene::with(6, Faults::none(), RingSize::default(), limits);
+    let topic = |number| format!("r/{number}");
+    let acts = (0..TOPICS).map(|number| Act::Publish(Publish::retained(&topic(number))));
+    let plans = [Traffic::of(acts.collect::<Vec<_>>()), Traffic::default()];
+    let [writer, reader] = scene.enter_each(plans);
+    let mut turns_of = |filter| {
+        let before = scene.server.count(Counter::Turns);
+        scene.perform(reader, [Act::subscribe(filter)]);
+        scene.server.count(Counter::Turns) - before
+    };
+    let (none, all) = (turns_of("s/#"), turns_of("r/#"));
+    assert!(all >= none + u64::from(TOPICS / 4) - 5, "{none}, {all}");
+    for number in 0..TOPICS {
+        assert_eq!(
+            scene.numbers(reader, writer, &topic(number)),
+            [number],
+            "{number}"
+        );
+    }
     scene.finish();
 }
 
