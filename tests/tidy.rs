@@ -38,7 +38,7 @@ const LAYERS: &[Folder] = &[
     Folder { name: "codec",   layer: 2, may: &["base", "proto"] },
     Folder { name: "shard",   layer: 3, may: &["base", "proto", "router", "auth", "metrics", "ring", "codec"] },
     Folder { name: "server",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "codec", "shard"] },
-    Folder { name: "client",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "shard"] },
+    Folder { name: "client",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "codec", "shard"] },
     Folder { name: "cli",     layer: 5, may: &["base::exit", "base::clock", "base::limits", "proto", "auth::issue", "auth::key", "auth::keyring", "auth::token", "server", "client"] },
 ];
 

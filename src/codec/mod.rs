@@ -32,4 +32,5 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use depth::{LEVELS_MAX, could_be_too_deep};
 pub use schema::{Checked, Descriptors, Misfit, Schema, SchemaError, Untranslatable};
