@@ -170,6 +170,11 @@ pub struct Peer {
     )]
     pub address: String,
 
+    /// The name the server shall know this client by, beside its principal: 1 to 64 of
+    /// A-Z a-z 0-9 _ - .
+    #[arg(long, value_name = "ID", env = "RINGMAIL_CLIENT_ID")]
+    pub client_id: Option<String>,
+
     #[command(flatten)]
     pub access: Access,
 }

@@ -1,6 +1,7 @@
 //! Talking to a server, as all subcommands do that do: connecting, and what failing means
 //! for the exit status.
 
+use super::access;
 use super::args::Peer;
 use super::failure::Failure;
 use crate::base::exit::Status;
@@ -33,22 +34,34 @@ pub fn builder(timeout: Duration) -> Builder {
 /// # Errors
 /// As [`connect`].
 pub fn connect_with(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
-    dial(&super::access::apply(builder.clone(), &peer.access)?, peer)
+    dial(&prepare(builder.clone(), peer)?, &peer.address)
 }
 
-/// Connects with a builder that has its credential and TLS.
+/// A builder that has the client id, the credential and the TLS of these flags.
+///
+/// # Errors
+/// As [`access::apply`].
+pub fn prepare(builder: Builder, peer: &Peer) -> Result<Builder, Failure> {
+    let builder = match &peer.client_id {
+        Some(id) => builder.client_id(id),
+        None => builder,
+    };
+    access::apply(builder, &peer.access)
+}
+
+/// Connects with a builder that is [prepared](prepare).
 ///
 /// # Errors
 /// As [`connect`].
-pub fn dial(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
-    builder.connect(&peer.address).map_err(|error| match error {
+pub fn dial(builder: &Builder, address: &str) -> Result<Client, Failure> {
+    builder.connect(address).map_err(|error| match error {
         error if error.is_permission() => {
-            Failure::new(Status::Permission, format!("{}: {error}", peer.address))
+            Failure::new(Status::Permission, format!("{address}: {error}"))
         }
         Error::Invalid { .. } => Failure::new(Status::Usage, error),
         // This one names the address by itself.
         Error::Connect { .. } => Failure::new(Status::Unavailable, error),
-        error => Failure::new(Status::Unavailable, format!("{}: {error}", peer.address)),
+        error => Failure::new(Status::Unavailable, format!("{address}: {error}")),
     })
 }
 

@@ -41,7 +41,7 @@ impl Guarded {
         let tables = lines.split_once("[[auth.api_key]]").unwrap().1;
         let mut text = format!(
             "[auth]\nmode = \"required\"\n[auth.jwt]\nsecret = \"{SECRET}\"\n[[auth.api_key]]{tables}\n\
-             [roles.device]\npublish = [\"devices/{{principal}}/#\"]\n\
+             [roles.device]\npublish = [\"devices/{{principal}}/#\", \"units/{{client_id}}/#\"]\n\
              subscribe = [\"devices/{{principal}}/#\"]\nrequest = [\"$sys/echo\", \"devices/{{principal}}/+\"]\n\
              serve = [\"devices/{{principal}}/+\"]\n"
         );
@@ -157,6 +157,31 @@ fn what_is_missing_or_wrong_is_named_with_its_remedy() {
     let (code, errors) = req(&["--token", "a", "--api-key", "b"]);
     assert!(
         code == 2 && errors.contains("cannot be used with"),
+        "{code} {errors}"
+    );
+}
+
+#[test]
+fn a_client_has_the_topics_of_the_id_it_gives_itself() {
+    let guarded = Guarded::start("off");
+    let key = guarded.text("key");
+    let publish = |more: &[&str]| {
+        let command = ["pub", "units/u-1/state", "on", "--confirm"];
+        let args = [&command[..], &["--api-key-file", &key], more].concat();
+        let (code, _, errors) = guarded.broker.run(&args);
+        (code, errors)
+    };
+    assert_eq!(publish(&["--client-id", "u-1"]), (0, String::new()));
+    for others in [&[][..], &["--client-id", "u-2"]] {
+        let (code, errors) = publish(others);
+        assert!(
+            code == 77 && errors.contains("FORBIDDEN"),
+            "{code} {errors}"
+        );
+    }
+    let (code, errors) = publish(&["--client-id", "u 1"]);
+    assert!(
+        code == 2 && errors.contains("client id \"u 1\": 1 to 64 of"),
         "{code} {errors}"
     );
 }

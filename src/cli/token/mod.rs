@@ -3,7 +3,7 @@
 mod inspect;
 
 use super::access;
-use super::args::{Issue, Key, Peer, Refresh, Token, TokenCommand};
+use super::args::{Issue, Key, Refresh, Token, TokenCommand};
 use super::failure::{Failure, note, print};
 use super::peer;
 use crate::auth::issue::{NewToken, issue};
@@ -117,14 +117,10 @@ fn read_input(file: Option<&Path>) -> Result<Secret, Failure> {
 fn refresh(args: &Refresh) -> Result<(), Failure> {
     let secret = read_input(args.refresh_file.as_deref())?;
     let builder = peer::builder(args.timeout);
-    let builder = access::apply(builder, &args.peer.access)?;
-    let builder = builder.credential(Credential::Refresh(secret));
+    let builder = peer::prepare(builder, &args.peer)?;
     // What the flags say of a credential is not meant for this connection.
-    let tls_only = Peer {
-        address: args.peer.address.clone(),
-        access: Default::default(),
-    };
-    let client = peer::dial(&builder, &tls_only)?;
+    let builder = builder.credential(Credential::Refresh(secret));
+    let client = peer::dial(&builder, &args.peer.address)?;
     let Some(login) = client.login() else {
         let text = "this server does not ask who its clients are; there is nothing to refresh";
         return Err(Failure::new(Status::Runtime, text));
