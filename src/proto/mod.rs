@@ -49,7 +49,9 @@
 //! - A PUBLISH with id 0 that is refused is told by ERROR with id 0: silence helps nobody.
 //! - Publishers who subscribe to what they publish receive it too.
 //! - Retained messages go to every plain SUBSCRIBE, a repeated one included; not to members
-//!   of groups, of whom one would get what another has had.
+//!   of groups, of whom one would get what another has had. The subscription begins when
+//!   they are queued: until its OK, what is retained meanwhile comes, and other messages may
+//!   not.
 //! - GROUP in a SERVE means nothing: all servers of a service share its requests, whatever
 //!   filters they serve it under.
 //! - SUBSCRIBE again with the same filter and GROUP changes its codec and policy.

@@ -200,8 +200,8 @@ impl Retained {
         is_done
     }
 
-    /// Looks at the next `count` entries, all in turn, and removes what is past. Called for
-    /// each message retained; when none comes any more, a timer may call it.
+    /// Looks at the next `count` entries, all in turn, and removes what is past. `retain` does
+    /// it in passing; a timer has to, for the time when nothing is retained any more.
     pub fn sweep(&mut self, now: Instant, count: usize) {
         let from = Excluded(&*self.swept);
         let mut past = Vec::new();

@@ -44,12 +44,10 @@ impl Exchange {
             MessageType::Unserve => self.unserve(key, envelope),
             _ => self.keep_will(key, envelope, message),
         };
-        let done = match done {
-            Ok(Done::Later) => return,
-            Ok(Done::Now) => Ok(()),
-            Err(refusal) => Err(refusal),
-        };
-        self.answer(key, Answer::of(envelope.id, done), true);
+        if !matches!(done, Ok(Done::Later)) {
+            let answer = Answer::of(envelope.id, done.map(|_| ()));
+            self.answer(key, answer, true);
+        }
     }
 
     fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
