@@ -26,12 +26,14 @@ message_bytes_max = 1048576
 handshake_timeout_ms = 2000
 auth_timeout_ms = 5000
 frame_timeout_ms = 10000
-outbox_bytes_max = 1048576
+outbox_bytes_max = 4194304
 outbox_bytes_shard_max = 268435456
 subscriptions_max = 1024
 requests_open_max = 1024
 calls_open_max = 4096
 request_timeout_ms = 10000
+request_timeout_max_ms = 600000
+sessions_waiting_max = 65536
 
 [heartbeat]
 interval_ms = 30000
@@ -54,7 +56,7 @@ policy = "disconnect"
 
 [session]
 linger_ms = 60000
-buffer_bytes_max = 1048576
+buffer_bytes_max = 4194304
 
 [tls]
 mode = "off"
@@ -459,7 +461,7 @@ fn values_that_contradict_each_other_are_refused_where_one_of_them_stands() {
     assert_refused(
         "[limits]\noutbox_bytes_shard_max = 65536",
         "2:26",
-        &["limits.outbox_bytes_shard_max (65536) must be at least outbox_bytes_max (1048576)"],
+        &["limits.outbox_bytes_shard_max (65536) must be at least outbox_bytes_max (4194304)"],
     );
     assert_refused(
         "[shard.0.limits]\noutbox_bytes_shard_max = 65536",

@@ -53,6 +53,8 @@ reasons! {
     SlowConsumer = "slow_consumer",
     Overloaded = "overloaded",
     TooManyRequests = "too_many_requests",
+    /// The server could not judge its credential: it may come again.
+    Unavailable = "unavailable",
     SessionTaken = "session_taken",
     /// More than ten operations a second went wrong.
     TooManyErrors = "too_many_errors",

@@ -30,14 +30,14 @@ use std::time::Duration;
 ///
 /// | codes | whose fault | retryable |
 /// |---|---|---|
-/// | RATE_LIMITED, OVERLOADED, SLOW_CONSUMER, TOO_MANY_CONNECTIONS, TOO_MANY_REQUESTS | load | yes |
+/// | RATE_LIMITED, OVERLOADED, UNAVAILABLE, SLOW_CONSUMER, TOO_MANY_CONNECTIONS, TOO_MANY_REQUESTS | load | yes |
 /// | HANDSHAKE_TIMEOUT, HEARTBEAT_TIMEOUT, FRAME_TIMEOUT | network | yes |
 /// | DRAINING, SHUTDOWN; NORMAL in `Closed` | operator: the server goes down | yes |
 /// | REQUEST_TIMEOUT, SERVICE_GONE | service | yes |
 /// | NO_SERVICE, and the application's own | service | no |
 /// | AUTH_REQUIRED, AUTH_FAILED, AUTH_EXPIRED, FORBIDDEN, REVOKED, ADDRESS_DENIED, TLS_REQUIRED | operator | no |
 /// | INTERNAL | server | no |
-/// | SESSION_TAKEN, TOO_MANY_SUBSCRIPTIONS, BAD_NAME, NOT_SUBSCRIBED, TOO_LARGE and all others | caller | no |
+/// | SESSION_TAKEN, TOO_MANY_SUBSCRIPTIONS, BAD_NAME, BAD_PAYLOAD, NOT_SUBSCRIBED, TOO_LARGE and all others | caller | no |
 ///
 /// Retryable says that the same call may succeed later, not that it is safe to repeat: where
 /// "was it done?" is unknown, only what may happen twice should be.
@@ -277,9 +277,8 @@ impl Fault {
     fn of(code: Code) -> Fault {
         use Code::*;
         match code {
-            RateLimited | Overloaded | SlowConsumer | TooManyConnections | TooManyRequests => {
-                Fault::Load
-            }
+            RateLimited | Overloaded | Unavailable | SlowConsumer | TooManyConnections
+            | TooManyRequests => Fault::Load,
             HandshakeTimeout | HeartbeatTimeout | FrameTimeout => Fault::Network,
             Normal | Draining | Shutdown | AuthRequired | AuthFailed | AuthExpired | Forbidden
             | Revoked | AddressDenied | TlsRequired => Fault::Operator,
@@ -302,6 +301,7 @@ pub(super) fn passes(code: Code) -> bool {
             | TooManyConnections
             | SlowConsumer
             | Overloaded
+            | Unavailable
             | TooManyRequests
             | RequestTimeout
             | ServiceGone
@@ -335,6 +335,8 @@ fn remedy(code: Code) -> Option<&'static str> {
              revoked; the server's log says more (log.level = \"debug\")"
         }
         AuthExpired => "connect again with a new token",
+        Unavailable => "what the server needs for this is away at the moment: try again",
+        BadPayload => "mend the field it names: the payload does not fit its topic's schema",
         Revoked => "the credential was withdrawn: ask the server's operator for another",
         Forbidden => "mend what it names, or ask the server's operator for the right",
         AddressDenied => "this address is shut out by the server's [access] section",
@@ -454,7 +456,7 @@ mod tests {
                 assert_eq!(error.is_retryable(), columns[3] == "yes", "{name}");
             }
         }
-        assert_eq!(told, 27, "codes that the table names");
+        assert_eq!(told, 29, "codes that the table names");
         let own = Error::Failed {
             code: Code::Application(0x1000),
             text: String::new(),

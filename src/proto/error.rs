@@ -63,6 +63,8 @@ codes! {
     SlowConsumer = 0x0204, "SLOW_CONSUMER";
     Overloaded = 0x0205, "OVERLOADED";
     TooManyRequests = 0x0206, "TOO_MANY_REQUESTS";
+    /// What is needed to judge, store or pass it on is away: try again.
+    Unavailable = 0x0207, "UNAVAILABLE";
     NoService = 0x0301, "NO_SERVICE";
     RequestTimeout = 0x0302, "REQUEST_TIMEOUT";
     ServiceGone = 0x0303, "SERVICE_GONE";
@@ -70,6 +72,8 @@ codes! {
     SessionUnknown = 0x0305, "SESSION_UNKNOWN";
     SessionTaken = 0x0306, "SESSION_TAKEN";
     NotSubscribed = 0x0307, "NOT_SUBSCRIBED";
+    /// A payload that does not fit its topic's schema.
+    BadPayload = 0x0308, "BAD_PAYLOAD";
     Draining = 0x0401, "DRAINING";
     Shutdown = 0x0402, "SHUTDOWN";
     Internal = 0x0500, "INTERNAL";
@@ -85,9 +89,19 @@ impl Code {
             | AuthExpired | AddressDenied | Revoked | TlsRequired | TooManyConnections
             | SlowConsumer | SessionTaken | Shutdown | Internal => true,
             Normal | Forbidden | RateLimited | TooManySubscriptions | Overloaded
-            | TooManyRequests | NoService | RequestTimeout | ServiceGone | BadName
-            | SessionUnknown | NotSubscribed | Draining | Application(_) => false,
+            | TooManyRequests | Unavailable | NoService | RequestTimeout | ServiceGone
+            | BadName | SessionUnknown | NotSubscribed | BadPayload | Draining | Application(_) => {
+                false
+            }
         }
+    }
+
+    /// Whether a non-fatal ERROR with this code is one of the ten a second after which the
+    /// next is fatal (§3). What a peer cannot know beforehand, or the server's own state
+    /// brings about, is not held against it.
+    pub const fn counts_as_error(self) -> bool {
+        use Code::*;
+        !matches!(self, BadPayload | Unavailable | Overloaded | Draining)
     }
 
     /// What a connection that we end with this code is counted as.
@@ -116,12 +130,12 @@ impl Code {
             SlowConsumer => Reason::SlowConsumer,
             Overloaded => Reason::Overloaded,
             TooManyRequests => Reason::TooManyRequests,
+            Unavailable => Reason::Unavailable,
             SessionTaken => Reason::SessionTaken,
             Draining => Reason::Drained,
             Normal | Shutdown => Reason::Shutdown,
-            NoService | RequestTimeout | ServiceGone | BadName | SessionUnknown | NotSubscribed => {
-                Reason::TooManyErrors
-            }
+            NoService | RequestTimeout | ServiceGone | BadName | SessionUnknown | NotSubscribed
+            | BadPayload => Reason::TooManyErrors,
             Internal | Application(_) => Reason::Internal,
         }
     }

@@ -45,6 +45,8 @@ impl Plan {
                 requests_open_max: limits.requests_open_max,
                 calls_open_max: limits.calls_open_max,
                 request_timeout: ms(limits.request_timeout_ms),
+                request_timeout_max: ms(limits.request_timeout_max_ms),
+                sessions_waiting_max: limits.sessions_waiting_max,
                 subscriptions_max: limits.subscriptions_max,
                 slow_policy: slow_policy(config.slow_consumer.policy),
                 rates: access::rates(config),

@@ -30,6 +30,10 @@ pub struct Limits {
     /// Calls that services of this shard still work on.
     pub calls_open_max: u32,
     pub request_timeout: Duration,
+    /// What a request may ask for at most.
+    pub request_timeout_max: Duration,
+    /// Sessions whose connection has gone.
+    pub sessions_waiting_max: u32,
     /// Subscriptions and services of one connection.
     pub subscriptions_max: u32,
     /// What happens to subscribers that do not keep up, unless they ask otherwise.

@@ -62,6 +62,8 @@ pub fn limits() -> Limits {
         requests_open_max: 1024,
         calls_open_max: 4096,
         request_timeout: ms(10_000),
+        request_timeout_max: ms(600_000),
+        sessions_waiting_max: 65_536,
         subscriptions_max: 1024,
         slow_policy: SlowPolicy::Disconnect,
         rates: Rates::NONE,

@@ -64,7 +64,7 @@ impl Session {
         if !matches!(self.state, State::Open | State::PeerClosing) {
             return Event::Handled;
         }
-        let fatal = !self.errors.spend(ERRORS_PER_S_MAX, now);
+        let fatal = code.counts_as_error() && !self.errors.spend(ERRORS_PER_S_MAX, now);
         self.send(
             &Message::Error {
                 code,

@@ -91,7 +91,7 @@ section! {
         frame_timeout_ms: u32 = 10_000, within(1..=DAY_MS);
         /// Unsent bytes of one connection; beyond, the slow-consumer policy acts. May be
         /// less than a message: that one then never fits.
-        outbox_bytes_max: u64 = 1 << 20, within(u64::from(MESSAGE_BYTES_FLOOR)..=BYTES_MAX);
+        outbox_bytes_max: u64 = 1 << 22, within(u64::from(MESSAGE_BYTES_FLOOR)..=BYTES_MAX);
         /// Unsent bytes of all connections together.
         outbox_bytes_shard_max: u64 = 1 << 28, within(u64::from(MESSAGE_BYTES_FLOOR)..=BYTES_MAX);
         /// Per connection; beyond is TOO_MANY_SUBSCRIPTIONS.
@@ -102,6 +102,10 @@ section! {
         calls_open_max: u32 = 4_096, within(1..=COUNT_MAX);
         /// A request's, if it brings no TIMEOUT_MS of its own; later is REQUEST_TIMEOUT.
         request_timeout_ms: u32 = 10_000, within(1..=DAY_MS);
+        /// What a request may ask for in TIMEOUT_MS at most; more is taken for so much.
+        request_timeout_max_ms: u32 = 600_000, within(1..=DAY_MS);
+        /// Sessions whose connection has gone; beyond it the longest waiting ends.
+        sessions_waiting_max: u32 = 65_536, within(1..=COUNT_MAX);
     }
 
     /// PROTOCOL.md §2, Heartbeat.
@@ -145,7 +149,7 @@ section! {
         /// How long a session waits for its client to come back.
         linger_ms: u32 = 60_000, within(0..=DAY_MS);
         /// Messages kept for it meanwhile.
-        buffer_bytes_max: u64 = 1 << 20, within(0..=BYTES_MAX);
+        buffer_bytes_max: u64 = 1 << 22, within(0..=BYTES_MAX);
     }
 
     /// PROTOCOL.md §4.
