@@ -100,11 +100,6 @@ file = ""
 [trace]
 endpoint = ""
 sample_ratio = 0.01
-
-[nats]
-url = ""
-share = ["#"]
-durable = []
 "##;
 
 fn config(text: &str) -> Config {
@@ -721,8 +716,28 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
-    let text = "[nats]\nurl = \"nats://127.0.0.1\"";
-    assert_refused(text, "2:7", &["is not yet supported", "leave it out"]);
+    let keys = [
+        ("nats", "url = \"nats://127.0.0.1\""),
+        ("nats", "prefix = \"x\""),
+        ("nats", "password = \"x\""),
+        ("mqtt", "enabled = false"),
+        ("mqtt", "listen = \"127.0.0.1:1883\""),
+        ("websocket", "origins = [\"https://a.example\"]"),
+        ("store", "durable = [\"a/#\"]"),
+        ("store", "sync = \"interval\""),
+        ("server", "advertise = \"a.example:7411\""),
+        ("auth", "mode = \"optional\""),
+        ("auth", "anonymous = [\"guest\"]"),
+    ];
+    for (section, line) in keys {
+        let text = format!("[{section}]\n{line}");
+        let column = line.find('=').unwrap() + 3;
+        let words = ["is not yet supported", "leave it out"];
+        assert_refused(&text, &format!("2:{column}"), &words);
+    }
+    // At its default a key says nothing; and what has no meaning is not printed.
+    let text = "[mqtt]\nenabled = true\n[store]\nsync = \"always\"\n[nats]\nreplicas = 3";
+    assert_eq!(config(text).to_toml(), Config::default().to_toml());
 }
 
 /// A `[[topic]]` that is right.

@@ -166,8 +166,8 @@ pub(super) fn methods(config: &Config) -> u8 {
         (AuthMode::None, _) => 0,
         // All come by certificate. Who comes without one is asked for what nobody can have:
         // to offer nothing would be to let them in.
-        (AuthMode::Required, 0) => Method::Jwt.bit(),
-        (AuthMode::Required, methods) => methods,
+        (AuthMode::Optional | AuthMode::Required, 0) => Method::Jwt.bit(),
+        (AuthMode::Optional | AuthMode::Required, methods) => methods,
     }
 }
 
@@ -218,7 +218,7 @@ pub(super) fn door(config: &Config) -> Result<Option<Door>, ConfigErrors> {
         connects_per_s: rate.connects_per_s_per_ip,
         auth_failures_per_min: match config.auth.mode {
             AuthMode::None => 0,
-            AuthMode::Required => rate.auth_failures_per_min_per_ip,
+            AuthMode::Optional | AuthMode::Required => rate.auth_failures_per_min_per_ip,
         },
     };
     let lists = !config.access.allow.is_empty() || !config.access.deny.is_empty();

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::later::{Mqtt, Nats, Store, Websocket};
 use super::rule::{cores, log_level, power_of_two, sha256, within};
 use super::section::{Node, Reader, Section, rows, section};
 use super::setting::{
@@ -28,10 +29,6 @@ const BYTES_MAX: u64 = 1 << 44;
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn strings(list: &[&str]) -> Vec<String> {
-    list.iter().map(|item| (*item).to_owned()).collect()
 }
 
 rows! { ApiKey, Topic }
@@ -54,6 +51,9 @@ section! {
         rate: Rate = Rate::default();
         log: Log = Log::default();
         trace: Trace = Trace::default();
+        mqtt: Mqtt = Mqtt::default();
+        websocket: Websocket = Websocket::default();
+        store: Store = Store::default();
         nats: Nats = Nats::default();
         /// Topics whose messages have a schema.
         topic: Vec<Topic> = Vec::new();
@@ -67,6 +67,8 @@ section! {
         listen: SocketAddr = loopback(7411);
         /// HTTP: metrics, health, profiles, status; "" turns it off.
         admin: Option<SocketAddr> = Some(loopback(7412));
+        /// `host:port` told to clients that are sent elsewhere.
+        advertise: String = String::new();
         /// The cores that get a shard, one each, pinned.
         shards: Shards = Shards::All, cores;
         /// The core of the control and stats threads.
@@ -167,6 +169,8 @@ section! {
     /// PROTOCOL.md §2, Authentication.
     Auth {
         mode: AuthMode = AuthMode::None;
+        /// Roles of who shows no credential, with `mode = "optional"`.
+        anonymous: Vec<String> = Vec::new();
         jwt: Jwt = Jwt::default();
         issuer: Issuer = Issuer::default();
         api_key: Vec<ApiKey> = Vec::new();
@@ -246,15 +250,6 @@ section! {
         endpoint: String = String::new();
         /// Of messages that carry no TRACEPARENT; carried ones follow their flag.
         sample_ratio: f64 = 0.01, within(0.0..=1.0);
-    }
-
-    /// Several servers as one, over a NATS cluster.
-    Nats {
-        url: String = String::new();
-        /// Topics that cross.
-        share: Vec<String> = strings(&["#"]);
-        /// Topics confirmed only when JetStream has them.
-        durable: Vec<String> = Vec::new();
     }
 
     /// `[[topic]]`: payloads have a schema; JSON and protobuf are translated for subscribers

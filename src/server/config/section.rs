@@ -15,6 +15,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::check::is_unsupported;
 use super::error::{ConfigError, Origin};
 use super::rule::Verdict;
 use super::schema::Config;
@@ -272,16 +273,19 @@ impl<'a> Reader<'a> {
     /// Notes a key that section `S`, where we are, does not have.
     pub fn unknown<S: Section>(&mut self, name: &str, span: Span) {
         let here = self.path.join(".");
-        let path = match here.as_str() {
-            "" => name.to_owned(),
-            here => format!("{here}.{name}"),
-        };
         let mut siblings: Vec<String> = S::KEYS.iter().map(|key| (*key).to_owned()).collect();
         S::keys("", &mut siblings);
+        let at = |key: &str| match here.as_str() {
+            "" => key.to_owned(),
+            here => format!("{here}.{key}"),
+        };
+        let path = at(name);
+        let mut keys = S::KEYS.to_vec();
+        keys.retain(|key| !is_unsupported(&at(key)));
         let remedy = match nearest(name, &siblings) {
             Some(known) => format!("did you mean {known}?"),
-            None if here.is_empty() => format!("the sections are {}", S::KEYS.join(", ")),
-            None => format!("[{here}] has {}", S::KEYS.join(", ")),
+            None if here.is_empty() => format!("the sections are {}", keys.join(", ")),
+            None => format!("[{here}] has {}", keys.join(", ")),
         };
         self.fault_at(&path, span, format!("unknown key {path}"), remedy);
     }

@@ -329,9 +329,21 @@ choice! {
         Required = "required",
     }
     /// Whether a client must authenticate.
-    AuthMode("\"none\" or \"required\"") {
+    AuthMode("\"none\", \"optional\" or \"required\"") {
         None = "none",
+        /// Who shows no credential goes on as `auth.anonymous`; not supported yet.
+        Optional = "optional",
         Required = "required",
+    }
+    /// Where shared durable and retained messages are stored.
+    Engine("\"embedded\" or \"jetstream\"") {
+        Embedded = "embedded",
+        JetStream = "jetstream",
+    }
+    /// When what was stored is synced to the disk.
+    Sync("\"always\" or \"interval\"") {
+        Always = "always",
+        Interval = "interval",
     }
     /// How access tokens are signed.
     Algorithm("\"HS256\", \"RS256\", \"ES256\" or \"EdDSA\"") {

@@ -28,6 +28,28 @@ impl Tree {
         }
     }
 
+    /// The tree without the keys and sections whose path `is_hidden`.
+    pub fn without(&self, is_hidden: &dyn Fn(&str) -> bool) -> Tree {
+        self.pruned("", is_hidden)
+    }
+
+    fn pruned(&self, path: &str, is_hidden: &dyn Fn(&str) -> bool) -> Tree {
+        let Tree::Section(entries) = self else {
+            return self.clone();
+        };
+        let mut kept = Vec::with_capacity(entries.len());
+        for (key, tree) in entries {
+            let path = match path {
+                "" => key.clone(),
+                path => format!("{path}.{key}"),
+            };
+            if !is_hidden(&path) {
+                kept.push((key.clone(), tree.pruned(&path, is_hidden)));
+            }
+        }
+        Tree::Section(kept)
+    }
+
     /// The tree as TOML text that reads back to the same configuration (but for secrets).
     pub fn to_toml(&self) -> String {
         let mut out = String::new();

@@ -137,7 +137,7 @@ pub fn prepare(
 ) -> Result<Prepared, ControlError> {
     let access = match config.auth.mode {
         AuthMode::None => None,
-        AuthMode::Required => {
+        AuthMode::Optional | AuthMode::Required => {
             let directory = match directory {
                 Some(directory) => directory,
                 None => state::default_directory(|name| std::env::var_os(name))?,
