@@ -126,18 +126,25 @@ fn manual_pages_name_and_describe_every_subcommand() {
     let (code, page, _) = run(&["man"]);
     assert_eq!(code, 0);
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_str().unwrap();
-    assert_eq!(run(&["man", "--dir", path]).0, 0);
-    assert!(dir.path().join("ringmail.1").exists());
+    let dir = dir.path().join("share/man1");
+    assert_eq!(run(&["man", "--dir", dir.to_str().unwrap()]).0, 0);
+    assert!(dir.join("ringmail.1").exists());
     for name in subcommands() {
         let of_its_own = format!("ringmail\\-{name}(1)");
         assert!(page.contains(&of_its_own), "{name} is not in ringmail(1)");
     }
     for path in command_paths(&Args::command()) {
         let name = [vec!["ringmail".to_owned()], path].concat().join("-");
-        let page = std::fs::read_to_string(dir.path().join(format!("{name}.1")));
-        assert!(page.unwrap().contains("Exit codes"), "{name}");
+        let page = std::fs::read_to_string(dir.join(format!("{name}.1"))).unwrap();
+        let (_, examples) = page.split_once(".SH EXAMPLES\n.nf\n").expect(&name);
+        let (examples, codes) = examples.split_once(".fi\n").expect(&name);
+        assert!(examples.contains("  ringmail"), "{name}:\n{examples}");
+        assert!(
+            codes.starts_with(".SH \"EXIT CODES\"\n.nf\n"),
+            "{name}:\n{codes}"
+        );
     }
+    // As it is read: each example is a line of its own.
     let (code, _, errors) = run(&["man", "--dir", "/dev/null"]);
     assert_eq!(code, 1);
     assert!(errors.contains("/dev/null"), "{errors}");

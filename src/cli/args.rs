@@ -157,6 +157,11 @@ pub struct Check {
     pub print: bool,
 }
 
+/// Where a server is expected unless it is named.
+pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7411";
+/// Names it for all commands.
+pub const ADDRESS_VARIABLE: &str = "RINGMAIL_ADDRESS";
+
 /// Which server to talk to.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Peer {
@@ -165,13 +170,13 @@ pub struct Peer {
         short,
         long,
         value_name = "ADDRESS",
-        env = "RINGMAIL_ADDRESS",
-        default_value = "127.0.0.1:7411"
+        env = ADDRESS_VARIABLE,
+        default_value = ADDRESS_DEFAULT
     )]
     pub address: String,
 
-    /// The name the server shall know this client by, beside its principal: 1 to 64 of
-    /// A-Z a-z 0-9 _ - .
+    /// The name the server knows this client by, beside its principal: 1 to 64 letters, digits,
+    /// underscores, hyphens and dots
     #[arg(long, value_name = "ID", env = "RINGMAIL_CLIENT_ID")]
     pub client_id: Option<String>,
 

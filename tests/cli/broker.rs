@@ -31,7 +31,18 @@ impl Broker {
 
     /// With a configuration file, and settings that win over it.
     pub fn with_file(file: Option<&Path>, settings: &[&str]) -> Broker {
-        let mut command = ringmail(&["serve", "--listen", "127.0.0.1:0", "--shards", "0-1"]);
+        Broker::listening("127.0.0.1:0", file, settings)
+    }
+
+    /// Another one, where one has been killed.
+    pub fn in_place_of(killed: Broker) -> Broker {
+        let address = killed.address.clone();
+        drop(killed);
+        Broker::listening(&address, None, &[])
+    }
+
+    fn listening(address: &str, file: Option<&Path>, settings: &[&str]) -> Broker {
+        let mut command = ringmail(&["serve", "--listen", address, "--shards", "0-1"]);
         command.args(["--log-format", "text", "--set", "server.admin="]);
         if let Some(file) = file {
             command.arg("--config").arg(file);

@@ -235,3 +235,23 @@ fn what_cannot_be_published_exits_2() {
         assert!(!errors.is_empty(), "{args:?} says nothing");
     }
 }
+
+#[test]
+fn a_publisher_with_a_session_says_when_a_crash_of_the_server_took_it() {
+    let broker = Broker::start();
+    let mut subscriber = broker.tool(&["sub", "log", "--count", "1"]).ready();
+    let mut publisher = broker.tool(&["pub", "log", "--session"]);
+    publisher.write(b"before\n");
+    assert_eq!(subscriber.line(), "before\n");
+    assert_eq!(subscriber.end().0, 0);
+    let broker = Broker::in_place_of(broker);
+    let note = publisher.note();
+    assert!(
+        note.contains("the session was gone") && note.contains("went with it"),
+        "{note}"
+    );
+    let mut subscriber = broker.tool(&["sub", "log", "--count", "1"]).ready();
+    publisher.write(b"after\n");
+    assert_eq!(subscriber.line(), "after\n");
+    assert_eq!(publisher.end().0, 0);
+}

@@ -154,7 +154,8 @@ pub struct Pub {
     pub confirm: bool,
 
     /// Keep a session: after a lost connection, connect again and repeat what was not
-    /// confirmed, no message twice; implies --confirm
+    /// confirmed, no message twice; implies --confirm. Sessions are in the server's memory: if it
+    /// was killed, this says that what had been confirmed and not yet delivered is lost
     #[arg(short, long)]
     pub session: bool,
 

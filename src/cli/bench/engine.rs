@@ -57,11 +57,11 @@ pub fn run<S: Asker>(
     silence_max: Duration,
 ) -> Result<Outcome, Halt> {
     let mut guard = Guard::new(silence_max, begin);
-    match pace {
-        Pace::Closed { depth, spin } => closed(fleet, *depth, *spin, &mut meter, &guard)?,
-        Pace::Open(schedule) => open(fleet, schedule, begin, &mut meter, &mut guard)?,
-    }
-    Ok(meter.finish())
+    let load = match pace {
+        Pace::Closed { depth, spin } => closed(fleet, *depth, *spin, &mut meter, &guard),
+        Pace::Open(schedule) => open(fleet, schedule, begin, &mut meter, &mut guard),
+    };
+    meter.conclude(load)
 }
 
 /// Ends runs that would not end.

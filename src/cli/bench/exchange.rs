@@ -51,13 +51,11 @@ pub fn run<D: Dialect>(
 ) -> Result<Outcome, Halt> {
     let mut guard = Guard::new(silence_max, begin);
     let mut exchange = Exchange::new(parts, begin);
-    match pace {
-        Pace::Closed { depth, spin } => {
-            exchange.closed(fleet, *depth, *spin, &mut meter, &guard)?;
-        }
-        Pace::Open(schedule) => exchange.open(fleet, schedule, begin, &mut meter, &mut guard)?,
-    }
-    Ok(meter.finish())
+    let load = match pace {
+        Pace::Closed { depth, spin } => exchange.closed(fleet, *depth, *spin, &mut meter, &guard),
+        Pace::Open(schedule) => exchange.open(fleet, schedule, begin, &mut meter, &mut guard),
+    };
+    meter.conclude(load)
 }
 
 /// One sender's side of the exchange.

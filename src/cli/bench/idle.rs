@@ -84,6 +84,8 @@ struct Report {
     anonymous_bytes_per_connection: f64,
     /// Connections that heard from the server in the quiet time, each as often as it did.
     server_messages: u64,
+    /// A signal ended the quiet time early: `seconds` is how long it was.
+    interrupted: bool,
     server_cpu_cores: f64,
     generator_cpu_cores: f64,
 }
@@ -95,6 +97,7 @@ struct Outcome {
     server_cpu: Duration,
     generator_cpu: Duration,
     server_messages: u64,
+    is_interrupted: bool,
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
@@ -133,11 +136,11 @@ impl Args {
             )
         };
         let mut first = open(self.connections.min(FIRST))?;
-        stay(&mut first, self.settle)?;
+        stay(&mut first, self.settle, &mut 0)?;
         first.close();
         let before = server.memory().map_err(Halt::Process)?;
         let mut fleet = open(self.connections)?;
-        stay(&mut fleet, self.settle)?;
+        stay(&mut fleet, self.settle, &mut 0)?;
         let outcome = quiet(&mut fleet, server, before, self.duration)?;
         fleet.close();
         Ok(outcome)
@@ -161,6 +164,7 @@ impl Args {
             resident_bytes_per_connection: each(before.resident_bytes, after.resident_bytes),
             anonymous_bytes_per_connection: each(before.anonymous_bytes, after.anonymous_bytes),
             server_messages: outcome.server_messages,
+            interrupted: outcome.is_interrupted,
             server_cpu_cores: outcome.server_cpu.as_secs_f64() / seconds,
             generator_cpu_cores: outcome.generator_cpu.as_secs_f64() / seconds,
         }
@@ -176,7 +180,12 @@ fn quiet(
     let own = own_cpu_time();
     let cpu = server.cpu_time().map_err(Halt::Process)?;
     let begin = Instant::now();
-    let server_messages = stay(fleet, duration)?;
+    let mut server_messages = 0;
+    let is_interrupted = match stay(fleet, duration, &mut server_messages) {
+        Ok(()) => false,
+        Err(Halt::Interrupted) => true,
+        Err(halt) => return Err(halt),
+    };
     let quiet = Instant::now() - begin;
     let server_cpu = server.cpu_time().map_err(Halt::Process)?.since(&cpu);
     Ok(Outcome {
@@ -186,22 +195,22 @@ fn quiet(
         server_cpu,
         generator_cpu: own_cpu_time().saturating_sub(own),
         server_messages,
+        is_interrupted,
     })
 }
 
-/// Answers PINGs for a while; returns how often connections had something to read.
-fn stay(fleet: &mut Fleet<Echo>, duration: Duration) -> Result<u64, Halt> {
+/// Answers PINGs for a while; counts how often connections had something to read.
+fn stay(fleet: &mut Fleet<Echo>, duration: Duration, reads: &mut u64) -> Result<(), Halt> {
     let mut events = Fleet::<Echo>::events();
     let end = Instant::now() + duration;
-    let mut reads = 0;
     loop {
         let left = end - Instant::now();
         if left.is_zero() {
-            return Ok(reads);
+            return Ok(());
         }
         fleet.wait(&mut events, Some(left.min(Duration::from_millis(100))))?;
         for event in &events {
-            reads += u64::from(event.is_readable());
+            *reads += u64::from(event.is_readable());
             fleet.handle(event, |_, _| Ok(()))?.flush();
         }
     }
@@ -247,6 +256,10 @@ impl Report {
             self.server_cpu_cores * 100.0,
             self.generator_cpu_cores * 100.0,
             self.server_messages
-        )
+        )?;
+        if self.interrupted {
+            writeln!(out, "\n  interrupted after {:.1} s", self.seconds)?;
+        }
+        Ok(())
     }
 }

@@ -57,6 +57,8 @@ pub struct Outcome {
     pub generator_cpu: Duration,
     /// What the server did about slow readers, if there were any.
     pub slow: Option<Toll>,
+    /// The window ended early, by a signal.
+    pub is_interrupted: bool,
 }
 
 pub struct Meter {
@@ -197,7 +199,29 @@ impl Meter {
         now - self.last_answer
     }
 
-    pub fn finish(mut self) -> Outcome {
+    /// What a load that ended so has measured. One that was interrupted within the window
+    /// has measured until now; what was still open then is in no figure.
+    ///
+    /// # Errors
+    /// The load's own, and an interruption before the window began.
+    pub fn conclude(mut self, load: Result<(), Halt>) -> Result<Outcome, Halt> {
+        match load {
+            Ok(()) => Ok(self.finish()),
+            Err(Halt::Interrupted) if self.phase != Phase::WarmUp => {
+                let now = Instant::now();
+                self.planned.1 = self.planned.1.min(now);
+                self.tick(now)?;
+                let is_interrupted = true;
+                Ok(Outcome {
+                    is_interrupted,
+                    ..self.finish()
+                })
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
         if let Some(progress) = self.progress.take() {
             progress.clear();
         }
@@ -210,6 +234,7 @@ impl Meter {
             server_cpu: self.server_cpu,
             generator_cpu: self.generator_cpu,
             slow: None,
+            is_interrupted: false,
         }
     }
 }
@@ -258,6 +283,21 @@ mod tests {
             assert_eq!(meter.tick(at(end_ms + 5)).unwrap(), Phase::Drain);
             let window = meter.finish().window;
             assert_eq!(window, Duration::from_millis(seen_ms));
+        }
+    }
+
+    #[test]
+    fn an_interrupted_run_has_measured_until_then_and_nothing_before_the_window() {
+        assert!(meter(false).conclude(Err(Halt::Interrupted)).is_err());
+        for is_open in [false, true] {
+            let now = Instant::now();
+            let day = Duration::from_secs(86_400);
+            let mut meter = Meter::start(now, Duration::ZERO, day, is_open, None, None);
+            meter.tick(now).unwrap();
+            meter.answered(now, Instant::now());
+            let outcome = meter.conclude(Err(Halt::Interrupted)).unwrap();
+            assert!(outcome.is_interrupted && outcome.window < day);
+            assert_eq!((outcome.messages, outcome.latency.len()), (1, 1));
         }
     }
 

@@ -94,6 +94,8 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), 
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.caption, ("sans-serif", 17))
         .margin(16)
+        // The last mark stands at the edge, and half of its label beyond it.
+        .margin_right(40)
         .x_label_area_size(48)
         .y_label_area_size(76)
         .build_cartesian_2d(0.0..x_max, (low..high).log_scale())?;

@@ -91,7 +91,10 @@ struct Report {
     tasks: u32,
     connections_max: u32,
     payload_bytes: u32,
-    rounds: u32,
+    /// How many were measured.
+    rounds: usize,
+    /// A signal ended the run before all of them.
+    interrupted: bool,
     round_seconds: f64,
     pooled: Kind,
     each: Kind,
@@ -117,7 +120,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let site = args.target.prepare(2 * args.tasks as usize + 1024)?;
     let address = match args.target.spawn {
         true => site.address.to_string(),
-        false => args.target.address.clone(),
+        false => args.target.address(),
     };
     let builder = Client::builder()
         .connect_timeout(args.target.timeout)
@@ -165,13 +168,16 @@ impl Args {
                 runtime.block_on(round)
             };
             let unpooled = || runtime.block_on(self.round(each(), site));
-            pairs.push(match number % 2 {
-                0 => [pooled()?, unpooled()?],
-                _ => {
-                    let unpooled = unpooled()?;
-                    [pooled()?, unpooled]
-                }
-            });
+            let pair = match number % 2 {
+                0 => pooled().and_then(|pooled| Ok([pooled, unpooled()?])),
+                _ => unpooled().and_then(|unpooled| Ok([pooled()?, unpooled])),
+            };
+            match pair {
+                Ok(pair) => pairs.push(pair),
+                // Of a round that was cut short nothing can be compared.
+                Err(Halt::Interrupted) if !pairs.is_empty() => break,
+                Err(halt) => return Err(halt),
+            }
         }
         Ok(pairs)
     }
@@ -230,7 +236,8 @@ impl Args {
             tasks: self.tasks,
             connections_max: self.connections_max(),
             payload_bytes: self.payload_bytes,
-            rounds: self.rounds,
+            rounds: rounds.len(),
+            interrupted: rounds.len() < self.rounds as usize,
             round_seconds: self.duration.as_secs_f64(),
             pooled: Kind::of(rounds.iter().map(|[pooled, _]| pooled).collect()),
             each: Kind::of(rounds.iter().map(|[_, each]| each).collect()),

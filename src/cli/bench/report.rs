@@ -189,6 +189,8 @@ pub struct Report {
     pub lag_us: Option<Quantiles>,
     /// The sender was late often enough to show in the latencies: they mean nothing.
     pub void: bool,
+    /// A signal ended the run before its time: `seconds` is what was measured.
+    pub interrupted: bool,
     pub server_cpu_us_per_message: Option<f64>,
     pub server_cpu_cores: Option<f64>,
     pub generator_cpu_us_per_message: f64,
@@ -220,6 +222,7 @@ impl Report {
             latency_us,
             lag_us,
             void: lag_us.is_some_and(|lag| is_void(&lag, &latency_us)),
+            interrupted: outcome.is_interrupted,
             server_cpu_us_per_message: outcome.server_cpu.map(per_message),
             server_cpu_cores: outcome.server_cpu.map(|cpu| cpu.as_secs_f64() / seconds),
             generator_cpu_us_per_message: per_message(outcome.generator_cpu),
@@ -299,6 +302,10 @@ impl Report {
         )?;
         if let Some(slow) = &self.slow {
             write!(out, "\n{slow}")?;
+        }
+        if self.interrupted {
+            let (seconds, wanted) = (self.seconds, setting.duration_seconds);
+            writeln!(out, "\n  interrupted after {seconds:.2} of {wanted} s")?;
         }
         if self.void {
             writeln!(out, "\n  VOID: the sender was late")?;

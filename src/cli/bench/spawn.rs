@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -82,7 +83,10 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        // A group of its own: Ctrl-C on the terminal is for the generator, which reports what
+        // it has measured and then ends the server.
         let mut child = command
+            .process_group(0)
             .spawn()
             .map_err(|error| failure(format_args!("--spawn: {error}")))?;
         let log = Log::default();

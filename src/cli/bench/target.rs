@@ -6,7 +6,7 @@ use super::process::{self, Process};
 use super::spawn::Server;
 use crate::base::exit::Status;
 use crate::cli::access;
-use crate::cli::args::Access;
+use crate::cli::args::{ADDRESS_DEFAULT, ADDRESS_VARIABLE, Access};
 use crate::cli::duration;
 use crate::cli::failure::Failure;
 use crate::client::{Address, Credential, Tls};
@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use serde::Serialize;
+use std::env;
 use std::io::{self, StdoutLock, Write, stdout};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -54,13 +55,11 @@ impl Output {
 #[derive(Debug, clap::Args)]
 pub struct Target {
     /// The server: host:port or ringmail://host:port; by TLS ringmails://host:port
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:7411",
-        conflicts_with = "spawn"
-    )]
-    pub address: String,
+    /// [env: RINGMAIL_ADDRESS] [default: 127.0.0.1:7411]
+    // Not clap's own `env`: a variable that is set for the other commands would conflict
+    // with --spawn.
+    #[arg(short, long, value_name = "ADDRESS", conflicts_with = "spawn")]
+    address: Option<String>,
 
     /// The server's process, whose CPU time and memory are measured
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
@@ -94,7 +93,7 @@ pub struct Target {
     pub quiet: bool,
 
     /// How to print the result
-    #[arg(long, value_enum, default_value_t = Output::Table)]
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
 
@@ -139,12 +138,23 @@ pub struct Site {
     pub process: Option<Process>,
     /// The core this thread is pinned to.
     pub core: Option<usize>,
-    /// Set by SIGINT and SIGTERM.
+    /// Set by SIGINT, SIGTERM and SIGHUP.
     pub interrupted: Arc<AtomicBool>,
     spawned: Option<Server>,
 }
 
 impl Target {
+    /// The server that is named, by the flag or by the variable that all commands know.
+    pub fn address(&self) -> String {
+        let of_environment = || {
+            env::var(ADDRESS_VARIABLE)
+                .ok()
+                .filter(|text| !text.is_empty())
+        };
+        let named = self.address.clone().or_else(of_environment);
+        named.unwrap_or_else(|| ADDRESS_DEFAULT.to_owned())
+    }
+
     /// Makes room for `connections`, starts the server if asked, pins this thread.
     ///
     /// # Errors
@@ -164,7 +174,7 @@ impl Target {
         let pid = spawned.as_ref().map(Server::pid).or(self.server_pid);
         let address = match &spawned {
             Some(server) => server.address,
-            None => resolve(&self.address)?,
+            None => resolve(&self.address())?,
         };
         let tls = self.tls(address)?;
         let core = self.core.or_else(|| {
@@ -194,7 +204,7 @@ impl Target {
         let usage = |text: String| Failure::new(Status::Usage, text);
         let named = match self.spawn {
             true => None,
-            false => Address::parse(&self.address).ok(),
+            false => Address::parse(&self.address()).ok(),
         };
         let secure = named.as_ref().is_some_and(|named| named.secure);
         let tls = access::tls(&self.access).or_else(|| secure.then(Tls::default));
@@ -231,12 +241,12 @@ impl Site {
     }
 }
 
-/// SIGINT and SIGTERM end the run in order (a spawned server with it); a second one at once.
+/// SIGINT, SIGTERM and SIGHUP end the run in order (a spawned server with it); a second one at once.
 fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::flag;
     let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))
             .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
             .map_err(|error| {

@@ -15,7 +15,7 @@ use super::interrupt::{Interrupt, SLICE};
 use super::peer;
 use crate::base::exit::Status;
 use crate::client::blocking::Client;
-use crate::client::{Codec, Error, MESSAGE_BYTES_CEILING, Publish};
+use crate::client::{Codec, Error, Incoming, MESSAGE_BYTES_CEILING, Publish};
 use crate::proto::name::check_topic;
 use field::Field;
 use lines::Input;
@@ -211,10 +211,7 @@ impl Publisher<'_> {
                 }
                 Ok(Input::Broken(error)) => return Err(unreadable(error)),
                 // Whoever waits for input still answers the server, and hears of refusals.
-                Err(RecvTimeoutError::Timeout) => {
-                    let heard = self.client.receive_timeout(Duration::ZERO);
-                    heard.map_err(|error| self.failure(&error))?;
-                }
+                Err(RecvTimeoutError::Timeout) => self.hear()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
@@ -238,6 +235,31 @@ impl Publisher<'_> {
             }
             Err(Error::Invalid { text }) => Err(Problem::Line(text)),
             Err(error) => Err(Problem::Fatal(self.failure(&error))),
+        }
+    }
+
+    /// Takes what has come: nothing is brought here but word of lost connections.
+    fn hear(&mut self) -> Result<(), Failure> {
+        loop {
+            let heard = self.client.receive_timeout(Duration::ZERO);
+            match heard.map_err(|error| self.failure(&error))? {
+                None => return Ok(()),
+                Some(Incoming::Reconnected { resumed: true }) => {
+                    let peer = self.client.peer();
+                    note(format!(
+                        "connected again to {peer}: the session goes on, nothing was lost"
+                    ));
+                }
+                Some(Incoming::Reconnected { resumed: false }) => {
+                    let peer = self.client.peer();
+                    note(format!(
+                        "connected again to {peer}: the session was gone (the server was restarted, or \
+                         the client was away for too long), and what had been confirmed but not yet \
+                         delivered went with it"
+                    ));
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -276,7 +298,8 @@ impl Publisher<'_> {
             Ok(()) => self.client.ping().and_then(|_| self.client.flush()),
             Err(error) => Err(error),
         };
-        settled.map_err(|error| self.failure(&error))
+        settled.map_err(|error| self.failure(&error))?;
+        self.hear()
     }
 
     /// What became of a message, with the line it was, where that is known.
