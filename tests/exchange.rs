@@ -3,6 +3,8 @@
 //!
 //! The server runs in this process; connections that are to break lead through a proxy.
 
+#[path = "exchange/credential.rs"]
+mod credential;
 #[path = "exchange/cut.rs"]
 mod cut;
 #[path = "exchange/lasting.rs"]

@@ -11,7 +11,8 @@
 //! it would bring nothing.
 //!
 //! Fetching may take time and is the owner's: it is told what to call ([`Show::Fetch`]), and
-//! brings back what came of it ([`Access::provide`]).
+//! brings back what came of it ([`Access::provide`]). That nothing could be fetched is the end
+//! of a connection that waits for it, and says nothing about the next one.
 
 use super::credential::{Credential, Fetched, Login, Secret, Source, methods_told};
 use super::error::Error;
@@ -141,7 +142,7 @@ impl Access {
     /// gone comes too late.
     ///
     /// # Errors
-    /// `Credential`: without it the connection cannot go on.
+    /// `Credential`: without it the connection cannot go on; the next fetch may bring another.
     pub(super) fn provide(
         &mut self,
         fetched: Fetched,

@@ -46,6 +46,7 @@ pub struct Builder<C> {
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) connect_timeout: Duration,
+    pub(super) wait: Duration,
     pub(super) request_timeout: Duration,
     pub(super) client_id: Option<String>,
     pub(super) heartbeat: Option<Duration>,
@@ -86,6 +87,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             connect_timeout: Duration::from_secs(5),
+            wait: Duration::ZERO,
             request_timeout: Duration::from_secs(10),
             client_id: None,
             heartbeat: None,
@@ -105,6 +107,31 @@ impl<C> Builder<C> {
     /// before it and takes as long as the system's resolver allows.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder<C> {
         self.options.connect_timeout = timeout;
+        self
+    }
+
+    /// How long `connect` goes on trying where the server is not there yet; by default it
+    /// tries once. For programs that start beside their server, or before it.
+    ///
+    /// Tried again is what may pass ([`Error::is_retryable`]): nobody listens, the name is not
+    /// known yet, the server is full, starting, going down or silent. What the next attempt
+    /// would only repeat, such as a refused credential or an untrusted certificate, is told at
+    /// once. Between attempts passes a random time of up to 100 ms at first, later 1 s; the
+    /// last one begins when the time is over, and has its `connect_timeout` like each. When
+    /// none succeeds `connect` fails as the last one did.
+    ///
+    /// ```no_run
+    /// use ringmail::Client;
+    /// use std::time::Duration;
+    ///
+    /// # async fn example() -> Result<(), ringmail::client::Error> {
+    /// let builder = Client::builder().wait(Duration::from_secs(30));
+    /// let client = builder.connect("ringmail://localhost:7411").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait(mut self, time: Duration) -> Builder<C> {
+        self.options.wait = time;
         self
     }
 
@@ -159,7 +186,8 @@ impl<C> Builder<C> {
     }
 
     /// Connects again by itself when the connection breaks or the server drains, and then
-    /// subscribes and serves again. Off by default. The first connection is never retried.
+    /// subscribes and serves again. Off by default. For the first connection see
+    /// [`Builder::wait`].
     pub fn reconnect(mut self, reconnect: Reconnect) -> Builder<C> {
         self.options.reconnect = Some(reconnect);
         self
@@ -258,9 +286,10 @@ impl<C> Builder<C> {
 }
 
 impl Builder<super::handle::Client> {
-    /// For connections that are not made again when they break.
+    /// For connections that are not made again when they break, or were not made.
     pub(super) fn without_return(mut self) -> Self {
         (self.options.session, self.options.reconnect) = (false, None);
+        self.options.wait = Duration::ZERO;
         self
     }
 }

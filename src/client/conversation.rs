@@ -66,6 +66,8 @@ pub(super) struct Conversation {
     /// Why it will not go on, for good: the server would not have a session, or there is no
     /// credential for it.
     refusal: Option<Error>,
+    /// Why the connection does not stand again yet: what came of the last attempt.
+    setback: Option<Error>,
     /// CLOSE was said: what waits in the inbox holds nothing up any more.
     is_closing: bool,
     last_id: u32,
@@ -88,6 +90,7 @@ impl Conversation {
             access: Access::new(options.source.clone()),
             fetch: None,
             refusal: None,
+            setback: None,
             is_closing: false,
             last_id: 0,
             ids_wrapped: false,
@@ -138,14 +141,15 @@ impl Conversation {
         if self.state != State::Over {
             return None;
         }
-        match &self.refusal {
-            Some(Error::Failed { code, text }) => Some(Error::Failed {
-                code: *code,
-                text: text.clone(),
-            }),
-            Some(Error::Credential { text }) => Some(Error::Credential { text: text.clone() }),
-            _ => self.link.ending(),
+        match self.refusal.as_ref().or(self.setback.as_ref()) {
+            Some(error) => Some(error.copy()),
+            None => self.link.ending(),
         }
+    }
+
+    /// Why the connection does not stand again, while it does not.
+    pub(super) fn setback(&self) -> Option<Error> {
+        self.setback.as_ref().map(Error::copy)
     }
 
     /// Where the next connection goes.
@@ -202,6 +206,7 @@ impl Conversation {
         match self.access.provide(fetched, now) {
             Ok(Some(credential)) => self.show(Show::Now(credential)),
             Ok(None) => {}
+            Err(error) if self.reconnects() => self.set_back(error),
             Err(error) => self.give_up(error),
         }
         self.settle(now);
@@ -228,7 +233,8 @@ impl Conversation {
     }
 
     /// Nobody could be connected to.
-    pub(super) fn connect_failed(&mut self, now: Instant) {
+    pub(super) fn connect_failed(&mut self, error: Error, now: Instant) {
+        self.setback = Some(error);
         self.retry(None, now);
     }
 
@@ -270,6 +276,7 @@ impl Conversation {
             self.ledger.stage = Stage::Open;
             self.ledger.has_stood = true;
             self.ledger.stood_count += 1;
+            self.setback = None;
             self.ledger.inbox.wake_all();
             self.open_by = Instant::NEVER;
             if let Some(schedule) = &mut self.schedule {
@@ -316,8 +323,14 @@ impl Conversation {
         self.access.disconnect();
         self.fetch = None;
         if !self.reconnects() || !passing {
+            self.setback = None; // what ended it has been said by the server, or by the stream
             self.state = State::Over;
             return;
+        }
+        if self.ledger.stage != Stage::Open
+            && let Some(error) = self.link.ending().filter(|error| error.code().is_some())
+        {
+            self.setback = Some(error);
         }
         let drain = self.link.drain().cloned().zip(self.drained_at.take());
         self.retry(drain, now);

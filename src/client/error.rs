@@ -163,6 +163,18 @@ impl Error {
             Error::Tls { text } => Error::Tls { text: text.clone() },
             Error::Credential { text } => Error::Credential { text: text.clone() },
             Error::Protocol(refusal) => Error::Protocol(refusal.clone()),
+            Error::Refused { code, reason } => Error::Refused {
+                code: *code,
+                reason: reason.clone(),
+            },
+            Error::Closed { code, reason } => Error::Closed {
+                code: *code,
+                reason: reason.clone(),
+            },
+            Error::Failed { code, text } => Error::Failed {
+                code: *code,
+                text: text.clone(),
+            },
             Error::Connect { address, source } => Error::Connect {
                 address: address.clone(),
                 source: again(source),

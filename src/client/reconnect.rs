@@ -9,6 +9,9 @@ use super::link::Drain;
 use crate::base::clock::Instant;
 use std::time::Duration;
 
+/// Between two attempts at the first connection at most: somebody waits for it.
+const FIRST_DELAY_MAX: Duration = Duration::from_secs(1);
+
 /// How a client connects again after its connection broke.
 ///
 /// ```
@@ -54,6 +57,47 @@ impl Reconnect {
     pub fn attempts_max(mut self, attempts: u32) -> Reconnect {
         self.attempts_max = Some(attempts);
         self
+    }
+
+    /// Before the attempt behind so many that failed.
+    fn delay(&self, attempts: u32, random: &mut fastrand::Rng) -> Duration {
+        let doubled = self.delay_base.saturating_mul(1 << attempts.min(20));
+        let bound = doubled.min(self.delay_max).as_nanos();
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX);
+        Duration::from_nanos(random.u64(0..=bound))
+    }
+}
+
+/// When to try again for the first connection, for so long from `now` on.
+#[derive(Debug)]
+pub(super) struct Patience {
+    until: Instant,
+    pace: Reconnect,
+    random: fastrand::Rng,
+    attempts: u32,
+    is_last: bool,
+}
+
+impl Patience {
+    pub(super) fn new(time: Duration, now: Instant, seed: u64) -> Patience {
+        Patience {
+            until: now + time,
+            pace: Reconnect::default().delay_max(FIRST_DELAY_MAX),
+            random: fastrand::Rng::with_seed(seed),
+            attempts: 0,
+            is_last: time.is_zero(),
+        }
+    }
+
+    /// An attempt failed: when to make the next; `None` if that was the last one.
+    pub(super) fn fail(&mut self, now: Instant) -> Option<Instant> {
+        if self.is_last {
+            return None;
+        }
+        let next = now + self.pace.delay(self.attempts, &mut self.random);
+        self.attempts += 1;
+        self.is_last = next >= self.until;
+        Some(next.min(self.until).max(now))
     }
 }
 
@@ -131,13 +175,7 @@ impl Schedule {
     }
 
     fn jitter(&mut self) -> Duration {
-        let doubled = self
-            .policy
-            .delay_base
-            .saturating_mul(1 << self.attempts.min(20));
-        let bound = doubled.min(self.policy.delay_max).as_nanos();
-        let bound = u64::try_from(bound).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.random.u64(0..=bound))
+        self.policy.delay(self.attempts, &mut self.random)
     }
 }
 
@@ -180,6 +218,27 @@ mod tests {
             assert!(longest <= bound, "attempt {attempt}: {longest} ms");
             assert!(longest > bound * 9 / 10, "attempt {attempt}: {longest} ms");
         }
+    }
+
+    #[test]
+    fn the_first_connection_is_tried_for_until_its_time_is_over_and_then_once_more() {
+        assert_eq!(Patience::new(Duration::ZERO, at(5), 1).fail(at(5)), None);
+        for seed in 0..200 {
+            let mut patience = Patience::new(Duration::from_secs(10), at(0), seed);
+            let (mut now, mut attempts) = (at(0), 0);
+            while let Some(next) = patience.fail(now) {
+                assert!(next >= now && next - now <= FIRST_DELAY_MAX);
+                (now, attempts) = (next, attempts + 1);
+            }
+            assert_eq!(now, at(10_000));
+            assert!((10..100).contains(&attempts), "{attempts}");
+        }
+        let mut patient = Patience::new(Duration::MAX, at(0), 1);
+        assert!((0..1000).all(|_| patient.fail(at(1)).is_some()));
+        // An attempt that took longer than there was time for was the last but one.
+        let mut patience = Patience::new(Duration::from_secs(1), at(0), 1);
+        assert_eq!(patience.fail(at(6000)), Some(at(6000)));
+        assert_eq!(patience.fail(at(6001)), None);
     }
 
     #[test]

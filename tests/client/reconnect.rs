@@ -1,9 +1,11 @@
 //! Connecting again without a session: what is restored, what is told, and when it ends.
 
-use crate::peer::{Heard, Peer};
+use crate::peer::{Heard, Peer, settings};
 use ringmail::blocking::{Builder, Client};
 use ringmail::client::{Code, Error, Incoming, Publish, Reconnect, Request, Subscribe, header};
 use ringmail::proto::message::{Message, MessageType};
+use std::net::TcpListener;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 fn quick() -> Builder {
@@ -354,4 +356,45 @@ fn a_drain_sends_the_client_elsewhere_after_everything_has_come() {
     assert_eq!(payload(client.receive().unwrap()), b"last");
     assert_eq!(client.receive().unwrap(), lost());
     client.close().unwrap();
+}
+
+#[test]
+fn who_waits_for_its_server_goes_on_trying_until_one_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener); // nobody listens yet
+    let (tell, told) = channel();
+    let waiting = std::thread::spawn(move || {
+        let builder = Client::builder().wait(Duration::MAX);
+        tell.send(()).unwrap();
+        builder.connect(&address.to_string()).unwrap().close()
+    });
+    told.recv().unwrap();
+    let listener = TcpListener::bind(address).unwrap();
+    let _peer = Peer::at(listener, settings(), |door| {
+        drop(door.accept()); // whoever answers for a server that is away
+        door.refuse(Code::TooManyConnections);
+        door.refuse(Code::Unavailable);
+        door.establish().part();
+    });
+    waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn waiting_ends_with_its_time_and_what_would_be_repeated_is_told_at_once() {
+    let short = Duration::from_millis(20);
+    for (time, at_least) in [(Duration::ZERO, 1), (short, 2)] {
+        let (knock, knocks) = channel();
+        let peer = Peer::open(move |door| while knock.send(drop(door.accept())).is_ok() {});
+        let error = Client::builder().wait(time).connect(&peer.address);
+        assert!(matches!(error, Err(Error::Connect { .. })), "{error:?}");
+        let count = knocks.try_iter().count();
+        assert!(count >= at_least, "{count}");
+        assert!(!time.is_zero() || count == 1, "{count}");
+        drop(knocks);
+        std::net::TcpStream::connect(&peer.address).unwrap(); // lets the script end
+    }
+    let peer = Peer::open(|door| door.refuse(Code::AddressDenied));
+    let error = Client::builder().wait(Duration::MAX).connect(&peer.address);
+    assert_eq!(error.unwrap_err().code(), Some(Code::AddressDenied));
 }

@@ -8,7 +8,7 @@
 use ringmail::base::clock::Instant;
 use ringmail::base::reason::Reason;
 use ringmail::proto::envelope::{Envelope, FLAG_FAILED};
-use ringmail::proto::error::Code;
+use ringmail::proto::error::{Code, Refusal};
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::proto::reassembly::Reassembly;
 use ringmail::proto::session::{Event, Session, Settings, Step};
@@ -61,7 +61,15 @@ impl Peer {
     }
 
     fn open_with(settings: Settings, script: impl FnOnce(Door) + Send + 'static) -> Peer {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Peer::at(TcpListener::bind("127.0.0.1:0").unwrap(), settings, script)
+    }
+
+    /// Runs `script` over the connections that come to this listener.
+    pub fn at(
+        listener: TcpListener,
+        settings: Settings,
+        script: impl FnOnce(Door) + Send + 'static,
+    ) -> Peer {
         let address = listener.local_addr().unwrap().to_string();
         let settings = Arc::new(settings);
         let thread = std::thread::spawn(move || script(Door { listener, settings }));
@@ -109,6 +117,15 @@ impl Door {
             unread: Vec::new(),
             chunk_bytes: usize::MAX,
         }
+    }
+
+    /// Accepts, and refuses the handshake.
+    pub fn refuse(&self, code: Code) {
+        let mut served = self.accept();
+        let mut out = Vec::new();
+        served.session.refuse(&Refusal::new(code, ""), &mut out);
+        served.write(&out);
+        served.ignore();
     }
 
     /// Accepts and shakes hands.

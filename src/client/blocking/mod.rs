@@ -76,8 +76,8 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Builder {
     /// Connects to `host:port`, `ringmail://host:port` or, by TLS, `ringmails://host:port`,
-    /// shakes hands and says who this is, if the server asks; of several
-    /// addresses of one name the first that accepts is taken.
+    /// shakes hands and says who this is, if the server asks; of several addresses of one
+    /// name the first that accepts is taken. Tries once, or for as long as `wait` says.
     ///
     /// # Errors
     /// `Invalid` for an address or option that cannot be; `Connect` where nobody, or nobody

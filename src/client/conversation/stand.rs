@@ -41,6 +41,13 @@ impl Conversation {
         });
     }
 
+    /// There is nothing to show this time: the connection cannot go on, the next one may.
+    pub(super) fn set_back(&mut self, error: Error) {
+        self.setback = Some(error);
+        self.link.close();
+        self.link.lose();
+    }
+
     /// There is nothing to show: no connection could go on.
     pub(super) fn give_up(&mut self, error: Error) {
         self.schedule = None;

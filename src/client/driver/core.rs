@@ -39,8 +39,6 @@ pub(in crate::client) struct Core {
     pub(in crate::client) conversation: Conversation,
     pub(in crate::client) peer: SocketAddr,
     waiters: HashMap<u32, oneshot::Sender<Answer>>,
-    /// Why the last attempt to connect again failed.
-    pub(super) dial_failure: Option<Error>,
     /// How it ended, where the conversation does not know: the stream broke.
     pub(super) failure: Option<Error>,
     /// The driver is no more, whatever the conversation says.
@@ -55,7 +53,6 @@ impl Core {
             conversation,
             peer,
             waiters: HashMap::new(),
-            dial_failure: None,
             failure: None,
             is_abandoned: false,
             is_alone: false,
@@ -294,8 +291,7 @@ impl Shared {
         }
         let core = self.lock();
         let inbox = &core.conversation.ledger.inbox;
-        let dial_failure = core.dial_failure.as_ref().map(Error::copy);
-        Err(match dial_failure {
+        Err(match core.conversation.setback() {
             Some(error) if !core.conversation.can_answer() => error,
             _ if inbox.is_full() => Error::InboxFull {
                 bytes: inbox.bytes(),

@@ -10,6 +10,7 @@
 
 mod core;
 mod dial;
+mod fetch;
 mod stream;
 
 pub(super) use core::{Core, Shared};
@@ -17,9 +18,9 @@ pub(super) use core::{Core, Shared};
 use super::address::Address;
 use super::builder::Options;
 use super::conversation::Conversation;
-use super::credential::{Fetched, Source};
 use super::error::Error;
 use crate::base::clock::Instant;
+use fetch::Fetching;
 use std::future::pending;
 use std::io::{self, ErrorKind, Write};
 use std::pin::{Pin, pin};
@@ -41,8 +42,6 @@ const BUSY_BYTES: usize = 16 * 1024;
 /// How long last words may take, and how long the other side's are read and dropped.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-type Fetching = Pin<Box<dyn Future<Output = Fetched> + Send>>;
-
 /// Connects and starts the task, which holds `alive`; the handshake is still to come.
 ///
 /// # Errors
@@ -60,7 +59,7 @@ pub(super) async fn start(
         shared: shared.clone(),
         stream: Some(opened.stream),
         buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
-        fetching: None,
+        fetching: Fetching::default(),
         nudge_at: Instant::NEVER,
         _alive: alive,
     };
@@ -90,7 +89,7 @@ struct Driver {
     /// None while there is no connection.
     stream: Option<Stream>,
     buffer: Box<[u8]>,
-    fetching: Option<Fetching>,
+    fetching: Fetching,
     /// When to tell the server that this side lives, while nothing is read.
     nudge_at: Instant,
     /// Somebody waits until this task has ended.
@@ -145,8 +144,7 @@ impl Driver {
         }
         let shared = self.shared.clone();
         tokio::select! {
-            fetched = fetched(&mut self.fetching) => {
-                self.fetching = None;
+            fetched = self.fetching.done() => {
                 shared.lock().conversation.provide(fetched, Instant::now());
             }
             ready = ready(self.stream.as_ref(), wait.interest) => match ready {
@@ -168,9 +166,7 @@ impl Driver {
         let is_paused = core.conversation.is_paused();
         self.pace(&mut core, is_paused, now);
         core.conversation.acknowledge(true);
-        if let Some(source) = core.conversation.take_fetch() {
-            self.fetching = Some(fetch(source));
-        }
+        let source = core.conversation.take_fetch();
         let sent_bytes = self.write_out(&mut core);
         if core.conversation.is_over() || core.conversation.retry_at().is_some() {
             return None;
@@ -187,6 +183,10 @@ impl Driver {
             true => core.conversation.own_timeout().min(self.nudge_at),
             false => core.conversation.timeout(),
         };
+        drop(core);
+        if let Some(source) = source {
+            self.fetching.begin(source);
+        }
         Some(Wait {
             until: deadline,
             interest,
@@ -300,7 +300,7 @@ impl Driver {
 
     /// Without a connection: waits until the next attempt is due, and makes it.
     async fn redial(&mut self, retry_at: Instant) {
-        self.fetching = None;
+        self.fetching.forget();
         self.shared.spread();
         self.hang_up().await;
         let shared = self.shared.clone();
@@ -329,17 +329,10 @@ impl Driver {
         match opened {
             Ok(opened) => {
                 core.peer = opened.peer;
-                core.dial_failure = None;
                 self.stream = Some(opened.stream);
                 core.conversation.connect(opened.link, Instant::now());
             }
-            Err(error) => {
-                core.conversation.connect_failed(Instant::now());
-                match core.conversation.is_over() {
-                    true => core.failure = Some(error),
-                    false => core.dial_failure = Some(error),
-                }
-            }
+            Err(error) => core.conversation.connect_failed(error, Instant::now()),
         }
     }
 
@@ -424,23 +417,5 @@ async fn ready(stream: Option<&Stream>, interest: Option<Interest>) -> io::Resul
     match (stream, interest) {
         (Some(stream), Some(interest)) => stream.ready(interest).await,
         _ => pending().await,
-    }
-}
-
-async fn fetched(fetching: &mut Option<Fetching>) -> Fetched {
-    match fetching {
-        Some(fetching) => fetching.await,
-        None => pending().await,
-    }
-}
-
-fn fetch(source: Source) -> Fetching {
-    match source {
-        Source::Fixed(credential) => Box::pin(async { Ok(credential) }),
-        Source::FetchedAsync(fetch) => fetch(),
-        Source::Fetched(fetch) => Box::pin(async move {
-            let fetched = tokio::task::spawn_blocking(move || fetch()).await;
-            fetched.unwrap_or_else(|_| Err("fetching the credential panicked".to_owned()))
-        }),
     }
 }

@@ -19,6 +19,7 @@ use super::credential::Login;
 use super::driver::{self, Core, Shared};
 use super::error::Error;
 use super::link::{Drain, ServerInfo};
+use super::reconnect::Patience;
 use super::registry::Change;
 use super::request::{Request, Response};
 use super::status::{Phase, Status};
@@ -81,7 +82,8 @@ impl Drop for Handle {
 impl Builder<Client> {
     /// Connects to `host:port`, `ringmail://host:port` or, by TLS, `ringmails://host:port`,
     /// shakes hands and says who this is, if the server asks; of several addresses of one
-    /// name the first that accepts is taken.
+    /// name the first that accepts is taken. Tries once, or for as long as
+    /// [`Builder::wait`] says.
     ///
     /// # Errors
     /// `Invalid` for an address or option that cannot be; `Connect` where nobody, or nobody
@@ -95,7 +97,8 @@ impl Builder<Client> {
     }
 }
 
-/// Connects. The task behind the client holds `alive` for as long as it lives.
+/// Connects, for as long as the options say. The task behind the client holds `alive` for as
+/// long as it lives.
 pub(in crate::client) async fn connect(
     options: &Options,
     address: &str,
@@ -103,7 +106,26 @@ pub(in crate::client) async fn connect(
 ) -> Result<Client, Error> {
     let mut address = Address::parse(address)?;
     address.secure |= options.tls.is_some();
-    let shared = driver::start(options, &address, alive).await?;
+    let mut patience = Patience::new(options.wait, Instant::now(), fastrand::u64(..));
+    loop {
+        let error = match attempt(options, &address, alive.clone()).await {
+            Err(error) if error.is_retryable() => error,
+            done => return done,
+        };
+        let Some(next) = patience.fail(Instant::now()) else {
+            return Err(error);
+        };
+        tokio::time::sleep(next - Instant::now()).await;
+    }
+}
+
+/// Connects once.
+async fn attempt(
+    options: &Options,
+    address: &Address,
+    alive: Option<mpsc::Sender<()>>,
+) -> Result<Client, Error> {
+    let shared = driver::start(options, address, alive).await?;
     let client = Client {
         handle: Arc::new(Handle { shared }),
     };

@@ -35,8 +35,9 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How each connection is made. `session` and `reconnect` mean nothing here: the pool
-    /// makes a new connection for one that breaks.
+    /// How each connection is made. `session`, `reconnect` and `wait` mean nothing here: the
+    /// pool makes a new connection for one that breaks, and `acquire` waits for one that
+    /// cannot be made yet.
     pub fn client(mut self, client: Builder<Client>) -> PoolBuilder {
         self.client = client;
         self
