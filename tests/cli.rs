@@ -230,6 +230,47 @@ fn an_answer_is_printed_byte_for_byte() {
     }
 }
 
+/// Each command that talks to a server, started before there is one.
+#[test]
+fn a_command_that_waits_is_served_by_a_server_that_comes_later() {
+    let address = nobody();
+    let commands: &[&[&str]] = &[
+        &["ping", "--count", "1"],
+        &["pub", "a", "b", "--confirm"],
+        &["req", "$sys/echo", "hello"],
+        // The service comes later still.
+        &["req", "text/upper", "hello"],
+        &["bench", "echo", "--duration", "10ms", "-c", "1"],
+    ];
+    let wait = ["--wait", "10m"];
+    let tools: Vec<_> = commands
+        .iter()
+        .map(|command| broker::Tool::start(&address, &[command, &wait[..]].concat()))
+        .collect();
+    let mut reply = broker::Tool::start(
+        &address,
+        &[
+            "reply",
+            "text/upper",
+            "--exec",
+            "tr a-z A-Z",
+            "--wait",
+            "10m",
+        ],
+    );
+    let _broker = broker::Broker::at(&address);
+    assert!(reply.note().contains("serving text/upper"));
+    for (tool, command) in tools.into_iter().zip(commands) {
+        let (code, out, errors) = tool.end();
+        assert_eq!(code, 0, "{command:?}: {errors}");
+        if command[0] == "req" {
+            assert_eq!(out.to_lowercase(), "hello", "{command:?}");
+        }
+    }
+    reply.interrupt();
+    assert_eq!(reply.end().0, 0);
+}
+
 #[test]
 fn the_address_may_come_from_the_environment() {
     let peer = Peer::echo();

@@ -76,7 +76,7 @@ const PAGE: &[(&str, &[Block])] = &[
     ),
     (
         "JSON outside, protobuf inside",
-        &[Pasted(0, &[]), Typed, Pasted(0, &["product", "shards"])],
+        &[Pasted(0, &[]), Typed, Pasted(0, &["shards {"])],
     ),
     ("The picture", &[Untried("a picture")]),
     (
@@ -86,6 +86,9 @@ const PAGE: &[(&str, &[Block])] = &[
     ("Giving a device a key", &[Pasted(77, &["FORBIDDEN"])]),
     ("Seeing it", &[Pasted(0, &[])]),
 ];
+
+/// Sections that speak of a server as they found it, running.
+const SERVED: &[&str] = &["Seeing it"];
 
 /// A fenced block of the page.
 struct Fence {
@@ -229,6 +232,12 @@ fn commands(text: &str) -> Vec<(&str, Vec<&str>)> {
             (None, None) => panic!("a block that begins with no command: {text}"),
         }
     }
+    // Blank lines stand between commands.
+    for (_, shown) in &mut commands {
+        while shown.last() == Some(&"") {
+            shown.pop();
+        }
+    }
     commands
 }
 
@@ -243,7 +252,7 @@ struct Section<'d> {
 impl Section<'_> {
     fn try_block(&mut self, block: &Block, text: &str) {
         match block {
-            Untried(_) => {}
+            Untried(why) => println!("  not tried: {why}"),
             Left(terminal) => {
                 let mut shell = Shell::open(self.directory);
                 let [(command, shown)] = &commands(text)[..] else {
@@ -360,6 +369,9 @@ fn in_a_network_of_its_own() {
             left: Vec::new(),
             pasted: Vec::new(),
         };
+        if SERVED.contains(name) {
+            section.try_block(&Left(Terminal::Server), "$ ringmail serve");
+        }
         for (block, fence) in blocks.iter().zip(texts) {
             section.try_block(block, &fence.text);
         }
@@ -395,14 +407,4 @@ fn every_block_works_as_pasted() {
     );
     assert!(ended.status.success(), "{out}\n{errors}");
     assert!(out.contains("1 passed"), "{out}\n{errors}");
-}
-
-/// Skipped reasons are for people; this keeps them from going unread by the compiler.
-#[test]
-fn what_is_not_tried_says_why() {
-    for (name, blocks) in PAGE {
-        for block in *blocks {
-            assert!(!matches!(block, Untried("")), "{name}");
-        }
-    }
 }

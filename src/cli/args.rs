@@ -180,6 +180,11 @@ pub struct Peer {
     #[arg(long, value_name = "ID", env = "RINGMAIL_CLIENT_ID")]
     pub client_id: Option<String>,
 
+    /// Where no server is there yet, go on trying for so long: for scripts that start both.
+    /// `req` waits for the service, too
+    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = duration::parse_bounded)]
+    pub wait: Duration,
+
     #[command(flatten)]
     pub access: Access,
 }

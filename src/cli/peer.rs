@@ -37,7 +37,7 @@ pub fn connect_with(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
     dial(&prepare(builder.clone(), peer)?, &peer.address)
 }
 
-/// A builder that has the client id, the credential and the TLS of these flags.
+/// A builder that has the client id, the patience, the credential and the TLS of these flags.
 ///
 /// # Errors
 /// As [`access::apply`].
@@ -46,7 +46,7 @@ pub fn prepare(builder: Builder, peer: &Peer) -> Result<Builder, Failure> {
         Some(id) => builder.client_id(id),
         None => builder,
     };
-    access::apply(builder, &peer.access)
+    access::apply(builder.wait(peer.wait), &peer.access)
 }
 
 /// Connects with a builder that is [prepared](prepare).

@@ -4,11 +4,15 @@ use super::args::{Codec, Req, ReqOutput};
 use super::failure::{Failure, print};
 use super::peer;
 use crate::base::exit::Status;
-use crate::client::{self, MESSAGE_BYTES_CEILING, Request, Response};
+use crate::client::{self, Code, Error, MESSAGE_BYTES_CEILING, Request, Response};
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
 use std::time::{Duration, Instant};
+
+/// Between two looks, with --wait, for whether somebody answers for the service.
+const SERVICE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Asks and prints.
 ///
@@ -22,9 +26,17 @@ pub fn run(args: &Req) -> Result<(), Failure> {
         .payload(&payload)
         .codec(args.codec.into())
         .timeout(args.timeout);
-    let started = Instant::now();
-    let response = client.request_with(&request);
-    let time = started.elapsed();
+    let patience = Instant::now() + args.peer.wait;
+    let (response, time) = loop {
+        let started = Instant::now();
+        let response = client.request_with(&request);
+        match &response {
+            Err(Error::Failed { code, .. }) if *code == Code::NoService && started < patience => {
+                thread::sleep(SERVICE_INTERVAL);
+            }
+            _ => break (response, started.elapsed()),
+        }
+    };
     let response = response.map_err(|error| peer::failure(&error))?;
     let _ = client.close(); // the answer is here: how the server says goodbye changes nothing
 

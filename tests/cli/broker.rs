@@ -34,11 +34,16 @@ impl Broker {
         Broker::listening("127.0.0.1:0", file, settings)
     }
 
+    /// At an address where nobody listens.
+    pub fn at(address: &str) -> Broker {
+        Broker::listening(address, None, &[])
+    }
+
     /// Another one, where one has been killed.
     pub fn in_place_of(killed: Broker) -> Broker {
         let address = killed.address.clone();
         drop(killed);
-        Broker::listening(&address, None, &[])
+        Broker::at(&address)
     }
 
     fn listening(address: &str, file: Option<&Path>, settings: &[&str]) -> Broker {

@@ -16,11 +16,15 @@ use rustls::pki_types::ServerName;
 use serde::Serialize;
 use std::env;
 use std::io::{self, StdoutLock, Write, stdout};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks, with `--wait`, for whether a server is there.
+const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How the result is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,6 +88,10 @@ pub struct Target {
     /// Longest time to connect, and to go without any answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse_bounded_positive)]
     pub timeout: Duration,
+
+    /// Where no server is there yet, go on trying for so long
+    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, conflicts_with = "spawn", value_parser = duration::parse_bounded)]
+    wait: Duration,
 
     #[command(flatten)]
     pub access: Access,
@@ -174,7 +182,7 @@ impl Target {
         let pid = spawned.as_ref().map(Server::pid).or(self.server_pid);
         let address = match &spawned {
             Some(server) => server.address,
-            None => resolve(&self.address())?,
+            None => self.wait_for_server(&interrupted)?,
         };
         let tls = self.tls(address)?;
         let core = self.core.or_else(|| {
@@ -197,6 +205,27 @@ impl Target {
 }
 
 impl Target {
+    /// The server's address, once somebody listens there or `--wait` has passed.
+    fn wait_for_server(&self, interrupted: &AtomicBool) -> Result<SocketAddr, Failure> {
+        let patience = Instant::now() + self.wait;
+        loop {
+            let address = resolve(&self.address());
+            let is_there = || {
+                let address = address.as_ref().ok()?;
+                TcpStream::connect_timeout(address, self.timeout).ok()
+            };
+            // What is not there is told, in its own words, by whoever connects.
+            if self.wait.is_zero()
+                || is_there().is_some()
+                || Instant::now() >= patience
+                || interrupted.load(Ordering::Relaxed)
+            {
+                return address;
+            }
+            thread::sleep(WAIT_INTERVAL);
+        }
+    }
+
     fn tls(
         &self,
         address: SocketAddr,

@@ -44,9 +44,10 @@ pub fn run(args: &Pub) -> Result<(), Failure> {
         Some(text) => Some(text.as_bytes().to_vec()),
         None => None,
     };
-    let interrupt = Interrupt::watch()?;
     let builder = peer::builder(args.timeout).session(args.session);
     let client = peer::connect_with(&builder, &args.peer)?;
+    // Until here Ctrl-C ends it at once, whatever it waits for.
+    let interrupt = Interrupt::watch()?;
     let mut publisher = Publisher {
         args,
         form,

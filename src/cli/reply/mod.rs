@@ -47,8 +47,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// # Errors
 /// No server, a service it refuses, the connection broke.
 pub fn run(args: &Reply) -> Result<(), Failure> {
-    let interrupt = Interrupt::watch()?;
     let mut client = peer::connect(&args.peer, peer::CONNECT_TIMEOUT)?;
+    // Until here Ctrl-C ends it at once, whatever it waits for.
+    let interrupt = Interrupt::watch()?;
     let served = client.serve(&args.service);
     served.map_err(|error| peer::failure(&error))?;
     if !args.quiet {

@@ -40,12 +40,13 @@ pub fn run(args: &Sub) -> Result<(), Failure> {
         let text = "--topic is for lines: --output raw writes nothing but payloads";
         return Err(Failure::new(Status::Usage, text));
     }
-    let interrupt = Interrupt::watch()?;
     let output = Output::stdout()?;
     let builder = peer::builder(peer::CONNECT_TIMEOUT)
         .inbox_bytes_max(INBOX_BYTES_MAX)
         .session(args.session);
     let mut client = peer::connect_with(&builder, &args.peer)?;
+    // Until here Ctrl-C ends it at once, whatever it waits for.
+    let interrupt = Interrupt::watch()?;
     for filter in &args.filters {
         let subscribed = client.subscribe_with(&subscription(args, filter));
         subscribed.map_err(|error| {
