@@ -352,13 +352,13 @@ fn remedy(code: Code) -> Option<&'static str> {
         Revoked => "the credential was withdrawn: ask the server's operator for another",
         Forbidden => "mend what it names, or ask the server's operator for the right",
         AddressDenied => "this address is shut out by the server's [access] section",
-        TlsRequired => "this server speaks TLS only: connect to ringmails://",
+        TlsRequired => "connect to ringmails://",
         RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",
         TooManyConnections => "try again later, or raise the server's limits.connections_max",
         NoService => "check the name of the service",
         RequestTimeout => "allow more time, or look at the service",
         ServiceGone => "the service's connection ended: try again",
-        Draining | Shutdown => "the server is going down: connect again later",
+        Draining | Shutdown => "connect again later",
         _ => return None,
     })
 }

@@ -319,3 +319,20 @@ fn what_cannot_be_subscribed_exits_2() {
     }
     assert_eq!(run(&["sub", "a", "--address", "http://h:1"]).0, 2);
 }
+
+#[test]
+fn wildcards_of_other_servers_are_pointed_out() {
+    let broker = Broker::start();
+    for (filter, is_foreign) in [
+        ("site.>", true),
+        ("*", true),
+        ("a/*/b", true),
+        ("a/+/b", false),
+    ] {
+        let mut sub = broker.tool(&["sub", filter]);
+        let note = sub.note();
+        assert_eq!(note.contains("are no wildcards here"), is_foreign, "{note}");
+        sub.interrupt();
+        assert_eq!(sub.end().0, 0);
+    }
+}

@@ -55,6 +55,10 @@ pub fn run(args: &Sub) -> Result<(), Failure> {
         })?;
     }
     if !args.quiet {
+        args.filters
+            .iter()
+            .filter_map(|filter| hint(filter))
+            .for_each(note);
         let filters = args.filters.join(" ");
         note(format!("subscribed to {filters} at {}", client.peer()));
     }
@@ -72,6 +76,17 @@ pub fn run(args: &Sub) -> Result<(), Failure> {
     let flushed = stream.output.flush();
     let _ = client.close();
     outcome.and(flushed)
+}
+
+/// What to say of a filter whose wildcards are another server's (NATS', Redis').
+fn hint(filter: &str) -> Option<String> {
+    let is_foreign = |level: &str| level.contains('*') || level.ends_with('>');
+    filter.split('/').any(is_foreign).then(|| {
+        format!(
+            "{filter}: * and > are no wildcards here, but stand for themselves: + stands for one \
+             level between slashes, # at the end for any number of them"
+        )
+    })
 }
 
 fn subscription<'a>(args: &'a Sub, filter: &'a str) -> Subscribe<'a> {
