@@ -393,6 +393,7 @@ mod tests {
             server_cpu: Some(Duration::from_millis(500)),
             generator_cpu: Duration::from_millis(250),
             slow: None,
+            is_interrupted: false,
         }
     }
 
