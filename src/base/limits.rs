@@ -133,6 +133,10 @@ pub const CHECKED_BYTES_MAX: usize = 4096;
 /// so many, and one more for each so many bytes.
 pub const CHECK_DELIVERIES: usize = 4;
 pub const CHECKED_BYTES_PER_DELIVERY: usize = 8;
+/// Calls that one connection may hold for each place that is left to all. Whatever few hold,
+/// others find room: of all there may be, one holds two thirds at most, `n` together
+/// 2n / (2n + 1). The same of the requests that one connection has to answer.
+pub const CALLS_PER_PLACE_LEFT: u32 = 2;
 /// Retained messages may take this part of what a shard may lend, beside it.
 pub const RETAINED_SHARE: u64 = 4;
 /// Bytes that a subscription is charged for against a shard's budget: its place in the

@@ -391,8 +391,31 @@ impl State {
                     refresh_token: secret(refresh_token),
                 }));
             }
-            // What only clients send.
-            _ => {}
+            // What the session has dealt with, and what only clients send.
+            Message::Ping(_)
+            | Message::Close { .. }
+            | Message::Auth { .. }
+            | Message::Ack { .. }
+            | Message::Session { .. }
+            | Message::Envelope(
+                MessageType::Ping
+                | MessageType::Pong
+                | MessageType::Close
+                | MessageType::Error
+                | MessageType::Ok
+                | MessageType::Auth
+                | MessageType::AuthOk
+                | MessageType::Drain
+                | MessageType::Ack
+                | MessageType::Session
+                | MessageType::SessionOk
+                | MessageType::Subscribe
+                | MessageType::Unsubscribe
+                | MessageType::Will
+                | MessageType::Serve
+                | MessageType::Unserve,
+                _,
+            ) => {}
         }
     }
 

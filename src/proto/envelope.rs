@@ -200,10 +200,13 @@ pub fn is_failed_response(message: &[u8]) -> bool {
 }
 
 const fn allowed_flags(kind: MessageType) -> u8 {
+    use MessageType::*;
     match kind {
-        MessageType::Publish | MessageType::Will => FLAG_RETAIN | FLAG_HEADERS,
-        MessageType::Response => FLAG_FAILED | FLAG_HEADERS,
-        _ => FLAG_HEADERS,
+        Publish | Will => FLAG_RETAIN | FLAG_HEADERS,
+        Response => FLAG_FAILED | FLAG_HEADERS,
+        Subscribe | Unsubscribe | Request | Serve | Unserve => FLAG_HEADERS,
+        // They have no envelope.
+        Ping | Pong | Close | Error | Ok | Auth | AuthOk | Drain | Ack | Session | SessionOk => 0,
     }
 }
 

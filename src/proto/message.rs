@@ -218,7 +218,15 @@ impl<'a> Message<'a> {
                 resumed: body.bool()?,
                 last_publish_id: body.u32()?,
             },
-            _ => return None,
+            // Their bodies are envelopes.
+            MessageType::Publish
+            | MessageType::Subscribe
+            | MessageType::Unsubscribe
+            | MessageType::Will
+            | MessageType::Request
+            | MessageType::Response
+            | MessageType::Serve
+            | MessageType::Unserve => return None,
         };
         body.is_empty().then_some(message)
     }

@@ -329,7 +329,7 @@ impl Connection {
         resources: &mut Resources,
     ) {
         self.check_answers(resources);
-        match self.take_message(parcel, id, resources) {
+        match self.take_message(parcel, id, Instant::NEVER, resources) {
             true => resources.count_response(parcel.message()),
             false => self.line.refuse_too_large(id, resources),
         }

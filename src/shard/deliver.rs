@@ -256,19 +256,24 @@ fn count_dropped(dropped: &Dropped, resources: &Resources) {
 }
 
 impl Connection {
-    /// Takes a REQUEST or RESPONSE of another connection's, with the id it shall have.
-    /// False: it cannot take one so large.
+    /// Takes a REQUEST or RESPONSE of another connection's, with the id it shall have. A
+    /// session without connection keeps it until it `expires`. False: it cannot take one so
+    /// large.
     pub(super) fn take_message(
         &mut self,
         parcel: &mut Parcel<'_>,
         id: u32,
+        expires: Instant,
         resources: &mut Resources,
     ) -> bool {
         let is_running = self.stage == Stage::Running;
         let line = &mut self.line;
         if is_running && !line.takes(parcel.len()) {
             return match parcel.ungrown() {
-                Some(message) => self.take_message(&mut Parcel::plain(&message), id, resources),
+                Some(message) => {
+                    let mut parcel = Parcel::plain(&message);
+                    self.take_message(&mut parcel, id, expires, resources)
+                }
                 None => false,
             };
         }
@@ -276,7 +281,7 @@ impl Connection {
             let mut message = parcel.message().to_vec();
             message[MESSAGE_HEADER_BYTES..MESSAGE_HEADER_BYTES + 4]
                 .copy_from_slice(&id.to_be_bytes());
-            line.log(&message, Instant::NEVER, is_running, resources);
+            line.log(&message, expires, is_running, resources);
         }
         if is_running {
             line.write(parcel, Some(id), resources);

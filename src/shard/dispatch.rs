@@ -3,6 +3,7 @@
 use super::exchange::Exchange;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
+use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
 use crate::proto::session::Event;
@@ -25,14 +26,32 @@ impl Exchange {
             }
             Event::Handled | Event::Established(_) => None,
             Event::Message(Message::Envelope(kind, envelope)) => {
-                match kind {
-                    MessageType::Request => self.request(key, envelope, message),
-                    MessageType::Response => self.respond(key, envelope, message),
-                    kind => self.operate(key, *kind, envelope, message),
-                }
+                self.dispatch_envelope(key, *kind, envelope, message);
                 None
             }
             event => self.dispatch_rare(key, event),
+        }
+    }
+
+    fn dispatch_envelope(
+        &mut self,
+        key: Key,
+        kind: MessageType,
+        envelope: &Envelope<'_>,
+        message: &[u8],
+    ) {
+        use MessageType::*;
+        match kind {
+            Publish => self.publish(key, envelope, message),
+            Request => self.request(key, envelope, message),
+            Response => self.respond(key, envelope, message),
+            Subscribe => self.operate(key, envelope, |all| all.subscribe(key, envelope)),
+            Unsubscribe => self.operate(key, envelope, |all| all.unsubscribe(key, envelope)),
+            Serve => self.operate(key, envelope, |all| all.serve(key, envelope)),
+            Unserve => self.operate(key, envelope, |all| all.unserve(key, envelope)),
+            Will => self.operate(key, envelope, |all| all.keep_will(key, envelope, message)),
+            Ping | Pong | Close | Error | Ok | Auth | AuthOk | Drain | Ack | Session
+            | SessionOk => debug_assert!(false, "{kind:?} has no envelope"),
         }
     }
 

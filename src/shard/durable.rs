@@ -56,6 +56,8 @@ impl Exchange {
         if home.index() > self.mesh.len() || (is_here && !self.can_resume(key, session, received)) {
             return self.refuse_session(key);
         }
+        // Those that services here still work on, overdue; they stay behind.
+        self.end_calls(key);
         // When nothing of its transport is in flight `settle` goes on.
         let connection = self.connections.get_mut(key)?;
         connection.moving = Some(Box::new(Resumption {
@@ -170,11 +172,12 @@ impl Exchange {
         );
         let revoked = connection.reason == Some(Reason::Revoked);
         let line = &mut connection.line;
-        if line.station.is_none() || line.away {
+        if line.away {
             return;
         }
         let will = !in_order && !self.draining;
         if !line.counted || !will || revoked {
+            self.end_calls(key);
             return self.dissolve(key, will);
         }
         line.away = true;
@@ -193,6 +196,7 @@ impl Exchange {
         if line.counted {
             self.note_stalled(key, true);
         } else {
+            self.end_calls(key);
             self.dissolve(key, true);
         }
     }

@@ -18,8 +18,8 @@ use super::access::Access;
 use super::confirm::Confirmations;
 use super::connection::{Connection, Stage};
 use super::door::Door;
+use super::errand::Errands;
 use super::fanout::Fanout;
-use super::forward::Errands;
 use super::mesh::{InterestKind, Item, Mesh};
 use super::outbox::Writer;
 use super::replay::Replay;
@@ -50,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) resources: Resources,
     pub(super) router: Router,
     pub(super) mesh: Mesh,
+    /// Bytes that the pool is charged for what lies in the mesh.
+    pub(super) mesh_charged: usize,
     pub(super) confirmations: Confirmations,
     pub(super) errands: Errands,
     /// What the last look-up found; kept for its allocations.
@@ -114,6 +116,7 @@ impl Exchange {
             services: Services::default(),
             router: Router::new(id),
             mesh: Mesh::default(),
+            mesh_charged: 0,
             confirmations: Confirmations::default(),
             errands: Errands::new(resources.limits.calls_open_max, resources.now),
             topics: Topics::new(seed, resources.now),
@@ -256,6 +259,7 @@ impl Exchange {
                     }
                     input.consume(used, &mut bytes);
                     handled += 1;
+                    self.charge_mesh();
                     let Some(connection) = self.connections.get_mut(key) else {
                         break;
                     };
@@ -357,6 +361,7 @@ impl Exchange {
             return;
         }
         let eased = self.mesh.collect();
+        self.charge_mesh();
         self.take_confirmed();
         if !eased {
             return;
@@ -429,6 +434,17 @@ impl Exchange {
                 servers,
             } => self.take_request(message.parcel(), call, servers),
             Item::Response { message, call } => self.take_response(&mut message.parcel(), call),
+            Item::Withdraw { call } => self.withdraw_errand(from, call),
+        }
+    }
+
+    /// Brings what the pool is charged for the mesh in line with what lies in it.
+    #[inline]
+    fn charge_mesh(&mut self) {
+        let held = self.mesh.held_bytes();
+        if held != self.mesh_charged {
+            self.resources.pool.charge_growth(self.mesh_charged, held);
+            self.mesh_charged = held;
         }
     }
 
@@ -438,6 +454,7 @@ impl Exchange {
             return;
         }
         self.mesh.flush(!self.confirmations.is_empty());
+        self.charge_mesh();
         if !self.blocked.is_empty() {
             self.mesh.wait();
         }

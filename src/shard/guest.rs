@@ -165,13 +165,30 @@ impl Line {
         let Ok(Some(Header { kind, .. })) = Header::parse(message, u32::MAX) else {
             return false;
         };
-        match (
-            kind,
-            Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]),
-        ) {
-            (MessageType::Publish, Ok(envelope)) => self.may_subscribe(envelope.name),
-            (MessageType::Request, Ok(envelope)) => self.may_serve(envelope.name),
-            (_, parsed) => parsed.is_ok(),
+        let Ok(envelope) = Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]) else {
+            return false;
+        };
+        match kind {
+            MessageType::Publish => self.may_subscribe(envelope.name),
+            MessageType::Request => self.may_serve(envelope.name),
+            MessageType::Response => true,
+            // None of them is counted.
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Subscribe
+            | MessageType::Unsubscribe
+            | MessageType::Will
+            | MessageType::Serve
+            | MessageType::Unserve => false,
         }
     }
 

@@ -12,7 +12,7 @@
 //! | `retain`, `replay` | each topic's last message; much of that to one, in slices |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
 //! | `schema`, `check` | payloads by schema: refused, translated; long ones by a worker |
-//! | `forward` | REQUESTs that connections answer |
+//! | `forward`, `errand` | REQUESTs that connections answer |
 //! | `durable`, `log`, `resume` | sessions: lasting, moving, taken over |
 //! | `mesh`, `confirm` | what shards say to each other; answers that wait for all of them |
 //! | `slow` | what is told of slow consumers |
@@ -45,6 +45,7 @@ mod dispatch;
 mod door;
 mod drain;
 mod durable;
+mod errand;
 mod exchange;
 pub mod executor;
 mod fanout;

@@ -1,19 +1,22 @@
 //! What all connections of a shard share: memory, calls, counters, bounds, the time.
 
-use super::call::Calls;
+use super::call::{Asked, Calls, Place};
+use super::line::Line;
 use super::pool::Pool;
 use super::rate::Rates;
 use super::sample::Sampler;
-use super::service::Current;
+use super::service::{Current, Failure};
 use super::trace::Tracer;
 use crate::base::clock::Instant;
+use crate::base::id::Key;
 use crate::base::limits::{
     CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHUNK_BYTES, CHUNK_LARGE_BYTES,
     DELIVERIES_PER_TURN, RETAINED_SHARE,
 };
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
-use crate::proto::envelope::{SlowPolicy, is_failed_response};
+use crate::proto::envelope::{Codec, SlowPolicy, is_failed_response};
+use crate::proto::error::Code;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +52,14 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// How long a request waits for its answer that asks for so much with TIMEOUT_MS.
+    fn timeout(&self, asked_ms: Option<u32>) -> Duration {
+        match asked_ms {
+            Some(ms) => Duration::from_millis(u64::from(ms)).min(self.request_timeout_max),
+            None => self.request_timeout.min(self.request_timeout_max),
+        }
+    }
+
     /// Bytes of retained messages.
     pub(super) fn retained_bytes_max(&self) -> usize {
         self.outbox_bytes_shard_max / RETAINED_SHARE as usize
@@ -94,6 +105,32 @@ impl Resources {
     pub(super) fn note_deliveries(&mut self, deliveries: usize) {
         self.deliveries_made += deliveries;
         self.deliveries_left = self.deliveries_left.saturating_sub(deliveries);
+    }
+
+    /// Opens a call for a REQUEST of this line's, within all bounds; with its deadline.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS, OVERLOADED.
+    pub(super) fn open_call(
+        &mut self,
+        line: &mut Line,
+        (id, codec): (u32, Codec),
+        place: Place,
+        timeout_ms: Option<u32>,
+    ) -> Result<(Key, Instant), Failure> {
+        if line.calls_open >= self.limits.requests_open_max {
+            let text = "too many unanswered requests on this connection";
+            return Err(Failure::of(Code::TooManyRequests, text));
+        }
+        let asked = Asked {
+            connection: line.key,
+            id,
+            codec,
+        };
+        let deadline = self.now + self.limits.timeout(timeout_ms);
+        let call = self.calls.open(asked, place, self.now, deadline)?;
+        line.calls_open += 1;
+        Ok((call, deadline))
     }
 
     /// A RESPONSE that somebody else made was put into an outbox.

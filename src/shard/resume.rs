@@ -240,6 +240,7 @@ impl<D: Driver> Shard<D> {
     /// A session without connection ends: its time is over, its log has overflowed, or its
     /// slot is needed.
     pub(super) fn end_session(&mut self, key: Key, publish_will: bool) {
+        self.exchange.end_calls(key);
         self.exchange.dissolve(key, publish_will);
         self.exchange.connections.remove(key);
         self.timers.cancel(key.slot);

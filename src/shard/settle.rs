@@ -113,6 +113,7 @@ impl<D: Driver> Shard<D> {
         // Whatever else stands in the slot has been dissolved when it began to end.
         debug_assert!(connection.line.station.is_none() || connection.line.away);
         let publish_will = !exchange.draining;
+        self.exchange.end_calls(key);
         self.exchange.dissolve(key, publish_will);
         self.exchange.connections.remove(key);
     }

@@ -2,6 +2,7 @@
 //! will, what waits for it, its session. It is made with the first of these, and with a
 //! session it outlives the connection.
 
+use super::errand::LastId;
 use super::log::Log;
 use super::schema::{Translation, Wants};
 use super::shelf::Shelf;
@@ -28,6 +29,8 @@ pub(super) struct Station {
     pub(super) has_served: bool,
     /// Requests forwarded to it and not answered.
     pub(super) errands_open: u32,
+    /// The id of the last of those.
+    pub(super) errand_last: LastId,
     pub(super) durable: Option<Box<Durable>>,
 }
 

@@ -19,7 +19,7 @@ use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
 
 /// When an operation is done, and answered.
-enum Done {
+pub(super) enum Done {
     Now,
     /// When a worker has checked a will, or much that is retained is delivered.
     Later,
@@ -30,27 +30,20 @@ impl Exchange {
     pub(super) fn operate(
         &mut self,
         key: Key,
-        kind: MessageType,
         envelope: &Envelope<'_>,
-        message: &[u8],
+        operation: impl FnOnce(&mut Exchange) -> Result<Done, Refusal>,
     ) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.line.uses_mesh = true;
         }
-        let done = match kind {
-            MessageType::Subscribe => self.subscribe(key, envelope),
-            MessageType::Unsubscribe => self.unsubscribe(key, envelope),
-            MessageType::Serve => self.serve(key, envelope),
-            MessageType::Unserve => self.unserve(key, envelope),
-            _ => self.keep_will(key, envelope, message),
-        };
+        let done = operation(self);
         if !matches!(done, Ok(Done::Later)) {
             let answer = Answer::of(envelope.id, done.map(|_| ()));
             self.answer(key, answer, true);
         }
     }
 
-    fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
         self.check_right(key, |line| line.may_subscribe(filter))?;
@@ -96,7 +89,11 @@ impl Exchange {
         Ok(())
     }
 
-    fn unsubscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn unsubscribe(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+    ) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
         let group = envelope.headers.find(header::GROUP);
@@ -124,7 +121,7 @@ impl Exchange {
         Ok(Done::Now)
     }
 
-    fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
         refuse_reserved(service)?;
@@ -141,7 +138,7 @@ impl Exchange {
         Ok(Done::Now)
     }
 
-    fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
         let none = Refusal::new(Code::NotSubscribed, "this connection does not serve that");
@@ -220,7 +217,7 @@ impl Exchange {
         }
     }
 
-    fn keep_will(
+    pub(super) fn keep_will(
         &mut self,
         key: Key,
         envelope: &Envelope<'_>,

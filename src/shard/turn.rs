@@ -261,7 +261,7 @@ impl<D: Driver> Shard<D> {
                 .counters
                 .add(Counter::AnswersLate, 1);
         };
-        if call.timed_out {
+        if !call.awaited {
             return self
                 .exchange
                 .resources

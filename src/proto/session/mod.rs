@@ -310,14 +310,15 @@ impl Session {
 
     #[cold]
     fn accept_by_rights(&self, kind: MessageType) -> Result<(), Refusal> {
-        use MessageType::{Auth, Close, Ping, Pong};
-        match (self.settings.auth_methods, kind) {
-            (0, Auth) => Err(Refusal::new(
+        use MessageType::*;
+        match kind {
+            Auth if self.settings.auth_methods == 0 => Err(Refusal::new(
                 Code::Unexpected,
                 "this server asks for no AUTH",
             )),
-            (_, Auth | Ping | Pong | Close) => Ok(()),
-            _ => Err(Refusal::new(
+            Auth | Ping | Pong | Close => Result::Ok(()),
+            Error | Ok | AuthOk | Drain | Ack | Session | SessionOk | Publish | Subscribe
+            | Unsubscribe | Will | Request | Response | Serve | Unserve => Err(Refusal::new(
                 Code::AuthRequired,
                 "the first message must be AUTH",
             )),

@@ -35,6 +35,9 @@ pub(super) enum Entry {
         message: Span,
         call: Key,
     },
+    Withdraw {
+        call: Key,
+    },
 }
 
 /// Where a message lies: in the batch's bytes, or (no length) next of its large ones.
@@ -110,6 +113,10 @@ pub(in crate::shard) enum Item<'a> {
     },
     Response {
         message: Body<'a>,
+        call: Key,
+    },
+    /// Nobody waits for the answer any more.
+    Withdraw {
         call: Key,
     },
 }
@@ -237,6 +244,7 @@ impl Reading {
                 message: body(batch, message, &mut self.byte, &mut self.large),
                 call,
             },
+            Entry::Withdraw { call } => Item::Withdraw { call },
         };
         Some(item)
     }

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 pub(super) const BATCHES_MAX: usize = 64;
 /// Bytes of one link that may be out, or wait in its open batch, before publishers slow down.
 const LINK_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a batch from which on it is heavy: charged until it has come back, for which its
+/// sender is woken. All lighter ones that a link may have out are within `BATCHES_MAX` of these.
+const HEAVY_BYTES: usize = 16_384;
 /// Batches kept for reuse on a link, and the memory one of them may hold on to.
 const SPARES_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 1 << 18;
@@ -32,6 +35,8 @@ pub(super) struct Link {
     /// Epochs and bytes of the batches that are out.
     pub(super) out: VecDeque<(u64, usize)>,
     pub(super) out_bytes: usize,
+    /// Those of heavy batches.
+    heavy_out_bytes: usize,
     /// The last batch out is awaited: its return will wake this shard.
     pub(super) last_awaited: bool,
     pub(super) reading: Option<Reading>,
@@ -40,6 +45,16 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn is_pressed(&self) -> bool {
         self.out.len() >= BATCHES_MAX || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
+    }
+
+    /// Bytes to be charged: of heavy batches that are out, and of the open one if it is heavy.
+    pub(super) fn heavy_bytes(&self) -> usize {
+        self.heavy_out_bytes + heavy(self.open.len_bytes())
+    }
+
+    /// A batch that comes back will wake this shard, or should be seen before it sleeps.
+    pub(super) fn expects_return(&self) -> bool {
+        self.last_awaited || self.heavy_out_bytes > 0 || self.waits.load(Ordering::Relaxed)
     }
 
     /// Nothing said to the peer up to `mark` is still to be done.
@@ -56,6 +71,7 @@ impl Link {
         while let Ok(mut batch) = self.returned.pop() {
             if let Some((_, bytes)) = self.out.pop_front() {
                 self.out_bytes -= bytes;
+                self.heavy_out_bytes -= heavy(bytes);
             }
             batch.clear();
             if self.spare.len() < SPARES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
@@ -65,7 +81,7 @@ impl Link {
         if self.outgoing.is_abandoned() {
             // The peer has ended: nobody is left there to do anything for.
             self.out.clear();
-            self.out_bytes = 0;
+            (self.out_bytes, self.heavy_out_bytes) = (0, 0);
             self.open.clear();
         }
     }
@@ -82,12 +98,14 @@ impl Link {
         let next = self.spare.pop().unwrap_or_default();
         let mut batch = std::mem::replace(&mut self.open, next);
         self.open.epoch = epoch + 1;
-        batch.awaited = awaited;
         // Its first: what was said later in it is waited for as long as that.
         let (first, bytes) = (batch.epoch, batch.len_bytes());
+        let awaited = awaited || bytes >= HEAVY_BYTES;
+        batch.awaited = awaited;
         if self.outgoing.push(batch).is_ok() {
             self.out.push_back((first, bytes));
             self.out_bytes += bytes;
+            self.heavy_out_bytes += heavy(bytes);
             self.last_awaited = awaited;
             self.waker.wake();
         }
@@ -103,6 +121,11 @@ impl Link {
             self.waker.wake();
         }
     }
+}
+
+/// What is charged of a batch of so many bytes.
+const fn heavy(bytes: usize) -> usize {
+    if bytes >= HEAVY_BYTES { bytes } else { 0 }
 }
 
 /// Both ends of the link between two shards, which these wakers wake.
@@ -127,6 +150,7 @@ pub(super) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link
             spare: Vec::new(),
             out: VecDeque::new(),
             out_bytes: 0,
+            heavy_out_bytes: 0,
             last_awaited: false,
             reading: None,
         }

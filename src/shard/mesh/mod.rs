@@ -14,10 +14,14 @@
 //! A publication is one entry, whatever the number of subscribers there; small messages
 //! lie in the batch, large ones are referred to.
 //!
-//! Full rings slow publishers, never a shard: while a link is pressed (too much of it is
-//! not given back) connections that publish are not read from, and the open batch goes on
-//! taking what cannot wait. The peer is woken only if it sleeps; this shard is woken for a
-//! batch that comes back only if it waits for it.
+//! Full rings slow who fills them, never a shard: while a link is pressed (too much of it is
+//! not given back) connections whose publications, requests or responses go to other shards
+//! are not read from, and the open batch goes on taking what cannot wait. The peer is woken
+//! only if it sleeps; this shard is woken for a batch that comes back only if it waits for
+//! it, or is charged for it.
+//!
+//! What lies in batches is charged to the shard that wrote them, until they have come back;
+//! but for light ones, of which a link has a megabyte out at most.
 //!
 //! Invariants: batches of a link come back in the order they went; at most `BATCHES_MAX` of
 //! them are out, so no push fails.
@@ -44,6 +48,8 @@ pub struct Mesh {
     /// The number of the batches being written.
     epoch: u64,
     pressed: bool,
+    /// Bytes to be charged for what lies in batches, as of the last `press`.
+    held_bytes: usize,
 }
 
 /// Makes the links between shards that these wakers wake, in the order of their ids.
@@ -177,8 +183,26 @@ impl Mesh {
         }
     }
 
+    /// Nobody waits any more for the answer to a call of this shard's.
+    pub(in crate::shard) fn withdraw(&mut self, shard: ShardId, call: Key) {
+        if let Some(batch) = self.open(shard) {
+            batch.entries.push(Entry::Withdraw { call });
+        }
+    }
+
+    /// Looks what the links hold.
     fn press(&mut self) {
-        self.pressed = self.links.iter().any(Link::is_pressed);
+        (self.pressed, self.held_bytes) = (false, 0);
+        for link in &self.links {
+            self.pressed |= link.is_pressed();
+            self.held_bytes += link.heavy_bytes();
+        }
+    }
+
+    /// Bytes to be charged for what lies in batches.
+    #[inline]
+    pub(in crate::shard) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     // ---- turns ----
@@ -226,6 +250,7 @@ impl Mesh {
                 link.open.epoch = self.epoch;
             }
         }
+        self.press();
     }
 
     /// What is said now belongs to this epoch.
@@ -247,10 +272,9 @@ impl Mesh {
     /// Nothing waits to be read, nor for an awaited return.
     pub(in crate::shard) fn is_quiet(&self) -> bool {
         let quiet = |link: &Link| {
-            let returns = link.last_awaited || link.waits.load(Ordering::Relaxed);
             link.reading.is_none()
                 && link.incoming.is_empty()
-                && (link.returned.is_empty() || !returns)
+                && (link.returned.is_empty() || !link.expects_return())
         };
         self.links.iter().all(quiet)
     }
@@ -289,6 +313,6 @@ impl Mesh {
         let wakers: Vec<Waker> = links.iter().map(|link| link.waker.clone()).collect();
         drop(links);
         wakers.iter().for_each(Waker::wake);
-        self.pressed = false;
+        (self.pressed, self.held_bytes) = (false, 0);
     }
 }

@@ -154,7 +154,24 @@ impl Mind {
             MessageType::Publish => self.take_publish(envelope, now),
             MessageType::Request => self.take_request(envelope, now),
             MessageType::Response => self.take_response(envelope, now),
-            _ => self.record.blame(format!("{kind:?} is not the server's")),
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Subscribe
+            | MessageType::Unsubscribe
+            | MessageType::Will
+            | MessageType::Serve
+            | MessageType::Unserve => {
+                self.record.blame(format!("{kind:?} is not the server's"));
+            }
         }
     }
 

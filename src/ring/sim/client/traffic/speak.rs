@@ -381,17 +381,19 @@ impl Mind {
 
 fn say_filter(kind: MessageType, id: u32, filter: &Filter, voice: &mut Voice) {
     let mut block = Vec::new();
+    let subscribes = kind == MessageType::Subscribe;
     if let Some(group) = &filter.group {
         Headers::push(&mut block, header::GROUP, group.as_bytes());
     }
     if let Some(policy) = filter.policy
-        && kind == MessageType::Subscribe
+        && subscribes
     {
         Headers::push(&mut block, header::SLOW_POLICY, &[policy as u8]);
     }
-    let codec = match kind {
-        MessageType::Subscribe => filter.codec,
-        _ => Codec::Bytes,
+    let codec = if subscribes {
+        filter.codec
+    } else {
+        Codec::Bytes
     };
     let envelope = Envelope {
         id,
