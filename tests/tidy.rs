@@ -309,6 +309,23 @@ fn files_and_functions_stay_readable() {
 }
 
 #[test]
+fn message_types_are_told_apart_by_name() {
+    hold(source::rust("src").iter().flat_map(rule::told_apart));
+    let arms = |rest: &str| {
+        format!(
+            "match kind {{\n    MessageType::Will => {{\n        f()\n    }}\n    {rest} => g(),\n}}\n"
+        )
+    };
+    for (rest, found) in [
+        ("_", vec![5]),
+        ("kind", vec![5]),
+        ("MessageType::Serve", vec![]),
+    ] {
+        assert_eq!(lines("src/x.rs", &arms(rest), rule::told_apart), found);
+    }
+}
+
+#[test]
 fn each_file_has_a_module_head() {
     hold(rust().flat_map(|source| rule::head(&source)));
     assert_eq!(lines("src/base/x.rs", "use std::fmt;\n", rule::head), [1]);

@@ -171,9 +171,9 @@ impl Ledger {
 
     /// A subscription or service that nobody holds any more; `kind` is what ends it.
     pub(super) fn withdraw(&mut self, kind: MessageType, interest: &Interest) {
-        let begun = match kind {
-            MessageType::Unserve => MessageType::Serve,
-            _ => MessageType::Subscribe,
+        let begun = match kind == MessageType::Unserve {
+            true => MessageType::Serve,
+            false => MessageType::Subscribe,
         };
         for asked in self.asked.values_mut().filter(|asked| asked.kind == begun) {
             // Its OK may be on the way: the end is behind it.

@@ -52,7 +52,21 @@ impl Registry {
             MessageType::Unsubscribe => (&mut self.subscriptions, false),
             MessageType::Serve => (&mut self.services, true),
             MessageType::Unserve => (&mut self.services, false),
-            _ => return,
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Publish
+            | MessageType::Will
+            | MessageType::Request
+            | MessageType::Response => return,
         };
         list.retain(|old| !old.is_same(&interest));
         if add {
@@ -70,7 +84,23 @@ impl Registry {
             MessageType::Subscribe => self.subscriptions.retain(is_other),
             MessageType::Serve => self.services.retain(is_other),
             MessageType::Will => self.will = None,
-            _ => {}
+            // Nothing of them is restored.
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Publish
+            | MessageType::Unsubscribe
+            | MessageType::Request
+            | MessageType::Response
+            | MessageType::Unserve => {}
         }
     }
 

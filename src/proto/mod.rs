@@ -61,7 +61,18 @@
 //!   session, when that ends without having been resumed.
 //! - A message larger than a subscriber's MESSAGE_MAX is not delivered to it, and counted.
 //! - What `$sys/time`, `$sys/info` and `$sys/stats` answer in protobuf is in `ringmail.proto`.
-//! - TIMEOUT_MS 0 is the shortest there is, not the server's own.
+//! - TIMEOUT_MS 0 is the shortest there is, not the server's own. More than
+//!   `limits.request_timeout_max_ms` is taken for that; the header goes on as it came.
+//! - Ids of REQUESTs that are forwarded rise one by one for each connection, or session, that
+//!   answers, from a number of chance on; 0 is none of them.
+//! - What a connection has asked is over when it ends, or its session does: its places are
+//!   free, and an answer that still comes is dropped and counted. The service is not told.
+//! - A connection may hold two calls for each that may still be opened on its shard: beyond is
+//!   TOO_MANY_REQUESTS. A service may have so many requests to answer: beyond is OVERLOADED.
+//! - A REQUEST that has timed out is not handed to a service whose session is resumed, unless
+//!   it was sent before.
+//! - An answer that is larger than the server accepts ends its connection, as any message does;
+//!   who asked gets TOO_LARGE, others who wait for that service SERVICE_GONE.
 //! - Reasons and error texts we send are cut at 256 bytes, between characters.
 //!
 //! Sessions

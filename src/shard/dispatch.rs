@@ -29,7 +29,7 @@ impl Exchange {
                 self.dispatch_envelope(key, *kind, envelope, message);
                 None
             }
-            event => self.dispatch_rare(key, event),
+            event => self.dispatch_rare(key, event, message),
         }
     }
 
@@ -56,7 +56,7 @@ impl Exchange {
     }
 
     #[cold]
-    fn dispatch_rare(&mut self, key: Key, event: &Event<'_>) -> Option<Reason> {
+    fn dispatch_rare(&mut self, key: Key, event: &Event<'_>, message: &[u8]) -> Option<Reason> {
         match event {
             Event::Message(Message::Auth { method, credential }) => {
                 self.authenticate(key, *method, credential);
@@ -78,6 +78,10 @@ impl Exchange {
                 }
             }
             Event::Refused { .. } => return Some(Reason::PeerRefused),
+            Event::Ended(Reason::TooLarge) => {
+                self.refuse_answer(key, message);
+                return Some(Reason::TooLarge);
+            }
             Event::Ended(reason) => return Some(*reason),
             Event::Message(_) => {
                 let connection = self.connections.get_mut(key)?;

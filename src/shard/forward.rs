@@ -369,6 +369,24 @@ impl Exchange {
         }
     }
 
+    /// A server has sent what is larger than we accept, and ends for that. If it is an answer,
+    /// and so much of it has come as tells whose, its requester hears of that rather than of
+    /// the server's end.
+    #[cold]
+    pub(super) fn refuse_answer(&mut self, server: Key, begun: &[u8]) {
+        let id = begun
+            .get(MESSAGE_HEADER_BYTES..)
+            .and_then(<[u8]>::first_chunk);
+        let Some(id) = id.filter(|_| MessageType::of(begun) == Some(MessageType::Response)) else {
+            return;
+        };
+        let errand = self.errands.answered(u32::from_be_bytes(*id), server);
+        if let Some(errand) = errand.and_then(|errand| self.close_errand(errand)) {
+            let text = "the answer is larger than this server accepts";
+            self.fail_call(errand.call, &Failure::of(Code::TooLarge, text));
+        }
+    }
+
     /// Forgets errands whose deadline has passed; their calls have been answered.
     pub(super) fn drop_overdue_errands(&mut self) {
         while let Some(errand) = self.errands.next_overdue(self.resources.now) {

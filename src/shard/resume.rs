@@ -84,12 +84,11 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// At the begin of a turn: connections that wait for their session's old transport look
-    /// again, and sessions that nobody waits for any more go on.
+    /// Behind a turn's events, one of which may be what they wait for: connections that wait
+    /// for their session's old transport look again, and sessions that nobody waits for any
+    /// more go on.
     pub(super) fn look_again(&mut self) {
-        for key in mem::take(&mut self.waiting) {
-            self.exchange.touch(key);
-        }
+        self.touch_waiting();
         for slot in mem::take(&mut self.yielding) {
             let connections = &self.exchange.connections;
             let newcomer = connections
@@ -103,6 +102,12 @@ impl<D: Driver> Shard<D> {
                 old.yields_to = None;
                 self.exchange.touch(slot);
             }
+        }
+    }
+
+    fn touch_waiting(&mut self) {
+        for key in mem::take(&mut self.waiting) {
+            self.exchange.touch(key);
         }
     }
 
@@ -139,6 +144,8 @@ impl<D: Driver> Shard<D> {
             self.evict(other);
         }
         self.exchange.resumed(slot, received);
+        // Perhaps for the same session.
+        self.touch_waiting();
     }
 
     /// A transport whose session has been taken over gets a slot of its own to end in.

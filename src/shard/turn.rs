@@ -57,7 +57,6 @@ impl<D: Driver> Shard<D> {
             .histograms
             .record(Timing::Turn, self.driver.turn_time());
 
-        self.look_again();
         self.exchange.collect_mesh();
         while let Some(completion) = self.driver.next() {
             self.take_completion(completion);
@@ -71,6 +70,7 @@ impl<D: Driver> Shard<D> {
         self.rearm_starved();
         self.step_survey();
         self.step_drain();
+        self.look_again();
         self.settle_touched();
         self.exchange.flush_mesh();
         self.log_slow();
@@ -92,7 +92,6 @@ impl<D: Driver> Shard<D> {
         let idle = self.exchange.ready.is_empty()
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
-            && self.waiting.is_empty()
             && self.surveys.is_empty()
             && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()

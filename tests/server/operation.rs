@@ -51,6 +51,7 @@ pub mod code {
     pub const NO_SERVICE: u16 = 0x0301;
     pub const REQUEST_TIMEOUT: u16 = 0x0302;
     pub const SERVICE_GONE: u16 = 0x0303;
+    pub const TOO_LARGE: u16 = 0x0005;
     pub const BAD_NAME: u16 = 0x0304;
     pub const SESSION_UNKNOWN: u16 = 0x0305;
     pub const SESSION_TAKEN: u16 = 0x0306;

@@ -9,6 +9,8 @@ mod judge;
 mod load;
 #[path = "routing/random.rs"]
 mod random;
+#[path = "routing/request.rs"]
+mod request;
 #[path = "routing/scene.rs"]
 mod scene;
 #[path = "routing/schema.rs"]

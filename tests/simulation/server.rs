@@ -352,6 +352,14 @@ impl Server {
         self.shards.iter().flatten().map(Shard::lent_bytes).sum()
     }
 
+    /// Calls that are open on all shards, and requests their connections have to answer.
+    pub fn calls(&self) -> (u32, u32) {
+        let shards = self.shards.iter().flatten();
+        shards.fold((0, 0), |sum, one| {
+            (sum.0 + one.calls_open(), sum.1 + one.errands_open())
+        })
+    }
+
     /// Subscriptions in force on all shards.
     pub fn subscriptions(&self) -> u64 {
         self.count(Counter::Subscribed) - self.count(Counter::Unsubscribed)

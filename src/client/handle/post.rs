@@ -30,16 +30,17 @@ impl Post {
         kind: MessageType,
         interest: Interest,
     ) -> Result<Post, Error> {
-        let (what, ended_by) = match kind {
-            MessageType::Serve => ("the SERVE", MessageType::Unserve),
-            _ => ("the SUBSCRIBE", MessageType::Unsubscribe),
+        let serves = kind == MessageType::Serve;
+        let (what, ended_by) = match serves {
+            true => ("the SERVE", MessageType::Unserve),
+            false => ("the SUBSCRIBE", MessageType::Unsubscribe),
         };
         let id = {
             let mut core = client.shared().lock();
             let ledger = &mut core.conversation.ledger;
-            let takes = match kind {
-                MessageType::Serve => Takes::Requests(interest.clone()),
-                _ => {
+            let takes = match serves {
+                true => Takes::Requests(interest.clone()),
+                false => {
                     interest.check_beside(ledger.inbox.subscriptions())?;
                     Takes::Messages(interest.clone())
                 }
@@ -72,9 +73,9 @@ impl Post {
         let Some(kind) = self.ended_by else {
             return Ok(());
         };
-        let what = match kind {
-            MessageType::Unserve => "the UNSERVE",
-            _ => "the UNSUBSCRIBE",
+        let what = match kind == MessageType::Unserve {
+            true => "the UNSERVE",
+            false => "the UNSUBSCRIBE",
         };
         let is_shared = self.is_shared();
         self.ended_by = None;
@@ -97,9 +98,9 @@ impl Post {
         let core = self.shared().lock();
         let inbox = &core.conversation.ledger.inbox;
         let same = |it: &&Interest| it.is_same(&self.interest);
-        let count = match self.ended_by {
-            Some(MessageType::Unserve) => inbox.services().filter(same).count(),
-            _ => inbox.subscriptions().filter(same).count(),
+        let count = match self.ended_by == Some(MessageType::Unserve) {
+            true => inbox.services().filter(same).count(),
+            false => inbox.subscriptions().filter(same).count(),
         };
         count > 1
     }

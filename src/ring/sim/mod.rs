@@ -198,6 +198,12 @@ impl World {
         self.state().kernel.pipe_bytes = bytes.max(1);
     }
 
+    /// Takes a shard's core away, or gives it back: it makes no turn meanwhile, whatever
+    /// comes for it.
+    pub fn hold_up(&self, shard: usize, held_up: bool) {
+        self.state().kernel.rings[shard].held_up = held_up;
+    }
+
     // ---- what can be seen ----
 
     pub fn seed(&self) -> u64 {
@@ -363,6 +369,7 @@ impl Kernel {
     fn is_runnable(&self, shard: usize) -> bool {
         let ring = &self.rings[shard];
         match ring.activity {
+            _ if ring.held_up => false,
             Activity::Gone => false,
             Activity::Awake => true,
             Activity::SleepingUntil(at) => {
@@ -374,7 +381,7 @@ impl Kernel {
     /// When something happens next, as far as is known: no shard is runnable now.
     fn next_at(&self) -> Instant {
         let mut at = self.agenda.next_at();
-        for ring in &self.rings {
+        for ring in self.rings.iter().filter(|ring| !ring.held_up) {
             if let Activity::SleepingUntil(until) = ring.activity {
                 at = at.min(until).min(ring.visible_at());
             }

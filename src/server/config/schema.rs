@@ -98,7 +98,8 @@ section! {
         subscriptions_max: u32 = 1_024, within(1..=COUNT_MAX);
         /// Per connection, unanswered; beyond is TOO_MANY_REQUESTS.
         requests_open_max: u32 = 1_024, within(1..=COUNT_MAX);
-        /// Services still working; beyond is OVERLOADED.
+        /// Requests that are answered later; beyond is OVERLOADED. One connection may hold
+        /// two for each that is left.
         calls_open_max: u32 = 4_096, within(1..=COUNT_MAX);
         /// A request's, if it brings no TIMEOUT_MS of its own; later is REQUEST_TIMEOUT.
         request_timeout_ms: u32 = 10_000, within(1..=DAY_MS);

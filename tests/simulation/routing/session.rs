@@ -88,6 +88,41 @@ fn keys_are_all_different() {
     scene.finish();
 }
 
+/// A takeover that has to wait, here for answers that another shard holds up, does not keep its
+/// shard busy meanwhile; however many want the session.
+#[test]
+fn a_takeover_that_waits_costs_nothing() {
+    let mut scene = Scene::quiet(12);
+    let [owner, first, second] = scene.enter_each([leaver(0), heir([0; 16], 0), leaver(0)]);
+    let shard_of = |scene: &Scene, id| scene.record(id).connections[0].shard.unwrap();
+    let (home, other) = (shard_of(&scene, owner), shard_of(&scene, first));
+    assert_ne!(home, other);
+    scene.end(first, Ending::Close);
+    scene.end(second, Ending::Close);
+    scene.settle();
+    scene.world.hold_up(usize::from(other), true);
+    scene.act(owner, [Act::subscribe("b")]);
+    scene.run_for(ms(10));
+    let key = scene.record(owner).key().unwrap();
+    let heirs = [heir(key, 0), heir(key, 0)].map(|plan| scene.enter(plan));
+    scene.run_for(ms(1000));
+    let turns = scene.server.turns().0;
+    scene.run_for(ms(1000));
+    let turns = scene.server.turns().0 - turns;
+    assert!(turns < 20, "{turns} turns while everybody waits");
+    scene.world.hold_up(usize::from(other), false);
+    scene.settle();
+    assert_eq!(ended(&scene, owner), Some(Code::SessionTaken));
+    // One after the other took it over.
+    let taken = heirs
+        .iter()
+        .filter(|&&id| ended(&scene, id) == Some(Code::SessionTaken));
+    assert_eq!(taken.count(), 1);
+    assert_eq!(scene.server.closed(Reason::SessionTaken), 2);
+    scene.close();
+    scene.rest();
+}
+
 #[test]
 fn a_session_resumed_while_its_connection_stands_is_taken_over() {
     for seed in 0..20 {
