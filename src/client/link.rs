@@ -391,31 +391,13 @@ impl State {
                     refresh_token: secret(refresh_token),
                 }));
             }
-            // What the session has dealt with, and what only clients send.
+            // What the session has dealt with, or has refused as only a client's.
             Message::Ping(_)
             | Message::Close { .. }
             | Message::Auth { .. }
             | Message::Ack { .. }
-            | Message::Session { .. }
-            | Message::Envelope(
-                MessageType::Ping
-                | MessageType::Pong
-                | MessageType::Close
-                | MessageType::Error
-                | MessageType::Ok
-                | MessageType::Auth
-                | MessageType::AuthOk
-                | MessageType::Drain
-                | MessageType::Ack
-                | MessageType::Session
-                | MessageType::SessionOk
-                | MessageType::Subscribe
-                | MessageType::Unsubscribe
-                | MessageType::Will
-                | MessageType::Serve
-                | MessageType::Unserve,
-                _,
-            ) => {}
+            | Message::Session { .. } => {}
+            Message::Envelope(kind, _) => debug_assert!(!kind.from_server(), "{kind:?}"),
         }
     }
 

@@ -259,7 +259,6 @@ impl Exchange {
                     }
                     input.consume(used, &mut bytes);
                     handled += 1;
-                    self.charge_mesh();
                     let Some(connection) = self.connections.get_mut(key) else {
                         break;
                     };
@@ -303,7 +302,11 @@ impl Exchange {
                 self.call_service(key, request);
                 None
             }
-            event => self.dispatch(key, event, message),
+            event => {
+                let ended = self.dispatch(key, event, message);
+                self.charge_mesh();
+                ended
+            }
         }
     }
 
