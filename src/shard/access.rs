@@ -394,7 +394,7 @@ impl Exchange {
                 connection.cut_off(Code::Revoked, text, &mut self.resources);
             }
             // Its session waits: nobody shall take that up.
-            Stage::Detached => connection.stage_deadline = self.resources.now,
+            Stage::Detached => self.absent_until(key, self.resources.now),
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
                 self.depart(key);
                 self.dissolve(key, !self.draining);

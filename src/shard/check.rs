@@ -159,7 +159,11 @@ impl Exchange {
             Err(misfit) => {
                 let refusal = self.refuse_payload(misfit.text);
                 let everywhere = finding.kind == MessageType::Will;
-                self.answer(key, Answer::refused(envelope.id, refusal), everywhere);
+                let answer = match finding.kind {
+                    MessageType::Publish => Answer::unpublished(envelope.id, refusal),
+                    _ => Answer::refused(envelope.id, refusal),
+                };
+                self.answer(key, answer, everywhere);
             }
             Ok(form) => {
                 let translation = Some(Translation::new(finding.schema, form));

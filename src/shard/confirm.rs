@@ -28,7 +28,7 @@ struct Pending {
 /// The answer to one operation.
 pub(super) struct Answer {
     pub(super) id: u32,
-    /// It answers a PUBLISH that was delivered: its id counts for the session.
+    /// It answers a PUBLISH that was taken or refused now: its id counts for the session.
     pub(super) publish: bool,
     pub(super) refusal: Option<Box<Refusal>>,
 }
@@ -54,6 +54,14 @@ impl Answer {
             id,
             publish: true,
             refusal: None,
+        }
+    }
+
+    /// To a PUBLISH.
+    pub(super) fn unpublished(id: u32, refusal: Refusal) -> Answer {
+        Answer {
+            publish: true,
+            ..Answer::refused(id, refusal)
         }
     }
 
@@ -83,6 +91,9 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        if answer.publish && answer.refusal.is_some() && answer.id != 0 {
+            connection.line.refuse_publish(answer.id, &mut self.resources);
+        }
         let waits = connection.line.answers_open > 0 || (everywhere && !self.mesh.is_done(mark));
         if !waits {
             return self.give_answer(key, answer);
@@ -124,9 +135,10 @@ impl Exchange {
             return;
         };
         if answer.publish
+            && answer.refusal.is_none()
             && let Some(durable) = connection.line.durable_mut()
         {
-            durable.confirmed_publish_id = answer.id;
+            durable.receipts.confirm(answer.id);
         }
         let line = &mut connection.line;
         if line.away {

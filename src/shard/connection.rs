@@ -59,6 +59,15 @@ pub(super) struct Resumption {
     pub(super) received: u32,
     /// The shard of that session.
     pub(super) home: ShardId,
+    pub(super) found: Found,
+}
+
+/// Whether the shard of a session that is to be resumed knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Unasked,
+    Asked,
+    Yes,
 }
 
 /// The state of the multishot receive.
@@ -338,10 +347,12 @@ impl Connection {
 
     /// Ends a connection whose answers pile up. Asked before the next is put to them: a
     /// single answer larger than the bound is still sent.
-    fn check_answers(&mut self, resources: &mut Resources) {
-        let queued = self.line.outbox.queued_bytes();
-        if self.stage == Stage::Running && queued > resources.limits.outbox_bytes_max {
-            let text = "your answers pile up faster than you read them";
+    pub(super) fn check_answers(&mut self, resources: &mut Resources) {
+        if self.stage == Stage::Running && self.line.is_behind(resources) {
+            let text = match self.line.counted {
+                true => "your answers pile up faster than you acknowledge them",
+                false => "your answers pile up faster than you read them",
+            };
             self.refuse(Code::SlowConsumer, text, resources);
         }
     }

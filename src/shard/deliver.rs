@@ -4,11 +4,12 @@
 //!   keeps up                     ─► outbox
 //!   outbox full, or others wait  ─► shelf ── the outbox drains ──► outbox     (publications)
 //!   session                      ─► its log too, as it goes into the outbox
-//!   session without connection   ─► its log only
+//!   its log full                 ─► shelf ── the client acknowledges ──► outbox and log
+//!   session without connection   ─► shelf ── the client is back ──► outbox and log
 //! ```
 //!
 //! Requests and responses do not wait on the shelf: they are bounded by the calls open, and
-//! may pass publications that wait.
+//! may pass publications that wait. Those of a session without connection go to its log.
 
 use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
@@ -70,18 +71,24 @@ impl Exchange {
         };
         let (line, resources) = (&mut connection.line, &mut self.resources);
         let is_running = connection.stage == Stage::Running;
+        if !is_running && !line.counted {
+            return;
+        }
         if !line.may_receive(publication.envelope.name) {
             return resources.counters.add(Counter::DeliveriesForbidden, 1);
         }
-        if is_running && !line.takes(publication.parcel.len()) {
+        if !line.takes(publication.parcel.len()) {
             return match publication.parcel.ungrown() {
                 Some(message) => self.deliver_ungrown(to, publication, &message),
                 None => resources.counters.add(Counter::DeliveriesTooLarge, 1),
             };
         }
         if !is_running {
-            self.leave_in_log(to.connection, publication);
-        } else if !line.shelved && line.has_room(publication.parcel.len(), resources) {
+            self.leave_behind(to, publication);
+        } else if !line.shelved
+            && line.has_room(publication.parcel.len(), resources)
+            && line.may_log(publication.parcel.len(), resources)
+        {
             line.log(
                 publication.parcel.message(),
                 publication.expires,
@@ -135,20 +142,14 @@ impl Exchange {
         };
         let queued = line.outbox.queued_bytes();
         let key = (policy == SlowPolicy::LatestPerKey).then(|| publication.key());
+        let bound = line.shelf_bound(&self.resources);
+        let is_away = line.away;
         let station = line.station_mut();
-        let pool = &self.resources.pool;
-        let limits = &self.resources.limits;
-        let bound = Bound {
-            bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
-            // A chunk's worth may wait for whoever is only late: a turn of many deliveries
-            // makes anybody late.
-            pressed: pool.is_exhausted()
-                || (pool.is_crowded() && station.shelf.cost_bytes() >= CHUNK_BYTES),
-        };
         let (put, dropped) = station.shelf.put(held, key, &bound, now);
         let age = station.shelf.oldest_age(now);
         let waiting = queued + station.shelf.bytes();
-        let first = acted(&put, &dropped) && !std::mem::replace(&mut station.told_slow, true);
+        let acted = acted(&put, &dropped);
+        let first = !is_away && acted && !std::mem::replace(&mut station.told_slow, true);
         line.shelved = true;
         line.recharge(&mut self.resources);
         count_dropped(&dropped, &self.resources);
@@ -160,32 +161,40 @@ impl Exchange {
                 oldest_age: age,
             });
         }
-        if put == Put::Full {
-            let text = "you do not read as fast as others publish";
-            connection.refuse(Code::SlowConsumer, text, &mut self.resources);
-            self.leave_in_log(to.connection, publication);
-        } else {
-            line.careful = true;
-            self.note_stalled(to.connection, true);
+        match put {
+            // Whoever comes back for it learns that it is gone.
+            Put::Full if is_away => line.lapse(&mut self.resources),
+            Put::Full => {
+                let text = match line.may_log(publication.parcel.len(), &self.resources) {
+                    true => "you do not read as fast as others publish",
+                    false => "you do not acknowledge as fast as others publish",
+                };
+                connection.refuse(Code::SlowConsumer, text, &mut self.resources);
+                self.leave_behind(to, publication);
+            }
+            Put::Held => {
+                line.careful = true;
+                self.note_stalled(to.connection, true);
+            }
         }
     }
 
-    /// The connection ends, or has ended: its session, if it has one, keeps the publication,
-    /// behind what waits on the shelf.
-    fn leave_in_log(&mut self, key: Key, publication: &Publication<'_>) {
+    /// The connection ends, or has ended: its session, if it has one, keeps the publication
+    /// for the next.
+    fn leave_behind(&mut self, to: Subscription, publication: &mut Publication<'_>) {
+        let waits = |one: &Connection| one.line.counted && one.line.away;
         let counted = |one: &Connection| one.line.counted;
-        if !self.connections.get(key).is_some_and(counted) {
+        if !self.connections.get(to.connection).is_some_and(counted) {
             return;
         }
-        self.depart(key);
-        if let Some(connection) = self.connections.get_mut(key) {
-            let message = publication.parcel.message();
-            let (line, resources) = (&mut connection.line, &mut self.resources);
-            line.log(message, publication.expires, false, resources);
+        self.depart(to.connection);
+        if self.connections.get(to.connection).is_some_and(waits) {
+            self.shelve(to, publication);
         }
     }
 
-    /// The outbox has drained: what waits on the shelf goes on.
+    /// The outbox has drained, or the client has acknowledged: what waits on the shelf goes
+    /// on.
     pub(super) fn refill(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -194,16 +203,22 @@ impl Exchange {
         let now = resources.now;
         loop {
             // Asked with its size: one that does not fit would take a large chunk.
-            let bytes = connection.line.station_mut().shelf.oldest_bytes();
-            if !connection.line.has_room(bytes, resources) {
+            let line = &mut connection.line;
+            let bytes = line.station_mut().shelf.oldest_bytes();
+            if !line.has_room(bytes, resources) || !line.may_log(bytes, resources) {
                 break;
             }
-            let Some(held) = connection.line.station_mut().shelf.next(now) else {
+            let station = line.station_mut();
+            let before = station.shelved_before;
+            let Some(held) = station.shelf.next(now) else {
                 break;
             };
-            let line = &mut connection.line;
-            if line.is_narrowed() && !line.may_receive(topic_of(&held.message)) {
+            if (before || line.is_narrowed()) && !line.may_subscribe(topic_of(&held.message)) {
                 resources.counters.add(Counter::DeliveriesForbidden, 1);
+                continue;
+            }
+            if before && !line.takes(held.message.len()) {
+                resources.counters.add(Counter::DeliveriesTooLarge, 1);
                 continue;
             }
             line.log(&held.message, held.expires, true, resources);
@@ -218,7 +233,7 @@ impl Exchange {
             .add(Counter::DeliveriesExpired, u64::from(expired));
         let done = station.shelf.is_empty();
         if done {
-            station.told_slow = false;
+            (station.told_slow, station.shelved_before) = (false, false);
             line.shelved = false;
             line.note_care();
         }
@@ -266,7 +281,7 @@ impl Connection {
     ) -> bool {
         let is_running = self.stage == Stage::Running;
         let line = &mut self.line;
-        if is_running && !line.takes(parcel.len()) {
+        if (is_running || line.counted) && !line.takes(parcel.len()) {
             return match parcel.ungrown() {
                 Some(message) => self.take_message(&mut Parcel::plain(&message), id, resources),
                 None => false,
@@ -310,9 +325,30 @@ impl Line {
         }
     }
 
+    /// How much may wait on its shelf.
+    fn shelf_bound(&self, resources: &Resources) -> Bound {
+        let (pool, limits) = (&resources.pool, &resources.limits);
+        let shelf = self.station.as_ref().map(|station| &station.shelf);
+        // A chunk's worth may wait for whoever is only late: a turn of many deliveries makes
+        // anybody late.
+        let holds = shelf.is_some_and(|shelf| shelf.cost_bytes() >= CHUNK_BYTES);
+        if self.away {
+            let logged = self.durable().map_or(0, |durable| durable.log.bytes());
+            return Bound {
+                bytes_max: limits.session_buffer_bytes_max.saturating_sub(logged),
+                pressed: pool.is_exhausted() && holds,
+            };
+        }
+        let queued = self.outbox.queued_bytes();
+        Bound {
+            bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
+            pressed: pool.is_exhausted() || (pool.is_crowded() && holds),
+        }
+    }
+
     /// The peer accepts a message of so many bytes, header included.
     #[inline]
-    fn takes(&self, bytes: usize) -> bool {
+    pub(super) fn takes(&self, bytes: usize) -> bool {
         let crc = if self.session.has_checksum() { 4 } else { 0 };
         bytes + crc <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
     }

@@ -40,7 +40,7 @@ use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Step};
 use crate::router::{Matches, Router};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 pub(super) struct Exchange {
@@ -86,8 +86,8 @@ pub(super) struct Exchange {
     pub(super) ready: VecDeque<Key>,
     /// Connections that wait for room in the mesh.
     pub(super) blocked: Vec<Key>,
-    /// Sessions whose connection has gone, oldest first; some of them may be back.
-    pub(super) detached: VecDeque<Key>,
+    /// Sessions whose connection has gone, by when their linger is over.
+    pub(super) absent: BTreeSet<(Instant, Key)>,
     /// Who tells who someone is; none: nobody is asked.
     pub(super) access: Option<Access>,
     /// Who may come at all, if not everybody.
@@ -103,14 +103,14 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(
         id: ShardId,
-        connections_max: u32,
+        slots: u32,
         resources: Resources,
         mut entropy: Entropy,
     ) -> Exchange {
         let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
         Exchange {
             id,
-            connections: Slab::new(connections_max),
+            connections: Slab::new(slots),
             services: Services::default(),
             router: Router::new(id),
             mesh: Mesh::default(),
@@ -135,13 +135,18 @@ impl Exchange {
             touched: Vec::new(),
             ready: VecDeque::new(),
             blocked: Vec::new(),
-            detached: VecDeque::new(),
+            absent: BTreeSet::new(),
             access: None,
             door: None,
             schemas: None,
             asked: 0,
             draining: false,
         }
+    }
+
+    /// Connections that have a slot; sessions without one aside.
+    pub(super) fn connection_count(&self) -> u32 {
+        self.connections.len() - self.absent.len() as u32
     }
 
     /// Puts a connection on the list to settle this turn.
@@ -337,6 +342,10 @@ impl Exchange {
             connection.keep(bytes, &mut self.resources);
         } else {
             connection.drop_input(&mut self.resources);
+        }
+        if connection.line.counted {
+            // Answers given in place are put to the others unasked.
+            connection.check_answers(&mut self.resources);
         }
         connection.account_input(&mut self.resources);
         connection.note_established(&mut self.resources);

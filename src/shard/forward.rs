@@ -231,12 +231,11 @@ impl Exchange {
             let failure = Failure::of(Code::Overloaded, "too many requests are being answered");
             return self.fail_call(call, &failure);
         };
-        let most = self.resources.limits.outbox_bytes_max;
         let span = self.resources.begin_deliver_of(parcel.message());
         let mut failure = None;
         match self.connections.get_mut(server) {
             None => failure = Some(Failure::of(Code::ServiceGone, "the service has just ended")),
-            Some(connection) if connection.line.outbox.queued_bytes() > most => {
+            Some(connection) if connection.line.is_behind(&self.resources) => {
                 let text = "the service does not read its requests";
                 failure = Some(Failure::of(Code::Overloaded, text));
             }
@@ -382,6 +381,17 @@ impl Exchange {
                 self.fail_call(errand.call, &failure);
             }
         }
+    }
+
+    /// A server will not be sent the request of this id.
+    pub(super) fn fail_errand(&mut self, server: Key, id: u32, failure: &Failure) {
+        let Some(errand) = self.errands.answered(id, server) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(server) {
+            connection.line.station_mut().errands_open -= 1;
+        }
+        self.fail_call(errand.call, failure);
     }
 
     /// Forgets errands whose deadline has passed; their calls have been answered.

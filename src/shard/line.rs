@@ -96,7 +96,7 @@ impl Line {
     }
 
     /// Keeps a counted message until the client has acknowledged it; `sent`: it goes out
-    /// now. A log that grows beyond its bound ends the session (not the connection).
+    /// now.
     pub(super) fn log(
         &mut self,
         message: &[u8],
@@ -107,18 +107,62 @@ impl Line {
         if !self.counted {
             return;
         }
-        let most = resources.limits.session_buffer_bytes_max;
-        let Some(durable) = self.durable_mut() else {
-            return;
-        };
-        durable.log.push(message, expires, sent);
-        if durable.log.bytes() > most {
-            durable.lapse();
-            self.counted = false;
-            self.note_care();
-            resources.counters.add(Counter::SessionsOverflowed, 1);
+        if self.away && self.is_behind(resources) {
+            return self.lapse(resources);
         }
+        if let Some(durable) = self.durable_mut() {
+            durable.log.push(message, expires, sent);
+            self.recharge(resources);
+        }
+    }
+
+    /// Whether its session keeps a publication of so many bytes now: it keeps nothing yet, or
+    /// not much. One that does not fit waits until the client acknowledges.
+    #[inline]
+    pub(super) fn may_log(&self, bytes: usize, resources: &Resources) -> bool {
+        !self.counted
+            || self.durable().is_none_or(|durable| {
+                let most = resources.limits.session_buffer_bytes_max;
+                durable.log.is_empty() || durable.log.bytes() + bytes <= most
+            })
+    }
+
+    /// Bytes of what its session's client has not acknowledged, what it has not been sent
+    /// while it is away included.
+    fn unacknowledged_bytes(&self) -> usize {
+        let Some(station) = &self.station else {
+            return 0;
+        };
+        let logged = station.durable.as_ref().map_or(0, |one| one.log.bytes());
+        match self.away {
+            true => logged + station.shelf.bytes(),
+            false => logged,
+        }
+    }
+
+    /// More waits for its peer to read, or to acknowledge, than may. Publications wait on the
+    /// shelf before it comes to that; this is about requests and answers.
+    pub(super) fn is_behind(&self, resources: &Resources) -> bool {
+        let limits = &resources.limits;
+        match self.counted {
+            // What is sent again after a resume may be more than an outbox holds.
+            true => self.unacknowledged_bytes() > limits.unacknowledged_bytes_max(),
+            false => self.outbox.queued_bytes() > limits.outbox_bytes_max,
+        }
+    }
+
+    /// Its session, which waits for a connection, has to wait for more than it may: it cannot
+    /// be resumed any more.
+    pub(super) fn lapse(&mut self, resources: &mut Resources) {
+        let station = self.station_mut();
+        station.shelf.clear();
+        if let Some(durable) = &mut station.durable {
+            durable.lapse();
+        }
+        (self.counted, self.shelved) = (false, false);
+        self.note_care();
         self.recharge(resources);
+        resources.counters.add(Counter::SessionsOverflowed, 1);
     }
 
     /// Something it asked for is unanswered.
@@ -143,17 +187,30 @@ impl Line {
         self.station.as_mut()?.durable.as_deref_mut()
     }
 
-    /// Whether a PUBLISH of this id was taken before: then it is only confirmed again.
-    /// Otherwise it counts as taken from now on.
+    /// Whether its session has taken a PUBLISH of this id before.
     #[inline]
-    pub(super) fn is_repeated(&mut self, id: u32) -> bool {
+    pub(super) fn has_published(&self, id: u32) -> bool {
         // Of a session that has overflowed, too: its client may be in the midst of repeating.
-        let Some(durable) = self.durable_mut() else {
-            return false;
-        };
-        let repeated = id <= durable.accepted_publish_id;
-        durable.accepted_publish_id = durable.accepted_publish_id.max(id);
-        repeated
+        id != 0 && self.durable().is_some_and(|one| one.receipts.has(id))
+    }
+
+    /// A PUBLISH of this id is taken.
+    #[inline]
+    pub(super) fn take_publish(&mut self, id: u32) {
+        if id != 0
+            && let Some(durable) = self.durable_mut()
+        {
+            durable.receipts.take(id);
+        }
+    }
+
+    /// A PUBLISH of this id is refused: it may come again.
+    #[cold]
+    pub(super) fn refuse_publish(&mut self, id: u32, resources: &mut Resources) {
+        if let Some(durable) = self.durable_mut() {
+            durable.receipts.refuse(id);
+            self.recharge(resources);
+        }
     }
 
     /// Brings what the pool is charged for the station in line with what it holds.

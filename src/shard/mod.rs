@@ -21,6 +21,7 @@
 //! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
+//! | `receipt` | which of a session's PUBLISHes were taken |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `sample`, `gauge` | where a message's time goes; what is held at a moment |
 //! | `trace`, `arrival` | what is sampled; spans of it |
@@ -59,6 +60,7 @@ mod parcel;
 mod pool;
 mod publish;
 mod rate;
+mod receipt;
 mod replay;
 mod resource;
 mod resume;
@@ -95,7 +97,6 @@ pub use turn::Turn;
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::REFUSALS_OPEN_MAX;
 use crate::base::wheel::Wheel;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
@@ -108,6 +109,7 @@ use drain::Drain;
 use exchange::Exchange;
 use pool::Pool;
 use resource::Resources;
+use resume::Seek;
 use sample::Sampler;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -164,6 +166,8 @@ pub struct Shard<D> {
     waiting: Vec<Key>,
     /// Sessions that are being taken over.
     yielding: Vec<Key>,
+    /// What other shards want to know, whose mailboxes were full.
+    unanswered: Vec<Seek>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<Key>,
     /// Surveys of the connections, the oldest in progress.
@@ -194,7 +198,7 @@ impl<D: Driver> Shard<D> {
             jobs,
             ..
         } = setup;
-        let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
+        let slots = limits.slots();
         let mut entropy = setup.entropy;
         let tracer = setup.tracing.map(|tracing| {
             let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
@@ -222,7 +226,7 @@ impl<D: Driver> Shard<D> {
             tracer,
             now,
         };
-        let mut exchange = Exchange::new(id, connections_max, resources, entropy);
+        let mut exchange = Exchange::new(id, slots, resources, entropy);
         (exchange.access, exchange.door) = (setup.access, setup.door);
         (exchange.tls, exchange.schemas) = (setup.tls, setup.schemas);
         Shard {
@@ -238,6 +242,7 @@ impl<D: Driver> Shard<D> {
             completions_per_turn: setup.completions_per_turn,
             waiting: Vec::new(),
             yielding: Vec::new(),
+            unanswered: Vec::new(),
             starved: VecDeque::new(),
             surveys: VecDeque::new(),
             buffers_released: 0,

@@ -72,11 +72,15 @@ impl Exchange {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
+        if connection.line.has_published(id) {
+            // Whatever would be said of it now.
+            return self.answer(key, Answer::ok(id), true);
+        }
         if let Err(refusal) = self.check_publish(&connection.line, envelope, message.len()) {
             if refusal.code == Code::Overloaded {
                 self.sweep_retained();
             }
-            return self.answer(key, Answer::refused(id, refusal), false);
+            return self.answer(key, Answer::unpublished(id, refusal), false);
         }
         let mut translation = None;
         if let Some(schema) = self.schema_of(envelope) {
@@ -90,9 +94,7 @@ impl Exchange {
         };
         let line = &mut connection.line;
         line.uses_mesh = true;
-        if id != 0 && line.is_repeated(id) {
-            return self.answer(key, Answer::ok(id), true);
-        }
+        line.take_publish(id);
         let checksum = line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let parcel = Parcel::received(message, checksum, &mut scratch);
@@ -127,7 +129,7 @@ impl Exchange {
             }
         };
         checked.unwrap_or_else(|refusal| {
-            self.answer(key, Answer::refused(envelope.id, refusal), false);
+            self.answer(key, Answer::unpublished(envelope.id, refusal), false);
             None
         })
     }
@@ -145,9 +147,7 @@ impl Exchange {
         let id = envelope.id;
         if let Some(connection) = self.connections.get_mut(key) {
             connection.line.uses_mesh = true;
-            if id != 0 && connection.line.is_repeated(id) {
-                return self.answer(key, Answer::ok(id), true);
-            }
+            connection.line.take_publish(id);
         }
         let everywhere = match context {
             None => self.route(origin, envelope, parcel, None, translation),

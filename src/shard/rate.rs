@@ -65,6 +65,10 @@ impl Exchange {
             }
             // Nobody waits for an answer to an answer; its requester is told in time.
             MessageType::Response => {}
+            MessageType::Publish => {
+                let refusal = Refusal::new(Code::RateLimited, TEXT);
+                self.answer(key, Answer::unpublished(envelope.id, refusal), false);
+            }
             _ => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::refused(envelope.id, refusal), false);

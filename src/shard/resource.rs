@@ -9,7 +9,7 @@ use super::trace::Tracer;
 use crate::base::clock::Instant;
 use crate::base::limits::{
     CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHUNK_BYTES, CHUNK_LARGE_BYTES,
-    DELIVERIES_PER_TURN, RETAINED_SHARE,
+    DELIVERIES_PER_TURN, REFUSALS_OPEN_MAX, RETAINED_SHARE,
 };
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
@@ -20,6 +20,7 @@ use std::time::Duration;
 /// A shard's bounds, from the configuration's `[limits]`.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Sessions that wait for a connection aside, and who comes back for one.
     pub connections_max: u32,
     /// Bytes one connection may have queued before it counts as a slow consumer.
     pub outbox_bytes_max: usize,
@@ -32,7 +33,7 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// What a request may ask for at most.
     pub request_timeout_max: Duration,
-    /// Sessions whose connection has gone.
+    /// Sessions whose connection has gone: beyond it, the one that has waited longest ends.
     pub sessions_waiting_max: u32,
     /// Subscriptions and services of one connection.
     pub subscriptions_max: u32,
@@ -42,16 +43,32 @@ pub struct Limits {
     pub rates: Rates,
     /// How long a session outlives its connection.
     pub session_linger: Duration,
-    /// Bytes of messages a session keeps until they are acknowledged.
+    /// Bytes of messages a session keeps until they are acknowledged: publications beyond it
+    /// wait.
     pub session_buffer_bytes_max: usize,
     /// Retained messages looked at for a new subscription in one turn.
     pub retained_looks: usize,
 }
 
 impl Limits {
+    /// Slots: of connections, of sessions that wait for one, and of connections that are
+    /// refused. The memory budget counts as many.
+    pub(super) fn slots(&self) -> u32 {
+        self.connections_max
+            .saturating_add(self.sessions_waiting_max)
+            .saturating_add(REFUSALS_OPEN_MAX)
+    }
+
     /// Bytes of retained messages.
     pub(super) fn retained_bytes_max(&self) -> usize {
         self.outbox_bytes_shard_max / RETAINED_SHARE as usize
+    }
+
+    /// Bytes of messages that a session's client may leave unacknowledged, in all: requests
+    /// and answers do not wait behind a full buffer.
+    pub(super) fn unacknowledged_bytes_max(&self) -> usize {
+        self.session_buffer_bytes_max
+            .saturating_add(self.outbox_bytes_max)
     }
 }
 

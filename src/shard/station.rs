@@ -3,6 +3,7 @@
 //! session it outlives the connection.
 
 use super::log::Log;
+use super::receipt::Receipts;
 use super::schema::{Translation, Wants};
 use super::shelf::Shelf;
 use crate::base::id::Key;
@@ -24,6 +25,9 @@ pub(super) struct Station {
     pub(super) stalled: bool,
     /// The slow-consumer policy has acted since the shelf was last empty.
     pub(super) told_slow: bool,
+    /// Some of what is on the shelf was put there for an earlier connection of the session,
+    /// whose rights may have been others.
+    pub(super) shelved_before: bool,
     /// It serves, or has.
     pub(super) has_served: bool,
     /// Requests forwarded to it and not answered.
@@ -53,12 +57,10 @@ pub(super) struct Durable {
     /// Whose it is: nobody else resumes it.
     pub(super) principal: Option<Box<str>>,
     pub(super) log: Log,
-    /// It has overflowed: its key is unknown from then on.
+    /// More waits for it than may: its key is unknown from then on.
     pub(super) lapsed: bool,
-    /// The highest id of a PUBLISH that was delivered: not delivered again.
-    pub(super) accepted_publish_id: u32,
-    /// The highest id that was confirmed.
-    pub(super) confirmed_publish_id: u32,
+    /// Which PUBLISHes were taken: they are not delivered again.
+    pub(super) receipts: Receipts,
 }
 
 impl Will {
@@ -69,7 +71,7 @@ impl Will {
 }
 
 impl Durable {
-    /// The session cannot be resumed any more: its log has overflowed.
+    /// The session cannot be resumed any more.
     pub(super) fn lapse(&mut self) {
         self.lapsed = true;
         self.log = Log::new();
@@ -92,7 +94,9 @@ impl Station {
         let log = self.durable.as_ref();
         let memberships = self.subscriptions.len() + self.servings.len();
         self.shelf.cost_bytes()
-            + log.map_or(0, |durable| durable.log.capacity_bytes())
+            + log.map_or(0, |durable| {
+                durable.log.capacity_bytes() + durable.receipts.cost_bytes()
+            })
             + self.will.as_ref().map_or(0, Will::bytes)
             + memberships * SUBSCRIPTION_BYTES
     }

@@ -9,6 +9,7 @@ use super::Shard;
 use super::command::{Command, Mailbox};
 use super::mesh::Mesh;
 use super::outbox::give_back;
+use super::resume::STANDSTILL;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{COMMANDS_PER_TURN, TIMERS_PER_TURN};
@@ -47,10 +48,11 @@ impl<D: Driver> Shard<D> {
         let mut idle = || inbox.is_empty() && mesh.is_quiet();
         self.driver
             .poll(self.completions_per_turn, until, &mut idle)?;
-        let connections = self.exchange.connections.len();
-        self.exchange
-            .resources
-            .begin_turn(self.driver.now(), connections);
+        let connections = self.exchange.connection_count();
+        let before = self.exchange.resources.now;
+        let now = self.driver.now();
+        self.exchange.resources.begin_turn(now, connections);
+        self.make_up_for(now.since(until.unwrap_or(before).max(before)));
         self.exchange.resources.counters.add(Counter::Turns, 1);
         self.exchange
             .resources
@@ -73,6 +75,8 @@ impl<D: Driver> Shard<D> {
         self.step_drain();
         self.settle_touched();
         self.exchange.flush_mesh();
+        let sessions = self.exchange.sessions.len();
+        self.census.note_sessions(self.id, sessions);
         self.log_slow();
         // Last: what has come since the turn began waits for no more than this.
         self.exchange.step_fanout();
@@ -93,6 +97,7 @@ impl<D: Driver> Shard<D> {
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
             && self.waiting.is_empty()
+            && self.unanswered.is_empty()
             && self.surveys.is_empty()
             && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
@@ -111,7 +116,12 @@ impl<D: Driver> Shard<D> {
             Some(self.accept_again),
             self.drain.as_ref().map(|drain| drain.next_step(now)),
         ];
-        let capped = now + sleep_max;
+        let watched = match self.exchange.absent.is_empty() {
+            true => sleep_max,
+            // So that it is noticed when the process does not run.
+            false => sleep_max.min(STANDSTILL),
+        };
+        let capped = now + watched;
         Some(next.into_iter().flatten().fold(capped, Instant::min))
     }
 
@@ -199,7 +209,9 @@ impl<D: Driver> Shard<D> {
                     self.collect(empty);
                 }
                 Command::Join(peers, mesh) => self.join(peers, mesh),
-                Command::Move(moved) => self.take_moved(*moved),
+                Command::Seek(seek) => self.take_seek(*seek),
+                Command::Sought(key, known) => self.take_sought(key, known),
+                Command::Move(moved) => self.receive_moved(*moved),
                 Command::Checked(finding) => self.exchange.take_finding(*finding),
                 Command::Survey(survey) => self.begin_survey(survey),
                 Command::Kick(key, tell) => tell.tell(self.kick(key)),

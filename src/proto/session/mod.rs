@@ -104,6 +104,18 @@ enum State {
     Ended,
 }
 
+/// What a server's session lets its client do. On trial is who may stay only if it resumes a
+/// session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has not shown who it is.
+    Stranger,
+    StrangerOnTrial,
+    /// It has, or need not.
+    OnTrial,
+    Admitted,
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Session {
@@ -111,7 +123,7 @@ pub struct Session {
     state: State,
     is_server: bool,
     checksum: bool,
-    authenticated: bool,
+    standing: Standing,
     codec: Codec,
     /// Bytes of the largest payload the peer accepts.
     peer_message_bytes_max: u32,
@@ -148,7 +160,7 @@ impl Session {
             state,
             is_server,
             checksum: false,
-            authenticated: false,
+            standing: Standing::Stranger,
             codec: Codec::Bytes,
             peer_message_bytes_max: u32::MAX,
             heartbeat_ms,
@@ -191,7 +203,15 @@ impl Session {
 
     /// The client has shown who it is, or need not.
     pub fn is_authenticated(&self) -> bool {
-        self.authenticated
+        matches!(self.standing, Standing::OnTrial | Standing::Admitted)
+    }
+
+    /// Whether it may stay only if it resumes a session.
+    pub fn is_on_trial(&self) -> bool {
+        matches!(
+            self.standing,
+            Standing::StrangerOnTrial | Standing::OnTrial
+        )
     }
 
     /// Whole messages that came, whatever became of them.
@@ -302,7 +322,7 @@ impl Session {
                 "a message of the other direction",
             ));
         }
-        if self.is_server && (!self.authenticated || kind == MessageType::Auth) {
+        if self.is_server && (self.standing != Standing::Admitted || kind == MessageType::Auth) {
             return self.accept_by_rights(kind);
         }
         Ok(())
@@ -317,6 +337,8 @@ impl Session {
                 "this server asks for no AUTH",
             )),
             (_, Auth | Ping | Pong | Close) => Ok(()),
+            (_, MessageType::Session) if self.is_authenticated() => Ok(()),
+            _ if self.is_authenticated() => Err(Session::full()),
             _ => Err(Refusal::new(
                 Code::AuthRequired,
                 "the first message must be AUTH",
@@ -327,7 +349,7 @@ impl Session {
     /// The header of an AUTH that is longer than other messages may be before it.
     #[cold]
     fn long_auth(&self, bytes: &[u8]) -> Option<Header> {
-        let waits = self.is_server && !self.authenticated && self.settings.auth_methods != 0;
+        let waits = self.is_server && !self.is_authenticated() && self.settings.auth_methods != 0;
         let most = AUTH_BYTES_MAX.min(self.settings.message_bytes_max);
         let header = Header::parse(bytes, most).ok()??;
         (waits && header.kind == MessageType::Auth).then_some(header)
@@ -441,15 +463,47 @@ impl Session {
 
     /// The owner has checked the client's credential: everything is allowed from now on.
     pub fn authenticate(&mut self) {
-        self.authenticated = true;
-        self.auth_deadline = Instant::NEVER;
+        match self.standing {
+            Standing::StrangerOnTrial | Standing::OnTrial => self.standing = Standing::OnTrial,
+            Standing::Stranger | Standing::Admitted => {
+                self.standing = Standing::Admitted;
+                self.auth_deadline = Instant::NEVER;
+            }
+        }
+    }
+
+    /// The owner has room for this client only if it resumes a session: anything else is
+    /// refused, and so is who does not within [`Settings::auth_timeout`].
+    pub fn put_on_trial(&mut self, now: Instant) {
+        self.standing = match self.is_authenticated() {
+            true => Standing::OnTrial,
+            false => Standing::StrangerOnTrial,
+        };
+        if self.is_established() {
+            self.auth_deadline = now + self.settings.auth_timeout;
+        }
+    }
+
+    /// It has resumed one.
+    pub fn end_trial(&mut self) {
+        if self.standing == Standing::OnTrial {
+            self.standing = Standing::Admitted;
+            self.auth_deadline = Instant::NEVER;
+        }
+    }
+
+    /// What a connection is told for which there is no room.
+    #[cold]
+    pub fn full() -> Refusal {
+        let text = "this server has as many connections as it may";
+        Refusal::new(Code::TooManyConnections, text)
     }
 
     /// Bytes of the largest payload accepted now: a server's less before AUTH than after it.
     #[inline]
     fn length_max(&self) -> u32 {
         let most = self.settings.message_bytes_max;
-        match self.is_server && !self.authenticated {
+        match self.is_server && self.standing != Standing::Admitted {
             true => most.min(UNAUTHENTICATED_BYTES_MAX),
             false => most,
         }
