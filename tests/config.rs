@@ -469,6 +469,23 @@ fn values_that_contradict_each_other_are_refused_where_one_of_them_stands() {
         &["shard.0.limits.outbox_bytes_shard_max (65536)"],
     );
     assert_refused(
+        "[limits]\noutbox_bytes_max = 2097151",
+        "2:20",
+        &["limits.outbox_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)"],
+    );
+    assert_refused(
+        "[session]\nbuffer_bytes_max = 2097151",
+        "2:20",
+        &["session.buffer_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)"],
+    );
+    assert_refused(
+        "[session]\nbuffer_bytes_max = 8388608\n[shard.0.limits]\nmessage_bytes_max = 2097153",
+        "4:21",
+        &["shard.0.limits.outbox_bytes_max (4194304) must be at least twice"],
+    );
+    let fits = "[limits]\noutbox_bytes_max = 2097152\n[session]\nbuffer_bytes_max = 2097152";
+    assert!(Config::from_toml(fits).is_ok());
+    assert_refused(
         "[server]\nlisten = \"127.0.0.1:7412\"",
         "2:10",
         &["server.listen and server.admin are both 127.0.0.1:7412"],

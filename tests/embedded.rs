@@ -397,14 +397,15 @@ fn a_client_that_leaves_with_calls_open_gets_the_answers_first() {
 #[test]
 fn answers_that_pile_up_beyond_the_outbox_end_a_slow_consumer() {
     const ANSWER_BYTES: usize = 1 << 20;
-    let running = server("outbox_bytes_max = 65536\nrequests_open_max = 64")
-        .service("big", |_| {
-            |_: Request<'_>, reply: Reply<'_>| {
-                reply.offload(|| Ok(vec![1u8; ANSWER_BYTES].into()));
-            }
-        })
-        .start()
-        .unwrap();
+    let running =
+        server("outbox_bytes_max = 65536\nmessage_bytes_max = 32768\nrequests_open_max = 64")
+            .service("big", |_| {
+                |_: Request<'_>, reply: Reply<'_>| {
+                    reply.offload(|| Ok(vec![1u8; ANSWER_BYTES].into()));
+                }
+            })
+            .start()
+            .unwrap();
     let mut wire = Wire::greet(running.address());
     for id in 0..64 {
         wire.ask(id, "big", b"");

@@ -69,8 +69,6 @@ pub(super) struct Conversation {
     /// CLOSE was said: what waits in the inbox holds nothing up any more.
     is_closing: bool,
     last_id: u32,
-    /// Ids have been given out twice: those of a session must rise.
-    ids_wrapped: bool,
 }
 
 impl Conversation {
@@ -90,7 +88,6 @@ impl Conversation {
             refusal: None,
             is_closing: false,
             last_id: 0,
-            ids_wrapped: false,
         }
     }
 
@@ -340,7 +337,7 @@ impl Conversation {
 
     /// A number that is nobody's in the present, so that late answers find nobody.
     fn next_id(&mut self) -> u32 {
-        next_id(&mut self.last_id, &mut self.ids_wrapped)
+        next_id(&mut self.last_id)
     }
 
     /// Sends an operation or a request whose answer `Ledger::take_answers` will have.
@@ -374,11 +371,6 @@ impl Conversation {
         self.fits(&envelope)?;
         if confirm {
             envelope.id = self.next_id();
-            if self.ids_wrapped && self.ledger.wants_session {
-                return Err(Error::invalid(
-                    "this session has used all its ids (4,294,967,295 operations); connect again",
-                ));
-            }
             self.ledger
                 .flight
                 .push(&envelope, self.ledger.wants_session, is_awaited);
@@ -452,10 +444,8 @@ impl Conversation {
     }
 }
 
-fn next_id(last_id: &mut u32, wrapped: &mut bool) -> u32 {
-    *last_id = last_id.checked_add(1).unwrap_or_else(|| {
-        *wrapped = true;
-        1
-    });
+/// Ids rise modulo 2^32; 0 is none.
+fn next_id(last_id: &mut u32) -> u32 {
+    *last_id = last_id.checked_add(1).unwrap_or(1);
     *last_id
 }

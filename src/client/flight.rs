@@ -97,10 +97,12 @@ impl Flight {
         Some((sent.is_awaited, error))
     }
 
-    /// The session has confirmed all up to this id: those that somebody waits for.
+    /// The session has confirmed all up to this id, modulo 2^32, or none yet, if it is 0:
+    /// those that somebody waits for.
     pub(super) fn confirm_through(&mut self, last: u32) -> Vec<u32> {
         let mut awaited = Vec::new();
-        while let Some(sent) = self.sent.front().filter(|sent| sent.id <= last) {
+        let is_confirmed = |sent: &&Sent| last != 0 && last.wrapping_sub(sent.id) as i32 >= 0;
+        while let Some(sent) = self.sent.front().filter(is_confirmed) {
             let id = sent.id;
             if self.confirm(id) == Some(true) {
                 awaited.push(id);
@@ -179,6 +181,18 @@ mod tests {
         assert_eq!(flight.confirm(7), None);
         assert_eq!(flight.len(), 0);
         assert_eq!(flight.bytes, 0);
+    }
+
+    #[test]
+    fn ids_are_compared_through_the_end_of_their_range() {
+        let ids = [0xFFFF_FFFE, 0xFFFF_FFFF, 1, 2];
+        for (last, confirmed) in [(0, 0), (0xFFFF_FFFD, 0), (0xFFFF_FFFF, 2), (1, 3), (2, 4)] {
+            let mut flight = Flight::default();
+            for id in ids {
+                flight.push(&envelope(id, "a"), true, true);
+            }
+            assert_eq!(flight.confirm_through(last), ids[..confirmed], "{last:#x}");
+        }
     }
 
     #[test]

@@ -67,8 +67,21 @@
 //! Sessions
 //! - SESSION comes once in a connection. One that resumes comes before any operation; both
 //!   are UNEXPECTED otherwise. So is an ACK of more than was sent, or of less than before.
-//! - A log that grows beyond `session.buffer_bytes_max` ends the session: at once while its
-//!   client is away, else when the connection ends, which goes on until then.
+//! - Publications that find `session.buffer_bytes_max` full wait until the client acknowledges,
+//!   as behind a slow reader: `limits.outbox_bytes_max` bounds them, and the slow-consumer
+//!   policy decides. Requests and answers do not wait: they may fill the buffer up by as much
+//!   again as `limits.outbox_bytes_max`; beyond that a client that does not acknowledge is a
+//!   SLOW_CONSUMER.
+//! - While its client is away all that waits is within the buffer, and the policy decides as
+//!   well: under "disconnect" the session ends, and its key is SESSION_UNKNOWN.
+//! - A REQUEST or RESPONSE that is too large for the connection that resumes is answered, or
+//!   replaced, by a RESPONSE with FAILED and TOO_LARGE.
+//! - The ids of 2^31 PUBLISHes count as before the last that was taken, the others as behind
+//!   it. Of refused ids the last 1,024 are remembered.
+//! - Where there are as many connections as may be, and sessions, a newcomer is let in to
+//!   resume one: AUTH, PING, PONG, CLOSE and SESSION with a key. Anything else, or
+//!   `limits.auth_timeout_ms` without it, is TOO_MANY_CONNECTIONS.
+//! - Time in which the server's process was stopped does not count as linger.
 //! - A connection that is taken over still gets what was queued for it, and SESSION_TAKEN
 //!   behind that.
 //! - What waits for a slow subscriber when it says UNSUBSCRIBE is still delivered.
@@ -76,7 +89,8 @@
 //!   unanswered, at the latest when its requests have timed out; its will waits for that.
 //! - A group's message on its way to a shard whose members have just left goes on to another
 //!   member, and may then be overtaken by a later one.
-//! - EXPIRES_MS applies to what was never sent; what was sent once is sent again.
+//! - EXPIRES_MS applies until a message has been sent, and once more when a session is
+//!   resumed: what has expired by then is not sent again.
 //!
 //! Traces
 //! - A message whose TRACEPARENT is sampled goes on with a span of the server's as its parent,

@@ -10,7 +10,7 @@
 //! a restart.
 
 use super::access;
-use super::budget::{self, Budget};
+use super::budget::{self, Budget, Slot};
 use super::certificate::{self, CertificateError, Keeper};
 use super::config::{Config, ConfigErrors, TlsMode};
 use super::control::{self, Control, ControlError, Host, Prepared};
@@ -439,7 +439,10 @@ fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
         TlsMode::Off => 0,
         TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
     };
-    let slot = (crate::shard::slot_bytes() + tls) as u64;
+    let slot = Slot {
+        bytes: crate::shard::slot_bytes() as u64,
+        tls_bytes: tls as u64,
+    };
     // One recorded into, one on its way to the stats thread, and there: the total, two
     // windows, and both as they are shown, while the next are made too.
     let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;

@@ -15,8 +15,8 @@ use super::Shard;
 use super::command::Command;
 use super::connection::Connection;
 use crate::base::id::{Key, ShardId};
-use crate::metrics::counter::Counter;
 use crate::base::limits::REFUSALS_OPEN_MAX;
+use crate::metrics::counter::Counter;
 use crate::proto::session::Session;
 use crate::ring::driver::{Driver, Socket};
 use std::io;
@@ -248,7 +248,9 @@ impl<D: Driver> Shard<D> {
             Room::Free
         } else if self.census.has_sessions() && slots > REFUSALS_OPEN_MAX {
             Room::Trial
-        } else if slots > 0 && (connections - most < REFUSALS_OPEN_MAX || slots <= REFUSALS_OPEN_MAX) {
+        } else if slots > 0
+            && (connections - most < REFUSALS_OPEN_MAX || slots <= REFUSALS_OPEN_MAX)
+        {
             Room::Refusal
         } else {
             Room::None

@@ -92,7 +92,9 @@ impl Exchange {
             return;
         };
         if answer.publish && answer.refusal.is_some() && answer.id != 0 {
-            connection.line.refuse_publish(answer.id, &mut self.resources);
+            connection
+                .line
+                .refuse_publish(answer.id, &mut self.resources);
         }
         let waits = connection.line.answers_open > 0 || (everywhere && !self.mesh.is_done(mark));
         if !waits {

@@ -21,6 +21,7 @@ use super::line::Line;
 use super::outbox::Writer;
 use super::parcel::Parcel;
 use super::resource::Resources;
+use super::resume::Resumption;
 use super::service::{Failure, Outcome};
 use super::survey::Wire;
 use super::tls::Tls;
@@ -51,23 +52,6 @@ pub(super) enum Stage {
     Closing,
     /// Gone; its session waits in the slot for another connection.
     Detached,
-}
-
-/// What a connection that resumes a session asked for.
-pub(super) struct Resumption {
-    pub(super) key: [u8; SESSION_KEY_BYTES],
-    pub(super) received: u32,
-    /// The shard of that session.
-    pub(super) home: ShardId,
-    pub(super) found: Found,
-}
-
-/// Whether the shard of a session that is to be resumed knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    Unasked,
-    Asked,
-    Yes,
 }
 
 /// The state of the multishot receive.

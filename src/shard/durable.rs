@@ -2,12 +2,12 @@
 //! connection's part in the exchange when that ends. How a session gets another connection
 //! stands in `resume`.
 
-use super::connection::{Found, Resumption};
 use super::exchange::Exchange;
 use super::line::Line;
 use super::log::{Log, Loss};
 use super::outbox::Writer;
 use super::receipt::Receipts;
+use super::resume::{Found, Resumption};
 use super::service::Failure;
 use super::station::Durable;
 use crate::base::id::{Key, ShardId};
@@ -253,14 +253,16 @@ impl Exchange {
         let length_max = session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES;
         let counters = &self.resources.counters;
         let mut too_large = Vec::new();
-        let covered = durable.log.resume(received, now, length_max, |message, loss| {
-            let counter = match loss {
-                Loss::Expired => Counter::DeliveriesExpired,
-                Loss::TooLarge => Counter::DeliveriesTooLarge,
-            };
-            counters.add(counter, 1);
-            too_large.extend(asked_in(message).filter(|_| loss == Loss::TooLarge));
-        });
+        let covered = durable
+            .log
+            .resume(received, now, length_max, |message, loss| {
+                let counter = match loss {
+                    Loss::Expired => Counter::DeliveriesExpired,
+                    Loss::TooLarge => Counter::DeliveriesTooLarge,
+                };
+                counters.add(counter, 1);
+                too_large.extend(asked_in(message).filter(|_| loss == Loss::TooLarge));
+            });
         debug_assert!(covered, "asked before it moved");
         let mut out = Writer {
             outbox,

@@ -30,7 +30,7 @@
 
 use super::Shard;
 use super::command::{Command, Unposted};
-use super::connection::{Connection, Found, Resumption, Stage};
+use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
 use super::resource::Resources;
 use crate::base::clock::Instant;
@@ -45,6 +45,23 @@ use std::time::Duration;
 
 /// A shard whose turn is so late was not running: its process was stopped, or its host was.
 pub(super) const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// What a connection that resumes a session asked for.
+pub(super) struct Resumption {
+    pub(super) key: [u8; SESSION_KEY_BYTES],
+    pub(super) received: u32,
+    /// The shard of that session.
+    pub(super) home: ShardId,
+    pub(super) found: Found,
+}
+
+/// Whether the shard of a session that is to be resumed knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Unasked,
+    Asked,
+    Yes,
+}
 
 /// What one shard asks another about a session.
 pub struct Seek {
@@ -170,8 +187,7 @@ impl<D: Driver> Shard<D> {
         let known = !exchange.connections.is_full()
             && exchange.is_known(&seek.session, seek.received, seek.principal.as_deref());
         if let Some(peer) = self.peers.get(seek.shard.index())
-            && let Err(Unposted::Full(_)) =
-                peer.try_post(Command::Sought(seek.connection, known))
+            && let Err(Unposted::Full(_)) = peer.try_post(Command::Sought(seek.connection, known))
         {
             // It is asked again; meanwhile this shard goes on.
             self.unanswered.push(seek);

@@ -76,7 +76,7 @@ impl<D: Driver> Shard<D> {
                 }
             }
             Stage::Detached if !connection.line.counted => {
-                // Its log has overflowed.
+                // More waited for it than may.
                 self.end_session(key, true);
             }
             Stage::Detached => {}

@@ -186,7 +186,10 @@ fn wait_until_alone(publisher: &mut Peer, staying: &mut [Peer], topic: &str) {
 #[test]
 fn a_member_that_does_not_read_is_passed_over_and_nothing_is_lost() {
     const COUNT: usize = 1500;
-    let server = Server::start(&["limits.outbox_bytes_max=262144"]);
+    let server = Server::start(&[
+        "limits.outbox_bytes_max=262144",
+        "limits.message_bytes_max=131072",
+    ]);
     each_placement(|place| {
         let topic = place.name("x");
         let mut stalled = server.peer_with(place.b, Manner::NARROW);

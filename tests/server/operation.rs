@@ -44,6 +44,8 @@ pub mod code {
     pub const AUTH_EXPIRED: u16 = 0x0103;
     pub const FORBIDDEN: u16 = 0x0104;
     pub const RATE_LIMITED: u16 = 0x0201;
+    pub const TOO_LARGE: u16 = 0x0005;
+    pub const TOO_MANY_CONNECTIONS: u16 = 0x0202;
     pub const TOO_MANY_SUBSCRIPTIONS: u16 = 0x0203;
     pub const SLOW_CONSUMER: u16 = 0x0204;
     pub const OVERLOADED: u16 = 0x0205;

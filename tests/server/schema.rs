@@ -295,7 +295,10 @@ fn who_subscribes_later_and_who_hears_a_will_get_their_codec() {
 
 #[test]
 fn groups_sessions_and_slow_readers_get_their_codec() {
-    let server = start(&["limits.outbox_bytes_max=131072"]);
+    let server = start(&[
+        "limits.outbox_bytes_max=131072",
+        "limits.message_bytes_max=65536",
+    ]);
     each_placement(|place| {
         let topic = place.name("s/a");
         let mut members = [0, 1].map(|_| {

@@ -24,7 +24,11 @@ const BYTES: usize = 4000;
 
 fn start(policy: &str) -> Server {
     let policy = format!("slow_consumer.policy={policy}");
-    Server::start(&[&policy, "limits.outbox_bytes_max=131072"])
+    Server::start(&[
+        &policy,
+        "limits.outbox_bytes_max=131072",
+        "limits.message_bytes_max=65536",
+    ])
 }
 
 fn numbered(topic: &str, number: u32) -> Op {

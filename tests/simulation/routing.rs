@@ -1,6 +1,8 @@
 //! Routing on three shards: what PROTOCOL.md's Operations, Topics and Sessions promise,
 //! judged over whole runs, and rule by rule.
 
+#[path = "routing/absence.rs"]
+mod absence;
 #[path = "routing/group.rs"]
 mod group;
 #[path = "routing/judge/mod.rs"]

@@ -294,6 +294,19 @@ impl Server {
         }
     }
 
+    /// Tells one shard to end by `deadline`.
+    pub fn drain_shard(&self, shard: ShardId, deadline: Instant) {
+        let mailbox = &self.mailboxes[shard.index()];
+        assert!(mailbox.post(Command::Drain(deadline)).is_ok());
+    }
+
+    /// Posts to a shard until it takes no more, about a connection that there is not.
+    pub fn fill_mailbox(&self, shard: ShardId) {
+        let (slot, generation) = (u32::MAX, 0);
+        let nobody = || Command::Kick(Key { slot, generation }, Tell::new(drop));
+        while self.mailboxes[shard.index()].post(nobody()).is_ok() {}
+    }
+
     /// Has every shard check credentials by this, and end who is revoked by it.
     pub fn put_authority(&self, authority: &Arc<Authority>) {
         for mailbox in &self.mailboxes {

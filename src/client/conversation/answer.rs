@@ -92,8 +92,8 @@ impl Conversation {
     }
 
     pub(super) fn send_withdrawals(&mut self) {
-        let (last_id, wrapped) = (&mut self.last_id, &mut self.ids_wrapped);
-        let number = || next_id(last_id, wrapped);
+        let last_id = &mut self.last_id;
+        let number = || next_id(last_id);
         for (id, kind, interest) in self.ledger.withdrawals.unsent(number) {
             let envelope = interest.envelope(id);
             self.link.send(&Message::Envelope(kind, envelope));

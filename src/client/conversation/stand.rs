@@ -72,12 +72,11 @@ impl Conversation {
             link,
             ledger,
             last_id,
-            ids_wrapped,
             ..
         } = self;
         let registry = std::mem::take(&mut ledger.registry);
         for (kind, mut envelope) in registry.operations() {
-            envelope.id = next_id(last_id, ids_wrapped);
+            envelope.id = next_id(last_id);
             ledger.restore(envelope.id, kind, &envelope);
             link.send(&Message::Envelope(kind, envelope));
         }

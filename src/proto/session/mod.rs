@@ -16,6 +16,7 @@
 //! Invariants: after `Ended` nothing more is written; a message is handed out only if it
 //! is whole, its checksum right, its type allowed now and its body well-formed.
 
+mod admission;
 mod ending;
 mod handshake;
 mod heartbeat;
@@ -33,6 +34,7 @@ use super::output::Output;
 use crate::base::clock::Instant;
 use crate::base::limits::{AUTH_BYTES_MAX, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX};
 use crate::base::reason::Reason;
+use admission::Standing;
 use heartbeat::{Jitter, RoundTrip};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,18 +104,6 @@ enum State {
     /// We sent CLOSE and wait for the peer's.
     Closing,
     Ended,
-}
-
-/// What a server's session lets its client do. On trial is who may stay only if it resumes a
-/// session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It has not shown who it is.
-    Stranger,
-    StrangerOnTrial,
-    /// It has, or need not.
-    OnTrial,
-    Admitted,
 }
 
 /// One end of a connection.
@@ -199,19 +189,6 @@ impl Session {
 
     pub fn is_ended(&self) -> bool {
         self.state == State::Ended
-    }
-
-    /// The client has shown who it is, or need not.
-    pub fn is_authenticated(&self) -> bool {
-        matches!(self.standing, Standing::OnTrial | Standing::Admitted)
-    }
-
-    /// Whether it may stay only if it resumes a session.
-    pub fn is_on_trial(&self) -> bool {
-        matches!(
-            self.standing,
-            Standing::StrangerOnTrial | Standing::OnTrial
-        )
     }
 
     /// Whole messages that came, whatever became of them.
@@ -328,24 +305,6 @@ impl Session {
         Ok(())
     }
 
-    #[cold]
-    fn accept_by_rights(&self, kind: MessageType) -> Result<(), Refusal> {
-        use MessageType::{Auth, Close, Ping, Pong};
-        match (self.settings.auth_methods, kind) {
-            (0, Auth) => Err(Refusal::new(
-                Code::Unexpected,
-                "this server asks for no AUTH",
-            )),
-            (_, Auth | Ping | Pong | Close) => Ok(()),
-            (_, MessageType::Session) if self.is_authenticated() => Ok(()),
-            _ if self.is_authenticated() => Err(Session::full()),
-            _ => Err(Refusal::new(
-                Code::AuthRequired,
-                "the first message must be AUTH",
-            )),
-        }
-    }
-
     /// The header of an AUTH that is longer than other messages may be before it.
     #[cold]
     fn long_auth(&self, bytes: &[u8]) -> Option<Header> {
@@ -457,46 +416,6 @@ impl Session {
             used: bytes.len(),
             event: self.refuse(refusal, out),
         }
-    }
-
-    // ---- commands of the owner: sending stands in `send`, ending in `ending` ----
-
-    /// The owner has checked the client's credential: everything is allowed from now on.
-    pub fn authenticate(&mut self) {
-        match self.standing {
-            Standing::StrangerOnTrial | Standing::OnTrial => self.standing = Standing::OnTrial,
-            Standing::Stranger | Standing::Admitted => {
-                self.standing = Standing::Admitted;
-                self.auth_deadline = Instant::NEVER;
-            }
-        }
-    }
-
-    /// The owner has room for this client only if it resumes a session: anything else is
-    /// refused, and so is who does not within [`Settings::auth_timeout`].
-    pub fn put_on_trial(&mut self, now: Instant) {
-        self.standing = match self.is_authenticated() {
-            true => Standing::OnTrial,
-            false => Standing::StrangerOnTrial,
-        };
-        if self.is_established() {
-            self.auth_deadline = now + self.settings.auth_timeout;
-        }
-    }
-
-    /// It has resumed one.
-    pub fn end_trial(&mut self) {
-        if self.standing == Standing::OnTrial {
-            self.standing = Standing::Admitted;
-            self.auth_deadline = Instant::NEVER;
-        }
-    }
-
-    /// What a connection is told for which there is no room.
-    #[cold]
-    pub fn full() -> Refusal {
-        let text = "this server has as many connections as it may";
-        Refusal::new(Code::TooManyConnections, text)
     }
 
     /// Bytes of the largest payload accepted now: a server's less before AUTH than after it.

@@ -182,6 +182,12 @@ impl World {
         }
     }
 
+    /// So much time passes in which no shard runs, as when the process is stopped.
+    pub fn stand_still(&self, time: Duration) {
+        let mut state = self.state();
+        state.kernel.now = state.kernel.now + time;
+    }
+
     // ---- what may be changed on the way ----
 
     pub fn set_faults(&self, faults: Faults) {

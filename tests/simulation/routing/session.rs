@@ -15,7 +15,7 @@ use std::time::Duration;
 const CUTS: [Ending; 3] = [Ending::Reset, Ending::Vanish, Ending::Fin];
 
 /// A session of its own that does not come back.
-fn leaver(ack_every: u32) -> Traffic {
+pub fn leaver(ack_every: u32) -> Traffic {
     Traffic {
         session: Some(Keeping {
             ack_every,
@@ -27,7 +27,7 @@ fn leaver(ack_every: u32) -> Traffic {
 }
 
 /// Comes with another's key.
-fn heir(key: [u8; 16], received: u32) -> Traffic {
+pub fn heir(key: [u8; 16], received: u32) -> Traffic {
     Traffic {
         session: Some(Keeping {
             resumes: Some((key, received)),
@@ -37,11 +37,11 @@ fn heir(key: [u8; 16], received: u32) -> Traffic {
     }
 }
 
-fn publish(count: usize) -> Vec<Act> {
+pub fn publish(count: usize) -> Vec<Act> {
     (0..count).map(|_| Act::publish("a")).collect()
 }
 
-fn codes(scene: &Scene, id: ClientId) -> Vec<Code> {
+pub fn codes(scene: &Scene, id: ClientId) -> Vec<Code> {
     scene
         .record(id)
         .errors
@@ -50,7 +50,7 @@ fn codes(scene: &Scene, id: ClientId) -> Vec<Code> {
         .collect()
 }
 
-fn ended(scene: &Scene, id: ClientId) -> Option<Code> {
+pub fn ended(scene: &Scene, id: ClientId) -> Option<Code> {
     scene.record(id).connections.last().unwrap().refused
 }
 
