@@ -471,12 +471,16 @@ fn values_that_contradict_each_other_are_refused_where_one_of_them_stands() {
     assert_refused(
         "[limits]\noutbox_bytes_max = 2097151",
         "2:20",
-        &["limits.outbox_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)"],
+        &[
+            "limits.outbox_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)",
+        ],
     );
     assert_refused(
         "[session]\nbuffer_bytes_max = 2097151",
         "2:20",
-        &["session.buffer_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)"],
+        &[
+            "session.buffer_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)",
+        ],
     );
     assert_refused(
         "[session]\nbuffer_bytes_max = 8388608\n[shard.0.limits]\nmessage_bytes_max = 2097153",

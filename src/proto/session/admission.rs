@@ -41,7 +41,7 @@ impl Session {
     }
 
     /// The owner has room for this client only if it resumes a session: anything else is
-    /// refused, and so is who does not within [`Settings::auth_timeout`].
+    /// refused, and so is who does not within [`super::Settings::auth_timeout`].
     pub fn put_on_trial(&mut self, now: Instant) {
         self.standing = match self.is_authenticated() {
             true => Standing::OnTrial,
