@@ -137,8 +137,18 @@ impl Mind {
             return;
         }
         membership.received = membership.received.wrapping_add(1);
-        let received = membership.received;
-        if every > 0 && received.wrapping_sub(membership.acknowledged) >= every {
+        let news = membership.received.wrapping_sub(membership.acknowledged);
+        if every > 0 && news >= every {
+            self.acknowledge(voice);
+        }
+    }
+
+    /// Sends ACK with all it has counted.
+    pub(super) fn acknowledge(&mut self, voice: &mut Voice) {
+        if let Some(membership) = self.record.membership_mut()
+            && membership.key.is_some()
+        {
+            let received = membership.received;
             membership.acknowledged = received;
             voice.send(&Message::Ack { received });
         }

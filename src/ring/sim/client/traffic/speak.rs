@@ -63,6 +63,7 @@ impl Mind {
                 self.authenticate(voice);
             }
             Act::Ack(received) => voice.send(&Message::Ack { received }),
+            Act::AckAll => self.acknowledge(voice),
             Act::End(ending) => self.ending = Some(ending),
         }
     }
