@@ -352,6 +352,17 @@ impl Driver for Uring {
         SocketAddr::try_from(address).ok()
     }
 
+    fn unacknowledged(&self, socket: Socket) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, whose number is TIOCOUTQ's, writes one int to the address given
+        // (tcp(7)); a descriptor that is no socket of that kind makes it fail.
+        let asked = unsafe { libc::ioctl(socket.0, libc::TIOCOUTQ, &raw mut bytes) };
+        usize::try_from(bytes)
+            .ok()
+            .filter(|_| asked == 0)
+            .unwrap_or(0)
+    }
+
     fn poll(
         &mut self,
         limit: usize,
