@@ -76,8 +76,10 @@ impl Link {
             return;
         }
         if self.out.len() >= BATCHES_MAX {
-            // It stays open and goes with a later turn's; the peer tells when.
-            return;
+            // It stays open and goes with a later turn's. Nobody may have asked for any of
+            // those that are out: the peer has to tell when one is back.
+            self.waits.store(true, Ordering::Relaxed);
+            return fence(Ordering::SeqCst);
         }
         let next = self.spare.pop().unwrap_or_default();
         let mut batch = std::mem::replace(&mut self.open, next);

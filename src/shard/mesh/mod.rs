@@ -292,3 +292,65 @@ impl Mesh {
         self.pressed = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::driver::Wake;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
+
+    #[derive(Default)]
+    struct Bell(AtomicU32);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Else its answer would come when the shard wakes for another reason: a second later.
+    #[test]
+    fn who_waits_for_an_answer_with_all_batches_out_is_woken_when_one_is_back() {
+        let bells: Vec<Arc<Bell>> = vec![Arc::default(), Arc::default()];
+        let wakers: Vec<Waker> = bells.iter().map(|bell| Waker::new(bell.clone())).collect();
+        let mut meshes = weave(&wakers);
+        let (ours, theirs) = meshes.split_at_mut(1);
+        let (ours, theirs) = (&mut ours[0], &mut theirs[0]);
+        let (number, count) = (
+            Key {
+                slot: 0,
+                generation: 0,
+            },
+            Count::default(),
+        );
+        let say = |mesh: &mut Mesh, awaited| {
+            mesh.collect();
+            mesh.tell("a", b"", InterestKind::Plain, number, count);
+            mesh.flush(awaited);
+        };
+        for _ in 0..BATCHES_MAX {
+            say(ours, false);
+        }
+        let mark = ours.mark();
+        say(ours, true);
+        assert!(!ours.has_open(), "it would turn and turn for nothing");
+        assert!(ours.is_quiet(), "nothing is back yet");
+        for left in (0..=BATCHES_MAX).rev() {
+            let woken = bells[0].0.load(Ordering::SeqCst);
+            let Some((_, mut reading)) = theirs.receive(0) else {
+                panic!("{left} batches never came");
+            };
+            while reading.next().is_some() {}
+            theirs.give_back(0, reading);
+            let is_woken = bells[0].0.load(Ordering::SeqCst) > woken;
+            assert!(is_woken || left > 0 && !ours.is_done(mark), "{left}");
+            if is_woken {
+                assert!(!ours.is_quiet(), "it would sleep on");
+                ours.collect();
+                ours.flush(!ours.is_done(mark));
+            }
+        }
+        assert!(ours.is_done(mark) && bells[0].0.load(Ordering::SeqCst) >= 2);
+    }
+}
