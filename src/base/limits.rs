@@ -107,6 +107,20 @@ pub const HELLO_BYTES_MAX_CERTIFIED: usize = 20_480;
 /// Bytes that an idle TLS connection takes beside its slot: rustls' state, keys and the
 /// allocator's share, measured with TLS 1.3 (3,800) and rounded up.
 pub const TLS_STATE_BYTES: usize = 4096;
+/// Wills published, and messages of gone members looked at, in one turn: as many as are
+/// delivered of a large fan-out, and more, because most have one receiver.
+pub const LEGACIES_PER_TURN: usize = 256;
+/// Bytes of messages of gone members that are handed on at a time. Twice as many on top of
+/// what a member may have in its outbox do not make it a slow consumer.
+pub const HANDED_ON_BYTES: usize = 16_384;
+/// Bytes that the kernel may hold for a member of a group before it is passed over like one
+/// that stalls: what a reader far away has on its way is less, mostly.
+pub const MEMBER_HELD_BYTES_MAX: usize = 131_072;
+/// Bytes sent to a member, or kept for it, after which the kernel is asked what it holds: a
+/// call for each so many.
+pub const TRAIL_ASK_BYTES: usize = 4096;
+/// Bytes of messages of groups that are kept of what the kernel holds for one member.
+pub const TRAIL_BYTES_MAX: usize = 1 << 20;
 /// Deliveries of one turn after which publishers, and what other shards have said, wait for
 /// the next: about a millisecond's worth. The publication that passes it is still delivered
 /// to all, so a turn is bounded by this and one fan-out.
@@ -160,5 +174,6 @@ const _: () = {
     assert!(RSA_BITS_MIN < RSA_BITS_MAX);
     assert!(MESSAGE_BYTES_FLOOR < MESSAGE_BYTES_CEILING);
     assert!(CHUNK_BYTES < CHUNK_LARGE_BYTES);
+    assert!(TRAIL_ASK_BYTES < MEMBER_HELD_BYTES_MAX && MEMBER_HELD_BYTES_MAX < TRAIL_BYTES_MAX);
     assert!(TEXT_BYTES_MAX + 7 < MESSAGE_BYTES_FLOOR as usize);
 };

@@ -75,8 +75,13 @@
 //! - A CLOSE, or the end of a client's stream, is answered when nothing it asked for is
 //!   unanswered, at the latest when its requests have timed out; its will waits for that.
 //! - A group's message on its way to a shard whose members have just left goes on to another
-//!   member, and may then be overtaken by a later one.
-//! - EXPIRES_MS applies to what was never sent; what was sent once is sent again.
+//!   member, and may then be overtaken by a later one. So does what a member had not been
+//!   sent, or its session not acknowledged, when it ends; sent is what its machine has
+//!   acknowledged (TCP), and after a CLOSE what was written. A member that has the message
+//!   by another of its filters does not get it again. When the server ends, nothing is
+//!   handed on.
+//! - EXPIRES_MS applies to what was never sent; what was sent once is sent again. Of what is
+//!   queued only what goes with the next send does not expire any more.
 //!
 //! Traces
 //! - A message whose TRACEPARENT is sampled goes on with a span of the server's as its parent,

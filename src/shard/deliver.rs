@@ -3,8 +3,10 @@
 //! ```text
 //!   keeps up                     ─► outbox
 //!   outbox full, or others wait  ─► shelf ── the outbox drains ──► outbox     (publications)
+//!   it expires, a send in flight ─► shelf too: what is in the outbox cannot expire
 //!   session                      ─► its log too, as it goes into the outbox
 //!   session without connection   ─► its log only
+//!   a group's, and it is gone    ─► another member (`legacy`)
 //! ```
 //!
 //! Requests and responses do not wait on the shelf: they are bounded by the calls open, and
@@ -35,7 +37,7 @@ impl Exchange {
             return self.deliver_translated(to, publication);
         }
         let Some(connection) = self.connections.get_mut(to.connection) else {
-            return;
+            return self.leave_to_others(publication);
         };
         let line = &mut connection.line;
         let taken = match publication.sliced {
@@ -48,6 +50,7 @@ impl Exchange {
         *taken = publication.number;
         if connection.stage == Stage::Running
             && !line.careful
+            && !publication.is_special()
             && line.takes(publication.parcel.len())
             && line.has_room(publication.parcel.len(), &self.resources)
         {
@@ -62,7 +65,8 @@ impl Exchange {
         }
     }
 
-    /// The subscriber does not keep up, has a session, or is gone.
+    /// The subscriber does not keep up, has a session, or is gone; or it may be that the
+    /// message shall not be delivered any more, or shall be to another, when its turn comes.
     #[inline(never)]
     fn deliver_carefully(&mut self, to: Subscription, publication: &mut Publication<'_>) {
         let Some(connection) = self.connections.get_mut(to.connection) else {
@@ -81,15 +85,13 @@ impl Exchange {
         }
         if !is_running {
             self.leave_in_log(to.connection, publication);
-        } else if !line.shelved && line.has_room(publication.parcel.len(), resources) {
-            line.log(
-                publication.parcel.message(),
-                publication.expires,
-                true,
-                resources,
-            );
-            line.write(&mut publication.parcel, None, resources);
-            resources.counters.add(Counter::Deliveries, 1);
+        } else if !connection.line.shelved
+            && connection.takes_now(publication.parcel.len(), publication.expires, resources)
+        {
+            let (group, expires) = (publication.group, publication.expires);
+            connection
+                .line
+                .put(&mut publication.parcel, group, expires, resources);
         } else {
             self.shelve(to, publication);
             // While a send is in flight there is nothing to settle; its end settles all.
@@ -132,7 +134,9 @@ impl Exchange {
             since: now,
             policy,
             retained: publication.retained,
+            group: publication.group,
         };
+        let is_late = !line.has_room(held.message.len(), &self.resources);
         let queued = line.outbox.queued_bytes();
         let key = (policy == SlowPolicy::LatestPerKey).then(|| publication.key());
         let station = line.station_mut();
@@ -166,23 +170,27 @@ impl Exchange {
             self.leave_in_log(to.connection, publication);
         } else {
             line.careful = true;
-            self.note_stalled(to.connection, true);
+            if is_late {
+                self.note_stalled(to.connection, true);
+            }
         }
     }
 
     /// The connection ends, or has ended: its session, if it has one, keeps the publication,
     /// behind what waits on the shelf.
-    fn leave_in_log(&mut self, key: Key, publication: &Publication<'_>) {
+    fn leave_in_log(&mut self, key: Key, publication: &mut Publication<'_>) {
         let counted = |one: &Connection| one.line.counted;
-        if !self.connections.get(key).is_some_and(counted) {
-            return;
+        if self.connections.get(key).is_some_and(counted) {
+            self.depart(key);
         }
-        self.depart(key);
-        if let Some(connection) = self.connections.get_mut(key) {
-            let message = publication.parcel.message();
-            let (line, resources) = (&mut connection.line, &mut self.resources);
-            line.log(message, publication.expires, false, resources);
-        }
+        let connection = self.connections.get_mut(key);
+        let Some(connection) = connection.filter(|one| one.line.counted) else {
+            return self.leave_to_others(publication);
+        };
+        let message = publication.parcel.message();
+        let (line, resources) = (&mut connection.line, &mut self.resources);
+        let (group, expires) = (publication.group, publication.expires);
+        line.log_for(group, message, expires, false, resources);
     }
 
     /// The outbox has drained: what waits on the shelf goes on.
@@ -194,8 +202,9 @@ impl Exchange {
         let now = resources.now;
         loop {
             // Asked with its size: one that does not fit would take a large chunk.
-            let bytes = connection.line.station_mut().shelf.oldest_bytes();
-            if !connection.line.has_room(bytes, resources) {
+            let shelf = &connection.line.station_mut().shelf;
+            let (bytes, expires) = (shelf.oldest_bytes(), shelf.oldest_expires());
+            if !connection.takes_now(bytes, expires, resources) {
                 break;
             }
             let Some(held) = connection.line.station_mut().shelf.next(now) else {
@@ -206,9 +215,8 @@ impl Exchange {
                 resources.counters.add(Counter::DeliveriesForbidden, 1);
                 continue;
             }
-            line.log(&held.message, held.expires, true, resources);
-            line.write(&mut Parcel::shared(&held.message), None, resources);
-            resources.counters.add(Counter::Deliveries, 1);
+            let parcel = &mut Parcel::shared(&held.message);
+            line.put(parcel, held.group, held.expires, resources);
         }
         let line = &mut connection.line;
         let station = line.station_mut();
@@ -256,6 +264,15 @@ fn count_dropped(dropped: &Dropped, resources: &Resources) {
 }
 
 impl Connection {
+    /// Whether the outbox takes a publication now. One that expires it takes only when that
+    /// goes with the next send: what has to wait longer waits where it is looked at again,
+    /// while there is memory for that.
+    fn takes_now(&self, bytes: usize, expires: Instant, resources: &Resources) -> bool {
+        let goes_next = || !self.sending && self.line.outbox.goes_next(bytes);
+        self.line.has_room(bytes, resources)
+            && (expires == Instant::NEVER || goes_next() || resources.pool.is_crowded())
+    }
+
     /// Takes a REQUEST or RESPONSE of another connection's, with the id it shall have.
     /// False: it cannot take one so large.
     pub(super) fn take_message(
@@ -294,6 +311,22 @@ impl Connection {
 }
 
 impl Line {
+    /// Writes a publication into the outbox, and keeps it where it has to be kept.
+    fn put(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        group: Option<Key>,
+        expires: Instant,
+        resources: &mut Resources,
+    ) {
+        self.log_for(group, parcel.message(), expires, true, resources);
+        self.write(parcel, None, resources);
+        if let Some(group) = group {
+            self.note_trail(group, parcel, expires, resources);
+        }
+        resources.counters.add(Counter::Deliveries, 1);
+    }
+
     /// The publication has been delivered to it, or would have been.
     pub(super) fn has_taken(&self, publication: &Publication<'_>) -> bool {
         let taken = match publication.sliced {

@@ -180,12 +180,18 @@ impl Exchange {
         line.away = true;
         // What waited for the outbox has never been sent, and now waits for the next one.
         let now = self.resources.now;
+        let mut left = Vec::new();
         while let Some(held) = line.station_mut().shelf.next(now) {
             if line.is_narrowed() && !line.may_receive(topic_of(&held.message)) {
                 self.resources.counters.add(Counter::DeliveriesForbidden, 1);
                 continue;
             }
-            line.log(&held.message, held.expires, false, &mut self.resources);
+            let (group, expires) = (held.group, held.expires);
+            match group {
+                // Its log has overflowed meanwhile.
+                Some(group) if !line.counted => left.push((group, expires, held.message)),
+                _ => line.log_for(group, &held.message, expires, false, &mut self.resources),
+            }
         }
         line.shelved = false;
         line.note_care();
@@ -194,6 +200,9 @@ impl Exchange {
             self.note_stalled(key, true);
         } else {
             self.dissolve(key, true);
+        }
+        for (group, expires, message) in left {
+            self.leave_message(group, expires, message);
         }
     }
 
@@ -209,6 +218,16 @@ impl Exchange {
         (line.counted, line.shelved) = (false, false);
         line.note_care();
         self.resources.pool.discharge(station.charged);
+        // Where the server ends, all members do: what they were sent still goes out.
+        let ends_all = matches!(connection.reason, Some(Reason::Drained | Reason::Shutdown));
+        if !station.trail.is_empty() && !ends_all {
+            // How much of it is another's is known when its transport is over.
+            line.station_mut().trail = mem::take(&mut station.trail);
+            line.recharge(&mut self.resources);
+        }
+        if !ends_all {
+            self.bequeath(&mut station);
+        }
         if let Some(durable) = &station.durable {
             self.sessions.remove(&durable.key);
             self.resources.counters.add(Counter::SessionsEnded, 1);
@@ -219,7 +238,7 @@ impl Exchange {
             self.fail_errands(key);
         }
         if publish_will && let Some(will) = station.will.take() {
-            self.publish_will(will);
+            self.legacies.wills.push_back(will);
         }
     }
 
@@ -263,6 +282,8 @@ impl Exchange {
             }
         });
         let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
+        // It was the other transport's kernel that held much.
+        station.trail.backed_up = false;
         line.recharge(&mut self.resources);
         self.resources.counters.add(Counter::SessionsResumed, 1);
         if subscribes {

@@ -20,6 +20,8 @@ use super::connection::{Connection, Stage};
 use super::door::Door;
 use super::fanout::Fanout;
 use super::forward::Errands;
+use super::legacy::Legacies;
+use super::member::BackedUp;
 use super::mesh::{InterestKind, Item, Mesh};
 use super::outbox::Writer;
 use super::replay::Replay;
@@ -75,6 +77,10 @@ pub(super) struct Exchange {
     pub(super) topics: Topics,
     /// Publications that are being delivered to many.
     pub(super) fanouts: VecDeque<Fanout>,
+    /// What those who have gone have left to others.
+    pub(super) legacies: Legacies,
+    /// Members for whom the kernel holds much.
+    pub(super) backed_up: BackedUp,
     /// Retained messages that are being brought to new subscriptions.
     pub(super) replays: VecDeque<Replay>,
     /// One of the fan-outs is another shard's: what those have said waits.
@@ -129,6 +135,8 @@ impl Exchange {
             scratch: Vec::new(),
             publications: 0,
             fanouts: VecDeque::new(),
+            legacies: Legacies::default(),
+            backed_up: BackedUp::default(),
             replays: VecDeque::new(),
             mesh_waits: false,
             random: fastrand::Rng::with_seed(seed),

@@ -14,9 +14,9 @@
 
 use super::call::{Asked, Place};
 use super::exchange::Exchange;
+use super::member::load;
 use super::mesh::Call;
 use super::parcel::Parcel;
-use super::publish::load;
 use super::service::{Failure, refuse_name};
 use super::trace::About;
 use crate::base::clock::Instant;

@@ -44,6 +44,8 @@ pub(super) struct Line {
     pub(super) away: bool,
     /// What it does goes to other shards: it waits while the mesh is pressed.
     pub(super) uses_mesh: bool,
+    /// It has been sent messages of groups: what the kernel takes of it is noted (`trail`).
+    pub(super) trails: bool,
 }
 
 impl Line {
@@ -63,6 +65,7 @@ impl Line {
             careful: false,
             away: false,
             uses_mesh: false,
+            trails: false,
         }
     }
 
@@ -104,21 +107,56 @@ impl Line {
         sent: bool,
         resources: &mut Resources,
     ) {
+        self.log_for(None, message, expires, sent, resources);
+    }
+
+    /// The same of a group's message.
+    pub(super) fn log_for(
+        &mut self,
+        group: Option<Key>,
+        message: &[u8],
+        expires: Instant,
+        sent: bool,
+        resources: &mut Resources,
+    ) {
         if !self.counted {
             return;
         }
+        let away = self.away;
         let most = resources.limits.session_buffer_bytes_max;
         let Some(durable) = self.durable_mut() else {
             return;
         };
-        durable.log.push(message, expires, sent);
+        durable.log.push_for(group, message, expires, sent);
         if durable.log.bytes() > most {
-            durable.lapse();
+            durable.lapse(away);
             self.counted = false;
             self.note_care();
             resources.counters.add(Counter::SessionsOverflowed, 1);
         }
         self.recharge(resources);
+    }
+
+    /// A group's message was written: what is kept of it until its peer has it, where no log
+    /// keeps it.
+    pub(super) fn note_trail(
+        &mut self,
+        group: Key,
+        parcel: &mut Parcel<'_>,
+        expires: Instant,
+        resources: &mut Resources,
+    ) {
+        self.trails = true;
+        let (counted, queued) = (self.counted, self.outbox.queued_bytes());
+        let trail = &mut self.station_mut().trail;
+        if counted {
+            return;
+        }
+        let before = trail.cost_bytes();
+        trail.push(parcel, group, expires, queued);
+        if trail.cost_bytes() != before {
+            self.recharge(resources);
+        }
     }
 
     /// Something it asked for is unanswered.

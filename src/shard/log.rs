@@ -27,6 +27,8 @@
 //! not; the lengths of the entries sum to `bytes.len()`.
 
 use crate::base::clock::Instant;
+use crate::base::id::Key;
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// Bytes that an empty log keeps, so that a client that acknowledges in time makes it
@@ -40,6 +42,8 @@ struct Entry {
     expires: Instant,
     /// A message's header says its length in 32 bits, and `limits` holds it far below.
     length: u32,
+    /// The group it came by: when the session ends, another member gets it.
+    group: Option<Key>,
 }
 
 /// The counted messages of one session that are not acknowledged. See the module's head.
@@ -99,9 +103,14 @@ impl Log {
         self.acked.wrapping_add(self.sent_len as u32)
     }
 
-    /// Keeps a whole message (header and payload, no CRC). `sent`: it is also sent now;
-    /// false while the client is away, until [`Log::replay`].
+    #[cfg(test)]
     pub fn push(&mut self, message: &[u8], expires: Instant, sent: bool) {
+        self.push_for(None, message, expires, sent);
+    }
+
+    /// Keeps a whole message (header and payload, no CRC), and the group that it came by.
+    /// `sent`: it is also sent now; false while the client is away, until [`Log::replay`].
+    pub fn push_for(&mut self, group: Option<Key>, message: &[u8], expires: Instant, sent: bool) {
         let all_sent = self.sent_len == self.entries.len();
         debug_assert!(all_sent || !sent, "sent before an older one");
         debug_assert!(u32::try_from(message.len()).is_ok());
@@ -109,6 +118,7 @@ impl Log {
         self.entries.push_back(Entry {
             expires,
             length: message.len() as u32,
+            group,
         });
         // Never counted as sent too early: an acknowledgement would drop what nobody has.
         self.sent_len += usize::from(sent && all_sent);
@@ -192,6 +202,20 @@ impl Log {
                 is_good(&[&head[range.start..], &tail[..range.end - head.len()]].concat())
             }
         })
+    }
+
+    /// Hands out the messages that came by groups, oldest first. The log is done with.
+    pub fn take_grouped(&mut self, each: &mut impl FnMut(Key, Instant, Bytes)) {
+        let log = std::mem::take(self);
+        let (mut bytes, mut at) = (log.bytes, 0);
+        let bytes = bytes.make_contiguous();
+        for entry in &log.entries {
+            let range = at..at + entry.length as usize;
+            at = range.end;
+            if let Some(group) = entry.group {
+                each(group, entry.expires, Bytes::copy_from_slice(&bytes[range]));
+            }
+        }
     }
 
     /// Moves what has not expired together; only never-sent messages may go.

@@ -9,6 +9,8 @@
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
 //! | `fanout` | a publication to many, in slices |
+//! | `member`, `trail` | a group's message: to which member, and whether that has got it |
+//! | `legacy` | wills, and what a gone member had not got |
 //! | `retain`, `replay` | each topic's last message; much of that to one, in slices |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
 //! | `schema`, `check` | payloads by schema: refused, translated; long ones by a worker |
@@ -51,8 +53,10 @@ mod fanout;
 mod forward;
 mod gauge;
 mod guest;
+mod legacy;
 mod line;
 mod log;
+mod member;
 pub mod mesh;
 mod outbox;
 mod parcel;
@@ -75,6 +79,7 @@ mod survey;
 pub mod sys;
 pub mod tls;
 mod trace;
+mod trail;
 mod turn;
 pub mod worker;
 

@@ -15,7 +15,6 @@
 //! order: it takes the same way each time, and every queue on it is first in, first out.
 
 use super::confirm::Answer;
-use super::connection::Connection;
 use super::exchange::Exchange;
 use super::fanout::Origin;
 use super::line::Line;
@@ -27,7 +26,6 @@ use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{FANOUT_MIN, MESSAGE_HEADER_BYTES};
-use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
 use crate::metrics::span::SpanName;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
@@ -35,7 +33,7 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext, carry};
-use crate::router::{Choice, Matches, ShardSet, Version};
+use crate::router::{Subscription, Version};
 use std::time::Duration;
 
 /// A publication on its way to this shard's subscribers.
@@ -49,6 +47,8 @@ pub(super) struct Publication<'a> {
     pub(super) retained: bool,
     /// See `fanout`.
     pub(super) sliced: bool,
+    /// The group by which it goes to the member that is being given it.
+    pub(super) group: Option<Key>,
     /// Where its topic has a schema: the same in the other codec.
     pub(super) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
@@ -56,6 +56,13 @@ pub(super) struct Publication<'a> {
 }
 
 impl Publication<'_> {
+    /// What becomes of it once it waits in an outbox is not all the same: it may expire, or
+    /// have to go to another.
+    #[inline]
+    pub(super) fn is_special(&self) -> bool {
+        self.group.is_some() || self.expires != Instant::NEVER
+    }
+
     /// What LATEST_PER_KEY keeps one message for.
     pub(super) fn key(&self) -> &[u8] {
         let key = self.envelope.headers.find(header::KEY);
@@ -288,19 +295,13 @@ impl Exchange {
 
         let mut matches = std::mem::take(&mut self.matches);
         self.router.find(envelope.name, &mut matches);
-        self.deliver_all(origin, &matches, &mut publication);
+        let groups = &matches.groups;
+        let sliced = self.deliver_all(origin, &matches.local, groups, &mut publication);
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
         let mut reached = matches.local.len();
-        for &group in &matches.groups {
-            match self.choose(group) {
-                Some(Choice::Local(member)) => {
-                    self.deliver(member, &mut publication);
-                    reached += 1;
-                }
-                Some(Choice::Remote { shard, group }) => picks.push((shard, group)),
-                None => {}
-            }
+        if !sliced {
+            reached += self.deliver_or_pick(groups, &mut publication, &mut picks);
         }
         let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
         if everywhere {
@@ -309,6 +310,7 @@ impl Exchange {
             let terms = Terms {
                 plain: false,
                 retain,
+                again: false,
                 grown: false,
                 translation,
                 at,
@@ -350,7 +352,7 @@ impl Exchange {
         let mut publication = self.publication(&envelope, parcel, terms.expires);
         publication.span = self.resources.begin_deliver(&envelope.headers);
         publication.translation = translation;
-        let mut reached = 0;
+        let (mut reached, mut sliced) = (0, false);
         if terms.retain {
             let version = Version {
                 at: terms.at,
@@ -361,51 +363,41 @@ impl Exchange {
         if terms.plain || terms.retain {
             let mut matches = std::mem::take(&mut self.matches);
             self.router.find(envelope.name, &mut matches);
-            self.deliver_all(Origin::Mesh, &matches, &mut publication);
+            let local = &matches.local;
+            sliced = self.deliver_all(Origin::Mesh, local, picks, &mut publication);
             reached = matches.local.len();
             self.matches = matches;
         }
-        for &group in picks {
-            match self.choose_here(group) {
-                Some(Choice::Local(member)) => {
-                    self.deliver(member, &mut publication);
-                    reached += 1;
-                }
-                Some(Choice::Remote { shard, group }) => {
-                    let translation = publication.translation.as_ref();
-                    let (translation, translated) =
-                        translation.map_or((Sent::None, None), |t| t.sent());
-                    let terms = Terms {
-                        plain: false,
-                        retain: false,
-                        translation,
-                        ..*terms
-                    };
-                    let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
-                    let parcel = &mut publication.parcel;
-                    self.mesh
-                        .publish(parcel, &nowhere, &pick, terms, translated);
-                }
-                None => {}
+        if terms.again {
+            for &group in picks {
+                self.deliver_again(group, true, &mut publication);
             }
+        } else if !sliced {
+            self.deliver_to_groups(Origin::Mesh, picks, &mut publication);
         }
+        reached += picks.len();
         self.end_deliver(&mut publication, reached);
     }
 
+    /// Delivers to these plain subscribers. True: it does so over turns, and with the last
+    /// slice to the groups.
     #[inline]
     fn deliver_all(
         &mut self,
         origin: Origin,
-        matches: &Matches,
+        subscribers: &[Subscription],
+        groups: &[Key],
         publication: &mut Publication<'_>,
-    ) {
-        if matches.local.len() >= FANOUT_MIN {
-            return self.fan_out(origin, &matches.local, publication);
+    ) -> bool {
+        if subscribers.len() >= FANOUT_MIN {
+            self.fan_out(origin, subscribers, groups, publication);
+            return true;
         }
-        self.resources.note_deliveries(matches.local.len());
-        for &subscription in &matches.local {
+        self.resources.note_deliveries(subscribers.len());
+        for &subscription in subscribers {
             self.deliver(subscription, publication);
         }
+        false
     }
 
     pub(super) fn publication<'a>(
@@ -422,28 +414,9 @@ impl Exchange {
             number: self.publications,
             retained: false,
             sliced: false,
+            group: None,
             translation: None,
             span: None,
-        }
-    }
-
-    /// The member that gets a group's message: here or on another shard.
-    fn choose(&mut self, group: Key) -> Option<Choice> {
-        let connections = &self.connections;
-        self.router
-            .choose(group, &mut self.random, |key| load(connections, key))
-    }
-
-    /// The member that gets a message another shard has picked this one for: if all here
-    /// have gone meanwhile, one elsewhere.
-    fn choose_here(&mut self, group: Key) -> Option<Choice> {
-        let connections = &self.connections;
-        let here = self
-            .router
-            .choose_local(group, &mut self.random, |key| load(connections, key));
-        match here {
-            Some(member) => Some(Choice::Local(member)),
-            None => self.choose(group),
         }
     }
 }
@@ -458,9 +431,4 @@ pub(super) fn refuse_reserved(name: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::Forbidden, text));
     }
     Ok(())
-}
-
-/// How much a connection has before it, in a measure of which only the order counts.
-pub(super) fn load(connections: &Slab<Connection>, key: Key) -> u32 {
-    connections.get(key).map_or(u32::MAX, Connection::load)
 }

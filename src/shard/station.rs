@@ -5,6 +5,7 @@
 use super::log::Log;
 use super::schema::{Translation, Wants};
 use super::shelf::Shelf;
+use super::trail::Trail;
 use crate::base::id::Key;
 use crate::base::limits::{SESSION_KEY_BYTES, SUBSCRIPTION_BYTES};
 use crate::router::FilterId;
@@ -18,6 +19,8 @@ pub(super) struct Station {
     pub(super) wants: Wants,
     /// Publications that wait for the outbox.
     pub(super) shelf: Shelf,
+    /// Messages of groups that have been sent to it, and perhaps not got.
+    pub(super) trail: Trail,
     /// Bytes that the pool is charged for: see `cost_bytes`.
     pub(super) charged: usize,
     /// Groups and services know it as stalled.
@@ -69,10 +72,14 @@ impl Will {
 }
 
 impl Durable {
-    /// The session cannot be resumed any more: its log has overflowed.
-    pub(super) fn lapse(&mut self) {
+    /// The session cannot be resumed any more: its log has overflowed. While it is `away` the
+    /// log stays until the session is dissolved, which follows at once: groups have other
+    /// members.
+    pub(super) fn lapse(&mut self, away: bool) {
         self.lapsed = true;
-        self.log = Log::new();
+        if !away {
+            self.log = Log::new();
+        }
     }
 }
 
@@ -92,6 +99,7 @@ impl Station {
         let log = self.durable.as_ref();
         let memberships = self.subscriptions.len() + self.servings.len();
         self.shelf.cost_bytes()
+            + self.trail.cost_bytes()
             + log.map_or(0, |durable| durable.log.capacity_bytes())
             + self.will.as_ref().map_or(0, Will::bytes)
             + memberships * SUBSCRIPTION_BYTES

@@ -200,6 +200,7 @@ impl Exchange {
         let Some(station) = connection.line.station.as_deref_mut() else {
             return;
         };
+        let stalled = stalled || station.trail.backed_up;
         if std::mem::replace(&mut station.stalled, stalled) == stalled {
             return;
         }

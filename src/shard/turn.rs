@@ -69,6 +69,7 @@ impl<D: Driver> Shard<D> {
         self.take_finished_calls();
         self.fire_timers();
         self.rearm_starved();
+        self.look_at_backed_up();
         self.step_survey();
         self.step_drain();
         self.settle_touched();
@@ -109,6 +110,8 @@ impl<D: Driver> Shard<D> {
             self.exchange.resources.calls.next_deadline(),
             self.exchange.errands.next_deadline(),
             Some(self.accept_again),
+            Some(self.exchange.backed_up.next_look()),
+            Some(self.exchange.legacies.next_due()),
             self.drain.as_ref().map(|drain| drain.next_step(now)),
         ];
         let capped = now + sleep_max;
@@ -173,14 +176,18 @@ impl<D: Driver> Shard<D> {
             return;
         };
         (connection.sending, connection.send_cancelled) = (false, false);
-        connection.take_sent(
+        let went = connection.take_sent(
             &mut self.driver,
             result,
             chunk,
             &mut self.exchange.resources,
         );
+        let trails = connection.line.trails;
         if connection.unstall(&self.exchange.resources) {
             self.exchange.ready.push_back(key);
+        }
+        if trails {
+            self.follow_trail(key, went);
         }
         self.exchange.touch(key);
     }

@@ -53,6 +53,9 @@ pub(in crate::shard) struct Terms {
     /// For the plain subscribers there too, not only for the groups picked.
     pub(in crate::shard) plain: bool,
     pub(in crate::shard) retain: bool,
+    /// For a member of the groups picked that has not had it as a plain subscriber, as others
+    /// there have.
+    pub(in crate::shard) again: bool,
     /// See `Parcel::grown`.
     pub(in crate::shard) grown: bool,
     pub(in crate::shard) translation: Sent,

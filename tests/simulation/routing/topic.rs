@@ -237,6 +237,86 @@ fn a_message_that_has_expired_is_not_delivered() {
     scene.finish();
 }
 
+/// It is small, and alone: it waits behind a send in flight, not on any shelf of late ones.
+#[test]
+fn what_expires_behind_a_send_in_flight_is_not_delivered() {
+    for (seed, kept) in [(1, false), (2, true)] {
+        let mut scene = Scene::quiet(seed);
+        scene.world.set_pipe_bytes(2000);
+        let reader = match kept {
+            true => Traffic::kept([Act::subscribe("a")]),
+            false => subscriber(&["a"]),
+        };
+        let [reader, writer] = scene.enter_each([reader, Traffic::default()]);
+        let read = ringmail::ring::sim::client::traffic::Command::Read;
+        let never = ringmail::ring::sim::client::Reading::Never;
+        scene.world.command(reader, read(never));
+        let message = |bytes, expires_ms| {
+            Act::Publish(Publish {
+                bytes,
+                expires_ms,
+                ..Publish::of("a")
+            })
+        };
+        // A part of it has gone, and the rest is in flight.
+        scene.act(writer, [message(3000, None)]);
+        scene.run_for(ms(10));
+        let acts = [
+            message(10, Some(100)),
+            message(10, Some(5000)),
+            message(10, None),
+            message(10, Some(100)),
+        ];
+        scene.act(writer, acts);
+        scene.run_for(ms(1000));
+        let eager = ringmail::ring::sim::client::Reading::Eager;
+        scene.world.command(reader, read(eager));
+        scene.settle();
+        assert_eq!(scene.numbers(reader, writer, "a"), [0, 2, 3], "seed {seed}");
+        assert_eq!(scene.server.count(Counter::DeliveriesExpired), 2);
+        scene.finish();
+    }
+}
+
+/// A publication ends a session whose will is another publication: whoever has had the will
+/// meanwhile has the first one once all the same.
+#[test]
+fn a_will_in_the_midst_of_a_delivery_makes_nothing_come_twice() {
+    let mut limits = limits();
+    limits.outbox_bytes_max = 20_000;
+    limits.session_buffer_bytes_max = 16_000;
+    let mut scene = Scene::with(11, Faults::none(), RingSize::default(), limits);
+    scene.world.set_pipe_bytes(2000);
+    scene.ample = false;
+    // By the order in which filters match, the slow one stands between the reader's two.
+    let slow = Traffic {
+        reconnect: None,
+        ..Traffic::kept([Act::subscribe("a/#"), Act::Will(Publish::of("w"))])
+    };
+    let reader = || subscriber(&["a/b", "a/+", "w"]);
+    // A reader on each shard.
+    let plans = [Traffic::default(), slow, Traffic::default()];
+    let [writer, slow, _] = scene.enter_each(plans);
+    let readers = scene.enter_each([reader(), reader(), reader()]);
+    let never = ringmail::ring::sim::client::Reading::Never;
+    let read = ringmail::ring::sim::client::traffic::Command::Read;
+    scene.world.command(slow, read(never));
+    let message = Act::Publish(Publish {
+        bytes: 3000,
+        ..Publish::of("a/b")
+    });
+    scene.perform(writer, vec![message; 40]);
+    let all: Vec<u32> = (0..40).collect();
+    for reader in readers {
+        assert_eq!(scene.numbers(reader, writer, "a/b"), all);
+        assert_eq!(scene.numbers(reader, slow, "w").len(), 1);
+    }
+    let eager = ringmail::ring::sim::client::Reading::Eager;
+    scene.world.command(slow, read(eager));
+    scene.close();
+    scene.rest();
+}
+
 #[test]
 fn a_will_is_published_unless_close_was_said() {
     for (ending, wanted) in [

@@ -94,7 +94,11 @@ impl Evidence {
             let of = |other: &&Standing| other.filter == standing.filter;
             let left = |witness: &Witness| {
                 let mut members = witness.record.subscriptions.iter().filter(of);
-                members.any(|member| member.left_at.is_some() || !witness.is_steady())
+                members.any(|member| {
+                    let closing = witness.record.memberships[member.membership].closing_at;
+                    let gone = closing.is_some_and(|at| at <= one.at);
+                    member.left_at.is_some() || !witness.is_steady() || gone
+                })
             };
             standing.filter.group.is_some() && self.witnesses.iter().any(left)
         })
