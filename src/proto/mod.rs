@@ -82,6 +82,11 @@
 //!   handed on.
 //! - EXPIRES_MS applies to what was never sent; what was sent once is sent again. Of what is
 //!   queued only what goes with the next send does not expire any more.
+//! - When the server ends, PUBLISHes are taken and confirmed until nobody has been heard on
+//!   any shard for 100 ms, or three quarters of the time are gone; what comes later is not
+//!   answered. Who subscribes or serves gets its CLOSE behind all that was confirmed.
+//! - CLOSE with SHUTDOWN ends one connection: its reason says whether the server is ending
+//!   or an operator has ended that connection alone.
 //!
 //! Traces
 //! - A message whose TRACEPARENT is sampled goes on with a span of the server's as its parent,

@@ -104,6 +104,8 @@ pub(super) struct Exchange {
     pub(super) asked: u64,
     /// The server is ending: sessions end with their connections.
     pub(super) draining: bool,
+    /// It has ended so far that nothing is taken from clients any more.
+    pub(super) deaf: bool,
 }
 
 impl Exchange {
@@ -149,6 +151,7 @@ impl Exchange {
             schemas: None,
             asked: 0,
             draining: false,
+            deaf: false,
         }
     }
 

@@ -26,7 +26,7 @@
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `sample`, `gauge` | where a message's time goes; what is held at a moment |
 //! | `trace`, `arrival` | what is sampled; spans of it |
-//! | `drain` | ending in order |
+//! | `drain`, `accord` | ending in order, all shards together |
 //! | `command` | what other threads say to a shard |
 //! | `survey` | which connections there are, told some a turn; ending one |
 //! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
@@ -36,6 +36,7 @@
 
 mod accept;
 mod access;
+mod accord;
 mod arrival;
 mod call;
 mod check;

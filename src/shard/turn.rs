@@ -82,6 +82,7 @@ impl<D: Driver> Shard<D> {
         // The accept may still bring a connection, which has to be closed.
         let empty = self.exchange.connections.is_empty() && !self.accepting;
         if self.drain.is_some() && empty {
+            self.exchange.mesh.accord.leave(self.id);
             self.exchange.mesh.close();
             return Ok(Turn::Ended);
         }

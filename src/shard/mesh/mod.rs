@@ -27,6 +27,7 @@ mod link;
 
 pub(super) use batch::{Call, InterestKind, Item, Reading, Terms};
 
+use super::accord::Accord;
 use super::parcel::Parcel;
 use super::schema::Sent;
 use crate::base::id::{Key, ShardId};
@@ -35,6 +36,7 @@ use crate::router::{Count, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
 use link::{BATCHES_MAX, Link, connect};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 /// All links of one shard.
@@ -44,11 +46,18 @@ pub struct Mesh {
     /// The number of the batches being written.
     epoch: u64,
     pressed: bool,
+    /// What all shards agree on when they end.
+    pub(in crate::shard) accord: Arc<Accord>,
 }
 
 /// Makes the links between shards that these wakers wake, in the order of their ids.
 pub fn weave(wakers: &[Waker]) -> Vec<Mesh> {
-    let mut meshes: Vec<Mesh> = wakers.iter().map(|_| Mesh::default()).collect();
+    let accord = Arc::new(Accord::new(wakers.len()));
+    let mesh = |_| Mesh {
+        accord: accord.clone(),
+        ..Mesh::default()
+    };
+    let mut meshes: Vec<Mesh> = wakers.iter().map(mesh).collect();
     for (i, one) in wakers.iter().enumerate() {
         for (j, other) in wakers.iter().enumerate().skip(i + 1) {
             let ids = (ShardId(i as u16), ShardId(j as u16));
@@ -297,7 +306,6 @@ impl Mesh {
 mod tests {
     use super::*;
     use crate::ring::driver::Wake;
-    use std::sync::Arc;
     use std::sync::atomic::AtomicU32;
 
     #[derive(Default)]
