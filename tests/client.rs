@@ -338,20 +338,35 @@ fn a_fatal_error_ends_the_connection_for_every_later_call() {
 
 #[test]
 fn the_servers_close_is_answered_and_told() {
-    let peer = Peer::run(|mut served| {
-        served.establish();
-        served.request();
-        let mut out = Vec::new();
-        served.session.close(Code::Draining, "going down", &mut out);
-        served.write(&out);
-        assert_eq!(served.hear(), Heard::Ended(Reason::Shutdown));
-    });
-    let mut client = Client::connect(&peer.address).unwrap();
-    match client.request("$sys/echo", "").unwrap_err() {
-        Error::Closed { code, reason } => {
-            assert_eq!((code, reason.as_str()), (Code::Draining, "going down"));
+    let kicked = "an operator has ended this connection";
+    for (said, why, line) in [
+        (
+            Code::Draining,
+            "bye",
+            "DRAINING: bye; the server is going down",
+        ),
+        // Of the server itself nothing is known.
+        (
+            Code::Shutdown,
+            kicked,
+            "SHUTDOWN: an operator has ended this connection; connect",
+        ),
+    ] {
+        let peer = Peer::run(move |mut served| {
+            served.establish();
+            served.request();
+            let mut out = Vec::new();
+            served.session.close(said, why, &mut out);
+            served.write(&out);
+            assert_eq!(served.hear(), Heard::Ended(Reason::Shutdown));
+        });
+        let mut client = Client::connect(&peer.address).unwrap();
+        let error = client.request("$sys/echo", "").unwrap_err();
+        assert!(error.to_string().contains(line), "{error}");
+        match error {
+            Error::Closed { code, reason } => assert_eq!((code, reason.as_str()), (said, why)),
+            other => panic!("{other}"),
         }
-        other => panic!("{other}"),
     }
 }
 

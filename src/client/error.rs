@@ -346,7 +346,9 @@ fn remedy(code: Code) -> Option<&'static str> {
         NoService => "check the name of the service",
         RequestTimeout => "allow more time, or look at the service",
         ServiceGone => "the service's connection ended: try again",
-        Draining | Shutdown => "the server is going down: connect again later",
+        Draining => "the server is going down: connect again later",
+        // The server's own words say whether it ends, or this connection alone.
+        Shutdown => "connect again later",
         _ => return None,
     })
 }
