@@ -18,6 +18,7 @@ use ringmail::blocking::Client;
 use ringmail::client::{Code, Codec, Error, Request};
 use ringmail::proto::envelope::{Envelope, header};
 use ringmail::proto::message::{Message, MessageType};
+use ringmail::proto::option::{AUTH_JWT, AUTH_OPTIONAL};
 use ringmail::proto::session::Settings;
 use std::time::Duration;
 
@@ -139,7 +140,7 @@ fn payloads_larger_than_any_socket_buffer_pass_both_ways() {
 
 #[test]
 fn a_payload_the_server_would_refuse_is_not_sent() {
-    for (checksum, crc_bytes) in [(false, 0), (true, 4)] {
+    for checksum in [false, true] {
         let small = Settings {
             message_bytes_max: 1024,
             ..settings()
@@ -152,7 +153,8 @@ fn a_payload_the_server_would_refuse_is_not_sent() {
             .checksum(checksum)
             .connect(&peer.address)
             .unwrap();
-        let fits = 1024 - 7 - "$sys/echo".len() - crc_bytes;
+        // A CRC does not count.
+        let fits = 1024 - 7 - "$sys/echo".len();
         let error = client.request("$sys/echo", vec![0; fits + 1]).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
         assert!(error.to_string().contains("message_bytes_max"), "{error}");
@@ -413,6 +415,39 @@ fn something_else_than_a_server_is_told_apart() {
         Error::Connect { address, .. } => assert_eq!(*address, peer.address),
         other => panic!("{other}"),
     }
+}
+
+#[test]
+fn a_client_with_nothing_to_show_goes_on_where_that_may_be_left_out() {
+    let optional = Settings {
+        auth_methods: AUTH_OPTIONAL | AUTH_JWT,
+        ..settings()
+    };
+    let peer = Peer::with(optional, |mut served| {
+        served.establish();
+        served.admit();
+        served.echo();
+    });
+    let mut client = Client::connect(&peer.address).unwrap();
+    assert_eq!(client.server().auth, AUTH_OPTIONAL | AUTH_JWT);
+    assert_eq!(client.request("$sys/echo", "x").unwrap().payload, b"x"[..]);
+    client.close().unwrap();
+}
+
+#[test]
+fn an_ok_may_say_more_than_whose_it_is() {
+    let peer = Peer::run(|mut served| {
+        served.establish();
+        let asked = served.operation(MessageType::Subscribe);
+        let mut ok = b"MC\x01\x05\0\0\0\x0c".to_vec();
+        ok.extend(asked.id.to_be_bytes());
+        ok.extend(7u64.to_be_bytes());
+        served.write(&ok);
+        served.part();
+    });
+    let mut client = Client::connect(&peer.address).unwrap();
+    client.subscribe("a").unwrap();
+    client.close().unwrap();
 }
 
 #[test]

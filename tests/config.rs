@@ -779,9 +779,9 @@ fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
             ],
         ),
         (
-            topic("a//b", SET, "site.Reading"),
+            topic("a/#/b", SET, "site.Reading"),
             "2:10",
-            ["a name has no empty level", "write a topic filter"],
+            ["# stands only at the end", "write a topic filter"],
         ),
         (
             topic("$sys/a", SET, "site.Reading"),
@@ -981,7 +981,7 @@ fn cores_are_those_of_the_host_or_an_error_names_the_missing() {
 
 #[test]
 fn an_error_is_one_line_whatever_is_in_it() {
-    let text = refusal("\"a\\nb\" = 1\n[roles.\"\\u001b[2J\"]\nserve = [\"a//b\"]").to_string();
+    let text = refusal("\"a\\nb\" = 1\n[roles.\"\\u001b[2J\"]\nserve = [\"a/#/b\"]").to_string();
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(text.contains("unknown key a\\nb"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
@@ -1099,9 +1099,9 @@ fn what_gives_no_access_control_is_refused_with_its_place_and_a_remedy() {
             ["nobody could authenticate", "ringmail token key"],
         ),
         (
-            "[roles.device]\npublish = [\"a//b\"]".to_owned(),
+            "[roles.device]\npublish = [\"a/#/b\"]".to_owned(),
             "2:11",
-            ["roles.device.publish has \"a//b\"", "write a topic filter"],
+            ["roles.device.publish has \"a/#/b\"", "write a topic filter"],
         ),
         (
             "[roles.device]\nserve = [\"a/{principle}\"]".to_owned(),

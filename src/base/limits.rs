@@ -34,9 +34,10 @@ pub const MESSAGE_BYTES_FLOOR: u32 = 1024;
 /// Payload bytes of a message from a client that must authenticate and has not: whoever has
 /// not shown who it is makes us keep 4 KiB at most. Enough for any usual token.
 pub const UNAUTHENTICATED_BYTES_MAX: u32 = 4096 - MESSAGE_HEADER_BYTES as u32;
-/// Payload bytes of an AUTH: its method, and a token of 8 KiB. Whoever sends more than the
-/// 4 KiB of other messages has to have sent them: nothing is set aside before.
-pub const AUTH_BYTES_MAX: u32 = 8192 + 1 + CHECKSUM_BYTES as u32;
+/// Payload bytes of an AUTH, a CRC not counted: its method, and a credential of 16 KiB.
+/// Whoever sends more than the 4 KiB of other messages has to have sent them: they are kept as
+/// they come, and nothing is set aside before.
+pub const AUTH_BYTES_MAX: u32 = 16_384 + 1;
 /// A credential that was taken although it had expired, within the leeway for clocks that
 /// differ, ends its connection so many seconds after it expired: nothing is delivered later
 /// than 30 s after.

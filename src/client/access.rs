@@ -65,6 +65,11 @@ impl Access {
         }
     }
 
+    /// There is somewhere to take a credential from.
+    pub(super) fn has_source(&self) -> bool {
+        self.source.is_some()
+    }
+
     pub(super) fn login(&self) -> Option<&Login> {
         self.login.as_ref()
     }

@@ -338,7 +338,7 @@ fn remedy(code: Code) -> Option<&'static str> {
         Unavailable => "what the server needs for this is away at the moment: try again",
         BadPayload => "mend the field it names: the payload does not fit its topic's schema",
         Revoked => "the credential was withdrawn: ask the server's operator for another",
-        Forbidden => "mend what it names, or ask the server's operator for the right",
+        Forbidden => "ask the server's operator for the right",
         AddressDenied => "this address is shut out by the server's [access] section",
         TlsRequired => "this server speaks TLS only: connect to ringmails://",
         RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",

@@ -30,13 +30,14 @@ pub struct ServerInfo {
     pub product: String,
     /// The shard (core) that serves this connection.
     pub shard: u16,
-    /// Bytes of the largest message payload it accepts, envelope and CRC counted.
+    /// Bytes of the largest message payload it accepts, envelope counted, a CRC not.
     pub message_bytes_max: u32,
     /// The heartbeat interval in force.
     pub heartbeat: Duration,
     /// The features granted, as PROTOCOL.md §1 numbers them.
     pub features: u32,
-    /// The AUTH methods it accepts, as PROTOCOL.md §1 numbers them; 0: none needed.
+    /// The AUTH methods it accepts, as PROTOCOL.md §1 numbers them; 0: none needed. With bit
+    /// 7 a client may go on without.
     pub auth: u8,
 }
 
@@ -165,9 +166,7 @@ impl Link {
 
     /// Bytes of the largest message body the server takes.
     pub(super) fn body_bytes_max(&self) -> usize {
-        let session = &self.state.session;
-        let crc = if session.has_checksum() { 4 } else { 0 };
-        (session.peer_message_bytes_max() as usize).saturating_sub(crc)
+        self.state.session.peer_message_bytes_max() as usize
     }
 
     // ---- bytes and time in ----

@@ -35,16 +35,28 @@
 //! Messages
 //! - Flags are strict for each type: RETAIN in a SUBSCRIBE is MALFORMED. So are a RESPONSE
 //!   with a name, a boolean that is neither 0 nor 1, and bytes behind a body of fixed length.
-//! - A header the protocol knows is MALFORMED when given twice or with a value out of range,
-//!   and passed on where it means nothing (TIMEOUT_MS in a PUBLISH). Other keys below 0x40
-//!   are passed on unread, and may repeat, like the application's own.
+//! - A header the protocol knows is MALFORMED when given twice (PROPERTY may be) or with a
+//!   value out of range, and passed on where it means nothing (TIMEOUT_MS in a PUBLISH); only
+//!   START and SEQ are MALFORMED from a client where the table does not list them. Other keys
+//!   below 0x40 are passed on unread, and may repeat, like the application's own.
+//! - START in a SUBSCRIBE means nothing while nothing is stored: what is live comes.
+//! - CONTENT_TYPE, REPLY_TO, CORRELATION and PROPERTY are the applications' among themselves:
+//!   passed on untouched, and a RESPONSE gets none of them from its REQUEST.
 //! - A message of the other direction is UNEXPECTED, and so is AUTH at a server that asks
 //!   for none. Methods of AUTH are the owner's to judge.
 //! - All that goes wrong with a REQUEST, BAD_NAME included, is answered by a RESPONSE with
 //!   FAILED, never by ERROR: exactly one RESPONSE.
 //! - Before AUTH no message may claim more than 4,088 bytes of payload, whatever MESSAGE_MAX
-//!   says: AUTH_FAILED for an AUTH, AUTH_REQUIRED for what may not come yet, TOO_LARGE for
-//!   CLOSE and the like. No AUTH in time is AUTH_REQUIRED.
+//!   says, and AUTH no more than a credential of 16 KiB: AUTH_FAILED for an AUTH,
+//!   AUTH_REQUIRED for what may not come yet, TOO_LARGE for CLOSE and the like. No AUTH in
+//!   time is AUTH_REQUIRED.
+//! - A client with no credential goes on where AUTH has bit 7; one that has some shows it.
+//! - A payload that does not fit its topic's schema is BAD_PAYLOAD, a WILL's too. Of the
+//!   ERRORs that make the eleventh fatal, BAD_PAYLOAD, UNAVAILABLE, OVERLOADED and DRAINING
+//!   are none: the peer could not know, or the server is at fault.
+//! - The four bytes of a CRC count nowhere: not against a peer's MESSAGE_MAX, not against the
+//!   server's own, not against what an AUTH may have. Only the 4,088 bytes before AUTH are all
+//!   that is kept.
 //! - ERROR is the server's: a client that refuses what it receives says CLOSE with the code.
 //! - A PUBLISH with id 0 that is refused is told by ERROR with id 0: silence helps nobody.
 //! - Publishers who subscribe to what they publish receive it too.
@@ -103,6 +115,7 @@ pub mod budget;
 pub mod envelope;
 pub mod error;
 pub mod frame;
+pub mod header;
 pub mod kind;
 pub mod message;
 pub mod name;

@@ -134,7 +134,8 @@ impl Exchange {
             retained: publication.retained,
         };
         let queued = line.outbox.queued_bytes();
-        let key = (policy == SlowPolicy::LatestPerKey).then(|| publication.key());
+        let is_keyed = policy == SlowPolicy::LatestPerKey;
+        let key = is_keyed.then(|| publication.latest_key(&mut self.latest_key));
         let station = line.station_mut();
         let pool = &self.resources.pool;
         let limits = &self.resources.limits;
@@ -310,10 +311,10 @@ impl Line {
         }
     }
 
-    /// The peer accepts a message of so many bytes, header included.
+    /// The peer accepts a message of so many bytes, header included. The CRC that it may get
+    /// does not count.
     #[inline]
     fn takes(&self, bytes: usize) -> bool {
-        let crc = if self.session.has_checksum() { 4 } else { 0 };
-        bytes + crc <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
+        bytes <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
     }
 }

@@ -68,6 +68,8 @@ pub(super) struct Exchange {
     pub(super) handshakes: VecDeque<Key>,
     /// Scratch for messages that are built or re-framed.
     pub(super) scratch: Vec<u8>,
+    /// What a publication is the latest of, written down to be looked up.
+    pub(super) latest_key: Vec<u8>,
     /// Numbers the publications delivered here: a connection that several filters lead to
     /// takes one by its number once.
     pub(super) publications: u64,
@@ -127,6 +129,7 @@ impl Exchange {
             tls: None,
             handshakes: VecDeque::new(),
             scratch: Vec::new(),
+            latest_key: Vec::new(),
             publications: 0,
             fanouts: VecDeque::new(),
             replays: VecDeque::new(),

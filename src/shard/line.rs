@@ -8,7 +8,7 @@ use super::service::Failure;
 use super::station::{Durable, Station};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES};
+use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
@@ -16,8 +16,8 @@ use crate::proto::message::{Message, encode_response};
 use crate::proto::session::Session;
 use bytes::Bytes;
 
-/// What a RESPONSE's length counts beside the application's payload, at most.
-const RESPONSE_BYTES_BESIDE_PAYLOAD: usize = ENVELOPE_FIXED_BYTES + CHECKSUM_BYTES;
+/// Bytes of a RESPONSE without CRC beside the application's payload.
+const RESPONSE_BYTES_BESIDE_PAYLOAD: usize = MESSAGE_HEADER_BYTES + ENVELOPE_FIXED_BYTES;
 
 pub(super) struct Line {
     pub(super) key: Key,
@@ -272,7 +272,7 @@ impl Line {
     #[inline]
     fn is_too_large(&self, payload: &[u8]) -> bool {
         let most = self.session.peer_message_bytes_max() as usize;
-        payload.len() > most.saturating_sub(RESPONSE_BYTES_BESIDE_PAYLOAD)
+        payload.len() > most.saturating_sub(ENVELOPE_FIXED_BYTES)
     }
 
     #[cold]

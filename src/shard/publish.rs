@@ -56,10 +56,19 @@ pub(super) struct Publication<'a> {
 }
 
 impl Publication<'_> {
-    /// What LATEST_PER_KEY keeps one message for.
-    pub(super) fn key(&self) -> &[u8] {
-        let key = self.envelope.headers.find(header::KEY);
-        key.unwrap_or(self.envelope.name.as_bytes())
+    /// What LATEST_PER_KEY keeps one message for: its topic, and with it the KEY, if there is
+    /// one. The topic's length comes first and a mark stands before the KEY, so that no two
+    /// of them read alike.
+    pub(super) fn latest_key<'k>(&self, key: &'k mut Vec<u8>) -> &'k [u8] {
+        let topic = self.envelope.name.as_bytes();
+        key.clear();
+        key.push(topic.len() as u8);
+        key.extend_from_slice(topic);
+        if let Some(value) = self.envelope.headers.find(header::KEY) {
+            key.push(1);
+            key.extend_from_slice(value);
+        }
+        key
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   PUBLISH ─► schema? ─no──────────────────────────────────────────► route, verbatim
-//!                └yes─► fits? ─no─► ERROR, with the field
+//!                └yes─► fits? ─no─► BAD_PAYLOAD, with the field
 //!                         └yes─► route ─► subscriber wants it as it is ─► verbatim
 //!                                      └► wants the other codec ────────► translated, once
 //! ```
@@ -301,7 +301,7 @@ impl Exchange {
     /// Checks a payload here and now.
     ///
     /// # Errors
-    /// FORBIDDEN, with the field that does not fit.
+    /// BAD_PAYLOAD, with the field that does not fit.
     pub(super) fn check_payload(
         &mut self,
         id: SchemaId,
@@ -323,7 +323,7 @@ impl Exchange {
     #[cold]
     pub(super) fn refuse_payload(&self, text: String) -> Refusal {
         self.resources.counters.add(Counter::SchemaRefused, 1);
-        Refusal::with(Code::Forbidden, text)
+        Refusal::with(Code::BadPayload, text)
     }
 
     /// Makes a will's translation: when it is published there may be thousands of them.

@@ -203,8 +203,8 @@ impl Shelf {
     }
 
     /// Puts a message at the end, or does what its policy says. `key`: for the policy latest
-    /// per key, what the message is the latest of (the KEY header's value, or the topic);
-    /// ignored under other policies.
+    /// per key, what the message is the latest of (its topic and KEY); ignored under other
+    /// policies.
     pub fn put(
         &mut self,
         held: Held,

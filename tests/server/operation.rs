@@ -55,6 +55,7 @@ pub mod code {
     pub const SESSION_UNKNOWN: u16 = 0x0305;
     pub const SESSION_TAKEN: u16 = 0x0306;
     pub const NOT_SUBSCRIBED: u16 = 0x0307;
+    pub const BAD_PAYLOAD: u16 = 0x0308;
 }
 
 /// An envelope under construction; `id` is filled in by the peer unless the test chooses it.

@@ -68,7 +68,8 @@ fn the_largest_message_comes_back_and_one_byte_more_does_not() {
             ..Options::default()
         };
         let (mut wire, _) = Wire::greet_with(server.address, &asked);
-        let around = 7 + "$sys/echo".len() + 4 * checksum as usize;
+        // A CRC does not count.
+        let around = 7 + "$sys/echo".len();
         let mut payload: Vec<u8> = (0..(1 << 20) - around as u32)
             .map(|i| (i % 251) as u8)
             .collect();

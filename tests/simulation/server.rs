@@ -87,7 +87,7 @@ pub fn asks() -> Vec<Ask> {
         ask("$sys/time", Expect::Success),
         ask("$sys/stats", Expect::Success),
         ask("nobody", Expect::Failure(Code::NoService)),
-        ask("no//name", Expect::Failure(Code::BadName)),
+        ask("no/#", Expect::Failure(Code::BadName)),
         ask("forgets", Expect::Failure(Code::Internal)),
         ask("fails", Expect::Failure(Code::Internal)),
     ]

@@ -145,6 +145,11 @@ fn named(key: u8, value: &[u8]) -> (String, Value) {
         header::KEY => ("key", text(value)),
         header::SCHEMA => ("schema", text(value)),
         header::TIMESTAMP_NS => ("timestamp_ns", number().into()),
+        header::SEQ => ("seq", number().into()),
+        header::CONTENT_TYPE => ("content_type", text(value)),
+        header::REPLY_TO => ("reply_to", text(value)),
+        header::CORRELATION => ("correlation", text(value)),
+        header::PROPERTY => ("property", property(value)),
         _ => return (format!("0x{key:02x}"), text(value)),
     };
     (name.to_owned(), value)
@@ -155,6 +160,15 @@ fn text(value: &[u8]) -> Value {
         Ok(text) => text.into(),
         Err(_) => json!({ "base64": STANDARD.encode(value) }),
     }
+}
+
+/// Key and value of a PROPERTY, checked when it came.
+fn property(value: &[u8]) -> Value {
+    let parts = value.split_first().and_then(|(&length, rest)| {
+        let (key, value) = rest.split_at_checked(usize::from(length))?;
+        Some(json!({ "key": text(key), "value": text(value) }))
+    });
+    parts.unwrap_or_else(|| text(value))
 }
 
 /// As W3C Trace Context writes it, version 00.
@@ -259,6 +273,13 @@ mod tests {
         Headers::push(&mut block, header::SCHEMA, b"site.Reading");
         let nanos = 1_700_000_000_123_456_789u64;
         Headers::push(&mut block, header::TIMESTAMP_NS, &nanos.to_be_bytes());
+        Headers::push(&mut block, header::SEQ, &7u64.to_be_bytes());
+        Headers::push(&mut block, header::CONTENT_TYPE, b"text/plain");
+        Headers::push(&mut block, header::REPLY_TO, b"answers/me");
+        Headers::push(&mut block, header::CORRELATION, b"\xff");
+        for value in [b"\x01aone", b"\x01btwo"] {
+            Headers::push(&mut block, header::PROPERTY, value);
+        }
         for value in ["a", "b", "c"] {
             Headers::push(&mut block, 0x40, value.as_bytes());
         }
@@ -274,6 +295,11 @@ mod tests {
             "key": {"base64": "/w=="},
             "schema": "site.Reading",
             "timestamp_ns": nanos,
+            "seq": 7,
+            "content_type": "text/plain",
+            "reply_to": "answers/me",
+            "correlation": {"base64": "/w=="},
+            "property": [{"key": "a", "value": "one"}, {"key": "b", "value": "two"}],
             "0x40": ["a", "b", "c"],
             "0xff": "",
         });

@@ -7,14 +7,17 @@ use crate::client::credential::{Credential, Login};
 use crate::client::error::Error;
 use crate::client::ledger::Stage;
 use crate::proto::message::{Message, MessageType};
+use crate::proto::option::AUTH_OPTIONAL;
 
 impl Conversation {
     // ---- who this is ----
 
-    /// After the handshake: AUTH, if the server asks for it.
+    /// After the handshake: AUTH, if the server asks for it. Where it may be left out, a
+    /// client that has nothing to show goes on without.
     pub(super) fn introduce(&mut self) {
         let methods = self.link.server().auth;
-        if methods == 0 {
+        let goes_without = methods & AUTH_OPTIONAL != 0 && !self.access.has_source();
+        if methods & !AUTH_OPTIONAL == 0 || goes_without {
             self.ledger.stage = Stage::Admitted;
             return;
         }

@@ -264,7 +264,7 @@ impl Client {
         let envelope = Envelope {
             codec: request.codec,
             name: request.service,
-            headers: block.check()?,
+            headers: block.check(MessageType::Request)?,
             payload: request.payload,
             ..Envelope::default()
         };

@@ -31,7 +31,9 @@ use super::message::{Header, Message, MessageType, open};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
-use crate::base::limits::{AUTH_BYTES_MAX, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX};
+use crate::base::limits::{
+    AUTH_BYTES_MAX, CHECKSUM_BYTES, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX,
+};
 use crate::base::reason::Reason;
 use heartbeat::{Jitter, RoundTrip};
 use std::sync::Arc;
@@ -40,7 +42,7 @@ use std::time::Duration;
 /// What all sessions of one owner have in common.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of the largest payload this side accepts.
+    /// Bytes of the largest payload this side accepts, a CRC not counted.
     pub message_bytes_max: u32,
     pub handshake_timeout: Duration,
     pub frame_timeout: Duration,
@@ -218,7 +220,7 @@ impl Session {
         self.client_id.as_deref()
     }
 
-    /// Bytes of the largest payload the peer accepts.
+    /// Bytes of the largest payload the peer accepts, a CRC not counted.
     pub fn peer_message_bytes_max(&self) -> u32 {
         self.peer_message_bytes_max
     }
@@ -269,12 +271,17 @@ impl Session {
         if let Err(refusal) = self.accept_kind(kind) {
             return self.refuse_all(bytes, &refusal, out);
         }
-        if kind.has_envelope() && self.state == State::Open {
-            // The common case: the event is built where it is returned, not moved there.
-            return match Envelope::parse(kind, body) {
-                Ok(envelope) => Step::Taken {
+        if kind.has_envelope() {
+            return match Envelope::parse_from(self.is_server, kind, body) {
+                // The common case: the event is built where it is returned, not moved there.
+                Ok(envelope) if self.state == State::Open => Step::Taken {
                     used,
                     event: Event::Message(Message::Envelope(kind, envelope)),
+                },
+                // One side has sent CLOSE.
+                Ok(_) => Step::Taken {
+                    used,
+                    event: Event::Handled,
                 },
                 Err(refusal) => self.refuse_all(bytes, &refusal, out),
             };
@@ -328,7 +335,7 @@ impl Session {
     #[cold]
     fn long_auth(&self, bytes: &[u8]) -> Option<Header> {
         let waits = self.is_server && !self.authenticated && self.settings.auth_methods != 0;
-        let most = AUTH_BYTES_MAX.min(self.settings.message_bytes_max);
+        let most = AUTH_BYTES_MAX.min(self.settings.message_bytes_max) + self.crc_bytes();
         let header = Header::parse(bytes, most).ok()??;
         (waits && header.kind == MessageType::Auth).then_some(header)
     }
@@ -414,7 +421,11 @@ impl Session {
                 Err(_) => {}
             }
         }
-        let refusal = match Header::parse(bytes, self.settings.message_bytes_max) {
+        let most = self
+            .settings
+            .message_bytes_max
+            .saturating_add(self.crc_bytes());
+        let refusal = match Header::parse(bytes, most) {
             Ok(Some(Header {
                 kind: MessageType::Auth,
                 ..
@@ -445,10 +456,23 @@ impl Session {
         self.auth_deadline = Instant::NEVER;
     }
 
-    /// Bytes of the largest payload accepted now: a server's less before AUTH than after it.
+    /// What CHECKSUM adds to a payload: it does not count against what one may have.
+    #[inline]
+    const fn crc_bytes(&self) -> u32 {
+        if self.checksum {
+            CHECKSUM_BYTES as u32
+        } else {
+            0
+        }
+    }
+
+    /// What a header's length may be now: a server's less before AUTH than after it.
     #[inline]
     fn length_max(&self) -> u32 {
-        let most = self.settings.message_bytes_max;
+        let most = self
+            .settings
+            .message_bytes_max
+            .saturating_add(self.crc_bytes());
         match self.is_server && !self.authenticated {
             true => most.min(UNAUTHENTICATED_BYTES_MAX),
             false => most,
