@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn values_are_as_the_table_says() {
-        let rows: &[(u8, &[&[u8]], &[&[u8]])] = &[
+        type Values<'a> = &'a [&'a [u8]];
+        let rows: &[(u8, Values<'_>, Values<'_>)] = &[
             (TRACEPARENT, &[&[0; 25]], &[&[0; 24], &[0; 26], b""]),
             (TIMEOUT_MS, &[&[0; 4]], &[&[0; 3], &[0; 5]]),
             (EXPIRES_MS, &[&[0; 4]], &[&[0; 3], &[0; 5]]),

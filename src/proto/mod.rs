@@ -64,6 +64,9 @@
 //!   of groups, of whom one would get what another has had. The subscription begins when
 //!   they are queued: until its OK, what is retained meanwhile comes, and other messages may
 //!   not.
+//! - What several publish on a topic with RETAIN has one order on all shards, that in which the
+//!   topic's home shard takes it; a PUBLISH that clears and a will are in it like others. It is
+//!   what subscribers see last, unless a policy or its expiry dropped it.
 //! - GROUP in a SERVE means nothing: all servers of a service share its requests, whatever
 //!   filters they serve it under.
 //! - SUBSCRIBE again with the same filter and GROUP changes its codec and policy.

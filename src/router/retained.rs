@@ -1,8 +1,8 @@
 //! Retained messages: of each topic the last one that was published with RETAIN.
 //!
-//! Every shard has all of them, told by the shard of the publisher. Two publishers on two
-//! shards may be told in either order, so each message has a version (when it was
-//! published, and on which shard) and the last version wins everywhere:
+//! Every shard has all of them, told by their topic's home shard, which brings those of
+//! several publishers into one order. Each has a version (when its home took it, and which
+//! that is), and the last version wins everywhere, in whatever order they are told:
 //!
 //! ```text
 //!   told          v1 "on"      v3 (empty)       v2 "off"           10 s after v3
@@ -53,7 +53,7 @@ const SEPARATOR: u8 = 1;
 /// Above the separator, below every character of a name.
 const BEYOND: u8 = 2;
 
-/// When a message was published, and where: the later one is the one that stays. Equal
+/// When a message was taken by its topic's home, and which that is: the later one is the one that stays. Equal
 /// versions are of one shard, which tells them in order: the last one told stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {

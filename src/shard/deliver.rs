@@ -22,7 +22,7 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{CHUNK_BYTES, MESSAGE_HEADER_BYTES};
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::{Envelope, SlowPolicy};
+use crate::proto::envelope::{Envelope, SlowPolicy, header};
 use crate::proto::error::Code;
 use crate::proto::message::MessageType;
 use crate::router::Subscription;
@@ -291,6 +291,23 @@ impl Connection {
             return u32::MAX;
         }
         self.line.load()
+    }
+}
+
+impl Publication<'_> {
+    /// What LATEST_PER_KEY keeps one message for: its topic, and with it the KEY, if there is
+    /// one. The topic's length comes first and a mark stands before the KEY, so that no two
+    /// of them read alike.
+    pub(super) fn latest_key<'k>(&self, key: &'k mut Vec<u8>) -> &'k [u8] {
+        let topic = self.envelope.name.as_bytes();
+        key.clear();
+        key.push(topic.len() as u8);
+        key.extend_from_slice(topic);
+        if let Some(value) = self.envelope.headers.find(header::KEY) {
+            key.push(1);
+            key.extend_from_slice(value);
+        }
+        key
     }
 }
 

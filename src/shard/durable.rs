@@ -219,7 +219,7 @@ impl Exchange {
             self.fail_errands(key);
         }
         if publish_will && let Some(will) = station.will.take() {
-            self.publish_will(will);
+            self.publish_will(key, will);
         }
     }
 

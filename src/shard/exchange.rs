@@ -20,7 +20,7 @@ use super::connection::{Connection, Stage};
 use super::door::Door;
 use super::fanout::Fanout;
 use super::forward::Errands;
-use super::mesh::{InterestKind, Item, Mesh};
+use super::mesh::{Cause, InterestKind, Item, Mesh};
 use super::outbox::Writer;
 use super::replay::Replay;
 use super::resource::Resources;
@@ -359,9 +359,15 @@ impl Exchange {
         if self.mesh.len() == 0 {
             return;
         }
-        let eased = self.mesh.collect();
+        self.mesh.collect();
+        self.go_on_with_mesh();
+    }
+
+    /// What waited for other shards goes on, as far as that is over.
+    fn go_on_with_mesh(&mut self) {
+        self.mesh.pay();
         self.take_confirmed();
-        if !eased {
+        if !self.mesh.ease() {
             return;
         }
         for key in std::mem::take(&mut self.blocked) {
@@ -384,6 +390,7 @@ impl Exchange {
                 while left > 0
                     && !self.mesh_waits
                     && self.resources.deliveries_left > 0
+                    && (batch.after()).is_none_or(|(from, count)| self.mesh.has_taken(from, count))
                     && let Some(item) = batch.next()
                 {
                     self.take_item(from, item);
@@ -398,6 +405,9 @@ impl Exchange {
             }
             let taken = (MESH_ENTRIES_PER_TURN - left) as u64;
             self.resources.counters.add(Counter::MeshEntries, taken);
+        }
+        if self.mesh.len() > 0 {
+            self.go_on_with_mesh();
         }
     }
 
@@ -432,6 +442,18 @@ impl Exchange {
                 servers,
             } => self.take_request(message.parcel(), call, servers),
             Item::Response { message, call } => self.take_response(&mut message.parcel(), call),
+            Item::Home {
+                message,
+                terms,
+                translated,
+                counts,
+            } => {
+                let translation = Translation::received(terms.translation, translated);
+                let cause = Cause { from, counts };
+                self.take_home(cause, message.parcel(), &terms, translation);
+            }
+            Item::After => {}
+            Item::Homed { count, bytes } => self.mesh.take_homed(from, count, bytes),
         }
     }
 
@@ -440,7 +462,9 @@ impl Exchange {
         if self.mesh.len() == 0 {
             return;
         }
-        self.mesh.flush(!self.confirmations.is_empty());
+        self.mesh.pay();
+        let awaited = !self.confirmations.is_empty() || self.mesh.owes();
+        self.mesh.flush(awaited);
         if !self.blocked.is_empty() {
             self.mesh.wait();
         }

@@ -9,7 +9,7 @@
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
 //! | `fanout` | a publication to many, in slices |
-//! | `retain`, `replay` | each topic's last message; much of that to one, in slices |
+//! | `retain`, `home`, `replay` | each topic's last message; one order of them; much of that to one, in slices |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
 //! | `schema`, `check` | payloads by schema: refused, translated; long ones by a worker |
 //! | `forward` | REQUESTs that connections answer |
@@ -51,6 +51,7 @@ mod fanout;
 mod forward;
 mod gauge;
 mod guest;
+mod home;
 mod line;
 mod log;
 pub mod mesh;

@@ -12,14 +12,16 @@
 //! outbox is never taken back.
 //!
 //! Invariant: what one connection publishes on one topic reaches each subscriber in that
-//! order: it takes the same way each time, and every queue on it is first in, first out.
+//! order: it takes the same way each time, and every queue on it is first in, first out. A
+//! retained one goes by way of its topic's home (`home`), and what comes behind it likewise.
 
 use super::confirm::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
 use super::fanout::Origin;
+use super::home::Reach;
 use super::line::Line;
-use super::mesh::Terms;
+use super::mesh::{Cause, Terms};
 use super::parcel::Parcel;
 use super::schema::{SchemaId, Sent, Translation, is_long};
 use super::station::Will;
@@ -30,7 +32,7 @@ use crate::base::limits::{FANOUT_MIN, MESSAGE_HEADER_BYTES};
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
 use crate::metrics::span::SpanName;
-use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
+use crate::proto::envelope::{Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
@@ -53,23 +55,6 @@ pub(super) struct Publication<'a> {
     pub(super) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     pub(super) span: Option<Open>,
-}
-
-impl Publication<'_> {
-    /// What LATEST_PER_KEY keeps one message for: its topic, and with it the KEY, if there is
-    /// one. The topic's length comes first and a mark stands before the KEY, so that no two
-    /// of them read alike.
-    pub(super) fn latest_key<'k>(&self, key: &'k mut Vec<u8>) -> &'k [u8] {
-        let topic = self.envelope.name.as_bytes();
-        key.clear();
-        key.push(topic.len() as u8);
-        key.extend_from_slice(topic);
-        if let Some(value) = self.envelope.headers.find(header::KEY) {
-            key.push(1);
-            key.extend_from_slice(value);
-        }
-        key
-    }
 }
 
 impl Exchange {
@@ -107,13 +92,13 @@ impl Exchange {
         let parcel = Parcel::received(message, checksum, &mut scratch);
         let tracer = self.resources.tracer.as_ref();
         let origin = Origin::Connection(key);
-        let everywhere = match tracer.and_then(|tracer| tracer.received()) {
-            None => self.route(origin, envelope, parcel, None, translation),
-            Some(context) => self.route_traced(origin, &context, parcel, translation),
+        let reach = match tracer.and_then(|tracer| tracer.received()) {
+            None => self.route(origin, key, envelope, parcel, None, translation),
+            Some(context) => self.route_traced(origin, key, &context, parcel, translation),
         };
         self.scratch = scratch;
         if id != 0 {
-            self.confirm_publish(key, id, everywhere);
+            self.confirm_reach(key, id, reach);
         }
     }
 
@@ -158,17 +143,17 @@ impl Exchange {
                 return self.answer(key, Answer::ok(id), true);
             }
         }
-        let everywhere = match context {
-            None => self.route(origin, envelope, parcel, None, translation),
-            Some(context) => self.route_traced(origin, &context, parcel, translation),
+        let reach = match context {
+            None => self.route(origin, key, envelope, parcel, None, translation),
+            Some(context) => self.route_traced(origin, key, &context, parcel, translation),
         };
         if id != 0 {
-            self.confirm_publish(key, id, everywhere);
+            self.confirm_reach(key, id, reach);
         }
     }
 
     /// Publishes the will of a connection that has ended without CLOSE.
-    pub(super) fn publish_will(&mut self, will: Will) {
+    pub(super) fn publish_will(&mut self, key: Key, will: Will) {
         let Will {
             message,
             translation,
@@ -182,11 +167,11 @@ impl Exchange {
             match context.filter(|_| is_traced) {
                 None => {
                     let parcel = Parcel::plain(message);
-                    self.route(Origin::Nobody, &envelope, parcel, None, translation)
+                    self.route(Origin::Nobody, key, &envelope, parcel, None, translation)
                 }
                 Some(context) => {
                     let parcel = Parcel::plain(message);
-                    self.route_traced(Origin::Nobody, &context, parcel, translation)
+                    self.route_traced(Origin::Nobody, key, &context, parcel, translation)
                 }
             };
         }
@@ -219,13 +204,14 @@ impl Exchange {
     fn route_traced(
         &mut self,
         origin: Origin,
+        by: Key,
         parent: &TraceContext,
         parcel: Parcel<'_>,
         translation: Option<Box<Translation>>,
-    ) -> bool {
+    ) -> Reach {
         let now = self.resources.now;
         let Some(tracer) = &mut self.resources.tracer else {
-            return false;
+            return Reach::Here;
         };
         let route = tracer.begin(SpanName::Route, parent, now);
         let deliver = tracer.begin(SpanName::Deliver, &route.context, now);
@@ -239,37 +225,36 @@ impl Exchange {
             None => (parcel, None),
         };
         let message = parcel.message();
-        let everywhere =
-            match Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]) {
-                Ok(envelope) => {
-                    let everywhere = self.route(origin, &envelope, parcel, deliver, translation);
-                    if let Some(tracer) = &mut self.resources.tracer {
-                        let about = About::delivered(envelope.name, message.len(), 0);
-                        tracer.end(route, about, now);
-                    }
-                    everywhere
+        let reach = match Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]) {
+            Ok(envelope) => {
+                let reach = self.route(origin, by, &envelope, parcel, deliver, translation);
+                if let Some(tracer) = &mut self.resources.tracer {
+                    let about = About::delivered(envelope.name, message.len(), 0);
+                    tracer.end(route, about, now);
                 }
-                Err(_) => {
-                    debug_assert!(false, "it was parsed before it was given another parent");
-                    false
-                }
-            };
+                reach
+            }
+            Err(_) => {
+                debug_assert!(false, "it was parsed before it was given another parent");
+                Reach::Here
+            }
+        };
         if let Some(tracer) = &mut self.resources.tracer {
             tracer.scratch = scratch;
         }
-        everywhere
+        reach
     }
 
-    /// Delivers a publication here and sends it to the other shards that want it. True if
-    /// some do.
+    /// Delivers a publication that connection `by` makes, or has its topic's home do so.
     fn route(
         &mut self,
         origin: Origin,
+        by: Key,
         envelope: &Envelope<'_>,
         parcel: Parcel<'_>,
         span: Option<Open>,
         translation: Option<Box<Translation>>,
-    ) -> bool {
+    ) -> Reach {
         let now = self.resources.now;
         self.topics.note(envelope.name, now);
         let expires = match envelope.headers.is_empty() {
@@ -289,6 +274,27 @@ impl Exchange {
                 self.translate(&mut publication);
             }
         }
+        if (retain || self.mesh.is_homing())
+            && let Some(ticket) = self.send_home(by, retain, &mut publication)
+        {
+            return Reach::Home(ticket);
+        }
+        match self.spread(origin, publication, None) {
+            true => Reach::Everywhere,
+            false => Reach::Here,
+        }
+    }
+
+    /// Delivers a publication here and sends it to the other shards that want it, behind what
+    /// is its cause there. True if some do.
+    pub(super) fn spread(
+        &mut self,
+        origin: Origin,
+        mut publication: Publication<'_>,
+        cause: Option<Cause<'_>>,
+    ) -> bool {
+        let (envelope, expires) = (publication.envelope, publication.expires);
+        let (now, retain) = (self.resources.now, envelope.flags & FLAG_RETAIN != 0);
         let at = if retain { self.retain_version() } else { now };
         if retain {
             let version = Version { at, shard: self.id };
@@ -325,7 +331,7 @@ impl Exchange {
             };
             let parcel = &mut publication.parcel;
             self.mesh
-                .publish(parcel, &matches.shards, &picks, terms, translated);
+                .publish(parcel, &matches.shards, &picks, terms, translated, cause);
         }
         (self.picks, self.matches) = (picks, matches);
         self.end_deliver(&mut publication, reached);
@@ -393,7 +399,7 @@ impl Exchange {
                     let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
                     let parcel = &mut publication.parcel;
                     self.mesh
-                        .publish(parcel, &nowhere, &pick, terms, translated);
+                        .publish(parcel, &nowhere, &pick, terms, translated, None);
                 }
                 None => {}
             }
@@ -408,7 +414,11 @@ impl Exchange {
         matches: &Matches,
         publication: &mut Publication<'_>,
     ) {
-        if matches.local.len() >= FANOUT_MIN {
+        // A retained one never passes another that is still on its way to many.
+        let is_behind = !self.fanouts.is_empty()
+            && publication.envelope.flags & FLAG_RETAIN != 0
+            && !matches.local.is_empty();
+        if matches.local.len() >= FANOUT_MIN || is_behind {
             return self.fan_out(origin, &matches.local, publication);
         }
         self.resources.note_deliveries(matches.local.len());

@@ -46,7 +46,10 @@ impl Exchange {
         };
         if !matches!(done, Ok(Done::Later)) {
             let answer = Answer::of(envelope.id, done.map(|_| ()));
-            self.answer(key, answer, true);
+            match kind {
+                MessageType::Subscribe => self.answer_subscribe(key, answer),
+                _ => self.answer(key, answer, true),
+            }
         }
     }
 

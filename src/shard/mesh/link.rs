@@ -1,6 +1,7 @@
 //! One link of the mesh: a shard's ends of the rings to and from one other.
 
 use super::batch::{Batch, Reading};
+use super::home::Passage;
 use crate::base::id::ShardId;
 use crate::ring::driver::Waker;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -35,11 +36,44 @@ pub(super) struct Link {
     /// The last batch out is awaited: its return will wake this shard.
     pub(super) last_awaited: bool,
     pub(super) reading: Option<Reading>,
+    /// Entries in all batches that went, and in all that were given back.
+    said: u64,
+    taken: u64,
+    /// Of batches that came back: their epochs, and how much the peer had said by then, where
+    /// that has not been taken yet.
+    heard: VecDeque<(u64, u64)>,
+    /// What is on its way through the peer.
+    pub(super) passage: Passage,
 }
 
 impl Link {
     pub(super) fn is_pressed(&self) -> bool {
-        self.out.len() >= BATCHES_MAX || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
+        self.out.len() >= BATCHES_MAX
+            || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
+            || self.passage.is_pressed()
+    }
+
+    /// Entries said to the peer so far.
+    pub(super) fn said(&self) -> u64 {
+        self.said + self.open.entries.len() as u64
+    }
+
+    /// Whether so many of the peer's have been taken, or there will be no more.
+    pub(super) fn has_taken(&self, count: u64) -> bool {
+        let read = self.reading.as_ref().map_or(0, Reading::taken);
+        self.taken + read >= count
+            || (self.reading.is_none() && self.incoming.is_abandoned() && self.incoming.is_empty())
+    }
+
+    /// The peer has ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.outgoing.is_abandoned()
+    }
+
+    /// As `is_done`, and what the peer had said before it did the last of that is done here.
+    pub(super) fn is_heard(&self, mark: u64) -> bool {
+        let mut heard = self.heard.iter().take_while(|one| one.0 <= mark);
+        self.is_done(mark) && heard.all(|one| self.has_taken(one.1))
     }
 
     /// Nothing said to the peer up to `mark` is still to be done.
@@ -50,12 +84,18 @@ impl Link {
     }
 
     pub(super) fn collect(&mut self) {
+        while let Some(&(_, said)) = self.heard.front()
+            && self.has_taken(said)
+        {
+            self.heard.pop_front();
+        }
         if self.out.is_empty() {
             return;
         }
         while let Ok(mut batch) = self.returned.pop() {
-            if let Some((_, bytes)) = self.out.pop_front() {
+            if let Some((epoch, bytes)) = self.out.pop_front() {
                 self.out_bytes -= bytes;
+                self.note_heard(epoch, batch.said);
             }
             batch.clear();
             if self.spare.len() < SPARES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
@@ -67,6 +107,14 @@ impl Link {
             self.out.clear();
             self.out_bytes = 0;
             self.open.clear();
+            self.heard.clear();
+        }
+    }
+
+    fn note_heard(&mut self, epoch: u64, said: u64) {
+        let is_known = self.heard.back().is_some_and(|last| last.1 == said);
+        if !is_known && !self.has_taken(said) {
+            self.heard.push_back((epoch, said));
         }
     }
 
@@ -85,7 +133,9 @@ impl Link {
         batch.awaited = awaited;
         // Its first: what was said later in it is waited for as long as that.
         let (first, bytes) = (batch.epoch, batch.len_bytes());
+        let count = batch.entries.len() as u64;
         if self.outgoing.push(batch).is_ok() {
+            self.said += count;
             self.out.push_back((first, bytes));
             self.out_bytes += bytes;
             self.last_awaited = awaited;
@@ -93,8 +143,10 @@ impl Link {
         }
     }
 
-    pub(super) fn give_back(&mut self, batch: Batch) {
+    pub(super) fn give_back(&mut self, mut batch: Batch) {
         let awaited = batch.awaited;
+        self.taken += batch.entries.len() as u64;
+        batch.said = self.said();
         // There is room: the peer has no more than this many out. If it has ended, nobody
         // misses it.
         let _ = self.returning.push(batch);
@@ -129,6 +181,10 @@ pub(super) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link
             out_bytes: 0,
             last_awaited: false,
             reading: None,
+            said: 0,
+            taken: 0,
+            heard: VecDeque::new(),
+            passage: Passage::default(),
         }
     };
     (

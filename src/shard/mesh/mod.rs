@@ -19,13 +19,20 @@
 //! taking what cannot wait. The peer is woken only if it sleeps; this shard is woken for a
 //! batch that comes back only if it waits for it.
 //!
+//! A batch that comes back says how much its reader had said by then: who has taken that as
+//! well has all that was said before the batch was done (SUBSCRIBE's OK waits for that).
+//!
+//! Retained publications go by way of their topic's home: see `home`.
+//!
 //! Invariants: batches of a link come back in the order they went; at most `BATCHES_MAX` of
 //! them are out, so no push fails.
 
 mod batch;
+mod home;
 mod link;
 
 pub(super) use batch::{Call, InterestKind, Item, Reading, Terms};
+pub(super) use home::{Cause, Ticket};
 
 use super::parcel::Parcel;
 use super::schema::Sent;
@@ -34,7 +41,9 @@ use crate::ring::driver::Waker;
 use crate::router::{Count, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
+use home::Owed;
 use link::{BATCHES_MAX, Link, connect};
+use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
 
 /// All links of one shard.
@@ -44,6 +53,10 @@ pub struct Mesh {
     /// The number of the batches being written.
     epoch: u64,
     pressed: bool,
+    /// Publications on their way through homes.
+    homing: u64,
+    /// What other shards are to be told of publications at home here.
+    owed: VecDeque<Owed>,
 }
 
 /// Makes the links between shards that these wakers wake, in the order of their ids.
@@ -81,7 +94,8 @@ impl Mesh {
     }
 
     /// Sends a publication to the shards that have plain subscribers for it (`plain`), to
-    /// those where a group's member was picked, and to all if it is retained.
+    /// those where a group's member was picked, and to all if it is retained; where it has
+    /// come from another shard, behind what that had said before.
     pub(in crate::shard) fn publish(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -89,6 +103,7 @@ impl Mesh {
         picks: &[(ShardId, Key)],
         terms: Terms,
         translated: Option<&Bytes>,
+        mut cause: Option<Cause<'_>>,
     ) {
         debug_assert_eq!(
             translated.is_some(),
@@ -96,6 +111,9 @@ impl Mesh {
         );
         let grown = parcel.is_grown();
         for link in &mut self.links {
+            let after = cause
+                .as_mut()
+                .and_then(|cause| Some((cause.from, cause.next_for(link.peer)?)));
             let batch = &mut link.open;
             let first = batch.picks.len();
             let here = picks.iter().filter(|pick| pick.0 == link.peer);
@@ -104,6 +122,9 @@ impl Mesh {
             let plain = plain.contains(link.peer);
             if !plain && !terms.retain && picks == 0 {
                 continue;
+            }
+            if let Some((from, count)) = after {
+                batch.entries.push(Entry::After { from, count });
             }
             let message = batch.put(parcel);
             if let Some(translated) = translated {
@@ -183,12 +204,18 @@ impl Mesh {
 
     // ---- turns ----
 
-    /// Takes back what other shards are done with. True when publishers may go on that had
-    /// to wait.
-    pub(in crate::shard) fn collect(&mut self) -> bool {
+    /// Takes back what other shards are done with.
+    pub(in crate::shard) fn collect(&mut self) {
         for link in &mut self.links {
             link.collect();
         }
+        if self.homing > 0 {
+            self.forget_gone();
+        }
+    }
+
+    /// True when publishers may go on that had to wait.
+    pub(in crate::shard) fn ease(&mut self) -> bool {
         let was_pressed = self.pressed;
         self.press();
         if was_pressed && !self.pressed {
@@ -239,6 +266,18 @@ impl Mesh {
         self.links.iter().all(|link| link.is_done(mark))
     }
 
+    /// Everything said up to `mark` has been done, and what others had said before they did
+    /// that has been done here, but for a fan-out that is going on.
+    pub(in crate::shard) fn is_heard(&self, mark: u64) -> bool {
+        self.links.iter().all(|link| link.is_heard(mark))
+    }
+
+    /// So much of what a shard has said here has been taken.
+    pub(in crate::shard) fn has_taken(&self, shard: ShardId, count: u64) -> bool {
+        let link = self.links.binary_search_by_key(&shard, |link| link.peer);
+        link.is_ok_and(|link| self.links[link].has_taken(count))
+    }
+
     /// Batches that peers have not given back.
     pub(in crate::shard) fn batches_out(&self) -> usize {
         self.links.iter().map(|link| link.out.len()).sum()
@@ -265,10 +304,11 @@ impl Mesh {
 
     /// The next batch of a link to work through, or the one begun.
     pub(in crate::shard) fn receive(&mut self, index: usize) -> Option<(ShardId, Reading)> {
+        let others = self.links.len() - 1;
         let link = &mut self.links[index];
         let reading = link.reading.take().or_else(|| {
             let batch = link.incoming.pop().ok()?;
-            Some(Reading::new(batch))
+            Some(Reading::new(batch, others))
         })?;
         Some((link.peer, reading))
     }
@@ -290,5 +330,7 @@ impl Mesh {
         drop(links);
         wakers.iter().for_each(Waker::wake);
         self.pressed = false;
+        self.homing = 0;
+        self.owed.clear();
     }
 }

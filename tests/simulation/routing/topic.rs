@@ -1,13 +1,14 @@
 //! Topics rule by rule: who gets a PUBLISH, how often, in which order; what is retained.
 
 use super::scene::Scene;
-use crate::server::{limits, ms};
+use crate::server::{Guards, limits, ms};
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
+use std::time::Duration;
 
 fn subscriber(filters: &[&str]) -> Traffic {
     Traffic::of(
@@ -273,4 +274,94 @@ fn a_will_withdrawn_is_not_published_and_a_retained_one_is_retained() {
     let [late] = scene.enter_each([subscriber(&["w/#"])]);
     assert_eq!(topics(&scene, late), ["w/b"]);
     scene.finish();
+}
+
+/// R10: two who publish at once on two shards.
+#[test]
+fn the_last_live_value_is_the_retained_one_on_every_shard() {
+    for seed in 0..24 {
+        let mut scene = Scene::of_shards(
+            2 + seed as usize % 4,
+            seed,
+            // Without any, what is sent at one time comes at one time.
+            if seed / 4 % 2 == 0 {
+                Faults::none()
+            } else {
+                Faults::harmless()
+            },
+            RingSize::default(),
+            limits(),
+            Guards::default(),
+        );
+        let mut rng = fastrand::Rng::with_seed(seed);
+        scene.enter_each([(); 5].map(|()| subscriber(&["r/#"])));
+        for _ in 0..6 {
+            // All publish on the same topics in the same order, about two of them the last.
+            let acts = (0..60).map(|number| {
+                Act::Publish(Publish {
+                    retain: rng.u8(..4) > 0,
+                    empty: rng.u8(..6) == 0,
+                    confirmed: rng.bool(),
+                    ..Publish::of(&format!("r/{}", number / 2))
+                })
+            });
+            let plan = Traffic {
+                window: 32,
+                ..Traffic::of(acts.collect::<Vec<_>>())
+            };
+            scene.enter(plan);
+        }
+        scene.settle();
+        let late = scene.enter_each([(); 5].map(|()| subscriber(&["r/#"])));
+        let evidence = scene.close();
+        evidence.judge();
+        let retained = evidence.check_retained(&late);
+        retained.unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
+        scene.rest();
+    }
+}
+
+/// R7: who subscribes in the midst of snapshots and what comes between them.
+#[test]
+fn nothing_is_missing_behind_the_ok_of_a_subscribe() {
+    for seed in 0..24 {
+        let mut scene = Scene::of_shards(
+            2 + seed as usize % 4,
+            seed,
+            // Without any, what is sent at one time comes at one time.
+            if seed / 4 % 2 == 0 {
+                Faults::none()
+            } else {
+                Faults::harmless()
+            },
+            RingSize::default(),
+            limits(),
+            Guards::default(),
+        );
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for (index, topic) in ["r/a", "r/b", "r/a", "r/b"].into_iter().enumerate() {
+            let acts = (0..400).map(|number| {
+                Act::Publish(Publish {
+                    retain: number % 3 == 0,
+                    confirmed: index < 2,
+                    ..Publish::of(topic)
+                })
+            });
+            let acts = acts.chain([Act::Publish(Publish {
+                confirmed: true,
+                ..Publish::of(topic)
+            })]);
+            let plan = Traffic {
+                window: 4,
+                think: Duration::from_micros(10),
+                ..Traffic::of(acts.collect::<Vec<_>>())
+            };
+            scene.enter(plan);
+        }
+        for _ in 0..40 {
+            let after = Duration::from_micros(rng.u64(..4000));
+            scene.enter_later(after, subscriber(&["r/#"]));
+        }
+        scene.finish();
+    }
 }

@@ -89,6 +89,7 @@ impl Mind {
         }
         self.unanswered.pop_front();
         let record = &mut self.record;
+        let received = record.delivered.len();
         match matter {
             Matter::Publish(number) => {
                 let published = &mut record.published[number as usize];
@@ -104,7 +105,10 @@ impl Mind {
                 };
                 match refused {
                     Some(_) => stand.refused = refused,
-                    None => stand.confirmed_at = Some(now),
+                    None => {
+                        stand.confirmed_at = Some(now);
+                        stand.received_before = received;
+                    }
                 }
             }
             Matter::Unsubscribe(place) | Matter::Unserve(place) => {

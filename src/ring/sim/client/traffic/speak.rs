@@ -204,6 +204,7 @@ impl Mind {
             asked: 1,
             asked_at: now,
             confirmed_at: None,
+            received_before: 0,
             refused: None,
             left_at: None,
             left_confirmed_at: None,
