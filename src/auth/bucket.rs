@@ -94,6 +94,11 @@ impl Limit {
         *full_at = Instant::from_nanos(owed.saturating_add(time));
         Ok(())
     }
+
+    /// Empties such a bucket.
+    pub fn empty(self, full_at: &mut Instant, now: Instant) {
+        *full_at = now + Duration::from_nanos(self.burst);
+    }
 }
 
 #[inline]

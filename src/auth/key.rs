@@ -99,6 +99,13 @@ impl ApiKeys {
         self.keys.values().map(|(_, key)| key)
     }
 
+    /// The id of the key that this claims to be, if there is such a key.
+    pub fn claimed(&self, credential: &[u8]) -> Option<&str> {
+        let dot = credential.iter().rposition(|byte| *byte == b'.')?;
+        let id = std::str::from_utf8(&credential[..dot]).ok()?;
+        self.keys.get_key_value(id).map(|(id, _)| &**id)
+    }
+
     /// The key that this is, if it is one.
     ///
     /// # Errors

@@ -66,8 +66,8 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub const REVOCATIONS_MAX: usize = 100_000;
 /// Sets of roles whose rights are kept at hand.
 pub const ROLE_SETS_MAX: usize = 256;
-/// Addresses of which a shard remembers how often they came or failed lately: at most
-/// about 1 MiB.
+/// Addresses, and API keys claimed from them, of which it is remembered how often they came
+/// or failed lately: at most about 2 MiB.
 pub const PREFIXES_MAX: usize = 16_384;
 
 /// Non-fatal ERRORs within one second before the next one is fatal (§3).

@@ -90,6 +90,8 @@ counters! {
     /// AUTHs that gave someone their rights, and those that did not.
     AuthAccepted = "auth_accepted",
     AuthRefused = "auth_refused",
+    /// AUTHs that could not be judged: a key set or the state's disk is away.
+    AuthUnavailable = "auth_unavailable",
     /// Operations that the connection's rights do not cover.
     Forbidden = "forbidden",
     /// Messages refused because more came than one connection may send.

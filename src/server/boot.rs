@@ -137,6 +137,7 @@ pub struct Running {
     drainer: Drainer,
     ended: Receiver<Ended>,
     board: Arc<Board>,
+    settled: Option<Receiver<()>>,
     /// Dropped with the server: ends the stats thread.
     _stats: Sender<()>,
     /// The same for the thread that watches the certificate.
@@ -159,6 +160,16 @@ impl Running {
     /// Everything counted so far.
     pub fn stats(&self) -> crate::proto::sys::Stats {
         self.board.stats()
+    }
+
+    /// Returns once a key set that is fetched is here, or could not be had: until then most
+    /// credentials cannot be judged. At once where there is none.
+    pub(super) fn settle(&self) -> impl FnOnce() + Send + use<> {
+        let settled = self.settled.clone();
+        // Nothing is ever sent: it ends.
+        move || {
+            let _ = settled.map(|settled| settled.recv());
+        }
     }
 
     /// What begins the drain, for another thread.
@@ -203,6 +214,10 @@ pub struct Drainer {
 }
 
 impl Drainer {
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + self.timeout;
@@ -227,7 +242,7 @@ pub(super) fn boot(
     let (address, listeners) = bind(config, cores.len())?;
     let draining = Arc::new(AtomicBool::new(false));
     let mut control = control::prepare(config, directory, draining.clone())?;
-    let admin = control.admin();
+    let (admin, settled) = (control.admin(), control.settled());
 
     let board = Board::new(PRODUCT.to_owned(), config.digest(), &cores, Instant::now());
     let board = Arc::new(board);
@@ -274,6 +289,7 @@ pub(super) fn boot(
         drainer,
         ended,
         board,
+        settled,
         _stats: stats,
         _certificate: watch,
         _control: control,

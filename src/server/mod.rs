@@ -24,7 +24,6 @@ pub use plan::PRODUCT;
 use crate::base::id::ShardId;
 use crate::shard::Service;
 use config::Config;
-use sd_notify::NotifyState;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -105,7 +104,7 @@ impl Server {
         crate::ring::probe::register_membarrier();
         let running = self.start()?;
         signal::watch(running.drainer()).map_err(Error::Thread)?;
-        signal::tell_service_manager(NotifyState::Ready);
+        signal::tell_ready(running.settle(), running.drainer()).map_err(Error::Thread)?;
         running.wait()?;
         tracing::info!("drained");
         Ok(())

@@ -47,6 +47,24 @@ pub fn watch(drainer: Drainer) -> io::Result<()> {
     Ok(())
 }
 
+/// Tells systemd that the server is ready, once `settle` has returned and unless it is
+/// ending already.
+///
+/// # Errors
+/// The thread that waits cannot be started.
+pub fn tell_ready(settle: impl FnOnce() + Send + 'static, drainer: Drainer) -> io::Result<()> {
+    let wait = move || {
+        settle();
+        if !drainer.is_draining() {
+            tell_service_manager(NotifyState::Ready);
+        }
+    };
+    thread::Builder::new()
+        .name("ready".to_owned())
+        .spawn(wait)?;
+    Ok(())
+}
+
 /// Tells systemd, where it started us with Type=notify.
 pub fn tell_service_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {

@@ -5,7 +5,7 @@
 
 use super::Shard;
 use crate::auth::address::AccessList;
-use crate::auth::tally::{Tally, Turned};
+use crate::auth::tally::{Shown, Tally, Turned};
 use crate::base::clock::Instant;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
@@ -52,21 +52,22 @@ impl Door {
                 let text = "your address connects too often; wait a second";
                 Refusal::new(Code::RateLimited, text)
             }
-            Turned::Failures(_) => {
-                let text = "too many credentials from your address were wrong; wait a minute";
-                Refusal::new(Code::AddressDenied, text)
-            }
         })
     }
 
-    /// Notes that a credential from there was refused.
-    pub(super) fn note_failure(&self, address: IpAddr, now: Instant) {
-        self.tally().fail(address, now);
+    /// A credential shown from there, of the known API key `id` if it claims to be one.
+    pub(super) fn shown(&self, address: IpAddr, id: Option<&str>, credential: &[u8]) -> Shown {
+        self.tally().shown(address, id, credential)
     }
 
-    /// Whether credentials from there are refused unseen, because too many were wrong.
-    pub(super) fn bars(&self, address: IpAddr, now: Instant) -> bool {
-        self.tally().barred_until(address, now).is_some()
+    /// Whether it is refused unseen, because too much was wrong.
+    pub(super) fn bars(&self, shown: &Shown, now: Instant) -> bool {
+        self.tally().barred_until(shown, now).is_some()
+    }
+
+    /// Notes that it was wrong; whether its address is over its budget.
+    pub(super) fn note_failure(&self, shown: &Shown, now: Instant) -> bool {
+        self.tally().fail(shown, now)
     }
 
     /// A connection that was admitted has ended.

@@ -6,6 +6,7 @@
 
 use super::line::Line;
 use crate::auth::bucket::Limit;
+use crate::auth::tally::Shown;
 use crate::auth::{Grant, Identity, Rights, Who};
 use crate::base::clock::Instant;
 use crate::base::limits::{EXPIRY_GRACE_S, MESSAGE_HEADER_BYTES};
@@ -20,6 +21,8 @@ pub(super) struct Guest {
     /// The number of what the issuer is asked for it: it handles no more until the answer.
     /// 0: nothing.
     pub(super) asking: u64,
+    /// The credential of its last AUTH, where failures are counted.
+    pub(super) shown: Option<Shown>,
     /// A worker checks a message of its: it handles no more until that is done.
     pub(super) checking: bool,
     /// It has sent more than it may: it handles no more until then. `ZERO`: it has not.
@@ -58,6 +61,7 @@ impl Default for Guest {
         Guest {
             pass: None,
             asking: 0,
+            shown: None,
             checking: false,
             limited_until: Instant::ZERO,
             messages: Instant::ZERO,

@@ -1,9 +1,11 @@
 //! Connecting again without a session: what is restored, what is told, and when it ends.
 
-use crate::peer::{Heard, Peer};
+use crate::peer::{Heard, Peer, settings};
 use ringmail::blocking::{Builder, Client};
 use ringmail::client::{Code, Error, Incoming, Publish, Reconnect, Request, Subscribe, header};
 use ringmail::proto::message::{Message, MessageType};
+use ringmail::proto::option::AUTH_API_KEY;
+use ringmail::proto::session::Settings;
 use std::time::Duration;
 
 fn quick() -> Builder {
@@ -241,6 +243,51 @@ fn a_request_of_a_broken_connection_is_not_answered_on_the_next() {
     let new = client.receive().unwrap().into_request().unwrap();
     client.respond(&new, "to new").unwrap();
     client.close().unwrap();
+}
+
+/// A credential that the server cannot judge now, or not for what others showed, is shown
+/// again; one that it has judged is not.
+#[test]
+fn a_credential_that_could_not_be_judged_is_shown_again() {
+    let refused = |code, text| Message::Error {
+        code,
+        id: 0,
+        fatal: true,
+        text,
+    };
+    let settings = Settings {
+        auth_methods: AUTH_API_KEY,
+        ..settings()
+    };
+    let peer = Peer::open_with(settings, move |door| {
+        let shown = || {
+            let mut served = door.establish();
+            assert_eq!(served.hear(), Heard::Message(MessageType::Auth));
+            served
+        };
+        for stands in [true, false, false, true, false] {
+            let mut served = shown();
+            if stands {
+                served.session.authenticate();
+                served.send(&Message::AuthOk {
+                    expires_in_s: 0,
+                    principal: "a",
+                    access_token: b"",
+                    refresh_token: b"",
+                });
+                served.confirm(MessageType::Subscribe, "t");
+            } else {
+                served.send(&refused(Code::Unavailable, "not now"));
+            }
+        }
+        shown().send(&refused(Code::RateLimited, "wait"));
+        shown().send(&refused(Code::AuthFailed, "no"));
+    });
+    let mut client = quick().api_key("a.secret").connect(&peer.address).unwrap();
+    client.subscribe("t").unwrap();
+    assert_eq!(client.receive().unwrap(), lost());
+    let error = client.receive().unwrap_err();
+    assert_eq!(error.code(), Some(Code::AuthFailed), "{error}");
 }
 
 #[test]

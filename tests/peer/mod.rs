@@ -60,7 +60,7 @@ impl Peer {
         Peer::open_with(settings(), script)
     }
 
-    fn open_with(settings: Settings, script: impl FnOnce(Door) + Send + 'static) -> Peer {
+    pub fn open_with(settings: Settings, script: impl FnOnce(Door) + Send + 'static) -> Peer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let settings = Arc::new(settings);

@@ -48,6 +48,7 @@ pub mod code {
     pub const SLOW_CONSUMER: u16 = 0x0204;
     pub const OVERLOADED: u16 = 0x0205;
     pub const TOO_MANY_REQUESTS: u16 = 0x0206;
+    pub const UNAVAILABLE: u16 = 0x0207;
     pub const NO_SERVICE: u16 = 0x0301;
     pub const REQUEST_TIMEOUT: u16 = 0x0302;
     pub const SERVICE_GONE: u16 = 0x0303;

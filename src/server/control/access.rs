@@ -4,7 +4,7 @@
 use super::ControlError;
 use super::https::Https;
 use super::issuer::{Issuer, KnownKey, Terms};
-use super::jwks::KeyFile;
+use super::jwks::{self, KeyFile};
 use super::store::Store;
 use super::store::family::Founder;
 use super::warden::{self, Lives};
@@ -13,7 +13,7 @@ use crate::auth::key::ApiKey;
 use crate::auth::keyring::{Algorithm, Keyring};
 use crate::server::access::{self, Fault};
 use crate::server::config::{Auth, Config, Jwt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -91,7 +91,8 @@ fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<(KeySet, Keyring), Con
     }
     if source.contains("://") {
         let origin = Https::new(source).map_err(|cause| wrong(format!("not usable: {cause}")))?;
-        return Ok((KeySet::Https(origin), Keyring::default()));
+        let nothing_yet = Keyring::default().awaiting(HashSet::new());
+        return Ok((KeySet::Https(origin), nothing_yet));
     }
     let mut file = KeyFile::new(source);
     let unreadable = |cause: String| wrong(format!("{source:?} cannot be used: {cause}"));
@@ -99,7 +100,7 @@ fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<(KeySet, Keyring), Con
         .read_changed()
         .map_err(|error| unreadable(error.to_string()))?;
     let set = warden::read(&json.unwrap_or_default(), algorithms).map_err(unreadable)?;
-    tracing::info!("the key set of {source}: {}", warden::told(&set));
+    jwks::report(source, &warden::told(&set));
     Ok((KeySet::File(file), set))
 }
 

@@ -12,7 +12,7 @@
 //! | `access` | from the configuration to the authority in force at the start |
 //! | `http` | the admin address: one file an endpoint |
 //! | `warden`, `herald` | revocations and keys; every shard has them |
-//! | `jwks`, `https` | keeping a key set; fetching it |
+//! | `jwks`, `https`, `wanted` | keeping a key set; fetching it; which keys it is asked for |
 //! | `issuer` | token pairs for API keys and refresh tokens |
 //! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
@@ -33,6 +33,7 @@ mod jwks;
 mod profile;
 pub mod store;
 mod survey;
+mod wanted;
 mod warden;
 
 use super::boot::panic_text;
@@ -46,8 +47,9 @@ use crate::base::id::ShardId;
 use crate::shard::sys::Board;
 use crate::shard::{self, Command, Mailbox, Tracing, Wall};
 use access::{Access, KeySet};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use herald::Herald;
-use http::Admin;
+use http::{Admin, Guard, Reserve};
 use issuer::Issuer;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -59,9 +61,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
+use wanted::Wanted;
 use warden::{KeyTaker, Warden};
 
 /// Asks answered together: one change of the store.
@@ -117,11 +120,16 @@ impl Host {
 /// All that is needed, opened and checked.
 pub struct Prepared {
     admin: Option<(SocketAddr, TcpListener)>,
+    guard: Arc<Guard>,
+    reserve: Arc<Reserve>,
     access: Option<Access>,
     asks: Asks,
     asked: mpsc::Receiver<Ask>,
-    wanted: Arc<Notify>,
+    wanted: Arc<Wanted>,
     draining: Arc<AtomicBool>,
+    /// Dropped when the first fetch of a key set has ended; `None`: there is none.
+    first_fetch: Option<Sender<()>>,
+    settled: Option<Receiver<()>>,
     exporter: Option<Exporter>,
 }
 
@@ -151,7 +159,7 @@ pub fn prepare(
         }
         None => None,
     };
-    let wanted = Arc::new(Notify::new());
+    let wanted = Arc::new(Wanted::default());
     let (ask, asked) = mpsc::channel(ASKS_MAX);
     let asks = Asks::new(Counter {
         ask,
@@ -167,13 +175,26 @@ pub fn prepare(
         }
         None => None,
     };
+    let fetches = matches!(
+        &access,
+        Some(Access {
+            key_set: KeySet::Https(_),
+            ..
+        })
+    );
+    let (first_fetch, settled) = fetches.then(|| bounded(0)).unzip();
+    let failures_per_min = config.rate.auth_failures_per_min_per_ip;
     Ok(Prepared {
+        guard: Arc::new(Guard::new(failures_per_min)),
+        reserve: Arc::default(),
         admin,
         access,
         asks,
         asked,
         wanted,
         draining,
+        first_fetch,
+        settled,
         exporter,
     })
 }
@@ -187,7 +208,7 @@ fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
 /// Where shards hand in what they ask.
 struct Counter {
     ask: mpsc::Sender<Ask>,
-    wanted: Arc<Notify>,
+    wanted: Arc<Wanted>,
 }
 
 impl Desk for Counter {
@@ -197,8 +218,8 @@ impl Desk for Counter {
             .map_err(mpsc::error::TrySendError::into_inner)
     }
 
-    fn want_keys(&self) {
-        self.wanted.notify_one();
+    fn want_key(&self, name: &str) {
+        self.wanted.want(name);
     }
 }
 
@@ -216,6 +237,12 @@ impl Prepared {
             is_issuer: access.issuer.is_some(),
             wall: Wall::System,
         })
+    }
+
+    /// Disconnected when the first fetch of the key set has ended, well or not: from then on
+    /// clients are better sent here than elsewhere. `None`: nothing is fetched.
+    pub fn settled(&self) -> Option<Receiver<()>> {
+        self.settled.clone()
     }
 
     /// What one more shard needs to trace; `None`: it does not.
@@ -322,12 +349,15 @@ impl Prepared {
                 warden: one.clone(),
                 fixed: access.fixed,
                 algorithms: access.algorithms,
+                is_fetched: matches!(access.key_set, KeySet::Https(_)),
             };
             match access.key_set {
                 KeySet::None => {}
                 KeySet::File(file) => drop(tasks.spawn(jwks::watch_file(file, taker))),
                 KeySet::Https(origin) => {
-                    drop(tasks.spawn(jwks::keep(origin, taker, self.wanted.clone())));
+                    let first = self.first_fetch;
+                    let kept = jwks::keep(origin, taker, self.wanted.clone(), || drop(first));
+                    drop(tasks.spawn(kept));
                 }
             }
             warden = Some(one);
@@ -338,11 +368,14 @@ impl Prepared {
                 board,
                 host,
                 draining: self.draining,
+                settled: self.settled,
                 is_loopback: address.ip().to_canonical().is_loopback(),
                 surveyor: Surveyor::new(shards),
                 warden,
                 wanted: self.wanted,
                 traces,
+                guard: self.guard,
+                reserve: self.reserve,
             };
             tasks.spawn(http::serve(listener, Arc::new(admin)));
         }
@@ -411,7 +444,7 @@ async fn answer(
         let work = move || {
             let answers = match issuer {
                 Some(issuer) => issuer.answer(&authority, &asks, unix_seconds()),
-                None => asks.iter().map(|_| Err(Denied::Refresh)).collect(),
+                None => asks.iter().map(|_| Err(Denied::Refresh.into())).collect(),
             };
             for (ask, answer) in asks.iter().zip(answers) {
                 deliver(&shards, ask, answer);

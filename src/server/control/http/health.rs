@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,6 +26,13 @@ async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<&'static s
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "this server is draining; send clients to another one",
+        );
+    }
+    let is_settled = |end: &Receiver<()>| end.try_recv() == Err(TryRecvError::Disconnected);
+    if !admin.settled.as_ref().is_none_or(is_settled) {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the key set is being fetched for the first time; send clients in a moment",
         );
     }
     Ok("ok\n")

@@ -75,6 +75,12 @@ impl Collector {
         let of = |read: fn(&Tally) -> u64| admin.traces.as_deref().map_or(0, read);
         count_in(&mut spans, &[("result", "taken")], of(Tally::exported))?;
         count_in(&mut spans, &[("result", "failed")], of(Tally::failed))?;
+        let help = "Requests that the admin address refused, by reason: a wrong credential, too \
+                    many of these, a page from elsewhere, no place but for health.";
+        let mut refused = out.counter("ringmail_admin_requests_refused", help, None)?;
+        for (reason, count) in admin.guard.counts() {
+            count_in(&mut refused, &[("reason", reason)], count)?;
+        }
         if let Some(expires) = &admin.host.certificate_expires {
             let help = "When the first certificate of the chain in force expires, in Unix time.";
             out.gauge(

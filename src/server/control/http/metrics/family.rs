@@ -97,7 +97,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     of_all("ringmail_sessions_ended", "Sessions that are over.", &[("", SessionsEnded)]),
     of_all("ringmail_sessions_overflowed", "Sessions that cannot be resumed because too much was not acknowledged.", &[("", SessionsOverflowed)]),
     // Access.
-    of_all("ringmail_authentications", "Credentials shown by clients, by what came of it.", &[("accepted", AuthAccepted), ("refused", AuthRefused)]).labelled("result"),
+    of_all("ringmail_authentications", "Credentials shown by clients, by what came of it.", &[("accepted", AuthAccepted), ("refused", AuthRefused), ("unavailable", AuthUnavailable)]).labelled("result"),
     of_all("ringmail_operations_forbidden", "Operations refused because the client's rights do not cover them.", &[("", Forbidden)]),
     of_all("ringmail_rate_limited", "Messages refused because more came than one connection may send.", &[("", RateLimited)]),
     // The shards' own.

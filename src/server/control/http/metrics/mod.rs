@@ -67,6 +67,9 @@ async fn metrics(
 
 /// All of it in OpenMetrics.
 fn render(admin: Arc<Admin>) -> Result<String, fmt::Error> {
+    // What the kernel knows of the process is in files.
+    let reserve = admin.reserve.clone();
+    let _lent = reserve.lend();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Collector::new(admin)));
     let mut text = String::new();
