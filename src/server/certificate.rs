@@ -8,6 +8,8 @@
 //! No text made here repeats what stands in a file.
 
 use super::config::{Config, Tls, TlsMode};
+use super::validity;
+use crate::base::clock::unix_seconds;
 use crate::shard::tls::{ALPN, IdentityVerifier, TlsSettings};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -122,6 +124,8 @@ struct Loaded {
     config: ServerConfig,
     /// See [`Keeper::expires`].
     expires: i64,
+    /// What its dates say that clients will refuse it for.
+    outdated: Vec<String>,
 }
 
 fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
@@ -143,6 +147,7 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     };
     let chain = certificate.certificates()?;
     let expires = expiry(&chain);
+    let outdated = validity::faults(&tls.certificate, &chain, unix_seconds());
     let mut config = builder
         .with_single_cert(chain, key.private_key()?)
         .map_err(|error| match error {
@@ -162,7 +167,11 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     resume(&mut config, tls).map_err(|error| certificate.error(error, "try again"))?;
-    Ok(Loaded { config, expires })
+    Ok(Loaded {
+        config,
+        expires,
+        outdated,
+    })
 }
 
 /// When the first of a chain's certificates expires, in Unix seconds. One that cannot be
@@ -212,7 +221,8 @@ fn verifier(
     Ok(Arc::new(IdentityVerifier(verifier)))
 }
 
-/// What an operator should know of the files, one line each: a key that others may read.
+/// What an operator should know of the files, one line each: a key that others may read, a
+/// certificate that is valid no more, or not yet.
 pub fn warnings(config: &Config) -> Vec<String> {
     let tls = &config.tls;
     if tls.mode == TlsMode::Off {
@@ -226,6 +236,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
             tls.key,
             mode & 0o777
         ));
+    }
+    if let Ok(loaded) = load(tls) {
+        warnings.extend(loaded.outdated);
     }
     warnings
 }
@@ -261,7 +274,9 @@ impl Keeper {
             return Ok(None);
         }
         let seen = marks(tls);
-        let Loaded { config, expires } = load(tls)?;
+        let Loaded {
+            config, expires, ..
+        } = load(tls)?;
         Ok(Some(Keeper {
             config: Arc::new(ArcSwap::from_pointee(config)),
             expires: Arc::new(AtomicI64::new(expires)),
@@ -312,10 +327,17 @@ impl Keeper {
         }
         self.seen = marks;
         match load(&self.tls) {
-            Ok(Loaded { config, expires }) => {
+            Ok(Loaded {
+                config,
+                expires,
+                outdated,
+            }) => {
                 self.config.store(Arc::new(config));
                 self.expires.store(expires, Relaxed);
                 tracing::info!("certificate reloaded: new connections get it");
+                for fault in outdated {
+                    tracing::warn!("{fault}");
+                }
             }
             Err(error) => {
                 tracing::warn!("the certificate in force is kept: {error}");

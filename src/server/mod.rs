@@ -7,6 +7,7 @@ pub mod budget;
 pub mod certificate;
 pub mod config;
 pub mod control;
+mod inspect;
 mod listen;
 pub mod log;
 mod placement;
@@ -16,9 +17,10 @@ mod signal;
 mod state;
 mod stats;
 pub mod trace;
+mod validity;
 
-pub use access::warnings;
 pub use boot::{Drainer, Error, Running};
+pub use inspect::inspect;
 pub use plan::PRODUCT;
 
 use crate::base::id::ShardId;

@@ -56,6 +56,8 @@ pub struct Told {
     pub text: String,
     /// Tokens can be verified by it.
     pub is_usable: bool,
+    /// It has keys that are of no use here.
+    pub leaves_out: bool,
 }
 
 /// Says what the key set of `name` is.
@@ -320,6 +322,7 @@ mod tests {
             Ok(Told {
                 text: "keys".to_owned(),
                 is_usable: true,
+                leaves_out: false,
             })
         }
 

@@ -46,11 +46,12 @@ use crate::base::clock::{unix_nanos, unix_seconds};
 use crate::base::id::ShardId;
 use crate::shard::sys::Board;
 use crate::shard::{self, Command, Mailbox, Tracing, Wall};
-use access::{Access, KeySet};
+use access::{Access, KeySet, Keys};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use herald::Herald;
 use http::{Admin, Guard, Reserve};
 use issuer::Issuer;
+use jwks::Told;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -121,7 +122,7 @@ impl Host {
 pub struct Prepared {
     admin: Option<(SocketAddr, TcpListener)>,
     guard: Arc<Guard>,
-    reserve: Arc<Reserve>,
+    reserve: Option<Arc<Reserve>>,
     access: Option<Access>,
     asks: Asks,
     asked: mpsc::Receiver<Ask>,
@@ -131,6 +132,42 @@ pub struct Prepared {
     first_fetch: Option<Sender<()>>,
     settled: Option<Receiver<()>>,
     exporter: Option<Exporter>,
+}
+
+/// What is read before anything is opened.
+struct Sources {
+    /// `None`: nobody authenticates.
+    keys: Option<Keys>,
+    /// `None`: nothing is traced.
+    exporter: Option<Exporter>,
+}
+
+impl Sources {
+    fn read(config: &Config) -> Result<Sources, ControlError> {
+        let keys = match config.auth.mode {
+            AuthMode::None => None,
+            AuthMode::Required => Some(Keys::read(config)?),
+        };
+        let setting = Setting::of(config, trace::environment);
+        let exporter = setting.map(|setting| Exporter::new(setting, trace::environment));
+        Ok(Sources {
+            keys,
+            exporter: exporter.transpose().map_err(ControlError::Trace)?,
+        })
+    }
+}
+
+/// Reads what [`prepare`] reads and opens nothing. Returns what a key set's file holds, if
+/// that is not what it seems.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn inspect(config: &Config) -> Result<Vec<String>, ControlError> {
+    let keys = Sources::read(config)?.keys;
+    let told = keys.and_then(|keys| keys.told);
+    let is_odd = |told: &Told| !told.is_usable || told.leaves_out;
+    let odd = told.into_iter().filter(|(_, told)| is_odd(told));
+    Ok(odd.map(|(name, told)| format!("the key set of {name}: {}", told.text)).collect())
 }
 
 /// Opens the state in `directory` and the admin address, and reads the configuration's
@@ -143,14 +180,15 @@ pub fn prepare(
     directory: Option<PathBuf>,
     draining: Arc<AtomicBool>,
 ) -> Result<Prepared, ControlError> {
-    let access = match config.auth.mode {
-        AuthMode::None => None,
-        AuthMode::Required => {
+    let Sources { keys, exporter } = Sources::read(config)?;
+    let access = match keys {
+        None => None,
+        Some(keys) => {
             let directory = match directory {
                 Some(directory) => directory,
                 None => state::default_directory(|name| std::env::var_os(name))?,
             };
-            Some(Access::open(config, &directory)?)
+            Some(Access::open(keys, config, &directory)?)
         }
     };
     let admin = match config.server.admin {
@@ -168,13 +206,9 @@ pub fn prepare(
     for note in trace::notes(config, trace::environment) {
         tracing::info!("{note}");
     }
-    let exporter = match Setting::of(config, trace::environment) {
-        Some(setting) => {
-            let exporter = Exporter::new(setting, trace::environment);
-            Some(exporter.map_err(ControlError::Trace)?)
-        }
-        None => None,
-    };
+    for fault in trace::unheeded(config, trace::environment) {
+        tracing::warn!("{fault}");
+    }
     let fetches = matches!(
         &access,
         Some(Access {
@@ -186,7 +220,7 @@ pub fn prepare(
     let failures_per_min = config.rate.auth_failures_per_min_per_ip;
     Ok(Prepared {
         guard: Arc::new(Guard::new(failures_per_min)),
-        reserve: Arc::default(),
+        reserve: admin.is_some().then(Arc::default),
         admin,
         access,
         asks,
@@ -375,7 +409,7 @@ impl Prepared {
                 wanted: self.wanted,
                 traces,
                 guard: self.guard,
-                reserve: self.reserve,
+                reserve: self.reserve.unwrap_or_default(),
             };
             tasks.spawn(http::serve(listener, Arc::new(admin)));
         }

@@ -254,6 +254,7 @@ pub fn told(set: &Keyring) -> Told {
     Told {
         text,
         is_usable: !set.is_empty(),
+        leaves_out: !skipped.is_empty(),
     }
 }
 
