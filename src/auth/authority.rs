@@ -196,7 +196,7 @@ impl Authority {
             .collect();
         let identity = Identity {
             principal: principal.clone(),
-            token_id: None,
+            token_id: Some(certificate.fingerprint.clone()),
             issued_at: Some(certificate.issued_at),
             key_id: None,
             roles: self.known(&roles),

@@ -2,9 +2,13 @@
 //!
 //! Its principal is the subject's common name, its roles are the subject's organizational
 //! units (those that are roles of the configuration) and those of the API keys with the same
-//! principal. It counts as issued at `notBefore` and expires at `notAfter`.
+//! principal. It counts as issued at `notBefore` and expires at `notAfter`. Authorities date
+//! new ones back, so that one issued after a revocation of its principal may count as issued
+//! before: to revoke one of several there is its fingerprint, which is its `jti`.
 
 use super::identity::is_principal;
+use super::key::to_hex;
+use aws_lc_rs::digest::{SHA256, digest};
 use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::parse_x509_certificate;
 
@@ -15,6 +19,8 @@ pub struct Certificate {
     /// Unix seconds.
     pub issued_at: u64,
     pub expires: u64,
+    /// SHA-256 of it, in lower-case hexadecimal.
+    pub fingerprint: Box<str>,
 }
 
 impl Certificate {
@@ -37,6 +43,7 @@ impl Certificate {
             units: units.collect(),
             issued_at: unix(validity.not_before),
             expires: unix(validity.not_after),
+            fingerprint: to_hex(digest(&SHA256, der).as_ref()).into(),
         })
     }
 }
@@ -58,8 +65,12 @@ fn text(value: &Any<'_>) -> Option<String> {
         }
         Tag::UniversalString => {
             let (units, rest) = bytes.as_chunks();
-            let units = units.iter().map(|unit| char::from_u32(u32::from_be_bytes(*unit)));
-            units.collect::<Option<String>>().filter(|_| rest.is_empty())
+            let units = units
+                .iter()
+                .map(|unit| char::from_u32(u32::from_be_bytes(*unit)));
+            units
+                .collect::<Option<String>>()
+                .filter(|_| rest.is_empty())
         }
         _ => None,
     }
@@ -94,15 +105,24 @@ mod tests {
             units: ["device".into()].into(),
             issued_at: 1_767_225_600,
             expires: 1_798_761_600,
+            fingerprint: found.as_ref().unwrap().fingerprint.clone(),
         };
         assert_eq!(found, Some(expected));
     }
 
     #[test]
     fn a_name_is_read_in_whichever_type_it_stands() {
-        let any = |tag: Tag, bytes: &[u8]| text(&Any::from_tag_and_data(tag, bytes.into()));
-        let wide = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>();
-        let wider = |text: &str| text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<_>>();
+        let any = |tag: Tag, bytes: &[u8]| text(&Any::from_tag_and_data(tag, bytes));
+        let wide = |text: &str| {
+            text.encode_utf16()
+                .flat_map(u16::to_be_bytes)
+                .collect::<Vec<_>>()
+        };
+        let wider = |text: &str| {
+            text.chars()
+                .flat_map(|c| u32::from(c).to_be_bytes())
+                .collect::<Vec<_>>()
+        };
         let name = "pump-8";
         for (tag, bytes) in [
             (Tag::Utf8String, name.as_bytes().to_vec()),
@@ -114,7 +134,10 @@ mod tests {
         ] {
             assert_eq!(any(tag, &bytes).as_deref(), Some(name), "{tag:?}");
         }
-        assert_eq!(any(Tag::BmpString, &wide("pumpe-ü")).as_deref(), Some("pumpe-ü"));
+        assert_eq!(
+            any(Tag::BmpString, &wide("pumpe-ü")).as_deref(),
+            Some("pumpe-ü")
+        );
         for (tag, bytes) in [
             (Tag::BmpString, &b"\0p\0"[..]),
             (Tag::BmpString, b"\xd8\0"),

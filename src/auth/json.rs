@@ -97,9 +97,10 @@ impl<'de, const STRICT: bool> Visitor<'de> for AnyValue<STRICT> {
                 is_whole = false;
             }
         }
-        Ok(is_whole
-            .then_some(Value::Object(map))
-            .unwrap_or(Value::Null))
+        Ok(match is_whole {
+            true => Value::Object(map),
+            false => Value::Null,
+        })
     }
 }
 

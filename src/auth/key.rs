@@ -148,11 +148,12 @@ fn from_hex(text: &str) -> Option<Hash> {
 
 /// What the configuration has for a secret: SHA-256 of its characters, in hexadecimal.
 pub fn hash(secret: &str) -> String {
-    let hash = digest(&SHA256, secret.as_bytes());
-    hash.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    to_hex(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+/// Lower-case digits.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A new key. Its `Debug` does not show it.

@@ -183,7 +183,7 @@ impl Tally {
         if shown.id != 0 {
             let own = self.recent_entry((shown.prefix, shown.id), now);
             match is_over {
-                true => limit.empty(&mut own.failures, now),
+                true => limit.close(&mut own.failures, now),
                 // One that is barred already is not barred for longer.
                 false => drop(limit.spend(&mut own.failures, 1, now)),
             }
@@ -347,7 +347,7 @@ mod tests {
             &tally,
             host(1),
             Some("b"),
-            NOW + Duration::from_secs(59)
+            NOW + Duration::from_secs(60)
         ));
         assert!(is_looked_at(&tally, host(1), Some("c"), NOW));
     }

@@ -40,6 +40,10 @@
 //!   are passed on unread, and may repeat, like the application's own.
 //! - A message of the other direction is UNEXPECTED, and so is AUTH at a server that asks
 //!   for none. Methods of AUTH are the owner's to judge.
+//! - RATE_LIMITED, when too many credentials were wrong, ends the connection as AUTH_FAILED
+//!   and UNAVAILABLE do. What was wrong counts by address and API key; the same credential
+//!   again counts against itself alone. A key that a token names and the key set has not is
+//!   UNAVAILABLE until a fetch that began later has not brought it, AUTH_FAILED from then on.
 //! - All that goes wrong with a REQUEST, BAD_NAME included, is answered by a RESPONSE with
 //!   FAILED, never by ERROR: exactly one RESPONSE.
 //! - Before AUTH no message may claim more than 4,088 bytes of payload, whatever MESSAGE_MAX

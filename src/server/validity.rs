@@ -59,10 +59,14 @@ mod tests {
         let at = |chain: &[CertificateDer<'_>]| faults("a.pem", chain, 1_767_225_600);
         let (valid, old, early) = (made(2025, 2027), made(2020, 2021), made(2027, 2028));
         assert!(at(&[valid.clone(), valid.clone()]).is_empty());
-        let of_old = at(&[old.clone()]).remove(0);
-        assert!(of_old.starts_with("tls.certificate \"a.pem\" has expired on 2021-03-04 00:00:00 UTC"));
+        let of_old = at(std::slice::from_ref(&old)).remove(0);
+        assert!(
+            of_old.starts_with("tls.certificate \"a.pem\" has expired on 2021-03-04 00:00:00 UTC")
+        );
         let of_chain = at(&[valid, early]).remove(0);
-        assert!(of_chain.starts_with("certificate 2 of tls.certificate \"a.pem\" is not valid before 2027-01-02"));
+        assert!(of_chain.starts_with(
+            "certificate 2 of tls.certificate \"a.pem\" is not valid before 2027-01-02"
+        ));
         assert!(at(&[CertificateDer::from(vec![1, 2, 3])]).is_empty());
     }
 }

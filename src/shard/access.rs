@@ -117,14 +117,12 @@ impl Exchange {
         if let (Some(door), Some(guest)) = (&self.door, guest)
             && let Some(address) = guest.address
         {
-            let id = access.authority.api_keys().claimed(credential);
-            let shown = door.shown(
-                address,
-                id.filter(|_| method == Method::ApiKey.to_wire()),
-                credential,
-            );
+            let keys = access.authority.api_keys();
+            let is_key = method == Method::ApiKey.to_wire();
+            let id = is_key.then(|| keys.claimed(credential)).flatten();
+            let (shown, is_barred) = door.look(address, id, credential, now);
             guest.shown = Some(shown);
-            if !has_pass && door.bars(&shown, now) {
+            if is_barred && !has_pass {
                 return self.turn_away(key);
             }
         }

@@ -1,6 +1,6 @@
 //! The door: which addresses may come, and how often. One for all shards, because a limit
 //! for an address would otherwise be as many times as high as there are shards; so it has a
-//! lock, which is taken once for each connection and once for each failed AUTH, never for a
+//! lock, which is taken once for each connection and once or twice for each AUTH, never for a
 //! message.
 
 use super::Shard;
@@ -55,14 +55,18 @@ impl Door {
         })
     }
 
-    /// A credential shown from there, of the known API key `id` if it claims to be one.
-    pub(super) fn shown(&self, address: IpAddr, id: Option<&str>, credential: &[u8]) -> Shown {
-        self.tally().shown(address, id, credential)
-    }
-
-    /// Whether it is refused unseen, because too much was wrong.
-    pub(super) fn bars(&self, shown: &Shown, now: Instant) -> bool {
-        self.tally().barred_until(shown, now).is_some()
+    /// A credential shown from there, of the known API key `id` if it claims to be one; and
+    /// whether it is refused unseen, because too much was wrong.
+    pub(super) fn look(
+        &self,
+        address: IpAddr,
+        id: Option<&str>,
+        credential: &[u8],
+        now: Instant,
+    ) -> (Shown, bool) {
+        let tally = self.tally();
+        let shown = tally.shown(address, id, credential);
+        (shown, tally.barred_until(&shown, now).is_some())
     }
 
     /// Notes that it was wrong; whether its address is over its budget.

@@ -8,8 +8,8 @@ use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -148,6 +148,13 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         line.unwrap().trim().to_owned()
+    }
+
+    /// Where its admin endpoints are; a test asks for them by `server.admin`.
+    pub fn admin(&self) -> SocketAddr {
+        let log = self.log();
+        let (_, rest) = log.split_once("admin endpoints at http://").unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     pub fn connect(&self) -> Wire {
@@ -428,6 +435,21 @@ pub fn after(prelude: &str, settings: &[&str]) -> Command {
     let script = format!("{prelude}; exec \"$@\"");
     let args = ["-c", &script, "bash", env!("CARGO_BIN_EXE_ringmail")];
     command("bash", &args, settings)
+}
+
+/// The status and the body that an admin endpoint answers.
+pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (
+        head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body.to_owned(),
+    )
 }
 
 /// Runs something that is expected not to start: exit code and standard error.

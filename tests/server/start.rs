@@ -88,6 +88,74 @@ fn an_address_of_another_host_is_named() {
     assert!(complaint(&errors).contains("192.0.2.1"), "{errors}");
 }
 
+/// What a server ends with, `check` says, in the same words.
+#[test]
+fn what_serve_refuses_check_refuses() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("no-set.json"), "{}").unwrap();
+    let auth = "auth.mode=required";
+    let set = |place: &str| vec![auth.to_owned(), format!("auth.jwt.jwks={place}")];
+    let pem = |name: &str| {
+        let tls = ["mode=required", "certificate=", "key="];
+        let named = |one: &str| match one.ends_with('=') {
+            true => format!("tls.{one}{}", path(name)),
+            false => format!("tls.{one}"),
+        };
+        tls.map(named).to_vec()
+    };
+    let cases = [
+        set("http://127.0.0.1:1/keys"),
+        set("https://"),
+        set("https://127.0.0.1:99999/keys"),
+        set("file:///etc/keys.json"),
+        set("~/keys.json"),
+        set(&path("missing.json")),
+        set(&path("no-set.json")),
+        set(&path("")),
+        pem("missing.pem"),
+        pem("no-set.json"),
+        vec!["trace.endpoint=collector:4318".to_owned()],
+        vec!["trace.endpoint=http://collector:99999".to_owned()],
+    ];
+    for settings in cases {
+        let told = ["check", "serve"].map(|name| {
+            let mut command = ringmail(&[name, "--set", "server.admin="]);
+            for setting in &settings {
+                command.args(["--set", setting]);
+            }
+            command.env("RINGMAIL_STATE_DIRECTORY", directory.path());
+            let (code, errors) = refused(&mut command);
+            assert_eq!(code, 78, "{name} {settings:?}: {errors}");
+            complaint(&errors).to_owned()
+        });
+        assert_eq!(told[0], told[1], "{settings:?}");
+    }
+}
+
+/// An address is looked at as it will be used, and nothing is fetched; what a file holds is
+/// said if nothing can be verified by it.
+#[test]
+fn check_reads_a_key_set_and_fetches_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    std::fs::write(&path, r#"{"keys":[{"kty":"oct","k":"eA"}]}"#).unwrap();
+    for (place, said) in [
+        ("https://127.0.0.1:1/keys", None),
+        (
+            path.to_str().unwrap(),
+            Some("0 keys; left out: key 1 of the set"),
+        ),
+    ] {
+        let jwks = format!("auth.jwt.jwks={place}");
+        let settings = ["--set", "auth.mode=required", "--set", &jwks];
+        let (code, errors) = refused(ringmail(&["check"]).args(settings));
+        assert_eq!(code, 0, "{errors}");
+        assert_eq!(errors.contains("0 keys"), said.is_some(), "{errors}");
+        assert!(errors.contains(said.unwrap_or_default()), "{errors}");
+    }
+}
+
 #[test]
 fn every_mistake_in_the_configuration_is_told_at_once() {
     let directory = tempfile::tempdir().unwrap();

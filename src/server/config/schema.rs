@@ -228,6 +228,8 @@ section! {
         message_burst: u32 = 0;
         bytes_per_s: u64 = 0;
         connects_per_s_per_ip: u32 = 0;
+        /// Credentials that were wrong, at `listen` and at `admin`: of an address, and of each
+        /// API key from it. What the server cannot judge is not counted.
         auth_failures_per_min_per_ip: u32 = 30;
     }
 

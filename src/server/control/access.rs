@@ -94,6 +94,7 @@ impl Access {
             lives: Lives {
                 own_s: is_issuer.then_some(u64::from(auth.issuer.access_ttl_s)),
                 foreign: is_foreign(&auth.jwt),
+                certificates: access::takes_certificates(config),
                 leeway_s: u64::from(auth.jwt.leeway_s),
             },
             store,

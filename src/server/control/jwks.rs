@@ -475,9 +475,6 @@ mod tests {
     async fn a_key_is_absent_once_a_fetch_asked_for_it_has_not_brought_it() {
         with(None, DAY, async |fixture| {
             let absent = || fixture.taken.1.borrow().clone();
-            fixture.wanted.want("k");
-            assert!(!fixture.ready.get(), "nothing has been fetched");
-            seconds(1).await;
             assert!(fixture.ready.get(), "it has failed, and that is an answer");
             assert_eq!(absent(), None, "of a set nobody has seen");
             fixture.wanted.want("k");

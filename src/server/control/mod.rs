@@ -13,7 +13,7 @@
 //! | `http` | the admin address: one file an endpoint |
 //! | `warden`, `herald` | revocations and keys; every shard has them |
 //! | `jwks`, `https`, `wanted` | keeping a key set; fetching it; which keys it is asked for |
-//! | `issuer` | token pairs for API keys and refresh tokens |
+//! | `desk`, `issuer` | what shards ask: token pairs for API keys and refresh tokens |
 //! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
 //! | `survey` | asking every shard for its connections and topics |
@@ -25,6 +25,7 @@
 //! authentication and tracing there is no such thread.
 
 mod access;
+mod desk;
 mod herald;
 mod http;
 mod https;
@@ -40,17 +41,15 @@ use super::boot::panic_text;
 use super::config::{AuthMode, Config};
 use super::state::{self, StateError};
 use super::trace::{self, Exporter, Setting};
-use crate::auth::Denied;
-use crate::auth::ask::{ASKS_MAX, Answer, Ask, Asks, Desk};
+use crate::auth::ask::{ASKS_MAX, Ask, Asks};
 use crate::base::clock::{unix_nanos, unix_seconds};
-use crate::base::id::ShardId;
 use crate::shard::sys::Board;
-use crate::shard::{self, Command, Mailbox, Tracing, Wall};
+use crate::shard::{self, Mailbox, Tracing, Wall};
 use access::{Access, KeySet, Keys};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use desk::{Counter, answer};
 use herald::Herald;
 use http::{Admin, Guard, Reserve};
-use issuer::Issuer;
 use jwks::Told;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -68,8 +67,6 @@ use tokio::time::{sleep, timeout};
 use wanted::Wanted;
 use warden::{KeyTaker, Warden};
 
-/// Asks answered together: one change of the store.
-const ASKS_PER_CHANGE: usize = 256;
 /// How often what has expired is forgotten.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// Threads for the disk and for names; most of the time there is none.
@@ -167,7 +164,9 @@ pub fn inspect(config: &Config) -> Result<Vec<String>, ControlError> {
     let told = keys.and_then(|keys| keys.told);
     let is_odd = |told: &Told| !told.is_usable || told.leaves_out;
     let odd = told.into_iter().filter(|(_, told)| is_odd(told));
-    Ok(odd.map(|(name, told)| format!("the key set of {name}: {}", told.text)).collect())
+    Ok(odd
+        .map(|(name, told)| format!("the key set of {name}: {}", told.text))
+        .collect())
 }
 
 /// Opens the state in `directory` and the admin address, and reads the configuration's
@@ -237,24 +236,6 @@ fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, listener))
-}
-
-/// Where shards hand in what they ask.
-struct Counter {
-    ask: mpsc::Sender<Ask>,
-    wanted: Arc<Wanted>,
-}
-
-impl Desk for Counter {
-    fn post(&self, ask: Ask) -> Result<(), Ask> {
-        self.ask
-            .try_send(ask)
-            .map_err(mpsc::error::TrySendError::into_inner)
-    }
-
-    fn want_key(&self, name: &str) {
-        self.wanted.want(name);
-    }
 }
 
 impl Prepared {
@@ -461,43 +442,6 @@ async fn sweep(warden: Arc<Warden>) {
     loop {
         warden.sweep(unix_seconds()).await;
         sleep(SWEEP).await;
-    }
-}
-
-/// Answers what shards ask.
-async fn answer(
-    mut asked: mpsc::Receiver<Ask>,
-    issuer: Option<Arc<Issuer>>,
-    warden: Arc<Warden>,
-    shards: Vec<Mailbox>,
-) {
-    let mut asks = Vec::new();
-    while asked.recv_many(&mut asks, ASKS_PER_CHANGE).await > 0 {
-        let (asks, issuer, shards) = (std::mem::take(&mut asks), issuer.clone(), shards.clone());
-        let authority = warden.authority();
-        let work = move || {
-            let answers = match issuer {
-                Some(issuer) => issuer.answer(&authority, &asks, unix_seconds()),
-                None => asks.iter().map(|_| Err(Denied::Refresh.into())).collect(),
-            };
-            for (ask, answer) in asks.iter().zip(answers) {
-                deliver(&shards, ask, answer);
-            }
-        };
-        blocking(work).await;
-    }
-    // Nobody can ask any more.
-    std::future::pending().await
-}
-
-fn deliver(shards: &[Mailbox], ask: &Ask, answer: Answer) {
-    let ShardId(index) = ask.shard;
-    if let Some(shard) = shards.get(usize::from(index)) {
-        shard.post_waiting(Command::Authenticated(
-            ask.key,
-            ask.number,
-            Box::new(answer),
-        ));
     }
 }
 

@@ -8,6 +8,8 @@
 //! - A key (`kid`): for ever. Who has it can make tokens as young as he likes; it is over
 //!   when the key is gone from the configuration and the provider's set.
 //!
+//! - Where certificates are asked for, which may live for years: for ever.
+//!
 //! A revocation ends refresh tokens too: by `jti` the family that token is of, by `sub`
 //! those of that principal whose latest token was made before.
 
@@ -40,6 +42,8 @@ pub struct Lives {
     pub own_s: Option<u64>,
     /// Other issuers' tokens are accepted.
     pub foreign: bool,
+    /// Clients show certificates.
+    pub certificates: bool,
     pub leeway_s: u64,
 }
 
@@ -50,6 +54,7 @@ impl Lives {
         let longest = foreign.max(self.own_s).unwrap_or(FOREIGN_LIFE_S);
         let from = match target {
             Target::Key(_) => return u64::MAX,
+            _ if self.certificates => return u64::MAX,
             Target::Subject { before, .. } => now.max(*before),
             Target::Token(_) => now,
         };
@@ -276,6 +281,7 @@ mod tests {
     const LIVES: Lives = Lives {
         own_s: Some(900),
         foreign: true,
+        certificates: false,
         leeway_s: 30,
     };
 
@@ -328,6 +334,11 @@ mod tests {
             ..LIVES
         };
         assert_eq!(at(only_foreign, &token), NOW + FOREIGN_LIFE_S + 30);
+        let certificates = Lives {
+            certificates: true,
+            ..LIVES
+        };
+        assert_eq!(at(certificates, &subject(NOW)), u64::MAX);
     }
 
     #[tokio::test]
@@ -393,7 +404,7 @@ mod tests {
         let warden = Arc::new(warden);
         let taker = KeyTaker {
             warden: warden.clone(),
-            fixed: Keyring::default(),
+            fixed: Keyring::from_config(&ES256, "", "").expect("no key"),
             algorithms: ES256.into(),
             is_fetched: true,
         };

@@ -241,7 +241,10 @@ mod tests {
         for wrong in ["collector:4318", "127.0.0.1:4318", "grpc://collector:4317"] {
             let said = said(wrong, "false");
             assert!(said[0].contains("nothing is traced"), "{wrong}: {said:?}");
-            assert!(said[0].contains("http://127.0.0.1:4318"), "{wrong}: {said:?}");
+            assert!(
+                said[0].contains("http://127.0.0.1:4318"),
+                "{wrong}: {said:?}"
+            );
         }
         assert!(said("grpc://collector:4317", "true").is_empty());
         assert!(said("http://collector:4318", "false").is_empty());

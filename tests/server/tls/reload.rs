@@ -1,6 +1,7 @@
 //! The certificate is exchanged while connections stand.
 
 use super::authority::Authority;
+use crate::harness::refused;
 use crate::peer::Peer;
 use crate::wire::PATIENCE;
 use ringmail::server::config::Config;
@@ -85,6 +86,40 @@ fn a_new_certificate_is_for_new_connections_and_a_wrong_one_for_none() {
     }
     standing.pop().unwrap().close();
     server.settle_beside_closes(&[]);
+    server.end();
+}
+
+/// What clients will refuse is said where an operator looks: by `check`, at the start, and
+/// when it takes the place of a valid one.
+#[test]
+fn a_certificate_that_is_valid_no_more_or_not_yet_is_said_with_its_date() {
+    let authority = Authority::new();
+    let settings = authority.settings("required");
+    let check = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringmail"));
+        command.arg("check");
+        for setting in &settings {
+            command.args(["--set", setting]);
+        }
+        refused(&mut command)
+    };
+    let (code, said) = check();
+    assert_eq!((code, &*said), (0, ""));
+    let server = authority.server(&[]);
+    let dated = |(from, until), said: &str| {
+        authority.put(&authority.issue_within("the server", from, until));
+        server.expect_lines(1, |line| line.contains("WARN") && line.contains(said));
+        let (code, errors) = check();
+        assert_eq!(code, 0, "{errors}");
+        assert!(errors.contains(said), "{errors}");
+    };
+    dated((2020, 2021), "has expired on 2021-01-01 00:00:00 UTC");
+    dated((3000, 3001), "is not valid before 3000-01-01 00:00:00 UTC");
+    let late = authority.server(&[]);
+    late.expect_lines(1, |line| {
+        line.contains("WARN") && line.contains("3000-01-01")
+    });
+    late.end();
     server.end();
 }
 

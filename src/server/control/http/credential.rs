@@ -76,6 +76,7 @@ impl Admin {
         let peer = parts.extensions.get().map(|&Peer(peer)| peer);
         let shown = peer.map(|peer| self.guard.shown(peer, id, credential));
         if shown == Some(None) {
+            tracing::info!("refused at the admin address: too many credentials were wrong");
             return self.turn_away();
         }
         match authority.check(method, credential, now) {
@@ -115,7 +116,6 @@ impl Admin {
     /// Too many credentials were wrong for this one to be looked at, or told to be wrong.
     fn turn_away<T>(&self) -> Result<T, Refusal> {
         self.guard.count(Cause::Rate);
-        tracing::info!("refused at the admin address: too many credentials were wrong");
         refuse(
             StatusCode::TOO_MANY_REQUESTS,
             "too many credentials from your address were wrong; wait a minute",

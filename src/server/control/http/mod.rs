@@ -166,7 +166,6 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
             () = places.changed(), if !has_room => continue,
             Some(ended) = connections.join_next() => {
                 super::pass_on_panic(ended);
-                reserve.refill();
                 continue;
             }
             () = sleep(REFILL_AGAIN), if reserve.is_short() => {
@@ -176,14 +175,18 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
         };
         match accepted {
             Ok((stream, from)) => {
-                let (http, from) = (http.clone(), from.ip());
+                let (http, from, reserve) = (http.clone(), from.ip(), reserve.clone());
                 let door = Door {
                     endpoints: endpoints.clone(),
                     guard: guard.clone(),
                     ticket: Arc::new(places.take(from)),
                     from,
                 };
-                connections.spawn(async move { converse(&http, stream, door).await });
+                connections.spawn(async move {
+                    converse(&http, stream, door).await;
+                    // At once: shards look for descriptors too.
+                    reserve.refill();
+                });
             }
             Err(error) if is_shortage(&error) && reserve.release() => {}
             Err(error) => {

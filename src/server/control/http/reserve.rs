@@ -3,7 +3,7 @@
 //!
 //! What a shard accepts ends where the reserve begins: it finds no descriptor and pauses, and
 //! tries again ten times a second. One that has been given up is free for the microseconds
-//! until the admin address has taken it.
+//! until the admin address has taken it. Files that are read for an answer are opened before.
 
 use std::fs::File;
 use std::io;
@@ -17,6 +17,7 @@ pub struct Reserve(Mutex<Vec<File>>);
 impl Default for Reserve {
     /// A full one, as far as there are descriptors.
     fn default() -> Reserve {
+        super::metrics::prepare();
         let reserve = Reserve(Mutex::default());
         reserve.refill();
         reserve
@@ -46,20 +47,6 @@ impl Reserve {
                 Err(_) => return,
             }
         }
-    }
-
-    /// Gives one up until what is returned is dropped.
-    pub fn lend(&self) -> Lent<'_> {
-        self.release();
-        Lent(self)
-    }
-}
-
-pub struct Lent<'a>(&'a Reserve);
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        self.0.refill();
     }
 }
 

@@ -78,6 +78,7 @@ async fn beyond_loopback_reading_needs_an_administrator_too() {
     let lives = Lives {
         own_s: None,
         foreign: false,
+        certificates: false,
         leeway_s: 0,
     };
     let warden = Arc::new(Warden::new(herald, store, lives));

@@ -35,6 +35,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use collector::Collector;
+pub(super) use process::prepare;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::fmt;
@@ -67,9 +68,6 @@ async fn metrics(
 
 /// All of it in OpenMetrics.
 fn render(admin: Arc<Admin>) -> Result<String, fmt::Error> {
-    // What the kernel knows of the process is in files.
-    let reserve = admin.reserve.clone();
-    let _lent = reserve.lend();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Collector::new(admin)));
     let mut text = String::new();
