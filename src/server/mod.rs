@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 mod listen;
 pub mod log;
+mod notify;
 mod placement;
 mod plan;
 pub mod schema;
@@ -24,7 +25,6 @@ pub use plan::PRODUCT;
 use crate::base::id::ShardId;
 use crate::shard::Service;
 use config::Config;
-use sd_notify::NotifyState;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -96,16 +96,18 @@ impl Server {
         boot::boot(&self.config, self.services, self.state_directory)
     }
 
-    /// Serves until SIGTERM or SIGINT has drained the server: the whole life of a process
-    /// that does nothing else.
+    /// Serves until SIGTERM, SIGINT or SIGQUIT has drained the server: the whole life of a
+    /// process that does nothing else. All other signals that would end it are caught too.
     ///
     /// # Errors
     /// As [`Server::start`]; or a shard failed, after which the process must end.
     pub fn run(self) -> Result<(), Error> {
         crate::ring::probe::register_membarrier();
+        let signals = signal::catch().map_err(Error::Thread)?;
         let running = self.start()?;
-        signal::watch(running.drainer()).map_err(Error::Thread)?;
-        signal::tell_service_manager(NotifyState::Ready);
+        if signals.serve(running.drainer()) {
+            notify::tell(notify::State::Ready);
+        }
         running.wait()?;
         tracing::info!("drained");
         Ok(())

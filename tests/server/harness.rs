@@ -6,6 +6,7 @@ use crate::stream::Stream;
 use crate::wire::{PATIENCE, Wire};
 use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -129,7 +130,7 @@ impl Server {
         self
     }
 
-    /// Until SIGTERM and SIGINT are caught, which is the last thing a start does.
+    /// Until SIGTERM and SIGINT are caught, which is the first thing a start does.
     fn wait_for_handlers(&self) {
         const BOTH: u64 = 1 << (15 - 1) | 1 << (2 - 1);
         let end = Instant::now() + PATIENCE;
@@ -333,9 +334,24 @@ impl Server {
     }
 
     pub fn terminate(&self) {
-        let pid = i32::try_from(self.pid()).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(libc::SIGTERM);
+    }
+
+    pub fn signal(&self, number: i32) {
+        let mut kill = Command::new("bash");
+        let script = format!("kill -{number} {}", self.pid());
+        assert!(kill.args(["-c", &script]).status().unwrap().success());
+    }
+
+    /// Sets a soft limit of the running process; `None`: to the hard one.
+    pub fn limit(&self, resource: Resource, soft: Option<u64>) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        let hard = getrlimit(resource).maximum;
+        let limit = Rlimit {
+            current: soft.or(hard),
+            maximum: hard,
+        };
+        prlimit(Some(pid), resource, limit).unwrap();
     }
 
     /// Waits for the process to end.

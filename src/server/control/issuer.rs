@@ -62,7 +62,7 @@ impl Issuer {
             Err(error) => {
                 tracing::error!(
                     "refresh tokens cannot be kept: {error}; {} clients were denied: is the \
-                     disk full? Once it is not, start the server again",
+                     disk full? Once it is not, they are kept again by themselves",
                     asks.len()
                 );
                 asks.iter().map(|_| Err(Denied::Unavailable)).collect()

@@ -57,15 +57,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use store::Store;
 use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use warden::{KeyTaker, Warden};
 
 /// Asks answered together: one change of the store.
 const ASKS_PER_CHANGE: usize = 256;
+/// How soon a store that failed is tried again; and that many times what the trial took.
+const RECOVER: Duration = Duration::from_secs(1);
+const RECOVER_SHARE: u32 = 10;
 /// How often what has expired is forgotten.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// Threads for the disk and for names; most of the time there is none.
@@ -314,6 +318,7 @@ impl Prepared {
             for courier in couriers {
                 tasks.spawn(courier.run());
             }
+            tasks.spawn(recover(access.store.clone()));
             let one = Arc::new(Warden::new(herald, access.store, access.lives));
             tasks.spawn(sweep(one.clone()));
             let issuer = access.issuer.map(Arc::new);
@@ -394,6 +399,19 @@ async fn sweep(warden: Arc<Warden>) {
     loop {
         warden.sweep(unix_seconds()).await;
         sleep(SWEEP).await;
+    }
+}
+
+/// Opens the store again after a failure of the disk, as soon as that goes.
+async fn recover(store: Arc<Store>) {
+    let mut rest = RECOVER;
+    loop {
+        sleep(rest).await;
+        let began = Instant::now();
+        let store = store.clone();
+        blocking(move || store.recover()).await;
+        // A large file is read to be repaired: not all the time.
+        rest = RECOVER.max(began.elapsed() * RECOVER_SHARE);
     }
 }
 

@@ -64,7 +64,8 @@ pub enum RevokeError {
     #[error(transparent)]
     Full(#[from] Full),
     #[error(
-        "the revocation could not be written: {0}; nothing is revoked: is the disk full? Once it is not, start the server again"
+        "the revocation could not be written: {0}; nothing is revoked: is the disk full? The \
+         server goes on by itself once it is not: ask again then"
     )]
     Store(#[from] StoreError),
     #[error(
@@ -90,6 +91,21 @@ impl Warden {
             lives,
             revoking: Mutex::new(()),
         }
+    }
+
+    /// Why the state cannot be kept; `None`: it can.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.store.health().cause()
+    }
+
+    /// How often the state could not be kept.
+    pub fn failures(&self) -> u64 {
+        self.store.health().failures()
+    }
+
+    /// Whether API keys and refresh tokens bring tokens, which need the state.
+    pub fn issues(&self) -> bool {
+        self.lives.own_s.is_some()
     }
 
     /// The authority in force.

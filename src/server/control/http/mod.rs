@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /` | a page that shows the server live; it has no secrets, what it asks for has |
 //! | `GET /livez` | 200: the process and its control thread work |
-//! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
+//! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain, and while the state that clients need cannot be kept |
 //! | `GET /status` | what the server and each shard count, as JSON |
 //! | `GET /metrics` | the same, as Prometheus reads it (OpenMetrics) |
 //! | `GET /connections` | which connections there are: sorted, by pages, as JSON |
