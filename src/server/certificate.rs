@@ -3,7 +3,9 @@
 //!
 //! What is read is checked as a whole (the key must be the certificate's) and exchanged as
 //! a whole; connections that stand keep what they began with. A change that does not hold
-//! is told in the log, once, and what was in force stays so.
+//! is told in the log, once, what was in force stays so, and it is tried until it holds: a
+//! file may become readable, and a moment's lack of descriptors ends, without a trace in
+//! what [`Mark`] sees.
 //!
 //! No text made here repeats what stands in a file.
 
@@ -248,6 +250,8 @@ pub(super) struct Keeper {
     config: Arc<ArcSwap<ServerConfig>>,
     expires: Arc<AtomicI64>,
     seen: [Mark; 3],
+    /// Why what was last seen is not in force.
+    failure: Option<CertificateError>,
 }
 
 impl Keeper {
@@ -267,6 +271,7 @@ impl Keeper {
             expires: Arc::new(AtomicI64::new(expires)),
             tls: tls.clone(),
             seen,
+            failure: None,
         }))
     }
 
@@ -307,7 +312,7 @@ impl Keeper {
     fn look(&mut self) {
         // Before the files are read: what changes meanwhile is seen the next time.
         let marks = marks(&self.tls);
-        if marks == self.seen {
+        if marks == self.seen && self.failure.is_none() {
             return;
         }
         self.seen = marks;
@@ -315,10 +320,16 @@ impl Keeper {
             Ok(Loaded { config, expires }) => {
                 self.config.store(Arc::new(config));
                 self.expires.store(expires, Relaxed);
+                self.failure = None;
                 tracing::info!("certificate reloaded: new connections get it");
             }
             Err(error) => {
-                tracing::warn!("the certificate in force is kept: {error}");
+                if self.failure.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        "the certificate in force is kept: {error}; it is tried again each second"
+                    );
+                }
+                self.failure = Some(error);
             }
         }
     }

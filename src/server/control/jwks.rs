@@ -12,7 +12,8 @@
 //! access for [`STALE_MAX`]. Then the keys are dropped, since one that was withdrawn
 //! meanwhile must not count for ever.
 //!
-//! A file (`watch_file`) is read when it changes, and counts until it is replaced.
+//! A file (`watch_file`) is read when it changes, and counts until it is replaced. One that
+//! cannot be read, or is no key set, is read again until it holds.
 
 use std::fs;
 use std::io::{self, Read};
@@ -172,29 +173,19 @@ impl KeyFile {
     /// The file's content, if it may have changed since it was last read.
     ///
     /// # Errors
-    /// It cannot be read. Told once: not again until it changes again.
+    /// It cannot be read. The next time it is tried again.
     pub fn read_changed(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let stamp = fs::metadata(&self.path).map(|data| {
-            let time = (data.mtime(), data.mtime_nsec());
-            (data.ino(), data.size(), time.0, time.1)
-        });
-        match stamp {
-            Ok(stamp) if self.seen == Some(stamp) => Ok(None),
-            Ok(stamp) => {
-                self.seen = Some(stamp);
-                read_bounded(&self.path).map(Some)
-            }
-            Err(_) if self.seen == Some(GONE) => Ok(None),
-            Err(error) => {
-                self.seen = Some(GONE);
-                Err(error)
-            }
+        // Before it is read: what changes meanwhile is seen the next time.
+        let data = fs::metadata(&self.path)?;
+        let stamp = (data.ino(), data.size(), data.mtime(), data.mtime_nsec());
+        if self.seen == Some(stamp) {
+            return Ok(None);
         }
+        let json = read_bounded(&self.path)?;
+        self.seen = Some(stamp);
+        Ok(Some(json))
     }
 }
-
-/// The stamp of no file.
-const GONE: Stamp = (0, 0, 0, 0);
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -210,6 +201,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Rereads a file when it changes, for ever. What it held counts on while it cannot be read.
 pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
+    let mut failure = None;
     loop {
         sleep(LOOK).await;
         let name = file.path.display().to_string();
@@ -219,9 +211,20 @@ pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
             Err(error) => Err(error.to_string()),
         };
         match taken {
-            Ok(what) => tracing::info!("the key set of {name}: {what}"),
+            Ok(what) => {
+                tracing::info!("the key set of {name}: {what}");
+                failure = None;
+            }
             Err(cause) => {
-                tracing::warn!("no key set from {name}: {cause}; the keys read before count on");
+                // Whatever was wrong may be mended without a change that is seen.
+                file.seen = None;
+                if failure.as_ref() != Some(&cause) {
+                    tracing::warn!(
+                        "no key set from {name}: {cause}; the keys read before count on; it is \
+                         tried again each second"
+                    );
+                }
+                failure = Some(cause);
             }
         }
     }
@@ -263,12 +266,12 @@ mod tests {
 
     /// What is held, one after the other.
     #[derive(Clone, Default)]
-    struct Taken(Rc<RefCell<Vec<Option<String>>>>);
+    struct Taken(Rc<RefCell<Vec<Option<String>>>>, Rc<Cell<bool>>);
 
     impl Take for Taken {
         fn take(&self, json: Option<&[u8]>) -> Result<String, String> {
             let text = json.map(|json| String::from_utf8(json.to_vec()).expect("text"));
-            if text.as_deref() == Some("bad") {
+            if text.as_deref() == Some("bad") || self.1.get() {
                 return Err("no key set".to_owned());
             }
             self.0.borrow_mut().push(text);
@@ -438,6 +441,14 @@ mod tests {
             put("c");
             seconds(2).await;
             assert_eq!(taken.0.borrow().last(), Some(&Some("c".to_owned())));
+            // Not taken at first, and then it is, though the file has not changed.
+            taken.1.set(true);
+            put("d");
+            seconds(2).await;
+            taken.1.set(false);
+            seconds(2).await;
+            let all = ["b", "c", "d"].map(|text| Some(text.to_owned()));
+            assert_eq!(*taken.0.borrow(), all, "once each");
         };
         tokio::select! {
             () = watch_file(file, taken.clone()) => panic!("it ended"),
@@ -447,9 +458,11 @@ mod tests {
 
     #[test]
     fn a_file_without_an_end_is_refused() {
-        let error = KeyFile::new("/dev/zero")
-            .read_changed()
-            .expect_err("endless");
-        assert!(error.to_string().contains("more than"), "{error}");
+        let mut file = KeyFile::new("/dev/zero");
+        // Each time: who cannot read it tries again.
+        for _ in 0..2 {
+            let error = file.read_changed().expect_err("endless");
+            assert!(error.to_string().contains("more than"), "{error}");
+        }
     }
 }

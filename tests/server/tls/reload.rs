@@ -4,6 +4,7 @@ use super::authority::Authority;
 use crate::peer::Peer;
 use crate::wire::PATIENCE;
 use ringmail::server::config::Config;
+use rustix::process::Resource;
 use rustls::pki_types::CertificateDer;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,29 @@ fn a_new_certificate_is_for_new_connections_and_a_wrong_one_for_none() {
         assert!(Instant::now() < end, "never mended: {}", server.log());
     }
     standing.pop().unwrap().close();
+    server.settle_beside_closes(&[]);
+    server.end();
+}
+
+/// Nothing tells from outside when a file can be read again: it is tried.
+#[test]
+fn a_certificate_that_could_not_be_read_once_is_tried_until_it_can() {
+    let authority = Authority::new();
+    let mut server = authority.server(&[]);
+    let first = server.peer(0);
+    let next = authority.issue("the server");
+    // No descriptor is left to open the files with.
+    server.limit(Resource::Nofile, Some(3));
+    authority.put(&next);
+    server.expect_lines(1, |line| {
+        line.contains("cannot be read: Too many open files")
+    });
+    server.limit(Resource::Nofile, None);
+    server.expect_lines(1, |line| line.contains("certificate reloaded"));
+    let second = server.peer(0);
+    assert_eq!(shown(&second), next.certificate);
+    first.close();
+    second.close();
     server.settle_beside_closes(&[]);
     server.end();
 }
