@@ -20,6 +20,7 @@ use super::denied::Denied;
 use super::header::Header;
 use super::issue;
 use crate::base::limits::{RSA_BITS_MAX, RSA_BITS_MIN, SECRET_BYTES_MIN};
+use crate::base::pem::{self, Kind};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
 use aws_lc_rs::signature::{
@@ -326,21 +327,29 @@ const PUBLIC_KEY_REMEDY: &str = "auth.jwt.public_key takes one public key of 204
      RSA, of P-256 or of Ed25519, as `openssl pkey -in private.pem -pubout` prints it";
 
 /// `BEGIN PUBLIC KEY`, or RSA's own `BEGIN RSA PUBLIC KEY`.
-fn public_key(pem: &str) -> Result<Key, KeyError> {
+fn public_key(text: &str) -> Result<Key, KeyError> {
     let refuse = |cause: &str| {
         let cause = format!("auth.jwt.public_key {cause}");
         KeyError::new(cause, PUBLIC_KEY_REMEDY)
     };
-    if pem.contains("PRIVATE KEY-----") {
-        return Err(refuse("is a private key"));
+    let mut found = None;
+    for block in pem::blocks(text.as_bytes()).map_err(|error| refuse(&error.problem))? {
+        match block.kind {
+            Kind::PublicKey | Kind::RsaPublicKey if found.is_some() => {
+                return Err(refuse("has several keys"));
+            }
+            Kind::PublicKey | Kind::RsaPublicKey => found = Some(block),
+            Kind::Pkcs8 | Kind::Pkcs1 | Kind::Sec1 | Kind::Locked => {
+                return Err(refuse("is a private key"));
+            }
+            Kind::Certificate => return Err(refuse("is a certificate")),
+            Kind::Beside => {}
+            Kind::Unknown => return Err(refuse("is not a public key in PEM")),
+        }
     }
-    if pem.contains("BEGIN CERTIFICATE-----") {
-        return Err(refuse("is a certificate"));
-    }
-    if pem.matches("-----BEGIN").count() > 1 {
-        return Err(refuse("has several keys"));
-    }
-    let bytes = pem.as_bytes();
+    let found = found.ok_or_else(|| refuse("is not a public key in PEM"))?;
+    let canonical = found.to_public_pem();
+    let bytes = canonical.as_bytes();
     let key = if let Ok(key) = DecodingKey::from_ec_pem(bytes) {
         key.try_get_as_bytes()
             .ok()

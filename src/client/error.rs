@@ -1,6 +1,7 @@
 //! What can go wrong for a client, told apart by whose fault it is.
 
 use super::pool::PoolStatus;
+use crate::base::terminal;
 use crate::proto::envelope::Codec;
 use crate::proto::error::{Code, Refusal};
 use std::io;
@@ -315,7 +316,8 @@ fn tell(code: Code, reason: &str) -> String {
     let mut line = code.to_string();
     if !reason.is_empty() {
         line.push_str(": ");
-        line.extend(reason.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        let reason = reason.replace(['\n', '\r', '\t'], " ");
+        line.push_str(&terminal::escaped(&reason));
     }
     if let Some(remedy) = remedy(code) {
         line.push_str("; ");

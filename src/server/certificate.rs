@@ -10,18 +10,19 @@
 //! No text made here repeats what stands in a file.
 
 use super::config::{Config, Tls, TlsMode};
+use crate::base::file;
+use crate::base::pem::{self, PemError};
 use crate::shard::tls::{ALPN, IdentityVerifier, TlsSettings};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::thread;
@@ -74,40 +75,24 @@ impl Source<'_> {
     }
 
     fn read(&self) -> Result<Vec<u8>, CertificateError> {
-        let mut bytes = Vec::new();
-        let read = File::open(self.path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(length) if length as u64 <= FILE_BYTES_MAX => Ok(bytes),
-            Ok(_) => Err(self.error("is larger than 1 MiB", "name a PEM file")),
-            Err(error) => Err(self.error(
+        file::read(Path::new(self.path), FILE_BYTES_MAX).map_err(|error| {
+            self.error(
                 format!("cannot be read: {error}"),
                 "name a PEM file that this user may read",
-            )),
-        }
+            )
+        })
+    }
+
+    fn unusable(&self, PemError { problem, remedy }: PemError) -> CertificateError {
+        self.error(problem, remedy)
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-        let bytes = self.read()?;
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        match found {
-            Ok(found) if !found.is_empty() => Ok(found),
-            Ok(_) => Err(self.error(
-                "holds no certificate",
-                "it must hold PEM blocks that begin with -----BEGIN CERTIFICATE-----",
-            )),
-            Err(_) => Err(self.error("is not valid PEM", "write the file again")),
-        }
+        pem::certificates(&self.read()?).map_err(|error| self.unusable(error))
     }
 
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
-        // What the parser would say of the line it stumbled over stays unsaid.
-        PrivateKeyDer::from_pem_slice(&self.read()?).map_err(|_| {
-            self.error(
-                "holds no private key",
-                "it must hold one in PEM, PKCS #8, SEC1 or PKCS #1, without a passphrase",
-            )
-        })
+    fn private_keys(&self) -> Result<Vec<PrivateKeyDer<'static>>, CertificateError> {
+        pem::private_keys(&self.read()?).map_err(|error| self.unusable(error))
     }
 }
 
@@ -145,26 +130,36 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     };
     let chain = certificate.certificates()?;
     let expires = expiry(&chain);
-    let mut config = builder
-        .with_single_cert(chain, key.private_key()?)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => key.error(
-                format!("is not the key of tls.certificate {:?}", tls.certificate),
-                "name the two that were made together",
-            ),
-            rustls::Error::InvalidCertificate(error) => certificate.error(
-                format!("cannot be used: {error:?}"),
-                "it must be an X.509 certificate of version 3, the server's own first",
-            ),
-            _ => key.error(
-                "is of a kind that cannot be used",
-                "use a key for ECDSA (P-256, P-384), Ed25519 or RSA from 2048 bits",
-            ),
-        })?;
+    // The first that is the certificate's; what is wrong with the last, if none is.
+    let tries = key.private_keys()?.into_iter().map(|private| {
+        let tried = builder.clone().with_single_cert(chain.clone(), private);
+        tried.map_err(|error| refused(&error, &certificate, &key))
+    });
+    let mut config = tries
+        .reduce(Result::or)
+        .unwrap_or_else(|| Err(key.error("holds no private key", "name the certificate's")))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     resume(&mut config, tls).map_err(|error| certificate.error(error, "try again"))?;
     Ok(Loaded { config, expires })
+}
+
+/// Why a certificate and a key cannot be served with.
+fn refused(error: &rustls::Error, certificate: &Source<'_>, key: &Source<'_>) -> CertificateError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => key.error(
+            format!("is not the key of tls.certificate {:?}", certificate.path),
+            "name the two that were made together",
+        ),
+        rustls::Error::InvalidCertificate(error) => certificate.error(
+            format!("cannot be used: {error:?}"),
+            "it must be an X.509 certificate of version 3, the server's own first",
+        ),
+        _ => key.error(
+            "is of a kind that cannot be used",
+            "use a key for ECDSA (P-256, P-384), Ed25519 or RSA from 2048 bits",
+        ),
+    }
 }
 
 /// When the first of a chain's certificates expires, in Unix seconds. One that cannot be

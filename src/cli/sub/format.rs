@@ -4,9 +4,13 @@
 //! payload that is JSON is passed on with its numbers, order and spelling as published, and a
 //! hundred thousand messages a second are not taken apart for nothing.
 //!
+//! A topic before a line is shown as a terminal can show it (`base::terminal`); payloads are
+//! passed on as they are, and JSON is exact.
+//!
 //! Invariant: JSON output has exactly one newline a message, its last byte; a newline inside
 //! a JSON payload can only be space between tokens, and becomes one.
 
+use crate::base::terminal;
 use crate::cli::args::{Sub, SubOutput};
 use crate::client::Codec;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN, Headers, header};
@@ -37,7 +41,7 @@ impl Format {
         match self {
             Format::Lines { topic } => {
                 if topic {
-                    out.extend_from_slice(message.name.as_bytes());
+                    out.extend_from_slice(terminal::escaped(message.name).as_bytes());
                     out.push(b' ');
                 }
                 out.extend_from_slice(message.payload);
@@ -202,6 +206,14 @@ mod tests {
         assert_eq!(written(Format::Lines { topic: false }, &message), line);
         let line = [b"site/7 ", &line[..]].concat();
         assert_eq!(written(Format::Lines { topic: true }, &message), line);
+        // The topic is shown, and not done.
+        let named = Envelope {
+            name: "site/\u{9b}2J\u{202e}7",
+            payload: b"x",
+            ..Envelope::default()
+        };
+        let line = written(Format::Lines { topic: true }, &named);
+        assert_eq!(line, b"site/\\u{9b}2J\\u{202e}7 x\n");
     }
 
     #[test]

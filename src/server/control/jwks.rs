@@ -15,10 +15,11 @@
 //! A file (`watch_file`) is read when it changes, and counts until it is replaced. One that
 //! cannot be read, or is no key set, is read again until it holds.
 
+use crate::base::file;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -181,21 +182,9 @@ impl KeyFile {
         if self.seen == Some(stamp) {
             return Ok(None);
         }
-        let json = read_bounded(&self.path)?;
+        let json = file::read(&self.path, BYTES_MAX as u64)?;
         self.seen = Some(stamp);
         Ok(Some(json))
-    }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let limit = BYTES_MAX as u64 + 1;
-    fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    match bytes.len() > BYTES_MAX {
-        true => Err(io::Error::other(format!(
-            "it has more than {BYTES_MAX} bytes"
-        ))),
-        false => Ok(bytes),
     }
 }
 

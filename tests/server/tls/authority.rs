@@ -14,7 +14,7 @@ pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 pub struct Authority {
     directory: tempfile::TempDir,
-    certificate: CertificateDer<'static>,
+    pub certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 

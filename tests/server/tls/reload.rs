@@ -89,6 +89,33 @@ fn a_new_certificate_is_for_new_connections_and_a_wrong_one_for_none() {
     server.end();
 }
 
+#[test]
+fn a_pem_file_is_read_whole_or_refused_with_its_line() {
+    let authority = Authority::new();
+    let mut server = authority.server(&[]);
+    let (next, other) = (authority.issue("the server"), authority.issue("another"));
+    let ca = std::fs::read_to_string(authority.path("ca.pem")).unwrap();
+    // A mark, no line between two, and blanks before one: a chain of two. And two keys.
+    let chain = format!("\u{feff}{}  {ca}", next.certificate_pem.trim_end());
+    authority.write("server.key", &format!("{}{}", other.key_pem, next.key_pem));
+    authority.write("server.pem", &chain);
+    server.expect_lines(1, |line| line.contains("certificate reloaded"));
+    let peer = server.peer(0);
+    let tls = peer.stream.tls.as_ref().unwrap();
+    let shown = tls.peer_certificates().unwrap();
+    assert_eq!(
+        shown,
+        [next.certificate.clone(), authority.certificate.clone()]
+    );
+    peer.close();
+    let line = next.certificate_pem.trim_end().lines().count();
+    authority.write("server.pem", &format!("{}# and {ca}", next.certificate_pem));
+    let told = format!("is not valid PEM: line {} ", line + 1);
+    server.expect_lines(1, |line| line.contains(&told));
+    server.settle_beside_closes(&[]);
+    server.end();
+}
+
 /// Nothing tells from outside when a file can be read again: it is tried.
 #[test]
 fn a_certificate_that_could_not_be_read_once_is_tried_until_it_can() {
