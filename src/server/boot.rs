@@ -184,7 +184,10 @@ impl Running {
             // The channel cannot close early: each shard thread reports before it ends.
             match self.ended.recv() {
                 Ok(Ended::Shard(_, Ok(()))) => {}
-                Ok(Ended::Shard(shard, Err(cause))) => return Err(Error::Shard { shard, cause }),
+                Ok(Ended::Shard(shard, Err(error))) => {
+                    let cause = error.to_string();
+                    return Err(Error::Shard { shard, cause });
+                }
                 Ok(Ended::Control(cause)) => return Err(Error::Control(cause)),
                 Err(_) => break,
             }
@@ -219,8 +222,9 @@ pub(super) fn boot(
     services: Vec<(String, Factory)>,
     directory: Option<PathBuf>,
 ) -> Result<Running, Error> {
-    let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
+    let lockable_bytes = lockable_bytes(config, cores.len());
+    let descriptors = probe::check(lockable_bytes)?;
     let keeper = Keeper::open(config)?;
     let topics = schema::load(config)?;
     let memory_budget_bytes = announce(config, &cores, descriptors);
@@ -251,7 +255,7 @@ pub(super) fn boot(
     };
     start_shards(config, &cores, listeners, &shared, &mut control, &ended_in)?;
     drop(shared);
-    let shards = wait_ready(cores.len(), &ready, &ended)?;
+    let shards = wait_ready(cores.len(), &ready, &ended, lockable_bytes)?;
     introduce(&shards);
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let core = control_core(config, &cores);
@@ -350,8 +354,8 @@ fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
     let id = start.id;
     let run = || executor::run(core as usize, move || make_shard(start, &shared));
     let result = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic_text(&*panic)),
+        Ok(result) => result,
+        Err(panic) => Err(io::Error::other(panic_text(&*panic))),
     };
     // Whoever waits is told; nobody does once the server value is gone.
     let _ = ended.send(Ended::Shard(id, result));
@@ -359,7 +363,7 @@ fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
 
 /// A thread that the server cannot do without has ended.
 enum Ended {
-    Shard(ShardId, Result<(), String>),
+    Shard(ShardId, io::Result<()>),
     /// It only ends when it panics, or with the server.
     Control(String),
 }
@@ -409,18 +413,40 @@ fn wait_ready(
     count: usize,
     ready: &Receiver<(ShardId, Mailbox)>,
     ended: &Receiver<Ended>,
+    lockable_bytes: u64,
 ) -> Result<Vec<Mailbox>, Error> {
     let mut mailboxes = Vec::with_capacity(count);
     while mailboxes.len() < count {
         crossbeam_channel::select! {
             recv(ready) -> made => mailboxes.extend(made),
-            recv(ended) -> end => if let Ok(Ended::Shard(shard, Err(cause))) = end {
-                return Err(Error::Shard { shard, cause });
+            recv(ended) -> end => if let Ok(Ended::Shard(shard, Err(error))) = end {
+                return Err(not_begun(shard, &error, lockable_bytes));
             },
         }
     }
     mailboxes.sort_by_key(|(id, _)| *id);
     Ok(mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect())
+}
+
+/// Why a shard does not begin: the system refuses its rings, mostly.
+fn not_begun(shard: ShardId, error: &io::Error, lockable_bytes: u64) -> Error {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Error::Host(probe::forbidden_call(error));
+    }
+    match error.raw_os_error() {
+        Some(_) => Error::Host(probe::refusal(error, lockable_bytes)),
+        None => Error::Shard {
+            shard,
+            cause: error.to_string(),
+        },
+    }
+}
+
+/// Lockable memory that the shards may want in all.
+fn lockable_bytes(config: &Config, shards: usize) -> u64 {
+    let geometry = |shard| Plan::new(config, ShardId(shard)).geometry;
+    let shards = (0..shards).map(|shard| probe::lockable_bytes(&geometry(shard as u16)));
+    shards.sum()
 }
 
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
