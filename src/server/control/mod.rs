@@ -37,6 +37,7 @@ mod warden;
 
 use super::boot::panic_text;
 use super::config::{AuthMode, Config};
+use super::listen;
 use super::state::{self, StateError};
 use super::trace::{self, Exporter, Setting};
 use crate::auth::Denied;
@@ -183,7 +184,7 @@ pub fn prepare(
 }
 
 fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
-    let listener = TcpListener::bind(address)?;
+    let listener = listen::bind_alone(address)?;
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, listener))
 }
