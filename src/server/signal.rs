@@ -32,8 +32,8 @@ const DRAINING: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
 const IGNORED: [i32; 8] = [
     SIGHUP, SIGUSR2, SIGALRM, SIGVTALRM, SIGIO, SIGPWR, SIGSTKFLT, SIGXCPU,
 ];
-/// A line for one of these would be one for each line of a log that has reached its limit,
-/// and pprof takes its own signal to itself from its first profile on.
+/// A line for one of these would be one for each line of a log that has reached its limit, or
+/// for each sample of a profile.
 const SILENT: [i32; 2] = [SIGPROF, SIGXFSZ];
 
 /// The signals of a server that may not be there yet.
