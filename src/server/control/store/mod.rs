@@ -377,7 +377,7 @@ mod tests {
         let token = found(&store);
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let failed = store.change(|_| Err::<(), _>(StoreError::from(full)));
-        let cause = failed.err().expect("failed").to_string();
+        let cause = failed.expect_err("failed").to_string();
         let is_refused = |store: &Store| {
             let told = store.knows(&token).map_err(|error| error.to_string());
             told.is_err_and(|told| Some(told.into()) == store.health().cause())
