@@ -3,6 +3,8 @@
 
 mod peer;
 
+#[path = "client/flood.rs"]
+mod flood;
 #[path = "client/incoming.rs"]
 mod incoming;
 #[path = "client/publish.rs"]
@@ -15,7 +17,7 @@ mod session;
 use peer::{Heard, PRODUCT, Peer, SHARD, settings};
 use ringmail::base::reason::Reason;
 use ringmail::blocking::Client;
-use ringmail::client::{Code, Codec, Error, Request};
+use ringmail::client::{Code, Codec, Error, Publish, Reconnect, Request};
 use ringmail::proto::envelope::{Envelope, header};
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::proto::session::Settings;
@@ -546,15 +548,24 @@ fn nobody_at_the_address_is_told_with_address_and_remedy() {
 fn options_no_server_would_take_are_refused_before_connecting() {
     // Nobody listens there: getting as far as connecting would be another error.
     let address = "127.0.0.1:1";
-    for builder in [
-        Client::builder().client_id(""),
-        Client::builder().client_id("spaces are out"),
-        Client::builder().client_id(&"x".repeat(65)),
-        Client::builder().message_bytes_max(0),
-        Client::builder().message_bytes_max(u32::MAX),
+    let (zero, new) = (Duration::ZERO, Client::builder);
+    let reconnect = Reconnect::default;
+    for (builder, named) in [
+        (new().client_id(""), "client id"),
+        (new().client_id("spaces are out"), "client id"),
+        (new().client_id(&"x".repeat(65)), "client id"),
+        (new().message_bytes_max(0), "message_bytes_max"),
+        (new().message_bytes_max(u32::MAX), "message_bytes_max"),
+        (new().inbox_bytes_max(0), "inbox_bytes_max"),
+        (new().connect_timeout(zero), "connect_timeout"),
+        (new().request_timeout(zero), "request_timeout"),
+        (new().heartbeat(zero), "heartbeat"),
+        (new().reconnect(reconnect().delay_base(zero)), "delay_base"),
+        (new().reconnect(reconnect().delay_max(zero)), "delay_max"),
     ] {
         let error = builder.connect(address).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
+        assert!(error.to_string().contains(named), "{error}");
     }
 }
 
@@ -587,4 +598,61 @@ fn a_dropped_client_says_close() {
         );
     });
     drop(Client::connect(&peer.address).unwrap());
+}
+
+#[test]
+fn times_without_end_are_no_limit() {
+    let peer = Peer::echo();
+    let max = Duration::MAX;
+    let mut client = Client::builder()
+        .connect_timeout(max)
+        .request_timeout(max)
+        .heartbeat(max)
+        .wait(max)
+        .reconnect(Reconnect::default().delay_base(max).delay_max(max))
+        .connect(&peer.address)
+        .unwrap();
+    client.request("$sys/echo", "").unwrap();
+    let request = Request::new("$sys/echo").timeout(max);
+    client.request_with(&request).unwrap();
+    client.close().unwrap();
+}
+
+/// A copy of a client in a process that was forked off has no thread under it, and no
+/// connection of its own.
+#[test]
+fn a_forked_process_is_told_that_the_connection_is_its_parents() {
+    let peer = Peer::echo();
+    let mut client = Client::connect(&peer.address).unwrap();
+    client.request("$sys/echo", "before").unwrap();
+    // SAFETY: the child allocates, which the C library allows, takes no lock that another
+    // thread may have held, and ends by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: a call without memory; a child that hangs is ended.
+        unsafe { libc::alarm(20) };
+        let told = |outcome: Result<(), Error>| matches!(outcome, Err(error @ Error::Io { .. }) if error.to_string().contains("forked"));
+        let publish = Publish::new("t");
+        let all = [
+            told(client.request("$sys/echo", "").map(drop)),
+            told(client.ping().map(drop)),
+            told(client.publish("t", "")),
+            told(client.publish_confirmed("t", "")),
+            told(client.flush()),
+            told(client.wait_confirmed()),
+            told(client.subscribe("t")),
+            told(client.will(&publish)),
+            told(client.receive().map(drop)),
+            told(client.keep_alive()),
+        ];
+        drop(client);
+        // SAFETY: ends this process, without what the test harness does at its end.
+        unsafe { libc::_exit(i32::from(!all.iter().all(|told| *told))) };
+    }
+    let mut status = -1;
+    // SAFETY: `status` is there for the call.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((waited, status), (child, 0), "the child");
+    client.request("$sys/echo", "after").unwrap();
+    client.close().unwrap();
 }

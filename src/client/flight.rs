@@ -126,12 +126,19 @@ impl Flight {
         (awaited.collect(), first)
     }
 
-    /// All that are kept, to be sent again under their ids.
-    pub(super) fn envelopes(&self) -> impl Iterator<Item = Envelope<'_>> {
+    /// The next behind this id of those that are kept, to be sent again under its own.
+    pub(super) fn next_after(&self, id: u32) -> Option<Envelope<'_>> {
+        let first = self.sent.partition_point(|sent| sent.id <= id);
         // What was encoded here is parsed again: the one form that owns its bytes.
         self.sent
-            .iter()
-            .filter_map(|sent| Envelope::parse(MessageType::Publish, &sent.body).ok())
+            .range(first..)
+            .find_map(|sent| Envelope::parse(MessageType::Publish, &sent.body).ok())
+    }
+
+    /// The topic of the one with this id.
+    pub(super) fn topic(&self, id: u32) -> Option<&str> {
+        let sent = self.sent.get(self.position(id).filter(|_| id != 0)?)?;
+        Some(&sent.topic)
     }
 
     fn remove(&mut self, id: u32) -> Option<Sent> {
@@ -173,8 +180,8 @@ mod tests {
             flight.push(&envelope(id, topic), true, id == 4);
         }
         assert_eq!(flight.confirm_through(4), [4]);
-        let repeated: Vec<_> = flight.envelopes().collect();
-        assert_eq!(repeated, [envelope(7, "c")]);
+        assert_eq!(flight.next_after(0), Some(envelope(7, "c")));
+        assert_eq!(flight.next_after(7), None);
         assert_eq!(flight.confirm(7), Some(false));
         assert_eq!(flight.confirm(7), None);
         assert_eq!(flight.len(), 0);
@@ -191,7 +198,7 @@ mod tests {
         assert!(matches!(error, Error::Rejected { id: 2, ref topic, .. } if topic == "b"));
         assert!(flight.reject(2, Code::Forbidden, "no").is_none());
         assert_eq!((flight.position(1), flight.position(2)), (Some(0), None));
-        assert_eq!(flight.envelopes().count(), 0, "nothing was kept to repeat");
+        assert_eq!(flight.next_after(0), None, "nothing was kept to repeat");
     }
 
     #[test]

@@ -129,6 +129,7 @@ struct State {
     ending: Option<Ending>,
     server: ServerInfo,
     drain: Option<Drain>,
+    heard_at: Instant,
 }
 
 impl Link {
@@ -151,6 +152,7 @@ impl Link {
                 ending: None,
                 server: ServerInfo::default(),
                 drain: None,
+                heard_at: now,
             },
         }
     }
@@ -185,6 +187,7 @@ impl Link {
             let step = state.session.handle(input.view(bytes), now, &mut state.out);
             match step {
                 Step::Taken { used, event } => {
+                    state.heard_at = now;
                     state.act(event, written, deliver);
                     input.consume(used, &mut bytes);
                 }
@@ -283,6 +286,18 @@ impl Link {
             };
             matches!(refusal.code, Code::AuthFailed | Code::AuthExpired)
         })
+    }
+
+    /// Whether the server ended it for the number of its ERRORs: the last one's code would not
+    /// have.
+    pub(super) fn is_shut_out(&self) -> bool {
+        let ending = self.state.ending.as_ref();
+        matches!(ending, Some(Ending::Refused(refusal)) if !refusal.code.is_fatal())
+    }
+
+    /// When something whole was last heard.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.state.heard_at
     }
 
     /// How the connection ended, as an error.

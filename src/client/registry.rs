@@ -19,6 +19,11 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// Whether it is about the same subscription or service.
+    pub(super) fn is_about(&self, interest: &Interest) -> bool {
+        matches!(self, Change::Interest(changed) if changed.is_same(interest))
+    }
+
     pub(super) fn will(envelope: &Envelope<'_>) -> Change {
         Change::Will(Some(to_body(envelope)))
     }
@@ -35,6 +40,15 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn serves(&self) -> bool {
         !self.services.is_empty()
+    }
+
+    /// Whether this one stands; `kind` is SUBSCRIBE or SERVE.
+    pub(super) fn contains(&self, kind: MessageType, interest: &Interest) -> bool {
+        let list = match kind {
+            MessageType::Serve => &self.services,
+            _ => &self.subscriptions,
+        };
+        list.iter().any(|stands| stands.is_same(interest))
     }
 
     /// An operation was confirmed.
@@ -60,12 +74,20 @@ impl Registry {
         }
     }
 
+    /// Whether what this operation asked for is to stand still.
+    pub(super) fn wants(&self, kind: MessageType, operation: &Envelope<'_>) -> bool {
+        let is_it = |old: &Interest| is_asked_by(old, operation.name, operation.headers.as_bytes());
+        match kind {
+            MessageType::Subscribe => self.subscriptions.iter().any(is_it),
+            MessageType::Serve => self.services.iter().any(is_it),
+            MessageType::Will => self.will.is_some(),
+            _ => false,
+        }
+    }
+
     /// The server refused to restore this one: it is not asked for again.
     pub(super) fn forget(&mut self, kind: MessageType, name: &str, headers: &[u8]) {
-        let is_other = |old: &Interest| {
-            let envelope = old.envelope(0);
-            envelope.name != name || envelope.headers.as_bytes() != headers
-        };
+        let is_other = |old: &Interest| !is_asked_by(old, name, headers);
         match kind {
             MessageType::Subscribe => self.subscriptions.retain(is_other),
             MessageType::Serve => self.services.retain(is_other),
@@ -85,6 +107,11 @@ impl Registry {
             .chain(self.services.iter().map(serve))
             .chain(will.map(|envelope| (MessageType::Will, envelope)))
     }
+}
+
+fn is_asked_by(interest: &Interest, name: &str, headers: &[u8]) -> bool {
+    let envelope = interest.envelope(0);
+    envelope.name == name && envelope.headers.as_bytes() == headers
 }
 
 #[cfg(test)]

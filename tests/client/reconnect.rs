@@ -385,7 +385,14 @@ fn waiting_ends_with_its_time_and_what_would_be_repeated_is_told_at_once() {
     let short = Duration::from_millis(20);
     for (time, at_least) in [(Duration::ZERO, 1), (short, 2)] {
         let (knock, knocks) = channel();
-        let peer = Peer::open(move |door| while knock.send(drop(door.accept())).is_ok() {});
+        let peer = Peer::open(move |door| {
+            loop {
+                drop(door.accept());
+                if knock.send(()).is_err() {
+                    return;
+                }
+            }
+        });
         let error = Client::builder().wait(time).connect(&peer.address);
         assert!(matches!(error, Err(Error::Connect { .. })), "{error:?}");
         let count = knocks.try_iter().count();
