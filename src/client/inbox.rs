@@ -675,6 +675,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_who_wants_it_ends_it_whoever_holds_a_mailbox_still() {
+        let mut inbox = Inbox::new(10_000);
+        let [one, two] = [0, 1].map(|_| inbox.open(subscription("a/+", None)));
+        let other = inbox.open(subscription("a/+", Some("g")));
+        let service = inbox.open(Takes::Requests(Serve::new("a/+").interest().unwrap()));
+        assert!(!inbox.resign(one), "another wants the same");
+        // Both mailboxes are there still: who has resigned is not counted.
+        assert!(inbox.resign(two) && !inbox.resign(two), "told once");
+        assert!(inbox.resign(other) && inbox.resign(service));
+        let again = inbox.open(subscription("a/+", None));
+        inbox.close(one);
+        assert!(inbox.resign(again));
+    }
+
+    #[test]
     fn a_request_is_acknowledged_when_it_is_released_and_others_do_not_wait_in_memory() {
         let mut inbox = Inbox::new(10_000);
         inbox.renew(true);
