@@ -165,7 +165,9 @@ impl<'a> Reading<'a> {
         if let Err(error) = descriptors.schema(message) {
             let nearest = match &error {
                 SchemaError::NoMessage { nearest, .. } => nearest.as_deref(),
-                SchemaError::NotASet(_) | SchemaError::Empty => None,
+                SchemaError::NotASet(_) | SchemaError::Empty | SchemaError::Contradicting(_) => {
+                    None
+                }
             };
             let remedy = match nearest {
                 Some(nearest) => format!("did you mean {nearest:?}?"),
