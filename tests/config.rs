@@ -808,6 +808,38 @@ fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
     }
 }
 
+#[test]
+fn a_schema_file_of_an_edition_is_taken_or_told_and_so_is_one_that_is_not_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("set");
+    let path = path.to_str().unwrap();
+    // Of one file, `e.proto`, with a message M.
+    let edition = |last: u8| {
+        let set = b"\x0a\x1b\x0a\x07e.proto\x22\x03\x0a\x01M\x62\x08editions\x70";
+        [set, &[last, 7][..]].concat()
+    };
+    let importing = b"\x0a\x12\x0a\x07e.proto\x1a\x02zz\x22\x03\x0a\x01M".to_vec();
+    for (set, wanted) in [
+        (edition(0xe8), None), // 2023
+        (
+            edition(0xef),
+            Some("\"e.proto\" is of an edition that is not known here"),
+        ),
+        (
+            importing.clone(),
+            Some("\"e.proto\" imports \"zz\", which is not in it"),
+        ),
+        (importing[..12].to_vec(), Some("holds no FileDescriptorSet")),
+    ] {
+        std::fs::write(path, set).unwrap();
+        let text = topic("a", path, "M");
+        match wanted {
+            Some(words) => assert_refused_among(&text, "3:15", &[words]),
+            None => assert!(Config::from_toml(&text).is_ok()),
+        }
+    }
+}
+
 /// As `assert_refused`, where other errors may stand beside this one.
 fn assert_refused_among(text: &str, place: &str, words: &[&str]) {
     let errors = refusal(text);

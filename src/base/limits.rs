@@ -125,14 +125,17 @@ pub const RETAINED_SWEPT: usize = 1024;
 /// which may go to many subscribers.
 pub const MESH_ENTRIES_PER_TURN: usize = 256;
 /// Bytes of a payload with a schema up to which its shard checks and translates it, at once;
-/// a worker does it with larger ones. So many bytes of JSON take some 70 µs to check and as
-/// long again to translate (benches/translate.rs), which everybody else on the shard waits; the
-/// way to a worker and back takes about as long.
+/// a worker does it with larger ones. So many bytes of JSON take some 30 µs to check and half as
+/// long again to translate (benches/translate.rs), of a Struct five times as long, which everybody
+/// else on the shard waits; the way to a worker and back takes about as long.
 pub const CHECKED_BYTES_MAX: usize = 4096;
 /// What checking a payload, or writing it in another codec, counts as of a turn's deliveries:
 /// so many, and one more for each so many bytes.
 pub const CHECK_DELIVERIES: usize = 4;
 pub const CHECKED_BYTES_PER_DELIVERY: usize = 8;
+/// A payload's values count as so many bytes each, if that is more than it has: of 4 KiB of
+/// protobuf half a thousand may be values of a Struct, each with an allocation or two.
+pub const CHECKED_BYTES_PER_VALUE: usize = 8;
 /// Retained messages may take this part of what a shard may lend, beside it.
 pub const RETAINED_SHARE: u64 = 4;
 /// Bytes that a subscription is charged for against a shard's budget: its place in the

@@ -16,6 +16,9 @@ use std::ops::RangeInclusive;
 /// protobuf's own.
 const RESERVED: RangeInclusive<u32> = 19_000..=19_999;
 
+/// Bytes of a full name: more than anybody's.
+const NAME_BYTES_MAX: usize = 4096;
+
 /// What no label of a field is but this one.
 const LABEL_REPEATED: i32 = 3;
 
@@ -127,6 +130,12 @@ fn joined(scope: &str, name: &str) -> String {
 impl<'a> Resolver<'a> {
     fn declare(&mut self, file: &'a RawFile<'a>) -> Result<(), String> {
         let features = Features::of(file)?;
+        if file.package.len() > NAME_BYTES_MAX {
+            let name = file.name;
+            return Err(format!(
+                "{name:?} has a package of more than {NAME_BYTES_MAX} bytes"
+            ));
+        }
         for message in &file.messages {
             self.declare_message(message, file.package, features)?;
         }
@@ -200,6 +209,11 @@ impl<'a> Resolver<'a> {
     fn declare_name(&mut self, full: &str, own: &str, named: Named) -> Result<(), String> {
         if own.is_empty() {
             return Err(format!("a type in {full:?} has no name"));
+        }
+        if full.len() > NAME_BYTES_MAX {
+            return Err(format!(
+                "a type has a name of more than {NAME_BYTES_MAX} bytes"
+            ));
         }
         match self.names.insert(full.to_owned(), named) {
             None => Ok(()),

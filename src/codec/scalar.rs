@@ -141,6 +141,8 @@ fn without_underscores(text: &str) -> Option<Cow<'_, str>> {
 
 fn double(token: &Token<'_>) -> Result<f64, Problem> {
     match token {
+        // An integer, which has no sign of its own.
+        Token::Number("-0") => Ok(0.0),
         Token::Number(text) => finite(text.parse()),
         Token::Bool(value) => Ok(f64::from(u8::from(*value))),
         Token::String(text) => quoted(text),
@@ -151,7 +153,7 @@ fn double(token: &Token<'_>) -> Result<f64, Problem> {
 fn float(token: &Token<'_>) -> Result<f32, Problem> {
     match token {
         // Not by way of the shortest decimal's double, which may be beyond the largest float.
-        Token::Number(text) => finite(text.parse::<f64>()).and_then(|value| {
+        Token::Number(_) => double(token).and_then(|value| {
             let value = value as f32;
             match value.is_finite() {
                 true => Ok(value),

@@ -229,6 +229,18 @@ fn nested(levels: usize) -> Vec<u8> {
 }
 
 #[test]
+fn values_are_counted_for_they_cost_more_than_bytes() {
+    let event = schema("site.Event");
+    // The event, the Struct, and what is in its list.
+    let json = format!("{{\"detail\":{{\"k\":[{}]}}}}", ["null"; 500].join(","));
+    let protobuf = translated(&event, Codec::Json, json.as_bytes());
+    for (codec, payload) in [(Codec::Json, json.as_bytes()), (Codec::Protobuf, &protobuf)] {
+        let values = event.check(codec, payload).unwrap().values();
+        assert!((500..2000).contains(&values), "{values} in {codec:?}");
+    }
+}
+
+#[test]
 fn brackets_in_strings_are_no_levels() {
     let json = format!(r#"{{"sensor": "{}\"[[["}}"#, "[{".repeat(1000));
     let reading = schema("site.Reading");
@@ -421,7 +433,7 @@ fn a_set_that_contradicts_itself_says_why() {
     let groups = b"\x0b".repeat(500_000);
     for set in [
         file("a", &[delimited(4, &nested)]),
-        file("a", &[groups.clone()]),
+        file("a", std::slice::from_ref(&groups)),
         groups,
     ] {
         let error = Descriptors::decode(&set).err();
@@ -444,9 +456,9 @@ fn an_edition_says_of_each_field_what_it_is() {
     let fields = [
         field("explicit", 1, 5, &[]),
         field("implicit", 2, 5, &[features(1, 2)]),
-        field("packed", 3, 5, &[repeated.clone()]),
+        field("packed", 3, 5, std::slice::from_ref(&repeated)),
         field("loose", 4, 5, &[repeated, features(3, 2)]),
-        field("inner", 5, 11, &[inner.clone()]),
+        field("inner", 5, 11, std::slice::from_ref(&inner)),
         field("group", 6, 11, &[inner, features(5, 2)]),
     ];
     let edition = [

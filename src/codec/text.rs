@@ -128,18 +128,14 @@ impl<'a> Text<'a> {
     pub(super) fn item(&mut self, is_first: &mut bool) -> Result<bool, Fault> {
         let is_first = std::mem::take(is_first);
         match self.peek() {
-            Some(b']') if is_first => {
-                self.close();
-                return Ok(false);
-            }
-            _ if is_first => return Ok(true),
             Some(b']') => {
                 self.close();
-                return Ok(false);
+                Ok(false)
             }
+            _ if is_first => Ok(true),
             Some(b',') => {
                 self.at += 1;
-                return Ok(true);
+                Ok(true)
             }
             _ => Err(self.unexpected("a comma or ]")),
         }

@@ -8,8 +8,8 @@ use super::service::Current;
 use super::trace::Tracer;
 use crate::base::clock::Instant;
 use crate::base::limits::{
-    CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHUNK_BYTES, CHUNK_LARGE_BYTES,
-    DELIVERIES_PER_TURN, RETAINED_SHARE,
+    CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHECKED_BYTES_PER_VALUE, CHUNK_BYTES,
+    CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, RETAINED_SHARE,
 };
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
@@ -87,6 +87,12 @@ impl Resources {
     /// deliveries that take as long.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.note_deliveries(CHECK_DELIVERIES + bytes / CHECKED_BYTES_PER_DELIVERY);
+    }
+
+    /// What has been spent for its bytes turned out to have so many values.
+    pub(super) fn spend_values(&mut self, bytes: usize, values: usize) {
+        let more = (values * CHECKED_BYTES_PER_VALUE).saturating_sub(bytes);
+        self.note_deliveries(more / CHECKED_BYTES_PER_DELIVERY);
     }
 
     /// So many deliveries are made, at once.

@@ -305,7 +305,7 @@ def payloads(files, names, chance, count):
 INPUTS = [
     "", " ", "{", "{}", " {} ", "{},", "[]", "{}{}", '{"aBool": tru}', "{'aBool': true}", '{"aBool": true,}', "{aBool: true}",
     '{"aDouble": NaN}', '{"aDouble": Infinity}', '{"aDouble": 01}', '{"aDouble": +1}', '{"aDouble": .5}', '{"aDouble": 5.}',
-    '{"aDouble": 1e400}', '{"aDouble": -1e-400}', '{"aDouble": 1e}', '{"aDouble": 1,"aDouble": 2}', '{"aDouble": "1e400"}',
+    '{"aDouble": -0}', '{"aFloat": -0}', '{"aDouble": "-0"}', '{"value": -0}', '{"value": -0.0}', '{"aDouble": 1e400}', '{"aDouble": -1e-400}', '{"aDouble": 1e}', '{"aDouble": 1,"aDouble": 2}', '{"aDouble": "1e400"}',
     '{"aFloat": 3.4028235e38}', '{"aFloat": -3.4028235e+38}', '{"aFloat": 3.502823e38}', '{"aFloat": "3.5e38"}',
     '{"anInt32": 2147483647.0}', '{"anInt32": 2147483648}', '{"anInt32": 0.5}', '{"anInt32": "0x1"}', '{"anInt32": -0}',
     '{"anInt32": 1,"an_int32": 2}', '{"maybeInt32": 1,"maybe_int32": 2}', '{"maybeInt32": 0,"maybeDouble": null}',
