@@ -2,9 +2,9 @@
 //! own is an unknown one, as is a number that a closed enum does not name; the last of a
 //! field's values counts, messages grow together, and lists and maps grow.
 
+use super::descriptor::{Field, Kind, MessageType, Shape, TypeId, Types, place};
 use super::fault::Fault;
 use super::tree::{Key, Tree, Value};
-use super::types::{Field, Kind, MessageType, Shape, TypeId, Types, place};
 use super::wire::{Malformed, Reader, WireType, zigzag};
 use std::collections::BTreeMap;
 

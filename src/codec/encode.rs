@@ -2,8 +2,8 @@
 //! the same bytes.
 
 use super::decode::own_wire_type;
+use super::descriptor::{Field, Kind, TypeId, Types};
 use super::tree::{Key, Tree, Value};
-use super::types::{Field, Kind, TypeId, Types};
 use super::wire::{WireType, put_key, put_length, put_varint, put_zigzag};
 
 /// It would be larger than was allowed.

@@ -2,11 +2,11 @@
 //! Any and number of a Value has.
 
 use super::decode::held;
+use super::descriptor::{Form, MessageType, TypeId, Types, place};
 use super::fault::Fault;
 use super::mask;
 use super::moment::Moment;
 use super::tree::{Key, Tree, Value};
-use super::types::{Form, MessageType, TypeId, Types, place};
 
 /// It has so many levels below it at most, which what an Any holds counts towards.
 pub(super) fn judge(types: &Types, id: TypeId, tree: &Tree, levels: usize) -> Result<(), Fault> {

@@ -38,6 +38,7 @@
 //! `required` of proto2 is not asked for. MessageSets are messages like others.
 
 mod decode;
+mod descriptor;
 mod encode;
 mod fault;
 mod judge;
@@ -54,7 +55,6 @@ mod tests;
 mod text;
 mod tree;
 mod typed;
-mod types;
 mod wire;
 mod write;
 

@@ -6,6 +6,7 @@
 //! library takes `[]` and `""` for empty ones.
 
 use super::decode::{as_key, unknown_type};
+use super::descriptor::{Field, FieldName, Form, Kind, MessageType, Shape, TypeId, Types, place};
 use super::encode::Encoder;
 use super::fault::Fault;
 use super::mask;
@@ -13,7 +14,6 @@ use super::moment::Moment;
 use super::scalar;
 use super::text::{Text, Token};
 use super::tree::{Key, Tree, Value};
-use super::types::{Field, FieldName, Form, Kind, MessageType, Shape, TypeId, Types, place};
 use super::wire::Malformed;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};

@@ -6,9 +6,11 @@
 //! declared twice, numbers and names that two fields have, maps that are none. What no payload
 //! depends on, such as options, services and the order or cycles of imports, is not looked at.
 
+use super::descriptor::{
+    EnumType, Field, FieldName, Form, Kind, MessageType, Shape, TypeId, Types,
+};
 use super::set::{RawEnum, RawFeatures, RawField, RawFile, RawMessage};
 use super::special;
-use super::types::{EnumType, Field, FieldName, Form, Kind, MessageType, Shape, TypeId, Types};
 use super::wire::FIELD_NUMBER_MAX;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;

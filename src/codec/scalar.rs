@@ -5,9 +5,9 @@
 //! lets pass are refused, because they lose what was meant: letters in bytes that no base64
 //! has, which it skips, and numbers that are beyond a float.
 
+use super::descriptor::{EnumType, Kind, Types};
 use super::text::Token;
 use super::tree::Value;
-use super::types::{EnumType, Kind, Types};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};

@@ -2,12 +2,12 @@
 //! codec.
 
 use super::decode::Decoder;
+use super::descriptor::{TypeId, Types};
 use super::encode::Encoder;
 use super::fault::Fault;
 use super::judge::judge;
 use super::read::Reader;
 use super::tree::Tree;
-use super::types::{TypeId, Types};
 use super::wire::LEVELS_MAX;
 use super::write::Writer;
 use super::{resolve, set};

@@ -1,6 +1,6 @@
 //! Google's own types: which messages of a set are ones that JSON has a form of its own for.
 
-use super::types::{Field, Form, Kind, MessageType, Shape, TypeId, Types};
+use super::descriptor::{Field, Form, Kind, MessageType, Shape, TypeId, Types};
 
 /// What a field of such a type is.
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 //! A field without presence is not set while it has its default, in which `-0.0` is not
 //! `0.0`. Of a oneof one field is set at most.
 
-use super::types::{Field, MessageType, Shape};
+use super::descriptor::{Field, MessageType, Shape};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,11 +3,11 @@
 //! strings; what has a form of its own in that.
 
 use super::decode::held;
+use super::descriptor::{Field, Form, Kind, Shape, TypeId, Types, place};
 use super::encode::TooLarge;
 use super::judge::moment;
 use super::mask;
 use super::tree::{Key, Tree, Value};
-use super::types::{Field, Form, Kind, Shape, TypeId, Types, place};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
