@@ -6,6 +6,9 @@
 
 use super::wire::{Malformed, Reader, WireType};
 
+#[cfg(test)]
+mod tests;
+
 /// Messages within messages. protoc has 32.
 const NESTED_MAX: usize = 64;
 

@@ -1,29 +1,27 @@
 //! Claims about payloads and schemas.
 
-mod set;
-
 use super::*;
 use crate::proto::envelope::Codec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const SITE: &[u8] = include_bytes!("../../tests/schema/site.binpb");
-const EVENT: &[u8] = include_bytes!("../../tests/schema/event.binpb");
-const PLENTY: usize = 1 << 20;
+pub(super) const SITE: &[u8] = include_bytes!("../../tests/schema/site.binpb");
+pub(super) const EVENT: &[u8] = include_bytes!("../../tests/schema/event.binpb");
+pub(super) const PLENTY: usize = 1 << 20;
 
 fn schema(message: &str) -> Schema {
     let set = if message == "site.Event" { EVENT } else { SITE };
     Descriptors::decode(set).unwrap().schema(message).unwrap()
 }
 
-fn other(codec: Codec) -> Codec {
+pub(super) fn other(codec: Codec) -> Codec {
     match codec {
         Codec::Json => Codec::Protobuf,
         _ => Codec::Json,
     }
 }
 
-fn translated(schema: &Schema, codec: Codec, payload: &[u8]) -> Vec<u8> {
+pub(super) fn translated(schema: &Schema, codec: Codec, payload: &[u8]) -> Vec<u8> {
     let checked = schema.check(codec, payload).unwrap();
     let mut out = Vec::new();
     checked.write(other(codec), PLENTY, &mut out).unwrap();
@@ -213,7 +211,7 @@ fn a_level_that_is_longer_than_the_one_around_it_is_no_way_around_the_bound() {
 }
 
 /// A field of protobuf that is delimited by its length.
-fn delimited(number: u8, value: &[u8]) -> Vec<u8> {
+pub(super) fn delimited(number: u8, value: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     prost::encoding::encode_varint(value.len() as u64, &mut field);
     field.extend(value);

@@ -1,6 +1,9 @@
 //! Claims about descriptor sets, most of which protoc would not make.
 
-use super::*;
+use crate::codec::tests::{EVENT, PLENTY, SITE, delimited, other, translated};
+use crate::codec::{Descriptors, SchemaError};
+use crate::proto::envelope::Codec;
+use proptest::prelude::*;
 
 const MAPPING: &[u8] = include_bytes!("../../../tests/schema/mapping.binpb");
 
