@@ -1,6 +1,5 @@
 //! The `ringmail` binary: arguments in, one line on standard error and an exit code out.
 
-use clap::Parser;
 use ringmail::cli::args::Args;
 use ringmail::cli::{conceal, run};
 use std::process::ExitCode;
@@ -22,7 +21,7 @@ pub static ALLOCATOR_SETTINGS: &[u8; 45] = b"prof:true,prof_active:true,lg_prof_
 
 fn main() -> ExitCode {
     let concealed = conceal();
-    let args = match Args::try_parse() {
+    let args = match Args::of_process() {
         Ok(args) => args,
         Err(error) => {
             // Help and version are data on standard output, and no failure.

@@ -5,6 +5,8 @@
 
 #[path = "admin/connections.rs"]
 mod connections;
+#[path = "admin/guard.rs"]
+mod guard;
 #[path = "admin/log.rs"]
 mod log;
 #[path = "admin/profile.rs"]
@@ -108,6 +110,10 @@ fn api_key(config: &mut Config, id: &str, role: &str, key: &NewApiKey) {
 impl Fixture {
     /// A server whose clients authenticate, with an operator and a device.
     fn start(state: &Path) -> Fixture {
+        Fixture::start_with(state, |_| {})
+    }
+
+    fn start_with(state: &Path, change: impl FnOnce(&mut Config)) -> Fixture {
         let operator = generate("op.erator").unwrap();
         let device = generate("device").unwrap();
         let mut config = configuration();
@@ -122,6 +128,7 @@ impl Fixture {
         };
         config.roles.insert("admin".to_owned(), admin);
         config.roles.insert("device".to_owned(), Role::default());
+        change(&mut config);
         let server = Server::builder().config(config).state_directory(state);
         let running = server.start().unwrap();
         Fixture {

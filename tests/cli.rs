@@ -20,6 +20,8 @@ mod publish;
 mod reply;
 #[path = "cli/subscribe.rs"]
 mod subscribe;
+#[path = "cli/variable.rs"]
+mod variable;
 
 use clap::{CommandFactory, ValueEnum};
 use peer::{Heard, Peer, settings};

@@ -3,6 +3,8 @@
 
 mod peer;
 
+#[path = "client/flood.rs"]
+mod flood;
 #[path = "client/incoming.rs"]
 mod incoming;
 #[path = "client/publish.rs"]
@@ -15,9 +17,10 @@ mod session;
 use peer::{Heard, PRODUCT, Peer, SHARD, settings};
 use ringmail::base::reason::Reason;
 use ringmail::blocking::Client;
-use ringmail::client::{Code, Codec, Error, Request};
+use ringmail::client::{Code, Codec, Error, Publish, Reconnect, Request};
 use ringmail::proto::envelope::{Envelope, header};
 use ringmail::proto::message::{Message, MessageType};
+use ringmail::proto::option::{AUTH_JWT, AUTH_OPTIONAL};
 use ringmail::proto::session::Settings;
 use std::time::Duration;
 
@@ -139,7 +142,7 @@ fn payloads_larger_than_any_socket_buffer_pass_both_ways() {
 
 #[test]
 fn a_payload_the_server_would_refuse_is_not_sent() {
-    for (checksum, crc_bytes) in [(false, 0), (true, 4)] {
+    for checksum in [false, true] {
         let small = Settings {
             message_bytes_max: 1024,
             ..settings()
@@ -152,7 +155,8 @@ fn a_payload_the_server_would_refuse_is_not_sent() {
             .checksum(checksum)
             .connect(&peer.address)
             .unwrap();
-        let fits = 1024 - 7 - "$sys/echo".len() - crc_bytes;
+        // A CRC does not count.
+        let fits = 1024 - 7 - "$sys/echo".len();
         let error = client.request("$sys/echo", vec![0; fits + 1]).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
         assert!(error.to_string().contains("message_bytes_max"), "{error}");
@@ -338,20 +342,35 @@ fn a_fatal_error_ends_the_connection_for_every_later_call() {
 
 #[test]
 fn the_servers_close_is_answered_and_told() {
-    let peer = Peer::run(|mut served| {
-        served.establish();
-        served.request();
-        let mut out = Vec::new();
-        served.session.close(Code::Draining, "going down", &mut out);
-        served.write(&out);
-        assert_eq!(served.hear(), Heard::Ended(Reason::Shutdown));
-    });
-    let mut client = Client::connect(&peer.address).unwrap();
-    match client.request("$sys/echo", "").unwrap_err() {
-        Error::Closed { code, reason } => {
-            assert_eq!((code, reason.as_str()), (Code::Draining, "going down"));
+    let kicked = "an operator has ended this connection";
+    for (said, why, line) in [
+        (
+            Code::Draining,
+            "bye",
+            "DRAINING: bye; the server is going down",
+        ),
+        // Of the server itself nothing is known.
+        (
+            Code::Shutdown,
+            kicked,
+            "SHUTDOWN: an operator has ended this connection; connect",
+        ),
+    ] {
+        let peer = Peer::run(move |mut served| {
+            served.establish();
+            served.request();
+            let mut out = Vec::new();
+            served.session.close(said, why, &mut out);
+            served.write(&out);
+            assert_eq!(served.hear(), Heard::Ended(Reason::Shutdown));
+        });
+        let mut client = Client::connect(&peer.address).unwrap();
+        let error = client.request("$sys/echo", "").unwrap_err();
+        assert!(error.to_string().contains(line), "{error}");
+        match error {
+            Error::Closed { code, reason } => assert_eq!((code, reason.as_str()), (said, why)),
+            other => panic!("{other}"),
         }
-        other => panic!("{other}"),
     }
 }
 
@@ -413,6 +432,39 @@ fn something_else_than_a_server_is_told_apart() {
         Error::Connect { address, .. } => assert_eq!(*address, peer.address),
         other => panic!("{other}"),
     }
+}
+
+#[test]
+fn a_client_with_nothing_to_show_goes_on_where_that_may_be_left_out() {
+    let optional = Settings {
+        auth_methods: AUTH_OPTIONAL | AUTH_JWT,
+        ..settings()
+    };
+    let peer = Peer::with(optional, |mut served| {
+        served.establish();
+        served.admit();
+        served.echo();
+    });
+    let mut client = Client::connect(&peer.address).unwrap();
+    assert_eq!(client.server().auth, AUTH_OPTIONAL | AUTH_JWT);
+    assert_eq!(client.request("$sys/echo", "x").unwrap().payload, b"x"[..]);
+    client.close().unwrap();
+}
+
+#[test]
+fn an_ok_may_say_more_than_whose_it_is() {
+    let peer = Peer::run(|mut served| {
+        served.establish();
+        let asked = served.operation(MessageType::Subscribe);
+        let mut ok = b"MC\x01\x05\0\0\0\x0c".to_vec();
+        ok.extend(asked.id.to_be_bytes());
+        ok.extend(7u64.to_be_bytes());
+        served.write(&ok);
+        served.part();
+    });
+    let mut client = Client::connect(&peer.address).unwrap();
+    client.subscribe("a").unwrap();
+    client.close().unwrap();
 }
 
 #[test]
@@ -546,15 +598,24 @@ fn nobody_at_the_address_is_told_with_address_and_remedy() {
 fn options_no_server_would_take_are_refused_before_connecting() {
     // Nobody listens there: getting as far as connecting would be another error.
     let address = "127.0.0.1:1";
-    for builder in [
-        Client::builder().client_id(""),
-        Client::builder().client_id("spaces are out"),
-        Client::builder().client_id(&"x".repeat(65)),
-        Client::builder().message_bytes_max(0),
-        Client::builder().message_bytes_max(u32::MAX),
+    let (zero, new) = (Duration::ZERO, Client::builder);
+    let reconnect = Reconnect::default;
+    for (builder, named) in [
+        (new().client_id(""), "client id"),
+        (new().client_id("spaces are out"), "client id"),
+        (new().client_id(&"x".repeat(65)), "client id"),
+        (new().message_bytes_max(0), "message_bytes_max"),
+        (new().message_bytes_max(u32::MAX), "message_bytes_max"),
+        (new().inbox_bytes_max(0), "inbox_bytes_max"),
+        (new().connect_timeout(zero), "connect_timeout"),
+        (new().request_timeout(zero), "request_timeout"),
+        (new().heartbeat(zero), "heartbeat"),
+        (new().reconnect(reconnect().delay_base(zero)), "delay_base"),
+        (new().reconnect(reconnect().delay_max(zero)), "delay_max"),
     ] {
         let error = builder.connect(address).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
+        assert!(error.to_string().contains(named), "{error}");
     }
 }
 
@@ -587,4 +648,61 @@ fn a_dropped_client_says_close() {
         );
     });
     drop(Client::connect(&peer.address).unwrap());
+}
+
+#[test]
+fn times_without_end_are_no_limit() {
+    let peer = Peer::echo();
+    let max = Duration::MAX;
+    let mut client = Client::builder()
+        .connect_timeout(max)
+        .request_timeout(max)
+        .heartbeat(max)
+        .wait(max)
+        .reconnect(Reconnect::default().delay_base(max).delay_max(max))
+        .connect(&peer.address)
+        .unwrap();
+    client.request("$sys/echo", "").unwrap();
+    let request = Request::new("$sys/echo").timeout(max);
+    client.request_with(&request).unwrap();
+    client.close().unwrap();
+}
+
+/// A copy of a client in a process that was forked off has no thread under it, and no
+/// connection of its own.
+#[test]
+fn a_forked_process_is_told_that_the_connection_is_its_parents() {
+    let peer = Peer::echo();
+    let mut client = Client::connect(&peer.address).unwrap();
+    client.request("$sys/echo", "before").unwrap();
+    // SAFETY: the child allocates, which the C library allows, takes no lock that another
+    // thread may have held, and ends by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: a call without memory; a child that hangs is ended.
+        unsafe { libc::alarm(20) };
+        let told = |outcome: Result<(), Error>| matches!(outcome, Err(error @ Error::Io { .. }) if error.to_string().contains("forked"));
+        let publish = Publish::new("t");
+        let all = [
+            told(client.request("$sys/echo", "").map(drop)),
+            told(client.ping().map(drop)),
+            told(client.publish("t", "")),
+            told(client.publish_confirmed("t", "")),
+            told(client.flush()),
+            told(client.wait_confirmed()),
+            told(client.subscribe("t")),
+            told(client.will(&publish)),
+            told(client.receive().map(drop)),
+            told(client.keep_alive()),
+        ];
+        drop(client);
+        // SAFETY: ends this process, without what the test harness does at its end.
+        unsafe { libc::_exit(i32::from(!all.iter().all(|told| *told))) };
+    }
+    let mut status = -1;
+    // SAFETY: `status` is there for the call.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((waited, status), (child, 0), "the child");
+    client.request("$sys/echo", "after").unwrap();
+    client.close().unwrap();
 }

@@ -464,6 +464,27 @@ fn values_that_contradict_each_other_are_refused_where_one_of_them_stands() {
         &["shard.0.limits.outbox_bytes_shard_max (65536)"],
     );
     assert_refused(
+        "[limits]\noutbox_bytes_max = 2097151",
+        "2:20",
+        &[
+            "limits.outbox_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)",
+        ],
+    );
+    assert_refused(
+        "[session]\nbuffer_bytes_max = 2097151",
+        "2:20",
+        &[
+            "session.buffer_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)",
+        ],
+    );
+    assert_refused(
+        "[session]\nbuffer_bytes_max = 8388608\n[shard.0.limits]\nmessage_bytes_max = 2097153",
+        "4:21",
+        &["shard.0.limits.outbox_bytes_max (4194304) must be at least twice"],
+    );
+    let fits = "[limits]\noutbox_bytes_max = 2097152\n[session]\nbuffer_bytes_max = 2097152";
+    assert!(Config::from_toml(fits).is_ok());
+    assert_refused(
         "[server]\nlisten = \"127.0.0.1:7412\"",
         "2:10",
         &["server.listen and server.admin are both 127.0.0.1:7412"],
@@ -596,6 +617,9 @@ fn the_environment_sets_numbers_words_lists_and_nested_keys() {
         ("RINGMAIL__SHARD__1__LIMITS__CONNECTIONS_MAX", "9"),
         ("RINGMAIL__LOG__FILE", "12"),
         ("RINGMAIL_CONFIG", "not ours"),
+        ("RINGMAIL__SERVER__ADMIN", ""),
+        ("RINGMAIL__LIMITS__CONNECTIONS_MAX", ""),
+        ("RINGMAIL__NO_SUCH_KEY", ""),
         ("PATH", "/bin"),
     ])
     .unwrap_or_else(|errors| panic!("{errors}"));
@@ -605,6 +629,8 @@ fn the_environment_sets_numbers_words_lists_and_nested_keys() {
     assert_eq!(config.server.control_core, ControlCore::Core(1));
     assert_eq!(config.limits_of(ShardId(1)).connections_max, 9);
     assert_eq!(config.log.file, "12");
+    // Empty is not set.
+    assert_eq!(config.server.admin, Config::default().server.admin);
     let error = with_environment(&[("RINGMAIL__NATS__URL", "x")]).unwrap_err();
     let start = "environment RINGMAIL__NATS__URL: nats.url is not yet supported";
     assert!(error.to_string().starts_with(start), "{error}");
@@ -661,7 +687,6 @@ fn what_the_environment_cannot_mean_is_refused() {
             "many",
             "found \"many\"",
         ),
-        ("RINGMAIL__LIMITS__CONNECTIONS_MAX", "", "found \"\""),
         ("RINGMAIL__LIMITS", "1", "limits is a section, not a value"),
         ("RINGMAIL__", "1", "unknown key"),
         (
@@ -794,9 +819,9 @@ fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
             ],
         ),
         (
-            topic("a//b", SET, "site.Reading"),
+            topic("a/#/b", SET, "site.Reading"),
             "2:10",
-            ["a name has no empty level", "write a topic filter"],
+            ["# stands only at the end", "write a topic filter"],
         ),
         (
             topic("$sys/a", SET, "site.Reading"),
@@ -820,6 +845,38 @@ fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
         ),
     ] {
         assert_refused_among(&text, place, &words);
+    }
+}
+
+#[test]
+fn a_schema_file_of_an_edition_is_taken_or_told_and_so_is_one_that_is_not_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("set");
+    let path = path.to_str().unwrap();
+    // Of one file, `e.proto`, with a message M.
+    let edition = |last: u8| {
+        let set = b"\x0a\x1b\x0a\x07e.proto\x22\x03\x0a\x01M\x62\x08editions\x70";
+        [set, &[last, 7][..]].concat()
+    };
+    let importing = b"\x0a\x12\x0a\x07e.proto\x1a\x02zz\x22\x03\x0a\x01M".to_vec();
+    for (set, wanted) in [
+        (edition(0xe8), None), // 2023
+        (
+            edition(0xef),
+            Some("\"e.proto\" is of an edition that is not known here"),
+        ),
+        (
+            importing.clone(),
+            Some("\"e.proto\" imports \"zz\", which is not in it"),
+        ),
+        (importing[..12].to_vec(), Some("holds no FileDescriptorSet")),
+    ] {
+        std::fs::write(path, set).unwrap();
+        let text = topic("a", path, "M");
+        match wanted {
+            Some(words) => assert_refused_among(&text, "3:15", &[words]),
+            None => assert!(Config::from_toml(&text).is_ok()),
+        }
     }
 }
 
@@ -965,7 +1022,7 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
         &["auth.jwt.secret and auth.jwt.secret_file are both given"],
     );
     let stronger = with_environment(&[
-        ("RINGMAIL__AUTH__JWT__SECRET", ""),
+        ("RINGMAIL__AUTH__JWT__SECRET", "hush"),
         ("RINGMAIL__AUTH__JWT__SECRET_FILE", &path.to_string()),
     ]);
     assert!(stronger.unwrap_err().to_string().contains("are both given"));
@@ -996,7 +1053,7 @@ fn cores_are_those_of_the_host_or_an_error_names_the_missing() {
 
 #[test]
 fn an_error_is_one_line_whatever_is_in_it() {
-    let text = refusal("\"a\\nb\" = 1\n[roles.\"\\u001b[2J\"]\nserve = [\"a//b\"]").to_string();
+    let text = refusal("\"a\\nb\" = 1\n[roles.\"\\u001b[2J\"]\nserve = [\"a/#/b\"]").to_string();
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(text.contains("unknown key a\\nb"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
@@ -1114,9 +1171,9 @@ fn what_gives_no_access_control_is_refused_with_its_place_and_a_remedy() {
             ["nobody could authenticate", "ringmail token key"],
         ),
         (
-            "[roles.device]\npublish = [\"a//b\"]".to_owned(),
+            "[roles.device]\npublish = [\"a/#/b\"]".to_owned(),
             "2:11",
-            ["roles.device.publish has \"a//b\"", "write a topic filter"],
+            ["roles.device.publish has \"a/#/b\"", "write a topic filter"],
         ),
         (
             "[roles.device]\nserve = [\"a/{principle}\"]".to_owned(),

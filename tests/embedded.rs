@@ -287,6 +287,27 @@ fn a_request_may_bring_a_timeout_of_its_own() {
 }
 
 #[test]
+fn a_request_may_not_ask_for_more_than_the_longest_timeout() {
+    let limits = "request_timeout_ms = 600000\nrequest_timeout_max_ms = 100";
+    let running = with_hold(server(limits)).start().unwrap();
+    let mut wire = Wire::greet(running.address());
+    let mut block = Vec::new();
+    Headers::push(&mut block, header::TIMEOUT_MS, &u32::MAX.to_be_bytes());
+    for headers in [&block[..], &[]] {
+        let envelope = Envelope {
+            id: 5,
+            name: "hold",
+            headers: Headers::check(headers).unwrap(),
+            ..Envelope::default()
+        };
+        wire.say(&Message::Envelope(MessageType::Request, envelope));
+        assert_eq!(wire.response(), (5, Err(Code::RequestTimeout)));
+    }
+    wire.close();
+    end(running);
+}
+
+#[test]
 fn unanswered_requests_are_bounded_per_connection_and_per_shard() {
     let limits = "requests_open_max = 4\ncalls_open_max = 6";
     let running = with_hold(server(limits)).start().unwrap();
@@ -332,6 +353,10 @@ fn timed_out_calls_keep_their_place_until_their_service_is_done() {
         assert_eq!(wire.request("hold", b""), Err(Code::RequestTimeout));
     }
     // Two services still work: patience that ran out is no reason to start a third.
+    assert_eq!(wire.request("hold", b""), Err(Code::Overloaded));
+    // Nor is a connection that has gone.
+    wire.close();
+    let mut wire = Wire::greet(running.address());
     assert_eq!(wire.request("hold", b""), Err(Code::Overloaded));
     assert_eq!(wire.request("release", b"").unwrap(), b"2");
     assert_eq!(wire.request("hold", b""), Err(Code::RequestTimeout));
@@ -397,14 +422,15 @@ fn a_client_that_leaves_with_calls_open_gets_the_answers_first() {
 #[test]
 fn answers_that_pile_up_beyond_the_outbox_end_a_slow_consumer() {
     const ANSWER_BYTES: usize = 1 << 20;
-    let running = server("outbox_bytes_max = 65536\nrequests_open_max = 64")
-        .service("big", |_| {
-            |_: Request<'_>, reply: Reply<'_>| {
-                reply.offload(|| Ok(vec![1u8; ANSWER_BYTES].into()));
-            }
-        })
-        .start()
-        .unwrap();
+    let running =
+        server("outbox_bytes_max = 65536\nmessage_bytes_max = 32768\nrequests_open_max = 64")
+            .service("big", |_| {
+                |_: Request<'_>, reply: Reply<'_>| {
+                    reply.offload(|| Ok(vec![1u8; ANSWER_BYTES].into()));
+                }
+            })
+            .start()
+            .unwrap();
     let mut wire = Wire::greet(running.address());
     for id in 0..64 {
         wire.ask(id, "big", b"");

@@ -3,6 +3,8 @@
 //!
 //! The server runs in this process; connections that are to break lead through a proxy.
 
+#[path = "exchange/budget.rs"]
+mod budget;
 #[path = "exchange/credential.rs"]
 mod credential;
 #[path = "exchange/cut.rs"]
@@ -13,6 +15,10 @@ mod lasting;
 mod multiplex;
 #[path = "exchange/proxy.rs"]
 mod proxy;
+#[path = "exchange/runtime.rs"]
+mod runtime;
+#[path = "exchange/service.rs"]
+mod service;
 
 use proxy::Proxy;
 use ringmail::blocking::{Builder, Client};

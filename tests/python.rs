@@ -4,7 +4,16 @@
 //! `python/reading.py` has the protobuf library of Google's beside that, and the descriptor set
 //! that protoc makes. The server is the built binary on a port of its own choosing. No time is asserted: the one bound
 //! here only turns a server that hangs into a failure.
+//!
+//! `python/mapping.py` has no server: it says what that library makes of some ten thousand
+//! payloads, which `codec` has to make of them too. `RINGMAIL_SEED=n` makes others.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ringmail::codec::{Descriptors, Schema};
+use ringmail::proto::envelope::Codec;
+use serde_json::Value;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -145,6 +154,92 @@ fn googles_library_reads_what_a_json_device_published_and_the_other_way_round() 
     server.terminate();
     let (status, said) = server.ended(&log);
     assert_eq!(status.code(), Some(0), "after SIGTERM: {status}\n{said}");
+}
+
+/// What a payload of a schema is in the other codec; else why it is none.
+fn translated(schema: &Schema, codec: Codec, payload: &[u8]) -> Result<Vec<u8>, String> {
+    let other = match codec {
+        Codec::Json => Codec::Protobuf,
+        Codec::Bytes | Codec::Protobuf => Codec::Json,
+    };
+    let checked = schema.check(codec, payload).map_err(|misfit| misfit.text)?;
+    let mut out = Vec::new();
+    let written = checked.write(other, usize::MAX, &mut out);
+    assert!(written.is_ok(), "what fits can be written");
+    Ok(out)
+}
+
+/// JSON with its keys in order.
+fn in_order(json: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(json).unwrap();
+    value.to_string()
+}
+
+#[test]
+fn payloads_are_to_us_what_they_are_to_googles_library() {
+    let seed = std::env::var("RINGMAIL_SEED").unwrap_or_else(|_| "1".to_owned());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/mapping.py");
+    let set = format!("{SCHEMA}/mapping.binpb");
+    let said = Command::new("/usr/bin/python3")
+        .args(["-B", script, &set, &seed, "40"])
+        .output();
+    let said = said.expect("/usr/bin/python3 with google.protobuf (Debian: python3-protobuf)");
+    let errors = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success(), "{}: {errors}", said.status);
+    let bytes = |value: &Value| value.as_str().map(|text| STANDARD.decode(text).unwrap());
+
+    let mut known = None;
+    let mut schemas: HashMap<String, Schema> = HashMap::new();
+    let mut wrong = Vec::new();
+    let (mut taken, mut refused) = (0, 0);
+    for line in String::from_utf8(said.stdout).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if let Some(set) = bytes(&line["set"]) {
+            known = Some(Descriptors::decode(&set).unwrap());
+            continue;
+        }
+        let name = line["message"].as_str().unwrap();
+        let schema = schemas.entry(name.to_owned()).or_insert_with(|| {
+            let known = known.as_ref().expect("a set before its messages");
+            known.schema(name).unwrap()
+        });
+        let codec = match line["codec"].as_str() {
+            Some("json") => Codec::Json,
+            _ => Codec::Protobuf,
+        };
+        let payload = bytes(&line["payload"]).unwrap();
+        let wanted = bytes(&line["wanted"]);
+        let made = translated(schema, codec, &payload);
+        let is_same = match (&made, &wanted) {
+            (Err(_), None) => true,
+            (Ok(made), Some(wanted)) if codec == Codec::Json => made == wanted,
+            (Ok(made), Some(wanted)) => in_order(made) == in_order(wanted),
+            _ => false,
+        };
+        *(if wanted.is_some() {
+            &mut taken
+        } else {
+            &mut refused
+        }) += 1;
+        if !is_same {
+            wrong.push(format!(
+                "{name} in {codec:?} {}\n  is to us    {}\n  is to Google {}",
+                payload.escape_ascii(),
+                made.map_or_else(|text| text, |made| made.escape_ascii().to_string()),
+                wanted.map_or("nothing".to_owned(), |wanted| wanted
+                    .escape_ascii()
+                    .to_string()),
+            ));
+        }
+    }
+    assert!(taken > 2000 && refused > 5000, "{taken} and {refused}");
+    let some = wrong.iter().take(10).map(String::as_str);
+    let some = some.collect::<Vec<_>>().join("\n");
+    assert!(
+        wrong.is_empty(),
+        "RINGMAIL_SEED={seed}: {} differ\n{some}",
+        wrong.len()
+    );
 }
 
 #[test]

@@ -69,10 +69,14 @@ mod service;
 mod session;
 #[path = "server/shortage.rs"]
 mod shortage;
+#[path = "server/signal.rs"]
+mod signal;
 #[path = "server/slow.rs"]
 mod slow;
 #[path = "server/start.rs"]
 mod start;
+#[path = "server/state.rs"]
+mod state;
 #[path = "server/stream.rs"]
 mod stream;
 #[path = "server/subscribe.rs"]

@@ -26,7 +26,7 @@ pub struct Folder {
 
 /// ARCHITECTURE's layer table. `a::b` permits that module only. `main.rs` and `lib.rs` are
 /// layer 6: they may name everything and hold no logic. The cli speaks of exit codes, times
-/// and limits in `base`'s words; of what a server is made of it knows nothing.
+/// and limits in `base`'s words, reads files and shows text as it does; of what a server is made of it knows nothing.
 #[rustfmt::skip]
 const LAYERS: &[Folder] = &[
     Folder { name: "base",    layer: 0, may: &[] },
@@ -39,7 +39,7 @@ const LAYERS: &[Folder] = &[
     Folder { name: "shard",   layer: 3, may: &["base", "proto", "router", "auth", "metrics", "ring", "codec"] },
     Folder { name: "server",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "codec", "shard"] },
     Folder { name: "client",  layer: 4, may: &["base", "proto", "router", "auth", "metrics", "ring", "codec", "shard"] },
-    Folder { name: "cli",     layer: 5, may: &["base::exit", "base::clock", "base::limits", "proto", "auth::issue", "auth::key", "auth::keyring", "auth::token", "server", "client"] },
+    Folder { name: "cli",     layer: 5, may: &["base::exit", "base::clock", "base::file", "base::limits", "base::terminal", "proto", "auth::issue", "auth::key", "auth::keyring", "auth::token", "server", "client"] },
 ];
 
 /// Words that only some folders may use.
@@ -306,6 +306,23 @@ fn files_and_functions_stay_readable() {
         ),
         []
     );
+}
+
+#[test]
+fn message_types_are_told_apart_by_name() {
+    hold(source::rust("src").iter().flat_map(rule::told_apart));
+    let arms = |rest: &str| {
+        format!(
+            "match kind {{\n    MessageType::Will => {{\n        f()\n    }}\n    {rest} => g(),\n}}\n"
+        )
+    };
+    for (rest, found) in [
+        ("_", vec![5]),
+        ("kind", vec![5]),
+        ("MessageType::Serve", vec![]),
+    ] {
+        assert_eq!(lines("src/x.rs", &arms(rest), rule::told_apart), found);
+    }
 }
 
 #[test]

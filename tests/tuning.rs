@@ -191,6 +191,6 @@ fn sysctl_agrees_with_the_defaults_it_serves() {
         ports[0] > 7412 && ports[0] < ports[1],
         "the server's ports lie in {ports:?}"
     );
-    let outbox_bytes = 1_048_576; // limits.outbox_bytes_max by default
+    let outbox_bytes = 4_194_304; // limits.outbox_bytes_max by default
     assert!(sysctl("net.ipv4.tcp_wmem")[2] <= outbox_bytes);
 }

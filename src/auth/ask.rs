@@ -8,7 +8,7 @@
 //! fatal: nothing was wrong with the credential, and the client may show it again within
 //! its time to authenticate.
 
-use super::denied::Denied;
+use super::denied::Refused;
 use super::identity::Grant;
 use crate::base::id::{Key, ShardId};
 use std::fmt;
@@ -56,7 +56,7 @@ impl fmt::Debug for TokenPair {
     }
 }
 
-pub type Answer = Result<TokenPair, Denied>;
+pub type Answer = Result<TokenPair, Refused>;
 
 /// The way to the control thread. Cheap to clone; never waits.
 #[derive(Clone)]
@@ -66,8 +66,8 @@ pub struct Asks(Arc<dyn Desk>);
 pub trait Desk: Send + Sync {
     /// Takes an ask, or gives it back because too many wait.
     fn post(&self, ask: Ask) -> Result<(), Ask>;
-    /// Notes that a token brought a key that is not known.
-    fn want_keys(&self);
+    /// Notes that a token named a key that is not known; empty: none, and none serves.
+    fn want_key(&self, name: &str);
 }
 
 impl Asks {
@@ -81,9 +81,9 @@ impl Asks {
         self.0.post(ask)
     }
 
-    /// Says that a token was denied as [`Denied::UnknownKey`]: the key set is fetched again
-    /// if that has not just happened. To be called for each such token, however many.
-    pub fn want_keys(&self) {
-        self.0.want_keys();
+    /// Says that a token named a key that is not known: the key set is fetched again if that
+    /// has not just happened. To be called for each such token, however many.
+    pub fn want_key(&self, name: &str) {
+        self.0.want_key(name);
     }
 }

@@ -5,7 +5,7 @@
 //! tell the peer what was wrong ([`Denied::TEXT`]).
 
 use super::certificate::Certificate;
-use super::denied::Denied;
+use super::denied::{Denied, Refused};
 use super::identity::{Grant, Identity, is_principal};
 use super::key::ApiKeys;
 use super::keyring::Keyring;
@@ -116,8 +116,13 @@ impl Authority {
     /// Who shows this, and what they may do.
     ///
     /// # Errors
-    /// Why not. [`Denied::UnknownKey`]: fetching the key set again may help.
-    pub fn check(&self, method: Method, credential: &[u8], now_unix: u64) -> Result<Grant, Denied> {
+    /// Why not, or that it cannot be judged now.
+    pub fn check(
+        &self,
+        method: Method,
+        credential: &[u8],
+        now_unix: u64,
+    ) -> Result<Grant, Refused> {
         match method {
             Method::Jwt => {
                 let verified =
@@ -130,13 +135,13 @@ impl Authority {
                     key_id: verified.key_id,
                     roles: self.known(&claims.roles),
                 };
-                self.admit(identity, Some(claims.expires))
+                Ok(self.admit(identity, Some(claims.expires))?)
             }
             Method::ApiKey => {
                 let key = self.api_keys.check(credential)?;
-                self.vouch(&key.principal, &key.roles, None, now_unix)
+                Ok(self.vouch(&key.principal, &key.roles, None, now_unix)?)
             }
-            Method::Refresh => Err(Denied::Refresh),
+            Method::Refresh => Err(Denied::Refresh.into()),
         }
     }
 
@@ -191,7 +196,7 @@ impl Authority {
             .collect();
         let identity = Identity {
             principal: principal.clone(),
-            token_id: None,
+            token_id: Some(certificate.fingerprint.clone()),
             issued_at: Some(certificate.issued_at),
             key_id: None,
             roles: self.known(&roles),

@@ -94,6 +94,13 @@ impl Limit {
         *full_at = Instant::from_nanos(owed.saturating_add(time));
         Ok(())
     }
+
+    /// Takes so much out of such a bucket that it has nothing for as long as a whole one takes
+    /// to be filled.
+    pub fn close(self, full_at: &mut Instant, now: Instant) {
+        let owed = self.burst.saturating_sub(self.time_of(1));
+        *full_at = now + Duration::from_nanos(self.burst) + Duration::from_nanos(owed);
+    }
 }
 
 #[inline]

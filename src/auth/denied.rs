@@ -1,4 +1,9 @@
-//! Why someone is not let in: for the log. The peer is told [`Denied::TEXT`], always.
+//! Why someone is not let in, by whose fault it is: for the log.
+//!
+//! | | whose fault | the peer is told | counted against it |
+//! |---|---|---|---|
+//! | [`Denied`] | the peer's: the credential is not good | AUTH_FAILED, [`Denied::TEXT`] always | yes |
+//! | [`Unjudged`] | the server's: it cannot judge it now | UNAVAILABLE: show it again | never |
 
 /// What was wrong with a credential. It holds nothing of the credential itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,7 +16,6 @@ pub enum Denied {
     Header(&'static str),
     #[error("the token's algorithm is none of those configured")]
     Algorithm,
-    /// Fetching the key set again may help.
     #[error("none of the known keys has the name that the token gives, and its algorithm")]
     UnknownKey,
     #[error("the token names no key, and there are several of its algorithm")]
@@ -45,14 +49,10 @@ pub enum Denied {
     Method,
     #[error("it is another principal's than the connection has")]
     OtherPrincipal,
-    #[error("too many from its address were wrong lately")]
-    Barred,
     #[error("the refresh token is unknown, or all that came of its API key's AUTH has ended")]
     UnknownRefreshToken,
     #[error("the refresh token was used before, longer ago than a retry: its kin has ended")]
     ReusedRefreshToken,
-    #[error("tokens cannot be issued now: the log says why")]
-    Unavailable,
     #[error("it was revoked")]
     Revoked,
 }
@@ -60,4 +60,38 @@ pub enum Denied {
 impl Denied {
     /// What the peer is told, whichever it was.
     pub const TEXT: &'static str = "the credential was not accepted";
+}
+
+/// Why a credential cannot be judged now. It may be good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unjudged {
+    /// Nobody knows yet whether the provider has the key that the token names.
+    #[error("the key set has not been fetched since a token named this key")]
+    KeySet,
+    #[error("tokens cannot be issued now: the log says why")]
+    Issuer,
+}
+
+impl Unjudged {
+    /// What the peer is told, whichever it was.
+    pub const TEXT: &'static str = "the credential cannot be judged now";
+}
+
+/// Why a credential brings no grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error(transparent)]
+    Unjudged(#[from] Unjudged),
+}
+
+impl Refused {
+    /// Fetching the key set again may help.
+    pub fn is_of_unknown_key(&self) -> bool {
+        matches!(
+            self,
+            Refused::Denied(Denied::UnknownKey) | Refused::Unjudged(Unjudged::KeySet)
+        )
+    }
 }

@@ -1,7 +1,7 @@
 //! A token's parts and its header: read before any cryptography, and strictly.
 //!
 //! What would have the server use another key than its own (`jku`, `jwk`, `x5u`, `x5c`), or
-//! understand something that it does not (`crit`, `b64`, a token in a token), is refused.
+//! understand something that it does not (`crit`, `b64`, `zip`, a token in a token), is refused.
 //! Other members are of no meaning here and ignored, as RFC 7515 §4 asks.
 
 use super::denied::Denied;
@@ -59,9 +59,10 @@ pub(super) fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-const REFUSED: [(&str, &str); 7] = [
+const REFUSED: [(&str, &str); 8] = [
     ("crit", "asks with crit for what is not understood here"),
     ("b64", "has b64, which is not understood here"),
+    ("zip", "is compressed, which no signed token is (zip)"),
     ("jku", "brings keys of its own (jku)"),
     ("jwk", "brings a key of its own (jwk)"),
     ("x5u", "brings keys of its own (x5u)"),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct Identity {
     /// One level of a topic: `{principal}` in a role's filters.
     pub principal: Box<str>,
-    /// The token's `jti`.
+    /// The token's `jti`; of a certificate, its fingerprint.
     pub token_id: Option<Box<str>>,
     /// Unix seconds: the token's `iat`; of an API key, when it was shown.
     pub issued_at: Option<u64>,

@@ -1,6 +1,8 @@
 //! JSON without second meanings: an object in which a key appears twice, at any depth, is
 //! refused, because two readers may each believe another one (RFC 7515 §4, RFC 7519 §4).
 //!
+//! A list of others' making, a key set, is read leniently: there such an object is `null`.
+//!
 //! Numbers keep their kind: what is written as an integer in 0..2^64 is a `u64` of
 //! `serde_json`, everything else is not. Nesting is bounded by `serde_json`, size by the caller.
 
@@ -12,23 +14,36 @@ use std::fmt;
 /// What is no JSON, no object, or says a key twice. The text names line and column, and
 /// nothing of what stands there.
 pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-    match serde_json::from_slice(bytes)? {
-        Strict(Value::Object(map)) => Ok(map),
-        Strict(_) => Err(Error::custom("not an object")),
+    read::<true>(bytes)
+}
+
+/// An object in which a key appears twice is `null`, unless it is the whole.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn parse_leniently(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+    read::<false>(bytes)
+}
+
+fn read<const STRICT: bool>(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+    match serde_json::from_slice::<Read<STRICT>>(bytes)? {
+        Read(Value::Object(map)) => Ok(map),
+        Read(Value::Null) => Err(Error::custom("not an object whose keys appear once")),
+        Read(_) => Err(Error::custom("not an object")),
     }
 }
 
-struct Strict(Value);
+struct Read<const STRICT: bool>(Value);
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
-        deserializer.deserialize_any(AnyValue).map(Strict)
+impl<'de, const STRICT: bool> Deserialize<'de> for Read<STRICT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue::<STRICT>).map(Read)
     }
 }
 
-struct AnyValue;
+struct AnyValue<const STRICT: bool>;
 
-impl<'de> Visitor<'de> for AnyValue {
+impl<'de, const STRICT: bool> Visitor<'de> for AnyValue<STRICT> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +80,7 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(Strict(value)) = list.next_element()? {
+        while let Some(Read::<STRICT>(value)) = list.next_element()? {
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -73,12 +88,19 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some((key, Strict(value))) = object.next_entry::<String, _>()? {
+        let mut is_whole = true;
+        while let Some((key, Read::<STRICT>(value))) = object.next_entry::<String, _>()? {
             if map.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key appears twice"));
+                if STRICT {
+                    return Err(A::Error::custom("a key appears twice"));
+                }
+                is_whole = false;
             }
         }
-        Ok(Value::Object(map))
+        Ok(match is_whole {
+            true => Value::Object(map),
+            false => Value::Null,
+        })
     }
 }
 

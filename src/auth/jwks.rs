@@ -1,10 +1,11 @@
 //! Key sets (JWKS, RFC 7517): the public keys that an OAuth 2.0 or OpenID provider publishes.
 //!
-//! Read strictly as JSON, and generously as a set: what cannot be used here (another kind
-//! of key, another use, another algorithm, too short, broken) is left out with a note, as
-//! RFC 7517 §5 asks, so that one odd key of a provider does not lock everybody out. The set
-//! as a whole is refused when two of its keys could be meant by one name, or when it has
-//! more keys than any provider would publish.
+//! Read as providers write them: what cannot be used here (another kind of key, another use,
+//! another algorithm, too short, broken, a member that appears twice) is left out with a
+//! note, as RFC 7517 §5 asks, so that one odd key does not lock everybody out. Keys may share
+//! a name or have none; the same key twice is one. What is written as `null` is not there,
+//! numbers may be padded or in plain base64, and a single key is a set of one. A text that is
+//! no key set at all is refused.
 //!
 //! | kty | crv | algorithm |
 //! |---|---|---|
@@ -16,7 +17,7 @@ use super::json;
 use super::keyring::{Algorithm, Key, KeyError, Keyring};
 use crate::base::limits::{KEY_ID_BYTES_MAX, KEY_SET_BYTES_MAX, KEYS_MAX};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 const REMEDY: &str =
@@ -27,50 +28,44 @@ impl Keyring {
     /// withdraws its keys does so. [`Keyring::skipped`] tells what was left out.
     ///
     /// # Errors
-    /// No JSON, no key set, too many keys, or two of one name and algorithm.
+    /// No JSON, or no key set.
     pub fn from_jwks(json: &[u8], algorithms: &[Algorithm]) -> Result<Keyring, KeyError> {
         if json.len() > KEY_SET_BYTES_MAX {
             let cause = format!("the key set has more than {KEY_SET_BYTES_MAX} bytes");
             return Err(KeyError::new(cause, REMEDY));
         }
-        let set = json::parse(json).map_err(|error| {
+        // RFC 8259 §8.1: who parses may ignore it.
+        let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
+        let set = json::parse_leniently(json).map_err(|error| {
             KeyError::new(format!("the key set is not usable: {error}"), REMEDY)
         })?;
-        let Some(Value::Array(entries)) = set.get("keys") else {
-            return Err(KeyError::new("the key set has no list of keys", REMEDY));
+        let single = [Value::Object(set.clone())];
+        let entries = match set.get("keys") {
+            Some(Value::Array(entries)) => &entries[..],
+            None if set.contains_key("kty") => &single,
+            _ => return Err(KeyError::new("the key set has no list of keys", REMEDY)),
         };
-        if entries.len() > KEYS_MAX {
-            let cause = format!("the key set has {} keys", entries.len());
-            let remedy = "at most 64 are read: have the provider withdraw those out of use";
-            return Err(KeyError::new(cause, remedy));
-        }
         let mut keys: Vec<Key> = Vec::new();
         let mut skipped = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
-            let key = match key(entry, algorithms) {
-                Ok(key) => key,
-                Err(fault) => {
-                    skipped.push(format!("key {} of the set: {fault}", index + 1));
-                    continue;
-                }
-            };
-            let same = |other: &Key| other.id == key.id && other.algorithm == key.algorithm;
-            if keys.iter().any(same) {
-                let cause = format!("the key set has two: {key:?}");
-                let remedy = "give each key a kid of its own";
-                return Err(KeyError::new(cause, remedy));
+            match key(entry, algorithms) {
+                Ok(key) if keys.iter().any(|other| key.is_same(other)) => {}
+                Ok(key) if keys.len() < KEYS_MAX => keys.push(key),
+                Ok(_) => skipped.push(format!("key {} of the set: {KEYS_MAX} are read", index + 1)),
+                Err(fault) => skipped.push(format!("key {} of the set: {fault}", index + 1)),
             }
-            keys.push(key);
         }
         Ok(Keyring::of(algorithms, keys, skipped))
     }
 }
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// # Errors
 /// Why it is left out.
 fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
     let Value::Object(entry) = entry else {
-        return Err("not an object".to_owned());
+        return Err("not an object whose members appear once".to_owned());
     };
     let id = text(entry, "kid")?;
     if id.is_some_and(|id| id.len() > KEY_ID_BYTES_MAX) {
@@ -83,7 +78,8 @@ fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
         (Some(_), _) => return Err("a kind of key that is not used here".to_owned()),
         (None, _) => return Err("it has no kty".to_owned()),
     };
-    if text(entry, "alg")?.is_some_and(|name| name != algorithm.name()) {
+    let named = text(entry, "alg")?;
+    if named.is_some_and(|name| Algorithm::from_name(name) != Some(algorithm)) {
         return Err("it is for an algorithm that is not used here".to_owned());
     }
     if !algorithms.contains(&algorithm) {
@@ -95,7 +91,7 @@ fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
     if text(entry, "use")?.is_some_and(|usage| usage != "sig") || !may_verify(entry)? {
         return Err("it is not for signatures".to_owned());
     }
-    if entry.contains_key("d") {
+    if member(entry, "d").is_some() {
         return Err("it holds a private key, which everybody can read here".to_owned());
     }
     match algorithm {
@@ -111,15 +107,20 @@ fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
 
 /// `key_ops`, if it is there, has to name `verify`.
 fn may_verify(entry: &Map<String, Value>) -> Result<bool, String> {
-    match entry.get("key_ops") {
+    match member(entry, "key_ops") {
         None => Ok(true),
         Some(Value::Array(uses)) => Ok(uses.iter().any(|usage| usage == "verify")),
         Some(_) => Err("its key_ops is not a list".to_owned()),
     }
 }
 
+/// What is `null` says nothing.
+fn member<'a>(entry: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    entry.get(key).filter(|value| !value.is_null())
+}
+
 fn text<'a>(entry: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, String> {
-    match entry.get(key) {
+    match member(entry, key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(format!("its {key} is not a text")),
@@ -128,6 +129,8 @@ fn text<'a>(entry: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>,
 
 fn number(entry: &Map<String, Value>, key: &str) -> Result<Vec<u8>, String> {
     let encoded = text(entry, key)?.ok_or_else(|| format!("it has no {key}"))?;
+    let encoded = encoded.trim_end_matches('=');
     let decoded = URL_SAFE_NO_PAD.decode(encoded);
+    let decoded = decoded.or_else(|_| STANDARD_NO_PAD.decode(encoded));
     decoded.map_err(|_| format!("its {key} is not base64url"))
 }

@@ -99,6 +99,13 @@ impl ApiKeys {
         self.keys.values().map(|(_, key)| key)
     }
 
+    /// The id of the key that this claims to be, if there is such a key.
+    pub fn claimed(&self, credential: &[u8]) -> Option<&str> {
+        let dot = credential.iter().rposition(|byte| *byte == b'.')?;
+        let id = std::str::from_utf8(&credential[..dot]).ok()?;
+        self.keys.get_key_value(id).map(|(id, _)| &**id)
+    }
+
     /// The key that this is, if it is one.
     ///
     /// # Errors
@@ -141,11 +148,12 @@ fn from_hex(text: &str) -> Option<Hash> {
 
 /// What the configuration has for a secret: SHA-256 of its characters, in hexadecimal.
 pub fn hash(secret: &str) -> String {
-    let hash = digest(&SHA256, secret.as_bytes());
-    hash.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    to_hex(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+/// Lower-case digits.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A new key. Its `Debug` does not show it.

@@ -8,18 +8,26 @@
 //! | the token | verified by |
 //! |---|---|
 //! | names a key that is there | that one |
-//! | names another | keys without a name; if none does, [`Denied::UnknownKey`] |
+//! | names another | keys without a name; if none does, it is unknown |
 //! | names none | keys without a name; if there are none, the only one of its algorithm |
+//!
+//! Several keys may have one name, or none: each is tried, [`TRIED_MAX`] at most.
+//!
+//! **Unknown** is [`Denied::UnknownKey`] where all keys are here. Where a key set is fetched
+//! it may be one that the provider has published since, so nobody knows
+//! ([`Unjudged::KeySet`]) until a fetch that began after somebody had asked for it
+//! ([`Keyring::awaiting`]) has not brought it.
 //!
 //! Keys of the configuration have no name; those of a key set (`jwks`) usually have one; the
 //! server's own, for the tokens it issues, is named after its secret.
 //!
 //! A keyring never changes; [`Keyring::with`] makes another.
 
-use super::denied::Denied;
+use super::denied::{Denied, Refused, Unjudged};
 use super::header::Header;
 use super::issue;
 use crate::base::limits::{RSA_BITS_MAX, RSA_BITS_MIN, SECRET_BYTES_MIN};
+use crate::base::pem::{self, Kind};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
 use aws_lc_rs::signature::{
@@ -27,7 +35,12 @@ use aws_lc_rs::signature::{
     VerificationAlgorithm,
 };
 use jsonwebtoken::DecodingKey;
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
+
+/// Keys that are tried for one token: each costs a verification.
+const TRIED_MAX: usize = 8;
 
 /// How a token is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +69,12 @@ impl Algorithm {
         }
     }
 
-    /// `None` for every other, `none` and other spellings among them.
+    /// `None` for every other, `none` and other spellings among them. `Ed25519` is what RFC
+    /// 9864 calls the only EdDSA there is here.
     pub fn from_name(name: &str) -> Option<Algorithm> {
+        if name == "Ed25519" {
+            return Some(Algorithm::EdDsa);
+        }
         let mut all = Algorithm::ALL.into_iter();
         all.find(|algorithm| algorithm.name() == name)
     }
@@ -95,6 +112,8 @@ pub(super) struct Key {
     pub(super) id: Option<Box<str>>,
     pub(super) algorithm: Algorithm,
     key: DecodingKey,
+    /// A public key's numbers; nothing of a secret.
+    public: Box<[u8]>,
 }
 
 /// No key's bytes.
@@ -106,16 +125,22 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    fn new(id: Option<&str>, algorithm: Algorithm, key: DecodingKey) -> Key {
+    fn new(id: Option<&str>, algorithm: Algorithm, key: DecodingKey, public: &[u8]) -> Key {
         Key {
             id: id.map(Into::into),
             algorithm,
             key,
+            public: public.into(),
         }
     }
 
     pub(super) fn hmac(id: Option<&str>, secret: &[u8]) -> Key {
-        Key::new(id, Algorithm::Hs256, DecodingKey::from_secret(secret))
+        Key::new(id, Algorithm::Hs256, DecodingKey::from_secret(secret), &[])
+    }
+
+    /// Whether it is the same public key, of the same name.
+    pub(super) fn is_same(&self, other: &Key) -> bool {
+        self.id == other.id && self.algorithm == other.algorithm && self.public == other.public
     }
 
     /// From modulus and exponent, big-endian.
@@ -136,7 +161,7 @@ impl Key {
             return Err("its RSA modulus and exponent do not make a key".to_owned());
         }
         let key = DecodingKey::from_rsa_raw_components(n, e);
-        Ok(Key::new(id, Algorithm::Rs256, key))
+        Ok(Key::new(id, Algorithm::Rs256, key, &[n, e].concat()))
     }
 
     /// From a point of P-256, uncompressed.
@@ -150,7 +175,7 @@ impl Key {
             return Err("it is no point of P-256".to_owned());
         }
         let key = DecodingKey::from_ec_der(point);
-        Ok(Key::new(id, Algorithm::Es256, key))
+        Ok(Key::new(id, Algorithm::Es256, key, point))
     }
 
     /// From the 32 bytes of an Ed25519 public key.
@@ -162,7 +187,7 @@ impl Key {
             return Err("it is no Ed25519 key".to_owned());
         }
         let key = DecodingKey::from_ed_der(point);
-        Ok(Key::new(id, Algorithm::EdDsa, key))
+        Ok(Key::new(id, Algorithm::EdDsa, key, point))
     }
 
     fn verifies(&self, signed: &[u8], signature: &str) -> bool {
@@ -188,6 +213,9 @@ pub struct Keyring {
     keys: Vec<Key>,
     /// Keys of a key set that were left out, and why: for the log.
     skipped: Vec<String>,
+    /// A key set may still bring keys, but not those of these names (empty: without one);
+    /// `None`: all keys are here.
+    absent: Option<Arc<HashSet<Box<str>>>>,
 }
 
 impl Keyring {
@@ -196,6 +224,7 @@ impl Keyring {
             algorithms: algorithms.to_vec(),
             keys,
             skipped,
+            absent: None,
         }
     }
 
@@ -257,7 +286,18 @@ impl Keyring {
         }
         both.keys.extend_from_slice(&other.keys);
         both.skipped.extend_from_slice(&other.skipped);
+        both.absent = both.absent.or_else(|| other.absent.clone());
         both
+    }
+
+    /// The same of a key set that may still bring keys, other than those of these names
+    /// (empty: without one).
+    #[must_use]
+    pub fn awaiting(&self, absent: HashSet<Box<str>>) -> Keyring {
+        Keyring {
+            absent: Some(Arc::new(absent)),
+            ..self.clone()
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -286,25 +326,34 @@ impl Keyring {
         header: &Header,
         signed: &[u8],
         signature: &str,
-    ) -> Result<&Key, Denied> {
+    ) -> Result<&Key, Refused> {
         let verifier = |key: &&Key| key.verifies(signed, signature);
+        let wrong = || Refused::from(Denied::Signature);
         let unnamed = || self.named(header.algorithm, None);
         let Some(id) = header.key_id.as_deref() else {
             if unnamed().next().is_some() {
-                return unnamed().find(verifier).ok_or(Denied::Signature);
+                return unnamed().find(verifier).ok_or_else(wrong);
             }
             let mut all = self.serving(header.algorithm);
             return match (all.next(), all.next()) {
-                (None, _) => Err(Denied::UnknownKey),
-                (Some(only), None) => Some(only).filter(verifier).ok_or(Denied::Signature),
-                (Some(_), Some(_)) => Err(Denied::AmbiguousKey),
+                (None, _) => Err(self.unknown("")),
+                (Some(only), None) => Some(only).filter(verifier).ok_or_else(wrong),
+                (Some(_), Some(_)) => Err(Denied::AmbiguousKey.into()),
             };
         };
         let mut meant = self.named(header.algorithm, Some(id)).peekable();
         if meant.peek().is_some() {
-            return meant.find(verifier).ok_or(Denied::Signature);
+            return meant.find(verifier).ok_or_else(wrong);
         }
-        unnamed().find(verifier).ok_or(Denied::UnknownKey)
+        unnamed().find(verifier).ok_or_else(|| self.unknown(id))
+    }
+
+    /// No key of that name is here.
+    fn unknown(&self, name: &str) -> Refused {
+        match &self.absent {
+            Some(absent) if !absent.contains(name) => Unjudged::KeySet.into(),
+            _ => Denied::UnknownKey.into(),
+        }
     }
 
     fn serving(&self, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
@@ -318,7 +367,8 @@ impl Keyring {
         id: Option<&'i str>,
     ) -> impl Iterator<Item = &'a Key> + use<'a, 'i> {
         let keys = self.serving(algorithm);
-        keys.filter(move |key| key.id.as_deref() == id)
+        let named = keys.filter(move |key| key.id.as_deref() == id);
+        named.take(TRIED_MAX)
     }
 }
 
@@ -326,21 +376,29 @@ const PUBLIC_KEY_REMEDY: &str = "auth.jwt.public_key takes one public key of 204
      RSA, of P-256 or of Ed25519, as `openssl pkey -in private.pem -pubout` prints it";
 
 /// `BEGIN PUBLIC KEY`, or RSA's own `BEGIN RSA PUBLIC KEY`.
-fn public_key(pem: &str) -> Result<Key, KeyError> {
+fn public_key(text: &str) -> Result<Key, KeyError> {
     let refuse = |cause: &str| {
         let cause = format!("auth.jwt.public_key {cause}");
         KeyError::new(cause, PUBLIC_KEY_REMEDY)
     };
-    if pem.contains("PRIVATE KEY-----") {
-        return Err(refuse("is a private key"));
+    let mut found = None;
+    for block in pem::blocks(text.as_bytes()).map_err(|error| refuse(&error.problem))? {
+        match block.kind {
+            Kind::PublicKey | Kind::RsaPublicKey if found.is_some() => {
+                return Err(refuse("has several keys"));
+            }
+            Kind::PublicKey | Kind::RsaPublicKey => found = Some(block),
+            Kind::Pkcs8 | Kind::Pkcs1 | Kind::Sec1 | Kind::Locked => {
+                return Err(refuse("is a private key"));
+            }
+            Kind::Certificate => return Err(refuse("is a certificate")),
+            Kind::Beside => {}
+            Kind::Unknown => return Err(refuse("is not a public key in PEM")),
+        }
     }
-    if pem.contains("BEGIN CERTIFICATE-----") {
-        return Err(refuse("is a certificate"));
-    }
-    if pem.matches("-----BEGIN").count() > 1 {
-        return Err(refuse("has several keys"));
-    }
-    let bytes = pem.as_bytes();
+    let found = found.ok_or_else(|| refuse("is not a public key in PEM"))?;
+    let canonical = found.to_public_pem();
+    let bytes = canonical.as_bytes();
     let key = if let Ok(key) = DecodingKey::from_ec_pem(bytes) {
         key.try_get_as_bytes()
             .ok()

@@ -1,6 +1,7 @@
 //! Access: who someone is, and what they may do.
 //!
-//! A credential goes in, a [`Grant`] or a [`Denied`] comes out. All of it together is an
+//! A credential goes in, a [`Grant`] or a [`Refused`] comes out: that it is not good, or that
+//! this cannot be judged now. All of it together is an
 //! [`Authority`], which never changes: a new key set or a revocation makes another one, and
 //! the shards exchange it whole.
 //!
@@ -57,6 +58,6 @@ mod pattern;
 mod tests;
 
 pub use authority::{Authority, Method};
-pub use denied::Denied;
+pub use denied::{Denied, Refused, Unjudged};
 pub use identity::{Grant, Identity};
 pub use rights::{Rights, Roles, Who};

@@ -11,7 +11,7 @@
 //! A pattern covers a filter if it covers the *whole* of it: `+` stands for a literal level
 //! and for `+`, not for `#`; `#` for everything from its level on. `{principal}` and
 //! `{client_id}` stand for exactly that level, and only if it is plain: a value with a
-//! slash, a wildcard or a control in it stands for nothing. What begins with anything but
+//! slash, a wildcard or a control in it, or an empty one, stands for nothing. What begins with anything but
 //! a literal covers no name that begins with `$`.
 //!
 //! Names come valid (`proto::name`); what is not is at worst not covered.
@@ -111,7 +111,7 @@ impl Pattern {
                 Part::Text(text) => rest.strip_prefix(&**text),
                 Part::One => {
                     let (level, after) = split_level(rest);
-                    (!level.is_empty() && level != "#").then_some(after)
+                    (level != "#").then_some(after)
                 }
                 Part::Principal => after_own_level(rest, Some(who.principal)),
                 Part::ClientId => after_own_level(rest, who.client_id),
@@ -219,6 +219,23 @@ mod tests {
             ("#", "+", true),
             ("#", "a/+/#", true),
             ("+", "#", false),
+            // An empty level is one: `+` stands for it, and nothing is beneath it by chance.
+            ("+", "/", false),
+            ("+/+", "/", true),
+            ("a/+", "a/", true),
+            ("a/+", "a", false),
+            ("a/+/b", "a//b", true),
+            ("a/#", "a/", true),
+            ("a/", "a", false),
+            ("a", "a/", false),
+            ("/#", "/", true),
+            ("/#", "/+/#", true),
+            ("/#", "a", false),
+            ("/#", "+/a", false),
+            ("//#", "/", true),
+            ("//#", "/a", false),
+            ("/+", "/#", false),
+            ("#", "/", true),
         ];
         for (pattern, filter, expected) in rows {
             assert_eq!(covers(pattern, filter), expected, "{pattern} on {filter}");
@@ -303,6 +320,7 @@ mod tests {
     fn name(levels: &'static [&'static str], depth: usize) -> impl Strategy<Value = String> {
         prop::collection::vec(prop::sample::select(levels), 1..=depth)
             .prop_map(|levels| levels.join("/"))
+            .prop_filter("a name is not empty", |name| !name.is_empty())
     }
 
     fn filter(levels: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -315,7 +333,7 @@ mod tests {
 
     /// Every topic of up to four levels, `z` being in no filter.
     fn topics() -> Vec<String> {
-        let levels = ["a", "p", "z", "$a"];
+        let levels = ["a", "p", "z", "$a", ""];
         let mut all: Vec<String> = levels.map(String::from).to_vec();
         let mut last = all.clone();
         for _ in 1..4 {
@@ -325,6 +343,7 @@ mod tests {
                 .collect();
             all.extend_from_slice(&last);
         }
+        all.retain(|name| !name.is_empty());
         all
     }
 
@@ -332,21 +351,23 @@ mod tests {
         /// The definition: everything that the filter matches, the right matches too.
         #[test]
         fn a_right_covers_a_filter_when_it_matches_all_its_topics(
-            right in filter(&["a", "+", "{principal}", "$a"]),
-            filter in filter(&["a", "p", "+", "$a"]),
+            right in filter(&["a", "+", "{principal}", "$a", ""]),
+            filter in filter(&["a", "p", "+", "$a", ""]),
         ) {
             let own = right.replace(PRINCIPAL, "p");
             let includes = |topic: &String| !matches(&filter, topic) || matches(&own, topic);
             let includes = topics().iter().all(includes);
-            // Two spellings of "everything"; `+` stands for no `#`, whatever follows.
-            let spelled = filter == "#" && own == "+/#";
+            // Two spellings of "everything", and of everything beneath an empty level: a name
+            // is not empty itself. `+` stands for no `#`, whatever follows.
+            let spelled = (filter == "#" && own == "+/#")
+                || (filter == "/#" && ["/+/#", "+/+/#"].contains(&&*own));
             prop_assert_eq!(covers(&right, &filter), includes && !spelled, "{} on {}", right, filter);
         }
 
         #[test]
         fn on_a_topic_it_is_matching(
-            right in filter(&["a", "b", "+", "{principal}", "{client_id}"]),
-            topic in name(&["a", "b", "p", "c", "$a"], 4),
+            right in filter(&["a", "b", "+", "{principal}", "{client_id}", ""]),
+            topic in name(&["a", "b", "p", "c", "$a", ""], 4),
         ) {
             let own = right.replace(PRINCIPAL, "p").replace(CLIENT_ID, "c");
             prop_assert_eq!(covers(&right, &topic), matches(&own, &topic));

@@ -8,6 +8,20 @@
 //! because a flood comes from more addresses than there is room for, the half that would
 //! fall silent first is forgotten: who did worst is remembered longest.
 //!
+//! **Failures** are counted so that guessing is slow, and nobody pays for others behind the
+//! same address. Each address has a budget, and of each address each API key that there is:
+//!
+//! | wrong credential | counts against | over that budget |
+//! |---|---|---|
+//! | the same again | that credential, from that address | it is refused unseen |
+//! | an API key of a known id | that id from that address, and the address | all for that id from there are refused unseen |
+//! | any other | the address | whatever is wrong is told to come too often, not that it is wrong |
+//!
+//! So a device with an old key, however often it shows it, bars itself alone; a guesser bars
+//! the key it guesses at; and a good credential gets in whatever else came from its address.
+//! Once an address is over its budget, one wrong secret closes the key it is for, from there,
+//! for a minute: the budget and one guess a minute at each key is all there is.
+//!
 //! A limit of 0 is none, and what is not limited is not counted.
 //!
 //! What it does not do: know of other shards. Each has its own tally.
@@ -17,6 +31,7 @@ use super::bucket::Limit;
 use crate::base::clock::Instant;
 use crate::base::limits::PREFIXES_MAX;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -37,8 +52,15 @@ pub enum Turned {
     Connections,
     /// It connected too often; until then.
     Connects(Instant),
-    /// Its credentials were refused too often; until then.
-    Failures(Instant),
+}
+
+/// A credential shown, as it is counted: nothing of it can be told from this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    prefix: Prefix,
+    /// Which known API key it claims to be; 0: none.
+    id: u64,
+    print: u64,
 }
 
 #[derive(Debug)]
@@ -47,21 +69,27 @@ pub struct Tally {
     connects: Limit,
     failures: Limit,
     open: HashMap<Prefix, u32>,
-    recent: HashMap<Prefix, Recent>,
+    /// Of an address (0), and of the API keys that were claimed from there.
+    recent: HashMap<(Prefix, u64), Recent>,
+    /// Nobody outside can tell what two credentials have the same print.
+    prints: RandomState,
     sweep_at: Instant,
 }
 
-/// When its two buckets will be full again.
+/// When its buckets will be full again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Recent {
     connects: Instant,
     failures: Instant,
+    /// Of the last wrong credential, and how often that came.
+    print: u64,
+    repeats: Instant,
 }
 
 impl Recent {
     /// From then on it says nothing any more.
     fn silent_at(&self) -> Instant {
-        self.connects.max(self.failures)
+        self.connects.max(self.failures).max(self.repeats)
     }
 }
 
@@ -73,6 +101,7 @@ impl Tally {
             failures: Limit::per_minute(limits.auth_failures_per_min.into()),
             open: HashMap::new(),
             recent: HashMap::new(),
+            prints: RandomState::new(),
             sweep_at: Instant::ZERO,
         }
     }
@@ -83,12 +112,9 @@ impl Tally {
     /// Why it may not be; then it is not counted as open.
     pub fn admit(&mut self, address: IpAddr, now: Instant) -> Result<(), Turned> {
         let prefix = Prefix::of(address);
-        if let Some(until) = self.barred(prefix, now) {
-            return Err(Turned::Failures(until));
-        }
         if !self.connects.is_none() {
             let limit = self.connects;
-            let entry = self.recent_entry(prefix, now);
+            let entry = self.recent_entry((prefix, 0), now);
             let spent = limit.spend(&mut entry.connects, 1, now);
             spent.map_err(Turned::Connects)?;
         }
@@ -118,32 +144,64 @@ impl Tally {
         self.open.values().map(|&open| u64::from(open)).sum()
     }
 
-    /// A credential from there was refused.
-    pub fn fail(&mut self, address: IpAddr, now: Instant) {
-        if self.failures.is_none() {
-            return;
+    /// A credential shown from there. `id`: that of the known API key that it claims to be.
+    pub fn shown(&self, address: IpAddr, id: Option<&str>, credential: &[u8]) -> Shown {
+        Shown {
+            prefix: Prefix::of(address),
+            id: id.map_or(0, |id| self.prints.hash_one(id).max(1)),
+            print: self.prints.hash_one(credential),
         }
+    }
+
+    /// Until when it is refused unseen, because too much was wrong.
+    pub fn barred_until(&self, shown: &Shown, now: Instant) -> Option<Instant> {
+        let entry = self.recent.get(&(shown.prefix, shown.id))?;
+        let over = |mut full_at| self.failures.spend(&mut full_at, 1, now).err();
+        let same = (entry.print == shown.print).then(|| over(entry.repeats));
+        let claimed = (shown.id != 0).then(|| over(entry.failures));
+        same.flatten().max(claimed.flatten())
+    }
+
+    /// It was wrong. True: its address is over its budget.
+    pub fn fail(&mut self, shown: &Shown, now: Instant) -> bool {
         let limit = self.failures;
-        let entry = self.recent_entry(Prefix::of(address), now);
-        // An address that is barred already is not barred for longer.
-        let _ = limit.spend(&mut entry.failures, 1, now);
+        if limit.is_none() {
+            return false;
+        }
+        let own = self.recent_entry((shown.prefix, shown.id), now);
+        let is_repeated = own.print == shown.print && own.repeats > Instant::ZERO;
+        if !is_repeated {
+            own.print = shown.print;
+            own.repeats = Instant::ZERO;
+        }
+        let _ = limit.spend(&mut own.repeats, 1, now);
+        if is_repeated {
+            return self.is_over(shown.prefix, now);
+        }
+        let address = self.recent_entry((shown.prefix, 0), now);
+        let is_over = limit.spend(&mut address.failures, 1, now).is_err();
+        if shown.id != 0 {
+            let own = self.recent_entry((shown.prefix, shown.id), now);
+            match is_over {
+                true => limit.close(&mut own.failures, now),
+                // One that is barred already is not barred for longer.
+                false => drop(limit.spend(&mut own.failures, 1, now)),
+            }
+        }
+        is_over
     }
 
-    /// Until when credentials from there are refused unseen, because too many were wrong.
-    pub fn barred_until(&self, address: IpAddr, now: Instant) -> Option<Instant> {
-        self.barred(Prefix::of(address), now)
+    fn is_over(&self, prefix: Prefix, now: Instant) -> bool {
+        let entry = self.recent.get(&(prefix, 0));
+        let over = |mut full_at| self.failures.spend(&mut full_at, 1, now).is_err();
+        entry.is_some_and(|entry| over(entry.failures))
     }
 
-    fn barred(&self, prefix: Prefix, now: Instant) -> Option<Instant> {
-        let mut failures = self.recent.get(&prefix)?.failures;
-        self.failures.spend(&mut failures, 1, now).err()
-    }
-
-    fn recent_entry(&mut self, prefix: Prefix, now: Instant) -> &mut Recent {
-        if !self.recent.contains_key(&prefix) {
+    fn recent_entry(&mut self, of: (Prefix, u64), now: Instant) -> &mut Recent {
+        if !self.recent.contains_key(&of) {
             self.make_room(now);
         }
-        self.recent.entry(prefix).or_default()
+        self.recent.entry(of).or_default()
     }
 
     /// Room for one more.
@@ -232,8 +290,8 @@ mod tests {
         let admitted = hosts(1).filter(|&host| tally.admit(address(host), NOW).is_ok());
         assert_eq!(admitted.count(), 10);
         assert_eq!((tally.recent.len(), tally.open.len()), (1, 1));
-        hosts(9).for_each(|host| tally.fail(address(host), NOW));
-        assert!(tally.barred_until(address(5), NOW).is_some());
+        let over = hosts(9).filter(|&host| fail(&mut tally, address(host), None, host));
+        assert_eq!(over.count(), 10_000 - 5);
         assert_eq!((tally.recent.len(), tally.connections()), (1, 10));
         assert_eq!(tally.admit(host(8), NOW), Ok(()));
     }
@@ -251,21 +309,66 @@ mod tests {
         assert_eq!(tally.admit(host(1), until), Ok(()));
     }
 
+    /// A wrong credential, the `nth`, of the API key `id`. True: over the address's budget.
+    fn fail(tally: &mut Tally, from: IpAddr, id: Option<&str>, nth: u64) -> bool {
+        let shown = tally.shown(from, id, &nth.to_be_bytes());
+        tally.fail(&shown, NOW)
+    }
+
+    /// Whether a credential never seen before is looked at, of the key `id`.
+    fn is_looked_at(tally: &Tally, from: IpAddr, id: Option<&str>, now: Instant) -> bool {
+        let shown = tally.shown(from, id, b"fresh");
+        tally.barred_until(&shown, now).is_none()
+    }
+
     #[test]
-    fn guessing_is_barred_after_so_many_failures_and_for_a_time() {
+    fn guessing_at_a_key_bars_that_key_from_there_and_nobody_else() {
         let mut tally = tally(0, 0, 30);
-        for _ in 0..30 {
-            assert_eq!(tally.barred_until(host(1), NOW), None);
-            tally.fail(host(1), NOW);
+        for nth in 0..30 {
+            assert!(is_looked_at(&tally, host(1), Some("a"), NOW));
+            assert!(!fail(&mut tally, host(1), Some("a"), nth));
         }
-        let until = tally.barred_until(host(1), NOW).expect("barred");
-        assert_eq!(tally.admit(host(1), NOW), Err(Turned::Failures(until)));
-        assert_eq!(tally.admit(host(2), NOW), Ok(()));
-        // Failures while barred do not prolong it.
-        tally.fail(host(1), NOW);
-        assert_eq!(tally.barred_until(host(1), NOW), Some(until));
-        assert_eq!(tally.barred_until(host(1), until), None);
-        assert_eq!(tally.admit(host(1), until), Ok(()));
+        let good = tally.shown(host(1), Some("a"), b"good");
+        let until = tally.barred_until(&good, NOW).expect("barred");
+        for (from, id) in [(1, None), (1, Some("b")), (2, Some("a"))] {
+            assert!(is_looked_at(&tally, host(from), id, NOW), "{from} {id:?}");
+        }
+        assert_eq!(tally.admit(host(1), NOW), Ok(()));
+        assert!(is_looked_at(&tally, host(1), Some("a"), until));
+        // The address is over its budget: one more guess closes the key it is at.
+        assert!(fail(&mut tally, host(1), Some("b"), 0));
+        assert!(!is_looked_at(
+            &tally,
+            host(1),
+            Some("b"),
+            NOW + Duration::from_secs(57)
+        ));
+        assert!(is_looked_at(
+            &tally,
+            host(1),
+            Some("b"),
+            NOW + Duration::from_secs(60)
+        ));
+        assert!(is_looked_at(&tally, host(1), Some("c"), NOW));
+    }
+
+    #[test]
+    fn the_same_wrong_credential_again_counts_against_itself_alone() {
+        for id in [None, Some("a")] {
+            let mut tally = tally(0, 0, 30);
+            let old = tally.shown(host(1), id, b"an old key");
+            let mut seen = 0;
+            for _ in 0..1000 {
+                if tally.barred_until(&old, NOW).is_none() {
+                    seen += 1;
+                    assert!(!tally.fail(&old, NOW));
+                }
+            }
+            assert_eq!(seen, 30, "{id:?}");
+            assert!(is_looked_at(&tally, host(1), id, NOW), "{id:?}");
+            let later = NOW + Duration::from_secs(3);
+            assert_eq!(tally.barred_until(&old, later), None);
+        }
     }
 
     #[test]
@@ -273,7 +376,7 @@ mod tests {
         let mut tally = tally(0, 0, 0);
         for n in 0..100 {
             assert_eq!(tally.admit(host(n), NOW), Ok(()));
-            tally.fail(host(n), NOW);
+            assert!(!fail(&mut tally, host(n), Some("a"), n));
         }
         assert!(tally.open.is_empty() && tally.recent.is_empty());
     }
@@ -282,7 +385,7 @@ mod tests {
     fn what_says_nothing_any_more_is_swept() {
         let mut tally = tally(0, 10, 30);
         for n in 0..1000 {
-            tally.fail(host(n), NOW);
+            fail(&mut tally, host(n), None, n);
         }
         assert_eq!(tally.recent.len(), 1000);
         let later = NOW + Duration::from_secs(61);
@@ -294,17 +397,17 @@ mod tests {
     fn a_flood_from_many_addresses_stays_within_the_bound_and_the_worst_are_remembered() {
         let mut tally = tally(0, 0, 30);
         let worst = host(u64::from(u32::MAX));
-        for _ in 0..30 {
-            tally.fail(worst, NOW);
+        for nth in 0..30 {
+            fail(&mut tally, worst, Some("a"), nth);
         }
         let entries = PREFIXES_MAX as u64 * 5;
         for n in 0..entries {
-            tally.fail(host(n), NOW);
+            fail(&mut tally, host(n), None, n);
             assert!(tally.recent.len() <= PREFIXES_MAX);
         }
-        assert!(tally.barred_until(worst, NOW).is_some());
+        assert!(!is_looked_at(&tally, worst, Some("a"), NOW));
         assert!(tally.recent.len() > PREFIXES_MAX / 2);
-        let bytes = tally.recent.capacity() * (size_of::<(Prefix, Recent)>() + 1);
+        let bytes = tally.recent.capacity() * (size_of::<((Prefix, u64), Recent)>() + 1);
         assert!(bytes <= 2 << 20, "{bytes}");
     }
 

@@ -11,7 +11,7 @@
 //! clock. What is verified and what is read are the same bytes.
 
 pub use super::claims::{Claims, Requirements};
-use super::denied::Denied;
+use super::denied::{Denied, Refused};
 use super::header::{Header, Parts, decode};
 use super::keyring::Keyring;
 
@@ -26,18 +26,37 @@ pub struct Verified {
 /// Verifies a token as it stands at `now_unix`.
 ///
 /// # Errors
-/// What is wrong with it: nothing of the token is in it.
+/// What is wrong with it, or that nobody knows yet: nothing of the token is in it.
 pub fn verify(
     token: &[u8],
     keyring: &Keyring,
     required: &Requirements,
     now_unix: u64,
-) -> Result<Verified, Denied> {
+) -> Result<Verified, Refused> {
     let parts = Parts::split(token)?;
     let header = Header::read(parts.header, keyring)?;
-    let key = keyring.verify(&header, parts.signed.as_bytes(), parts.signature)?;
-    let key_id = key.id.clone().or(header.key_id);
-    let payload = decode(parts.payload).ok_or(Denied::NotAToken)?;
-    let claims = Claims::read(&payload, required, now_unix)?;
-    Ok(Verified { claims, key_id })
+    let claims = || {
+        let payload = decode(parts.payload).ok_or(Denied::NotAToken)?;
+        Claims::read(&payload, required, now_unix)
+    };
+    match keyring.verify(&header, parts.signed.as_bytes(), parts.signature) {
+        Ok(key) => Ok(Verified {
+            claims: claims()?,
+            key_id: key.id.clone().or(header.key_id),
+        }),
+        // What no key could make good is not worth another try.
+        Err(Refused::Unjudged(unjudged)) => {
+            Err(claims().map_or_else(Refused::from, |_| unjudged.into()))
+        }
+        Err(denied) => Err(denied),
+    }
+}
+
+/// The name that a token gives of its key, whatever else it is; empty: none.
+pub fn named_key(token: &[u8], keyring: &Keyring) -> Box<str> {
+    let header = Parts::split(token).and_then(|parts| Header::read(parts.header, keyring));
+    header
+        .ok()
+        .and_then(|header| header.key_id)
+        .unwrap_or_default()
 }

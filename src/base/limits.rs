@@ -34,9 +34,10 @@ pub const MESSAGE_BYTES_FLOOR: u32 = 1024;
 /// Payload bytes of a message from a client that must authenticate and has not: whoever has
 /// not shown who it is makes us keep 4 KiB at most. Enough for any usual token.
 pub const UNAUTHENTICATED_BYTES_MAX: u32 = 4096 - MESSAGE_HEADER_BYTES as u32;
-/// Payload bytes of an AUTH: its method, and a token of 8 KiB. Whoever sends more than the
-/// 4 KiB of other messages has to have sent them: nothing is set aside before.
-pub const AUTH_BYTES_MAX: u32 = 8192 + 1 + CHECKSUM_BYTES as u32;
+/// Payload bytes of an AUTH, a CRC not counted: its method, and a credential of 16 KiB.
+/// Whoever sends more than the 4 KiB of other messages has to have sent them: they are kept as
+/// they come, and nothing is set aside before.
+pub const AUTH_BYTES_MAX: u32 = 16_384 + 1;
 /// A credential that was taken although it had expired, within the leeway for clocks that
 /// differ, ends its connection so many seconds after it expired: nothing is delivered later
 /// than 30 s after.
@@ -66,8 +67,8 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub const REVOCATIONS_MAX: usize = 100_000;
 /// Sets of roles whose rights are kept at hand.
 pub const ROLE_SETS_MAX: usize = 256;
-/// Addresses of which a shard remembers how often they came or failed lately: at most
-/// about 1 MiB.
+/// Addresses, and API keys claimed from them, of which it is remembered how often they came
+/// or failed lately: at most about 2 MiB.
 pub const PREFIXES_MAX: usize = 16_384;
 
 /// Non-fatal ERRORs within one second before the next one is fatal (§3).
@@ -107,6 +108,20 @@ pub const HELLO_BYTES_MAX_CERTIFIED: usize = 20_480;
 /// Bytes that an idle TLS connection takes beside its slot: rustls' state, keys and the
 /// allocator's share, measured with TLS 1.3 (3,800) and rounded up.
 pub const TLS_STATE_BYTES: usize = 4096;
+/// Wills published, and messages of gone members looked at, in one turn: as many as are
+/// delivered of a large fan-out, and more, because most have one receiver.
+pub const LEGACIES_PER_TURN: usize = 256;
+/// Bytes of messages of gone members that are handed on at a time. Twice as many on top of
+/// what a member may have in its outbox do not make it a slow consumer.
+pub const HANDED_ON_BYTES: usize = 16_384;
+/// Bytes that the kernel may hold for a member of a group before it is passed over like one
+/// that stalls: what a reader far away has on its way is less, mostly.
+pub const MEMBER_HELD_BYTES_MAX: usize = 131_072;
+/// Bytes sent to a member, or kept for it, after which the kernel is asked what it holds: a
+/// call for each so many.
+pub const TRAIL_ASK_BYTES: usize = 4096;
+/// Bytes of messages of groups that are kept of what the kernel holds for one member.
+pub const TRAIL_BYTES_MAX: usize = 1 << 20;
 /// Deliveries of one turn after which publishers, and what other shards have said, wait for
 /// the next: about a millisecond's worth. The publication that passes it is still delivered
 /// to all, so a turn is bounded by this and one fan-out.
@@ -125,14 +140,21 @@ pub const RETAINED_SWEPT: usize = 1024;
 /// which may go to many subscribers.
 pub const MESH_ENTRIES_PER_TURN: usize = 256;
 /// Bytes of a payload with a schema up to which its shard checks and translates it, at once;
-/// a worker does it with larger ones. So many bytes of JSON take some 70 µs to check and as
-/// long again to translate (benches/translate.rs), which everybody else on the shard waits; the
-/// way to a worker and back takes about as long.
+/// a worker does it with larger ones. So many bytes of JSON take some 30 µs to check and half as
+/// long again to translate (benches/translate.rs), of a Struct five times as long, which everybody
+/// else on the shard waits; the way to a worker and back takes about as long.
 pub const CHECKED_BYTES_MAX: usize = 4096;
 /// What checking a payload, or writing it in another codec, counts as of a turn's deliveries:
 /// so many, and one more for each so many bytes.
 pub const CHECK_DELIVERIES: usize = 4;
 pub const CHECKED_BYTES_PER_DELIVERY: usize = 8;
+/// Calls that one connection may hold for each place that is left to all. Whatever few hold,
+/// others find room: of all there may be, one holds two thirds at most, `n` together
+/// 2n / (2n + 1). The same of the requests that one connection has to answer.
+pub const CALLS_PER_PLACE_LEFT: u32 = 2;
+/// A payload's values count as so many bytes each, if that is more than it has: of 4 KiB of
+/// protobuf half a thousand may be values of a Struct, each with an allocation or two.
+pub const CHECKED_BYTES_PER_VALUE: usize = 8;
 /// Retained messages may take this part of what a shard may lend, beside it.
 pub const RETAINED_SHARE: u64 = 4;
 /// Bytes that a subscription is charged for against a shard's budget: its place in the
@@ -160,5 +182,6 @@ const _: () = {
     assert!(RSA_BITS_MIN < RSA_BITS_MAX);
     assert!(MESSAGE_BYTES_FLOOR < MESSAGE_BYTES_CEILING);
     assert!(CHUNK_BYTES < CHUNK_LARGE_BYTES);
+    assert!(TRAIL_ASK_BYTES < MEMBER_HELD_BYTES_MAX && MEMBER_HELD_BYTES_MAX < TRAIL_BYTES_MAX);
     assert!(TEXT_BYTES_MAX + 7 < MESSAGE_BYTES_FLOOR as usize);
 };

@@ -2,10 +2,13 @@
 
 pub mod clock;
 pub mod exit;
+pub mod file;
 pub mod id;
 pub mod limits;
 pub mod page;
+pub mod pem;
 pub mod reason;
 pub mod slab;
+pub mod terminal;
 pub mod top;
 pub mod wheel;

@@ -76,6 +76,11 @@ impl<T> Slab<T> {
         self.len == self.capacity_max
     }
 
+    /// Entries it still has room for.
+    pub const fn vacant(&self) -> u32 {
+        self.capacity_max - self.len
+    }
+
     pub fn get(&self, key: Key) -> Option<&T> {
         match self.slots.get(key.slot)? {
             Slot::Occupied { generation, value } if *generation == key.generation => Some(value),
@@ -264,6 +269,7 @@ mod tests {
             None
         );
         slab.remove(keys[5]).unwrap();
+        assert_eq!(slab.vacant(), 1);
         assert_eq!(slab.insert(77).map(|key| key.slot), Some(5));
         assert!(slab.is_full());
         check_invariants(&slab);

@@ -10,6 +10,7 @@
 use super::args::{Access, Credential as Flags};
 use super::failure::Failure;
 use crate::base::exit::Status;
+use crate::base::file;
 use crate::client::{Builder, Credential, Secret, Tls};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -26,6 +27,9 @@ const FILES: [(&str, &str); 2] = [
     ("--token-file", "RINGMAIL_TOKEN_FILE"),
     ("--api-key-file", "RINGMAIL_API_KEY_FILE"),
 ];
+
+/// Bytes of a secret's file: far more than a token has.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Where a credential comes from.
 enum Origin {
@@ -140,7 +144,9 @@ fn from(
 /// Why there is none, with the remedy.
 pub fn read(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
-    match std::fs::read_to_string(path) {
+    let text = file::read(path, FILE_BYTES_MAX)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+    match text {
         Ok(text) if text.trim().is_empty() => Err(format!(
             "{shown} is empty; write the token or API key into it"
         )),

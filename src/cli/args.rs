@@ -12,6 +12,8 @@ pub use token::{Inspect, Issue, Key, Refresh, Token, TokenCommand};
 pub use top::{Top, TopOutput};
 
 use super::duration;
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub(super) use exit_codes;
 ///
 /// Data is written to standard output, everything else to standard error. Addresses are
 /// host:port, ringmail://host:port, or ringmails://host:port by TLS; durations are 250ms, 10s, 1.5m, or plain seconds.
+/// A variable of the environment that is empty counts as not set.
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "ringmail",
@@ -61,6 +64,31 @@ pub(super) use exit_codes;
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// Of this process. An empty variable is one that is not set, as it is where a script or
+    /// a container passes on what it does not have.
+    ///
+    /// # Errors
+    /// What is not understood; or help and version, which are asked for.
+    pub fn of_process() -> Result<Args, clap::Error> {
+        let matches = without_empty(Args::command()).try_get_matches()?;
+        Args::from_arg_matches(&matches).map_err(|error| error.format(&mut Args::command()))
+    }
+}
+
+fn without_empty(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| match is_empty(&arg) {
+            true => arg.env(Resettable::Reset),
+            false => arg,
+        })
+        .mut_subcommands(without_empty)
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -113,7 +141,7 @@ pub struct Configuration {
 /// from the first of these that sets it: flag, environment (RINGMAIL__SECTION__KEY), file,
 /// default.
 ///
-/// SIGTERM or SIGINT drains: clients are told, what was taken is answered, and the server
+/// SIGTERM, SIGINT or SIGQUIT drains: clients are told, what was taken is answered, and the server
 /// ends with 0 within server.drain_timeout_ms. A second one ends it at once.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(

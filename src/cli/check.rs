@@ -3,20 +3,16 @@
 use super::args::Check;
 use super::configuration;
 use super::failure::{Failure, note, print};
-use crate::base::exit::Status;
-use crate::server::{self, certificate, trace};
+use crate::server;
 
 /// Prints `ok`, or the configuration.
 ///
 /// # Errors
-/// Every mistake in it, and the files of `[tls]` that cannot be served from.
+/// Every mistake in it, and files it names that cannot be served from.
 pub fn run(args: &Check) -> Result<(), Failure> {
     let config = configuration::load(&args.configuration)?;
-    certificate::check(&config).map_err(|error| Failure::new(Status::Config, error))?;
-    certificate::warnings(&config).iter().for_each(note);
-    server::warnings(&config).iter().for_each(note);
-    let traces = trace::notes(&config, trace::environment);
-    traces.iter().for_each(note);
+    let notes = server::inspect(&config).map_err(|error| Failure::new(error.status(), error))?;
+    notes.iter().for_each(note);
     if args.print {
         print(config.to_toml().trim_start().as_bytes())
     } else {

@@ -1,6 +1,7 @@
 //! How a subcommand fails: one line for people, an exit status for scripts.
 
 use crate::base::exit::Status;
+use crate::base::terminal::escaped;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::mpsc;
@@ -33,7 +34,9 @@ impl Failure {
             return;
         }
         let lines = self.message.lines();
-        let text: String = lines.map(|line| format!("ringmail: {line}\n")).collect();
+        let text: String = lines
+            .map(|line| format!("ringmail: {}\n", escaped(line)))
+            .collect();
         let (done, told) = mpsc::channel::<()>();
         let write = move || {
             let _ = io::stderr().write_all(text.as_bytes());
@@ -64,7 +67,8 @@ impl fmt::Display for Failure {
 
 /// A line for people on standard error; that nobody can read it is no failure.
 pub fn note(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "ringmail: {line}");
+    let line = line.to_string();
+    let _ = writeln!(io::stderr(), "ringmail: {}", escaped(&line));
 }
 
 /// Writes data to standard output, all of it, at once.

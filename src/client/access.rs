@@ -14,7 +14,7 @@
 //! brings back what came of it ([`Access::provide`]). That nothing could be fetched is the end
 //! of a connection that waits for it, and says nothing about the next one.
 
-use super::credential::{Credential, Fetched, Login, Secret, Source, methods_told};
+use super::credential::{Credential, Fetched, Login, Secret, Source, methods_told, ways_told};
 use super::error::Error;
 use crate::base::clock::Instant;
 use std::time::Duration;
@@ -66,6 +66,11 @@ impl Access {
         }
     }
 
+    /// There is somewhere to take a credential from.
+    pub(super) fn has_source(&self) -> bool {
+        self.source.is_some()
+    }
+
     pub(super) fn login(&self) -> Option<&Login> {
         self.login.as_ref()
     }
@@ -92,8 +97,9 @@ impl Access {
             let accepted = methods_told(methods);
             return Err(Error::Credential {
                 text: format!(
-                    "this server asks who its clients are, and there is no credential; \
-                     give {accepted}"
+                    "this server asks who its clients are, and there is no credential; give \
+                     {accepted}{}",
+                    ways_told(methods)
                 ),
             });
         };
@@ -113,7 +119,10 @@ impl Access {
         if !credential.is_among(methods) {
             let (name, accepted) = (credential.name(), methods_told(methods));
             return Err(Error::Credential {
-                text: format!("this server does not take {name}; give {accepted}"),
+                text: format!(
+                    "this server does not take {name}; give {accepted}{}",
+                    ways_told(methods)
+                ),
             });
         }
         Ok(self.asked(credential))

@@ -23,8 +23,21 @@ impl Address {
     pub fn parse(text: &str) -> Result<Address, Error> {
         let bad = |problem: &str| {
             let expected = "an address is host:port, [IPv6]:port, ringmail://host:port or ringmails://host:port";
-            Error::invalid(format!("address {text:?}: {problem}; {expected}"))
+            // What may be a secret is not repeated: neither what stands before a host, nor
+            // what follows a port.
+            let whole = text.split(['?', '#']).next().unwrap_or_default();
+            let shown = match (whole.rsplit_once('@'), whole.split_once("://")) {
+                (Some((_, host)), Some((scheme, _))) => format!("{scheme}://…@{host}"),
+                (Some((_, host)), None) => format!("…@{host}"),
+                (None, _) => whole.to_owned(),
+            };
+            Error::invalid(format!("address {shown:?}: {problem}; {expected}"))
         };
+        if text.contains('@') {
+            return Err(bad(
+                "a credential does not stand in it: give a token or an API key beside it",
+            ));
+        }
         let (secure, rest) = match text.split_once("://") {
             None => (false, text),
             Some(("ringmail", rest)) => (false, rest),
@@ -103,6 +116,25 @@ mod tests {
             let error = Address::parse(text).unwrap_err();
             assert!(error.to_string().contains(problem), "{text}: {error}");
             assert!(!error.is_retryable());
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_repeated() {
+        for text in [
+            "ringmail://user:hush@localhost:7411",
+            "ringmail://hush@localhost:7411",
+            "user:hush@localhost:7411",
+            "http://user:hush@localhost:80",
+            "ringmail://user:hush@localhost",
+            "ringmail://user:hu@hush@localhost:1",
+            "ringmail://localhost:7411?token=hush",
+            "ringmail://localhost:7411/#hush",
+        ] {
+            let error = Address::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("hush"), "{error}");
+            assert!(error.contains("localhost"), "{error}");
+            assert_eq!(text.contains('@'), error.contains("API key"), "{error}");
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::error::Error;
 use crate::proto::envelope::Headers;
+use crate::proto::message::MessageType;
 use std::time::Duration;
 
 /// Entries as they will stand on the wire.
@@ -28,15 +29,16 @@ impl Block {
         self.push(key, &ms.to_be_bytes());
     }
 
-    /// The block as it will be sent.
+    /// The block as it will be sent, on a message of this type.
     ///
     /// # Errors
-    /// `Invalid`: too long, a key given twice, a value out of range.
-    pub(super) fn check(&self) -> Result<Headers<'_>, Error> {
+    /// `Invalid`: too long, a key given twice, a value out of range, a header that is not a
+    /// client's to send there.
+    pub(super) fn check(&self, kind: MessageType) -> Result<Headers<'_>, Error> {
         if self.too_long {
             return Err(Error::invalid("the headers are longer than 65535 bytes"));
         }
-        Headers::check(&self.bytes)
+        Headers::check_sent(&self.bytes, kind)
             .map_err(|refusal| Error::invalid(format!("headers: {}", refusal.text)))
     }
 }

@@ -19,7 +19,8 @@ const HEARTBEATS_MISSED_MAX: u32 = 3;
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Options of a connection, of a [`Client`](super::Client) or a
-/// [`blocking::Client`](super::blocking::Client).
+/// [`blocking::Client`](super::blocking::Client). `Duration::MAX` is no limit, for each time;
+/// zero, where it would mean that nothing can ever happen, is refused by `connect`.
 ///
 /// ```no_run
 /// use ringmail::Client;
@@ -194,8 +195,9 @@ impl<C> Builder<C> {
     }
 
     /// Bytes of messages and requests that may wait to be taken, of all subscriptions and
-    /// services together; 16 MiB by default. While they are more nothing is read from the
-    /// connection: answers wait behind them, and calls that wait fail with `InboxFull`.
+    /// services together; 16 MiB by default, at least 1. While they are more nothing is read
+    /// from the connection, whether it stands or is being made again: answers wait behind
+    /// them, and calls that wait fail with `InboxFull`.
     pub fn inbox_bytes_max(mut self, bytes: usize) -> Builder<C> {
         self.options.inbox_bytes_max = bytes;
         self
@@ -220,8 +222,10 @@ impl<C> Builder<C> {
     }
 
     /// Fetches the credential, anew for each connection and when 80 % of its life have
-    /// passed; it may block, on a thread for that. An error's text is told to the user as it
-    /// is, at the first connection. A server waits for AUTH for its
+    /// passed; it may block, on a thread for that, and ask the client itself. An error's text is
+    /// told to the user as it is, at the first connection. Behind that it costs an attempt: it
+    /// is fetched again with the next one, and calls that run out of time meanwhile say why,
+    /// as for a fetch that panics or takes too long. A server waits for AUTH for its
     /// `limits.auth_timeout_ms` (5 s by default).
     ///
     /// ```no_run
@@ -285,6 +289,11 @@ impl<C> Builder<C> {
     }
 }
 
+/// Of a time that is zero.
+pub(super) fn no_time(name: &str) -> String {
+    format!("{name} is 0: give it time, or Duration::MAX for no limit")
+}
+
 impl Builder<super::handle::Client> {
     /// For connections that are not made again when they break, or were not made.
     pub(super) fn without_return(mut self) -> Self {
@@ -302,6 +311,23 @@ impl Options {
             None => self.session.then(Reconnect::default),
         };
         policy.map(|policy| Schedule::new(policy, home, fastrand::u64(..)))
+    }
+
+    /// What is zero and cannot be, if anything.
+    fn nothing(&self) -> Option<String> {
+        if self.inbox_bytes_max == 0 {
+            return Some("inbox_bytes_max is 0: nothing could ever be received".to_owned());
+        }
+        let delays = self.reconnect.as_ref().map(Reconnect::delays);
+        let times = [
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("request_timeout", Some(self.request_timeout)),
+            ("heartbeat", self.heartbeat),
+            ("delay_base", delays.map(|(base, _)| base)),
+            ("delay_max", delays.map(|(_, max)| max)),
+        ];
+        let zero = times.iter().find(|(_, time)| *time == Some(Duration::ZERO));
+        zero.map(|(name, _)| no_time(name))
     }
 
     /// How a link behaves.
@@ -322,6 +348,9 @@ impl Options {
                 sizes.start(),
                 sizes.end()
             )));
+        }
+        if let Some(mistake) = self.nothing() {
+            return Err(Error::invalid(mistake));
         }
         let interval = self.heartbeat.unwrap_or(HEARTBEAT_DEFAULT);
         let interval = interval.max(Duration::from_millis(u64::from(HEARTBEAT_MS_MIN)));

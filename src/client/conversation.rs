@@ -25,6 +25,7 @@
 //! connection is either Down with a time to connect again, or Over.
 
 mod answer;
+mod say;
 mod stand;
 
 use super::access::{Access, Show};
@@ -35,12 +36,11 @@ use super::error::{Error, passes};
 use super::ledger::{Ledger, Stage};
 use super::link::{Drain, Link};
 use super::reconnect::Schedule;
-use super::registry::Change;
 use crate::base::clock::Instant;
-use crate::proto::envelope::Envelope;
-use crate::proto::error::Code;
-use crate::proto::message::{Message, MessageType};
 use std::time::Duration;
+
+/// Requests that wait to be declined at most.
+const DECLINED_MAX: usize = 4096;
 
 /// Whether there is a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +68,7 @@ pub(super) struct Conversation {
     refusal: Option<Error>,
     /// Why the connection does not stand again yet: what came of the last attempt.
     setback: Option<Error>,
-    /// CLOSE was said: what waits in the inbox holds nothing up any more.
-    is_closing: bool,
     last_id: u32,
-    /// Ids have been given out twice: those of a session must rise.
-    ids_wrapped: bool,
 }
 
 impl Conversation {
@@ -91,9 +87,7 @@ impl Conversation {
             fetch: None,
             refusal: None,
             setback: None,
-            is_closing: false,
             last_id: 0,
-            ids_wrapped: false,
         }
     }
 
@@ -113,9 +107,18 @@ impl Conversation {
         self.state == State::Up && self.ledger.stage == Stage::Open
     }
 
-    /// Nothing is to be read: enough waits to be taken.
+    /// Nothing is to be read: enough waits to be taken, or to be declined. A connection that
+    /// is being made goes on, whatever waits from before, until it brings more itself.
     pub(super) fn is_paused(&self) -> bool {
-        self.can_answer() && self.ledger.inbox.is_full() && !self.is_closing
+        let ledger = &self.ledger;
+        let brings = ledger.stage == Stage::Open || ledger.has_brought;
+        let is_enough = ledger.inbox.is_full() || ledger.declined.len() >= DECLINED_MAX;
+        self.is_up() && brings && is_enough && !ledger.is_closing
+    }
+
+    /// So much waits to be taken that no connection is to bring more.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.ledger.inbox.is_overfull() && !self.ledger.is_closing
     }
 
     /// There is no connection, and when to make one.
@@ -165,7 +168,18 @@ impl Conversation {
 
     /// As [`Conversation::timeout`], while nothing is read: the other side's silence aside.
     pub(super) fn own_timeout(&self) -> Instant {
-        self.open_by.min(self.access.renew_at())
+        let open_by = match self.is_held_up() {
+            true => Instant::NEVER,
+            false => self.open_by,
+        };
+        let renewal = self.access.renew_at();
+        open_by.min(renewal).min(self.ledger.budget.timeout())
+    }
+
+    /// Nothing is read before the connection stands: that takes as long as it takes whoever
+    /// has messages to take.
+    fn is_held_up(&self) -> bool {
+        self.is_paused() && self.ledger.stage != Stage::Open
     }
 
     // ---- bytes and time in ----
@@ -173,7 +187,7 @@ impl Conversation {
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
         let ledger = &mut self.ledger;
         self.link
-            .receive(bytes, now, &mut |arrival| ledger.take(&arrival));
+            .receive(bytes, now, &mut |arrival| ledger.take(&arrival, now));
         self.settle(now);
     }
 
@@ -186,7 +200,8 @@ impl Conversation {
 
     /// Acts on the deadlines of [`Conversation::own_timeout`].
     pub(super) fn handle_own_timeout(&mut self, now: Instant) {
-        if now >= self.open_by {
+        self.ledger.budget.expire(now);
+        if now >= self.open_by && !self.is_held_up() {
             self.link.lose();
         } else {
             let show = self.access.renewal(now);
@@ -212,9 +227,12 @@ impl Conversation {
         self.settle(now);
     }
 
-    /// A call begins: see [`Link::resume`].
+    /// Reading goes on: see [`Link::resume`].
     pub(super) fn resume(&mut self, now: Instant) {
         self.link.resume(now);
+        if self.ledger.stage != Stage::Open && !self.ledger.is_closing {
+            self.open_by = now + self.open_timeout;
+        }
     }
 
     /// The stream ended or broke.
@@ -243,9 +261,6 @@ impl Conversation {
         if self.state != State::Up {
             return;
         }
-        for id in std::mem::take(&mut self.ledger.declined) {
-            self.fail_request(id, Code::NoService, "this client does not serve it");
-        }
         if self.ledger.stage == Stage::Greeted {
             self.introduce();
         }
@@ -262,16 +277,15 @@ impl Conversation {
                 self.ledger.key = None;
                 self.join();
             }
-            Stage::Joined { resumed: true } => {
-                self.ledger.stage = Stage::Restoring;
-                self.repeat();
-            }
+            Stage::Joined { resumed: true } => self.repeat(),
             Stage::Joined { resumed: false } => {
                 self.restore();
                 self.repeat();
             }
             _ => {}
         }
+        self.go_on_restoring(now);
+        self.decline();
         if self.ledger.stage == Stage::Restoring && self.ledger.is_restored() {
             self.ledger.stage = Stage::Open;
             self.ledger.has_stood = true;
@@ -283,9 +297,12 @@ impl Conversation {
                 schedule.open(now);
             }
             self.send_responses();
-            self.send_withdrawals();
         }
         self.note_drain(now);
+        if self.is_open() {
+            self.send_withdrawals(now);
+            self.mark();
+        }
         if let Some(refusal) = self.ledger.session_refusal.take() {
             if !self.reconnects() || !passes(refusal.code) {
                 self.schedule = None;
@@ -318,7 +335,11 @@ impl Conversation {
     fn end(&mut self, now: Instant) {
         let passing = match self.link.is_denied() {
             true => self.access.refused(),
-            false => self.link.ending().is_none_or(|error| error.is_retryable()),
+            false => {
+                // One that ended for the number of its ERRORs says nothing about the next.
+                let ending = self.link.ending();
+                self.link.is_shut_out() || ending.is_none_or(|error| error.is_retryable())
+            }
         };
         self.access.disconnect();
         self.fetch = None;
@@ -348,127 +369,10 @@ impl Conversation {
             None => self.state = State::Over,
         }
     }
-
-    // ---- messages out ----
-
-    /// A number that is nobody's in the present, so that late answers find nobody.
-    fn next_id(&mut self) -> u32 {
-        next_id(&mut self.last_id, &mut self.ids_wrapped)
-    }
-
-    /// Sends an operation or a request whose answer `Ledger::take_answers` will have.
-    ///
-    /// # Errors
-    /// `Invalid` if it is too large for the server.
-    pub(super) fn ask(
-        &mut self,
-        kind: MessageType,
-        mut envelope: Envelope<'_>,
-        change: Change,
-    ) -> Result<u32, Error> {
-        self.fits(&envelope)?;
-        envelope.id = self.next_id();
-        self.ledger.ask(envelope.id, kind, change);
-        self.link.send(&Message::Envelope(kind, envelope));
-        Ok(envelope.id)
-    }
-
-    /// Writes a PUBLISH; returns its id, 0 unless it is to be confirmed. `is_awaited`: that is
-    /// an answer then, as to a request; else a failure is a complaint.
-    ///
-    /// # Errors
-    /// `Invalid`: too large for the server, or the session has no ids left.
-    pub(super) fn publish(
-        &mut self,
-        mut envelope: Envelope<'_>,
-        confirm: bool,
-        is_awaited: bool,
-    ) -> Result<u32, Error> {
-        self.fits(&envelope)?;
-        if confirm {
-            envelope.id = self.next_id();
-            if self.ids_wrapped && self.ledger.wants_session {
-                return Err(Error::invalid(
-                    "this session has used all its ids (4,294,967,295 operations); connect again",
-                ));
-            }
-            self.ledger
-                .flight
-                .push(&envelope, self.ledger.wants_session, is_awaited);
-        }
-        self.link
-            .send(&Message::Envelope(MessageType::Publish, envelope));
-        Ok(envelope.id)
-    }
-
-    /// Writes an ACK if one is due.
-    pub(super) fn acknowledge(&mut self, idle: bool) {
-        if self.can_answer()
-            && let Some(received) = self.ledger.inbox.acknowledge(idle)
-        {
-            self.link.send(&Message::Ack { received });
-        }
-    }
-
-    /// Sends a PING, whose PONG is an answer; returns its id.
-    pub(super) fn ping(&mut self, payload: &[u8]) -> u32 {
-        let id = self.next_id();
-        self.ledger.ping(id, payload);
-        self.link.send(&Message::Ping(payload));
-        id
-    }
-
-    /// A sign of life while nothing is read, whose PONG nobody waits for.
-    pub(super) fn nudge(&mut self) {
-        if self.can_answer() {
-            self.link.send(&Message::Ping(b"waiting"));
-        }
-    }
-
-    /// Says CLOSE; whatever ends the connection now, or time `within` which the server did
-    /// not answer, ends the conversation. Without a connection there is nobody to say it to,
-    /// and none is made again.
-    pub(super) fn close(&mut self, within: Duration, now: Instant) {
-        self.schedule = None;
-        self.is_closing = true;
-        match self.state {
-            State::Down { .. } => self.state = State::Over,
-            State::Over => {}
-            State::Up => {
-                self.open_by = self.open_by.min(now + within);
-                self.link.close();
-                if self.ledger.stage == Stage::Greeting {
-                    self.link.lose(); // it was RST: nobody answers that
-                    self.settle(now);
-                }
-            }
-        }
-    }
-
-    pub(super) fn unsent(&self) -> &[u8] {
-        self.link.unsent()
-    }
-
-    pub(super) fn advance(&mut self, count: usize) {
-        self.link.advance(count);
-    }
-
-    fn fits(&self, envelope: &Envelope<'_>) -> Result<(), Error> {
-        let (bytes, bytes_max) = (envelope.encoded_len(), self.link.body_bytes_max());
-        if bytes > bytes_max {
-            return Err(Error::invalid(format!(
-                "a message of {bytes} bytes; the server takes at most {bytes_max} \
-                 (its limits.message_bytes_max)"
-            )));
-        }
-        Ok(())
-    }
 }
 
-fn next_id(last_id: &mut u32, wrapped: &mut bool) -> u32 {
-    *last_id = last_id.checked_add(1).unwrap_or_else(|| {
-        *wrapped = true;
-        1
-    });
+/// Ids rise modulo 2^32; 0 is none.
+fn next_id(last_id: &mut u32) -> u32 {
+    *last_id = last_id.checked_add(1).unwrap_or(1);
     *last_id
 }

@@ -105,6 +105,20 @@ pub(super) fn methods_told(methods: u8) -> String {
     }
 }
 
+/// How what these methods take is given, in brackets, where there is a flag for it.
+pub(super) fn ways_told(methods: u8) -> String {
+    let known = [
+        (AUTH_JWT, "--token-file or the builder's token"),
+        (AUTH_API_KEY, "--api-key-file or the builder's api_key"),
+    ];
+    let ways = known.iter().filter(|(bit, _)| methods & bit != 0);
+    let ways: Vec<&str> = ways.map(|(_, way)| *way).collect();
+    match ways.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", ways.join(", ")),
+    }
+}
+
 /// What a fetch comes to: a credential, or a text for the user.
 pub(super) type Fetched = Result<Credential, String>;
 type Fetch = dyn Fn() -> Fetched + Send + Sync;

@@ -1,6 +1,7 @@
 //! What can go wrong for a client, told apart by whose fault it is.
 
 use super::pool::PoolStatus;
+use crate::base::terminal;
 use crate::proto::envelope::Codec;
 use crate::proto::error::{Code, Refusal};
 use std::io;
@@ -48,7 +49,7 @@ pub enum Error {
     #[error("{text}")]
     Invalid { text: String },
     /// There is no server at the address, or something else than one.
-    #[error("cannot connect to {address}: {source}; is a server running there (`ringmail serve`)?")]
+    #[error("cannot connect to {address}: {source}; {}", connect_remedy(source))]
     Connect { address: String, source: io::Error },
     /// TLS could not be spoken: a file, a certificate, or the other side.
     #[error("{text}")]
@@ -183,6 +184,7 @@ impl Error {
                 what,
                 source: again(source),
             },
+            Error::InboxFull { bytes } => Error::InboxFull { bytes: *bytes },
             // Others are about one call, and told to that.
             other => Error::Io {
                 what: "the connection has ended",
@@ -195,7 +197,7 @@ impl Error {
     pub(super) fn of_stream(what: &'static str, source: io::Error) -> Error {
         let tls = source.get_ref().and_then(|inner| inner.downcast_ref());
         match tls {
-            Some(error) => Error::tls(format!("TLS: {error}; {}", tls_remedy(error))),
+            Some(error) => Error::tls(format!("TLS: {}; {}", told(error), tls_remedy(error))),
             None => Error::Io { what, source },
         }
     }
@@ -327,7 +329,8 @@ fn tell(code: Code, reason: &str) -> String {
     let mut line = code.to_string();
     if !reason.is_empty() {
         line.push_str(": ");
-        line.extend(reason.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        let reason = reason.replace(['\n', '\r', '\t'], " ");
+        line.push_str(&terminal::escaped(&reason));
     }
     if let Some(remedy) = remedy(code) {
         line.push_str("; ");
@@ -341,7 +344,10 @@ fn remedy(code: Code) -> Option<&'static str> {
     Some(match code {
         TooLarge => "send less, or raise the server's limits.message_bytes_max",
         HeartbeatTimeout => "this program or the network stood still for too long: connect again",
-        AuthRequired => "this server asks who its clients are: give a token or an API key",
+        AuthRequired => {
+            "this server asks who its clients are: give a token or an API key (--token-file, \
+             --api-key-file; in a program, the builder's token, api_key or credential_by)"
+        }
         AuthFailed => {
             "check that the token or API key is this server's, whole, and has not expired or been \
              revoked; the server's log says more (log.level = \"debug\")"
@@ -350,7 +356,7 @@ fn remedy(code: Code) -> Option<&'static str> {
         Unavailable => "what the server needs for this is away at the moment: try again",
         BadPayload => "mend the field it names: the payload does not fit its topic's schema",
         Revoked => "the credential was withdrawn: ask the server's operator for another",
-        Forbidden => "mend what it names, or ask the server's operator for the right",
+        Forbidden => "ask the server's operator for the right",
         AddressDenied => "this address is shut out by the server's [access] section",
         TlsRequired => "connect to ringmails://",
         RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",
@@ -358,7 +364,9 @@ fn remedy(code: Code) -> Option<&'static str> {
         NoService => "check the name of the service",
         RequestTimeout => "allow more time, or look at the service",
         ServiceGone => "the service's connection ended: try again",
-        Draining | Shutdown => "connect again later",
+        Draining => "the server is going down: connect again later",
+        // The server's own words say whether it ends, or this connection alone.
+        Shutdown => "connect again later",
         _ => return None,
     })
 }
@@ -373,19 +381,80 @@ fn pool_remedy(status: &PoolStatus, cause: Option<&Error>) -> String {
     }
 }
 
-fn tls_remedy(error: &rustls::Error) -> &'static str {
-    use rustls::CertificateError::{
-        Expired, NotValidForName, NotValidForNameContext, UnknownIssuer,
+/// What to do about an address that cannot be connected to.
+fn connect_remedy(source: &io::Error) -> &'static str {
+    use io::ErrorKind::*;
+    match source.kind() {
+        // No connect(2) says so: the name was not found.
+        NotFound => "check the name, and that this machine can resolve it (DNS, /etc/hosts)",
+        PermissionDenied => {
+            "this machine forbids it: look at its firewall, and at what this program is confined \
+             by (container, seccomp, SELinux, systemd's IPAddressDeny)"
+        }
+        TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown => {
+            "is the host up, and the way to it open (network, firewall)?"
+        }
+        AddrNotAvailable => {
+            "this machine has no address or no port left to connect from: look at its network, and \
+             at how many connections it has"
+        }
+        QuotaExceeded | ResourceBusy | OutOfMemory => "this machine is out of what it takes",
+        UnexpectedEof | ConnectionReset | ConnectionAborted | NotConnected | BrokenPipe => {
+            "something answers there and hangs up: is it a ringmail server, or a proxy whose \
+             server is away?"
+        }
+        _ if is_out_of_files(source) => "close some files, or allow more (ulimit -n)",
+        _ => "is a server running there (`ringmail serve`)?",
+    }
+}
+
+/// EMFILE or ENFILE.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What is wrong with a peer's certificate, in words; of all else what rustls says.
+fn told(error: &rustls::Error) -> String {
+    use rustls::CertificateError::*;
+    let rustls::Error::InvalidCertificate(wrong) = error else {
+        return error.to_string();
     };
+    let text = match wrong {
+        UnknownIssuer => "the server's certificate is signed by nobody this client trusts",
+        BadSignature => "the server's certificate is not signed by the authority it names",
+        UnsupportedSignatureAlgorithmContext { .. }
+        | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "the server's certificate is not signed by the authority it names, or in a way that \
+             this client does not know"
+        }
+        InvalidPurpose | InvalidPurposeContext { .. } => {
+            "the server's certificate is not one for servers (extended key usage)"
+        }
+        Expired | ExpiredContext { .. } => "the server's certificate has expired",
+        NotValidYet | NotValidYetContext { .. } => "the server's certificate is not valid yet",
+        Revoked => "the server's certificate has been revoked",
+        BadEncoding => "the server's certificate cannot be read",
+        _ => return error.to_string(),
+    };
+    text.to_owned()
+}
+
+fn tls_remedy(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError::*;
     use rustls::Error::{AlertReceived, InvalidCertificate};
     match error {
-        InvalidCertificate(UnknownIssuer) => {
-            "name the authority that signed the server's certificate (--tls-ca FILE)"
-        }
+        InvalidCertificate(
+            UnknownIssuer
+            | BadSignature
+            | UnsupportedSignatureAlgorithmContext { .. }
+            | UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        ) => "name the authority that signed the server's certificate (--tls-ca FILE)",
         InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
             "connect by a name that the server's certificate has"
         }
-        InvalidCertificate(Expired) => "renew the server's certificate, or check the clock",
+        InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        ) => "renew the server's certificate, or check the clock",
         InvalidCertificate(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "the server's certificate is an authority's (CA:TRUE); make it one that is none \
              (openssl: -addext basicConstraints=critical,CA:FALSE)"
@@ -420,6 +489,34 @@ mod tests {
             text: "no\nsuch".to_owned(),
         };
         assert!(error.to_string().contains("NO_SERVICE: no such; check"));
+    }
+
+    #[test]
+    fn the_remedy_is_for_what_keeps_from_connecting() {
+        use io::ErrorKind::*;
+        for (source, remedy) in [
+            (io::Error::from(ConnectionRefused), "ringmail serve"),
+            (io::Error::new(NotFound, "no such host"), "DNS"),
+            (io::Error::from_raw_os_error(libc::EACCES), "firewall"),
+            (io::Error::from_raw_os_error(libc::EHOSTUNREACH), "host up"),
+            (
+                io::Error::from_raw_os_error(libc::EADDRNOTAVAIL),
+                "port left",
+            ),
+            (io::Error::from_raw_os_error(libc::EMFILE), "ulimit -n"),
+            (io::Error::from(TimedOut), "host up"),
+            (io::Error::from(UnexpectedEof), "proxy"),
+        ] {
+            let address = "localhost:1".to_owned();
+            let error = Error::Connect { address, source };
+            let (text, again) = (error.to_string(), error.copy().to_string());
+            assert!(text.contains(remedy), "{text}");
+            assert!(again.contains(remedy), "{again}");
+            assert_eq!(
+                remedy == "ringmail serve",
+                text.contains("`ringmail serve`")
+            );
+        }
     }
 
     #[test]

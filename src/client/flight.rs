@@ -97,10 +97,12 @@ impl Flight {
         Some((sent.is_awaited, error))
     }
 
-    /// The session has confirmed all up to this id: those that somebody waits for.
+    /// The session has confirmed all up to this id, modulo 2^32, or none yet, if it is 0:
+    /// those that somebody waits for.
     pub(super) fn confirm_through(&mut self, last: u32) -> Vec<u32> {
         let mut awaited = Vec::new();
-        while let Some(sent) = self.sent.front().filter(|sent| sent.id <= last) {
+        let is_confirmed = |sent: &&Sent| is_through(last, sent.id);
+        while let Some(sent) = self.sent.front().filter(is_confirmed) {
             let id = sent.id;
             if self.confirm(id) == Some(true) {
                 awaited.push(id);
@@ -126,12 +128,19 @@ impl Flight {
         (awaited.collect(), first)
     }
 
-    /// All that are kept, to be sent again under their ids.
-    pub(super) fn envelopes(&self) -> impl Iterator<Item = Envelope<'_>> {
+    /// The next behind this id of those that are kept, to be sent again under its own.
+    pub(super) fn next_after(&self, id: u32) -> Option<Envelope<'_>> {
+        let first = self.sent.partition_point(|sent| is_through(id, sent.id));
         // What was encoded here is parsed again: the one form that owns its bytes.
         self.sent
-            .iter()
-            .filter_map(|sent| Envelope::parse(MessageType::Publish, &sent.body).ok())
+            .range(first..)
+            .find_map(|sent| Envelope::parse(MessageType::Publish, &sent.body).ok())
+    }
+
+    /// The topic of the one with this id.
+    pub(super) fn topic(&self, id: u32) -> Option<&str> {
+        let sent = self.sent.get(self.position(id).filter(|_| id != 0)?)?;
+        Some(&sent.topic)
     }
 
     fn remove(&mut self, id: u32) -> Option<Sent> {
@@ -151,6 +160,11 @@ pub(super) fn to_body(envelope: &Envelope<'_>) -> Box<[u8]> {
     let mut bytes = Vec::with_capacity(MESSAGE_HEADER_BYTES + envelope.encoded_len());
     Message::Envelope(MessageType::Publish, *envelope).encode(false, &mut bytes);
     bytes.split_off(MESSAGE_HEADER_BYTES).into_boxed_slice()
+}
+
+/// Whether `id` is not behind `last`, modulo 2^32; nothing is before 0, which is no id.
+const fn is_through(last: u32, id: u32) -> bool {
+    last != 0 && last.wrapping_sub(id) as i32 >= 0
 }
 
 #[cfg(test)]
@@ -173,12 +187,24 @@ mod tests {
             flight.push(&envelope(id, topic), true, id == 4);
         }
         assert_eq!(flight.confirm_through(4), [4]);
-        let repeated: Vec<_> = flight.envelopes().collect();
-        assert_eq!(repeated, [envelope(7, "c")]);
+        assert_eq!(flight.next_after(0), Some(envelope(7, "c")));
+        assert_eq!(flight.next_after(7), None);
         assert_eq!(flight.confirm(7), Some(false));
         assert_eq!(flight.confirm(7), None);
         assert_eq!(flight.len(), 0);
         assert_eq!(flight.bytes, 0);
+    }
+
+    #[test]
+    fn ids_are_compared_through_the_end_of_their_range() {
+        let ids = [0xFFFF_FFFE, 0xFFFF_FFFF, 1, 2];
+        for (last, confirmed) in [(0, 0), (0xFFFF_FFFD, 0), (0xFFFF_FFFF, 2), (1, 3), (2, 4)] {
+            let mut flight = Flight::default();
+            for id in ids {
+                flight.push(&envelope(id, "a"), true, true);
+            }
+            assert_eq!(flight.confirm_through(last), ids[..confirmed], "{last:#x}");
+        }
     }
 
     #[test]
@@ -191,7 +217,7 @@ mod tests {
         assert!(matches!(error, Error::Rejected { id: 2, ref topic, .. } if topic == "b"));
         assert!(flight.reject(2, Code::Forbidden, "no").is_none());
         assert_eq!((flight.position(1), flight.position(2)), (Some(0), None));
-        assert_eq!(flight.envelopes().count(), 0, "nothing was kept to repeat");
+        assert_eq!(flight.next_after(0), None, "nothing was kept to repeat");
     }
 
     #[test]

@@ -24,12 +24,15 @@
 
 use super::incoming::Incoming;
 use super::subscribe::Interest;
-use crate::proto::name::matches;
+use super::wildcard::Wildcards;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 /// Done messages that make an ACK worth sending before the application has taken all.
 const ACK_EVERY: u32 = 64;
+/// What may wait beyond the bound, a read from each of some connections, before no other is
+/// made.
+const BEYOND_MAX: usize = 1 << 20;
 /// Bytes counted for each entry beside its contents.
 const ENTRY_BYTES: usize = 128;
 
@@ -47,22 +50,36 @@ pub(super) enum Takes {
 }
 
 impl Takes {
-    /// The one name that it takes; `None`: there may be others.
-    fn exact_name(&self) -> Option<&str> {
+    /// Whether the same subscription or service of the server's stands for both.
+    fn is_same(&self, other: &Takes) -> bool {
+        match (self, other) {
+            (Takes::Messages(one), Takes::Messages(other))
+            | (Takes::Requests(one), Takes::Requests(other)) => one.is_same(other),
+            _ => false,
+        }
+    }
+
+    /// The name that it takes, or the filter of names; `None`: all.
+    fn name(&self) -> Option<&str> {
         match self {
             Takes::Everything => None,
-            Takes::Messages(interest) | Takes::Requests(interest) => {
-                let name = interest.name.as_str();
-                let is_wild = |level| level == "+" || level == "#";
-                (!name.split('/').any(is_wild)).then_some(name)
-            }
+            Takes::Messages(interest) | Takes::Requests(interest) => Some(&interest.name),
         }
+    }
+
+    /// Whether there may be several names that it takes.
+    fn is_wild(&self) -> bool {
+        let is_wild = |level| level == "+" || level == "#";
+        let name = self.name();
+        name.is_none_or(|name| name.split('/').any(is_wild))
     }
 }
 
 #[derive(Debug)]
 struct Mailbox {
     takes: Takes,
+    /// Its owner wants what the server sends for it: what stands there stands for this one.
+    is_wanted: bool,
     waiting: VecDeque<Key>,
     /// What its owner holds and may still be working on; of requests each owner knows.
     handed: Option<Key>,
@@ -85,9 +102,13 @@ struct Entry {
 pub(super) struct Inbox {
     boxes: BTreeMap<BoxId, Mailbox>,
     next_box: BoxId,
-    /// The mailboxes whose names have no wildcard, by name; and all others.
+    /// The mailboxes whose names have no wildcard, by name; those whose have one; and those
+    /// that take everything.
     exact: HashMap<String, Vec<BoxId>>,
-    wild: Vec<BoxId>,
+    wild: Wildcards,
+    greedy: Vec<BoxId>,
+    /// Which of them take what has just come: kept for its memory.
+    found: Vec<BoxId>,
     entries: BTreeMap<Key, Entry>,
     next_key: Key,
     bytes: usize,
@@ -106,7 +127,9 @@ impl Inbox {
             boxes: BTreeMap::new(),
             next_box: 0,
             exact: HashMap::new(),
-            wild: Vec::new(),
+            wild: Wildcards::default(),
+            greedy: Vec::new(),
+            found: Vec::new(),
             entries: BTreeMap::new(),
             next_key: 0,
             bytes: 0,
@@ -123,6 +146,11 @@ impl Inbox {
         self.bytes >= self.bytes_max
     }
 
+    /// More than what one read brings waits beyond the bound.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.bytes >= self.bytes_max.saturating_add(BEYOND_MAX)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -136,17 +164,19 @@ impl Inbox {
 
     pub(super) fn open(&mut self, takes: Takes) -> BoxId {
         self.next_box += 1;
-        match takes.exact_name() {
-            Some(name) => match self.exact.get_mut(name) {
+        match (takes.name(), takes.is_wild()) {
+            (None, _) => self.greedy.push(self.next_box),
+            (Some(name), true) => self.wild.insert(name, self.next_box),
+            (Some(name), false) => match self.exact.get_mut(name) {
                 Some(ids) => ids.push(self.next_box),
                 None => {
                     self.exact.insert(name.to_owned(), vec![self.next_box]);
                 }
             },
-            None => self.wild.push(self.next_box),
         }
         let mailbox = Mailbox {
             takes,
+            is_wanted: true,
             waiting: VecDeque::new(),
             handed: None,
             waker: None,
@@ -155,20 +185,39 @@ impl Inbox {
         self.next_box
     }
 
+    /// The owner wants nothing more from the server, and can still take what comes until that
+    /// has been said. True: nobody else wants it either.
+    pub(super) fn resign(&mut self, id: BoxId) -> bool {
+        let Some(mailbox) = self.boxes.get_mut(&id) else {
+            return false;
+        };
+        let was_wanted = std::mem::take(&mut mailbox.is_wanted);
+        let Some(mailbox) = self.boxes.get(&id).filter(|_| was_wanted) else {
+            return false;
+        };
+        let mut others = self.boxes.values();
+        !others.any(|other| other.is_wanted && other.takes.is_same(&mailbox.takes))
+    }
+
     /// The mailbox is gone: its owner is done with all that it holds. Returns what nobody
     /// else will deal with: the requests in it.
     pub(super) fn close(&mut self, id: BoxId) -> Vec<Incoming> {
         let mut left = Vec::new();
-        let Some(mailbox) = self.boxes.remove(&id) else {
+        let Some(mut mailbox) = self.boxes.remove(&id) else {
             return left;
         };
-        self.wild.retain(|wild| *wild != id);
-        if let Some(name) = mailbox.takes.exact_name()
-            && let Some(ids) = self.exact.get_mut(name)
-        {
-            ids.retain(|exact| *exact != id);
-            if ids.is_empty() {
-                self.exact.remove(name);
+        // Not dropped here: what goes with a task's last waker is not for a lock's inside.
+        self.woken.extend(mailbox.waker.take());
+        match (mailbox.takes.name(), mailbox.takes.is_wild()) {
+            (None, _) => self.greedy.retain(|greedy| *greedy != id),
+            (Some(name), true) => self.wild.remove(name, id),
+            (Some(name), false) => {
+                if let Some(ids) = self.exact.get_mut(name) {
+                    ids.retain(|exact| *exact != id);
+                    if ids.is_empty() {
+                        self.exact.remove(name);
+                    }
+                }
             }
         }
         for key in mailbox.waiting {
@@ -195,16 +244,6 @@ impl Inbox {
             .values()
             .filter_map(|mailbox| match &mailbox.takes {
                 Takes::Messages(interest) => Some(interest),
-                _ => None,
-            })
-    }
-
-    /// The services that have a mailbox.
-    pub(super) fn services(&self) -> impl Iterator<Item = &Interest> {
-        self.boxes
-            .values()
-            .filter_map(|mailbox| match &mailbox.takes {
-                Takes::Requests(interest) => Some(interest),
                 _ => None,
             })
     }
@@ -272,33 +311,34 @@ impl Inbox {
     /// Puts a key into each mailbox that takes what came; returns how many they are.
     fn distribute(&mut self, incoming: &Incoming, key: Key) -> usize {
         let mut held = 0;
-        let mut one_of_many: Option<(usize, BoxId)> = None;
+        let mut one_of_many: Option<(bool, usize, BoxId)> = None;
         let name = match incoming {
             Incoming::Message(message) => message.topic.as_str(),
             Incoming::Request(request) => request.service.as_str(),
             Incoming::Reconnected { .. } => "",
         };
-        let exact = self.exact.get(name).into_iter().flatten();
-        for &id in exact.chain(&self.wild) {
+        let mut found = std::mem::take(&mut self.found);
+        found.extend(self.exact.get(name).into_iter().flatten());
+        found.extend(&self.greedy);
+        self.wild.find(name, &mut found);
+        for id in found.drain(..) {
             let Some(mailbox) = self.boxes.get_mut(&id) else {
                 continue;
             };
             let (takes_it, is_shared) = match (&mailbox.takes, incoming) {
                 (Takes::Everything, _) => (true, false),
-                (Takes::Messages(interest), Incoming::Message(message)) => (
-                    matches(&interest.name, &message.topic),
-                    interest.group.is_some(),
-                ),
-                (Takes::Requests(interest), Incoming::Request(request)) => {
-                    (matches(&interest.name, &request.service), true)
+                (Takes::Messages(interest), Incoming::Message(_)) => {
+                    (true, interest.group.is_some())
                 }
+                (Takes::Requests(_), Incoming::Request(_)) => (true, true),
                 _ => (false, false),
             };
             if !takes_it {
                 continue;
             }
             if is_shared {
-                let candidate = (mailbox.waiting.len(), id);
+                // One whose owner is leaving takes what nobody else does.
+                let candidate = (!mailbox.is_wanted, mailbox.waiting.len(), id);
                 one_of_many = Some(one_of_many.map_or(candidate, |best| best.min(candidate)));
                 continue;
             }
@@ -306,7 +346,8 @@ impl Inbox {
             self.woken.extend(mailbox.waker.take());
             held += 1;
         }
-        let chosen = one_of_many.and_then(|(_, id)| self.boxes.get_mut(&id));
+        self.found = found;
+        let chosen = one_of_many.and_then(|(_, _, id)| self.boxes.get_mut(&id));
         if let Some(mailbox) = chosen {
             mailbox.waiting.push_back(key);
             self.woken.extend(mailbox.waker.take());
@@ -631,6 +672,21 @@ mod tests {
         assert!(inbox.push(asked("s")) && inbox.push(asked("s")));
         assert!(inbox.take(first, true).is_some() && inbox.take(first, true).is_none());
         assert_eq!(inbox.close(second).len(), 1, "it is told, to be declined");
+    }
+
+    #[test]
+    fn the_last_who_wants_it_ends_it_whoever_holds_a_mailbox_still() {
+        let mut inbox = Inbox::new(10_000);
+        let [one, two] = [0, 1].map(|_| inbox.open(subscription("a/+", None)));
+        let other = inbox.open(subscription("a/+", Some("g")));
+        let service = inbox.open(Takes::Requests(Serve::new("a/+").interest().unwrap()));
+        assert!(!inbox.resign(one), "another wants the same");
+        // Both mailboxes are there still: who has resigned is not counted.
+        assert!(inbox.resign(two) && !inbox.resign(two), "told once");
+        assert!(inbox.resign(other) && inbox.resign(service));
+        let again = inbox.open(subscription("a/+", None));
+        inbox.close(one);
+        assert!(inbox.resign(again));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! nothing itself, but notes what the conversation has to send, and what its owner has to
 //! hand to those who wait (`answers`).
 
+use super::budget::{Budget, MARK};
 use super::credential::Login;
 use super::error::Error;
 use super::flight::Flight;
@@ -13,6 +14,7 @@ use super::registry::{Change, Registry};
 use super::request::Response;
 use super::subscribe::Interest;
 use super::withdrawal::Withdrawals;
+use crate::base::clock::Instant;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
@@ -75,6 +77,7 @@ pub(super) struct Ledger {
     pub(super) flight: Flight,
     pub(super) registry: Registry,
     pub(super) withdrawals: Withdrawals,
+    pub(super) budget: Budget,
     /// Whether there is to be a session.
     pub(super) wants_session: bool,
     /// The session in force, or to be resumed.
@@ -86,7 +89,12 @@ pub(super) struct Ledger {
     /// Encoded answers to requests of this session, to be sent when it goes on.
     pub(super) responses: Vec<Box<[u8]>>,
     /// Requests to be declined: this client serves nothing.
-    pub(super) declined: Vec<u32>,
+    pub(super) declined: VecDeque<u32>,
+    /// Messages or requests have come over this connection.
+    pub(super) has_brought: bool,
+    /// CLOSE was said: what waits in the inbox holds nothing up any more, and what finds no
+    /// room there is dropped.
+    pub(super) is_closing: bool,
     /// An AUTH_OK that nobody has dealt with.
     pub(super) login: Option<Login>,
     /// Why the server would not have a session.
@@ -96,10 +104,16 @@ pub(super) struct Ledger {
     pub(super) lapse_count: u64,
     answers: Vec<Answered>,
     asked: HashMap<u32, Asked>,
+    /// SUBSCRIBEs and SERVEs of this session whose answer was lost with a connection.
+    doubtful: Vec<(MessageType, Interest)>,
     /// SERVEs among them.
     serves_asked: usize,
     /// PINGs without their PONG, oldest first.
     pings: VecDeque<(u32, Box<[u8]>)>,
+    /// What stood at the server and is still to be asked for again, encoded.
+    pub(super) unrestored: VecDeque<(MessageType, Box<[u8]>)>,
+    /// PUBLISHes in flight behind this id are still to be sent again.
+    pub(super) unrepeated: Option<u32>,
     restoring: Vec<Restored>,
     /// Failures of what nobody waits for.
     complaints: VecDeque<Error>,
@@ -113,20 +127,26 @@ impl Ledger {
             flight: Flight::default(),
             registry: Registry::default(),
             withdrawals: Withdrawals::default(),
+            budget: Budget::default(),
             wants_session,
             key: None,
             has_stood: false,
             epoch: 0,
             responses: Vec::new(),
-            declined: Vec::new(),
+            declined: VecDeque::new(),
+            has_brought: false,
+            is_closing: false,
             login: None,
             session_refusal: None,
             stood_count: 0,
             lapse_count: 0,
             answers: Vec::new(),
             asked: HashMap::new(),
+            doubtful: Vec::new(),
             serves_asked: 0,
             pings: VecDeque::new(),
+            unrestored: VecDeque::new(),
+            unrepeated: None,
             restoring: Vec::new(),
             complaints: VecDeque::new(),
         }
@@ -169,22 +189,39 @@ impl Ledger {
         }
     }
 
+    /// Whether a subscription or service may stand at the server: it was confirmed, or asked
+    /// for and not refused. `kind` is what ends it.
+    pub(super) fn may_stand(&self, kind: MessageType, interest: &Interest) -> bool {
+        let begun = begun_by(kind);
+        let is_it = |asked: &Asked| asked.kind == begun && asked.change.is_about(interest);
+        self.registry.contains(begun, interest)
+            || self.asked.values().any(is_it)
+            || self.is_doubtful(begun, interest)
+    }
+
+    fn is_doubtful(&self, begun: MessageType, interest: &Interest) -> bool {
+        let mut doubtful = self.doubtful.iter();
+        doubtful.any(|(kind, asked)| *kind == begun && asked.is_same(interest))
+    }
+
     /// A subscription or service that nobody holds any more; `kind` is what ends it.
     pub(super) fn withdraw(&mut self, kind: MessageType, interest: &Interest) {
-        let begun = match kind {
-            MessageType::Unserve => MessageType::Serve,
-            _ => MessageType::Subscribe,
-        };
+        let begun = begun_by(kind);
+        self.settle_doubt(begun, interest);
         for asked in self.asked.values_mut().filter(|asked| asked.kind == begun) {
             // Its OK may be on the way: the end is behind it.
-            let change = &asked.change;
-            if matches!(change, Change::Interest(wanted) if wanted.is_same(interest)) {
+            if asked.change.is_about(interest) {
                 asked.change = Change::None;
             }
         }
         self.registry
             .note(kind, Change::Interest(interest.identity()));
         self.withdrawals.push(kind, interest);
+    }
+
+    fn settle_doubt(&mut self, begun: MessageType, interest: &Interest) {
+        let is_other = |(kind, asked): &(_, Interest)| *kind != begun || !asked.is_same(interest);
+        self.doubtful.retain(is_other);
     }
 
     fn remove(&mut self, id: u32) -> Option<Asked> {
@@ -203,7 +240,7 @@ impl Ledger {
     }
 
     pub(super) fn is_restored(&self) -> bool {
-        self.restoring.is_empty()
+        self.restoring.is_empty() && self.unrestored.is_empty() && self.unrepeated.is_none()
     }
 
     // ---- complaints ----
@@ -229,6 +266,13 @@ impl Ledger {
             what: "the connection broke before the answer came",
             source: io::ErrorKind::ConnectionReset.into(),
         };
+        if self.wants_session {
+            let begun = self.asked.values().filter_map(|asked| match &asked.change {
+                Change::Interest(interest) => Some((asked.kind, interest.clone())),
+                _ => None,
+            });
+            self.doubtful.extend(begun);
+        }
         let asked = self.asked.drain().filter(|(_, asked)| asked.is_awaited);
         let ids = asked
             .map(|(id, _)| id)
@@ -236,8 +280,11 @@ impl Ledger {
         self.answers.extend(ids.map(|id| (id, Err(broken()))));
         self.serves_asked = 0;
         self.withdrawals.disconnect();
+        self.budget.renew();
         self.restoring.clear();
-        self.declined.clear();
+        self.unrestored.clear();
+        self.unrepeated = None;
+        self.has_brought = false;
         self.login = None;
         self.session_refusal = None;
         self.stage = Stage::Greeting;
@@ -255,7 +302,9 @@ impl Ledger {
     pub(super) fn renew(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.withdrawals.clear();
+        self.doubtful.clear();
         self.responses.clear();
+        self.declined.clear();
         self.inbox.renew(self.wants_session);
         self.tell_reconnected(false);
     }
@@ -269,7 +318,7 @@ impl Ledger {
 
     // ---- arrivals ----
 
-    pub(super) fn take(&mut self, arrival: &Arrival<'_>) {
+    pub(super) fn take(&mut self, arrival: &Arrival<'_>, now: Instant) {
         match *arrival {
             Arrival::Established => self.stage = Stage::Greeted,
             Arrival::AuthOk(ref login) => {
@@ -278,7 +327,13 @@ impl Ledger {
                     self.stage = Stage::Admitted;
                 }
             }
+            Arrival::Publish(_) | Arrival::Request(_)
+                if self.is_closing && self.inbox.is_full() =>
+            {
+                self.inbox.count();
+            }
             Arrival::Publish(envelope) => {
+                self.has_brought = true;
                 self.inbox.push(Incoming::Message(Message::of(envelope)));
             }
             Arrival::Request(envelope) => self.take_request(envelope),
@@ -287,16 +342,9 @@ impl Ledger {
                 let is_request = |kind| kind == MessageType::Request;
                 self.answer(envelope.id, is_request, || Response::outcome(envelope));
             }
-            Arrival::Ok { id } => match self.flight.confirm(id) {
-                Some(true) => self.answers.push((id, Ok(Response::default()))),
-                Some(false) => {}
-                None if self.withdrawals.finish(id) || self.finish_restoring(id, None) => {}
-                None => {
-                    let is_operation = |kind| kind != MessageType::Request;
-                    self.answer(id, is_operation, || Ok(Response::default()));
-                }
-            },
-            Arrival::Error { id, code, text } => self.take_error(id, code, text),
+            Arrival::Ok { id } => self.take_ok(id),
+            Arrival::Error { id, code, text } => self.take_error(id, code, text, now),
+            Arrival::Pong(MARK) => self.budget.note_pong(now),
             Arrival::Pong(bytes) => self.take_pong(bytes),
             Arrival::SessionOk {
                 key,
@@ -306,15 +354,29 @@ impl Ledger {
         }
     }
 
+    fn take_ok(&mut self, id: u32) {
+        self.budget.note_answer(id, true);
+        match self.flight.confirm(id) {
+            Some(true) => self.answers.push((id, Ok(Response::default()))),
+            Some(false) => {}
+            None if self.withdrawals.finish(id) || self.finish_restoring(id, None) => {}
+            None => {
+                let is_operation = |kind| kind != MessageType::Request;
+                self.answer(id, is_operation, || Ok(Response::default()));
+            }
+        }
+    }
+
     fn take_request(&mut self, envelope: &Envelope<'_>) {
+        self.has_brought = true;
         // A SERVE may be in force elsewhere before its OK is here.
         let serves = self.registry.serves() || self.serves_asked > 0;
         let request = Incoming::Request(IncomingRequest::of(envelope, self.epoch));
         if self.inbox.gathers() && !serves {
             self.inbox.count();
-            self.declined.push(envelope.id);
+            self.declined.push_back(envelope.id);
         } else if !self.inbox.push(request) {
-            self.declined.push(envelope.id);
+            self.declined.push_back(envelope.id);
         }
     }
 
@@ -325,7 +387,14 @@ impl Ledger {
         }
     }
 
-    fn take_error(&mut self, id: u32, code: Code, text: &str) {
+    fn take_error(&mut self, id: u32, code: Code, text: &str, now: Instant) {
+        if id != 0 {
+            self.budget.note_answer(id, false);
+        }
+        if code.counts_as_error() {
+            let topic = self.flight.topic(id);
+            self.budget.note_error(id, topic, now);
+        }
         let failed = || Error::Failed {
             code,
             text: text.to_owned(),
@@ -374,6 +443,9 @@ impl Ledger {
             return;
         };
         let answer = answer();
+        if let Change::Interest(interest) = &asked.change {
+            self.settle_doubt(asked.kind, interest);
+        }
         if answer.is_ok() {
             self.registry.note(asked.kind, asked.change);
         }
@@ -413,5 +485,14 @@ impl Ledger {
             self.renew();
         }
         self.stage = Stage::Joined { resumed };
+    }
+}
+
+/// What an UNSUBSCRIBE or UNSERVE ends.
+fn begun_by(ended_by: MessageType) -> MessageType {
+    if ended_by == MessageType::Unserve {
+        MessageType::Serve
+    } else {
+        MessageType::Subscribe
     }
 }

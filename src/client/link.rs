@@ -30,13 +30,14 @@ pub struct ServerInfo {
     pub product: String,
     /// The shard (core) that serves this connection.
     pub shard: u16,
-    /// Bytes of the largest message payload it accepts, envelope and CRC counted.
+    /// Bytes of the largest message payload it accepts, envelope counted, a CRC not.
     pub message_bytes_max: u32,
     /// The heartbeat interval in force.
     pub heartbeat: Duration,
     /// The features granted, as PROTOCOL.md §1 numbers them.
     pub features: u32,
-    /// The AUTH methods it accepts, as PROTOCOL.md §1 numbers them; 0: none needed.
+    /// The AUTH methods it accepts, as PROTOCOL.md §1 numbers them; 0: none needed. With bit
+    /// 7 a client may go on without.
     pub auth: u8,
 }
 
@@ -129,6 +130,7 @@ struct State {
     ending: Option<Ending>,
     server: ServerInfo,
     drain: Option<Drain>,
+    heard_at: Instant,
 }
 
 impl Link {
@@ -151,6 +153,7 @@ impl Link {
                 ending: None,
                 server: ServerInfo::default(),
                 drain: None,
+                heard_at: now,
             },
         }
     }
@@ -165,9 +168,7 @@ impl Link {
 
     /// Bytes of the largest message body the server takes.
     pub(super) fn body_bytes_max(&self) -> usize {
-        let session = &self.state.session;
-        let crc = if session.has_checksum() { 4 } else { 0 };
-        (session.peer_message_bytes_max() as usize).saturating_sub(crc)
+        self.state.session.peer_message_bytes_max() as usize
     }
 
     // ---- bytes and time in ----
@@ -185,6 +186,7 @@ impl Link {
             let step = state.session.handle(input.view(bytes), now, &mut state.out);
             match step {
                 Step::Taken { used, event } => {
+                    state.heard_at = now;
                     state.act(event, written, deliver);
                     input.consume(used, &mut bytes);
                 }
@@ -283,6 +285,18 @@ impl Link {
             };
             matches!(refusal.code, Code::AuthFailed | Code::AuthExpired)
         })
+    }
+
+    /// Whether the server ended it for the number of its ERRORs: the last one's code would not
+    /// have.
+    pub(super) fn is_shut_out(&self) -> bool {
+        let ending = self.state.ending.as_ref();
+        matches!(ending, Some(Ending::Refused(refusal)) if !refusal.code.is_fatal())
+    }
+
+    /// When something whole was last heard.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.state.heard_at
     }
 
     /// How the connection ended, as an error.
@@ -391,8 +405,13 @@ impl State {
                     refresh_token: secret(refresh_token),
                 }));
             }
-            // What only clients send.
-            _ => {}
+            // What the session has dealt with, or has refused as only a client's.
+            Message::Ping(_)
+            | Message::Close { .. }
+            | Message::Auth { .. }
+            | Message::Ack { .. }
+            | Message::Session { .. } => {}
+            Message::Envelope(kind, _) => debug_assert!(!kind.from_server(), "{kind:?}"),
         }
     }
 

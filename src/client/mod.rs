@@ -44,9 +44,18 @@
 //! slow stream is nobody else's concern. At the bound nothing more is read until some is
 //! taken: answers wait behind it (a call that runs out of time says [`Error::InboxFull`]), the
 //! server queues, and then does what the subscription's [`SlowPolicy`] says. The
-//! connection is kept alive meanwhile. What must not wait for each other has connections of
-//! its own. Out go at most 256 KiB of unsent bytes and one message, and 16,384 unconfirmed
+//! connection is kept alive meanwhile. That holds as well for one that is being made again: it
+//! stands once what it brings has been taken. What must not wait for each other has
+//! connections of its own. Out go at most 256 KiB of unsent bytes and one message, and 16,384 unconfirmed
 //! PUBLISHes or 8 MiB of them: beyond that calls wait.
+//!
+//! # What the server refuses
+//! A server that has refused ten operations within a second ends the connection with the next
+//! one, for all who share it. The client does not let it come to that: of what could be
+//! refused, a topic's first PUBLISHes and whatever is subscribed to or served, it sends only as
+//! much at once as may fail, and holds the rest until it knows more. Who does what is refused
+//! all the time waits, up to its time; requests, and PUBLISHes on topics that were accepted
+//! before, pass. Payloads that do not fit their topic's schema do not count.
 //!
 //! # Who it is
 //! A server may ask ([`ServerInfo::auth`]): the builder's credential is shown after each
@@ -60,7 +69,7 @@
 //! - `pool`: several connections, lent one by one.
 //! - `conversation`: what any client does over its connections, however it waits: `link` (one
 //!   connection), `ledger` (what outlives it), `inbox`, `flight`, `registry`, `withdrawal`,
-//!   `reconnect`.
+//!   `budget`, `wildcard`, `reconnect`.
 //! - `credential`, `access`, `tls`: who a client is, when it says so, and over what.
 //! - `address`, `builder`, `request`, `publish`, `subscribe`, `incoming`, `payload`, `status`,
 //!   `error`: what callers give and get.
@@ -69,6 +78,7 @@ mod access;
 mod address;
 mod block;
 pub mod blocking;
+mod budget;
 mod builder;
 mod conversation;
 mod credential;
@@ -89,6 +99,7 @@ mod request;
 mod status;
 mod subscribe;
 mod tls;
+mod wildcard;
 mod withdrawal;
 
 pub use crate::base::limits::{MESSAGE_BYTES_CEILING, PING_BYTES_MAX};

@@ -3,6 +3,7 @@
 use super::block::Block;
 use super::error::Error;
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN, Headers, header};
+use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use std::time::Duration;
 
@@ -111,6 +112,6 @@ impl<'a> Publish<'a> {
     }
 
     fn headers(&self) -> Result<Headers<'_>, Error> {
-        self.headers.check()
+        self.headers.check(MessageType::Publish)
     }
 }

@@ -59,6 +59,11 @@ impl Reconnect {
         self
     }
 
+    /// The bounds of the delay, at first and at most.
+    pub(super) fn delays(&self) -> (Duration, Duration) {
+        (self.delay_base, self.delay_max)
+    }
+
     /// Before the attempt behind so many that failed.
     fn delay(&self, attempts: u32, random: &mut fastrand::Rng) -> Duration {
         let doubled = self.delay_base.saturating_mul(1 << attempts.min(20));

@@ -19,6 +19,11 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// Whether it is about the same subscription or service.
+    pub(super) fn is_about(&self, interest: &Interest) -> bool {
+        matches!(self, Change::Interest(changed) if changed.is_same(interest))
+    }
+
     pub(super) fn will(envelope: &Envelope<'_>) -> Change {
         Change::Will(Some(to_body(envelope)))
     }
@@ -37,6 +42,16 @@ impl Registry {
         !self.services.is_empty()
     }
 
+    /// Whether this one stands; `kind` is SUBSCRIBE or SERVE.
+    pub(super) fn contains(&self, kind: MessageType, interest: &Interest) -> bool {
+        let list = if kind == MessageType::Serve {
+            &self.services
+        } else {
+            &self.subscriptions
+        };
+        list.iter().any(|stands| stands.is_same(interest))
+    }
+
     /// An operation was confirmed.
     pub(super) fn note(&mut self, kind: MessageType, change: Change) {
         let interest = match change {
@@ -52,7 +67,21 @@ impl Registry {
             MessageType::Unsubscribe => (&mut self.subscriptions, false),
             MessageType::Serve => (&mut self.services, true),
             MessageType::Unserve => (&mut self.services, false),
-            _ => return,
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Publish
+            | MessageType::Will
+            | MessageType::Request
+            | MessageType::Response => return,
         };
         list.retain(|old| !old.is_same(&interest));
         if add {
@@ -60,17 +89,42 @@ impl Registry {
         }
     }
 
+    /// Whether what this operation asked for is to stand still.
+    pub(super) fn wants(&self, kind: MessageType, operation: &Envelope<'_>) -> bool {
+        let is_it = |old: &Interest| is_asked_by(old, operation.name, operation.headers.as_bytes());
+        if kind == MessageType::Will {
+            self.will.is_some()
+        } else if kind == MessageType::Serve {
+            self.services.iter().any(is_it)
+        } else {
+            kind == MessageType::Subscribe && self.subscriptions.iter().any(is_it)
+        }
+    }
+
     /// The server refused to restore this one: it is not asked for again.
     pub(super) fn forget(&mut self, kind: MessageType, name: &str, headers: &[u8]) {
-        let is_other = |old: &Interest| {
-            let envelope = old.envelope(0);
-            envelope.name != name || envelope.headers.as_bytes() != headers
-        };
+        let is_other = |old: &Interest| !is_asked_by(old, name, headers);
         match kind {
             MessageType::Subscribe => self.subscriptions.retain(is_other),
             MessageType::Serve => self.services.retain(is_other),
             MessageType::Will => self.will = None,
-            _ => {}
+            // Nothing of them is restored.
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Publish
+            | MessageType::Unsubscribe
+            | MessageType::Request
+            | MessageType::Response
+            | MessageType::Unserve => {}
         }
     }
 
@@ -85,6 +139,11 @@ impl Registry {
             .chain(self.services.iter().map(serve))
             .chain(will.map(|envelope| (MessageType::Will, envelope)))
     }
+}
+
+fn is_asked_by(interest: &Interest, name: &str, headers: &[u8]) -> bool {
+    let envelope = interest.envelope(0);
+    envelope.name == name && envelope.headers.as_bytes() == headers
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::block::Block;
 use super::error::Error;
 use crate::proto::envelope::{Codec, Envelope, header};
 use crate::proto::error::{Code, Refusal};
+use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ impl<'a> Request<'a> {
         for (key, value) in &self.headers {
             block.push(*key, value);
         }
-        block.check()?;
+        block.check(MessageType::Request)?;
         Ok(block)
     }
 }
@@ -133,7 +134,8 @@ mod tests {
             (Duration::MAX, u32::MAX),
         ] {
             let block = Request::new("a").timeout(timeout).block().unwrap();
-            assert_eq!(block.check().unwrap().timeout_ms(), Some(ms));
+            let headers = block.check(MessageType::Request).unwrap();
+            assert_eq!(headers.timeout_ms(), Some(ms));
         }
     }
 

@@ -3,6 +3,7 @@
 use super::block::Block;
 use super::error::Error;
 use crate::proto::envelope::{Codec, Envelope, SlowPolicy, header};
+use crate::proto::message::MessageType;
 use crate::proto::name::check_filter;
 
 /// A subscription with more to it than its filter.
@@ -127,7 +128,7 @@ impl Interest {
         let mut headers = Block::default();
         if let Some(group) = group {
             headers.push(header::GROUP, group.as_bytes());
-            headers.check()?;
+            headers.check(MessageType::Subscribe)?;
         }
         Ok(Interest {
             name: name.to_owned(),
@@ -176,7 +177,8 @@ impl Interest {
             id,
             codec: self.codec,
             name: &self.name,
-            headers: self.headers.check().unwrap_or_default(), // `new` has checked it
+            // `new` has checked it.
+            headers: (self.headers.check(MessageType::Subscribe)).unwrap_or_default(),
             ..Envelope::default()
         }
     }

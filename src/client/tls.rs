@@ -4,8 +4,9 @@
 //! reconnect. No text made here repeats what stands in a file.
 
 use super::error::Error;
+use crate::base::file;
+use crate::base::pem::{self, PemError};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 /// The protocol's name in ALPN (PROTOCOL.md §4).
 const ALPN: &[u8] = b"mcp/1";
+/// Bytes of a file: a list of all authorities there are has a fifth of it.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Options of TLS. By default the system's certificate authorities are trusted, and no
 /// certificate is shown.
@@ -48,15 +51,25 @@ impl Tls {
             .with_root_certificates(self.roots()?);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-                .map_err(|error| {
+            Some((certificate, key)) => {
+                let chain = certificates(certificate)?;
+                // The first that is the certificate's.
+                let tries = private_keys(key)?.into_iter().map(|private| {
+                    let builder = builder.clone();
+                    builder.with_client_auth_cert(chain.clone(), private)
+                });
+                let tried = tries.reduce(Result::or);
+                let unfit = |why: &dyn std::fmt::Display| {
                     let files = (certificate.display(), key.display());
                     Error::tls(format!(
-                        "certificate {} and key {}: {error}; name two that were made together",
+                        "certificate {} and key {}: {why}; name two that were made together",
                         files.0, files.1
                     ))
-                })?,
+                };
+                tried
+                    .ok_or_else(|| unfit(&"there is no key"))?
+                    .map_err(|error| unfit(&error))?
+            }
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Arc::new(config))
@@ -86,32 +99,22 @@ impl Tls {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let shown = file.display();
-    let bytes = std::fs::read(file).map_err(|error| {
-        let remedy = "name a PEM file that this user may read";
-        Error::tls(format!("{shown} cannot be read: {error}; {remedy}"))
-    })?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(Error::tls(format!(
-            "{shown} holds no certificate; it must hold PEM blocks that begin with \
-             -----BEGIN CERTIFICATE-----"
-        ))),
-    }
+    pem::certificates(&read(file)?).map_err(|error| unusable(file, &error))
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let shown = file.display();
-    let bytes = std::fs::read(file).map_err(|error| {
-        let remedy = "name a PEM file that this user may read";
+fn private_keys(file: &Path) -> Result<Vec<PrivateKeyDer<'static>>, Error> {
+    pem::private_keys(&read(file)?).map_err(|error| unusable(file, &error))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
+    file::read(file, FILE_BYTES_MAX).map_err(|error| {
+        let (shown, remedy) = (file.display(), "name a PEM file that this user may read");
         Error::tls(format!("{shown} cannot be read: {error}; {remedy}"))
-    })?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-        Error::tls(format!(
-            "{shown} holds no private key; it must hold one in PEM, without a passphrase"
-        ))
     })
+}
+
+fn unusable(file: &Path, error: &PemError) -> Error {
+    Error::tls(format!("{} {error}", file.display()))
 }
 
 #[cfg(test)]

@@ -44,15 +44,15 @@ impl Withdrawals {
         open.any(|it| it.kind == kind && it.interest.is_same(interest))
     }
 
-    /// Those to be sent, under the ids that `number` gives.
+    /// Those to be sent, under the ids that `number` gives, for as long as it gives any.
     pub(super) fn unsent(
         &mut self,
-        mut number: impl FnMut() -> u32,
+        mut number: impl FnMut() -> Option<u32>,
     ) -> impl Iterator<Item = (u32, MessageType, &Interest)> {
         let unsent = self.open.iter_mut().filter(|withdrawal| withdrawal.id == 0);
-        unsent.map(move |withdrawal| {
-            withdrawal.id = number();
-            (withdrawal.id, withdrawal.kind, &withdrawal.interest)
+        unsent.map_while(move |withdrawal| {
+            withdrawal.id = number()?;
+            Some((withdrawal.id, withdrawal.kind, &withdrawal.interest))
         })
     }
 
@@ -94,7 +94,7 @@ mod tests {
         let mut send = |withdrawals: &mut Withdrawals| {
             let number = || {
                 last += 1;
-                last
+                (last != 5).then_some(last)
             };
             let unsent = withdrawals.unsent(number);
             unsent

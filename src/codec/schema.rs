@@ -1,21 +1,20 @@
 //! One message of a descriptor set: whether a payload fits it, and the same in the other
 //! codec.
 
-use super::bounded::Bounded;
-use super::depth::{LEVELS_MAX, is_too_deep};
-use super::locate::{Fault, locate, problem};
+use super::decode::Decoder;
+use super::descriptor::{TypeId, Types};
+use super::encode::Encoder;
+use super::fault::Fault;
+use super::judge::judge;
+use super::read::Reader;
+use super::tree::Tree;
+use super::wire::LEVELS_MAX;
+use super::write::Writer;
+use super::{resolve, set};
 use crate::proto::envelope::Codec;
-use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor};
-use serde::Serialize;
-use std::collections::HashSet;
 use std::fmt;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Levels of JSON that are never too deep as protobuf, in which one level of a
-/// `google.protobuf.Struct` is three, of the 100 there may be.
-const JSON_LEVELS_SAFE: usize = 32;
+use std::sync::Arc;
 
 /// How alike a name must be to be what was probably meant, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
@@ -28,6 +27,8 @@ pub enum SchemaError {
     NotASet(String),
     #[error("holds no message at all")]
     Empty,
+    #[error("cannot be used: {0}")]
+    Contradicting(String),
     #[error("is not among the {count} messages of its schema_file")]
     NoMessage {
         count: usize,
@@ -37,18 +38,19 @@ pub enum SchemaError {
 }
 
 /// The messages of one FileDescriptorSet.
-pub struct Descriptors(DescriptorPool);
+pub struct Descriptors(Arc<Types>);
 
 impl Descriptors {
     /// # Errors
-    /// They are not a set's bytes, or the set is not whole (imports are missing), or empty.
+    /// They are not a set's bytes, or the set is not whole (imports are missing), contradicts
+    /// itself, is of an edition that is not known, or empty.
     pub fn decode(set: &[u8]) -> Result<Descriptors, SchemaError> {
-        let pool = DescriptorPool::decode(set);
-        let pool = pool.map_err(|error| SchemaError::NotASet(error.to_string()))?;
-        if pool.all_messages().len() == 0 {
-            return Err(SchemaError::Empty);
+        let files = set::files(set).map_err(|error| SchemaError::NotASet(error.to_string()))?;
+        let types = resolve::resolve(&files).map_err(SchemaError::Contradicting)?;
+        match types.messages.is_empty() {
+            true => Err(SchemaError::Empty),
+            false => Ok(Descriptors(Arc::new(types))),
         }
-        Ok(Descriptors(pool))
     }
 
     /// The schema of one message, by its full name, `site.Reading`.
@@ -56,15 +58,18 @@ impl Descriptors {
     /// # Errors
     /// There is no such message.
     pub fn schema(&self, message: &str) -> Result<Schema, SchemaError> {
-        match self.0.get_message_by_name(message) {
-            Some(found) if !found.is_map_entry() => Ok(Schema::new(found)),
+        match self.0.names.get(message) {
+            Some(&id) if !self.0.message(id).is_map_entry => Ok(Schema {
+                types: self.0.clone(),
+                id,
+            }),
             _ => Err(self.no_message(message)),
         }
     }
 
     fn no_message(&self, message: &str) -> SchemaError {
-        let messages = self.0.all_messages().filter(|one| !one.is_map_entry());
-        let names: Vec<String> = messages.map(|one| one.full_name().to_owned()).collect();
+        let messages = self.0.messages.iter().filter(|one| !one.is_map_entry);
+        let names: Vec<String> = messages.map(|one| one.name.to_string()).collect();
         let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
         let likeness = |name: &String| match last(name) == last(message) {
             true => 1.0,
@@ -94,23 +99,14 @@ pub struct Untranslatable;
 /// What the payloads of a topic are. Cheap to clone.
 #[derive(Clone)]
 pub struct Schema {
-    message: MessageDescriptor,
-    /// Of types that JSON has a form of its own for, not for each value: a timestamp beyond
-    /// the year 9999. Then what came in protobuf is only known to fit once it is written.
-    has_special_forms: bool,
+    types: Arc<Types>,
+    id: TypeId,
 }
 
 impl Schema {
-    fn new(message: MessageDescriptor) -> Schema {
-        Schema {
-            has_special_forms: has_special_forms(&message),
-            message,
-        }
-    }
-
     /// The message's full name.
     pub fn name(&self) -> &str {
-        self.message.full_name()
+        &self.types.message(self.id).name
     }
 
     /// Whether a payload fits.
@@ -137,67 +133,40 @@ impl Schema {
     }
 
     fn check_json(&self, payload: &[u8]) -> Result<Checked, Misfit> {
-        let message = match read_json(&self.message, payload) {
-            Ok(message) => message,
-            Err(_) => return Err(self.json_misfit(payload)),
+        let Ok(text) = str::from_utf8(payload) else {
+            return Err(self.misfit(Fault::new("it is no UTF-8")));
         };
-        if json_levels(payload) > JSON_LEVELS_SAFE {
-            self.check_depth(&message.encode_to_vec())?;
-        }
-        Ok(Checked(message))
-    }
-
-    /// Reads it again, this time noting where.
-    #[cold]
-    fn json_misfit(&self, payload: &[u8]) -> Misfit {
-        let mut json = serde_json::Deserializer::from_slice(payload);
-        let mut track = serde_path_to_error::Track::new();
-        let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-        match DynamicMessage::deserialize(self.message.clone(), tracked) {
-            Err(error) => {
-                let path = track.path().to_string();
-                // A dot is the whole, a question mark what came no further.
-                let path = path.trim_end_matches(['.', '?']);
-                self.misfit(path, &error.to_string())
-            }
-            Ok(_) => {
-                let error = json.end().err();
-                self.misfit("", &error.map_or(String::new(), |error| error.to_string()))
-            }
-        }
-    }
-
-    fn check_depth(&self, protobuf: &[u8]) -> Result<(), Misfit> {
-        match is_too_deep(&self.message, protobuf) {
-            true => {
-                let problem = format!("more levels than protobuf may have, {LEVELS_MAX}");
-                Err(self.misfit("", &problem))
-            }
-            false => Ok(()),
-        }
+        let mut reader = Reader::new(&self.types, text);
+        let read = reader.whole(self.id, LEVELS_MAX);
+        let tree = read.map_err(|fault| self.misfit(fault))?;
+        Ok(self.checked(tree, reader.values))
     }
 
     fn check_protobuf(&self, payload: &[u8]) -> Result<Checked, Misfit> {
-        self.check_depth(payload)?;
-        let message = DynamicMessage::decode(self.message.clone(), payload).map_err(|error| {
-            let fault = locate(&self.message, payload).unwrap_or_else(|| Fault {
-                path: String::new(),
-                problem: problem(&error),
+        let mut decoder = Decoder::new(&self.types);
+        let tree = decoder
+            .message(self.id, payload, LEVELS_MAX)
+            .and_then(|tree| {
+                judge(&self.types, self.id, &tree, LEVELS_MAX)?;
+                Ok(tree)
             });
-            self.misfit(&fault.path, &fault.problem)
-        })?;
-        if self.has_special_forms {
-            let mut json = serde_json::Serializer::new(io::sink());
-            let written = message.serialize(&mut json);
-            written.map_err(|error| self.misfit("", &error.to_string()))?;
-        }
-        Ok(Checked(message))
+        let tree = tree.map_err(|fault| self.misfit(fault))?;
+        Ok(self.checked(tree, decoder.values))
     }
 
-    fn misfit(&self, path: &str, problem: &str) -> Misfit {
-        let name = self.name();
+    fn checked(&self, tree: Tree, values: usize) -> Checked {
+        Checked {
+            schema: self.clone(),
+            tree,
+            values,
+        }
+    }
+
+    #[cold]
+    fn misfit(&self, fault: Fault) -> Misfit {
+        let (name, problem) = (self.name(), fault.problem);
         Misfit {
-            text: match path {
+            text: match fault.path.as_str() {
                 "" => format!("{name}: {problem}"),
                 path => format!("{path}: {problem} (of {name})"),
             },
@@ -212,73 +181,41 @@ impl fmt::Debug for Schema {
 }
 
 /// A payload that fits, taken apart.
-pub struct Checked(DynamicMessage);
+pub struct Checked {
+    schema: Schema,
+    tree: Tree,
+    values: usize,
+}
 
 impl Checked {
+    /// How many values it has: what it costs to look at follows them rather than its bytes.
+    pub fn values(&self) -> usize {
+        self.values
+    }
+
     /// Appends the payload in a codec (`Bytes`: nothing), `bytes_max` bytes of it at most.
+    /// Fields that the schema does not know are not in it.
     ///
     /// # Errors
-    /// It would be larger; part of it may have been appended.
+    /// It would be larger; then nothing is appended.
     pub fn write(
         &self,
         codec: Codec,
         bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Untranslatable> {
+        let Schema { types, id } = &self.schema;
+        let start = out.len();
         let write = || match codec {
             Codec::Bytes => Ok(()),
-            Codec::Json => {
-                let mut json = serde_json::Serializer::new(Bounded::new(out, bytes_max));
-                self.0.serialize(&mut json).map_err(|_| Untranslatable)
-            }
-            Codec::Protobuf if self.0.encoded_len() > bytes_max => Err(Untranslatable),
-            Codec::Protobuf => self.0.encode(out).map_err(|_| Untranslatable),
+            Codec::Json => Writer::new(types, out, bytes_max).message(*id, &self.tree, LEVELS_MAX),
+            Codec::Protobuf => Encoder::new(types, out, bytes_max).message(*id, &self.tree),
         };
-        catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(Untranslatable))
-    }
-}
-
-fn read_json(message: &MessageDescriptor, payload: &[u8]) -> serde_json::Result<DynamicMessage> {
-    let mut json = serde_json::Deserializer::from_slice(payload);
-    let read = DynamicMessage::deserialize(message.clone(), &mut json)?;
-    json.end()?;
-    Ok(read)
-}
-
-/// How deep lists and objects stand in each other.
-fn json_levels(payload: &[u8]) -> usize {
-    let (mut levels, mut most, mut quoted, mut escaped) = (0usize, 0, false, false);
-    for byte in payload {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
-                levels += 1;
-                most = most.max(levels);
-            }
-            b'}' | b']' if !quoted => levels = levels.saturating_sub(1),
-            _ => {}
+        let written = catch_unwind(AssertUnwindSafe(write));
+        if matches!(written, Ok(Ok(()))) && out.len() - start <= bytes_max {
+            return Ok(());
         }
+        out.truncate(start);
+        Err(Untranslatable)
     }
-    most
-}
-
-/// Whether one of Google's own types is in the message, or in one within it.
-fn has_special_forms(message: &MessageDescriptor) -> bool {
-    let mut seen = HashSet::new();
-    let mut ahead = vec![message.clone()];
-    while let Some(one) = ahead.pop() {
-        if one.full_name().starts_with("google.protobuf.") {
-            return true;
-        }
-        if seen.insert(one.full_name().to_owned()) {
-            let inner = one.fields().filter_map(|field| match field.kind() {
-                Kind::Message(inner) => Some(inner),
-                _ => None,
-            });
-            ahead.extend(inner);
-        }
-    }
-    false
 }

@@ -5,23 +5,23 @@ use crate::proto::envelope::Codec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const SITE: &[u8] = include_bytes!("../../tests/schema/site.binpb");
-const EVENT: &[u8] = include_bytes!("../../tests/schema/event.binpb");
-const PLENTY: usize = 1 << 20;
+pub(super) const SITE: &[u8] = include_bytes!("../../tests/schema/site.binpb");
+pub(super) const EVENT: &[u8] = include_bytes!("../../tests/schema/event.binpb");
+pub(super) const PLENTY: usize = 1 << 20;
 
 fn schema(message: &str) -> Schema {
     let set = if message == "site.Event" { EVENT } else { SITE };
     Descriptors::decode(set).unwrap().schema(message).unwrap()
 }
 
-fn other(codec: Codec) -> Codec {
+pub(super) fn other(codec: Codec) -> Codec {
     match codec {
         Codec::Json => Codec::Protobuf,
         _ => Codec::Json,
     }
 }
 
-fn translated(schema: &Schema, codec: Codec, payload: &[u8]) -> Vec<u8> {
+pub(super) fn translated(schema: &Schema, codec: Codec, payload: &[u8]) -> Vec<u8> {
     let checked = schema.check(codec, payload).unwrap();
     let mut out = Vec::new();
     checked.write(other(codec), PLENTY, &mut out).unwrap();
@@ -81,9 +81,9 @@ fn what_does_not_fit_is_told_by_its_path() {
 #[test]
 fn what_does_not_fit_is_told_by_its_path_in_protobuf_too() {
     let wrong: [(&[u8], &str); 6] = [
-        // The fourth value's celsius as a varint.
+        // The fourth value's celsius has two bytes.
         (
-            b"\x1a\x00\x1a\x00\x1a\x00\x1a\x02\x10\x07",
+            b"\x1a\x00\x1a\x00\x1a\x00\x1a\x03\x11\x07\x00",
             "values[3].celsius: ",
         ),
         (b"\x0a\x02\xff\xff", "sensor: "),
@@ -112,7 +112,7 @@ fn what_json_has_no_form_for_does_not_fit_in_protobuf() {
     // at.seconds = 2^62.
     let late = b"\x0a\x0a\x08\x80\x80\x80\x80\x80\x80\x80\x80\x40";
     let text = misfit("site.Event", Codec::Protobuf, late);
-    assert!(text.starts_with("site.Event: "), "{text}");
+    assert!(text.starts_with("at: a timestamp"), "{text}");
     let year = translated(&schema("site.Event"), Codec::Protobuf, b"\x0a\x02\x08\x01");
     assert_eq!(year, br#"{"at":"1970-01-01T00:00:01Z"}"#);
 }
@@ -123,6 +123,13 @@ fn fields_that_protobuf_alone_knows_pass_and_are_not_in_the_json() {
         &schema("site.Reading"),
         Codec::Protobuf,
         b"\x0a\x01a\xf8\x07\x01",
+    );
+    assert_eq!(json, br#"{"sensor":"a"}"#);
+    // So do those of another wire type: the sequence as a string.
+    let json = translated(
+        &schema("site.Reading"),
+        Codec::Protobuf,
+        b"\x0a\x01a\x12\x01b",
     );
     assert_eq!(json, br#"{"sensor":"a"}"#);
 }
@@ -188,8 +195,23 @@ fn depth_is_counted_through_what_may_be_anything() {
     }
 }
 
+#[test]
+fn a_level_that_is_longer_than_the_one_around_it_is_no_way_around_the_bound() {
+    // A Struct's value within a value, and so on.
+    let mut nested = Vec::new();
+    for _ in 0..5000 {
+        for number in [5, 2, 1] {
+            nested = delimited(number, &nested);
+        }
+    }
+    // The innermost of these says that it has 127 bytes, where two are left for it.
+    let payload = [b"\x12\x06\x0a\x04\x12\x02\x2a\x7f", &nested[..]].concat();
+    let text = misfit("site.Event", Codec::Protobuf, payload);
+    assert!(text.starts_with("detail"), "{text}");
+}
+
 /// A field of protobuf that is delimited by its length.
-fn delimited(number: u8, value: &[u8]) -> Vec<u8> {
+pub(super) fn delimited(number: u8, value: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     prost::encoding::encode_varint(value.len() as u64, &mut field);
     field.extend(value);
@@ -203,6 +225,18 @@ fn nested(levels: usize) -> Vec<u8> {
         nested = delimited(3, &nested);
     }
     nested
+}
+
+#[test]
+fn values_are_counted_for_they_cost_more_than_bytes() {
+    let event = schema("site.Event");
+    // The event, the Struct, and what is in its list.
+    let json = format!("{{\"detail\":{{\"k\":[{}]}}}}", ["null"; 500].join(","));
+    let protobuf = translated(&event, Codec::Json, json.as_bytes());
+    for (codec, payload) in [(Codec::Json, json.as_bytes()), (Codec::Protobuf, &protobuf)] {
+        let values = event.check(codec, payload).unwrap().values();
+        assert!((500..2000).contains(&values), "{values} in {codec:?}");
+    }
 }
 
 #[test]

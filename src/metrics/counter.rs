@@ -74,6 +74,11 @@ counters! {
     SlowDroppedNewest = "slow_dropped_newest",
     /// Publications replaced by a newer one of their key, by the policy latest-per-key.
     SlowReplaced = "slow_replaced",
+    /// Messages of groups that went on to another member, because theirs had ended without
+    /// having been sent them, or without having acknowledged them; and those for which there
+    /// was no other.
+    GroupHandedOn = "group_messages_handed_on",
+    GroupLost = "group_messages_lost",
     /// SUBSCRIBEs that made a subscription, and subscriptions that ended.
     Subscribed = "subscribed",
     Unsubscribed = "unsubscribed",
@@ -90,6 +95,8 @@ counters! {
     /// AUTHs that gave someone their rights, and those that did not.
     AuthAccepted = "auth_accepted",
     AuthRefused = "auth_refused",
+    /// AUTHs that could not be judged: a key set or the state's disk is away.
+    AuthUnavailable = "auth_unavailable",
     /// Operations that the connection's rights do not cover.
     Forbidden = "forbidden",
     /// Messages refused because more came than one connection may send.

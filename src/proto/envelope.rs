@@ -5,11 +5,10 @@
 //! a valid topic, filter or service is asked later, by `name`: the protocol checks names last.
 
 use super::error::Refusal;
+pub use super::header;
 use super::message::MessageType;
 use super::output::Output;
-use crate::base::limits::{
-    ENVELOPE_FIXED_BYTES, GROUP_BYTES_MAX, MESSAGE_HEADER_BYTES, NAME_BYTES_MAX,
-};
+use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES, NAME_BYTES_MAX};
 
 /// The codec of a payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,20 +39,6 @@ pub const FLAG_RETAIN: u8 = 1;
 pub const FLAG_HEADERS: u8 = 2;
 pub const FLAG_FAILED: u8 = 4;
 
-/// Keys of the headers the protocol knows.
-pub mod header {
-    pub const TRACEPARENT: u8 = 1;
-    pub const TIMEOUT_MS: u8 = 2;
-    pub const EXPIRES_MS: u8 = 3;
-    pub const GROUP: u8 = 4;
-    pub const SLOW_POLICY: u8 = 5;
-    pub const KEY: u8 = 6;
-    pub const SCHEMA: u8 = 7;
-    pub const TIMESTAMP_NS: u8 = 8;
-    /// From here on keys are the application's own.
-    pub const APPLICATION: u8 = 0x40;
-}
-
 /// What happens to a subscriber that does not keep up (header SLOW_POLICY).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -63,7 +48,7 @@ pub enum SlowPolicy {
     Disconnect = 1,
     DropOldest = 2,
     DropNewest = 3,
-    /// Of what waits, only the latest message of each KEY (or of each topic) is kept.
+    /// Of what waits, only the latest message of each topic and KEY is kept.
     LatestPerKey = 4,
 }
 
@@ -111,6 +96,19 @@ impl<'a> Envelope<'a> {
     /// MALFORMED, with a text that names the field.
     #[inline]
     pub fn parse(kind: MessageType, body: &'a [u8]) -> Result<Envelope<'a>, Refusal> {
+        Envelope::parse_from(false, kind, body)
+    }
+
+    /// The same; one from a client may not have the headers that are not its to send.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`].
+    #[inline]
+    pub(super) fn parse_from(
+        is_client: bool,
+        kind: MessageType,
+        body: &'a [u8],
+    ) -> Result<Envelope<'a>, Refusal> {
         let Some((fixed, rest)) = body.split_first_chunk::<ENVELOPE_FIXED_BYTES>() else {
             return Err(Refusal::malformed("an envelope is at least 7 bytes"));
         };
@@ -134,7 +132,7 @@ impl<'a> Envelope<'a> {
         }
         let mut headers = Headers::default();
         if flags & FLAG_HEADERS != 0 {
-            (headers, payload) = Headers::parse(payload)?;
+            (headers, payload) = Headers::parse(payload, is_client.then_some(kind))?;
         }
         let id = u32::from_be_bytes([i0, i1, i2, i3]);
         Ok(Envelope {
@@ -200,10 +198,13 @@ pub fn is_failed_response(message: &[u8]) -> bool {
 }
 
 const fn allowed_flags(kind: MessageType) -> u8 {
+    use MessageType::*;
     match kind {
-        MessageType::Publish | MessageType::Will => FLAG_RETAIN | FLAG_HEADERS,
-        MessageType::Response => FLAG_FAILED | FLAG_HEADERS,
-        _ => FLAG_HEADERS,
+        Publish | Will => FLAG_RETAIN | FLAG_HEADERS,
+        Response => FLAG_FAILED | FLAG_HEADERS,
+        Subscribe | Unsubscribe | Request | Serve | Unserve => FLAG_HEADERS,
+        // They have no envelope.
+        Ping | Pong | Close | Error | Ok | Auth | AuthOk | Drain | Ack | Session | SessionOk => 0,
     }
 }
 
@@ -213,13 +214,16 @@ pub struct Headers<'a>(&'a [u8]);
 
 impl<'a> Headers<'a> {
     /// Splits the block (`u16 length` and that many bytes) from the payload behind it.
-    fn parse(bytes: &'a [u8]) -> Result<(Headers<'a>, &'a [u8]), Refusal> {
+    fn parse(
+        bytes: &'a [u8],
+        client_sends: Option<MessageType>,
+    ) -> Result<(Headers<'a>, &'a [u8]), Refusal> {
         let past = Refusal::malformed("the header block runs past the end of the message");
         let Some((length, rest)) = bytes.split_first_chunk::<2>() else {
             return Err(past);
         };
         match rest.split_at_checked(usize::from(u16::from_be_bytes(*length))) {
-            Some((block, payload)) => Ok((Headers::check(block)?, payload)),
+            Some((block, payload)) => Ok((Headers::check_from(block, client_sends)?, payload)),
             None => Err(past),
         }
     }
@@ -230,6 +234,21 @@ impl<'a> Headers<'a> {
     /// MALFORMED for an entry past the end, and for a known key given twice or with a value
     /// that its definition does not allow.
     pub fn check(block: &'a [u8]) -> Result<Headers<'a>, Refusal> {
+        Headers::check_from(block, None)
+    }
+
+    /// The same, and that a client may send them on a message of this type.
+    ///
+    /// # Errors
+    /// As [`Headers::check`].
+    pub fn check_sent(block: &'a [u8], kind: MessageType) -> Result<Headers<'a>, Refusal> {
+        Headers::check_from(block, Some(kind))
+    }
+
+    fn check_from(
+        block: &'a [u8],
+        client_sends: Option<MessageType>,
+    ) -> Result<Headers<'a>, Refusal> {
         let mut seen = 0u64;
         let mut rest = block;
         while !rest.is_empty() {
@@ -240,15 +259,20 @@ impl<'a> Headers<'a> {
             };
             if key < header::APPLICATION {
                 let bit = 1u64 << key;
-                if known_key(key) && seen & bit != 0 {
+                if seen & bit != 0 && !header::may_repeat(key) {
                     return Err(Refusal::malformed("a header is given twice"));
                 }
                 seen |= bit;
-            }
-            if !value_allowed(key, value) {
-                return Err(Refusal::malformed(
-                    "a header's length or value is out of range",
-                ));
+                if !header::allows(key, value) {
+                    return Err(Refusal::malformed(
+                        "a header's length or value is out of range",
+                    ));
+                }
+                if client_sends.is_some_and(|kind| !header::client_sends(key, kind)) {
+                    return Err(Refusal::malformed(
+                        "a client sends START on SUBSCRIBE alone, and SEQ never",
+                    ));
+                }
             }
             rest = after;
         }
@@ -318,22 +342,6 @@ fn split_entry(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*key, value, rest))
 }
 
-const fn known_key(key: u8) -> bool {
-    matches!(key, header::TRACEPARENT..=header::TIMESTAMP_NS)
-}
-
-fn value_allowed(key: u8, value: &[u8]) -> bool {
-    match key {
-        header::TRACEPARENT => value.len() == 25,
-        header::TIMEOUT_MS | header::EXPIRES_MS => value.len() == 4,
-        header::GROUP => (1..=GROUP_BYTES_MAX).contains(&value.len()),
-        header::SLOW_POLICY => matches!(value, [0..=4]),
-        header::SCHEMA => std::str::from_utf8(value).is_ok(),
-        header::TIMESTAMP_NS => value.len() == 8,
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,11 +386,47 @@ mod tests {
     }
 
     #[test]
-    fn keys_the_protocol_does_not_know_may_repeat() {
-        let mut block = Vec::new();
-        for key in [0, 0, 9, 9, 0x3F, 0x3F, 0x40, 0x40, 0xFF, 0xFF] {
-            Headers::push(&mut block, key, b"v");
+    fn only_properties_and_what_the_protocol_does_not_know_may_repeat() {
+        let values: &[&[u8]] = &[
+            b"v",
+            &[1; 25],
+            &[1; 4],
+            &[1; 4],
+            b"g",
+            &[1],
+            b"k",
+            b"s",
+            &[1; 8],
+            &[1],
+            &[1; 8],
+            b"t",
+            b"a",
+            b"c",
+        ];
+        for key in 0..=u8::MAX {
+            let value = values.get(usize::from(key)).copied().unwrap_or(b"\x01kv");
+            let is_once = (1..=13).contains(&key);
+            let mut block = Vec::new();
+            Headers::push(&mut block, key, value);
+            assert!(Headers::check(&block).is_ok(), "{key}");
+            Headers::push(&mut block, key, value);
+            assert_eq!(Headers::check(&block).is_err(), is_once, "{key}");
         }
-        assert_eq!(Headers::check(&block).unwrap().iter().count(), 10);
+    }
+
+    #[test]
+    fn what_is_not_a_clients_to_send_is_taken_from_a_server() {
+        let mut block = Vec::new();
+        Headers::push(&mut block, header::SEQ, &[0; 8]);
+        let envelope = Envelope {
+            name: "x",
+            headers: Headers::check(&block).unwrap(),
+            ..Envelope::default()
+        };
+        let kind = MessageType::Publish;
+        let body = written(kind, envelope);
+        assert!(Envelope::parse(kind, &body).is_ok());
+        assert!(Envelope::parse_from(true, kind, &body).is_err());
+        assert!(Headers::check_sent(&block, kind).is_err());
     }
 }

@@ -4,7 +4,8 @@
 //!   0    2        3     4        8                 8+Length
 //!   ┌────┬────────┬─────┬────────┬──────────────┬─────┐
 //!   │ MC │ version│type │ Length │ body         │ CRC │   CRC only with CHECKSUM,
-//!   └────┴────────┴─────┴────────┴──────────────┴─────┘   Length counts it
+//!   └────┴────────┴─────┴────────┴──────────────┴─────┘   Length counts it, the largest
+//!                                                         payload accepted does not
 //! ```
 //!
 //! [`Header::parse`] decides all that the header alone can decide, before a byte of the
@@ -33,7 +34,8 @@ pub struct Header {
 
 impl Header {
     /// Parses as much of a header as is there; `None` when fewer than 8 bytes are, and
-    /// those are right so far. `length_max` is the largest payload this side accepts.
+    /// those are right so far. `length_max` is the largest payload this side accepts, and
+    /// where CHECKSUM is in force the CRC's bytes.
     ///
     /// # Errors
     /// MALFORMED (magic), UNSUPPORTED_VERSION, UNKNOWN_TYPE, TOO_LARGE, in this order, as
@@ -190,7 +192,12 @@ impl<'a> Message<'a> {
                 fatal: body.bool()?,
                 text: body.text()?,
             },
-            MessageType::Ok => Message::Ok { id: body.u32()? },
+            MessageType::Ok => {
+                let id = body.u32()?;
+                // What follows is for who knows it.
+                body.rest();
+                Message::Ok { id }
+            }
             MessageType::Auth => Message::Auth {
                 method: body.u8()?,
                 credential: body.rest(),
@@ -218,7 +225,15 @@ impl<'a> Message<'a> {
                 resumed: body.bool()?,
                 last_publish_id: body.u32()?,
             },
-            _ => return None,
+            // Their bodies are envelopes.
+            MessageType::Publish
+            | MessageType::Subscribe
+            | MessageType::Unsubscribe
+            | MessageType::Will
+            | MessageType::Request
+            | MessageType::Response
+            | MessageType::Serve
+            | MessageType::Unserve => return None,
         };
         body.is_empty().then_some(message)
     }

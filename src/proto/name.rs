@@ -1,5 +1,7 @@
 //! Names: topics, filters and services (PROTOCOL.md, Topics and filters).
 //!
+//! A level may be empty: `/a`, `a//b` and `a/` have one, which is a level like any other.
+//!
 //! A service is named like a topic. `$` at the start marks the server's own names; who may
 //! use them is the router's question, not the syntax's.
 
@@ -21,14 +23,12 @@ pub fn check_topic(name: &str) -> Result<(), Refusal> {
 /// A topic with nothing to find fault with, found in one pass: each PUBLISH asks.
 #[inline]
 fn is_plain(name: &str) -> bool {
-    let (mut before, mut slashes, mut wrong) = (b'/', 0, false);
+    let (mut slashes, mut wrong) = (0, false);
     for &byte in name.as_bytes() {
-        let slash = byte == b'/';
-        wrong |= byte < 0x20 || (slash && before == b'/') || byte == b'+' || byte == b'#';
-        slashes += usize::from(slash);
-        before = byte;
+        wrong |= byte < 0x20 || byte == b'+' || byte == b'#';
+        slashes += usize::from(byte == b'/');
     }
-    !wrong && before != b'/' && slashes < NAME_LEVELS_MAX && name.len() <= NAME_BYTES_MAX
+    !wrong && slashes < NAME_LEVELS_MAX && (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 
 #[cold]
@@ -87,9 +87,6 @@ fn check_levels(name: &str) -> Result<(), Refusal> {
     if name.bytes().any(|byte| byte < 0x20) {
         return Err(bad("a name has no control characters"));
     }
-    if name.split('/').any(str::is_empty) {
-        return Err(bad("a name has no empty level"));
-    }
     if name.split('/').count() > NAME_LEVELS_MAX {
         return Err(bad("a name has at most 32 levels"));
     }
@@ -112,6 +109,10 @@ mod tests {
         assert!(check_topic(&"ü".repeat(128)).is_err());
         assert!(check_filter(&["+"; 32].join("/")).is_ok());
         assert!(check_filter(&["+"; 33].join("/")).is_err());
+        // Empty levels count.
+        assert!(check_topic(&"/".repeat(31)).is_ok());
+        assert!(check_topic(&"/".repeat(32)).is_err());
+        assert!(check_topic("").is_err());
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub const FEATURE_CHECKSUM: u32 = 1;
 pub const AUTH_JWT: u8 = 1;
 pub const AUTH_API_KEY: u8 = 2;
 pub const AUTH_REFRESH: u8 = 4;
+/// Beside them: a client may go on without.
+pub const AUTH_OPTIONAL: u8 = 0x80;
 
 /// What a SYN or SYN-ACK says, borrowed from the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -152,6 +152,10 @@ pub trait Driver {
     /// The peer's address; `None` when the peer is gone already.
     fn peer(&self, socket: Socket) -> Option<SocketAddr>;
 
+    /// Bytes sent on this socket that the peer's machine has not acknowledged, those among
+    /// them that are lost: what the kernel holds for the peer. Zero where it cannot tell.
+    fn unacknowledged(&self, socket: Socket) -> usize;
+
     /// Submits what is queued and collects completions, `limit` at most. With `until`, and
     /// when nothing is there, sleeps until then (`Instant::NEVER`: until something comes),
     /// but only if `idle` still holds after others have been told to wake this shard.

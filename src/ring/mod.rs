@@ -6,6 +6,7 @@
 
 pub mod driver;
 pub mod probe;
+pub mod sample;
 #[doc(hidden)]
 pub mod sim;
 pub mod uring;

@@ -1,14 +1,18 @@
 //! Before anything starts: does this system allow what a shard needs? Each answer that is
 //! no comes with its cause and a remedy, in one line.
 
+use super::uring::Geometry;
 use crate::base::exit::Status;
-use io_uring::IoUring;
+use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
 use std::io;
 
-/// Bytes of lockable memory that glommio asks for, per process.
+/// The lowest limit of lockable memory with which glommio begins at all.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// What glommio has locked for a shard: its three rings, and 64 KiB registered with each.
+const GLOMMIO_BYTES: u64 = 256 * 1024;
+const PAGE_BYTES: u64 = 4096;
 /// Descriptors a server needs to serve anybody: rings, listeners, logs, and some clients.
 const DESCRIPTORS_MIN: u64 = 64;
 /// The first kernel with all that the driver uses (`DEFER_TASKRUN`).
@@ -43,15 +47,31 @@ fn forbidden(message: impl Into<String>) -> Obstacle {
     }
 }
 
-/// Checks the system and raises the soft limits that may be raised. Returns how many
-/// descriptors this process may open.
+/// Lockable memory that a kernel which counts all of it wants for one shard (measured on
+/// Linux 6.18: 855 KiB by default). Kernels from 5.12 on count less of it.
+pub fn lockable_bytes(geometry: &Geometry) -> u64 {
+    const SUBMISSION_BYTES: u64 = 64 + 4;
+    const COMPLETION_BYTES: u64 = 16;
+    const BUFFER_BYTES: u64 = 16;
+    let (entries, buffers) = (u64::from(geometry.entries), u64::from(geometry.buffers));
+    let parts = [
+        entries * SUBMISSION_BYTES,
+        u64::from(geometry.completions) * COMPLETION_BYTES + PAGE_BYTES,
+        buffers * BUFFER_BYTES,
+    ];
+    let pages = parts.iter().map(|bytes| bytes.next_multiple_of(PAGE_BYTES));
+    pages.sum::<u64>() + GLOMMIO_BYTES
+}
+
+/// Checks the system and raises the soft limits that may be raised, for shards that want so
+/// many bytes of lockable memory. Returns how many descriptors this process may open.
 ///
 /// # Errors
 /// The first obstacle found.
-pub fn check() -> Result<u64, Obstacle> {
+pub fn check(lockable_bytes: u64) -> Result<u64, Obstacle> {
     check_kernel(&rustix::system::uname().release().to_string_lossy())?;
-    raise_memlock()?;
-    check_ring()?;
+    raise_memlock(lockable_bytes)?;
+    check_ring(lockable_bytes)?;
     let descriptors = raise(Resource::Nofile, u64::MAX).unwrap_or(u64::MAX);
     if descriptors < DESCRIPTORS_MIN {
         return Err(forbidden(format!(
@@ -84,14 +104,26 @@ fn check_kernel(release: &str) -> Result<(), Obstacle> {
     Ok(())
 }
 
-fn raise_memlock() -> Result<(), Obstacle> {
-    match raise(Resource::Memlock, MEMLOCK_BYTES_MIN) {
-        Some(bytes) if bytes < MEMLOCK_BYTES_MIN => Err(forbidden(format!(
-            "only {bytes} bytes of memory may be locked and {MEMLOCK_BYTES_MIN} are needed; set \
-             LimitMEMLOCK=infinity in the unit, or raise `ulimit -l`"
-        ))),
+/// What is below glommio's bound is refused. What is below `wanted` may do: on an older
+/// kernel, or for who has CAP_IPC_LOCK. That shows when the rings are made.
+fn raise_memlock(wanted: u64) -> Result<(), Obstacle> {
+    match raise(Resource::Memlock, wanted.max(MEMLOCK_BYTES_MIN)) {
+        Some(bytes) if bytes < MEMLOCK_BYTES_MIN => Err(unlockable(wanted)),
         _ => Ok(()),
     }
+}
+
+fn unlockable(wanted: u64) -> Obstacle {
+    let allowed = match getrlimit(Resource::Memlock).current {
+        Some(bytes) => format!("{} KiB of it are allowed to this user in all", bytes >> 10),
+        None => "others have it".to_owned(),
+    };
+    forbidden(format!(
+        "the rings of all shards need about {} KiB of lockable memory, and {allowed}; set \
+         LimitMEMLOCK=infinity in the unit, or raise `ulimit -l`; ring.entries, \
+         ring.completions and ring.buffers make it less",
+        wanted.div_ceil(1024)
+    ))
 }
 
 /// Raises a soft limit to `wanted`, or as far as the hard limit lets it. What is in force
@@ -113,14 +145,38 @@ fn raise(resource: Resource, wanted: u64) -> Option<u64> {
     getrlimit(resource).current
 }
 
-fn check_ring() -> Result<(), Obstacle> {
-    let made = IoUring::builder()
+/// Tries each of the three system calls: a filter may let one of them pass.
+fn check_ring(lockable_bytes: u64) -> Result<(), Obstacle> {
+    let tried = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag()
         .build(8)
-        .map(|_: IoUring| ());
-    made.map_err(|error| explain(&error, disabled().as_deref()))
+        .and_then(|mut ring: IoUring| {
+            ring.submitter().register_probe(&mut Probe::new())?;
+            // SAFETY: an operation that names no memory.
+            let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+            pushed.map_err(io::Error::other)?;
+            ring.submit_and_wait(1)
+        });
+    match tried {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refusal(&error, lockable_bytes)),
+    }
+}
+
+/// Why no ring could be made, for shards that want so much lockable memory in all.
+pub fn refusal(error: &io::Error, lockable_bytes: u64) -> Obstacle {
+    explain(error, disabled().as_deref(), lockable_bytes)
+}
+
+/// A shard may make rings, and not all that it does besides.
+pub fn forbidden_call(error: &io::Error) -> Obstacle {
+    forbidden(format!(
+        "a system call that a shard needs is forbidden here ({error}), most likely by a seccomp \
+         filter: allow eventfd2 and sched_setaffinity beside the io_uring calls, as systemd's \
+         @system-service does"
+    ))
 }
 
 /// `kernel.io_uring_disabled`, where the kernel has it.
@@ -129,7 +185,7 @@ fn disabled() -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-fn explain(error: &io::Error, disabled: Option<&str>) -> Obstacle {
+fn explain(error: &io::Error, disabled: Option<&str>, lockable_bytes: u64) -> Obstacle {
     match (error.raw_os_error(), disabled) {
         (Some(libc::EPERM | libc::EACCES), Some("1" | "2")) => forbidden(
             "io_uring is disabled here: set `sysctl kernel.io_uring_disabled=0`, or 1 and add the \
@@ -140,13 +196,10 @@ fn explain(error: &io::Error, disabled: Option<&str>) -> Obstacle {
              io_uring_enter and io_uring_register for this process or container",
         ),
         (Some(libc::ENOSYS), _) => unavailable(
-            "this kernel has no io_uring, or a container hides it: build it with CONFIG_IO_URING, \
-             or allow the io_uring system calls",
+            "this kernel has no io_uring, or a container hides it or a part of it: build it with \
+             CONFIG_IO_URING, or allow io_uring_setup, io_uring_enter and io_uring_register",
         ),
-        (Some(libc::ENOMEM), _) => forbidden(
-            "the kernel has no memory to lock for io_uring: set LimitMEMLOCK=infinity in the unit, \
-             or raise `ulimit -l`",
-        ),
+        (Some(libc::ENOMEM), _) => unlockable(lockable_bytes),
         (Some(libc::EMFILE | libc::ENFILE), _) => forbidden(
             "no descriptor is left to make a ring with: raise LimitNOFILE in the unit, or `ulimit -n`",
         ),
@@ -173,18 +226,19 @@ mod tests {
 
     #[test]
     fn each_refusal_of_the_kernel_has_its_cause_and_remedy() {
-        let obstacle = |code, disabled| explain(&io::Error::from_raw_os_error(code), disabled);
+        let obstacle =
+            |code, disabled| explain(&io::Error::from_raw_os_error(code), disabled, 900 << 10);
         let by_sysctl = obstacle(libc::EPERM, Some("2"));
         assert_eq!(by_sysctl.status, Status::Permission);
         assert!(by_sysctl.message.contains("kernel.io_uring_disabled=0"));
         let by_seccomp = obstacle(libc::EPERM, Some("0"));
         assert_eq!(by_seccomp.status, Status::Permission);
         assert!(by_seccomp.message.contains("seccomp"));
-        assert!(
-            obstacle(libc::ENOMEM, None)
-                .message
-                .contains("LimitMEMLOCK")
-        );
+        let unlockable = obstacle(libc::ENOMEM, None);
+        assert_eq!(unlockable.status, Status::Permission);
+        for told in ["900 KiB", "LimitMEMLOCK", "ring.entries"] {
+            assert!(unlockable.message.contains(told), "{unlockable}");
+        }
         assert_eq!(obstacle(libc::ENOSYS, None).status, Status::Unavailable);
         assert_eq!(obstacle(libc::EINVAL, None).status, Status::Unavailable);
         assert!(obstacle(libc::EMFILE, None).message.contains("LimitNOFILE"));

@@ -137,6 +137,17 @@ impl Group {
         }
     }
 
+    /// Whether a member of this shard or another is not stalled.
+    pub fn is_ready(&self) -> bool {
+        self.ready > 0 || self.remotes.iter().any(|remote| remote.count.ready > 0)
+    }
+
+    /// The first member of this shard that suits, a ready one if there is one.
+    pub fn first(&self, suits: impl Fn(Key) -> bool) -> Option<Subscription> {
+        let mut members = self.members.as_slice().iter();
+        members.find(|member| suits(member.connection)).copied()
+    }
+
     /// Offers this shard and the others to `draw`, each with its weight.
     pub fn offer(&self, key: Key, weight: fn(Count) -> u32, draw: &mut Draw<'_>) {
         draw.offer(weight(self.count()), || Place::Here(key));

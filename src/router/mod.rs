@@ -334,6 +334,16 @@ impl Router {
         self.groups.get(group)?.choose_local(rng, load)
     }
 
+    /// Whether some member on any shard is not stalled; `None`: there is no member at all.
+    pub fn is_ready(&self, group: Key) -> Option<bool> {
+        self.groups.get(group).map(Group::is_ready)
+    }
+
+    /// A member on this shard that suits, a ready one if there is one.
+    pub fn first_member(&self, group: Key, suits: impl Fn(Key) -> bool) -> Option<Subscription> {
+        self.groups.get(group)?.first(suits)
+    }
+
     /// Keeps a message as its topic's last, or, without one, clears the topic. False: a
     /// later version is known already.
     pub fn retain(

@@ -420,11 +420,12 @@ enum Op {
 
 fn name(levels: &'static [&'static str]) -> impl Strategy<Value = String> {
     let level = prop::sample::select(levels);
-    prop::collection::vec(level, 1..5).prop_map(|levels| levels.join("/"))
+    let name = prop::collection::vec(level, 1..5).prop_map(|levels| levels.join("/"));
+    name.prop_filter("a name is not empty", |name| !name.is_empty())
 }
 
 fn filter() -> impl Strategy<Value = String> {
-    let levels = name(&["a", "b", "+", "$c", "a level of more than 22 bytes"]);
+    let levels = name(&["a", "b", "+", "$c", "a level of more than 22 bytes", ""]);
     (levels, 0u8..4).prop_map(|(levels, end)| match end {
         0 => format!("{levels}/#"),
         1 if levels == "+" => "#".into(),

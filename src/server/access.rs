@@ -189,7 +189,7 @@ fn credentials(config: &Config) -> u8 {
 }
 
 /// Clients show certificates, which say who they are and in what roles.
-fn takes_certificates(config: &Config) -> bool {
+pub(super) fn takes_certificates(config: &Config) -> bool {
     config.tls.mode != TlsMode::Off && !config.tls.client_ca.is_empty()
 }
 

@@ -10,23 +10,21 @@
 //! a restart.
 
 use super::access;
-use super::budget::{self, Budget};
-use super::certificate::{self, CertificateError, Keeper};
-use super::config::{Config, ConfigErrors, TlsMode};
+use super::announce::announce;
+use super::certificate::{CertificateError, Keeper};
+use super::config::{Config, ConfigErrors};
 use super::control::{self, Control, ControlError, Host, Prepared};
 use super::placement::{available_cores, control_core, lower_priority, pin, worker_count};
 use super::plan::{PRODUCT, Plan};
 use super::schema::{self, SchemaTopics};
 use super::state::StateError;
 use super::stats::{self, Collector};
-use super::{Factory, listen, trace};
+use super::{Factory, listen};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
-use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
-use crate::metrics::topics::Topics;
 use crate::ring::driver::Driver;
 use crate::ring::probe;
 use crate::ring::uring::Uring;
@@ -137,6 +135,7 @@ pub struct Running {
     drainer: Drainer,
     ended: Receiver<Ended>,
     board: Arc<Board>,
+    settled: Option<Receiver<()>>,
     /// Dropped with the server: ends the stats thread.
     _stats: Sender<()>,
     /// The same for the thread that watches the certificate.
@@ -159,6 +158,16 @@ impl Running {
     /// Everything counted so far.
     pub fn stats(&self) -> crate::proto::sys::Stats {
         self.board.stats()
+    }
+
+    /// Returns once a key set that is fetched is here, or could not be had: until then most
+    /// credentials cannot be judged. At once where there is none.
+    pub(super) fn settle(&self) -> impl FnOnce() + Send + use<> {
+        let settled = self.settled.clone();
+        // Nothing is ever sent: it ends.
+        move || {
+            let _ = settled.map(|settled| settled.recv());
+        }
     }
 
     /// What begins the drain, for another thread.
@@ -184,7 +193,10 @@ impl Running {
             // The channel cannot close early: each shard thread reports before it ends.
             match self.ended.recv() {
                 Ok(Ended::Shard(_, Ok(()))) => {}
-                Ok(Ended::Shard(shard, Err(cause))) => return Err(Error::Shard { shard, cause }),
+                Ok(Ended::Shard(shard, Err(error))) => {
+                    let cause = error.to_string();
+                    return Err(Error::Shard { shard, cause });
+                }
                 Ok(Ended::Control(cause)) => return Err(Error::Control(cause)),
                 Err(_) => break,
             }
@@ -203,6 +215,10 @@ pub struct Drainer {
 }
 
 impl Drainer {
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + self.timeout;
@@ -219,15 +235,16 @@ pub(super) fn boot(
     services: Vec<(String, Factory)>,
     directory: Option<PathBuf>,
 ) -> Result<Running, Error> {
-    let descriptors = probe::check()?;
     let cores = config.cores_of(&available_cores())?;
+    let lockable_bytes = lockable_bytes(config, cores.len());
+    let descriptors = probe::check(lockable_bytes)?;
     let keeper = Keeper::open(config)?;
     let topics = schema::load(config)?;
     let memory_budget_bytes = announce(config, &cores, descriptors);
     let (address, listeners) = bind(config, cores.len())?;
     let draining = Arc::new(AtomicBool::new(false));
     let mut control = control::prepare(config, directory, draining.clone())?;
-    let admin = control.admin();
+    let (admin, settled) = (control.admin(), control.settled());
 
     let board = Board::new(PRODUCT.to_owned(), config.digest(), &cores, Instant::now());
     let board = Arc::new(board);
@@ -251,7 +268,7 @@ pub(super) fn boot(
     };
     start_shards(config, &cores, listeners, &shared, &mut control, &ended_in)?;
     drop(shared);
-    let shards = wait_ready(cores.len(), &ready, &ended)?;
+    let shards = wait_ready(cores.len(), &ready, &ended, lockable_bytes)?;
     introduce(&shards);
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let core = control_core(config, &cores);
@@ -274,6 +291,7 @@ pub(super) fn boot(
         drainer,
         ended,
         board,
+        settled,
         _stats: stats,
         _certificate: watch,
         _control: control,
@@ -350,8 +368,8 @@ fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
     let id = start.id;
     let run = || executor::run(core as usize, move || make_shard(start, &shared));
     let result = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic_text(&*panic)),
+        Ok(result) => result,
+        Err(panic) => Err(io::Error::other(panic_text(&*panic))),
     };
     // Whoever waits is told; nobody does once the server value is gone.
     let _ = ended.send(Ended::Shard(id, result));
@@ -359,7 +377,7 @@ fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
 
 /// A thread that the server cannot do without has ended.
 enum Ended {
-    Shard(ShardId, Result<(), String>),
+    Shard(ShardId, io::Result<()>),
     /// It only ends when it panics, or with the server.
     Control(String),
 }
@@ -409,13 +427,14 @@ fn wait_ready(
     count: usize,
     ready: &Receiver<(ShardId, Mailbox)>,
     ended: &Receiver<Ended>,
+    lockable_bytes: u64,
 ) -> Result<Vec<Mailbox>, Error> {
     let mut mailboxes = Vec::with_capacity(count);
     while mailboxes.len() < count {
         crossbeam_channel::select! {
             recv(ready) -> made => mailboxes.extend(made),
-            recv(ended) -> end => if let Ok(Ended::Shard(shard, Err(cause))) = end {
-                return Err(Error::Shard { shard, cause });
+            recv(ended) -> end => if let Ok(Ended::Shard(shard, Err(error))) = end {
+                return Err(not_begun(shard, &error, lockable_bytes));
             },
         }
     }
@@ -423,41 +442,31 @@ fn wait_ready(
     Ok(mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect())
 }
 
+/// Why a shard does not begin: the system refuses its rings, mostly.
+fn not_begun(shard: ShardId, error: &io::Error, lockable_bytes: u64) -> Error {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Error::Host(probe::forbidden_call(error));
+    }
+    match error.raw_os_error() {
+        Some(_) => Error::Host(probe::refusal(error, lockable_bytes)),
+        None => Error::Shard {
+            shard,
+            cause: error.to_string(),
+        },
+    }
+}
+
+/// Lockable memory that the shards may want in all.
+fn lockable_bytes(config: &Config, shards: usize) -> u64 {
+    let geometry = |shard| Plan::new(config, ShardId(shard)).geometry;
+    let shards = (0..shards).map(|shard| probe::lockable_bytes(&geometry(shard as u16)));
+    shards.sum()
+}
+
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("it panicked: {}", text.unwrap_or_default())
-}
-
-fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
-    let warnings = access::warnings(config).into_iter();
-    for warning in warnings.chain(certificate::warnings(config)) {
-        tracing::warn!("{warning}");
-    }
-    let shards = cores.len() as u16;
-    let tls = match config.tls.mode {
-        TlsMode::Off => 0,
-        TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
-    };
-    let slot = (crate::shard::slot_bytes() + tls) as u64;
-    // One recorded into, one on its way to the stats thread, and there: the total, two
-    // windows, and both as they are shown, while the next are made too.
-    let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
-    let budget = Budget::new(config, shards, slot, histograms + trace::ring_bytes(config));
-    tracing::info!("memory budget: {budget}");
-    if let Some(warning) = budget.warning(budget::available()) {
-        tracing::warn!("{warning}");
-    }
-    let wanted: u64 = (0..shards)
-        .map(|shard| u64::from(config.limits_of(ShardId(shard)).connections_max))
-        .sum();
-    if wanted > descriptors {
-        tracing::info!(
-            "this process may open {descriptors} files and limits.connections_max allows {wanted} \
-             connections: accepting pauses when they run out; raise LimitNOFILE (ulimit -n)"
-        );
-    }
-    budget.total()
 }
 
 fn start_stats(collector: Collector, core: Option<u32>) -> Result<Sender<()>, Error> {

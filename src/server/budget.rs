@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::base::id::ShardId;
-use crate::base::limits::RETAINED_SHARE;
+use crate::base::limits::{REFUSALS_OPEN_MAX, RETAINED_SHARE};
 use crate::server::config::{Config, Limits, Ring};
 
 /// Bytes of a submission entry, its index, a completion and a provided buffer's entry
@@ -18,10 +18,20 @@ const SUBMISSION_BYTES: u64 = 64 + 4;
 const COMPLETION_BYTES: u64 = 16;
 const BUFFER_ENTRY_BYTES: u64 = 16;
 
+/// What one connection takes, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// In the slab: a session that waits for a connection takes as much.
+    pub bytes: u64,
+    /// Beside it, with TLS.
+    pub tls_bytes: u64,
+}
+
 /// What one shard may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardBudget {
-    /// Connections, all of them.
+    /// Connections, all of them, the few that are being refused, and sessions that wait for a
+    /// connection.
     pub slab: u64,
     /// Submission and completion queues, and the ring of provided buffers.
     pub ring: u64,
@@ -33,10 +43,14 @@ pub struct ShardBudget {
 }
 
 impl ShardBudget {
-    fn new(limits: &Limits, ring: &Ring, connection_bytes: u64, histogram_bytes: u64) -> Self {
+    fn new(limits: &Limits, ring: &Ring, slot: Slot, histogram_bytes: u64) -> Self {
         let buffers = u64::from(ring.buffers);
+        let connections = u64::from(limits.connections_max) + u64::from(REFUSALS_OPEN_MAX);
+        let sessions = u64::from(limits.sessions_waiting_max);
         ShardBudget {
-            slab: u64::from(limits.connections_max).saturating_mul(connection_bytes),
+            slab: (connections + sessions)
+                .saturating_mul(slot.bytes)
+                .saturating_add(connections.saturating_mul(slot.tls_bytes)),
             ring: u64::from(ring.entries) * SUBMISSION_BYTES
                 + u64::from(ring.completions) * COMPLETION_BYTES
                 + buffers * BUFFER_ENTRY_BYTES,
@@ -70,18 +84,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of `shards` shards, if a connection takes `connection_bytes` in the slab
-    /// and a shard's histograms and counters `histogram_bytes`.
-    pub fn new(
-        config: &Config,
-        shards: u16,
-        connection_bytes: u64,
-        histogram_bytes: u64,
-    ) -> Budget {
+    /// The budget of `shards` shards, if a connection takes a `slot` and a shard's histograms
+    /// and counters `histogram_bytes`.
+    pub fn new(config: &Config, shards: u16, slot: Slot, histogram_bytes: u64) -> Budget {
         let mut groups: Vec<(u64, ShardBudget)> = Vec::new();
         for shard in (0..shards).map(ShardId) {
             let limits = config.limits_of(shard);
-            let budget = ShardBudget::new(limits, &config.ring, connection_bytes, histogram_bytes);
+            let budget = ShardBudget::new(limits, &config.ring, slot, histogram_bytes);
             match groups.iter_mut().find(|(_, other)| *other == budget) {
                 Some((count, _)) => *count += 1,
                 None => groups.push((1, budget)),
@@ -103,7 +112,8 @@ impl Budget {
         let available = available.filter(|available| *available < self.total())?;
         Some(format!(
             "the memory budget of {} is more than the {} available: \
-             lower limits.connections_max, limits.outbox_bytes_shard_max or ring.buffers",
+             lower limits.connections_max, limits.sessions_waiting_max, \
+             limits.outbox_bytes_shard_max or ring.buffers",
             mib(self.total()),
             mib(available),
         ))
@@ -178,10 +188,25 @@ mod tests {
         Config::from_toml(text).unwrap()
     }
 
+    const SLOT: Slot = Slot {
+        bytes: 512,
+        tls_bytes: 0,
+    };
+
+    #[test]
+    fn tls_costs_connections_and_not_sessions_that_wait() {
+        let config = config("[limits]\nconnections_max = 1000\nsessions_waiting_max = 10");
+        let tls_bytes = 4096;
+        let [plain, secured] =
+            [SLOT, Slot { tls_bytes, ..SLOT }].map(|slot| Budget::new(&config, 1, slot, 0).total());
+        let connections = 1000 + u64::from(REFUSALS_OPEN_MAX);
+        assert_eq!(secured - plain, connections * tls_bytes);
+    }
+
     #[test]
     fn budget_is_the_sum_of_its_parts_over_all_shards() {
-        let budget = Budget::new(&Config::default(), 2, 512, 1 << 20);
-        let one = (65_536 * 512)
+        let budget = Budget::new(&Config::default(), 2, SLOT, 1 << 20);
+        let one = ((65_536 + 65_536 + 64) * 512)
             + (4_096 * 68 + 16_384 * 16 + 4_096 * 16)
             + 4_096 * 4_096
             + (256 << 20)
@@ -190,33 +215,33 @@ mod tests {
         assert_eq!(budget.total(), 2 * one);
         assert_eq!(
             budget.to_string(),
-            "2 × (slab 32.0 MiB + ring 0.6 MiB + receive buffers 16.0 MiB + outboxes 256.0 MiB \
-             + retained 64.0 MiB + histograms 1.0 MiB) = 739.2 MiB"
+            "2 × (slab 64.0 MiB + ring 0.6 MiB + receive buffers 16.0 MiB + outboxes 256.0 MiB \
+             + retained 64.0 MiB + histograms 1.0 MiB) = 803.2 MiB"
         );
     }
 
     #[test]
     fn a_shard_with_limits_of_its_own_has_a_sum_of_its_own() {
-        let config = config("[shard.1.limits]\noutbox_bytes_shard_max = 1048576");
-        let budget = Budget::new(&config, 3, 512, 0);
+        let config = config("[shard.1.limits]\noutbox_bytes_shard_max = 4194304");
+        let budget = Budget::new(&config, 3, SLOT, 0);
         let text = budget.to_string();
         assert_eq!(text.lines().count(), 1, "{text}");
         let parts: Vec<&str> = text.split("; ").collect();
-        assert!(parts[0].starts_with("2 × (slab 32.0 MiB + "), "{text}");
-        assert!(parts[1].starts_with("1 × (slab 32.0 MiB + "), "{text}");
-        assert_eq!(parts[2..], ["in all 787.0 MiB"], "{text}");
-        let saved = (255 << 20) + (255 << 20) / RETAINED_SHARE;
+        assert!(parts[0].starts_with("2 × (slab 64.0 MiB + "), "{text}");
+        assert!(parts[1].starts_with("1 × (slab 64.0 MiB + "), "{text}");
+        assert_eq!(parts[2..], ["in all 886.8 MiB"], "{text}");
+        let saved = (252 << 20) + (252 << 20) / RETAINED_SHARE;
         assert_eq!(
             budget.total(),
-            Budget::new(&Config::default(), 3, 512, 0).total() - saved
+            Budget::new(&Config::default(), 3, SLOT, 0).total() - saved
         );
     }
 
     #[test]
     fn a_budget_above_the_available_memory_warns_and_names_both() {
-        let budget = Budget::new(&Config::default(), 1, 512, 0);
+        let budget = Budget::new(&Config::default(), 1, SLOT, 0);
         let warning = budget.warning(Some(100 << 20)).unwrap();
-        assert!(warning.contains("368.6 MiB"), "{warning}");
+        assert!(warning.contains("400.6 MiB"), "{warning}");
         assert!(warning.contains("100.0 MiB"), "{warning}");
         assert_eq!(budget.warning(Some(budget.total())), None);
         assert_eq!(budget.warning(None), None);
@@ -226,8 +251,12 @@ mod tests {
     fn the_largest_configuration_does_not_overflow() {
         let config =
             config("[limits]\nconnections_max = 16777216\noutbox_bytes_shard_max = 17592186044416");
+        let slot = Slot {
+            bytes: u64::MAX,
+            tls_bytes: u64::MAX,
+        };
         assert_eq!(
-            Budget::new(&config, u16::MAX, u64::MAX, u64::MAX).total(),
+            Budget::new(&config, u16::MAX, slot, u64::MAX).total(),
             u64::MAX
         );
     }

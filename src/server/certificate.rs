@@ -3,23 +3,28 @@
 //!
 //! What is read is checked as a whole (the key must be the certificate's) and exchanged as
 //! a whole; connections that stand keep what they began with. A change that does not hold
-//! is told in the log, once, and what was in force stays so.
+//! is told in the log, once, what was in force stays so, and it is tried until it holds: a
+//! file may become readable, and a moment's lack of descriptors ends, without a trace in
+//! what [`Mark`] sees.
 //!
 //! No text made here repeats what stands in a file.
 
 use super::config::{Config, Tls, TlsMode};
+use super::validity;
+use crate::base::clock::unix_seconds;
+use crate::base::file;
+use crate::base::pem::{self, PemError};
 use crate::shard::tls::{ALPN, IdentityVerifier, TlsSettings};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::thread;
@@ -72,40 +77,24 @@ impl Source<'_> {
     }
 
     fn read(&self) -> Result<Vec<u8>, CertificateError> {
-        let mut bytes = Vec::new();
-        let read = File::open(self.path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(length) if length as u64 <= FILE_BYTES_MAX => Ok(bytes),
-            Ok(_) => Err(self.error("is larger than 1 MiB", "name a PEM file")),
-            Err(error) => Err(self.error(
+        file::read(Path::new(self.path), FILE_BYTES_MAX).map_err(|error| {
+            self.error(
                 format!("cannot be read: {error}"),
                 "name a PEM file that this user may read",
-            )),
-        }
+            )
+        })
+    }
+
+    fn unusable(&self, PemError { problem, remedy }: PemError) -> CertificateError {
+        self.error(problem, remedy)
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-        let bytes = self.read()?;
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        match found {
-            Ok(found) if !found.is_empty() => Ok(found),
-            Ok(_) => Err(self.error(
-                "holds no certificate",
-                "it must hold PEM blocks that begin with -----BEGIN CERTIFICATE-----",
-            )),
-            Err(_) => Err(self.error("is not valid PEM", "write the file again")),
-        }
+        pem::certificates(&self.read()?).map_err(|error| self.unusable(error))
     }
 
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
-        // What the parser would say of the line it stumbled over stays unsaid.
-        PrivateKeyDer::from_pem_slice(&self.read()?).map_err(|_| {
-            self.error(
-                "holds no private key",
-                "it must hold one in PEM, PKCS #8, SEC1 or PKCS #1, without a passphrase",
-            )
-        })
+    fn private_keys(&self) -> Result<Vec<PrivateKeyDer<'static>>, CertificateError> {
+        pem::private_keys(&self.read()?).map_err(|error| self.unusable(error))
     }
 }
 
@@ -122,6 +111,8 @@ struct Loaded {
     config: ServerConfig,
     /// See [`Keeper::expires`].
     expires: i64,
+    /// What its dates say that clients will refuse it for.
+    outdated: Vec<String>,
 }
 
 fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
@@ -143,26 +134,41 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     };
     let chain = certificate.certificates()?;
     let expires = expiry(&chain);
-    let mut config = builder
-        .with_single_cert(chain, key.private_key()?)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => key.error(
-                format!("is not the key of tls.certificate {:?}", tls.certificate),
-                "name the two that were made together",
-            ),
-            rustls::Error::InvalidCertificate(error) => certificate.error(
-                format!("cannot be used: {error:?}"),
-                "it must be an X.509 certificate of version 3, the server's own first",
-            ),
-            _ => key.error(
-                "is of a kind that cannot be used",
-                "use a key for ECDSA (P-256, P-384), Ed25519 or RSA from 2048 bits",
-            ),
-        })?;
+    let outdated = validity::faults(&tls.certificate, &chain, unix_seconds());
+    // The first that is the certificate's; what is wrong with the last, if none is.
+    let tries = key.private_keys()?.into_iter().map(|private| {
+        let tried = builder.clone().with_single_cert(chain.clone(), private);
+        tried.map_err(|error| refused(&error, &certificate, &key))
+    });
+    let mut config = tries
+        .reduce(Result::or)
+        .unwrap_or_else(|| Err(key.error("holds no private key", "name the certificate's")))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     resume(&mut config, tls).map_err(|error| certificate.error(error, "try again"))?;
-    Ok(Loaded { config, expires })
+    Ok(Loaded {
+        config,
+        expires,
+        outdated,
+    })
+}
+
+/// Why a certificate and a key cannot be served with.
+fn refused(error: &rustls::Error, certificate: &Source<'_>, key: &Source<'_>) -> CertificateError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => key.error(
+            format!("is not the key of tls.certificate {:?}", certificate.path),
+            "name the two that were made together",
+        ),
+        rustls::Error::InvalidCertificate(error) => certificate.error(
+            format!("cannot be used: {error:?}"),
+            "it must be an X.509 certificate of version 3, the server's own first",
+        ),
+        _ => key.error(
+            "is of a kind that cannot be used",
+            "use a key for ECDSA (P-256, P-384), Ed25519 or RSA from 2048 bits",
+        ),
+    }
 }
 
 /// When the first of a chain's certificates expires, in Unix seconds. One that cannot be
@@ -212,7 +218,8 @@ fn verifier(
     Ok(Arc::new(IdentityVerifier(verifier)))
 }
 
-/// What an operator should know of the files, one line each: a key that others may read.
+/// What an operator should know of the files, one line each: a key that others may read, a
+/// certificate that is valid no more, or not yet.
 pub fn warnings(config: &Config) -> Vec<String> {
     let tls = &config.tls;
     if tls.mode == TlsMode::Off {
@@ -226,6 +233,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
             tls.key,
             mode & 0o777
         ));
+    }
+    if let Ok(loaded) = load(tls) {
+        warnings.extend(loaded.outdated);
     }
     warnings
 }
@@ -248,6 +258,8 @@ pub(super) struct Keeper {
     config: Arc<ArcSwap<ServerConfig>>,
     expires: Arc<AtomicI64>,
     seen: [Mark; 3],
+    /// Why what was last seen is not in force.
+    failure: Option<CertificateError>,
 }
 
 impl Keeper {
@@ -261,12 +273,15 @@ impl Keeper {
             return Ok(None);
         }
         let seen = marks(tls);
-        let Loaded { config, expires } = load(tls)?;
+        let Loaded {
+            config, expires, ..
+        } = load(tls)?;
         Ok(Some(Keeper {
             config: Arc::new(ArcSwap::from_pointee(config)),
             expires: Arc::new(AtomicI64::new(expires)),
             tls: tls.clone(),
             seen,
+            failure: None,
         }))
     }
 
@@ -307,18 +322,31 @@ impl Keeper {
     fn look(&mut self) {
         // Before the files are read: what changes meanwhile is seen the next time.
         let marks = marks(&self.tls);
-        if marks == self.seen {
+        if marks == self.seen && self.failure.is_none() {
             return;
         }
         self.seen = marks;
         match load(&self.tls) {
-            Ok(Loaded { config, expires }) => {
+            Ok(Loaded {
+                config,
+                expires,
+                outdated,
+            }) => {
                 self.config.store(Arc::new(config));
                 self.expires.store(expires, Relaxed);
+                self.failure = None;
                 tracing::info!("certificate reloaded: new connections get it");
+                for fault in outdated {
+                    tracing::warn!("{fault}");
+                }
             }
             Err(error) => {
-                tracing::warn!("the certificate in force is kept: {error}");
+                if self.failure.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        "the certificate in force is kept: {error}; it is tried again each second"
+                    );
+                }
+                self.failure = Some(error);
             }
         }
     }

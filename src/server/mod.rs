@@ -2,13 +2,16 @@
 //! statistics, the control thread.
 
 mod access;
+mod announce;
 mod boot;
 pub mod budget;
 pub mod certificate;
 pub mod config;
 pub mod control;
+mod inspect;
 mod listen;
 pub mod log;
+mod notify;
 mod placement;
 mod plan;
 pub mod schema;
@@ -16,15 +19,15 @@ mod signal;
 mod state;
 mod stats;
 pub mod trace;
+mod validity;
 
-pub use access::warnings;
 pub use boot::{Drainer, Error, Running};
+pub use inspect::inspect;
 pub use plan::PRODUCT;
 
 use crate::base::id::ShardId;
 use crate::shard::Service;
 use config::Config;
-use sd_notify::NotifyState;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -96,16 +99,18 @@ impl Server {
         boot::boot(&self.config, self.services, self.state_directory)
     }
 
-    /// Serves until SIGTERM or SIGINT has drained the server: the whole life of a process
-    /// that does nothing else.
+    /// Serves until SIGTERM, SIGINT or SIGQUIT has drained the server: the whole life of a
+    /// process that does nothing else. All other signals that would end it are caught too.
     ///
     /// # Errors
     /// As [`Server::start`]; or a shard failed, after which the process must end.
     pub fn run(self) -> Result<(), Error> {
         crate::ring::probe::register_membarrier();
+        let signals = signal::catch().map_err(Error::Thread)?;
         let running = self.start()?;
-        signal::watch(running.drainer()).map_err(Error::Thread)?;
-        signal::tell_service_manager(NotifyState::Ready);
+        if signals.serve(running.drainer()) {
+            signal::tell_ready(running.settle(), running.drainer()).map_err(Error::Thread)?;
+        }
         running.wait()?;
         tracing::info!("drained");
         Ok(())

@@ -5,12 +5,12 @@
 
 use super::access::Fault;
 use super::config::{Config, ConfigError, ConfigErrors, Origin, Topic};
+use crate::base::file;
 use crate::codec::{Descriptors, Schema, SchemaError};
 use crate::proto::name::check_filter;
 use crate::shard::{Demand, Schemas};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of a schema file: hundreds of times what a large project's has.
@@ -165,7 +165,9 @@ impl<'a> Reading<'a> {
         if let Err(error) = descriptors.schema(message) {
             let nearest = match &error {
                 SchemaError::NoMessage { nearest, .. } => nearest.as_deref(),
-                SchemaError::NotASet(_) | SchemaError::Empty => None,
+                SchemaError::NotASet(_) | SchemaError::Empty | SchemaError::Contradicting(_) => {
+                    None
+                }
             };
             let remedy = match nearest {
                 Some(nearest) => format!("did you mean {nearest:?}?"),
@@ -182,15 +184,9 @@ impl<'a> Reading<'a> {
     }
 
     fn read(&mut self, row: &str, path: &str) -> Option<(usize, Descriptors)> {
-        let mut set = Vec::new();
-        let read =
-            File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut set));
-        let problem = match read {
+        let problem = match file::read(Path::new(path), FILE_BYTES_MAX) {
             Err(error) => format!("{path:?} cannot be read: {error}"),
-            Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => {
-                format!("{path:?} is larger than 64 MiB")
-            }
-            Ok(_) => match Descriptors::decode(&set) {
+            Ok(set) => match Descriptors::decode(&set) {
                 Ok(descriptors) => {
                     self.sets.push(set);
                     return Some((self.sets.len() - 1, descriptors));

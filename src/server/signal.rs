@@ -1,55 +1,150 @@
-//! SIGTERM and SIGINT: the first begins the drain, the second ends the process at once.
-//! SIGUSR1: the log opens its file anew, which is the log's own doing; here it is told of.
+//! Signals: none of those that can be caught ends the server without a word.
+//!
+//! | signal | what comes of it |
+//! |---|---|
+//! | TERM, INT, QUIT | the first begins the drain, the second ends the process at once |
+//! | USR1 | the log opens its file anew, which is the log's own doing; here it is told of |
+//! | HUP | a line: the configuration is not read again |
+//! | USR2, ALRM, VTALRM, IO, PWR, STKFLT, XCPU, real-time ones | a line |
+//! | PIPE, PROF, XFSZ | nothing: whoever writes gets an error and tells it, profiles use PROF |
+//! | ABRT, BUS, SYS, TRAP, and ILL, FPE, SEGV | the kernel's core dump: that is what they are for |
+//!
+//! They are caught before anything starts: what comes during the start waits for its end.
 
 use super::boot::Drainer;
 use super::log;
+use super::notify::{self, State};
 use crate::base::exit::Status;
-use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use libc::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGSTKFLT, SIGTERM, SIGUSR1, SIGUSR2,
+    SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::Signals;
+use std::borrow::Cow;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// What an end at once allows the log for its last lines.
 const LAST_LINES: Duration = Duration::from_millis(200);
+const DRAINING: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
+const IGNORED: [i32; 8] = [
+    SIGHUP, SIGUSR2, SIGALRM, SIGVTALRM, SIGIO, SIGPWR, SIGSTKFLT, SIGXCPU,
+];
+/// A line for one of these would be one for each line of a log that has reached its limit, or
+/// for each sample of a profile.
+const SILENT: [i32; 2] = [SIGPROF, SIGXFSZ];
 
-/// Starts the thread that waits for signals.
+/// The signals of a server that may not be there yet.
+pub(super) struct Caught(Arc<Mutex<Wanted>>);
+
+#[derive(Default)]
+struct Wanted {
+    drain: bool,
+    /// Once it serves.
+    drainer: Option<Drainer>,
+}
+
+/// Catches the signals, and starts the thread that acts on them.
 ///
 /// # Errors
 /// The handlers cannot be installed or the thread not started.
-pub fn watch(drainer: Drainer) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+pub(super) fn catch() -> io::Result<Caught> {
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let told = DRAINING.into_iter().chain(IGNORED).chain([SIGUSR1]);
+    let mut signals = Signals::new(told.chain(real_time))?;
+    for signal in SILENT {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    let caught = Caught(Arc::default());
+    let wanted = caught.0.clone();
     let wait = move || {
-        let mut draining = false;
         for signal in signals.forever() {
-            if signal == SIGUSR1 {
-                // This line is the first in the new file.
-                tracing::info!("SIGUSR1: the log's file, if it has one, is opened anew");
-                continue;
-            }
-            let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-            if draining {
-                tracing::warn!("{name} again: ending at once");
-                // The log's own thread writes that line; an exit does not wait for it.
-                log::flush(LAST_LINES);
-                std::process::exit(i32::from(Status::Runtime.code()));
-            }
-            draining = true;
-            tracing::info!("{name}: draining; once more ends at once");
-            tell_service_manager(NotifyState::Stopping);
-            drainer.drain();
+            act(signal, &wanted);
         }
     };
     thread::Builder::new()
         .name("signal".to_owned())
         .spawn(wait)?;
+    Ok(caught)
+}
+
+impl Caught {
+    /// From now on there is a server to drain. Whether nobody has asked for that yet.
+    pub(super) fn serve(&self, drainer: Drainer) -> bool {
+        let mut wanted = locked(&self.0);
+        if wanted.drain {
+            drainer.drain();
+        }
+        wanted.drainer = Some(drainer);
+        !wanted.drain
+    }
+}
+
+/// Tells systemd that the server is ready, once `settle` has returned and unless it is
+/// ending already.
+///
+/// # Errors
+/// The thread that waits cannot be started.
+pub(super) fn tell_ready(
+    settle: impl FnOnce() + Send + 'static,
+    drainer: Drainer,
+) -> io::Result<()> {
+    let wait = move || {
+        settle();
+        if !drainer.is_draining() {
+            notify::tell(State::Ready);
+        }
+    };
+    thread::Builder::new()
+        .name("ready".to_owned())
+        .spawn(wait)?;
     Ok(())
 }
 
-/// Tells systemd, where it started us with Type=notify.
-pub fn tell_service_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!("the service manager could not be told: {error}");
+fn locked(wanted: &Mutex<Wanted>) -> MutexGuard<'_, Wanted> {
+    wanted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn act(signal: i32, wanted: &Mutex<Wanted>) {
+    let name = name(signal);
+    if DRAINING.contains(&signal) {
+        return drain(&name, &mut locked(wanted));
+    }
+    match signal {
+        // This line is the first in the new file.
+        SIGUSR1 => tracing::info!("SIGUSR1: the log's file, if it has one, is opened anew"),
+        SIGHUP => tracing::warn!(
+            "SIGHUP is ignored: the configuration is read at the start only; restart the server \
+             for a changed one (certificates and key sets are read again by themselves)"
+        ),
+        _ => tracing::warn!("{name} is ignored: it means nothing here"),
+    }
+}
+
+fn drain(name: &str, wanted: &mut Wanted) {
+    if wanted.drain {
+        tracing::warn!("{name} again: ending at once");
+        // The log's own thread writes that line; an exit does not wait for it.
+        log::flush(LAST_LINES);
+        std::process::exit(i32::from(Status::Runtime.code()));
+    }
+    wanted.drain = true;
+    tracing::info!("{name}: draining; once more ends at once");
+    notify::tell(State::Stopping);
+    if let Some(drainer) = &wanted.drainer {
+        drainer.drain();
+    }
+}
+
+fn name(signal: i32) -> Cow<'static, str> {
+    match (signal, signal - libc::SIGRTMIN()) {
+        (SIGPWR, _) => "SIGPWR".into(),
+        (SIGSTKFLT, _) => "SIGSTKFLT".into(),
+        (_, more @ 0..) => format!("SIGRTMIN+{more}").into(),
+        _ => signal_hook::low_level::signal_name(signal)
+            .unwrap_or("a signal")
+            .into(),
     }
 }

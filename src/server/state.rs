@@ -21,7 +21,10 @@ pub enum StateError {
          name one with --state-directory"
     )]
     Nowhere,
-    #[error("the state directory {} cannot be used: {cause}; name another with --state-directory", path.display())]
+    #[error(
+        "the state directory {} cannot be used: {cause}; {}name another with --state-directory",
+        path.display(), room(.cause)
+    )]
     Directory { path: PathBuf, cause: io::Error },
     #[error(
         "the state in {} belongs to a server that is running; end that one, or name another \
@@ -45,8 +48,27 @@ impl StateError {
             {
                 Status::Permission
             }
+            // Whoever starts it again may find the disk in order.
+            StateError::Directory { cause, .. } if is_disk(cause) => Status::Unavailable,
             _ => Status::Config,
         }
+    }
+}
+
+/// The disk is full or broken: nothing that a configuration says is wrong.
+fn is_disk(cause: &io::Error) -> bool {
+    is_full(cause) || matches!(cause.raw_os_error(), Some(libc::EIO | libc::ESTALE))
+}
+
+fn is_full(cause: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(cause.kind(), FileTooLarge | QuotaExceeded | StorageFull)
+}
+
+fn room(cause: &io::Error) -> &'static str {
+    match is_full(cause) {
+        true => "make room there, or ",
+        false => "",
     }
 }
 

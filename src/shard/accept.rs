@@ -1,5 +1,12 @@
 //! New connections: their slot, their shard, or why they are refused.
 //!
+//! Beyond `connections_max` a newcomer is refused, unless somebody has a session: then it may
+//! be who comes back for that, because its old connection has gone, or stands without it
+//! knowing. It is let in on trial: it may show who it is and resume a session, whose place it
+//! then takes, and nothing else. So sessions find room however many strangers there are, and
+//! no more slots are ever needed than the budget counts: connections, sessions that wait, and
+//! a few for refusals.
+//!
 //! SO_REUSEPORT deals connections out by a hash, unevenly when there are few. So a shard
 //! that has clearly more of them than the emptiest one passes a new descriptor on; the
 //! census both look at is written once per connection, not per message.
@@ -8,8 +15,8 @@ use super::Shard;
 use super::command::Command;
 use super::connection::Connection;
 use crate::base::id::{Key, ShardId};
+use crate::base::limits::REFUSALS_OPEN_MAX;
 use crate::metrics::counter::Counter;
-use crate::proto::error::{Code, Refusal};
 use crate::proto::session::Session;
 use crate::ring::driver::{Driver, Socket};
 use std::io;
@@ -24,7 +31,10 @@ pub struct Census(Box<[Count]>);
 
 #[repr(align(128))]
 #[derive(Default)]
-struct Count(AtomicU32);
+struct Count {
+    connections: AtomicU32,
+    sessions: AtomicU32,
+}
 
 impl Census {
     pub fn new(shards: usize) -> Census {
@@ -32,15 +42,25 @@ impl Census {
     }
 
     pub(super) fn of(&self, shard: ShardId) -> u32 {
-        self.0[shard.index()].0.load(Relaxed)
+        self.0[shard.index()].connections.load(Relaxed)
     }
 
     fn join(&self, shard: ShardId) {
-        self.0[shard.index()].0.fetch_add(1, Relaxed);
+        self.0[shard.index()].connections.fetch_add(1, Relaxed);
     }
 
     pub(super) fn leave(&self, shard: ShardId) {
-        self.0[shard.index()].0.fetch_sub(1, Relaxed);
+        self.0[shard.index()].connections.fetch_sub(1, Relaxed);
+    }
+
+    /// A shard has so many sessions.
+    pub(super) fn note_sessions(&self, shard: ShardId, count: usize) {
+        self.0[shard.index()].sessions.store(count as u32, Relaxed);
+    }
+
+    /// Somebody has a session, on whichever shard.
+    fn has_sessions(&self) -> bool {
+        self.0.iter().any(|one| one.sessions.load(Relaxed) > 0)
     }
 
     /// A connection goes from one shard to another.
@@ -52,7 +72,7 @@ impl Census {
     /// The shard a connection accepted on `here` should go to: the emptiest, if `here` has
     /// clearly more, else `here`.
     fn choose(&self, here: ShardId) -> ShardId {
-        let counts = self.0.iter().map(|count| count.0.load(Relaxed));
+        let counts = self.0.iter().map(|one| one.connections.load(Relaxed));
         let emptiest = counts.enumerate().min_by_key(|&(_, count)| count);
         match emptiest {
             // One ahead is even; a sixteenth more is not worth a hand-over.
@@ -173,16 +193,12 @@ impl<D: Driver> Shard<D> {
     }
 
     fn open(&mut self, socket: Socket) {
-        let most = self.exchange.resources.limits.connections_max;
         let (address, unwelcome) = self.ask_at_door(socket);
-        // Sessions that wait for their clients make room for clients that are here, and may.
-        while unwelcome.is_none()
-            && self.exchange.connections.len() >= most
-            && self.end_oldest_session()
-        {}
-        let full = self.exchange.connections.len() >= most;
-        if full && unwelcome.is_some() {
-            // The few slots beyond are for those who would be welcome.
+        let room = self.room();
+        if room == Room::None || (room != Room::Free && unwelcome.is_some()) {
+            // Beyond even the refusals, or what those are kept for: no memory is spent on
+            // saying why.
+            self.leave_door(address);
             self.census.leave(self.id);
             return self.driver.close(socket);
         }
@@ -191,7 +207,7 @@ impl<D: Driver> Shard<D> {
         let made =
             |key: Key| Connection::new(key, socket, Session::accept(settings, seq, now), now);
         let Some(key) = self.exchange.connections.insert_with(made) else {
-            // Beyond even the refusals: no memory is spent on saying why.
+            debug_assert!(false, "there was room");
             self.leave_door(address);
             self.census.leave(self.id);
             return self.driver.close(socket);
@@ -206,13 +222,13 @@ impl<D: Driver> Shard<D> {
             connection.undecided = true;
         }
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
-        let full = full.then(|| {
-            let text = "this server has as many connections as it may";
-            Refusal::new(Code::TooManyConnections, text)
-        });
+        let full = (room == Room::Refusal).then(Session::full);
         if let Some(connection) = self.exchange.connections.get_mut(key) {
             if address.is_some() {
                 connection.line.guest_mut().address = address;
+            }
+            if room == Room::Trial {
+                connection.line.session.put_on_trial(now);
             }
             if let Some(refusal) = unwelcome.or(full) {
                 connection.refuse_with(&refusal, &mut self.exchange.resources);
@@ -220,4 +236,35 @@ impl<D: Driver> Shard<D> {
         }
         self.exchange.touch(key);
     }
+
+    /// What there is room for.
+    fn room(&self) -> Room {
+        let exchange = &self.exchange;
+        let most = exchange.resources.limits.connections_max;
+        let connections = exchange.connection_count();
+        let slots = exchange.connections.vacant();
+        if connections < most {
+            // Enough of them: sessions that wait have slots of their own.
+            Room::Free
+        } else if self.census.has_sessions() && slots > REFUSALS_OPEN_MAX {
+            Room::Trial
+        } else if slots > 0
+            && (connections - most < REFUSALS_OPEN_MAX || slots <= REFUSALS_OPEN_MAX)
+        {
+            Room::Refusal
+        } else {
+            Room::None
+        }
+    }
+}
+
+/// What a new connection finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// Only for who resumes a session.
+    Trial,
+    /// Only to be told that there is none.
+    Refusal,
+    None,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   AUTH ─► authority (here) ──────────────────────────┬─► pass: identity, rights, deadline ─► AUTH_OK
-//!        └► control thread (pairs of tokens) ──────────┘   or AUTH_FAILED
+//!        └► control thread (pairs of tokens) ──────────┘   or AUTH_FAILED, UNAVAILABLE, RATE_LIMITED
 //!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► pass ─► done, or FORBIDDEN
 //! ```
 //!
@@ -17,6 +17,11 @@
 //! credential that expires, which is renewed; it ends with one that is revoked: the key may be
 //! in the same wrong hands, and requests and a group's messages go to nobody in its place.
 //!
+//! What the server cannot judge now is UNAVAILABLE, and counts against nobody. What is wrong
+//! counts ([`crate::auth::tally`]); too much of it is RATE_LIMITED, unseen, until the
+//! connection has a pass: then nothing that others do at its address is held against it.
+//! Each of the three ends the connection.
+//!
 //! While the control thread is asked the connection handles nothing else; the number of the ask
 //! tells whether the answer is still wanted.
 
@@ -28,7 +33,7 @@ use super::line::Line;
 use super::station::{Membership, Station};
 use crate::auth::ask::{Answer, Ask, AskKind, Asks, TokenPair};
 use crate::auth::bucket::Limit;
-use crate::auth::{Authority, Denied, Grant, Method};
+use crate::auth::{Authority, Denied, Grant, Method, Refused, Unjudged, token};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
@@ -106,18 +111,22 @@ impl Exchange {
         if let Some(tracer) = &mut self.resources.tracer {
             tracer.begin_authenticate(key, self.resources.now);
         }
-        let address = connection
-            .line
-            .guest
-            .as_ref()
-            .and_then(|guest| guest.address);
-        if let (Some(door), Some(address)) = (&self.door, address)
-            && door.bars(address, self.resources.now)
-        {
-            return self.deny(key, &Denied::Barred);
-        }
         let now = self.resources.now;
-        if connection.line.principal().is_some()
+        let has_pass = connection.line.principal().is_some();
+        let guest = connection.line.guest.as_mut();
+        if let (Some(door), Some(guest)) = (&self.door, guest)
+            && let Some(address) = guest.address
+        {
+            let keys = access.authority.api_keys();
+            let is_key = method == Method::ApiKey.to_wire();
+            let id = is_key.then(|| keys.claimed(credential)).flatten();
+            let (shown, is_barred) = door.look(address, id, credential, now);
+            guest.shown = Some(shown);
+            if is_barred && !has_pass {
+                return self.turn_away(key);
+            }
+        }
+        if has_pass
             && Limit::per_second(AUTHS_PER_S, AUTHS_BURST)
                 .spend(&mut connection.line.guest_mut().auths, 1, now)
                 .is_err()
@@ -137,11 +146,12 @@ impl Exchange {
         }
         match access.authority.check(method, credential, now_unix) {
             Ok(grant) => self.admit(key, grant, None),
-            Err(denied) => {
-                if let (Denied::UnknownKey, Some(asks)) = (denied, &access.asks) {
-                    asks.want_keys();
+            Err(refused) => {
+                if let (true, Some(asks)) = (refused.is_of_unknown_key(), &access.asks) {
+                    let keyring = access.authority.keyring();
+                    asks.want_key(&token::named_key(credential, keyring));
                 }
-                self.deny(key, &denied);
+                self.refuse(key, &refused);
             }
         }
     }
@@ -154,7 +164,7 @@ impl Exchange {
             ..
         }) = &self.access
         else {
-            return self.deny(key, &Denied::Unavailable);
+            return self.refuse(key, &Unjudged::Issuer.into());
         };
         let kind = match method {
             Method::ApiKey => match authority.api_keys().check(credential) {
@@ -212,7 +222,7 @@ impl Exchange {
         match answer {
             Ok(pair) if revoked(&pair) => self.deny(key, &Denied::Revoked),
             Ok(pair) => self.admit(key, pair.grant.clone(), Some(&pair)),
-            Err(denied) => self.deny(key, &denied),
+            Err(refused) => self.refuse(key, &refused),
         }
         self.touch(key);
     }
@@ -277,24 +287,48 @@ impl Exchange {
         self.touch(key);
     }
 
+    fn refuse(&mut self, key: Key, refused: &Refused) {
+        match refused {
+            Refused::Denied(denied) => self.deny(key, denied),
+            Refused::Unjudged(unjudged) => {
+                tracing::debug!(shard = self.id.0, connection = %key, "AUTH put off: {unjudged}");
+                let refusal = Refusal::new(Code::Unavailable, Unjudged::TEXT);
+                self.end_unauthenticated(key, Counter::AuthUnavailable, &refusal);
+            }
+        }
+    }
+
     /// The credential is not accepted: which part of it was wrong is for the log alone.
     fn deny(&mut self, key: Key, denied: &Denied) {
-        self.resources.counters.add(Counter::AuthRefused, 1);
-        self.resources.end_authenticate(key, Some(Code::AuthFailed));
         tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let address = connection
-            .line
-            .guest
-            .as_ref()
-            .and_then(|guest| guest.address);
-        if let (Some(door), Some(address)) = (&self.door, address) {
-            door.note_failure(address, self.resources.now);
+        let guest = self
+            .connections
+            .get(key)
+            .map(|connection| &connection.line.guest);
+        let shown = guest.and_then(|guest| guest.as_ref()?.shown);
+        if let (Some(door), Some(shown)) = (&self.door, shown)
+            && door.note_failure(&shown, self.resources.now)
+        {
+            return self.turn_away(key);
         }
         let refusal = Refusal::new(Code::AuthFailed, Denied::TEXT);
-        connection.refuse_with(&refusal, &mut self.resources);
+        self.end_unauthenticated(key, Counter::AuthRefused, &refusal);
+    }
+
+    /// Too much was wrong for this one to be told so, or to be looked at.
+    fn turn_away(&mut self, key: Key) {
+        tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: too many were wrong");
+        let text = "too many credentials from your address were wrong; wait a minute";
+        let refusal = Refusal::new(Code::RateLimited, text);
+        self.end_unauthenticated(key, Counter::AuthRefused, &refusal);
+    }
+
+    fn end_unauthenticated(&mut self, key: Key, counter: Counter, refusal: &Refusal) {
+        self.resources.counters.add(counter, 1);
+        self.resources.end_authenticate(key, Some(refusal.code));
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.refuse_with(refusal, &mut self.resources);
+        }
     }
 
     /// Its rights are others: what they do not cover any more ends.
@@ -394,7 +428,7 @@ impl Exchange {
                 connection.cut_off(Code::Revoked, text, &mut self.resources);
             }
             // Its session waits: nobody shall take that up.
-            Stage::Detached => connection.stage_deadline = self.resources.now,
+            Stage::Detached => self.absent_until(key, self.resources.now),
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
                 self.depart(key);
                 self.dissolve(key, !self.draining);

@@ -9,15 +9,24 @@
 //! A call whose deadline passes is answered REQUEST_TIMEOUT at once, but keeps its slot
 //! until its service is done with it: slots bound the work that is going on, not the
 //! patience of requesters. A call that another connection answers ends at its deadline.
+//! Likewise when the connection that asked ends: what another connection was to answer is
+//! over, what a service here works on keeps its slot.
 //!
-//! Invariant: each slot ends exactly once, by `take`; a [`Deferred`] dropped unfinished
-//! finishes itself with INTERNAL.
+//! Slots are shared so that no few can take them all: a connection may hold
+//! `CALLS_PER_PLACE_LEFT` for each that is left. One alone holds two thirds of them at most,
+//! four together eight ninths, and who holds none gets one as long as there is one. For that
+//! each connection's calls are in a list, through the slots themselves.
+//!
+//! Invariants: each slot ends exactly once, by `take`; a [`Deferred`] dropped unfinished
+//! finishes itself with INTERNAL; a call is in its connection's list until either ends.
 
 use super::command::{Command, Mailbox};
 use super::service::{Failure, Outcome};
 use super::trace::CallSpan;
 use crate::base::clock::Instant;
-use crate::base::id::Key;
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::CALLS_PER_PLACE_LEFT;
+use crate::base::page::Paged;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::proto::envelope::Codec;
@@ -49,23 +58,56 @@ pub(super) struct Asked {
 pub(super) enum Place {
     Shard,
     Worker,
-    /// Another connection answers it (see `forward`), of this shard or another.
-    Connection,
+    /// A connection of that shard's answers it (see `forward`).
+    Connection(ShardId),
+}
+
+/// Ends a list of slots: no slab has such a one.
+const NONE: u32 = u32::MAX;
+
+/// Neighbours in the list of a connection's calls.
+#[derive(Clone, Copy)]
+struct Links {
+    prev: u32,
+    next: u32,
+}
+
+/// The calls of the connection in a slot.
+#[derive(Clone, Copy)]
+struct Owner {
+    /// Of that connection: a later one of the slot has none of its calls.
+    generation: u32,
+    /// The call it made last.
+    head: u32,
+    held: u32,
 }
 
 pub(super) struct Call {
     pub(super) asked: Asked,
     pub(super) began: Instant,
-    /// Its requester has been told REQUEST_TIMEOUT.
-    pub(super) timed_out: bool,
-    /// Its span, if its request is sampled and it has not timed out.
+    /// Its answer is waited for: its requester has neither been told REQUEST_TIMEOUT nor
+    /// ended.
+    pub(super) awaited: bool,
+    /// Its span, if its request is sampled and its answer is waited for.
     pub(super) span: Option<Box<CallSpan>>,
     place: Place,
+    /// None: its connection has ended.
+    links: Option<Links>,
+}
+
+/// What ended with its connection.
+pub(super) struct Ended {
+    pub(super) call: Key,
+    pub(super) place: Place,
+    pub(super) span: Option<Box<CallSpan>>,
 }
 
 /// The open calls of one shard.
 pub(super) struct Calls {
     open: Slab<Call>,
+    open_max: u32,
+    /// By the slots of connections, as far as any has made a call.
+    owners: Paged<Owner>,
     timers: Wheel,
     finished: Finished,
     spawned: Vec<LocalFuture>,
@@ -79,6 +121,8 @@ impl Calls {
     pub(super) fn new(open_max: u32, jobs: Sender<Job>, mailbox: Mailbox, now: Instant) -> Calls {
         Calls {
             open: Slab::new(open_max),
+            open_max,
+            owners: Paged::new(),
             timers: Wheel::new(now),
             finished: Finished::default(),
             spawned: Vec::new(),
@@ -88,24 +132,116 @@ impl Calls {
         }
     }
 
-    /// Opens a call; `None` when too many are open.
+    /// Opens a call.
+    ///
+    /// # Errors
+    /// OVERLOADED: too many are open. TOO_MANY_REQUESTS: its connection holds its share.
     pub(super) fn open(
         &mut self,
         asked: Asked,
         place: Place,
         now: Instant,
         deadline: Instant,
-    ) -> Option<Key> {
-        let key = self.open.insert(Call {
+    ) -> Result<Key, Failure> {
+        let left = self.open_max - self.open.len();
+        let owner = *self.owner_mut(asked.connection);
+        if left > 0 && owner.held >= left.saturating_mul(CALLS_PER_PLACE_LEFT) {
+            let text = "few more calls may be open on this shard, and this connection holds its \
+                        share of them: wait for its answers";
+            return Err(Failure::of(Code::TooManyRequests, text));
+        }
+        let links = Links {
+            prev: NONE,
+            next: owner.head,
+        };
+        let call = Call {
             asked,
             began: now,
-            timed_out: false,
+            awaited: true,
             span: None,
             place,
-        })?;
+            links: Some(links),
+        };
+        let Some(key) = self.open.insert(call) else {
+            let text = "too many calls are open on this shard; try again later";
+            return Err(Failure::of(Code::Overloaded, text));
+        };
+        if let Some(Links { prev, .. }) = self.links_mut(owner.head) {
+            *prev = key.slot;
+        }
+        let owner = self.owner_mut(asked.connection);
+        (owner.head, owner.held) = (key.slot, owner.held + 1);
         self.timers.arm(key.slot, deadline);
         self.on_shard += u32::from(place == Place::Shard);
-        Some(key)
+        Ok(key)
+    }
+
+    /// The calls of a connection that stands; none if it has made none.
+    fn owner_mut(&mut self, connection: Key) -> &mut Owner {
+        const NOBODY: Owner = Owner {
+            generation: 0,
+            head: NONE,
+            held: 0,
+        };
+        while self.owners.len() <= u64::from(connection.slot) {
+            self.owners.add_page(|_| NOBODY);
+        }
+        let owner = &mut self.owners[connection.slot];
+        if owner.generation != connection.generation {
+            *owner = Owner {
+                generation: connection.generation,
+                ..NOBODY
+            };
+        }
+        owner
+    }
+
+    fn links_mut(&mut self, slot: u32) -> Option<&mut Links> {
+        let key = self.open.key_of(slot)?;
+        self.open.get_mut(key)?.links.as_mut()
+    }
+
+    /// Takes a call out of its connection's list.
+    fn unlink(&mut self, links: Links, connection: Key) {
+        let Links { prev, next } = links;
+        if let Some(after) = self.links_mut(next) {
+            after.prev = prev;
+        }
+        let first = match self.links_mut(prev) {
+            Some(before) => {
+                before.next = next;
+                false
+            }
+            None => true,
+        };
+        let owner = self.owners.get_mut(connection.slot);
+        if let Some(owner) = owner.filter(|one| one.generation == connection.generation) {
+            owner.held -= 1;
+            if first {
+                owner.head = next;
+            }
+        }
+    }
+
+    /// Ends the next call of a connection that has ended. One that a service of this shard
+    /// works on keeps its slot until that is done; nobody waits for it.
+    pub(super) fn end_next(&mut self, connection: Key) -> Option<Ended> {
+        let owner = self.owners.get(connection.slot)?;
+        if owner.generation != connection.generation {
+            return None;
+        }
+        let call = self.open.key_of(owner.head)?;
+        self.timers.cancel(call.slot);
+        let ended = self.open.get_mut(call)?;
+        ended.awaited = false;
+        let (place, span) = (ended.place, ended.span.take());
+        if let Some(links) = ended.links.take() {
+            self.unlink(links, connection);
+        }
+        if matches!(place, Place::Connection(_)) {
+            self.open.remove(call);
+        }
+        Some(Ended { call, place, span })
     }
 
     /// Keeps the span of an open call.
@@ -174,6 +310,9 @@ impl Calls {
         let call = self.open.remove(key)?;
         self.timers.cancel(key.slot);
         self.on_shard -= u32::from(call.place == Place::Shard);
+        if let Some(links) = call.links {
+            self.unlink(links, call.asked.connection);
+        }
         Some(call)
     }
 
@@ -190,10 +329,10 @@ impl Calls {
             let Some(call) = self.open.get_mut(key) else {
                 continue;
             };
-            call.timed_out = true;
+            call.awaited = false;
             let overdue = (call.asked, call.span.take());
-            if call.place == Place::Connection {
-                self.open.remove(key);
+            if matches!(call.place, Place::Connection(_)) {
+                self.take(key);
             }
             return Some(overdue);
         }

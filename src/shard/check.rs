@@ -150,6 +150,9 @@ impl Exchange {
                 }
             }
         }
+        if self.deaf {
+            return;
+        }
         let body = &finding.message[MESSAGE_HEADER_BYTES..];
         let Ok(envelope) = Envelope::parse(finding.kind, body) else {
             debug_assert!(false, "it was parsed before it was put aside");
@@ -159,7 +162,12 @@ impl Exchange {
             Err(misfit) => {
                 let refusal = self.refuse_payload(misfit.text);
                 let everywhere = finding.kind == MessageType::Will;
-                self.answer(key, Answer::refused(envelope.id, refusal), everywhere);
+                let answer = if finding.kind == MessageType::Publish {
+                    Answer::unpublished(envelope.id, refusal)
+                } else {
+                    Answer::refused(envelope.id, refusal)
+                };
+                self.answer(key, answer, everywhere);
             }
             Ok(form) => {
                 let translation = Some(Translation::new(finding.schema, form));

@@ -5,7 +5,7 @@
 
 use super::check::Finding;
 use super::mesh::Mesh;
-use super::resume::Moved;
+use super::resume::{Moved, Seek};
 use super::service::Outcome;
 use super::survey::Survey;
 use crate::auth::{Authority, ask};
@@ -31,6 +31,10 @@ pub enum Command {
     /// The mailboxes of all shards, by their ids, and this one's links to them: from now on
     /// it accepts connections.
     Join(Vec<Mailbox>, Mesh),
+    /// Tell whether this shard has a session that a connection of another wants to resume.
+    Seek(Box<Seek>),
+    /// Whether the session is known that this connection wants to resume.
+    Sought(Key, bool),
     /// Take over a connection of another shard that resumes a session of this one.
     Move(Box<Moved>),
     /// Check credentials by this from now on, and end who would be let in no more.
@@ -84,6 +88,14 @@ pub struct Mailbox {
     waker: Waker,
 }
 
+/// A command that came back, and why.
+pub(super) enum Unposted {
+    /// There is room later.
+    Full(Command),
+    /// The shard has ended.
+    Ended(Command),
+}
+
 /// A shard's own end of its mailbox.
 pub struct Inbox(Receiver<Command>);
 
@@ -97,13 +109,20 @@ impl Mailbox {
     /// Posts a command unless the mailbox is full or its shard has ended: then the command
     /// comes back.
     pub fn post(&self, command: Command) -> Result<(), Command> {
-        match self.sender.try_send(command) {
-            Ok(()) => {
-                self.waker.wake();
-                Ok(())
-            }
-            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(command),
-        }
+        self.try_post(command).map_err(|unposted| match unposted {
+            Unposted::Full(command) | Unposted::Ended(command) => command,
+        })
+    }
+
+    /// The same, for who might try again.
+    pub(super) fn try_post(&self, command: Command) -> Result<(), Unposted> {
+        let sent = self.sender.try_send(command);
+        sent.map_err(|error| match error {
+            TrySendError::Full(command) => Unposted::Full(command),
+            TrySendError::Disconnected(command) => Unposted::Ended(command),
+        })?;
+        self.waker.wake();
+        Ok(())
     }
 
     /// What wakes its shard.

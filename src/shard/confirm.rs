@@ -1,11 +1,15 @@
 //! Answers to operations: OK or ERROR, in the order in which a connection asked.
 //!
 //! An operation that other shards have to know of is answered when all of them do: when
-//! every batch of its epoch has come back (see `mesh`). Answers that cannot be given at
+//! every batch of its epoch has come back (see `mesh`). SUBSCRIBE's waits as well until what
+//! those shards had said before they knew is delivered here: behind it nothing is missing,
+//! and of what comes then no earlier one may have come without those that follow it. A PUBLISH
+//! that goes by way of its topic's home waits for the home's word. Answers that cannot be given at
 //! once wait in one queue, in the order of their epochs; a connection with one in it has
 //! its later ones wait too.
 
 use super::exchange::Exchange;
+use super::mesh::Ticket;
 use super::outbox::Writer;
 use crate::base::id::Key;
 use crate::proto::error::Refusal;
@@ -19,16 +23,26 @@ pub(super) struct Confirmations {
 }
 
 struct Pending {
-    /// The epoch that has to be done.
-    mark: u64,
+    until: Until,
     connection: Key,
     answer: Answer,
+}
+
+/// What an answer waits for.
+#[derive(Clone, Copy)]
+pub(super) struct Until {
+    /// The epoch that has to be done.
+    pub(super) mark: u64,
+    /// And what others had said before they did that.
+    pub(super) heard: bool,
+    /// And the home's word.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// The answer to one operation.
 pub(super) struct Answer {
     pub(super) id: u32,
-    /// It answers a PUBLISH that was delivered: its id counts for the session.
+    /// It answers a PUBLISH that was taken or refused now: its id counts for the session.
     pub(super) publish: bool,
     pub(super) refusal: Option<Box<Refusal>>,
 }
@@ -57,6 +71,14 @@ impl Answer {
         }
     }
 
+    /// To a PUBLISH.
+    pub(super) fn unpublished(id: u32, refusal: Refusal) -> Answer {
+        Answer {
+            publish: true,
+            ..Answer::refused(id, refusal)
+        }
+    }
+
     pub(super) fn refused(id: u32, refusal: Refusal) -> Answer {
         Answer {
             id,
@@ -76,20 +98,60 @@ impl Exchange {
     /// Answers an operation: now if nothing stands before it, and, with `everywhere`, if
     /// no shard has anything left to do of what this one has said.
     pub(super) fn answer(&mut self, key: Key, answer: Answer, everywhere: bool) {
-        let mark = self.mesh.mark();
+        let until = everywhere.then(|| self.until_done());
+        self.answer_at(key, answer, until);
+    }
+
+    /// Answers SUBSCRIBE, likewise, when what others have said before they knew of it is
+    /// delivered here.
+    pub(super) fn answer_subscribe(&mut self, key: Key, answer: Answer) {
+        let until = Until {
+            heard: true,
+            ..self.until_done()
+        };
+        self.answer_at(key, answer, Some(until));
+    }
+
+    /// Until no shard has anything left to do of what this one has said so far.
+    pub(super) fn until_done(&self) -> Until {
+        Until {
+            mark: self.mesh.mark(),
+            heard: false,
+            ticket: None,
+        }
+    }
+
+    fn is_past(&self, until: &Until) -> bool {
+        let done = match until.heard {
+            // The last that was taken may still be on its way to many.
+            true => !self.mesh_waits && self.mesh.is_heard(until.mark),
+            false => self.mesh.is_done(until.mark),
+        };
+        done && until.ticket.is_none_or(|ticket| self.mesh.is_homed(ticket))
+    }
+
+    /// Answers an operation when that is over and nothing stands before it.
+    pub(super) fn answer_at(&mut self, key: Key, answer: Answer, until: Option<Until>) {
+        let is_past = until.is_none_or(|until| self.is_past(&until));
+        let until = until.unwrap_or_else(|| self.until_done());
         if let Some(refusal) = &answer.refusal {
             self.resources.note_refusal(refusal.code.to_wire());
         }
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let waits = connection.line.answers_open > 0 || (everywhere && !self.mesh.is_done(mark));
+        if answer.publish && answer.refusal.is_some() && answer.id != 0 {
+            connection
+                .line
+                .refuse_publish(answer.id, &mut self.resources);
+        }
+        let waits = connection.line.answers_open > 0 || !is_past;
         if !waits {
             return self.give_answer(key, answer);
         }
         connection.line.answers_open += 1;
         self.confirmations.queue.push_back(Pending {
-            mark,
+            until,
             connection: key,
             answer,
         });
@@ -98,7 +160,7 @@ impl Exchange {
     /// Gives the answers whose time has come.
     pub(super) fn take_confirmed(&mut self) {
         while let Some(pending) = self.confirmations.queue.front() {
-            if !self.mesh.is_done(pending.mark) {
+            if !self.is_past(&pending.until) {
                 return;
             }
             let Some(Pending {
@@ -124,9 +186,10 @@ impl Exchange {
             return;
         };
         if answer.publish
+            && answer.refusal.is_none()
             && let Some(durable) = connection.line.durable_mut()
         {
-            durable.confirmed_publish_id = answer.id;
+            durable.receipts.confirm(answer.id);
         }
         let line = &mut connection.line;
         if line.away {

@@ -21,12 +21,13 @@ use super::line::Line;
 use super::outbox::Writer;
 use super::parcel::Parcel;
 use super::resource::Resources;
+use super::resume::Resumption;
 use super::service::{Failure, Outcome};
 use super::survey::Wire;
 use super::tls::Tls;
 use crate::base::clock::Instant;
-use crate::base::id::{Key, ShardId};
-use crate::base::limits::{LINGER_MS, MESSAGES_PER_TURN, SESSION_KEY_BYTES};
+use crate::base::id::Key;
+use crate::base::limits::{LINGER_MS, MESSAGES_PER_TURN};
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
@@ -51,14 +52,6 @@ pub(super) enum Stage {
     Closing,
     /// Gone; its session waits in the slot for another connection.
     Detached,
-}
-
-/// What a connection that resumes a session asked for.
-pub(super) struct Resumption {
-    pub(super) key: [u8; SESSION_KEY_BYTES],
-    pub(super) received: u32,
-    /// The shard of that session.
-    pub(super) home: ShardId,
 }
 
 /// The state of the multishot receive.
@@ -329,7 +322,7 @@ impl Connection {
         resources: &mut Resources,
     ) {
         self.check_answers(resources);
-        match self.take_message(parcel, id, resources) {
+        match self.take_message(parcel, id, Instant::NEVER, resources) {
             true => resources.count_response(parcel.message()),
             false => self.line.refuse_too_large(id, resources),
         }
@@ -338,10 +331,12 @@ impl Connection {
 
     /// Ends a connection whose answers pile up. Asked before the next is put to them: a
     /// single answer larger than the bound is still sent.
-    fn check_answers(&mut self, resources: &mut Resources) {
-        let queued = self.line.outbox.queued_bytes();
-        if self.stage == Stage::Running && queued > resources.limits.outbox_bytes_max {
-            let text = "your answers pile up faster than you read them";
+    pub(super) fn check_answers(&mut self, resources: &mut Resources) {
+        if self.stage == Stage::Running && self.line.is_behind(resources) {
+            let text = match self.line.counted {
+                true => "your answers pile up faster than you acknowledge them",
+                false => "your answers pile up faster than you read them",
+            };
             self.refuse(Code::SlowConsumer, text, resources);
         }
     }

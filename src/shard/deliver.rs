@@ -3,12 +3,15 @@
 //! ```text
 //!   keeps up                     ─► outbox
 //!   outbox full, or others wait  ─► shelf ── the outbox drains ──► outbox     (publications)
+//!   it expires, a send in flight ─► shelf too: what is in the outbox cannot expire
 //!   session                      ─► its log too, as it goes into the outbox
-//!   session without connection   ─► its log only
+//!   its log full                 ─► shelf ── the client acknowledges ──► outbox and log
+//!   session without connection   ─► shelf ── the client is back ──► outbox and log
+//!   a group's, and it is gone    ─► another member (`legacy`)
 //! ```
 //!
 //! Requests and responses do not wait on the shelf: they are bounded by the calls open, and
-//! may pass publications that wait.
+//! may pass publications that wait. Those of a session without connection go to its log.
 
 use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
@@ -22,7 +25,7 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{CHUNK_BYTES, MESSAGE_HEADER_BYTES};
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::{Envelope, SlowPolicy};
+use crate::proto::envelope::{Envelope, SlowPolicy, header};
 use crate::proto::error::Code;
 use crate::proto::message::MessageType;
 use crate::router::Subscription;
@@ -35,7 +38,7 @@ impl Exchange {
             return self.deliver_translated(to, publication);
         }
         let Some(connection) = self.connections.get_mut(to.connection) else {
-            return;
+            return self.leave_to_others(publication);
         };
         let line = &mut connection.line;
         let taken = match publication.sliced {
@@ -48,6 +51,7 @@ impl Exchange {
         *taken = publication.number;
         if connection.stage == Stage::Running
             && !line.careful
+            && !publication.is_special()
             && line.takes(publication.parcel.len())
             && line.has_room(publication.parcel.len(), &self.resources)
         {
@@ -62,7 +66,8 @@ impl Exchange {
         }
     }
 
-    /// The subscriber does not keep up, has a session, or is gone.
+    /// The subscriber does not keep up, has a session, or is gone; or it may be that the
+    /// message shall not be delivered any more, or shall be to another, when its turn comes.
     #[inline(never)]
     fn deliver_carefully(&mut self, to: Subscription, publication: &mut Publication<'_>) {
         let Some(connection) = self.connections.get_mut(to.connection) else {
@@ -70,26 +75,27 @@ impl Exchange {
         };
         let (line, resources) = (&mut connection.line, &mut self.resources);
         let is_running = connection.stage == Stage::Running;
+        if !is_running && !line.counted {
+            return self.leave_to_others(publication);
+        }
         if !line.may_receive(publication.envelope.name) {
             return resources.counters.add(Counter::DeliveriesForbidden, 1);
         }
-        if is_running && !line.takes(publication.parcel.len()) {
+        if !line.takes(publication.parcel.len()) {
             return match publication.parcel.ungrown() {
                 Some(message) => self.deliver_ungrown(to, publication, &message),
                 None => resources.counters.add(Counter::DeliveriesTooLarge, 1),
             };
         }
         if !is_running {
-            self.leave_in_log(to.connection, publication);
-        } else if !line.shelved && line.has_room(publication.parcel.len(), resources) {
-            line.log(
-                publication.parcel.message(),
-                publication.expires,
-                true,
-                resources,
-            );
-            line.write(&mut publication.parcel, None, resources);
-            resources.counters.add(Counter::Deliveries, 1);
+            self.leave_behind(to, publication);
+        } else if !connection.line.shelved
+            && connection.takes_now(publication.parcel.len(), publication.expires, resources)
+        {
+            let (group, expires) = (publication.group, publication.expires);
+            connection
+                .line
+                .put(&mut publication.parcel, group, expires, resources);
         } else {
             self.shelve(to, publication);
             // While a send is in flight there is nothing to settle; its end settles all.
@@ -132,23 +138,22 @@ impl Exchange {
             since: now,
             policy,
             retained: publication.retained,
+            group: publication.group,
         };
+        let bytes = held.message.len();
+        let is_late =
+            !(line.has_room(bytes, &self.resources) && line.may_log(bytes, &self.resources));
         let queued = line.outbox.queued_bytes();
-        let key = (policy == SlowPolicy::LatestPerKey).then(|| publication.key());
+        let is_keyed = policy == SlowPolicy::LatestPerKey;
+        let key = is_keyed.then(|| publication.latest_key(&mut self.latest_key));
+        let bound = line.shelf_bound(&self.resources);
+        let is_away = line.away;
         let station = line.station_mut();
-        let pool = &self.resources.pool;
-        let limits = &self.resources.limits;
-        let bound = Bound {
-            bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
-            // A chunk's worth may wait for whoever is only late: a turn of many deliveries
-            // makes anybody late.
-            pressed: pool.is_exhausted()
-                || (pool.is_crowded() && station.shelf.cost_bytes() >= CHUNK_BYTES),
-        };
         let (put, dropped) = station.shelf.put(held, key, &bound, now);
         let age = station.shelf.oldest_age(now);
         let waiting = queued + station.shelf.bytes();
-        let first = acted(&put, &dropped) && !std::mem::replace(&mut station.told_slow, true);
+        let acted = acted(&put, &dropped);
+        let first = !is_away && acted && !std::mem::replace(&mut station.told_slow, true);
         line.shelved = true;
         line.recharge(&mut self.resources);
         count_dropped(&dropped, &self.resources);
@@ -160,32 +165,48 @@ impl Exchange {
                 oldest_age: age,
             });
         }
-        if put == Put::Full {
-            let text = "you do not read as fast as others publish";
-            connection.refuse(Code::SlowConsumer, text, &mut self.resources);
-            self.leave_in_log(to.connection, publication);
-        } else {
-            line.careful = true;
-            self.note_stalled(to.connection, true);
+        match put {
+            // Whoever comes back for it learns that it is gone.
+            Put::Full if is_away => {
+                line.lapse(&mut self.resources);
+                self.leave_to_others(publication);
+                self.end_calls(to.connection);
+                self.dissolve(to.connection, !self.draining);
+            }
+            Put::Full => {
+                let text = match line.may_log(publication.parcel.len(), &self.resources) {
+                    true => "you do not read as fast as others publish",
+                    false => "you do not acknowledge as fast as others publish",
+                };
+                connection.refuse(Code::SlowConsumer, text, &mut self.resources);
+                self.leave_behind(to, publication);
+            }
+            Put::Held => {
+                line.careful = true;
+                if is_late {
+                    self.note_stalled(to.connection, true);
+                }
+            }
         }
     }
 
-    /// The connection ends, or has ended: its session, if it has one, keeps the publication,
-    /// behind what waits on the shelf.
-    fn leave_in_log(&mut self, key: Key, publication: &Publication<'_>) {
+    /// The connection ends, or has ended: its session, if it has one, keeps the publication
+    /// for the next.
+    fn leave_behind(&mut self, to: Subscription, publication: &mut Publication<'_>) {
+        let waits = |one: &Connection| one.line.counted && one.line.away;
         let counted = |one: &Connection| one.line.counted;
-        if !self.connections.get(key).is_some_and(counted) {
-            return;
+        if self.connections.get(to.connection).is_some_and(counted) {
+            self.depart(to.connection);
         }
-        self.depart(key);
-        if let Some(connection) = self.connections.get_mut(key) {
-            let message = publication.parcel.message();
-            let (line, resources) = (&mut connection.line, &mut self.resources);
-            line.log(message, publication.expires, false, resources);
+        if self.connections.get(to.connection).is_some_and(waits) {
+            self.shelve(to, publication);
+        } else {
+            self.leave_to_others(publication);
         }
     }
 
-    /// The outbox has drained: what waits on the shelf goes on.
+    /// The outbox has drained, or the client has acknowledged: what waits on the shelf goes
+    /// on.
     pub(super) fn refill(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -194,21 +215,27 @@ impl Exchange {
         let now = resources.now;
         loop {
             // Asked with its size: one that does not fit would take a large chunk.
-            let bytes = connection.line.station_mut().shelf.oldest_bytes();
-            if !connection.line.has_room(bytes, resources) {
+            let shelf = &connection.line.station_mut().shelf;
+            let (bytes, expires) = (shelf.oldest_bytes(), shelf.oldest_expires());
+            if !connection.takes_now(bytes, expires, resources) {
                 break;
             }
-            let Some(held) = connection.line.station_mut().shelf.next(now) else {
+            let line = &mut connection.line;
+            let station = line.station_mut();
+            let before = station.shelved_before;
+            let Some(held) = station.shelf.next(now) else {
                 break;
             };
-            let line = &mut connection.line;
-            if line.is_narrowed() && !line.may_receive(topic_of(&held.message)) {
+            if (before || line.is_narrowed()) && !line.may_subscribe(topic_of(&held.message)) {
                 resources.counters.add(Counter::DeliveriesForbidden, 1);
                 continue;
             }
-            line.log(&held.message, held.expires, true, resources);
-            line.write(&mut Parcel::shared(&held.message), None, resources);
-            resources.counters.add(Counter::Deliveries, 1);
+            if before && !line.takes(held.message.len()) {
+                resources.counters.add(Counter::DeliveriesTooLarge, 1);
+                continue;
+            }
+            let parcel = &mut Parcel::shared(&held.message);
+            line.put(parcel, held.group, held.expires, resources);
         }
         let line = &mut connection.line;
         let station = line.station_mut();
@@ -218,7 +245,7 @@ impl Exchange {
             .add(Counter::DeliveriesExpired, u64::from(expired));
         let done = station.shelf.is_empty();
         if done {
-            station.told_slow = false;
+            (station.told_slow, station.shelved_before) = (false, false);
             line.shelved = false;
             line.note_care();
         }
@@ -256,19 +283,34 @@ fn count_dropped(dropped: &Dropped, resources: &Resources) {
 }
 
 impl Connection {
-    /// Takes a REQUEST or RESPONSE of another connection's, with the id it shall have.
-    /// False: it cannot take one so large.
+    /// Whether the outbox takes a publication now, and its session's log. One that expires it
+    /// takes only when that goes with the next send: what has to wait longer waits where it is
+    /// looked at again, while there is memory for that.
+    fn takes_now(&self, bytes: usize, expires: Instant, resources: &Resources) -> bool {
+        let goes_next = || !self.sending && self.line.outbox.goes_next(bytes);
+        self.line.has_room(bytes, resources)
+            && self.line.may_log(bytes, resources)
+            && (expires == Instant::NEVER || goes_next() || resources.pool.is_crowded())
+    }
+
+    /// Takes a REQUEST or RESPONSE of another connection's, with the id it shall have. A
+    /// session without connection keeps it until it `expires`. False: it cannot take one so
+    /// large.
     pub(super) fn take_message(
         &mut self,
         parcel: &mut Parcel<'_>,
         id: u32,
+        expires: Instant,
         resources: &mut Resources,
     ) -> bool {
         let is_running = self.stage == Stage::Running;
         let line = &mut self.line;
-        if is_running && !line.takes(parcel.len()) {
+        if (is_running || line.counted) && !line.takes(parcel.len()) {
             return match parcel.ungrown() {
-                Some(message) => self.take_message(&mut Parcel::plain(&message), id, resources),
+                Some(message) => {
+                    let mut parcel = Parcel::plain(&message);
+                    self.take_message(&mut parcel, id, expires, resources)
+                }
                 None => false,
             };
         }
@@ -276,7 +318,7 @@ impl Connection {
             let mut message = parcel.message().to_vec();
             message[MESSAGE_HEADER_BYTES..MESSAGE_HEADER_BYTES + 4]
                 .copy_from_slice(&id.to_be_bytes());
-            line.log(&message, Instant::NEVER, is_running, resources);
+            line.log(&message, expires, is_running, resources);
         }
         if is_running {
             line.write(parcel, Some(id), resources);
@@ -293,7 +335,40 @@ impl Connection {
     }
 }
 
+impl Publication<'_> {
+    /// What LATEST_PER_KEY keeps one message for: its topic, and with it the KEY, if there is
+    /// one. The topic's length comes first and a mark stands before the KEY, so that no two
+    /// of them read alike.
+    pub(super) fn latest_key<'k>(&self, key: &'k mut Vec<u8>) -> &'k [u8] {
+        let topic = self.envelope.name.as_bytes();
+        key.clear();
+        key.push(topic.len() as u8);
+        key.extend_from_slice(topic);
+        if let Some(value) = self.envelope.headers.find(header::KEY) {
+            key.push(1);
+            key.extend_from_slice(value);
+        }
+        key
+    }
+}
+
 impl Line {
+    /// Writes a publication into the outbox, and keeps it where it has to be kept.
+    fn put(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        group: Option<Key>,
+        expires: Instant,
+        resources: &mut Resources,
+    ) {
+        self.log_for(group, parcel.message(), expires, true, resources);
+        self.write(parcel, None, resources);
+        if let Some(group) = group {
+            self.note_trail(group, parcel, expires, resources);
+        }
+        resources.counters.add(Counter::Deliveries, 1);
+    }
+
     /// The publication has been delivered to it, or would have been.
     pub(super) fn has_taken(&self, publication: &Publication<'_>) -> bool {
         let taken = match publication.sliced {
@@ -310,10 +385,31 @@ impl Line {
         }
     }
 
-    /// The peer accepts a message of so many bytes, header included.
+    /// How much may wait on its shelf.
+    fn shelf_bound(&self, resources: &Resources) -> Bound {
+        let (pool, limits) = (&resources.pool, &resources.limits);
+        let shelf = self.station.as_ref().map(|station| &station.shelf);
+        // A chunk's worth may wait for whoever is only late: a turn of many deliveries makes
+        // anybody late.
+        let holds = shelf.is_some_and(|shelf| shelf.cost_bytes() >= CHUNK_BYTES);
+        if self.away {
+            let logged = self.durable().map_or(0, |durable| durable.log.bytes());
+            return Bound {
+                bytes_max: limits.session_buffer_bytes_max.saturating_sub(logged),
+                pressed: pool.is_exhausted() && holds,
+            };
+        }
+        let queued = self.outbox.queued_bytes();
+        Bound {
+            bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
+            pressed: pool.is_exhausted() || (pool.is_crowded() && holds),
+        }
+    }
+
+    /// The peer accepts a message of so many bytes, header included. The CRC that it may get
+    /// does not count.
     #[inline]
-    fn takes(&self, bytes: usize) -> bool {
-        let crc = if self.session.has_checksum() { 4 } else { 0 };
-        bytes + crc <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
     }
 }

@@ -3,6 +3,7 @@
 use super::exchange::Exchange;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
+use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
 use crate::proto::session::Event;
@@ -25,19 +26,37 @@ impl Exchange {
             }
             Event::Handled | Event::Established(_) => None,
             Event::Message(Message::Envelope(kind, envelope)) => {
-                match kind {
-                    MessageType::Request => self.request(key, envelope, message),
-                    MessageType::Response => self.respond(key, envelope, message),
-                    kind => self.operate(key, *kind, envelope, message),
-                }
+                self.dispatch_envelope(key, *kind, envelope, message);
                 None
             }
-            event => self.dispatch_rare(key, event),
+            event => self.dispatch_rare(key, event, message),
+        }
+    }
+
+    fn dispatch_envelope(
+        &mut self,
+        key: Key,
+        kind: MessageType,
+        envelope: &Envelope<'_>,
+        message: &[u8],
+    ) {
+        use MessageType::*;
+        match kind {
+            Publish => self.publish(key, envelope, message),
+            Request => self.request(key, envelope, message),
+            Response => self.respond(key, envelope, message),
+            Subscribe => self.operate(key, envelope, |all| all.subscribe(key, envelope)),
+            Unsubscribe => self.operate(key, envelope, |all| all.unsubscribe(key, envelope)),
+            Serve => self.operate(key, envelope, |all| all.serve(key, envelope)),
+            Unserve => self.operate(key, envelope, |all| all.unserve(key, envelope)),
+            Will => self.operate(key, envelope, |all| all.keep_will(key, envelope, message)),
+            Ping | Pong | Close | Error | Ok | Auth | AuthOk | Drain | Ack | Session
+            | SessionOk => debug_assert!(false, "{kind:?} has no envelope"),
         }
     }
 
     #[cold]
-    fn dispatch_rare(&mut self, key: Key, event: &Event<'_>) -> Option<Reason> {
+    fn dispatch_rare(&mut self, key: Key, event: &Event<'_>, message: &[u8]) -> Option<Reason> {
         match event {
             Event::Message(Message::Auth { method, credential }) => {
                 self.authenticate(key, *method, credential);
@@ -59,6 +78,10 @@ impl Exchange {
                 }
             }
             Event::Refused { .. } => return Some(Reason::PeerRefused),
+            Event::Ended(Reason::TooLarge) => {
+                self.refuse_answer(key, message);
+                return Some(Reason::TooLarge);
+            }
             Event::Ended(reason) => return Some(*reason),
             Event::Message(_) => {
                 let connection = self.connections.get_mut(key)?;

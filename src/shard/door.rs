@@ -1,11 +1,11 @@
 //! The door: which addresses may come, and how often. One for all shards, because a limit
 //! for an address would otherwise be as many times as high as there are shards; so it has a
-//! lock, which is taken once for each connection and once for each failed AUTH, never for a
+//! lock, which is taken once for each connection and once or twice for each AUTH, never for a
 //! message.
 
 use super::Shard;
 use crate::auth::address::AccessList;
-use crate::auth::tally::{Tally, Turned};
+use crate::auth::tally::{Shown, Tally, Turned};
 use crate::base::clock::Instant;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
@@ -52,21 +52,26 @@ impl Door {
                 let text = "your address connects too often; wait a second";
                 Refusal::new(Code::RateLimited, text)
             }
-            Turned::Failures(_) => {
-                let text = "too many credentials from your address were wrong; wait a minute";
-                Refusal::new(Code::AddressDenied, text)
-            }
         })
     }
 
-    /// Notes that a credential from there was refused.
-    pub(super) fn note_failure(&self, address: IpAddr, now: Instant) {
-        self.tally().fail(address, now);
+    /// A credential shown from there, of the known API key `id` if it claims to be one; and
+    /// whether it is refused unseen, because too much was wrong.
+    pub(super) fn look(
+        &self,
+        address: IpAddr,
+        id: Option<&str>,
+        credential: &[u8],
+        now: Instant,
+    ) -> (Shown, bool) {
+        let tally = self.tally();
+        let shown = tally.shown(address, id, credential);
+        (shown, tally.barred_until(&shown, now).is_some())
     }
 
-    /// Whether credentials from there are refused unseen, because too many were wrong.
-    pub(super) fn bars(&self, address: IpAddr, now: Instant) -> bool {
-        self.tally().barred_until(address, now).is_some()
+    /// Notes that it was wrong; whether its address is over its budget.
+    pub(super) fn note_failure(&self, shown: &Shown, now: Instant) -> bool {
+        self.tally().fail(shown, now)
     }
 
     /// A connection that was admitted has ended.

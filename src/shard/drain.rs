@@ -2,16 +2,28 @@
 //!
 //! ```text
 //!   Drain(deadline) ── DRAIN to each client, no more accepting
-//!        │  each connection: nothing unanswered and quiet for 100 ms ──► CLOSE
-//!        ├── ¾ of the time gone: CLOSE to all that are left
+//!        │  who listens to nothing, is owed nothing and is quiet ──► CLOSE
+//!        ├── quiet on all shards, or ¾ of the time gone: deaf, one and all
+//!        ├── all that was said between shards is done ──► CLOSE to who is owed nothing
+//!        ├── ⅘ of the time gone: CLOSE to all that are left
 //!        └── just before the deadline: whatever is left is cut
 //! ```
 //!
 //! Requests that arrive after DRAIN are still answered: they may have been sent before it
 //! was read. A client that wants to lose nothing stops asking when it reads DRAIN.
+//!
+//! Who subscribes or serves is told the end last, because what others publish is confirmed
+//! until then. So a shard first takes nothing any more from anybody (deaf: what comes is not
+//! confirmed), and no CLOSE goes out before all shards have (`accord`).
+//!
+//! Quiet: nothing has been heard for a while, and not only because DRAIN is still on its way;
+//! what was said before that was read comes a round trip after it was sent. The kernel
+//! knows: by then the peer's machine has acknowledged it.
 
 use super::Shard;
+use super::accord::{DEAF, OPEN, Phase, TOLD};
 use super::connection::{Connection, Stage};
+use super::exchange::Exchange;
 use super::resource::Resources;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -21,21 +33,58 @@ use crate::proto::message::Message;
 use crate::ring::driver::Driver;
 use std::time::Duration;
 
-/// How long a connection must have been silent to count as done.
+/// How long there must have been silence to count as done.
 const QUIET: Duration = Duration::from_millis(100);
-/// How often a draining shard looks for connections that are done.
+/// How often a draining shard looks for connections that are done, and how often while it
+/// waits for other shards only.
 const STEP: Duration = Duration::from_millis(25);
+const STEP_DEAF: Duration = Duration::from_millis(1);
+/// Who has not acknowledged DRAIN by then is not waited for.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Drain {
+    began: Instant,
+    /// From here on nothing is taken any more, on any shard.
+    deaf_at: Instant,
     /// From here on every connection is told to end.
     close_all: Instant,
     deadline: Instant,
     next_look: Instant,
+    phase: Phase,
+}
+
+/// Whom a look tells to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Who is quiet, and does not listen.
+    Early,
+    /// Nobody: other shards are waited for.
+    Wait,
+    /// Who has all that is due to it.
+    Done,
+    Everybody,
+    Cut,
 }
 
 impl Drain {
     pub(super) fn next_step(&self, now: Instant) -> Instant {
         self.next_look.max(now)
+    }
+
+    /// Others may still have something for this shard, or by way of it, until all have told
+    /// their clients the end.
+    pub(super) fn may_end(&self, now: Instant) -> bool {
+        self.phase >= TOLD || now >= self.deadline
+    }
+
+    fn look(&self, now: Instant) -> Look {
+        match self.phase {
+            _ if now >= self.deadline => Look::Cut,
+            _ if now >= self.close_all => Look::Everybody,
+            TOLD.. => Look::Done,
+            OPEN => Look::Early,
+            _ => Look::Wait,
+        }
     }
 }
 
@@ -49,14 +98,19 @@ impl<D: Driver> Shard<D> {
         self.accept_again = Instant::NEVER;
         let now = self.exchange.resources.now;
         let left = deadline.since(now);
-        let close_all = now + left * 3 / 4;
-        // A little early, so that by the deadline the process has ended too.
-        let deadline = now + left * 19 / 20;
+        // Where nobody is, there is nobody to be heard.
+        let is_empty = self.exchange.connections.is_empty();
         self.drain = Some(Drain {
-            close_all,
-            deadline,
-            next_look: now + STEP,
+            began: now,
+            deaf_at: now + left * 3 / 4,
+            close_all: now + left * 4 / 5,
+            // A little early, so that by the deadline the process has ended too.
+            deadline: now + left * 19 / 20,
+            next_look: if is_empty { now } else { now + STEP },
+            phase: OPEN,
         });
+        let busy_at = if is_empty { Instant::ZERO } else { now };
+        self.exchange.mesh.accord.note_busy(self.id, busy_at);
         tracing::info!(
             shard = self.id.0,
             connections = self.exchange.connections.len(),
@@ -86,23 +140,109 @@ impl<D: Driver> Shard<D> {
 
     pub(super) fn step_drain(&mut self) {
         let now = self.exchange.resources.now;
-        let Some(drain) = &mut self.drain else { return };
-        if now < drain.next_look {
+        let is_due = |drain: &Drain| now >= drain.next_look;
+        if !self.drain.as_ref().is_some_and(is_due) {
             return;
         }
-        drain.next_look = now + STEP;
-        let (close_all, cut) = (now >= drain.close_all, now >= drain.deadline);
+        self.agree_on_end();
+        let Some(drain) = &mut self.drain else { return };
+        let (look, began) = (drain.look(now), drain.began);
+        let is_brief = look == Look::Wait || self.exchange.connections.is_empty();
+        drain.next_look = now + if is_brief { STEP_DEAF } else { STEP };
+        if look == Look::Wait {
+            return;
+        }
         for key in self.keys() {
             let Some(connection) = self.exchange.connections.get_mut(key) else {
                 continue;
             };
-            connection.step_drain(close_all, cut, &mut self.exchange.resources);
+            if look == Look::Early && !connection.may_end_early(began, now, &self.driver) {
+                continue;
+            }
+            connection.step_drain(look, &mut self.exchange.resources);
             self.exchange.touch(key);
         }
     }
 
+    /// Goes as far in ending as the shards have agreed on.
+    fn agree_on_end(&mut self) {
+        let now = self.exchange.resources.now;
+        let is_busy = self.is_busy();
+        let (exchange, id) = (&mut self.exchange, self.id);
+        let Some(drain) = &mut self.drain else { return };
+        let accord = exchange.mesh.accord.clone();
+        if drain.phase == OPEN {
+            if is_busy {
+                accord.note_busy(id, now);
+            }
+            let is_quiet = now.since(accord.busy_at()) >= QUIET;
+            if !is_quiet && !accord.has_begun() && now < drain.deaf_at {
+                return;
+            }
+            exchange.go_deaf();
+            drain.phase = DEAF;
+            accord.enter(id, DEAF);
+        }
+        while drain.phase < TOLD && accord.have_all(drain.phase) && exchange.has_said_all() {
+            drain.phase += 1;
+            accord.enter(id, drain.phase);
+        }
+    }
+
+    /// Somebody on this shard has been heard, is owed an answer, or is about to be.
+    fn is_busy(&self) -> bool {
+        let (exchange, now) = (&self.exchange, self.exchange.resources.now);
+        let Some(drain) = &self.drain else {
+            return false;
+        };
+        if drain.phase != OPEN {
+            return false;
+        }
+        let waits = !exchange.fanouts.is_empty()
+            || !exchange.replays.is_empty()
+            || !exchange.legacies.is_settled();
+        let goes_on = |(_, one): (Key, &Connection)| {
+            one.stage == Stage::Running
+                && (one.line.is_owed_answers()
+                    || one.is_at_work()
+                    || one.is_heard_since(now)
+                    || is_on_its_way(one, drain.began, now, &self.driver))
+        };
+        waits || exchange.connections.iter().any(goes_on)
+    }
+
     fn keys(&self) -> Vec<Key> {
         self.exchange.connections.keys().collect()
+    }
+}
+
+/// DRAIN, or what was sent behind it, may not have reached the peer.
+fn is_on_its_way(one: &Connection, began: Instant, now: Instant, driver: &impl Driver) -> bool {
+    now.since(began) < ROUND_TRIP_MAX
+        && (!one.line.outbox.is_empty() || driver.unacknowledged(one.socket) > 0)
+}
+
+impl Exchange {
+    /// Nothing is taken from clients any more: it would be confirmed, and reach nobody.
+    fn go_deaf(&mut self) {
+        self.deaf = true;
+        self.blocked.clear();
+        for (_, connection) in self.connections.iter_mut() {
+            // Nobody ends that: it is in no list.
+            connection.blocked = true;
+        }
+        let keys: Vec<Key> = self.connections.keys().collect();
+        keys.into_iter().for_each(|key| self.touch(key));
+    }
+
+    /// All that this shard has said to others is done, and nothing more is to be said.
+    fn has_said_all(&self) -> bool {
+        self.fanouts.is_empty()
+            && self.replays.is_empty()
+            && self.legacies.is_settled()
+            && self.mesh.is_done(self.mesh.mark())
+            && !self.mesh.is_homing()
+            && !self.mesh.owes()
     }
 }
 
@@ -129,31 +269,43 @@ impl Connection {
         }
     }
 
-    fn step_drain(&mut self, close_all: bool, cut: bool, resources: &mut Resources) {
-        if cut {
+    /// It has input left to handle, or waits for something of the shard's.
+    fn is_at_work(&self) -> bool {
+        self.ready || self.blocked || self.fanning || self.held || self.is_moving()
+    }
+
+    fn is_heard_since(&self, now: Instant) -> bool {
+        now.since(self.line.session.heard()) < QUIET
+    }
+
+    /// Nothing of what others may still publish or ask is for it, and it is silent.
+    fn may_end_early(&self, began: Instant, now: Instant, driver: &impl Driver) -> bool {
+        let station = self.line.station.as_ref();
+        let listens = station.is_some_and(|one| {
+            let count = one.subscriptions.len() + one.servings.len();
+            count > 0
+        });
+        !listens
+            && !self.is_at_work()
+            && !self.is_heard_since(now)
+            && now.since(began) >= QUIET
+            && !is_on_its_way(self, began, now, driver)
+    }
+
+    fn step_drain(&mut self, look: Look, resources: &mut Resources) {
+        if look == Look::Cut {
             return self.abort(Reason::Shutdown, resources);
         }
         if self.stage != Stage::Running {
             return;
         }
-        let quiet = resources.now.since(self.line.session.heard()) >= QUIET;
-        let line = &self.line;
-        let unsent = line.shelved || !line.outbox.is_empty();
-        let done = !line.is_owed_answers() && !unsent && quiet;
-        if done && !self.ready {
-            self.close(
-                Code::Shutdown,
-                "this server is ending",
-                Reason::Drained,
-                resources,
-            );
-        } else if close_all {
-            self.close(
-                Code::Shutdown,
-                "this server is ending",
-                Reason::Shutdown,
-                resources,
-            );
-        }
+        let unsent = self.line.shelved || !self.line.outbox.is_empty();
+        let reason = match look {
+            _ if !self.line.is_owed_answers() && !unsent => Reason::Drained,
+            Look::Everybody => Reason::Shutdown,
+            Look::Early | Look::Wait | Look::Done | Look::Cut => return,
+        };
+        let text = "this server is ending";
+        self.close(Code::Shutdown, text, reason, resources);
     }
 }

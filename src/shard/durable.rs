@@ -2,20 +2,21 @@
 //! connection's part in the exchange when that ends. How a session gets another connection
 //! stands in `resume`.
 
-use super::connection::Resumption;
-use super::deliver::topic_of;
 use super::exchange::Exchange;
 use super::line::Line;
-use super::log::Log;
+use super::log::{Log, Loss};
 use super::outbox::Writer;
+use super::receipt::Receipts;
+use super::resume::{Found, Resumption};
+use super::service::Failure;
 use super::station::Durable;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::SESSION_KEY_BYTES;
+use crate::base::limits::{MESSAGE_HEADER_BYTES, SESSION_KEY_BYTES};
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::Message;
-use crate::proto::session::Event;
+use crate::proto::message::{Message, MessageType};
+use crate::proto::session::{Event, Session};
 use std::mem;
 
 /// A key asks for a new session.
@@ -47,6 +48,10 @@ impl Exchange {
             connection.refuse_with(&refusal, &mut self.resources);
             return None;
         }
+        if *session == NEW && line.session.is_on_trial() {
+            connection.refuse_with(&Session::full(), &mut self.resources);
+            return None;
+        }
         if *session == NEW {
             self.begin_session(key);
             return None;
@@ -56,12 +61,15 @@ impl Exchange {
         if home.index() > self.mesh.len() || (is_here && !self.can_resume(key, session, received)) {
             return self.refuse_session(key);
         }
+        // Those that services here still work on, overdue; they stay behind.
+        self.end_calls(key);
         // When nothing of its transport is in flight `settle` goes on.
         let connection = self.connections.get_mut(key)?;
         connection.moving = Some(Box::new(Resumption {
             key: *session,
             received,
             home,
+            found: Found::Unasked,
         }));
         None
     }
@@ -80,8 +88,7 @@ impl Exchange {
             principal,
             log: Log::new(),
             lapsed: false,
-            accepted_publish_id: 0,
-            confirmed_publish_id: 0,
+            receipts: Receipts::default(),
         }));
         (line.counted, line.careful) = (true, true);
         let begun = Message::SessionOk {
@@ -92,6 +99,23 @@ impl Exchange {
         line.send(&begun, &mut self.resources);
         self.sessions.insert(session, key);
         self.resources.counters.add(Counter::SessionsBegun, 1);
+    }
+
+    /// Whether a connection of another shard, with this principal, is worth handing over: the
+    /// session it wants to resume is here, and its own. `can_resume` asks the rest.
+    pub(super) fn is_known(
+        &self,
+        session: &[u8; SESSION_KEY_BYTES],
+        received: u32,
+        principal: Option<&str>,
+    ) -> bool {
+        let slot = self.sessions.get(session).copied();
+        let durable = slot.and_then(|slot| self.connections.get(slot)?.line.durable());
+        durable.is_some_and(|durable| {
+            durable.principal.as_deref() == principal
+                && !durable.lapsed
+                && durable.log.covers(received)
+        })
     }
 
     /// Whether a key is one of a session here whose client may have `received` so much, and
@@ -170,31 +194,17 @@ impl Exchange {
         );
         let revoked = connection.reason == Some(Reason::Revoked);
         let line = &mut connection.line;
-        if line.station.is_none() || line.away {
+        if line.away {
             return;
         }
         let will = !in_order && !self.draining;
         if !line.counted || !will || revoked {
+            self.end_calls(key);
             return self.dissolve(key, will);
         }
+        // What waits on its shelf has never been sent, and now waits for the next connection.
         line.away = true;
-        // What waited for the outbox has never been sent, and now waits for the next one.
-        let now = self.resources.now;
-        while let Some(held) = line.station_mut().shelf.next(now) {
-            if line.is_narrowed() && !line.may_receive(topic_of(&held.message)) {
-                self.resources.counters.add(Counter::DeliveriesForbidden, 1);
-                continue;
-            }
-            line.log(&held.message, held.expires, false, &mut self.resources);
-        }
-        line.shelved = false;
-        line.note_care();
-        line.recharge(&mut self.resources);
-        if line.counted {
-            self.note_stalled(key, true);
-        } else {
-            self.dissolve(key, true);
-        }
+        self.note_stalled(key, true);
     }
 
     /// Takes a connection out of everything it is part of.
@@ -209,6 +219,16 @@ impl Exchange {
         (line.counted, line.shelved) = (false, false);
         line.note_care();
         self.resources.pool.discharge(station.charged);
+        // Where the server ends, all members do: what they were sent still goes out.
+        let ends_all = matches!(connection.reason, Some(Reason::Drained | Reason::Shutdown));
+        if !station.trail.is_empty() && !ends_all {
+            // How much of it is another's is known when its transport is over.
+            line.station_mut().trail = mem::take(&mut station.trail);
+            line.recharge(&mut self.resources);
+        }
+        if !ends_all {
+            self.bequeath(&mut station);
+        }
         if let Some(durable) = &station.durable {
             self.sessions.remove(&durable.key);
             self.resources.counters.add(Counter::SessionsEnded, 1);
@@ -219,7 +239,7 @@ impl Exchange {
             self.fail_errands(key);
         }
         if publish_will && let Some(will) = station.will.take() {
-            self.publish_will(will);
+            self.legacies.wills.push_back((key, will));
         }
     }
 
@@ -230,7 +250,7 @@ impl Exchange {
             return;
         };
         let line = &mut connection.line;
-        line.away = false;
+        (line.away, line.careful) = (false, true);
         let Line {
             session,
             outbox,
@@ -243,7 +263,19 @@ impl Exchange {
         let Some(durable) = &mut station.durable else {
             return;
         };
-        let covered = durable.log.resume(received, now);
+        let length_max = session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES;
+        let counters = &self.resources.counters;
+        let mut too_large = Vec::new();
+        let covered = durable
+            .log
+            .resume(received, now, length_max, |message, loss| {
+                let counter = match loss {
+                    Loss::Expired => Counter::DeliveriesExpired,
+                    Loss::TooLarge => Counter::DeliveriesTooLarge,
+                };
+                counters.add(counter, 1);
+                too_large.extend(asked_in(message).filter(|_| loss == Loss::TooLarge));
+            });
         debug_assert!(covered, "asked before it moved");
         let mut out = Writer {
             outbox,
@@ -252,7 +284,7 @@ impl Exchange {
         let resumed = Message::SessionOk {
             key: durable.key,
             resumed: true,
-            last_publish_id: durable.confirmed_publish_id,
+            last_publish_id: durable.receipts.last_confirmed(),
         };
         session.send(&resumed, &mut out);
         durable.log.replay(|first, second| {
@@ -263,12 +295,24 @@ impl Exchange {
             }
         });
         let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
+        let waits = !station.shelf.is_empty();
+        (station.shelved_before, line.shelved) = (waits, waits);
+        // It was the other transport's kernel that held much.
+        station.trail.backed_up = false;
         line.recharge(&mut self.resources);
         self.resources.counters.add(Counter::SessionsResumed, 1);
         if subscribes {
             self.note_wanted(key, codec);
         }
-        self.note_stalled(key, false);
+        self.fail_too_large(key, &too_large);
+        if !waits {
+            self.note_stalled(key, false);
+        }
+        self.handle_what_waits(key);
+    }
+
+    /// Input that came before the session was there is handled now.
+    fn handle_what_waits(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.has_input()
             && !mem::replace(&mut connection.ready, true)
@@ -277,4 +321,24 @@ impl Exchange {
         }
         self.touch(key);
     }
+
+    /// Requests and responses that are larger than a connection takes that resumes: whoever
+    /// waits for an answer gets that.
+    fn fail_too_large(&mut self, key: Key, messages: &[(MessageType, u32)]) {
+        for &(kind, id) in messages {
+            if kind == MessageType::Request {
+                let text = "the request is larger than the service accepts";
+                self.fail_errand(key, id, &Failure::of(Code::TooLarge, text));
+            } else if let Some(connection) = self.connections.get_mut(key) {
+                connection.line.refuse_too_large(id, &mut self.resources);
+            }
+        }
+    }
+}
+
+/// The type and id of a counted message for whose answer somebody waits.
+fn asked_in(message: &[u8]) -> Option<(MessageType, u32)> {
+    let kind = MessageType::of(message)?;
+    let id = message.get(MESSAGE_HEADER_BYTES..)?.first_chunk()?;
+    (kind != MessageType::Publish).then_some((kind, u32::from_be_bytes(*id)))
 }

@@ -18,19 +18,21 @@ use super::access::Access;
 use super::confirm::Confirmations;
 use super::connection::{Connection, Stage};
 use super::door::Door;
+use super::errand::Errands;
 use super::fanout::Fanout;
-use super::forward::Errands;
-use super::mesh::{InterestKind, Item, Mesh};
+use super::legacy::Legacies;
+use super::member::BackedUp;
+use super::mesh::Mesh;
 use super::outbox::Writer;
 use super::replay::Replay;
 use super::resource::Resources;
-use super::schema::{Schemas, Translation};
+use super::schema::Schemas;
 use super::service::Services;
 use super::slow::SlowReport;
 use super::tls::TlsSettings;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::{CHUNK_BYTES, MESH_ENTRIES_PER_TURN, SESSION_KEY_BYTES};
+use crate::base::limits::{CHUNK_BYTES, SESSION_KEY_BYTES};
 use crate::base::reason::Reason;
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
@@ -40,7 +42,7 @@ use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Step};
 use crate::router::{Matches, Router};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 pub(super) struct Exchange {
@@ -50,6 +52,8 @@ pub(super) struct Exchange {
     pub(super) resources: Resources,
     pub(super) router: Router,
     pub(super) mesh: Mesh,
+    /// Bytes that the pool is charged for what lies in the mesh.
+    pub(super) mesh_charged: usize,
     pub(super) confirmations: Confirmations,
     pub(super) errands: Errands,
     /// What the last look-up found; kept for its allocations.
@@ -68,6 +72,8 @@ pub(super) struct Exchange {
     pub(super) handshakes: VecDeque<Key>,
     /// Scratch for messages that are built or re-framed.
     pub(super) scratch: Vec<u8>,
+    /// What a publication is the latest of, written down to be looked up.
+    pub(super) latest_key: Vec<u8>,
     /// Numbers the publications delivered here: a connection that several filters lead to
     /// takes one by its number once.
     pub(super) publications: u64,
@@ -75,6 +81,10 @@ pub(super) struct Exchange {
     pub(super) topics: Topics,
     /// Publications that are being delivered to many.
     pub(super) fanouts: VecDeque<Fanout>,
+    /// What those who have gone have left to others.
+    pub(super) legacies: Legacies,
+    /// Members for whom the kernel holds much.
+    pub(super) backed_up: BackedUp,
     /// Retained messages that are being brought to new subscriptions.
     pub(super) replays: VecDeque<Replay>,
     /// One of the fan-outs is another shard's: what those have said waits.
@@ -86,8 +96,8 @@ pub(super) struct Exchange {
     pub(super) ready: VecDeque<Key>,
     /// Connections that wait for room in the mesh.
     pub(super) blocked: Vec<Key>,
-    /// Sessions whose connection has gone, oldest first; some of them may be back.
-    pub(super) detached: VecDeque<Key>,
+    /// Sessions whose connection has gone, by when their linger is over.
+    pub(super) absent: BTreeSet<(Instant, Key)>,
     /// Who tells who someone is; none: nobody is asked.
     pub(super) access: Option<Access>,
     /// Who may come at all, if not everybody.
@@ -98,22 +108,25 @@ pub(super) struct Exchange {
     pub(super) asked: u64,
     /// The server is ending: sessions end with their connections.
     pub(super) draining: bool,
+    /// It has ended so far that nothing is taken from clients any more.
+    pub(super) deaf: bool,
 }
 
 impl Exchange {
     pub(super) fn new(
         id: ShardId,
-        connections_max: u32,
+        slots: u32,
         resources: Resources,
         mut entropy: Entropy,
     ) -> Exchange {
         let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
         Exchange {
             id,
-            connections: Slab::new(connections_max),
+            connections: Slab::new(slots),
             services: Services::default(),
             router: Router::new(id),
             mesh: Mesh::default(),
+            mesh_charged: 0,
             confirmations: Confirmations::default(),
             errands: Errands::new(resources.limits.calls_open_max, resources.now),
             topics: Topics::new(seed, resources.now),
@@ -127,21 +140,30 @@ impl Exchange {
             tls: None,
             handshakes: VecDeque::new(),
             scratch: Vec::new(),
+            latest_key: Vec::new(),
             publications: 0,
             fanouts: VecDeque::new(),
+            legacies: Legacies::default(),
+            backed_up: BackedUp::default(),
             replays: VecDeque::new(),
             mesh_waits: false,
             random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),
             ready: VecDeque::new(),
             blocked: Vec::new(),
-            detached: VecDeque::new(),
+            absent: BTreeSet::new(),
             access: None,
             door: None,
             schemas: None,
             asked: 0,
             draining: false,
+            deaf: false,
         }
+    }
+
+    /// Connections that have a slot; sessions without one aside.
+    pub(super) fn connection_count(&self) -> u32 {
+        self.connections.len() - self.absent.len() as u32
     }
 
     /// Puts a connection on the list to settle this turn.
@@ -299,7 +321,11 @@ impl Exchange {
                 self.call_service(key, request);
                 None
             }
-            event => self.dispatch(key, event, message),
+            event => {
+                let ended = self.dispatch(key, event, message);
+                self.charge_mesh();
+                ended
+            }
         }
     }
 
@@ -338,6 +364,10 @@ impl Exchange {
         } else {
             connection.drop_input(&mut self.resources);
         }
+        if connection.line.counted {
+            // Answers given in place are put to the others unasked.
+            connection.check_answers(&mut self.resources);
+        }
         connection.account_input(&mut self.resources);
         connection.note_established(&mut self.resources);
         if connection.ready {
@@ -345,101 +375,6 @@ impl Exchange {
         }
         if connection.blocked {
             self.blocked.push(key);
-        }
-    }
-
-    // ---- other shards ----
-
-    /// Takes back what other shards are done with: answers that waited for that are given,
-    /// publishers that waited for room go on.
-    pub(super) fn collect_mesh(&mut self) {
-        if self.mesh.len() == 0 {
-            return;
-        }
-        let eased = self.mesh.collect();
-        self.take_confirmed();
-        if !eased {
-            return;
-        }
-        for key in std::mem::take(&mut self.blocked) {
-            let Some(connection) = self.connections.get_mut(key) else {
-                continue;
-            };
-            connection.blocked = false;
-            if !std::mem::replace(&mut connection.ready, true) {
-                self.ready.push_back(key);
-            }
-            self.touch(key);
-        }
-    }
-
-    /// Does what other shards have said, within the turn's share.
-    pub(super) fn take_mesh(&mut self) {
-        for index in 0..self.mesh.len() {
-            let mut left = MESH_ENTRIES_PER_TURN;
-            while let Some((from, mut batch)) = self.mesh.receive(index) {
-                while left > 0
-                    && !self.mesh_waits
-                    && self.resources.deliveries_left > 0
-                    && let Some(item) = batch.next()
-                {
-                    self.take_item(from, item);
-                    left -= 1;
-                }
-                if !batch.is_done() || self.mesh_waits {
-                    // Given back, the batch would say that all is done.
-                    self.mesh.put_back(index, batch);
-                    break;
-                }
-                self.mesh.give_back(index, batch);
-            }
-            let taken = (MESH_ENTRIES_PER_TURN - left) as u64;
-            self.resources.counters.add(Counter::MeshEntries, taken);
-        }
-    }
-
-    fn take_item(&mut self, from: ShardId, item: Item<'_>) {
-        match item {
-            Item::Publish {
-                message,
-                picks,
-                terms,
-                translated,
-            } => {
-                let translation = Translation::received(terms.translation, translated);
-                self.take_publication(from, message.parcel(), picks, &terms, translation);
-            }
-            Item::Interest {
-                filter,
-                group,
-                kind,
-                number,
-                count,
-            } => match kind {
-                InterestKind::Plain => self.router.note(from, filter, None, count),
-                InterestKind::Group => {
-                    let group = Some((group, number));
-                    self.router.note(from, filter, group, count);
-                }
-                InterestKind::Servers => self.router.note_servers(from, filter, number, count),
-            },
-            Item::Request {
-                message,
-                call,
-                servers,
-            } => self.take_request(message.parcel(), call, servers),
-            Item::Response { message, call } => self.take_response(&mut message.parcel(), call),
-        }
-    }
-
-    /// Sends what this turn had to say to other shards.
-    pub(super) fn flush_mesh(&mut self) {
-        if self.mesh.len() == 0 {
-            return;
-        }
-        self.mesh.flush(!self.confirmations.is_empty());
-        if !self.blocked.is_empty() {
-            self.mesh.wait();
         }
     }
 }

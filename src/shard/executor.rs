@@ -13,7 +13,7 @@
 
 use super::{Shard, Turn};
 use crate::ring::driver::Driver;
-use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 use std::io;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ where
         .io_memory(IO_MEMORY_BYTES)
         .preempt_timer(PREEMPT_AT_START)
         .make()
-        .map_err(|error| io::Error::other(error.to_string()))?;
+        .map_err(plain)?;
     executor.run(async move {
         let shard = make()?;
         for period in PULSES {
@@ -75,6 +75,15 @@ where
             Err(error) => Err(io::Error::other(error.to_string())),
         }
     })
+}
+
+/// The system's error, where it is one: what to do about it is known by its number.
+fn plain(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(error) => error,
+        GlommioError::EnhancedIoError { source, .. } => source,
+        error => io::Error::other(error.to_string()),
+    }
 }
 
 async fn pulse(period: Duration) {

@@ -8,7 +8,8 @@
 //!
 //! One at a time, in the order they came. Whom it goes to is settled when it comes: who
 //! subscribes later is not among them, who has gone meanwhile is passed over; who has
-//! unsubscribed meanwhile may still get it. Groups and other shards are served at once.
+//! unsubscribed meanwhile may still get it. Groups are served with the last slice, so that a
+//! member that is among the subscribers has it once; other shards at once.
 //!
 //! Order: a connection whose publication is in the queue is not read on until that is
 //! done, and neither are the other shards when theirs is; so the queue is as long as there
@@ -48,6 +49,8 @@ pub(super) struct Fanout {
     /// Its `deliver` span, if it is sampled.
     span: Option<Open>,
     subscribers: Vec<Subscription>,
+    /// Groups of which a member gets it, by this shard's numbers.
+    groups: Vec<Key>,
     /// How many of them have it.
     done: usize,
     /// To be confirmed to its publisher.
@@ -60,15 +63,24 @@ struct Confirmation {
 }
 
 impl Exchange {
-    /// Queues a publication to these subscribers.
+    /// Queues a publication to these subscribers and groups.
     pub(super) fn fan_out(
         &mut self,
         origin: Origin,
         subscribers: &[Subscription],
+        groups: &[Key],
         publication: &mut Publication<'_>,
     ) {
         // Here, where it may have been taken apart already.
         self.translate_if_wanted(publication);
+        let mut subscribers = subscribers.to_vec();
+        if !self.replays.is_empty() {
+            // One who is still being brought what is retained may just have been given it.
+            subscribers.retain(|one| {
+                let connection = self.connections.get(one.connection);
+                !connection.is_some_and(|one| one.line.has_taken(publication))
+            });
+        }
         self.fanouts.push_back(Fanout {
             origin,
             message: publication.parcel.share(),
@@ -77,7 +89,8 @@ impl Exchange {
             number: publication.number,
             translation: publication.translation.as_ref().map(|one| one.share()),
             span: publication.span.take(),
-            subscribers: subscribers.to_vec(),
+            subscribers,
+            groups: groups.to_vec(),
             done: 0,
             confirmation: None,
         });
@@ -124,6 +137,7 @@ impl Exchange {
             number: fanout.number,
             retained: false,
             sliced: true,
+            group: None,
             translation: fanout.translation.take(),
             span: None,
         };
@@ -133,10 +147,16 @@ impl Exchange {
         for &subscription in &fanout.subscribers[slice] {
             self.deliver(subscription, &mut publication);
         }
+        let is_last = fanout.done == end;
+        let elsewhere =
+            is_last && self.deliver_to_groups(fanout.origin, &fanout.groups, &mut publication);
         fanout.translation = publication.translation;
-        if fanout.done < end {
+        if !is_last {
             self.fanouts.push_front(fanout);
         } else {
+            if let Some(confirmation) = &mut fanout.confirmation {
+                confirmation.everywhere |= elsewhere;
+            }
             let (span, bytes) = (fanout.span.take(), fanout.message.len());
             self.resources
                 .end_span(span, || About::delivered(envelope.name, bytes, end));

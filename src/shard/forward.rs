@@ -5,25 +5,26 @@
 //!             ◄─RESPONSE─ call   ◄────────── errand ◄──────────────────────RESPONSE─
 //! ```
 //!
-//! A call (see `call`) knows who asked and by when it must be answered; an errand knows
-//! which server was asked, under an id of ours, and for which call. Both end at the same
-//! deadline, so neither has to tell the other; an answer after that finds no errand, and is
-//! dropped and counted.
+//! A call (see `call`) knows who asked and by when it must be answered; an errand (see
+//! `errand`) knows which server was asked, under an id of ours, and for which call. Both end
+//! at the same deadline, so neither has to tell the other; an answer after that finds no
+//! errand, and is dropped and counted. So it is when the requester has ended: its shard
+//! withdraws the errands of its calls.
 //!
-//! Invariant: each errand ends once: answered, overdue, or with its server.
+//! Who asks, or answers, more than another shard has yet taken is not read from meanwhile, as
+//! who publishes is not (see `mesh`).
 
-use super::call::{Asked, Place};
+use super::call::Place;
+use super::errand::Errand;
 use super::exchange::Exchange;
+use super::member::load;
 use super::mesh::Call;
 use super::parcel::Parcel;
-use super::publish::load;
 use super::service::{Failure, refuse_name};
 use super::trace::About;
-use crate::base::clock::Instant;
-use crate::base::id::Key;
+use crate::base::id::{Key, ShardId};
 use crate::base::limits::MESSAGE_HEADER_BYTES;
-use crate::base::slab::Slab;
-use crate::base::wheel::Wheel;
+use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
 use crate::metrics::span::Fault;
@@ -33,63 +34,6 @@ use crate::proto::message::{MessageType, encode_response};
 use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext, carry};
 use crate::router::Choice;
-use std::time::Duration;
-
-/// Bits of an errand's id that are its slot; the others are of its generation.
-const SLOT_BITS: u32 = 20;
-
-/// A request that a connection of this shard is to answer.
-#[derive(Clone, Copy)]
-struct Errand {
-    server: Key,
-    call: Call,
-}
-
-/// The errands of one shard.
-pub(super) struct Errands {
-    open: Slab<Errand>,
-    timers: Wheel,
-}
-
-impl Errands {
-    pub(super) fn new(open_max: u32, now: Instant) -> Errands {
-        Errands {
-            open: Slab::new(open_max.min(1 << SLOT_BITS)),
-            timers: Wheel::new(now),
-        }
-    }
-
-    pub(super) fn len(&self) -> u32 {
-        self.open.len()
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next_due()
-    }
-
-    fn open(&mut self, errand: Errand) -> Option<Key> {
-        let key = self.open.insert(errand)?;
-        self.timers.arm(key.slot, errand.call.deadline);
-        Some(key)
-    }
-
-    fn remove(&mut self, key: Key) -> Option<Errand> {
-        let errand = self.open.remove(key)?;
-        self.timers.cancel(key.slot);
-        Some(errand)
-    }
-
-    /// The errand that `server` answers under this id.
-    fn answered(&mut self, id: u32, server: Key) -> Option<Errand> {
-        let key = self.open.key_of(id & ((1 << SLOT_BITS) - 1))?;
-        let is_it = wire_id(key) == id && self.open.get(key)?.server == server;
-        if is_it { self.remove(key) } else { None }
-    }
-}
-
-fn wire_id(errand: Key) -> u32 {
-    errand.slot | errand.generation << SLOT_BITS
-}
 
 impl Exchange {
     /// Forwards a REQUEST that no service of this shard answers, or fails it.
@@ -106,32 +50,21 @@ impl Exchange {
             };
             return self.fail(key, request.id, &failure);
         };
-        let now = self.resources.now;
-        let timeout = match request.headers.timeout_ms() {
-            Some(ms) => Duration::from_millis(u64::from(ms)),
-            None => self.resources.limits.request_timeout,
-        };
-        let deadline = now + timeout;
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let line = &mut connection.line;
-        if line.calls_open >= self.resources.limits.requests_open_max {
-            let text = "too many unanswered requests on this connection";
-            let failure = Failure::of(Code::TooManyRequests, text);
-            return self.fail(key, request.id, &failure);
-        }
-        let asked = Asked {
-            connection: key,
-            id: request.id,
-            codec: request.codec,
+        let shard = match choice {
+            Choice::Local(_) => self.id,
+            Choice::Remote { shard, .. } => shard,
         };
-        let calls = &mut self.resources.calls;
-        let Some(call) = calls.open(asked, Place::Connection, now, deadline) else {
-            let failure = Failure::of(Code::Overloaded, "too many calls are open");
-            return self.fail(key, request.id, &failure);
+        let (asked, place) = ((request.id, request.codec), Place::Connection(shard));
+        let timeout_ms = request.headers.timeout_ms();
+        let (call, deadline) = match self.resources.open_call(line, asked, place, timeout_ms) {
+            Ok(opened) => opened,
+            Err(failure) => return self.fail(key, request.id, &failure),
         };
-        line.calls_open += 1;
+        line.uses_mesh |= shard != self.id;
         self.resources.counters.add(Counter::RequestsForwarded, 1);
         let checksum = line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -198,6 +131,10 @@ impl Exchange {
 
     /// Takes a request that another shard has picked a server of this one for.
     pub(super) fn take_request(&mut self, parcel: Parcel<'_>, call: Call, servers: Key) {
+        if call.deadline <= self.resources.now {
+            // Its requester has been told, or is about to be.
+            return;
+        }
         let mut parcel = parcel.grown(call.grown);
         let connections = &self.connections;
         let load = |key| load(connections, key);
@@ -227,29 +164,8 @@ impl Exchange {
 
     /// Gives a server a request to answer.
     fn forward(&mut self, server: Key, parcel: &mut Parcel<'_>, call: Call) {
-        let Some(errand) = self.errands.open(Errand { server, call }) else {
-            let failure = Failure::of(Code::Overloaded, "too many requests are being answered");
-            return self.fail_call(call, &failure);
-        };
-        let most = self.resources.limits.outbox_bytes_max;
         let span = self.resources.begin_deliver_of(parcel.message());
-        let mut failure = None;
-        match self.connections.get_mut(server) {
-            None => failure = Some(Failure::of(Code::ServiceGone, "the service has just ended")),
-            Some(connection) if connection.line.outbox.queued_bytes() > most => {
-                let text = "the service does not read its requests";
-                failure = Some(Failure::of(Code::Overloaded, text));
-            }
-            Some(connection) => {
-                let id = wire_id(errand);
-                if connection.take_message(parcel, id, &mut self.resources) {
-                    connection.line.station_mut().errands_open += 1;
-                } else {
-                    let text = "the request is larger than the service accepts";
-                    failure = Some(Failure::of(Code::TooLarge, text));
-                }
-            }
-        }
+        let failure = self.put_errand(server, parcel, call).err();
         self.resources.end_span(span, || About {
             connection: Some(server),
             kind: Some(MessageType::Request),
@@ -260,22 +176,93 @@ impl Exchange {
         });
         match failure {
             None => self.touch(server),
-            Some(failure) => {
-                self.errands.remove(errand);
-                self.fail_call(call, &failure);
+            Some(failure) => self.fail_call(call, &failure),
+        }
+    }
+
+    /// Opens an errand and writes its request to its server.
+    fn put_errand(
+        &mut self,
+        server: Key,
+        parcel: &mut Parcel<'_>,
+        call: Call,
+    ) -> Result<(), Failure> {
+        let Some(connection) = self.connections.get_mut(server) else {
+            let text = "the service has just ended";
+            return Err(Failure::of(Code::ServiceGone, text));
+        };
+        if connection.line.is_behind(&self.resources) {
+            let text = "the service does not read its requests";
+            return Err(Failure::of(Code::Overloaded, text));
+        }
+        let station = connection.line.station_mut();
+        let opened = match self.errands.may_have(station.errands_open) {
+            true => {
+                let last = &mut station.errand_last;
+                self.errands.open(server, call, last, &mut self.random)
             }
+            false => None,
+        };
+        let Some((errand, id)) = opened else {
+            let text = "the service has too many requests to answer; try again later";
+            return Err(Failure::of(Code::Overloaded, text));
+        };
+        station.errands_open += 1;
+        if !connection.take_message(parcel, id, call.deadline, &mut self.resources) {
+            self.close_errand(errand);
+            let text = "the request is larger than the service accepts";
+            return Err(Failure::of(Code::TooLarge, text));
+        }
+        Ok(())
+    }
+
+    /// Ends an errand of a server that stands.
+    fn close_errand(&mut self, errand: Key) -> Option<Errand> {
+        let errand = self.errands.remove(errand)?;
+        if let Some(connection) = self.connections.get_mut(errand.server) {
+            connection.line.station_mut().errands_open -= 1;
+        }
+        Some(errand)
+    }
+
+    /// Nobody waits any more for the answer to a call that is open on `shard`.
+    pub(super) fn withdraw_errand(&mut self, shard: ShardId, call: Key) {
+        if let Some(errand) = self.errands.of_call(shard, call) {
+            self.close_errand(errand);
+        }
+    }
+
+    /// A connection has ended, and no session goes on in its slot: nobody waits any more for
+    /// the answers to what it asked.
+    pub(super) fn end_calls(&mut self, requester: Key) {
+        let requester_of = self.connections.get(requester);
+        let reason = requester_of.and_then(|one| one.reason);
+        let fault = Fault::Ended(reason.unwrap_or(Reason::PeerReset));
+        while let Some(ended) = self.resources.calls.end_next(requester) {
+            self.resources.end_call(ended.span, Some(fault));
+            match ended.place {
+                Place::Connection(shard) if shard == self.id => {
+                    self.withdraw_errand(shard, ended.call);
+                }
+                Place::Connection(shard) => self.mesh.withdraw(shard, ended.call),
+                Place::Shard | Place::Worker => {}
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(requester) {
+            connection.line.calls_open = 0;
         }
     }
 
     /// Takes a server's RESPONSE to the call it answers.
     pub(super) fn respond(&mut self, server: Key, response: &Envelope<'_>, message: &[u8]) {
-        let Some(errand) = self.errands.answered(response.id, server) else {
+        let errand = self.errands.answered(response.id, server);
+        let Some(errand) = errand.and_then(|errand| self.close_errand(errand)) else {
             return self.count_unasked(server);
         };
         let Some(connection) = self.connections.get_mut(server) else {
             return;
         };
-        connection.line.station_mut().errands_open -= 1;
+        connection.line.uses_mesh |= errand.call.shard != self.id;
         let checksum = connection.line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::received(message, checksum, &mut scratch);
@@ -374,29 +361,42 @@ impl Exchange {
 
     /// A server has ended: what it had to answer fails.
     pub(super) fn fail_errands(&mut self, server: Key) {
-        let of_it = |(key, errand): (Key, &Errand)| (errand.server == server).then_some(key);
-        let open: Vec<Key> = self.errands.open.iter().filter_map(of_it).collect();
         let failure = Failure::of(Code::ServiceGone, "the service ended before it answered");
-        for key in open {
+        for key in self.errands.of_server(server) {
             if let Some(errand) = self.errands.remove(key) {
                 self.fail_call(errand.call, &failure);
             }
         }
     }
 
+    /// A server has sent what is larger than we accept, and ends for that. If it is an answer,
+    /// and so much of it has come as tells whose, its requester hears of that rather than of
+    /// the server's end.
+    #[cold]
+    pub(super) fn refuse_answer(&mut self, server: Key, begun: &[u8]) {
+        let id = begun
+            .get(MESSAGE_HEADER_BYTES..)
+            .and_then(<[u8]>::first_chunk);
+        let Some(id) = id.filter(|_| MessageType::of(begun) == Some(MessageType::Response)) else {
+            return;
+        };
+        let text = "the answer is larger than this server accepts";
+        let failure = Failure::of(Code::TooLarge, text);
+        self.fail_errand(server, u32::from_be_bytes(*id), &failure);
+    }
+
+    /// A server will not be sent the request of this id.
+    pub(super) fn fail_errand(&mut self, server: Key, id: u32, failure: &Failure) {
+        let errand = self.errands.answered(id, server);
+        if let Some(errand) = errand.and_then(|errand| self.close_errand(errand)) {
+            self.fail_call(errand.call, failure);
+        }
+    }
+
     /// Forgets errands whose deadline has passed; their calls have been answered.
     pub(super) fn drop_overdue_errands(&mut self) {
-        self.errands.timers.advance(self.resources.now);
-        while let Some(slot) = self.errands.timers.pop_due() {
-            let Some(key) = self.errands.open.key_of(slot) else {
-                continue;
-            };
-            let Some(errand) = self.errands.remove(key) else {
-                continue;
-            };
-            if let Some(connection) = self.connections.get_mut(errand.server) {
-                connection.line.station_mut().errands_open -= 1;
-            }
+        while let Some(errand) = self.errands.next_overdue(self.resources.now) {
+            self.close_errand(errand);
         }
     }
 

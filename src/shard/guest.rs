@@ -6,6 +6,7 @@
 
 use super::line::Line;
 use crate::auth::bucket::Limit;
+use crate::auth::tally::Shown;
 use crate::auth::{Grant, Identity, Rights, Who};
 use crate::base::clock::Instant;
 use crate::base::limits::{EXPIRY_GRACE_S, MESSAGE_HEADER_BYTES};
@@ -20,6 +21,8 @@ pub(super) struct Guest {
     /// The number of what the issuer is asked for it: it handles no more until the answer.
     /// 0: nothing.
     pub(super) asking: u64,
+    /// The credential of its last AUTH, where failures are counted.
+    pub(super) shown: Option<Shown>,
     /// A worker checks a message of its: it handles no more until that is done.
     pub(super) checking: bool,
     /// It has sent more than it may: it handles no more until then. `ZERO`: it has not.
@@ -58,6 +61,7 @@ impl Default for Guest {
         Guest {
             pass: None,
             asking: 0,
+            shown: None,
             checking: false,
             limited_until: Instant::ZERO,
             messages: Instant::ZERO,
@@ -165,13 +169,30 @@ impl Line {
         let Ok(Some(Header { kind, .. })) = Header::parse(message, u32::MAX) else {
             return false;
         };
-        match (
-            kind,
-            Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]),
-        ) {
-            (MessageType::Publish, Ok(envelope)) => self.may_subscribe(envelope.name),
-            (MessageType::Request, Ok(envelope)) => self.may_serve(envelope.name),
-            (_, parsed) => parsed.is_ok(),
+        let Ok(envelope) = Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]) else {
+            return false;
+        };
+        match kind {
+            MessageType::Publish => self.may_subscribe(envelope.name),
+            MessageType::Request => self.may_serve(envelope.name),
+            MessageType::Response => true,
+            // None of them is counted.
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Subscribe
+            | MessageType::Unsubscribe
+            | MessageType::Will
+            | MessageType::Serve
+            | MessageType::Unserve => false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::service::Failure;
 use super::station::{Durable, Station};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES};
+use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
@@ -16,8 +16,8 @@ use crate::proto::message::{Message, encode_response};
 use crate::proto::session::Session;
 use bytes::Bytes;
 
-/// What a RESPONSE's length counts beside the application's payload, at most.
-const RESPONSE_BYTES_BESIDE_PAYLOAD: usize = ENVELOPE_FIXED_BYTES + CHECKSUM_BYTES;
+/// Bytes of a RESPONSE without CRC beside the application's payload.
+const RESPONSE_BYTES_BESIDE_PAYLOAD: usize = MESSAGE_HEADER_BYTES + ENVELOPE_FIXED_BYTES;
 
 pub(super) struct Line {
     pub(super) key: Key,
@@ -44,6 +44,8 @@ pub(super) struct Line {
     pub(super) away: bool,
     /// What it does goes to other shards: it waits while the mesh is pressed.
     pub(super) uses_mesh: bool,
+    /// It has been sent messages of groups: what the kernel takes of it is noted (`trail`).
+    pub(super) trails: bool,
 }
 
 impl Line {
@@ -63,6 +65,7 @@ impl Line {
             careful: false,
             away: false,
             uses_mesh: false,
+            trails: false,
         }
     }
 
@@ -96,9 +99,21 @@ impl Line {
     }
 
     /// Keeps a counted message until the client has acknowledged it; `sent`: it goes out
-    /// now. A log that grows beyond its bound ends the session (not the connection).
+    /// now.
     pub(super) fn log(
         &mut self,
+        message: &[u8],
+        expires: Instant,
+        sent: bool,
+        resources: &mut Resources,
+    ) {
+        self.log_for(None, message, expires, sent, resources);
+    }
+
+    /// The same of a group's message.
+    pub(super) fn log_for(
+        &mut self,
+        group: Option<Key>,
         message: &[u8],
         expires: Instant,
         sent: bool,
@@ -107,18 +122,82 @@ impl Line {
         if !self.counted {
             return;
         }
-        let most = resources.limits.session_buffer_bytes_max;
-        let Some(durable) = self.durable_mut() else {
-            return;
-        };
-        durable.log.push(message, expires, sent);
-        if durable.log.bytes() > most {
-            durable.lapse();
-            self.counted = false;
-            self.note_care();
-            resources.counters.add(Counter::SessionsOverflowed, 1);
+        if self.away && self.is_behind(resources) {
+            return self.lapse(resources);
         }
+        if let Some(durable) = self.durable_mut() {
+            durable.log.push_for(group, message, expires, sent);
+            self.recharge(resources);
+        }
+    }
+
+    /// Whether its session keeps a publication of so many bytes now: it keeps nothing yet, or
+    /// not much. One that does not fit waits until the client acknowledges.
+    #[inline]
+    pub(super) fn may_log(&self, bytes: usize, resources: &Resources) -> bool {
+        !self.counted
+            || self.durable().is_none_or(|durable| {
+                let most = resources.limits.session_buffer_bytes_max;
+                durable.log.is_empty() || durable.log.bytes() + bytes <= most
+            })
+    }
+
+    /// Bytes of what its session's client has not acknowledged, what it has not been sent
+    /// while it is away included.
+    fn unacknowledged_bytes(&self) -> usize {
+        let Some(station) = &self.station else {
+            return 0;
+        };
+        let logged = station.durable.as_ref().map_or(0, |one| one.log.bytes());
+        match self.away {
+            true => logged + station.shelf.bytes(),
+            false => logged,
+        }
+    }
+
+    /// More waits for its peer to read, or to acknowledge, than may. Publications wait on the
+    /// shelf before it comes to that; this is about requests and answers.
+    pub(super) fn is_behind(&self, resources: &Resources) -> bool {
+        let limits = &resources.limits;
+        match self.counted {
+            // What is sent again after a resume may be more than an outbox holds.
+            true => self.unacknowledged_bytes() > limits.unacknowledged_bytes_max(),
+            false => self.outbox.queued_bytes() > limits.outbox_bytes_max,
+        }
+    }
+
+    /// More waits for its session, which waits for a connection, than may: it cannot be resumed
+    /// any more. What it holds stays until it is dissolved, which follows at once.
+    pub(super) fn lapse(&mut self, resources: &mut Resources) {
+        if let Some(durable) = self.durable_mut() {
+            durable.lapse();
+        }
+        (self.counted, self.shelved) = (false, false);
+        self.note_care();
         self.recharge(resources);
+        resources.counters.add(Counter::SessionsOverflowed, 1);
+    }
+
+    /// A group's message was written: what is kept of it until its peer has it, where no log
+    /// keeps it.
+    pub(super) fn note_trail(
+        &mut self,
+        group: Key,
+        parcel: &mut Parcel<'_>,
+        expires: Instant,
+        resources: &mut Resources,
+    ) {
+        self.trails = true;
+        let (counted, queued) = (self.counted, self.outbox.queued_bytes());
+        let trail = &mut self.station_mut().trail;
+        if counted {
+            return;
+        }
+        let before = trail.cost_bytes();
+        trail.push(parcel, group, expires, queued);
+        if trail.cost_bytes() != before {
+            self.recharge(resources);
+        }
     }
 
     /// Something it asked for is unanswered.
@@ -143,17 +222,30 @@ impl Line {
         self.station.as_mut()?.durable.as_deref_mut()
     }
 
-    /// Whether a PUBLISH of this id was taken before: then it is only confirmed again.
-    /// Otherwise it counts as taken from now on.
+    /// Whether its session has taken a PUBLISH of this id before.
     #[inline]
-    pub(super) fn is_repeated(&mut self, id: u32) -> bool {
+    pub(super) fn has_published(&self, id: u32) -> bool {
         // Of a session that has overflowed, too: its client may be in the midst of repeating.
-        let Some(durable) = self.durable_mut() else {
-            return false;
-        };
-        let repeated = id <= durable.accepted_publish_id;
-        durable.accepted_publish_id = durable.accepted_publish_id.max(id);
-        repeated
+        id != 0 && self.durable().is_some_and(|one| one.receipts.has(id))
+    }
+
+    /// A PUBLISH of this id is taken.
+    #[inline]
+    pub(super) fn take_publish(&mut self, id: u32) {
+        if id != 0
+            && let Some(durable) = self.durable_mut()
+        {
+            durable.receipts.take(id);
+        }
+    }
+
+    /// A PUBLISH of this id is refused: it may come again.
+    #[cold]
+    pub(super) fn refuse_publish(&mut self, id: u32, resources: &mut Resources) {
+        if let Some(durable) = self.durable_mut() {
+            durable.receipts.refuse(id);
+            self.recharge(resources);
+        }
     }
 
     /// Brings what the pool is charged for the station in line with what it holds.
@@ -272,7 +364,7 @@ impl Line {
     #[inline]
     fn is_too_large(&self, payload: &[u8]) -> bool {
         let most = self.session.peer_message_bytes_max() as usize;
-        payload.len() > most.saturating_sub(RESPONSE_BYTES_BESIDE_PAYLOAD)
+        payload.len() > most.saturating_sub(ENVELOPE_FIXED_BYTES)
     }
 
     #[cold]

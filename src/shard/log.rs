@@ -15,18 +15,19 @@
 //! linger: what it keeps has to cost what it holds, not the receive buffers and large
 //! messages it points into.
 //!
-//! A number belongs to a message once it has been sent. One that was pushed while the
-//! client was away has none yet: if it expires before the client is back it is dropped, and
-//! those after it move up. One that has been sent is kept whatever its expiry, for the
-//! client may have counted it.
+//! A number belongs to a message once it has been sent, and while the connection stands it
+//! keeps it: the client may have counted it. A client that resumes says what it has counted.
+//! Of what is behind that, what has expired meanwhile and what is larger than the new
+//! connection takes is dropped, and the messages after it move up.
 //!
-//! What it does not do: bound itself (the caller compares [`Log::bytes`] with
-//! `session.buffer_bytes_max` and its shard's account); look into messages.
+//! What it does not do: bound itself (see `line`); look into messages.
 //!
 //! Invariants: `sent_len ≤ entries.len()`; all that were sent come before all that were
 //! not; the lengths of the entries sum to `bytes.len()`.
 
 use crate::base::clock::Instant;
+use crate::base::id::Key;
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// Bytes that an empty log keeps, so that a client that acknowledges in time makes it
@@ -40,6 +41,15 @@ struct Entry {
     expires: Instant,
     /// A message's header says its length in 32 bits, and `limits` holds it far below.
     length: u32,
+    /// The group it came by: when the session ends, another member gets it.
+    group: Option<Key>,
+}
+
+/// Why a kept message is not sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    Expired,
+    TooLarge,
 }
 
 /// The counted messages of one session that are not acknowledged. See the module's head.
@@ -70,7 +80,6 @@ impl Log {
         self.entries.len()
     }
 
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -99,9 +108,14 @@ impl Log {
         self.acked.wrapping_add(self.sent_len as u32)
     }
 
-    /// Keeps a whole message (header and payload, no CRC). `sent`: it is also sent now;
-    /// false while the client is away, until [`Log::replay`].
+    #[cfg(test)]
     pub fn push(&mut self, message: &[u8], expires: Instant, sent: bool) {
+        self.push_for(None, message, expires, sent);
+    }
+
+    /// Keeps a whole message (header and payload, no CRC), and the group that it came by.
+    /// `sent`: it is also sent now; false while the client is away, until [`Log::replay`].
+    pub fn push_for(&mut self, group: Option<Key>, message: &[u8], expires: Instant, sent: bool) {
         let all_sent = self.sent_len == self.entries.len();
         debug_assert!(all_sent || !sent, "sent before an older one");
         debug_assert!(u32::try_from(message.len()).is_ok());
@@ -109,6 +123,7 @@ impl Log {
         self.entries.push_back(Entry {
             expires,
             length: message.len() as u32,
+            group,
         });
         // Never counted as sent too early: an acknowledgement would drop what nobody has.
         self.sent_len += usize::from(sent && all_sent);
@@ -138,16 +153,29 @@ impl Log {
         true
     }
 
-    /// The client is back and says what it has taken, as with [`Log::ack`]. Messages that
-    /// were never sent and have expired meanwhile are dropped. [`Log::replay`] comes next.
+    /// The client is back and says what it has taken, as with [`Log::ack`]. What has expired
+    /// meanwhile is dropped, and what is longer than `length_max`; `dropped` is told each of
+    /// them. [`Log::replay`] comes next.
     #[must_use]
-    pub fn resume(&mut self, received: u32, now: Instant) -> bool {
+    pub fn resume(
+        &mut self,
+        received: u32,
+        now: Instant,
+        length_max: usize,
+        dropped: impl FnMut(&[u8], Loss),
+    ) -> bool {
         if !self.ack(received) {
             return false;
         }
-        let unsent = self.entries.range(self.sent_len..);
-        if unsent.clone().any(|entry| entry.expires <= now) {
-            self.drop_expired(now);
+        let loss = |entry: &Entry| {
+            if entry.expires <= now {
+                Some(Loss::Expired)
+            } else {
+                (entry.length as usize > length_max).then_some(Loss::TooLarge)
+            }
+        };
+        if self.entries.iter().any(|entry| loss(entry).is_some()) {
+            self.drop_lost(loss, dropped);
         }
         true
     }
@@ -194,23 +222,49 @@ impl Log {
         })
     }
 
+    /// Moves what is not lost together.
+    /// Hands out the messages that came by groups, oldest first. The log is done with.
+    pub fn take_grouped(&mut self, each: &mut impl FnMut(Key, Instant, Bytes)) {
+        let log = std::mem::take(self);
+        let (mut bytes, mut at) = (log.bytes, 0);
+        let bytes = bytes.make_contiguous();
+        for entry in &log.entries {
+            let range = at..at + entry.length as usize;
+            at = range.end;
+            if let Some(group) = entry.group {
+                each(group, entry.expires, Bytes::copy_from_slice(&bytes[range]));
+            }
+        }
+    }
+
     /// Moves what has not expired together; only never-sent messages may go.
     #[cold]
-    fn drop_expired(&mut self, now: Instant) {
+    fn drop_lost(
+        &mut self,
+        loss: impl Fn(&Entry) -> Option<Loss>,
+        mut dropped: impl FnMut(&[u8], Loss),
+    ) {
         let bytes = self.bytes.make_contiguous();
         let (mut from, mut to, mut index) = (0, 0, 0);
-        let sent_len = self.sent_len;
+        let (sent_len, mut sent_lost) = (self.sent_len, 0);
         self.entries.retain(|entry| {
-            let length = entry.length as usize;
-            let keep = index < sent_len || entry.expires > now;
-            if keep {
-                bytes.copy_within(from..from + length, to);
-                to += length;
+            let message = from..from + entry.length as usize;
+            let lost = loss(entry);
+            match lost {
+                None => {
+                    bytes.copy_within(message.clone(), to);
+                    to += message.len();
+                }
+                Some(loss) => {
+                    sent_lost += usize::from(index < sent_len);
+                    dropped(&bytes[message.clone()], loss);
+                }
             }
-            from += length;
+            from = message.end;
             index += 1;
-            keep
+            lost.is_none()
         });
+        self.sent_len -= sent_lost;
         self.bytes.truncate(to);
         self.shrink();
         self.check_invariants();
@@ -253,6 +307,11 @@ mod tests {
         }
     }
 
+    /// Resumes where messages of so many bytes are taken.
+    fn resume(log: &mut Log, received: u32, now: Instant, length_max: usize) -> bool {
+        log.resume(received, now, length_max, |_, _| {})
+    }
+
     fn replayed(log: &mut Log) -> Vec<Vec<u8>> {
         let mut messages = Vec::new();
         log.replay(|first, second| {
@@ -284,7 +343,7 @@ mod tests {
             (log.len(), log.bytes(), log.count(), log.sent()),
             (2, 8, 3, 3)
         );
-        assert!(log.resume(2, at(0)));
+        assert!(resume(&mut log, 2, at(0), 5));
         assert_eq!(replayed(&mut log), [b"three"]);
     }
 
@@ -294,7 +353,7 @@ mod tests {
         log.push(b"sent", NEVER, true);
         log.push(b"away", NEVER, false);
         for wrong in [6, 9, 10, 0, u32::MAX, 7 + (1 << 31)] {
-            assert!(!log.ack(wrong) && !log.resume(wrong, at(0)));
+            assert!(!log.ack(wrong) && !resume(&mut log, wrong, at(0), 0));
             assert_eq!((log.len(), log.sent(), log.count()), (2, 8, 9));
         }
         assert!(log.ack(8) && log.ack(8) && !log.ack(9));
@@ -316,19 +375,37 @@ mod tests {
     }
 
     #[test]
-    fn what_expires_unsent_is_dropped_and_gives_up_its_number() {
+    fn what_has_expired_or_is_too_large_is_not_sent_again_and_gives_up_its_number() {
         let mut log = Log::new();
-        log.push(b"sent, expired", at(5), true);
-        log.push(b"away, expired", at(10), false);
-        log.push(b"away", at(11), false);
-        log.push(b"away, expired too", at(1), false);
-        assert_eq!((log.count(), log.sent()), (4, 1));
-        assert!(log.resume(0, at(10)));
-        assert_eq!((log.count(), log.sent(), log.bytes()), (2, 1, 17));
-        assert_eq!(replayed(&mut log), [&b"sent, expired"[..], b"away"]);
-        assert_eq!(log.sent(), 2);
-        assert!(log.resume(0, at(99)), "both were sent: both are kept");
-        assert_eq!(log.len(), 2);
+        for (message, expires, sent) in [
+            ("taken, expired", at(1), true),
+            ("sent, expired", at(5), true),
+            ("sent", NEVER, true),
+            ("sent, and far too large", NEVER, true),
+            ("away, expired", at(10), false),
+            ("away", at(11), false),
+            ("away, and far too large", at(9), false),
+        ] {
+            log.push(message.as_bytes(), expires, sent);
+        }
+        let mut lost = Vec::new();
+        let told = |message: &[u8], loss| lost.push((message.to_vec(), loss));
+        assert!(log.resume(1, at(10), 15, told));
+        let expected = [
+            ("sent, expired", Loss::Expired),
+            ("sent, and far too large", Loss::TooLarge),
+            ("away, expired", Loss::Expired),
+            ("away, and far too large", Loss::Expired),
+        ];
+        assert_eq!(
+            lost,
+            expected.map(|(message, loss)| (message.as_bytes().to_vec(), loss))
+        );
+        assert_eq!((log.count(), log.sent(), log.bytes()), (3, 2, 8));
+        assert_eq!(replayed(&mut log), [b"sent", b"away"]);
+        assert_eq!(log.sent(), 3);
+        assert!(resume(&mut log, 2, at(99), 15), "what was sent expires too");
+        assert!(log.is_empty());
     }
 
     #[test]
@@ -364,7 +441,7 @@ mod tests {
         Push(Vec<u8>, Option<u64>),
         Leave,
         Ack(u32),
-        Resume(u32),
+        Resume(u32, usize),
         Wait(u64),
     }
 
@@ -377,7 +454,8 @@ mod tests {
             8 => (message, prop::option::of(0u64..20)).prop_map(|(m, e)| Op::Push(m, e)),
             1 => Just(Op::Leave),
             4 => (0u32..12).prop_map(Op::Ack),
-            2 => (0u32..12).prop_map(Op::Resume),
+            2 => (0u32..12, prop_oneof![3 => Just(4000usize), 1 => 0usize..200])
+                .prop_map(|(more, length_max)| Op::Resume(more, length_max)),
             2 => (0u64..10).prop_map(Op::Wait),
         ]
     }
@@ -404,21 +482,22 @@ mod tests {
                     }
                     Op::Leave => away = true,
                     // One below what is acknowledged, up to far beyond what was sent.
-                    Op::Ack(more) | Op::Resume(more) => {
+                    Op::Ack(more) | Op::Resume(more, _) => {
                         let received = acked + u64::from(more);
                         let received = if more == 11 { acked.wrapping_sub(1) } else { received };
                         let good = more != 11 && more as usize <= sent;
-                        if matches!(op, Op::Ack(_)) {
-                            prop_assert_eq!(log.ack(received as u32), good);
-                        } else {
-                            prop_assert_eq!(log.resume(received as u32, now), good);
-                        }
+                        prop_assert_eq!(good, match op {
+                            Op::Resume(_, length_max) => {
+                                resume(&mut log, received as u32, now, length_max)
+                            }
+                            _ => log.ack(received as u32),
+                        });
                         if good {
                             model.drain(..more as usize);
                             acked = received;
                         }
-                        if good && matches!(op, Op::Resume(_)) {
-                            model.retain(|entry| entry.2 || entry.1 > now);
+                        if good && let Op::Resume(_, length_max) = op {
+                            model.retain(|entry| entry.1 > now && entry.0.len() <= length_max);
                             let kept: Vec<_> = model.iter().map(|entry| entry.0.clone()).collect();
                             prop_assert_eq!(replayed(&mut log), kept);
                             model.iter_mut().for_each(|entry| entry.2 = true);

@@ -9,22 +9,25 @@
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
 //! | `fanout` | a publication to many, in slices |
-//! | `retain`, `replay` | each topic's last message; much of that to one, in slices |
+//! | `member`, `trail` | a group's message: to which member, and whether that has got it |
+//! | `legacy` | wills, and what a gone member had not got |
+//! | `retain`, `home`, `replay` | each topic's last message; one order of them; much of that to one, in slices |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
 //! | `schema`, `check` | payloads by schema: refused, translated; long ones by a worker |
-//! | `forward` | REQUESTs that connections answer |
+//! | `forward`, `errand` | REQUESTs that connections answer |
 //! | `durable`, `log`, `resume` | sessions: lasting, moving, taken over |
-//! | `mesh`, `confirm` | what shards say to each other; answers that wait for all of them |
+//! | `mesh`, `neighbour`, `confirm` | what shards say to each other; answers that wait for all of them |
 //! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
 //! | `tls` | records opened and sealed: a byte transform, nothing else |
 //! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
+//! | `receipt` | which of a session's PUBLISHes were taken |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `sample`, `gauge` | where a message's time goes; what is held at a moment |
 //! | `trace`, `arrival` | what is sampled; spans of it |
-//! | `drain` | ending in order |
+//! | `drain`, `accord` | ending in order, all shards together |
 //! | `command` | what other threads say to a shard |
 //! | `survey` | which connections there are, told some a turn; ending one |
 //! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
@@ -34,6 +37,7 @@
 
 mod accept;
 mod access;
+mod accord;
 mod arrival;
 mod call;
 mod check;
@@ -45,20 +49,26 @@ mod dispatch;
 mod door;
 mod drain;
 mod durable;
+mod errand;
 mod exchange;
 pub mod executor;
 mod fanout;
 mod forward;
 mod gauge;
 mod guest;
+mod home;
+mod legacy;
 mod line;
 mod log;
+mod member;
 pub mod mesh;
+mod neighbour;
 mod outbox;
 mod parcel;
 mod pool;
 mod publish;
 mod rate;
+mod receipt;
 mod replay;
 mod resource;
 mod resume;
@@ -75,6 +85,7 @@ mod survey;
 pub mod sys;
 pub mod tls;
 mod trace;
+mod trail;
 mod turn;
 pub mod worker;
 
@@ -95,7 +106,6 @@ pub use turn::Turn;
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::REFUSALS_OPEN_MAX;
 use crate::base::wheel::Wheel;
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
@@ -108,6 +118,7 @@ use drain::Drain;
 use exchange::Exchange;
 use pool::Pool;
 use resource::Resources;
+use resume::Seek;
 use sample::Sampler;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -162,8 +173,12 @@ pub struct Shard<D> {
     completions_per_turn: usize,
     /// Connections that wait for the old transport of the session they resume.
     waiting: Vec<Key>,
+    /// Connections that would move, or ask another shard, whose mailbox was full.
+    unposted: Vec<Key>,
     /// Sessions that are being taken over.
     yielding: Vec<Key>,
+    /// What other shards want to know, whose mailboxes were full.
+    unanswered: Vec<Seek>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<Key>,
     /// Surveys of the connections, the oldest in progress.
@@ -194,7 +209,7 @@ impl<D: Driver> Shard<D> {
             jobs,
             ..
         } = setup;
-        let connections_max = limits.connections_max.saturating_add(REFUSALS_OPEN_MAX);
+        let slots = limits.slots();
         let mut entropy = setup.entropy;
         let tracer = setup.tracing.map(|tracing| {
             let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
@@ -222,7 +237,7 @@ impl<D: Driver> Shard<D> {
             tracer,
             now,
         };
-        let mut exchange = Exchange::new(id, connections_max, resources, entropy);
+        let mut exchange = Exchange::new(id, slots, resources, entropy);
         (exchange.access, exchange.door) = (setup.access, setup.door);
         (exchange.tls, exchange.schemas) = (setup.tls, setup.schemas);
         Shard {
@@ -237,7 +252,9 @@ impl<D: Driver> Shard<D> {
             balance: setup.balance,
             completions_per_turn: setup.completions_per_turn,
             waiting: Vec::new(),
+            unposted: Vec::new(),
             yielding: Vec::new(),
+            unanswered: Vec::new(),
             starved: VecDeque::new(),
             surveys: VecDeque::new(),
             buffers_released: 0,

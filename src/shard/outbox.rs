@@ -65,6 +65,12 @@ impl Outbox {
         self.queued_bytes == 0
     }
 
+    /// Whether so many bytes, written now, would be among the next that are sent.
+    pub(super) fn goes_next(&self, bytes: usize) -> bool {
+        let room = self.tail.capacity() - self.tail.len();
+        self.queued_bytes == 0 || (self.backlog.is_empty() && bytes <= room)
+    }
+
     /// The next chunk to send, oldest first, and from where in it.
     pub(super) fn next_chunk(&mut self) -> Option<(Chunk, usize)> {
         if let Some(chunk) = self.backlog.pop_front() {

@@ -12,14 +12,15 @@
 //! outbox is never taken back.
 //!
 //! Invariant: what one connection publishes on one topic reaches each subscriber in that
-//! order: it takes the same way each time, and every queue on it is first in, first out.
+//! order: it takes the same way each time, and every queue on it is first in, first out. A
+//! retained one goes by way of its topic's home (`home`), and what comes behind it likewise.
 
 use super::confirm::Answer;
-use super::connection::Connection;
 use super::exchange::Exchange;
 use super::fanout::Origin;
+use super::home::Reach;
 use super::line::Line;
-use super::mesh::Terms;
+use super::mesh::{Cause, Terms};
 use super::parcel::Parcel;
 use super::schema::{SchemaId, Sent, Translation, is_long};
 use super::station::Will;
@@ -27,15 +28,14 @@ use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{FANOUT_MIN, MESSAGE_HEADER_BYTES};
-use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
 use crate::metrics::span::SpanName;
-use crate::proto::envelope::{Envelope, FLAG_RETAIN, header};
+use crate::proto::envelope::{Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext, carry};
-use crate::router::{Choice, Matches, ShardSet, Version};
+use crate::router::{Subscription, Version};
 use std::time::Duration;
 
 /// A publication on its way to this shard's subscribers.
@@ -49,6 +49,8 @@ pub(super) struct Publication<'a> {
     pub(super) retained: bool,
     /// See `fanout`.
     pub(super) sliced: bool,
+    /// The group by which it goes to the member that is being given it.
+    pub(super) group: Option<Key>,
     /// Where its topic has a schema: the same in the other codec.
     pub(super) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
@@ -56,10 +58,11 @@ pub(super) struct Publication<'a> {
 }
 
 impl Publication<'_> {
-    /// What LATEST_PER_KEY keeps one message for.
-    pub(super) fn key(&self) -> &[u8] {
-        let key = self.envelope.headers.find(header::KEY);
-        key.unwrap_or(self.envelope.name.as_bytes())
+    /// What becomes of it once it waits in an outbox is not all the same: it may expire, or
+    /// have to go to another.
+    #[inline]
+    pub(super) fn is_special(&self) -> bool {
+        self.group.is_some() || self.expires != Instant::NEVER
     }
 }
 
@@ -72,11 +75,15 @@ impl Exchange {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
+        if connection.line.has_published(id) {
+            // Whatever would be said of it now.
+            return self.answer(key, Answer::ok(id), true);
+        }
         if let Err(refusal) = self.check_publish(&connection.line, envelope, message.len()) {
             if refusal.code == Code::Overloaded {
                 self.sweep_retained();
             }
-            return self.answer(key, Answer::refused(id, refusal), false);
+            return self.answer(key, Answer::unpublished(id, refusal), false);
         }
         let mut translation = None;
         if let Some(schema) = self.schema_of(envelope) {
@@ -90,21 +97,19 @@ impl Exchange {
         };
         let line = &mut connection.line;
         line.uses_mesh = true;
-        if id != 0 && line.is_repeated(id) {
-            return self.answer(key, Answer::ok(id), true);
-        }
+        line.take_publish(id);
         let checksum = line.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let parcel = Parcel::received(message, checksum, &mut scratch);
         let tracer = self.resources.tracer.as_ref();
         let origin = Origin::Connection(key);
-        let everywhere = match tracer.and_then(|tracer| tracer.received()) {
-            None => self.route(origin, envelope, parcel, None, translation),
-            Some(context) => self.route_traced(origin, &context, parcel, translation),
+        let reach = match tracer.and_then(|tracer| tracer.received()) {
+            None => self.route(origin, key, envelope, parcel, None, translation),
+            Some(context) => self.route_traced(origin, key, &context, parcel, translation),
         };
         self.scratch = scratch;
         if id != 0 {
-            self.confirm_publish(key, id, everywhere);
+            self.confirm_reach(key, id, reach);
         }
     }
 
@@ -127,7 +132,7 @@ impl Exchange {
             }
         };
         checked.unwrap_or_else(|refusal| {
-            self.answer(key, Answer::refused(envelope.id, refusal), false);
+            self.answer(key, Answer::unpublished(envelope.id, refusal), false);
             None
         })
     }
@@ -145,21 +150,19 @@ impl Exchange {
         let id = envelope.id;
         if let Some(connection) = self.connections.get_mut(key) {
             connection.line.uses_mesh = true;
-            if id != 0 && connection.line.is_repeated(id) {
-                return self.answer(key, Answer::ok(id), true);
-            }
+            connection.line.take_publish(id);
         }
-        let everywhere = match context {
-            None => self.route(origin, envelope, parcel, None, translation),
-            Some(context) => self.route_traced(origin, &context, parcel, translation),
+        let reach = match context {
+            None => self.route(origin, key, envelope, parcel, None, translation),
+            Some(context) => self.route_traced(origin, key, &context, parcel, translation),
         };
         if id != 0 {
-            self.confirm_publish(key, id, everywhere);
+            self.confirm_reach(key, id, reach);
         }
     }
 
     /// Publishes the will of a connection that has ended without CLOSE.
-    pub(super) fn publish_will(&mut self, will: Will) {
+    pub(super) fn publish_will(&mut self, key: Key, will: Will) {
         let Will {
             message,
             translation,
@@ -173,11 +176,11 @@ impl Exchange {
             match context.filter(|_| is_traced) {
                 None => {
                     let parcel = Parcel::plain(message);
-                    self.route(Origin::Nobody, &envelope, parcel, None, translation)
+                    self.route(Origin::Nobody, key, &envelope, parcel, None, translation)
                 }
                 Some(context) => {
                     let parcel = Parcel::plain(message);
-                    self.route_traced(Origin::Nobody, &context, parcel, translation)
+                    self.route_traced(Origin::Nobody, key, &context, parcel, translation)
                 }
             };
         }
@@ -210,13 +213,14 @@ impl Exchange {
     fn route_traced(
         &mut self,
         origin: Origin,
+        by: Key,
         parent: &TraceContext,
         parcel: Parcel<'_>,
         translation: Option<Box<Translation>>,
-    ) -> bool {
+    ) -> Reach {
         let now = self.resources.now;
         let Some(tracer) = &mut self.resources.tracer else {
-            return false;
+            return Reach::Here;
         };
         let route = tracer.begin(SpanName::Route, parent, now);
         let deliver = tracer.begin(SpanName::Deliver, &route.context, now);
@@ -230,37 +234,36 @@ impl Exchange {
             None => (parcel, None),
         };
         let message = parcel.message();
-        let everywhere =
-            match Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]) {
-                Ok(envelope) => {
-                    let everywhere = self.route(origin, &envelope, parcel, deliver, translation);
-                    if let Some(tracer) = &mut self.resources.tracer {
-                        let about = About::delivered(envelope.name, message.len(), 0);
-                        tracer.end(route, about, now);
-                    }
-                    everywhere
+        let reach = match Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]) {
+            Ok(envelope) => {
+                let reach = self.route(origin, by, &envelope, parcel, deliver, translation);
+                if let Some(tracer) = &mut self.resources.tracer {
+                    let about = About::delivered(envelope.name, message.len(), 0);
+                    tracer.end(route, about, now);
                 }
-                Err(_) => {
-                    debug_assert!(false, "it was parsed before it was given another parent");
-                    false
-                }
-            };
+                reach
+            }
+            Err(_) => {
+                debug_assert!(false, "it was parsed before it was given another parent");
+                Reach::Here
+            }
+        };
         if let Some(tracer) = &mut self.resources.tracer {
             tracer.scratch = scratch;
         }
-        everywhere
+        reach
     }
 
-    /// Delivers a publication here and sends it to the other shards that want it. True if
-    /// some do.
+    /// Delivers a publication that connection `by` makes, or has its topic's home do so.
     fn route(
         &mut self,
         origin: Origin,
+        by: Key,
         envelope: &Envelope<'_>,
         parcel: Parcel<'_>,
         span: Option<Open>,
         translation: Option<Box<Translation>>,
-    ) -> bool {
+    ) -> Reach {
         let now = self.resources.now;
         self.topics.note(envelope.name, now);
         let expires = match envelope.headers.is_empty() {
@@ -280,6 +283,27 @@ impl Exchange {
                 self.translate(&mut publication);
             }
         }
+        if (retain || self.mesh.is_homing())
+            && let Some(ticket) = self.send_home(by, retain, &mut publication)
+        {
+            return Reach::Home(ticket);
+        }
+        match self.spread(origin, publication, None) {
+            true => Reach::Everywhere,
+            false => Reach::Here,
+        }
+    }
+
+    /// Delivers a publication here and sends it to the other shards that want it, behind what
+    /// is its cause there. True if some do.
+    pub(super) fn spread(
+        &mut self,
+        origin: Origin,
+        mut publication: Publication<'_>,
+        cause: Option<Cause<'_>>,
+    ) -> bool {
+        let (envelope, expires) = (publication.envelope, publication.expires);
+        let (now, retain) = (self.resources.now, envelope.flags & FLAG_RETAIN != 0);
         let at = if retain { self.retain_version() } else { now };
         if retain {
             let version = Version { at, shard: self.id };
@@ -288,19 +312,13 @@ impl Exchange {
 
         let mut matches = std::mem::take(&mut self.matches);
         self.router.find(envelope.name, &mut matches);
-        self.deliver_all(origin, &matches, &mut publication);
+        let groups = &matches.groups;
+        let sliced = self.deliver_all(origin, &matches.local, groups, &mut publication);
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
         let mut reached = matches.local.len();
-        for &group in &matches.groups {
-            match self.choose(group) {
-                Some(Choice::Local(member)) => {
-                    self.deliver(member, &mut publication);
-                    reached += 1;
-                }
-                Some(Choice::Remote { shard, group }) => picks.push((shard, group)),
-                None => {}
-            }
+        if !sliced {
+            reached += self.deliver_or_pick(groups, &mut publication, &mut picks);
         }
         let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
         if everywhere {
@@ -309,6 +327,7 @@ impl Exchange {
             let terms = Terms {
                 plain: false,
                 retain,
+                again: false,
                 grown: false,
                 translation,
                 at,
@@ -316,7 +335,7 @@ impl Exchange {
             };
             let parcel = &mut publication.parcel;
             self.mesh
-                .publish(parcel, &matches.shards, &picks, terms, translated);
+                .publish(parcel, &matches.shards, &picks, terms, translated, cause);
         }
         (self.picks, self.matches) = (picks, matches);
         self.end_deliver(&mut publication, reached);
@@ -350,7 +369,7 @@ impl Exchange {
         let mut publication = self.publication(&envelope, parcel, terms.expires);
         publication.span = self.resources.begin_deliver(&envelope.headers);
         publication.translation = translation;
-        let mut reached = 0;
+        let (mut reached, mut sliced) = (0, false);
         if terms.retain {
             let version = Version {
                 at: terms.at,
@@ -361,51 +380,45 @@ impl Exchange {
         if terms.plain || terms.retain {
             let mut matches = std::mem::take(&mut self.matches);
             self.router.find(envelope.name, &mut matches);
-            self.deliver_all(Origin::Mesh, &matches, &mut publication);
+            let local = &matches.local;
+            sliced = self.deliver_all(Origin::Mesh, local, picks, &mut publication);
             reached = matches.local.len();
             self.matches = matches;
         }
-        for &group in picks {
-            match self.choose_here(group) {
-                Some(Choice::Local(member)) => {
-                    self.deliver(member, &mut publication);
-                    reached += 1;
-                }
-                Some(Choice::Remote { shard, group }) => {
-                    let translation = publication.translation.as_ref();
-                    let (translation, translated) =
-                        translation.map_or((Sent::None, None), |t| t.sent());
-                    let terms = Terms {
-                        plain: false,
-                        retain: false,
-                        translation,
-                        ..*terms
-                    };
-                    let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
-                    let parcel = &mut publication.parcel;
-                    self.mesh
-                        .publish(parcel, &nowhere, &pick, terms, translated);
-                }
-                None => {}
+        if terms.again {
+            for &group in picks {
+                self.deliver_again(group, true, &mut publication);
             }
+        } else if !sliced {
+            self.deliver_to_groups(Origin::Mesh, picks, &mut publication);
         }
+        reached += picks.len();
         self.end_deliver(&mut publication, reached);
     }
 
+    /// Delivers to these plain subscribers. True: it does so over turns, and with the last
+    /// slice to the groups.
     #[inline]
     fn deliver_all(
         &mut self,
         origin: Origin,
-        matches: &Matches,
+        subscribers: &[Subscription],
+        groups: &[Key],
         publication: &mut Publication<'_>,
-    ) {
-        if matches.local.len() >= FANOUT_MIN {
-            return self.fan_out(origin, &matches.local, publication);
+    ) -> bool {
+        // A retained one never passes another that is still on its way to many.
+        let is_behind = !self.fanouts.is_empty()
+            && publication.envelope.flags & FLAG_RETAIN != 0
+            && !subscribers.is_empty();
+        if subscribers.len() >= FANOUT_MIN || is_behind {
+            self.fan_out(origin, subscribers, groups, publication);
+            return true;
         }
-        self.resources.note_deliveries(matches.local.len());
-        for &subscription in &matches.local {
+        self.resources.note_deliveries(subscribers.len());
+        for &subscription in subscribers {
             self.deliver(subscription, publication);
         }
+        false
     }
 
     pub(super) fn publication<'a>(
@@ -422,28 +435,9 @@ impl Exchange {
             number: self.publications,
             retained: false,
             sliced: false,
+            group: None,
             translation: None,
             span: None,
-        }
-    }
-
-    /// The member that gets a group's message: here or on another shard.
-    fn choose(&mut self, group: Key) -> Option<Choice> {
-        let connections = &self.connections;
-        self.router
-            .choose(group, &mut self.random, |key| load(connections, key))
-    }
-
-    /// The member that gets a message another shard has picked this one for: if all here
-    /// have gone meanwhile, one elsewhere.
-    fn choose_here(&mut self, group: Key) -> Option<Choice> {
-        let connections = &self.connections;
-        let here = self
-            .router
-            .choose_local(group, &mut self.random, |key| load(connections, key));
-        match here {
-            Some(member) => Some(Choice::Local(member)),
-            None => self.choose(group),
         }
     }
 }
@@ -458,9 +452,4 @@ pub(super) fn refuse_reserved(name: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::Forbidden, text));
     }
     Ok(())
-}
-
-/// How much a connection has before it, in a measure of which only the order counts.
-pub(super) fn load(connections: &Slab<Connection>, key: Key) -> u32 {
-    connections.get(key).map_or(u32::MAX, Connection::load)
 }

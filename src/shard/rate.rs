@@ -65,10 +65,29 @@ impl Exchange {
             }
             // Nobody waits for an answer to an answer; its requester is told in time.
             MessageType::Response => {}
-            _ => {
+            MessageType::Publish => {
+                let refusal = Refusal::new(Code::RateLimited, TEXT);
+                self.answer(key, Answer::unpublished(envelope.id, refusal), false);
+            }
+            MessageType::Subscribe
+            | MessageType::Unsubscribe
+            | MessageType::Will
+            | MessageType::Serve
+            | MessageType::Unserve => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::refused(envelope.id, refusal), false);
             }
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk => debug_assert!(false, "{kind:?} has no envelope"),
         }
         None
     }

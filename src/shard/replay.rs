@@ -93,7 +93,7 @@ impl Exchange {
         connection.line.answers_open -= 1;
         self.go_on(key);
         let made = self.make_subscription(&replay.filter, None, replay.subscription);
-        self.answer(key, Answer::of(replay.id, made), true);
+        self.answer_subscribe(key, Answer::of(replay.id, made));
         self.touch(key);
     }
 }

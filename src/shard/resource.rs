@@ -1,25 +1,29 @@
 //! What all connections of a shard share: memory, calls, counters, bounds, the time.
 
-use super::call::Calls;
+use super::call::{Asked, Calls, Place};
+use super::line::Line;
 use super::pool::Pool;
 use super::rate::Rates;
 use super::sample::Sampler;
-use super::service::Current;
+use super::service::{Current, Failure};
 use super::trace::Tracer;
 use crate::base::clock::Instant;
+use crate::base::id::Key;
 use crate::base::limits::{
-    CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHUNK_BYTES, CHUNK_LARGE_BYTES,
-    DELIVERIES_PER_TURN, RETAINED_SHARE,
+    CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHECKED_BYTES_PER_VALUE, CHUNK_BYTES,
+    CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, REFUSALS_OPEN_MAX, RETAINED_SHARE,
 };
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
-use crate::proto::envelope::{SlowPolicy, is_failed_response};
+use crate::proto::envelope::{Codec, SlowPolicy, is_failed_response};
+use crate::proto::error::Code;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A shard's bounds, from the configuration's `[limits]`.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Sessions that wait for a connection aside, and who comes back for one.
     pub connections_max: u32,
     /// Bytes one connection may have queued before it counts as a slow consumer.
     pub outbox_bytes_max: usize,
@@ -32,7 +36,7 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// What a request may ask for at most.
     pub request_timeout_max: Duration,
-    /// Sessions whose connection has gone.
+    /// Sessions whose connection has gone: beyond it, the one that has waited longest ends.
     pub sessions_waiting_max: u32,
     /// Subscriptions and services of one connection.
     pub subscriptions_max: u32,
@@ -42,16 +46,40 @@ pub struct Limits {
     pub rates: Rates,
     /// How long a session outlives its connection.
     pub session_linger: Duration,
-    /// Bytes of messages a session keeps until they are acknowledged.
+    /// Bytes of messages a session keeps until they are acknowledged: publications beyond it
+    /// wait.
     pub session_buffer_bytes_max: usize,
     /// Retained messages looked at for a new subscription in one turn.
     pub retained_looks: usize,
 }
 
 impl Limits {
+    /// How long a request waits for its answer that asks for so much with TIMEOUT_MS.
+    fn timeout(&self, asked_ms: Option<u32>) -> Duration {
+        match asked_ms {
+            Some(ms) => Duration::from_millis(u64::from(ms)).min(self.request_timeout_max),
+            None => self.request_timeout.min(self.request_timeout_max),
+        }
+    }
+
+    /// Slots: of connections, of sessions that wait for one, and of connections that are
+    /// refused. The memory budget counts as many.
+    pub(super) fn slots(&self) -> u32 {
+        self.connections_max
+            .saturating_add(self.sessions_waiting_max)
+            .saturating_add(REFUSALS_OPEN_MAX)
+    }
+
     /// Bytes of retained messages.
     pub(super) fn retained_bytes_max(&self) -> usize {
         self.outbox_bytes_shard_max / RETAINED_SHARE as usize
+    }
+
+    /// Bytes of messages that a session's client may leave unacknowledged, in all: requests
+    /// and answers do not wait behind a full buffer.
+    pub(super) fn unacknowledged_bytes_max(&self) -> usize {
+        self.session_buffer_bytes_max
+            .saturating_add(self.outbox_bytes_max)
     }
 }
 
@@ -89,11 +117,43 @@ impl Resources {
         self.note_deliveries(CHECK_DELIVERIES + bytes / CHECKED_BYTES_PER_DELIVERY);
     }
 
+    /// What has been spent for its bytes turned out to have so many values.
+    pub(super) fn spend_values(&mut self, bytes: usize, values: usize) {
+        let more = (values * CHECKED_BYTES_PER_VALUE).saturating_sub(bytes);
+        self.note_deliveries(more / CHECKED_BYTES_PER_DELIVERY);
+    }
+
     /// So many deliveries are made, at once.
     #[inline]
     pub(super) fn note_deliveries(&mut self, deliveries: usize) {
         self.deliveries_made += deliveries;
         self.deliveries_left = self.deliveries_left.saturating_sub(deliveries);
+    }
+
+    /// Opens a call for a REQUEST of this line's, within all bounds; with its deadline.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS, OVERLOADED.
+    pub(super) fn open_call(
+        &mut self,
+        line: &mut Line,
+        (id, codec): (u32, Codec),
+        place: Place,
+        timeout_ms: Option<u32>,
+    ) -> Result<(Key, Instant), Failure> {
+        if line.calls_open >= self.limits.requests_open_max {
+            let text = "too many unanswered requests on this connection";
+            return Err(Failure::of(Code::TooManyRequests, text));
+        }
+        let asked = Asked {
+            connection: line.key,
+            id,
+            codec,
+        };
+        let deadline = self.now + self.limits.timeout(timeout_ms);
+        let call = self.calls.open(asked, place, self.now, deadline)?;
+        line.calls_open += 1;
+        Ok((call, deadline))
     }
 
     /// A RESPONSE that somebody else made was put into an outbox.

@@ -12,8 +12,15 @@
 //! ```
 //!
 //! A key names the shard of its session. A client that comes back elsewhere is handed to
-//! that shard, connection and all, like one that is passed on when accepted. Nothing of a
-//! transport that moves may be in flight: its receive is cancelled and its send awaited.
+//! that shard, connection and all, once that shard has said that it has the session: whoever
+//! makes a key up stays where it is. Nothing of a transport that moves may be in flight: its
+//! receive is cancelled and its send awaited.
+//!
+//! ```text
+//!   shard of the connection ── Seek ──► shard of the session
+//!                           ◄── Sought ──                    no: SESSION_UNKNOWN
+//!                           ── Move ──►                      resumed
+//! ```
 //!
 //! A session whose old connection still stands is taken over: the old transport moves out
 //! into a slot of its own and is told SESSION_TAKEN.
@@ -22,16 +29,49 @@
 //! whatever reason is SESSION_UNKNOWN, and the reasons cannot be told apart.
 
 use super::Shard;
-use super::command::Command;
-use super::connection::{Connection, Resumption, Stage};
+use super::command::{Command, Unposted};
+use super::connection::{Connection, Stage};
+use super::exchange::Exchange;
 use super::resource::Resources;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
+use crate::base::limits::SESSION_KEY_BYTES;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::ring::driver::Driver;
 use std::mem;
+use std::time::Duration;
+
+/// A shard whose turn is so late was not running: its process was stopped, or its host was.
+pub(super) const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// What a connection that resumes a session asked for.
+pub(super) struct Resumption {
+    pub(super) key: [u8; SESSION_KEY_BYTES],
+    pub(super) received: u32,
+    /// The shard of that session.
+    pub(super) home: ShardId,
+    pub(super) found: Found,
+}
+
+/// Whether the shard of a session that is to be resumed knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Unasked,
+    Asked,
+    Yes,
+}
+
+/// What one shard asks another about a session.
+pub struct Seek {
+    session: [u8; SESSION_KEY_BYTES],
+    received: u32,
+    principal: Option<Box<str>>,
+    /// Who asks.
+    shard: ShardId,
+    connection: Key,
+}
 
 impl<D: Driver> Shard<D> {
     /// Nothing of this connection's transport is in flight any more: it moves to its
@@ -47,9 +87,14 @@ impl<D: Driver> Shard<D> {
             key: session,
             received,
             home,
+            found,
         } = **resumption;
         if home != self.id {
-            return self.hand_over(key, home);
+            return match found {
+                Found::Unasked => self.seek(key, home),
+                Found::Asked => {}
+                Found::Yes => self.hand_over(key, home),
+            };
         }
         if !self.exchange.can_resume(key, &session, received) {
             let ended = self.exchange.refuse_session(key);
@@ -84,11 +129,16 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// At the begin of a turn: connections that wait for their session's old transport look
-    /// again, and sessions that nobody waits for any more go on.
+    /// Behind a turn's events, one of which may be what they wait for: connections that wait
+    /// for their session's old transport look again, and sessions that nobody waits for any
+    /// more go on.
     pub(super) fn look_again(&mut self) {
-        for key in mem::take(&mut self.waiting) {
+        self.touch_waiting();
+        for key in mem::take(&mut self.unposted) {
             self.exchange.touch(key);
+        }
+        for seek in mem::take(&mut self.unanswered) {
+            self.take_seek(seek);
         }
         for slot in mem::take(&mut self.yielding) {
             let connections = &self.exchange.connections;
@@ -103,6 +153,69 @@ impl<D: Driver> Shard<D> {
                 old.yields_to = None;
                 self.exchange.touch(slot);
             }
+        }
+    }
+
+    fn touch_waiting(&mut self) {
+        for key in mem::take(&mut self.waiting) {
+            self.exchange.touch(key);
+        }
+    }
+
+    /// Asks a session's shard whether it has it.
+    fn seek(&mut self, key: Key, home: ShardId) {
+        let Some(connection) = self.exchange.connections.get_mut(key) else {
+            return;
+        };
+        let principal = connection.line.principal().map(Box::from);
+        let (Some(resumption), Some(peer)) = (&mut connection.moving, self.peers.get(home.index()))
+        else {
+            return;
+        };
+        let seek = Seek {
+            session: resumption.key,
+            received: resumption.received,
+            principal,
+            shard: self.id,
+            connection: key,
+        };
+        match peer.try_post(Command::Seek(Box::new(seek))) {
+            Ok(()) => resumption.found = Found::Asked,
+            Err(Unposted::Full(_)) => self.unposted.push(key),
+            Err(Unposted::Ended(_)) => {
+                let ended = self.exchange.refuse_session(key);
+                self.go_on(key, ended);
+            }
+        }
+    }
+
+    /// Tells another shard whether a session is here, and room for who resumes it.
+    pub(super) fn take_seek(&mut self, seek: Seek) {
+        let exchange = &self.exchange;
+        let known = !exchange.connections.is_full()
+            && exchange.is_known(&seek.session, seek.received, seek.principal.as_deref());
+        if let Some(peer) = self.peers.get(seek.shard.index())
+            && let Err(Unposted::Full(_)) = peer.try_post(Command::Sought(seek.connection, known))
+        {
+            // It is asked again; meanwhile this shard goes on.
+            self.unanswered.push(seek);
+        }
+    }
+
+    /// The shard of the session that this connection wants to resume has answered.
+    pub(super) fn take_sought(&mut self, key: Key, known: bool) {
+        let Some(connection) = self.exchange.connections.get_mut(key) else {
+            return;
+        };
+        let Some(resumption) = &mut connection.moving else {
+            return;
+        };
+        if known {
+            resumption.found = Found::Yes;
+            self.exchange.touch(key);
+        } else {
+            let ended = self.exchange.refuse_session(key);
+            self.go_on(key, ended);
         }
     }
 
@@ -123,10 +236,12 @@ impl<D: Driver> Shard<D> {
 
     /// Moves the transport of `from` into the slot of the session.
     fn transplant(&mut self, slot: Key, from: Key, received: u32) {
+        self.is_back(slot);
         let exchange = &mut self.exchange;
         let Some(mut other) = exchange.connections.remove(from) else {
             return;
         };
+        other.line.session.end_trial();
         self.timers.cancel(from.slot);
         exchange.resources.forget_arrival(from, None);
         let Some(connection) = exchange.connections.get_mut(slot) else {
@@ -139,6 +254,8 @@ impl<D: Driver> Shard<D> {
             self.evict(other);
         }
         self.exchange.resumed(slot, received);
+        // Perhaps for the same session.
+        self.touch_waiting();
     }
 
     /// A transport whose session has been taken over gets a slot of its own to end in.
@@ -178,19 +295,48 @@ impl<D: Driver> Shard<D> {
         exchange.resources.counters.add(Counter::MovedOut, 1);
         self.census.pass(self.id, home);
         let moved = Command::Move(Box::new(Moved(connection)));
-        if let Err(Command::Move(moved)) = peer.post(moved) {
-            // Its mailbox is full, or it is ending.
-            self.census.pass(home, self.id);
-            self.take_moved(*moved);
+        let (unposted, is_over) = match peer.try_post(moved) {
+            Ok(()) => return,
+            Err(Unposted::Full(unposted)) => (unposted, false),
+            Err(Unposted::Ended(unposted)) => (unposted, true),
+        };
+        let Command::Move(moved) = unposted else {
+            return;
+        };
+        // It stays, to try again in the next turn or to learn that the session is gone.
+        self.census.pass(home, self.id);
+        let Some(key) = self.take_moved(*moved) else {
+            return;
+        };
+        if is_over {
+            let ended = self.exchange.refuse_session(key);
+            self.go_on(key, ended);
+        } else {
+            self.unposted.push(key);
         }
     }
 
     /// Takes over a connection that another shard has handed over.
-    pub(super) fn take_moved(&mut self, Moved(mut connection): Moved) {
+    pub(super) fn receive_moved(&mut self, moved: Moved) {
+        if let Some(key) = self.take_moved(moved) {
+            // It may have passed the command that ends such.
+            self.exchange.end_if_revoked(key);
+            self.exchange.touch(key);
+        }
+    }
+
+    /// Gives a connection a slot here. `None`: there is none, and it is over.
+    fn take_moved(&mut self, Moved(mut connection): Moved) -> Option<Key> {
         let exchange = &mut self.exchange;
         exchange.resources.counters.add(Counter::MovedIn, 1);
         connection.become_stranger();
         connection.charge(&mut exchange.resources);
+        let limits = &exchange.resources.limits;
+        if exchange.connection_count() >= limits.connections_max {
+            // Here there is room for it only in its session's place.
+            let now = exchange.resources.now;
+            connection.line.session.put_on_trial(now);
+        }
         let mut connection = Some(connection);
         let inserted = exchange.connections.insert_with(|key| {
             let mut connection = connection
@@ -199,14 +345,8 @@ impl<D: Driver> Shard<D> {
             connection.line.key = key;
             connection
         });
-        match inserted {
-            Some(key) => {
-                // It may have passed the command that ends such.
-                self.exchange.end_if_revoked(key);
-                self.exchange.touch(key);
-            }
-            None => connection.into_iter().for_each(|one| self.discard(one)),
-        }
+        connection.into_iter().for_each(|one| self.discard(one));
+        inserted
     }
 
     /// Ends a connection for which there is no slot.
@@ -224,22 +364,46 @@ impl<D: Driver> Shard<D> {
 
     /// The connection of a session is over; the session waits in its slot.
     pub(super) fn detach(&mut self, key: Key) {
-        let linger = self.exchange.resources.limits.session_linger;
-        let deadline = self.exchange.resources.now + linger;
+        let limits = &self.exchange.resources.limits;
+        let (linger, most) = (limits.session_linger, limits.sessions_waiting_max);
         let Some(connection) = self.exchange.connections.get_mut(key) else {
             return;
         };
         connection.stage = Stage::Detached;
-        connection.stage_deadline = deadline;
-        connection.timer = Instant::NEVER;
         connection.yields_to = None;
-        self.exchange.detached.push_back(key);
+        let deadline = self.exchange.resources.now + linger;
+        self.exchange.absent_until(key, deadline);
         self.exchange.touch(key);
+        if self.exchange.absent.len() > most as usize {
+            self.end_oldest_session();
+        }
     }
 
-    /// A session without connection ends: its time is over, its log has overflowed, or its
-    /// slot is needed.
+    /// A session has a connection again, or ends: it waits no longer.
+    fn is_back(&mut self, key: Key) {
+        if let Some(connection) = self.exchange.connections.get(key) {
+            let entry = (connection.stage_deadline, key);
+            self.exchange.absent.remove(&entry);
+        }
+    }
+
+    /// For so long this shard was not running: no client could come back meanwhile, and that
+    /// does not count.
+    pub(super) fn make_up_for(&mut self, late: Duration) {
+        if late < STANDSTILL || self.exchange.absent.is_empty() {
+            return;
+        }
+        for (deadline, key) in mem::take(&mut self.exchange.absent) {
+            self.exchange.absent_until(key, deadline + late);
+            self.exchange.touch(key);
+        }
+    }
+
+    /// A session without connection ends: its time is over, more waits for it than may, or
+    /// more sessions wait.
     pub(super) fn end_session(&mut self, key: Key, publish_will: bool) {
+        self.exchange.end_calls(key);
+        self.is_back(key);
         self.exchange.dissolve(key, publish_will);
         self.exchange.connections.remove(key);
         self.timers.cancel(key.slot);
@@ -247,14 +411,25 @@ impl<D: Driver> Shard<D> {
 
     /// Ends the session that has waited longest. False if none waits.
     pub(super) fn end_oldest_session(&mut self) -> bool {
-        while let Some(key) = self.exchange.detached.pop_front() {
-            let waits = self.exchange.connections.get(key);
-            if waits.is_some_and(|one| one.stage == Stage::Detached) {
-                self.end_session(key, !self.exchange.draining);
-                return true;
-            }
-        }
-        false
+        let Some(&(_, key)) = self.exchange.absent.first() else {
+            return false;
+        };
+        self.end_session(key, !self.exchange.draining);
+        true
+    }
+}
+
+impl Exchange {
+    /// A session waits for a connection until then.
+    pub(super) fn absent_until(&mut self, key: Key, deadline: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        self.absent.remove(&(connection.stage_deadline, key));
+        connection.stage_deadline = deadline;
+        // Wherever the timer stands, the deadline is another now.
+        connection.timer = Instant::NEVER;
+        self.absent.insert((deadline, key));
     }
 }
 

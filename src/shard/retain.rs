@@ -1,6 +1,7 @@
 //! Retained messages: each topic's last one, kept on every shard and delivered on SUBSCRIBE.
 //!
-//! They go to every shard, with a version that makes all shards keep the same one in the end.
+//! They go to every shard from their topic's home (`home`), with a version that makes all
+//! shards keep the same one in the end.
 //! Where the topic has a schema both forms are kept, because a SUBSCRIBE may want thousands
 //! in the other codec at once.
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   PUBLISH ─► schema? ─no──────────────────────────────────────────► route, verbatim
-//!                └yes─► fits? ─no─► ERROR, with the field
+//!                └yes─► fits? ─no─► BAD_PAYLOAD, with the field
 //!                         └yes─► route ─► subscriber wants it as it is ─► verbatim
 //!                                      └► wants the other codec ────────► translated, once
 //! ```
@@ -20,8 +20,8 @@
 //! where that has none, as published. Of several filters that match, the first counts: one
 //! without wildcards before one with, `#` before what it includes, names before `+`.
 //!
-//! Each shard has schemas of its own: descriptors count their references, and a count that
-//! all shards write is what they otherwise do not have.
+//! Each shard has schemas of its own: each payload that is taken apart counts as a reference to
+//! its schema, and a count that all shards write is what they otherwise do not have.
 //!
 //! What it does not do: translate requests and responses, or topics without a schema.
 
@@ -261,13 +261,17 @@ impl Publication<'_> {
             }
             Form::Unmade(Some(checked)) => {
                 resources.spend(payload.len());
+                resources.spend_values(payload.len(), checked.values());
                 checked.write(codec, most, &mut out).is_ok()
             }
             Form::Unmade(None) => {
                 resources.spend(2 * payload.len());
                 let schema = schemas.schema(translation.schema);
                 let checked = schema.check(self.envelope.codec, payload).ok();
-                checked.is_some_and(|checked| checked.write(codec, most, &mut out).is_ok())
+                checked.is_some_and(|checked| {
+                    resources.spend_values(2 * payload.len(), 2 * checked.values());
+                    checked.write(codec, most, &mut out).is_ok()
+                })
             }
         };
         if !written {
@@ -301,7 +305,7 @@ impl Exchange {
     /// Checks a payload here and now.
     ///
     /// # Errors
-    /// FORBIDDEN, with the field that does not fit.
+    /// BAD_PAYLOAD, with the field that does not fit.
     pub(super) fn check_payload(
         &mut self,
         id: SchemaId,
@@ -313,6 +317,8 @@ impl Exchange {
         self.resources.spend(envelope.payload.len());
         match schemas.schema(id).check(envelope.codec, envelope.payload) {
             Ok(checked) => {
+                let bytes = envelope.payload.len();
+                self.resources.spend_values(bytes, checked.values());
                 let form = Form::Unmade(Some(Box::new(checked)));
                 Ok(Translation::new(id, form))
             }
@@ -323,7 +329,7 @@ impl Exchange {
     #[cold]
     pub(super) fn refuse_payload(&self, text: String) -> Refusal {
         self.resources.counters.add(Counter::SchemaRefused, 1);
-        Refusal::with(Code::Forbidden, text)
+        Refusal::with(Code::BadPayload, text)
     }
 
     /// Makes a will's translation: when it is published there may be thousands of them.

@@ -14,7 +14,7 @@
 //! more than some 100 µs belongs on a worker. A `Reply` dropped without an answer fails
 //! the request with INTERNAL, so that no requester waits in vain.
 
-use super::call::{Asked, Deferred, Place};
+use super::call::{Deferred, Place};
 use super::line::Line;
 use super::resource::Resources;
 use crate::base::id::Key;
@@ -27,7 +27,6 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::time::Duration;
 
 /// Answers requests, on one shard. Made there by a factory, so it needs no locks.
 pub trait Service {
@@ -200,26 +199,15 @@ impl Reply<'_> {
 impl<'a> Reply<'a> {
     /// Opens a call within the bounds, or fails the request.
     fn open(self, place: Place) -> Option<(Key, &'a mut Resources)> {
-        let resources = &*self.resources;
-        let (current, now) = (resources.current, resources.now);
-        if self.line.calls_open >= resources.limits.requests_open_max {
-            let text = "too many unanswered requests on this connection";
-            self.fail(&Failure::of(Code::TooManyRequests, text));
-            return None;
-        }
-        let timeout = match current.timeout_ms {
-            Some(ms) => Duration::from_millis(u64::from(ms)),
-            None => resources.limits.request_timeout,
-        };
-        let asked = Asked {
-            connection: self.line.key,
-            id: current.id,
-            codec: current.codec,
-        };
-        let calls = &mut self.resources.calls;
-        let Some(call) = calls.open(asked, place, now, now + timeout) else {
-            self.fail(&Failure::of(Code::Overloaded, "too many calls are open"));
-            return None;
+        let current = self.resources.current;
+        let asked = (current.id, current.codec);
+        let opened = (self.resources).open_call(self.line, asked, place, current.timeout_ms);
+        let call = match opened {
+            Ok((call, _)) => call,
+            Err(failure) => {
+                self.fail(&failure);
+                return None;
+            }
         };
         if let Some(tracer) = &mut self.resources.tracer
             && let Some(span) = tracer.take_call()
@@ -227,7 +215,6 @@ impl<'a> Reply<'a> {
             self.resources.calls.trace(call, span);
         }
         self.resources.current.answered = true;
-        self.line.calls_open += 1;
         self.resources.counters.add(Counter::CallsDeferred, 1);
         Some((call, self.resources))
     }

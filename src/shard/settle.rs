@@ -18,7 +18,15 @@ use std::io;
 
 impl<D: Driver> Shard<D> {
     pub(super) fn settle_touched(&mut self) {
-        // Settling one may touch another: subscribers of a will, members of a group.
+        self.settle_all();
+        // Settling leaves wills, and messages of groups: their receivers are settled as well.
+        if self.exchange.settle_legacies() {
+            self.settle_all();
+        }
+    }
+
+    fn settle_all(&mut self) {
+        // Settling one may touch another.
         while !self.exchange.touched.is_empty() {
             let mut touched = std::mem::take(&mut self.exchange.touched);
             for key in touched.drain(..) {
@@ -76,7 +84,7 @@ impl<D: Driver> Shard<D> {
                 }
             }
             Stage::Detached if !connection.line.counted => {
-                // Its log has overflowed.
+                // More waited for it than may.
                 self.end_session(key, true);
             }
             Stage::Detached => {}
@@ -88,11 +96,12 @@ impl<D: Driver> Shard<D> {
     /// The connection's last completion has come: its descriptor and memory go back, and its
     /// slot, unless a session waits in it.
     fn free(&mut self, key: Key) {
+        self.timers.cancel(key.slot);
+        self.leave_trail(key);
         let exchange = &mut self.exchange;
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
-        self.timers.cancel(key.slot);
         connection.line.outbox.clear(&mut exchange.resources.pool);
         connection.release_tls(&mut exchange.resources);
         debug_assert!(connection.line.outbox.is_empty());
@@ -113,8 +122,41 @@ impl<D: Driver> Shard<D> {
         // Whatever else stands in the slot has been dissolved when it began to end.
         debug_assert!(connection.line.station.is_none() || connection.line.away);
         let publish_will = !exchange.draining;
+        self.exchange.end_calls(key);
         self.exchange.dissolve(key, publish_will);
         self.exchange.connections.remove(key);
+    }
+
+    /// What its transport has not brought to a member of a group goes to another. What the
+    /// kernel holds still arrives where the end was said in order.
+    fn leave_trail(&mut self, key: Key) {
+        let exchange = &mut self.exchange;
+        let Some(connection) = exchange.connections.get_mut(key) else {
+            return;
+        };
+        let Some(station) = &mut connection.line.station else {
+            return;
+        };
+        let trail = std::mem::take(&mut station.trail);
+        let is_idle = station.is_idle();
+        connection.line.trails = false;
+        connection.line.recharge(&mut exchange.resources);
+        if is_idle {
+            connection.line.station = None;
+        }
+        if trail.is_empty() {
+            return;
+        }
+        let held = match connection.reason {
+            Some(Reason::PeerClose) => 0,
+            _ => {
+                // Our FIN, which goes when all else has gone, counts as a byte.
+                let fin = usize::from(connection.line.outbox.is_empty());
+                let held = self.driver.unacknowledged(connection.socket);
+                held.saturating_sub(fin)
+            }
+        };
+        exchange.bequeath_trail(trail, held);
     }
 }
 
@@ -146,14 +188,16 @@ impl Connection {
         }
     }
 
-    /// A send is over: the rest of a short one goes on, a broken connection ends.
+    /// A send is over: the rest of a short one goes on, a broken connection ends. How many of
+    /// the outbox's bytes have gone by it.
     pub(super) fn take_sent(
         &mut self,
         driver: &mut impl Driver,
         result: io::Result<usize>,
         chunk: Chunk,
         resources: &mut Resources,
-    ) {
+    ) -> usize {
+        let queued = self.line.outbox.queued_bytes();
         let (key, now) = (self.line.key, resources.now);
         resources
             .sampler
@@ -182,11 +226,12 @@ impl Connection {
                         Some(tls) => tls.put_back(chunk, from + bytes),
                     }
                     self.sent_of_chunk = 0;
-                    return;
+                } else {
+                    self.sent_of_chunk = (from + bytes) as u32;
+                    self.sending = true;
+                    driver.send(self.line.key, self.socket, chunk, from + bytes);
                 }
-                self.sent_of_chunk = (from + bytes) as u32;
-                self.sending = true;
-                return driver.send(self.line.key, self.socket, chunk, from + bytes);
+                return queued - self.line.outbox.queued_bytes();
             }
             Some(_) => self.extend_flush(resources),
             None if self.stage == Stage::Closing => {}
@@ -198,6 +243,13 @@ impl Connection {
         }
         self.sent_of_chunk = 0;
         give_back(chunk, &mut resources.pool);
+        let gone = queued - self.line.outbox.queued_bytes();
+        match went {
+            // What is sealed counts whole: a part of it is of no use.
+            Some(bytes) if self.tls.is_none() => bytes.min(gone),
+            Some(bytes) if from + bytes == length => gone,
+            _ => 0,
+        }
     }
 
     /// It has more to it than a socket and a session.

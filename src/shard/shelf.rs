@@ -48,6 +48,7 @@
 //! with that key; each live entry that can expire is in the heap.
 
 use crate::base::clock::Instant;
+use crate::base::id::Key;
 use crate::proto::envelope::SlowPolicy;
 use bytes::Bytes;
 use std::cmp::Reverse;
@@ -78,6 +79,8 @@ pub struct Held {
     /// A retained message delivered on SUBSCRIBE: counts against no bound, and no policy
     /// drops it.
     pub retained: bool,
+    /// The group it came by.
+    pub group: Option<Key>,
 }
 
 /// How much may wait.
@@ -191,6 +194,12 @@ impl Shelf {
         oldest.map_or(0, |entry| entry.held.message.len())
     }
 
+    /// When the oldest message that waits expires.
+    pub fn oldest_expires(&self) -> Instant {
+        let oldest = self.slots.front().and_then(Option::as_ref);
+        oldest.map_or(Instant::NEVER, |entry| entry.held.expires)
+    }
+
     /// How long the oldest entry has been waiting; zero when there is none.
     pub fn oldest_age(&self, now: Instant) -> Duration {
         let oldest = self.slots.front().and_then(Option::as_ref);
@@ -203,8 +212,8 @@ impl Shelf {
     }
 
     /// Puts a message at the end, or does what its policy says. `key`: for the policy latest
-    /// per key, what the message is the latest of (the KEY header's value, or the topic);
-    /// ignored under other policies.
+    /// per key, what the message is the latest of (its topic and KEY); ignored under other
+    /// policies.
     pub fn put(
         &mut self,
         held: Held,
@@ -423,6 +432,7 @@ mod tests {
             since: at(0),
             policy,
             retained: false,
+            group: None,
         }
     }
 
@@ -901,6 +911,7 @@ mod tests {
             since: now,
             policy: SlowPolicy::from_wire(policy).unwrap(),
             retained,
+            group: None,
         };
         Some((held, key, pressed))
     }

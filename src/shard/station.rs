@@ -2,9 +2,12 @@
 //! will, what waits for it, its session. It is made with the first of these, and with a
 //! session it outlives the connection.
 
+use super::errand::LastId;
 use super::log::Log;
+use super::receipt::Receipts;
 use super::schema::{Translation, Wants};
 use super::shelf::Shelf;
+use super::trail::Trail;
 use crate::base::id::Key;
 use crate::base::limits::{SESSION_KEY_BYTES, SUBSCRIPTION_BYTES};
 use crate::router::FilterId;
@@ -18,16 +21,23 @@ pub(super) struct Station {
     pub(super) wants: Wants,
     /// Publications that wait for the outbox.
     pub(super) shelf: Shelf,
+    /// Messages of groups that have been sent to it, and perhaps not got.
+    pub(super) trail: Trail,
     /// Bytes that the pool is charged for: see `cost_bytes`.
     pub(super) charged: usize,
     /// Groups and services know it as stalled.
     pub(super) stalled: bool,
     /// The slow-consumer policy has acted since the shelf was last empty.
     pub(super) told_slow: bool,
+    /// Some of what is on the shelf was put there for an earlier connection of the session,
+    /// whose rights may have been others.
+    pub(super) shelved_before: bool,
     /// It serves, or has.
     pub(super) has_served: bool,
     /// Requests forwarded to it and not answered.
     pub(super) errands_open: u32,
+    /// The id of the last of those.
+    pub(super) errand_last: LastId,
     pub(super) durable: Option<Box<Durable>>,
 }
 
@@ -53,12 +63,10 @@ pub(super) struct Durable {
     /// Whose it is: nobody else resumes it.
     pub(super) principal: Option<Box<str>>,
     pub(super) log: Log,
-    /// It has overflowed: its key is unknown from then on.
+    /// More waits for it than may: its key is unknown from then on.
     pub(super) lapsed: bool,
-    /// The highest id of a PUBLISH that was delivered: not delivered again.
-    pub(super) accepted_publish_id: u32,
-    /// The highest id that was confirmed.
-    pub(super) confirmed_publish_id: u32,
+    /// Which PUBLISHes were taken: they are not delivered again.
+    pub(super) receipts: Receipts,
 }
 
 impl Will {
@@ -69,10 +77,10 @@ impl Will {
 }
 
 impl Durable {
-    /// The session cannot be resumed any more: its log has overflowed.
+    /// The session cannot be resumed any more: more waits for it than may. What it keeps stays
+    /// until it is dissolved, which follows at once: groups have other members.
     pub(super) fn lapse(&mut self) {
         self.lapsed = true;
-        self.log = Log::new();
     }
 }
 
@@ -92,7 +100,10 @@ impl Station {
         let log = self.durable.as_ref();
         let memberships = self.subscriptions.len() + self.servings.len();
         self.shelf.cost_bytes()
-            + log.map_or(0, |durable| durable.log.capacity_bytes())
+            + self.trail.cost_bytes()
+            + log.map_or(0, |durable| {
+                durable.log.capacity_bytes() + durable.receipts.cost_bytes()
+            })
             + self.will.as_ref().map_or(0, Will::bytes)
             + memberships * SUBSCRIPTION_BYTES
     }

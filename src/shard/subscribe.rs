@@ -19,10 +19,12 @@ use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
 
 /// When an operation is done, and answered.
-enum Done {
+pub(super) enum Done {
     Now,
     /// When a worker has checked a will, or much that is retained is delivered.
     Later,
+    /// A subscription stands: the answer waits for what others had said before they knew.
+    Subscribed,
 }
 
 impl Exchange {
@@ -30,27 +32,21 @@ impl Exchange {
     pub(super) fn operate(
         &mut self,
         key: Key,
-        kind: MessageType,
         envelope: &Envelope<'_>,
-        message: &[u8],
+        operation: impl FnOnce(&mut Exchange) -> Result<Done, Refusal>,
     ) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.line.uses_mesh = true;
         }
-        let done = match kind {
-            MessageType::Subscribe => self.subscribe(key, envelope),
-            MessageType::Unsubscribe => self.unsubscribe(key, envelope),
-            MessageType::Serve => self.serve(key, envelope),
-            MessageType::Unserve => self.unserve(key, envelope),
-            _ => self.keep_will(key, envelope, message),
-        };
-        if !matches!(done, Ok(Done::Later)) {
-            let answer = Answer::of(envelope.id, done.map(|_| ()));
-            self.answer(key, answer, true);
+        match operation(self) {
+            Ok(Done::Later) => {}
+            Ok(Done::Subscribed) => self.answer_subscribe(key, Answer::ok(envelope.id)),
+            Ok(Done::Now) => self.answer(key, Answer::ok(envelope.id), true),
+            Err(refusal) => self.answer(key, Answer::refused(envelope.id, refusal), true),
         }
     }
 
-    fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
         self.check_right(key, |line| line.may_subscribe(filter))?;
@@ -65,7 +61,7 @@ impl Exchange {
             return Ok(Done::Later);
         }
         self.make_subscription(filter, group, subscription)?;
-        Ok(Done::Now)
+        Ok(Done::Subscribed)
     }
 
     /// Makes a subscription whose retained messages have been delivered, for a connection
@@ -96,7 +92,11 @@ impl Exchange {
         Ok(())
     }
 
-    fn unsubscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn unsubscribe(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+    ) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
         let group = envelope.headers.find(header::GROUP);
@@ -124,7 +124,7 @@ impl Exchange {
         Ok(Done::Now)
     }
 
-    fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn serve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
         refuse_reserved(service)?;
@@ -141,7 +141,7 @@ impl Exchange {
         Ok(Done::Now)
     }
 
-    fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
+    pub(super) fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
         let none = Refusal::new(Code::NotSubscribed, "this connection does not serve that");
@@ -200,6 +200,7 @@ impl Exchange {
         let Some(station) = connection.line.station.as_deref_mut() else {
             return;
         };
+        let stalled = stalled || station.trail.backed_up;
         if std::mem::replace(&mut station.stalled, stalled) == stalled {
             return;
         }
@@ -220,7 +221,7 @@ impl Exchange {
         }
     }
 
-    fn keep_will(
+    pub(super) fn keep_will(
         &mut self,
         key: Key,
         envelope: &Envelope<'_>,

@@ -9,6 +9,7 @@ use super::Shard;
 use super::command::{Command, Mailbox};
 use super::mesh::Mesh;
 use super::outbox::give_back;
+use super::resume::STANDSTILL;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{COMMANDS_PER_TURN, TIMERS_PER_TURN};
@@ -47,17 +48,17 @@ impl<D: Driver> Shard<D> {
         let mut idle = || inbox.is_empty() && mesh.is_quiet();
         self.driver
             .poll(self.completions_per_turn, until, &mut idle)?;
-        let connections = self.exchange.connections.len();
-        self.exchange
-            .resources
-            .begin_turn(self.driver.now(), connections);
+        let connections = self.exchange.connection_count();
+        let before = self.exchange.resources.now;
+        let now = self.driver.now();
+        self.exchange.resources.begin_turn(now, connections);
+        self.make_up_for(now.since(until.unwrap_or(before).max(before)));
         self.exchange.resources.counters.add(Counter::Turns, 1);
         self.exchange
             .resources
             .histograms
             .record(Timing::Turn, self.driver.turn_time());
 
-        self.look_again();
         self.exchange.collect_mesh();
         while let Some(completion) = self.driver.next() {
             self.take_completion(completion);
@@ -69,10 +70,14 @@ impl<D: Driver> Shard<D> {
         self.take_finished_calls();
         self.fire_timers();
         self.rearm_starved();
+        self.look_at_backed_up();
         self.step_survey();
         self.step_drain();
+        self.look_again();
         self.settle_touched();
         self.exchange.flush_mesh();
+        let sessions = self.exchange.sessions.len();
+        self.census.note_sessions(self.id, sessions);
         self.log_slow();
         // Last: what has come since the turn began waits for no more than this.
         self.exchange.step_fanout();
@@ -80,7 +85,9 @@ impl<D: Driver> Shard<D> {
 
         // The accept may still bring a connection, which has to be closed.
         let empty = self.exchange.connections.is_empty() && !self.accepting;
-        if self.drain.is_some() && empty {
+        let now = self.exchange.resources.now;
+        if empty && self.drain.as_ref().is_some_and(|drain| drain.may_end(now)) {
+            self.exchange.mesh.accord.leave(self.id);
             self.exchange.mesh.close();
             return Ok(Turn::Ended);
         }
@@ -92,7 +99,8 @@ impl<D: Driver> Shard<D> {
         let idle = self.exchange.ready.is_empty()
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
-            && self.waiting.is_empty()
+            && self.unposted.is_empty()
+            && self.unanswered.is_empty()
             && self.surveys.is_empty()
             && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
@@ -109,9 +117,16 @@ impl<D: Driver> Shard<D> {
             self.exchange.resources.calls.next_deadline(),
             self.exchange.errands.next_deadline(),
             Some(self.accept_again),
+            Some(self.exchange.backed_up.next_look()),
+            Some(self.exchange.legacies.next_due()),
             self.drain.as_ref().map(|drain| drain.next_step(now)),
         ];
-        let capped = now + sleep_max;
+        let watched = match self.exchange.absent.is_empty() {
+            true => sleep_max,
+            // So that it is noticed when the process does not run.
+            false => sleep_max.min(STANDSTILL),
+        };
+        let capped = now + watched;
         Some(next.into_iter().flatten().fold(capped, Instant::min))
     }
 
@@ -173,14 +188,18 @@ impl<D: Driver> Shard<D> {
             return;
         };
         (connection.sending, connection.send_cancelled) = (false, false);
-        connection.take_sent(
+        let went = connection.take_sent(
             &mut self.driver,
             result,
             chunk,
             &mut self.exchange.resources,
         );
+        let trails = connection.line.trails;
         if connection.unstall(&self.exchange.resources) {
             self.exchange.ready.push_back(key);
+        }
+        if trails {
+            self.follow_trail(key, went);
         }
         self.exchange.touch(key);
     }
@@ -199,7 +218,9 @@ impl<D: Driver> Shard<D> {
                     self.collect(empty);
                 }
                 Command::Join(peers, mesh) => self.join(peers, mesh),
-                Command::Move(moved) => self.take_moved(*moved),
+                Command::Seek(seek) => self.take_seek(*seek),
+                Command::Sought(key, known) => self.take_sought(key, known),
+                Command::Move(moved) => self.receive_moved(*moved),
                 Command::Checked(finding) => self.exchange.take_finding(*finding),
                 Command::Survey(survey) => self.begin_survey(survey),
                 Command::Kick(key, tell) => tell.tell(self.kick(key)),
@@ -261,7 +282,7 @@ impl<D: Driver> Shard<D> {
                 .counters
                 .add(Counter::AnswersLate, 1);
         };
-        if call.timed_out {
+        if !call.awaited {
             return self
                 .exchange
                 .resources

@@ -242,7 +242,8 @@ fn lines_that_say_the_same_are_summed_up_and_none_is_uncounted() {
     let (server, lines, key) = guarded(directory.path());
     const ATTEMPTS: u64 = 40;
     for _ in 0..ATTEMPTS {
-        assert_eq!(put(&server, "op.wrong", "{}").status, 401);
+        // From some on it is not looked at any more.
+        assert!([401, 429].contains(&put(&server, "op.wrong", "{}").status));
     }
     assert!(get(server.admin, "/log").json()["lines_repeated"].as_u64() > Some(0));
     server.end();

@@ -205,7 +205,7 @@ fn a_cpu_profile_under_load_disturbs_no_ring_and_can_be_read() {
     let of_shard = |stack: &&Vec<&str>| stack.iter().any(|name| name.contains("ringmail::shard::"));
     assert!(stacks.iter().filter(of_shard).count() > 5, "{stacks:#?}");
     // What takes the samples is in none of them.
-    let sampling = |stack: &Vec<&str>| stack.iter().any(|name| name.contains("perf_signal"));
+    let sampling = |stack: &Vec<&str>| stack.iter().any(|name| name.contains("signal_hook"));
     assert!(!stacks.iter().any(sampling));
     let (status, head, body) = fetch(admin, "/debug/pprof/profile?seconds=1&format=svg");
     let svg = String::from_utf8(body).unwrap();

@@ -164,7 +164,7 @@ fn what_cannot_be_served_exits_2() {
     for args in [
         &["reply"][..],
         &["reply", "x"],
-        &["reply", "a//b", "--exec", "cat"],
+        &["reply", "a/#/b", "--exec", "cat"],
         &["reply", "x", "--exec", "cat", "--parallel", "0"],
         &["reply", "x", "--exec", "cat", "--timeout", "0"],
         &["reply", "x", "--exec", "cat", "--codec", "xml"],

@@ -301,7 +301,7 @@ fn what_cannot_be_subscribed_exits_2() {
     let long = "x".repeat(65);
     for args in [
         &["sub"][..],
-        &["sub", "a//b"],
+        &["sub", "a/#/b"],
         &["sub", "#/a"],
         &["sub", "a", "b+"],
         &["sub", ""],

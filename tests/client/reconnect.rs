@@ -4,6 +4,8 @@ use crate::peer::{Heard, Peer, settings};
 use ringmail::blocking::{Builder, Client};
 use ringmail::client::{Code, Error, Incoming, Publish, Reconnect, Request, Subscribe, header};
 use ringmail::proto::message::{Message, MessageType};
+use ringmail::proto::option::AUTH_API_KEY;
+use ringmail::proto::session::Settings;
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -245,6 +247,55 @@ fn a_request_of_a_broken_connection_is_not_answered_on_the_next() {
     client.close().unwrap();
 }
 
+/// A credential that the server cannot judge now, or not for what others showed, is shown
+/// again; one that it has judged is not.
+#[test]
+fn a_credential_that_could_not_be_judged_is_shown_again() {
+    let refused = |code, text| Message::Error {
+        code,
+        id: 0,
+        fatal: true,
+        text,
+    };
+    let settings = Settings {
+        auth_methods: AUTH_API_KEY,
+        ..settings()
+    };
+    let (subscribed, is_subscribed) = channel::<()>();
+    let peer = Peer::open_with(settings, move |door| {
+        let shown = || {
+            let mut served = door.establish();
+            assert_eq!(served.hear(), Heard::Message(MessageType::Auth));
+            served
+        };
+        for stands in [true, false, false, true, false] {
+            let mut served = shown();
+            if stands {
+                served.session.authenticate();
+                served.send(&Message::AuthOk {
+                    expires_in_s: 0,
+                    principal: "a",
+                    access_token: b"",
+                    refresh_token: b"",
+                });
+                served.confirm(MessageType::Subscribe, "t");
+                // Of the first; the second is the client's own doing.
+                let _ = is_subscribed.recv();
+            } else {
+                served.send(&refused(Code::Unavailable, "not now"));
+            }
+        }
+        shown().send(&refused(Code::RateLimited, "wait"));
+        shown().send(&refused(Code::AuthFailed, "no"));
+    });
+    let mut client = quick().api_key("a.secret").connect(&peer.address).unwrap();
+    client.subscribe("t").unwrap();
+    drop(subscribed);
+    assert_eq!(client.receive().unwrap(), lost());
+    let error = client.receive().unwrap_err();
+    assert_eq!(error.code(), Some(Code::AuthFailed), "{error}");
+}
+
 #[test]
 fn attempts_are_bounded_where_asked_and_the_last_failure_is_told() {
     let peer = Peer::run(|mut served| {
@@ -385,7 +436,14 @@ fn waiting_ends_with_its_time_and_what_would_be_repeated_is_told_at_once() {
     let short = Duration::from_millis(20);
     for (time, at_least) in [(Duration::ZERO, 1), (short, 2)] {
         let (knock, knocks) = channel();
-        let peer = Peer::open(move |door| while knock.send(drop(door.accept())).is_ok() {});
+        let peer = Peer::open(move |door| {
+            loop {
+                drop(door.accept());
+                if knock.send(()).is_err() {
+                    return;
+                }
+            }
+        });
         let error = Client::builder().wait(time).connect(&peer.address);
         assert!(matches!(error, Err(Error::Connect { .. })), "{error:?}");
         let count = knocks.try_iter().count();

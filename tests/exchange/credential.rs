@@ -10,21 +10,30 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const ALL: &str = "publish = ['#']\nsubscribe = ['#']\n";
 
-fn guarded() -> Running {
+/// The key of a client that has the rights of a server it is [`guarded`] by.
+pub fn api_key() -> String {
+    format!("device.{KEY}")
+}
+
+/// A server that asks who its clients are; who has the key has these rights.
+pub fn guarded(rights: &str) -> Running {
     let text = format!(
         "[server]\nlisten = '127.0.0.1:0'\nadmin = ''\nshards = [0, 1]\n\
          [auth]\nmode = 'required'\n\
-         [[auth.api_key]]\nid = 'device'\nsha256 = '{}'\nprincipal = 'd'\nroles = ['all']\n\
-         [roles.all]\npublish = ['#']\nsubscribe = ['#']\n",
+         [[auth.api_key]]\nid = 'device'\nsha256 = '{}'\nprincipal = 'd'\nroles = ['some']\n\
+         [roles.some]\n{rights}",
         key::hash(KEY)
     );
     let config = Config::from_toml(&text).unwrap();
-    Server::builder().config(config).start().unwrap()
+    let state = tempfile::tempdir().unwrap();
+    let server = Server::builder().config(config);
+    server.state_directory(state.keep()).start().unwrap()
 }
 
 fn credential() -> Result<Credential, String> {
-    Ok(Credential::ApiKey(Secret::new(format!("device.{KEY}"))))
+    Ok(Credential::ApiKey(Secret::new(api_key())))
 }
 
 fn away() -> Result<Credential, String> {
@@ -110,7 +119,7 @@ fn fetching(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_that_goes_wrong_once_costs_an_attempt_and_not_the_client() {
-    let server = guarded();
+    let server = guarded(ALL);
     let places = [Place::Blocking, Place::Closure, Place::Future];
     let kinds = [Second::Fails, Second::Panics, Second::AsksTheClient];
     let cases = places.map(|place| kinds.map(|what| (place, what)));
@@ -151,7 +160,7 @@ async fn a_fetch_that_goes_wrong_once_costs_an_attempt_and_not_the_client() {
 
 #[tokio::test]
 async fn while_nothing_can_be_fetched_calls_say_so_and_so_does_the_end() {
-    let server = guarded();
+    let server = guarded(ALL);
     let proxy = Proxy::to(server.address());
     for (attempts_max, phase) in [(u32::MAX, Phase::Lost), (3, Phase::Ended)] {
         let count = AtomicUsize::new(0);

@@ -103,7 +103,12 @@ proptest! {
             if let Some(kind) = MessageType::from_wire(kind)
                 && let Ok(message) = Message::parse(kind, &body)
             {
-                prop_assert_eq!(encoded(&message, false), raw(kind as u8, &body));
+                // What follows an OK's id is skipped.
+                let written = match kind {
+                    MessageType::Ok => &body[..4],
+                    _ => &body[..],
+                };
+                prop_assert_eq!(encoded(&message, false), raw(kind as u8, written));
             }
         }
     }
@@ -253,11 +258,12 @@ proptest! {
 
     #[test]
     fn a_filter_made_from_a_topic_matches_it(
-        levels in vec("[a-z]{1,3}", 1..8),
+        levels in vec("[a-z]{0,3}", 1..8),
         wild in vec(any::<bool>(), 8),
         rest in 0usize..9,
     ) {
         let topic = levels.join("/");
+        prop_assume!(!topic.is_empty());
         let mut filter: Vec<&str> = levels.iter().zip(&wild)
             .map(|(level, wild)| if *wild { "+" } else { level.as_str() }).collect();
         prop_assert!(matches(&filter.join("/"), &topic));

@@ -90,8 +90,20 @@ pub fn header_block() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
         exact(8, 8),
     )
         .prop_map(|(a, b, c, d, e, f, g, h)| vec![a, b, c, d, e, f, g, h]);
-    let foreign = prop_oneof![Just(0u8), 9u8..=0xFF];
+    let foreign = prop_oneof![Just(0u8), 15u8..=0xFF];
+    let property = ("\\PC{0,5}", "\\PC{0,5}").prop_map(|(key, value)| {
+        let value = [&[key.len() as u8], key.as_bytes(), value.as_bytes()].concat();
+        (14u8, value)
+    });
+    // START and SEQ are not everybody's to send.
+    let application = prop_oneof![
+        "\\PC{0,9}".prop_map(|text| vec![(11u8, text.into_bytes())]),
+        "[a-z/]{1,9}".prop_map(|name| vec![(12u8, name.into_bytes())]),
+        vec(any::<u8>(), 0..40).prop_map(|bytes| vec![(13u8, bytes)]),
+        vec(property, 0..4),
+    ];
     let unknown = vec((foreign, vec(any::<u8>(), 0..40)), 0..4);
+    let unknown = (unknown, application).prop_map(|(unknown, more)| [unknown, more].concat());
     (known, unknown, 0usize..=8)
         .prop_flat_map(|(known, unknown, count)| {
             let some = proptest::sample::subsequence(known, count);

@@ -6,12 +6,13 @@
 //! - NO_SERVICE at once
 //! - REQUEST_TIMEOUT after TIMEOUT_MS, or after `limits.request_timeout_ms` without it
 //! - SERVICE_GONE when the answering connection ends, however it ends
+//! - TOO_LARGE when request or answer is larger than who shall have it, or the server, accepts
 //! - `limits.requests_open_max` bounds what is unanswered: TOO_MANY_REQUESTS, not fatal
 //! - a requester that ends leaves no trace at the responder; one that says CLOSE, or ends its
 //!   side, while it waits for an answer is ended when the answers have come or failed
 
 use crate::harness::{Server, each_placement};
-use crate::peer::{CLOSE, Peer, RESPONSE, TIMEOUT_MS, code, op, request};
+use crate::peer::{CLOSE, Manner, Peer, RESPONSE, TIMEOUT_MS, code, op, request};
 
 #[test]
 fn a_request_that_nobody_answers_in_time_fails_and_the_late_answer_is_dropped_and_counted() {
@@ -156,6 +157,84 @@ fn answers_nobody_waits_for_reach_nobody() {
         strangers.into_iter().for_each(Peer::close);
     });
     server.end_beside_closes(&[]);
+}
+
+/// A service that answers on its next connection what it was asked on an earlier one answers
+/// nobody: neither who asked then nor who asks now.
+#[test]
+fn an_answer_on_another_connection_than_was_asked_reaches_nobody() {
+    let mut server = Server::start(&[]);
+    each_placement(|place| {
+        let service = place.name("s");
+        let mut requester = server.peer(place.a);
+        let mut old = Vec::new();
+        for _ in 0..20 {
+            let mut responder = server.peer(place.b);
+            responder.serve(&service);
+            let id = requester.start(&request(&service, "?"));
+            let got = responder.requested();
+            for old in &old {
+                responder.respond(old, "an old answer");
+            }
+            responder.quiet();
+            requester.quiet();
+            responder.respond(&got, "the answer");
+            assert_eq!(requester.responded(id).unwrap(), b"the answer");
+            requester.start(&request(&service, "?"));
+            old.push(responder.requested());
+            responder.cut();
+            assert_eq!(requester.next().result(), Err(code::SERVICE_GONE));
+        }
+        requester.close();
+    });
+    let late = server.wait_for("counted", |stats| stats.total["answers_late"] > 0);
+    assert_eq!(late.total["answers_late"], 4 * 190);
+    server.end_beside_closes(&[("peer_eof", 80)]);
+}
+
+#[test]
+fn what_is_larger_than_its_receiver_or_the_server_accepts_is_told_so() {
+    const SMALL: u32 = 2000;
+    let server = Server::start(&["limits.message_bytes_max=10000"]);
+    let small = Manner {
+        message_max: Some(SMALL),
+        ..Manner::default()
+    };
+    each_placement(|place| {
+        let service = place.name("s");
+        // The request, for a responder who takes no more.
+        let mut responder = server.peer_with(place.b, small);
+        responder.serve(&service);
+        let mut requester = server.peer(place.a);
+        let id = requester.start(&request(&service, [0; 3000]));
+        assert_eq!(requester.responded(id), Err(code::TOO_LARGE));
+        responder.quiet();
+        responder.close();
+        // The answer, for a requester who takes no more; then for the server.
+        let mut responder = server.peer(place.b);
+        responder.serve(&service);
+        let mut modest = server.peer_with(place.a, small);
+        let id = modest.start(&request(&service, "?"));
+        let got = responder.requested();
+        responder.respond(&got, [0; 3000]);
+        assert_eq!(modest.responded(id), Err(code::TOO_LARGE));
+        modest.close();
+        let ids = [(); 3].map(|()| requester.start(&request(&service, "?")));
+        let got = [(); 3].map(|()| responder.requested());
+        responder.respond(&got[1], [0; 10_001]);
+        responder.fatal(code::TOO_LARGE);
+        assert_eq!(requester.responded(ids[1]), Err(code::TOO_LARGE));
+        let mut gone = [(); 2].map(|()| {
+            let got = requester.next();
+            assert_eq!(got.result(), Err(code::SERVICE_GONE));
+            got.id()
+        });
+        gone.sort_unstable();
+        assert_eq!(gone, [ids[0], ids[2]]);
+        requester.quiet();
+        requester.close();
+    });
+    server.end_beside_closes(&[("too_large", 4)]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! its clients do.
 
 use crate::harness::Server;
+use crate::peer::{CLOSE, DRAIN, OK, PING, PONG, PUBLISH, Peer, publish};
 use crate::wire::{Wire, encode, syn};
 use ringmail::proto::error::Code;
 use ringmail::proto::message::{Message, MessageType};
@@ -159,4 +160,72 @@ fn newcomers_are_refused_while_it_drains_and_a_second_signal_ends_it_at_once() {
     assert!(server.log().contains("ending at once"), "{}", server.log());
     drop(pesterer);
     pestering.join().unwrap();
+}
+
+/// Takes what is published until the server says CLOSE.
+fn listen(mut listener: Peer) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    loop {
+        let got = listener.read().expect("CLOSE before the end");
+        match got.kind {
+            PUBLISH => numbers.push(got.text().parse().unwrap()),
+            PING => listener.send(PONG, &got.body),
+            CLOSE => break,
+            _ => assert_eq!(got.kind, DRAIN, "{got:?}"),
+        }
+    }
+    listener.send(CLOSE, &[0, 0]);
+    listener.ended();
+    numbers
+}
+
+/// Publishes, each confirmed before the next, until it has been told of the drain and has
+/// gone on for a while; the numbers confirmed, and how many of them when it had been told.
+fn publish_on(publisher: &mut Peer, mut begin: impl FnMut(u32)) -> (Vec<u32>, usize) {
+    const LONGER: usize = 3000;
+    let (mut confirmed, mut told) = (Vec::new(), None);
+    let mut last = 0;
+    publisher.start(&publish("t", "0"));
+    loop {
+        let got = publisher.read().expect("CLOSE before the end");
+        match got.kind {
+            OK => {
+                confirmed.push(last);
+                begin(last);
+                let is_over = told.is_some_and(|told| confirmed.len() > told + LONGER);
+                if !is_over {
+                    last += 1;
+                    publisher.start(&publish("t", last.to_string()));
+                }
+            }
+            DRAIN => told = Some(confirmed.len()),
+            PING => publisher.send(PONG, &got.body),
+            CLOSE => break,
+            _ => panic!("{got:?}"),
+        }
+    }
+    publisher.send(CLOSE, &[0, 0]);
+    (confirmed, told.expect("DRAIN before CLOSE"))
+}
+
+#[test]
+fn what_is_confirmed_during_a_drain_reaches_who_only_listens() {
+    for (listening, publishing) in [(0, 1), (1, 0), (0, 0)] {
+        let mut server = Server::start(&["server.drain_timeout_ms=60000"]);
+        let mut listener = server.peer(listening);
+        listener.subscribe("t");
+        let mut publisher = server.peer(publishing);
+        let listener = std::thread::spawn(move || listen(listener));
+        let (confirmed, told) = publish_on(&mut publisher, |number| {
+            if number == 100 {
+                server.terminate();
+            }
+        });
+        assert!(confirmed.len() > told, "the drain confirmed nothing");
+        let heard = listener.join().unwrap();
+        let lost: Vec<_> = confirmed.iter().filter(|n| !heard.contains(n)).collect();
+        assert!(lost.is_empty(), "confirmed and not delivered: {lost:?}");
+        publisher.ended();
+        assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    }
 }

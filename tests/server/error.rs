@@ -20,7 +20,7 @@ fn mistakes() -> [(Op, u16); 8] {
         (publish("a/+", "x"), code::BAD_NAME),
         (op(SERVE, "$sys/x"), code::FORBIDDEN),
         (op(WILL, "$sys/x"), code::FORBIDDEN),
-        (op(WILL, "a//b"), code::BAD_NAME),
+        (op(WILL, "a/#"), code::BAD_NAME),
     ]
 }
 

@@ -1,7 +1,8 @@
 //! Topics and filters (PROTOCOL.md, Topics and filters).
 //!
 //! - `+` stands for one level, a final `#` for any number, zero included
-//! - at most 255 bytes and 32 levels, no empty level, no U+0000–U+001F: else BAD_NAME
+//! - at most 255 bytes and 32 levels, no U+0000–U+001F: else BAD_NAME
+//! - a level may be empty, and is a level like others
 //! - both wildcards stand alone in their level, `#` only at the end: else BAD_NAME
 //! - a topic has no wildcards
 //! - clients cannot publish under `$`: FORBIDDEN, for PUBLISH and WILL; `$` elsewhere is a
@@ -72,6 +73,15 @@ fn plus_is_one_level_and_a_final_hash_any_number() {
         ("+/#", &["a", "a/b", "a/b/c"], &[]),
         ("+/b/#", &["a/b", "c/b/x/y"], &["a", "b", "a/c/b"]),
         ("a/+/#", &["a/b", "a/b/c"], &["a", "b/a"]),
+        ("/", &["/"], &["a", "/a", "//"]),
+        ("/a", &["/a"], &["a", "a/", "//a"]),
+        ("+", &["a"], &["/", "/a", "a/"]),
+        ("+/+", &["/", "/a", "a/", "a/b"], &["a", "//"]),
+        ("/+", &["/", "/a"], &["a", "a/", "a/a"]),
+        ("a/+/b", &["a//b", "a/x/b"], &["a/b"]),
+        ("a/#", &["a", "a/", "a//", "a//b"], &["/a", "/"]),
+        ("/#", &["/", "//", "/a", "/a/b"], &["a", "a/"]),
+        ("a//#", &["a/", "a//", "a//b"], &["a", "a/b"]),
     ];
     for (filter, yes, no) in TABLE {
         assert!(
@@ -115,13 +125,14 @@ fn any_filter_gets_the_topics_it_matches_and_no_others() {
             .collect();
         picked.join("/")
     };
-    let topics: BTreeSet<String> = (0..60).map(|_| name(&["a", "b", "é"])).collect();
-    let topics: Vec<String> = topics.into_iter().collect();
+    let topics: BTreeSet<String> = (0..60).map(|_| name(&["a", "b", "é", ""])).collect();
+    let topics: Vec<String> = topics.into_iter().filter(|name| !name.is_empty()).collect();
     let mut filters = Vec::new();
     for round in 0..100 {
-        let filter = name(&["a", "b", "é", "+", "+"]);
+        let filter = name(&["a", "b", "é", "+", "+", ""]);
         filters.push(match round % 3 {
             0 => format!("{filter}/#"),
+            _ if filter.is_empty() => "/".to_owned(),
             _ => filter,
         });
     }
@@ -154,10 +165,11 @@ fn any_filter_gets_the_topics_it_matches_and_no_others() {
 #[test]
 fn names_that_are_none_are_refused() {
     let deep = vec!["a"; 33].join("/");
-    let both = ["", "/", "/a", "a/", "a//b", "a\0b", "a/\u{1f}", "\n", &deep];
+    let hollow = "/".repeat(32);
+    let both = ["", "a\0b", "a/\u{1f}", "\n", &deep, &hollow];
     let topics = ["+", "#", "a/+", "a/#", "a/+/b"];
     let filters = [
-        "#/a", "a/#/b", "a#", "a/b#", "+a", "a/b+", "a/+b/c", "##", "++", "a/##",
+        "#/a", "#/", "a/#/b", "a#", "a/b#", "+a", "a/b+", "a/+b/c", "##", "++", "a/##",
     ];
     let mut cases = Vec::new();
     cases.extend(both.iter().chain(&topics).map(|name| publish(name, "x")));
@@ -199,6 +211,7 @@ fn names_may_have_255_bytes_and_32_levels() {
         let tail = format!("{}/#", vec!["a"; 31].join("/"));
         let long = "é".repeat(127) + "x";
         assert_eq!(long.len(), 255);
+        let hollow = "/".repeat(31);
         let odd = " a\u{7f}\"\\%/~ *.>/💡".to_owned();
         for (filter, topic) in [
             (&levels, &levels),
@@ -206,6 +219,8 @@ fn names_may_have_255_bytes_and_32_levels() {
             (&tail, &levels),
             (&long, &long),
             (&odd, &odd),
+            (&hollow, &hollow),
+            (&wild, &hollow),
         ] {
             subscriber.subscribe(filter);
             publisher.publish(topic, "x");

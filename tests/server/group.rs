@@ -4,6 +4,7 @@
 //! - the same group of another filter, another group, and no group are others
 //! - every member gets a share; one that does not read is passed over and nothing is lost
 //! - who leaves, by UNSUBSCRIBE with the same GROUP or by ending, gets no more
+//! - what a member had not been sent, or a session not acknowledged, another gets when it ends
 
 use crate::harness::{Server, each_placement};
 use crate::peer::{Got, Manner, Peer, UNSUBSCRIBE, op, publish, subscribe};
@@ -186,7 +187,10 @@ fn wait_until_alone(publisher: &mut Peer, staying: &mut [Peer], topic: &str) {
 #[test]
 fn a_member_that_does_not_read_is_passed_over_and_nothing_is_lost() {
     const COUNT: usize = 1500;
-    let server = Server::start(&["limits.outbox_bytes_max=262144"]);
+    let server = Server::start(&[
+        "limits.outbox_bytes_max=262144",
+        "limits.message_bytes_max=131072",
+    ]);
     each_placement(|place| {
         let topic = place.name("x");
         let mut stalled = server.peer_with(place.b, Manner::NARROW);
@@ -218,12 +222,99 @@ fn a_member_that_does_not_read_is_passed_over_and_nothing_is_lost() {
         assert_eq!((got.len(), numbers.len()), (COUNT, COUNT), "each once");
         // It is a member again now.
         let mut all: Vec<Peer> = reading.into_iter().chain([stalled]).collect();
-        publish_numbers(&mut publisher, &topic, 100);
-        let got = gather(&mut all, 100);
-        once_each(&got, 100);
-        assert!(!got[2].is_empty(), "who reads again is a member again");
+        // As soon as the server has looked at what the kernel still held for it.
+        loop {
+            publish_numbers(&mut publisher, &topic, 100);
+            let got = gather(&mut all, 100);
+            once_each(&got, 100);
+            if !got[2].is_empty() {
+                break;
+            }
+        }
         all.into_iter().for_each(Peer::close);
         publisher.close();
     });
     server.end_beside_closes(&[]);
+}
+
+#[test]
+fn what_a_session_had_not_acknowledged_another_member_gets_when_it_ends() {
+    const COUNT: usize = 60;
+    let server = Server::start(&["session.linger_ms=50"]);
+    for ending in ["CLOSE", "RST", "away"] {
+        each_placement(|place| {
+            let topic = place.name(ending);
+            let mut gone = server.peer(place.b);
+            gone.new_session();
+            let mut staying = [server.peer(place.a)];
+            for member in staying.iter_mut().chain([&mut gone]) {
+                member.ok(&subscribe(&topic).group("g"));
+            }
+            let mut publisher = server.peer(place.a);
+            let topic = topic.as_str();
+            if ending == "away" {
+                // Then only one of them is there.
+                gone.reset();
+                publish_numbers(&mut publisher, topic, COUNT);
+            } else {
+                publish_numbers(&mut publisher, topic, COUNT);
+                let had = gone.drain().len();
+                println!("{had} of {COUNT} went to the one that ends by {ending}");
+                match ending {
+                    "CLOSE" => gone.close(),
+                    _ => gone.reset(),
+                }
+            }
+            once_each(&gather(&mut staying, COUNT), COUNT);
+            publisher.close();
+            staying.into_iter().for_each(Peer::close);
+        });
+    }
+    server.end_beside_closes(&[("peer_reset", 8)]);
+}
+
+/// What its own machine has taken in is all that may be lost with a program that hangs.
+#[test]
+fn what_waits_for_a_member_that_hangs_another_gets_when_it_ends() {
+    const COUNT: usize = 3000;
+    const PAYLOAD_BYTES: usize = 500;
+    // A narrow window, and what the kernel keeps beside it.
+    const LOST_MAX: usize = 65_536 / PAYLOAD_BYTES;
+    let server = Server::start(&["slow_consumer.policy=drop-oldest"]);
+    each_placement(|place| {
+        let topic = place.name("x");
+        let mut hung = server.peer_with(place.b, Manner::NARROW);
+        let mut reading = server.peer(place.a);
+        for member in [&mut hung, &mut reading] {
+            member.ok(&subscribe(&topic).group("g"));
+        }
+        let mut publisher = server.peer(place.a);
+        let mut got = Vec::new();
+        for first in (0..COUNT).step_by(100) {
+            let ops: Vec<_> = (first..first + 100)
+                .map(|number| publish(&topic, format!("{number:>PAYLOAD_BYTES$}")))
+                .collect();
+            let ids = publisher.start_all(&ops);
+            for id in ids {
+                assert_eq!(publisher.answer(), (id, Ok(())));
+            }
+            got.extend(reading.drain());
+        }
+        println!("{} of {COUNT} were read before the other ended", got.len());
+        hung.reset();
+        let end = Instant::now() + crate::wire::PATIENCE;
+        while got.len() + LOST_MAX < COUNT {
+            assert!(Instant::now() < end, "{} of {COUNT} came", got.len());
+            got.extend(reading.glance(Duration::from_millis(10)));
+        }
+        got.extend(reading.drain());
+        let numbers: BTreeSet<usize> = got
+            .iter()
+            .map(|got| got.text().trim().parse().unwrap())
+            .collect();
+        assert_eq!(numbers.len(), got.len(), "each once");
+        publisher.close();
+        reading.close();
+    });
+    server.end_beside_closes(&[("peer_reset", 4)]);
 }

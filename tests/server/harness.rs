@@ -6,10 +6,11 @@ use crate::stream::Stream;
 use crate::wire::{PATIENCE, Wire};
 use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -129,7 +130,7 @@ impl Server {
         self
     }
 
-    /// Until SIGTERM and SIGINT are caught, which is the last thing a start does.
+    /// Until SIGTERM and SIGINT are caught, which is the first thing a start does.
     fn wait_for_handlers(&self) {
         const BOTH: u64 = 1 << (15 - 1) | 1 << (2 - 1);
         let end = Instant::now() + PATIENCE;
@@ -148,6 +149,13 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         line.unwrap().trim().to_owned()
+    }
+
+    /// Where its admin endpoints are; a test asks for them by `server.admin`.
+    pub fn admin(&self) -> SocketAddr {
+        let log = self.log();
+        let (_, rest) = log.split_once("admin endpoints at http://").unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     pub fn connect(&self) -> Wire {
@@ -333,9 +341,24 @@ impl Server {
     }
 
     pub fn terminate(&self) {
-        let pid = i32::try_from(self.pid()).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(libc::SIGTERM);
+    }
+
+    pub fn signal(&self, number: i32) {
+        let mut kill = Command::new("bash");
+        let script = format!("kill -{number} {}", self.pid());
+        assert!(kill.args(["-c", &script]).status().unwrap().success());
+    }
+
+    /// Sets a soft limit of the running process; `None`: to the hard one.
+    pub fn limit(&self, resource: Resource, soft: Option<u64>) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        let hard = getrlimit(resource).maximum;
+        let limit = Rlimit {
+            current: soft.or(hard),
+            maximum: hard,
+        };
+        prlimit(Some(pid), resource, limit).unwrap();
     }
 
     /// Waits for the process to end.
@@ -428,6 +451,21 @@ pub fn after(prelude: &str, settings: &[&str]) -> Command {
     let script = format!("{prelude}; exec \"$@\"");
     let args = ["-c", &script, "bash", env!("CARGO_BIN_EXE_ringmail")];
     command("bash", &args, settings)
+}
+
+/// The status and the body that an admin endpoint answers.
+pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (
+        head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body.to_owned(),
+    )
 }
 
 /// Runs something that is expected not to start: exit code and standard error.

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const REFRESH: u8 = 3;
-const DEVICE: &str = "pump.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-const OPERATOR: &str = "operator.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
+pub const DEVICE: &str = "pump.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+pub const OPERATOR: &str = "operator.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
 
 const CONFIGURATION: &str = r#"
 [server]
@@ -46,13 +46,13 @@ admin.request = ["$sys/stats"]
 admin.admin = true
 "#;
 
-struct Fixture {
-    server: Server,
+pub struct Fixture {
+    pub server: Server,
     admin: SocketAddr,
 }
 
 impl Fixture {
-    fn start(state: &Path) -> Fixture {
+    pub fn start(state: &Path) -> Fixture {
         Fixture::start_with(state, &[])
     }
 
@@ -75,11 +75,11 @@ impl Fixture {
         Fixture { server, admin }
     }
 
-    fn join(&self) -> Peer {
+    pub fn join(&self) -> Peer {
         Peer::join(self.server.address, Default::default(), None)
     }
 
-    fn auth(&self, method: u8, credential: &str) -> (Peer, AuthOk) {
+    pub fn auth(&self, method: u8, credential: &str) -> (Peer, AuthOk) {
         let mut peer = self.join();
         let said = peer.auth(method, credential);
         (peer, said)
@@ -92,19 +92,32 @@ impl Fixture {
     }
 
     /// The status of the answer.
-    fn revoke(&self, body: &str) -> u16 {
-        let mut stream = TcpStream::connect(self.admin).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    pub fn revoke(&self, body: &str) -> u16 {
         let length = body.len();
-        let request = format!(
+        self.ask(&format!(
             "POST /revocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Authorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
-        );
+        ))
+        .0
+    }
+
+    /// Status and body of the answer.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ))
+    }
+
+    fn ask(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
     }
 }
 

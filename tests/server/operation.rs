@@ -44,10 +44,13 @@ pub mod code {
     pub const AUTH_EXPIRED: u16 = 0x0103;
     pub const FORBIDDEN: u16 = 0x0104;
     pub const RATE_LIMITED: u16 = 0x0201;
+    pub const TOO_LARGE: u16 = 0x0005;
+    pub const TOO_MANY_CONNECTIONS: u16 = 0x0202;
     pub const TOO_MANY_SUBSCRIPTIONS: u16 = 0x0203;
     pub const SLOW_CONSUMER: u16 = 0x0204;
     pub const OVERLOADED: u16 = 0x0205;
     pub const TOO_MANY_REQUESTS: u16 = 0x0206;
+    pub const UNAVAILABLE: u16 = 0x0207;
     pub const NO_SERVICE: u16 = 0x0301;
     pub const REQUEST_TIMEOUT: u16 = 0x0302;
     pub const SERVICE_GONE: u16 = 0x0303;
@@ -55,6 +58,7 @@ pub mod code {
     pub const SESSION_UNKNOWN: u16 = 0x0305;
     pub const SESSION_TAKEN: u16 = 0x0306;
     pub const NOT_SUBSCRIBED: u16 = 0x0307;
+    pub const BAD_PAYLOAD: u16 = 0x0308;
 }
 
 /// An envelope under construction; `id` is filled in by the peer unless the test chooses it.

@@ -2,7 +2,7 @@
 //! `aud` that is a list, and a key set behind https with a certificate of its own authority.
 
 use crate::auth::JWT;
-use crate::harness::{Server, command};
+use crate::harness::{Server, command, get};
 use crate::peer::{Peer, code, publish};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -13,7 +13,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -136,6 +138,10 @@ impl Provider {
 }
 
 fn start(directory: &Path, port: u16) -> Server {
+    Server::spawn(&mut serve(directory, port))
+}
+
+fn serve(directory: &Path, port: u16) -> Command {
     let text = format!(
         "[auth]\nmode = \"required\"\n[auth.jwt]\nalgorithms = [\"RS256\"]\n\
          jwks = \"https://localhost:{port}/.well-known/jwks.json\"\n\
@@ -147,15 +153,17 @@ fn start(directory: &Path, port: u16) -> Server {
     let mut command = command(
         env!("CARGO_BIN_EXE_ringmail"),
         &[],
-        &["rate.auth_failures_per_min_per_ip=0"],
+        // Who cannot be judged is not counted.
+        &["rate.auth_failures_per_min_per_ip=1"],
     );
     command.arg("--config").arg(file);
     command.arg("--state-directory").arg(directory);
     command.env("SSL_CERT_FILE", directory.join("ca.pem"));
-    Server::spawn(&mut command)
+    command
 }
 
-/// Shows a token again and again until it is accepted: keys may have to be fetched first.
+/// Shows a token again and again until it is accepted: keys may have to be fetched first, and
+/// until then it cannot be judged.
 fn auth(server: &Server, token: &str) -> Peer {
     let end = Instant::now() + ROTATION;
     loop {
@@ -167,6 +175,51 @@ fn auth(server: &Server, token: &str) -> Peer {
         }
         std::thread::sleep(Duration::from_millis(500));
     }
+}
+
+/// Until the first fetch has ended nobody is sent here, and who comes is asked to come again:
+/// the server's inability is not held against them.
+#[test]
+fn until_the_key_set_is_here_good_tokens_are_put_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = Key::new("2026-10");
+    let provider = Provider::start(directory.path(), &key);
+    let notified = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    notified.set_nonblocking(true).unwrap();
+    // It is asked, and does not answer.
+    let silence = provider.keys.lock().unwrap();
+    let mut command = serve(directory.path(), provider.port);
+    command.args(["--set", "server.admin=127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", directory.path().join("notify"));
+    let server = Server::spawn(&mut command);
+    let (status, body) = get(server.admin(), "/readyz");
+    let told = notified.recv(&mut [0; 64]);
+    // On a machine that stood still for its 10 s the fetch has failed, which is an answer.
+    if !server.log().contains("no key set") {
+        assert_eq!(status, 503, "{body}");
+        assert!(told.is_err(), "ready before the key set is here");
+    }
+    let token = key.token("abc");
+    for _ in 0..5 {
+        let mut peer = Peer::join(server.address, Default::default(), None);
+        peer.start_auth(JWT, &token);
+        peer.fatal(code::UNAVAILABLE);
+    }
+    // What is wrong whichever key signed it is wrong now.
+    let mut peer = Peer::join(server.address, Default::default(), None);
+    peer.start_auth(JWT, "no.token.at-all");
+    peer.fatal(code::AUTH_FAILED);
+    drop(silence);
+    notified.set_nonblocking(false).unwrap();
+    notified.set_read_timeout(Some(ROTATION)).unwrap();
+    let mut told = [0; 64];
+    let length = notified.recv(&mut told).unwrap();
+    assert!(told[..length].starts_with(b"READY=1"));
+    assert_eq!(get(server.admin(), "/readyz").0, 200);
+    let mut peer = auth(&server, &token);
+    peer.ok(&publish("of/abc/x", ""));
+    peer.close();
+    server.end();
 }
 
 #[test]
@@ -187,13 +240,14 @@ fn a_providers_tokens_are_good_through_its_rotation_and_its_outage() {
     let asked = provider.asked.load(SeqCst);
     assert!(asked >= 2, "asked {asked} times");
 
-    // The provider is away: what is known goes on, and a flood of unknown keys asks once.
+    // The provider is away: what is known goes on, a flood of unknown keys asks once, and
+    // nobody knows whether these exist.
     provider.is_down.store(true, SeqCst);
     standing.auth(JWT, &second.token("abc@clients"));
     for _ in 0..50 {
         let mut stranger = Peer::join(server.address, Default::default(), None);
         stranger.start_auth(JWT, &foreign.token("abc@clients"));
-        stranger.fatal(code::AUTH_FAILED);
+        stranger.fatal(code::UNAVAILABLE);
     }
     auth(&server, &first.token("other")).close();
     assert!(provider.asked.load(SeqCst) <= asked + 1);

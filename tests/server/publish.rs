@@ -224,3 +224,40 @@ fn nobody_is_sent_more_than_it_said_it_accepts() {
     assert_eq!(stats.total["deliveries_too_large"], 8);
     server.end();
 }
+
+/// R14: what a subscriber accepts and what the server takes is meant without the CRC.
+#[test]
+fn a_crc_makes_no_message_too_large() {
+    const MOST: u32 = 1 << 20;
+    let mut server = Server::start(&[]);
+    for (publishes, subscribes) in [(false, true), (true, false), (true, true)] {
+        each_placement(|place| {
+            let topic = place.name("t");
+            let manner = |checksum, message_max| Manner {
+                checksum,
+                message_max: Some(message_max),
+                ..Manner::default()
+            };
+            let mut publisher = server.peer_with(place.a, manner(publishes, MOST));
+            for most in [1000, MOST] {
+                let mut subscriber = server.peer_with(place.b, manner(subscribes, most));
+                subscriber.subscribe(&topic);
+                // An envelope without headers is 7 bytes and its name.
+                let fits = most as usize - 7 - topic.len();
+                publisher.publish(&topic, vec![b'm'; fits]);
+                assert_eq!(subscriber.published().payload().len(), fits);
+                if most < MOST {
+                    publisher.publish(&topic, vec![b'm'; fits + 1]);
+                }
+                subscriber.quiet();
+                subscriber.close();
+            }
+            publisher.close();
+        });
+    }
+    let stats = server.settle_beside_closes(&[]);
+    let placements = stats.total["deliveries_too_large"] / 3;
+    assert!(placements > 1);
+    assert_eq!(stats.total["deliveries_too_large"], 3 * placements);
+    server.end();
+}

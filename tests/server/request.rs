@@ -16,7 +16,7 @@ fn a_request_nobody_answers_for_fails_and_the_connection_goes_on() {
     assert_eq!(wire.request("site/none", b"x"), Err(Code::NoService));
     assert_eq!(wire.request("$sys/none", b"x"), Err(Code::NoService));
     let deep = vec!["a"; 33].join("/");
-    for name in ["", "a//b", "/a", "a/", "a/+", "a/#", "a\u{1}b", &deep] {
+    for name in ["", "a/+", "a/#", "a\u{1}b", &deep] {
         assert_eq!(wire.request(name, b"x"), Err(Code::BadName), "{name:?}");
     }
     // A failed request is an answer, not an ERROR: a hundred in a row are no abuse.
@@ -26,7 +26,7 @@ fn a_request_nobody_answers_for_fails_and_the_connection_goes_on() {
     wire.echoes();
     wire.close();
     let stats = server.settle(&[("peer_close", 1)]);
-    assert_eq!(stats.total["requests_failed"], 110);
+    assert_eq!(stats.total["requests_failed"], 107);
     server.end();
 }
 
@@ -38,8 +38,8 @@ fn an_answer_larger_than_the_client_accepts_fails_instead() {
         ..Options::default()
     };
     let (mut wire, _) = Wire::greet_with(server.address, &asked);
-    // An envelope without a name is 7 bytes, and a CRC's 4 are always left room for.
-    let fits = vec![5; 1000 - 7 - 4];
+    // An envelope without a name is 7 bytes.
+    let fits = vec![5; 1000 - 7];
     assert!(wire.request("$sys/echo", &fits).unwrap() == fits);
     assert_eq!(
         wire.request("$sys/echo", &[5; 1000]),

@@ -16,7 +16,10 @@ fn reset(wire: Wire) {
 #[test]
 fn a_reset_at_any_stage_is_counted_once_and_frees_everything() {
     const EACH: u64 = 50;
-    let mut server = Server::start(&["limits.outbox_bytes_max=65536"]);
+    let mut server = Server::start(&[
+        "limits.outbox_bytes_max=65536",
+        "limits.message_bytes_max=32768",
+    ]);
     for _ in 0..EACH {
         reset(server.connect());
 
@@ -43,7 +46,11 @@ fn a_reset_at_any_stage_is_counted_once_and_frees_everything() {
 
 #[test]
 fn a_reset_with_sends_in_flight_gives_their_memory_back() {
-    let mut server = Server::start(&["limits.outbox_bytes_max=262144", "ring.buffers=256"]);
+    let mut server = Server::start(&[
+        "limits.outbox_bytes_max=262144",
+        "limits.message_bytes_max=131072",
+        "ring.buffers=256",
+    ]);
     let others: Vec<Wire> = (0..4).map(|_| server.greet()).collect();
     let mut before = 0;
     for round in 0..5 {

@@ -9,8 +9,8 @@
 
 use crate::harness::{Server, each_placement};
 use crate::peer::{
-    ACK, EXPIRES_MS, Got, Manner, Peer, RESPONSE, UNSUBSCRIBE, WILL, code, op, publish, request,
-    subscribe,
+    ACK, EXPIRES_MS, Got, Manner, PUBLISH, Peer, RESPONSE, UNSUBSCRIBE, WILL, code, op, publish,
+    request, subscribe,
 };
 
 #[test]
@@ -309,4 +309,127 @@ fn read_through_cuts(server: &Server, mut peer: Peer, key: [u8; 16], count: u32)
     }
     peer.quiet();
     peer.close();
+}
+
+#[test]
+fn publish_ids_rise_through_the_end_of_their_range_and_a_refused_one_is_not_taken() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let mut subscriber = server.peer(place.b);
+        subscriber.subscribe(&topic);
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        for id in [0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFE, 0xFFFF_FFFF, 1, 2] {
+            peer.ok(&publish(&topic, id.to_string()).id(id));
+            assert_eq!(subscriber.published().text(), id.to_string());
+        }
+        peer.cut();
+        let mut peer = server.peer(place.b);
+        assert_eq!(peer.session(key, 0).unwrap().last_publish_id, 2);
+        // As if their OKs had been lost.
+        for id in [0xFFFF_FFFE, 0xFFFF_FFFF, 1, 2] {
+            peer.ok(&publish(&topic, "repeated").id(id));
+        }
+        // 3 is refused while 4 and 5 are on their way.
+        let bad = publish(format!("{topic}/+"), "bad").id(3);
+        peer.start_all(&[bad, publish(&topic, "4").id(4), publish(&topic, "5").id(5)]);
+        assert_eq!(peer.answer(), (3, Err(code::BAD_NAME)));
+        assert_eq!([peer.answer(), peer.answer()], [(4, Ok(())), (5, Ok(()))]);
+        peer.cut();
+        let mut peer = server.peer(place.a);
+        assert_eq!(peer.session(key, 0).unwrap().last_publish_id, 5);
+        for _ in 0..2 {
+            // Once it is taken it is a repetition like others.
+            peer.ok(&publish(&topic, "3").id(3));
+        }
+        peer.ok(&publish(&topic, "6").id(6));
+        peer.cut();
+        let mut peer = server.peer(place.a);
+        assert_eq!(peer.session(key, 0).unwrap().last_publish_id, 6);
+        for text in ["4", "5", "3", "6"] {
+            assert_eq!(subscriber.published().text(), text);
+        }
+        subscriber.quiet();
+        subscriber.close();
+        peer.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 12)]);
+}
+
+const SMALL: Manner = Manner {
+    message_max: Some(1000),
+    receive_bytes: None,
+    checksum: false,
+    codec: None,
+};
+
+/// What a client gets that accepts a thousand bytes, or did when it left, or does when it
+/// comes back.
+#[test]
+fn what_is_larger_than_a_client_accepts_is_not_kept_for_it_nor_sent_again() {
+    let server = Server::start(&[]);
+    for [before, after] in [
+        [SMALL, SMALL],
+        [SMALL, Manner::default()],
+        [Manner::default(), SMALL],
+    ] {
+        each_placement(|place| {
+            let (topic, own, asked) = (place.name("t"), place.name("own"), place.name("asked"));
+            let mut other = server.peer(place.a);
+            other.serve(&asked);
+            let mut peer = server.peer_with(place.b, before);
+            let key = peer.new_session();
+            peer.subscribe(&topic);
+            peer.serve(&own);
+            let question = peer.start(&request(&asked, "?"));
+            let got = other.requested();
+            if before.message_max.is_none() {
+                other.publish(&topic, vec![1; 5000]);
+                other.publish(&topic, "sent");
+                peer.published();
+                peer.published();
+            }
+            // A FIN would wait for its question's answer.
+            peer.reset();
+            // It is away. The OKs say that all has got to it.
+            other.respond(&got, vec![3; 5000]);
+            let request = other.start(&request(&own, vec![4; 5000]));
+            other.publish(&topic, "before");
+            other.publish(&topic, vec![2; 5000]);
+            other.publish(&topic, "after");
+            let mut answer = peer_answer(before, &mut other, request);
+            for _ in 0..2 {
+                let mut peer = server.peer_with(place.a, after);
+                assert!(peer.session(key, 0).unwrap().resumed);
+                let came = peer.drain();
+                let wanted = match before.message_max {
+                    Some(_) => vec!["before", "after"],
+                    None => vec!["sent", "before", "after"],
+                };
+                let texts: Vec<_> = came.iter().filter(|got| got.kind == PUBLISH).collect();
+                let texts: Vec<_> = texts.iter().map(|got| got.text()).collect();
+                assert_eq!(texts, wanted);
+                let answers: Vec<_> = came.iter().filter(|got| got.kind == RESPONSE).collect();
+                assert_eq!(answers.len(), 1);
+                assert_eq!(answers[0].id(), question);
+                assert_eq!(answers[0].result(), Err(code::TOO_LARGE));
+                assert_eq!(came.len(), texts.len() + 1);
+                answer = answer.or_else(|| Some(other.responded(request)));
+                assert_eq!(answer, Some(Err(code::TOO_LARGE)));
+                peer.cut();
+            }
+            let mut peer = server.peer(place.b);
+            assert!(peer.session(key, 0).unwrap().resumed);
+            peer.close();
+            other.close();
+        });
+    }
+    server.end_beside_closes(&[("peer_eof", 24), ("peer_reset", 12)]);
+}
+
+/// The answer to a request that is too large for a client that has left: at once where it had
+/// said so.
+fn peer_answer(before: Manner, other: &mut Peer, request: u32) -> Option<Result<Vec<u8>, u16>> {
+    before.message_max.map(|_| other.responded(request))
 }

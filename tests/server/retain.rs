@@ -9,10 +9,15 @@
 //! - it stays when its publisher ends
 //! - thousands of them are as complete and as recent as one
 //! - memory for them is bounded; what has expired makes room
+//! - those who are there see last what is retained, whichever shards publishers are on
+//! - behind a SUBSCRIBE's OK nothing is missing between one and the next
 
 use crate::harness::{Server, each_placement};
-use crate::peer::{Got, Manner, Peer, RETAIN, UNSUBSCRIBE, code, op, publish, subscribe};
+use crate::peer::{
+    Got, Manner, OK, PUBLISH, Peer, RETAIN, UNSUBSCRIBE, code, op, publish, subscribe,
+};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 fn retain(topic: &str, payload: &str) -> crate::peer::Op {
@@ -273,5 +278,103 @@ fn what_has_expired_makes_room_for_others() {
     assert_eq!(brought(&mut subscriber, "later").len(), 1);
     subscriber.close();
     publisher.close();
+    server.end_beside_closes(&[]);
+}
+
+/// R10.
+#[test]
+fn of_two_published_at_once_the_last_that_comes_is_the_retained_one() {
+    let server = Server::start(&[]);
+    let mut publishers = [server.peer(0), server.peer(1)];
+    let mut readers = [server.peer(0), server.peer(1)];
+    for reader in &mut readers {
+        reader.subscribe("d/#");
+    }
+    let mut late = server.peer(0);
+    for round in 0..400 {
+        let topic = format!("d/{round}");
+        // One of them clears it now and then.
+        let texts = [if round % 4 == 0 { "" } else { "zero" }, "one"];
+        let first = round % 2;
+        let ids = [first, 1 - first].map(|n| (n, publishers[n].start(&retain(&topic, texts[n]))));
+        for (n, id) in ids {
+            assert_eq!(publishers[n].answer(), (id, Ok(())));
+        }
+        let last = readers.each_mut().map(|reader| {
+            reader.published();
+            reader.published().text().to_owned()
+        });
+        let kept = brought(&mut late, &topic);
+        let kept = kept.first().map_or("", |got| got.text());
+        assert_eq!(last, [kept; 2], "{topic}");
+    }
+    for peer in publishers.into_iter().chain(readers).chain([late]) {
+        peer.close();
+    }
+    server.end_beside_closes(&[]);
+}
+
+/// Dropped, it is over, also for a test that fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// R7: snapshots that are retained, and what has changed since, which is not.
+#[test]
+fn behind_the_ok_of_a_subscribe_no_change_between_snapshots_is_missing() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("feed");
+        let (mut publisher, mut subscriber) = (server.peer(place.a), server.peer(place.b));
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let end = Over(&is_over);
+            scope.spawn(|| {
+                let mut number = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let some = (number..number + 20).map(|number| {
+                        let one = publish(&topic, format!("{number}"));
+                        match number % 10 {
+                            0 => one.retain().id(0),
+                            9 => one,
+                            _ => one.id(0),
+                        }
+                    });
+                    publisher.start_all(&some.collect::<Vec<_>>());
+                    assert_eq!(
+                        (publisher.answer().1, publisher.answer().1),
+                        (Ok(()), Ok(()))
+                    );
+                    number += 20;
+                }
+                publisher.close();
+            });
+            for round in 0..150 {
+                subscriber.start(&subscribe(&topic));
+                while subscriber.read().expect("an OK").kind != OK {}
+                let behind: Vec<u32> = (0..40)
+                    .map(|_| {
+                        let got = subscriber.read().expect("a message");
+                        assert_eq!(got.kind, PUBLISH, "{got:?}");
+                        got.text().parse().unwrap()
+                    })
+                    .collect();
+                let next = behind.iter().skip(1);
+                let holes = behind
+                    .iter()
+                    .zip(next)
+                    .find(|(one, next)| *one + 1 != **next);
+                assert_eq!(holes, None, "round {round}");
+                subscriber.ok(&op(UNSUBSCRIBE, &topic));
+                subscriber.drain();
+            }
+            drop(end);
+        });
+        subscriber.close();
+    });
     server.end_beside_closes(&[]);
 }

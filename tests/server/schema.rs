@@ -11,7 +11,7 @@
 
 use crate::harness::{Server, command, each_placement};
 use crate::peer::{
-    ERROR, Got, KEY, Manner, Op, Peer, SLOW_POLICY, TIMESTAMP_NS, WILL, code, op, publish,
+    ERROR, Got, KEY, Manner, Op, PUBLISH, Peer, SLOW_POLICY, TIMESTAMP_NS, WILL, code, op, publish,
     subscribe,
 };
 use std::io::Write;
@@ -99,7 +99,7 @@ fn refused(peer: &mut Peer, op: &Op) -> String {
     assert_eq!(got.kind, ERROR, "{got:?}");
     assert_eq!(
         (got.u16(0), got.u32(2), got.body[6]),
-        (code::FORBIDDEN, id, 0)
+        (code::BAD_PAYLOAD, id, 0)
     );
     String::from_utf8(got.body[7..].to_vec()).unwrap()
 }
@@ -237,6 +237,15 @@ fn what_does_not_fit_is_refused_by_the_fields_path_and_nothing_ends() {
         refused(&mut publisher, &will);
     }
     assert_eq!(server.stats().total["schema_refused"], 9);
+    // Nor do many of them within a second end anything.
+    for bytes in [1, 20_000] {
+        for kind in [WILL, PUBLISH] {
+            let wrong = op(kind, "x/s/a").payload(sensor(bytes)).codec(JSON);
+            for _ in 0..12 {
+                refused(&mut publisher, &wrong);
+            }
+        }
+    }
 
     publisher.ok(&reading("x/s/a", JSON, 1));
     assert_eq!(reader.published().payload(), json(1).as_bytes());
@@ -295,7 +304,10 @@ fn who_subscribes_later_and_who_hears_a_will_get_their_codec() {
 
 #[test]
 fn groups_sessions_and_slow_readers_get_their_codec() {
-    let server = start(&["limits.outbox_bytes_max=131072"]);
+    let server = start(&[
+        "limits.outbox_bytes_max=131072",
+        "limits.message_bytes_max=65536",
+    ]);
     each_placement(|place| {
         let topic = place.name("s/a");
         let mut members = [0, 1].map(|_| {

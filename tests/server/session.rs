@@ -6,14 +6,21 @@
 //!   fatal: the connection goes on and may begin a new one
 //! - messages of type 0x10 and more count; ACK says how many are taken, and makes room; an
 //!   ACK of what was never sent is an error
+//! - what does not fit the buffer waits until there is room; requests and answers do not
 //! - CLOSE ends a session with its subscriptions, services and will
 //! - when the linger is over the session is unknown and its will is published
 
 use crate::harness::{Server, each_placement};
-use crate::peer::{ACK, ERROR, Peer, WILL, code, op, publish, request};
+use crate::peer::{ACK, ERROR, Peer, RESPONSE, WILL, code, op, publish, request};
 use std::collections::BTreeSet;
 
 const GUESS: [u8; 16] = [0x5A; 16];
+
+/// A buffer for some twenty messages of `fill`.
+const SMALL: &[&str] = &[
+    "session.buffer_bytes_max=20000",
+    "limits.message_bytes_max=10000",
+];
 
 #[test]
 fn a_new_session_has_a_key_of_its_own() {
@@ -129,7 +136,7 @@ fn fill(server: &Server, shard: u16, topic: &str, count: usize) {
 
 #[test]
 fn a_session_that_missed_more_than_its_buffer_holds_is_unknown() {
-    let server = Server::start(&["session.buffer_bytes_max=20000"]);
+    let server = Server::start(SMALL);
     each_placement(|place| {
         let topic = place.name("t");
         let mut peer = server.peer(place.a);
@@ -157,7 +164,7 @@ fn a_session_that_missed_more_than_its_buffer_holds_is_unknown() {
 
 #[test]
 fn what_is_acknowledged_makes_room_and_is_not_sent_again() {
-    let server = Server::start(&["session.buffer_bytes_max=20000"]);
+    let server = Server::start(SMALL);
     each_placement(|place| {
         let topic = place.name("t");
         let mut peer = server.peer(place.a);
@@ -244,5 +251,119 @@ fn an_ack_of_what_was_never_sent_is_an_error() {
         assert_eq!(got.kind, ERROR, "{got:?}");
     }
     server.wait_for("closed", |stats| stats.connections == 1);
+    server.end();
+}
+
+#[test]
+fn what_does_not_fit_the_buffer_waits_and_the_session_stays() {
+    const COUNT: usize = 60;
+    let server = Server::start(SMALL);
+    each_placement(|place| {
+        let topic = place.name("t");
+        let mut peer = server.peer(place.a);
+        let key = peer.new_session();
+        peer.subscribe(&topic);
+        fill(&server, place.b, &topic, COUNT);
+        let mut came = peer.drain();
+        assert!((10..20).contains(&came.len()), "{} at once", came.len());
+        // Its own requests are answered meanwhile.
+        let id = peer.start(&request("$sys/echo", vec![0; 9000]));
+        assert_eq!(peer.responded(id).unwrap().len(), 9000);
+        while came.len() < COUNT {
+            peer.ack();
+            came.push(peer.published());
+            came.extend(peer.drain());
+        }
+        for (number, got) in came.iter().enumerate() {
+            assert_eq!(got.text().trim(), number.to_string());
+        }
+        peer.ack();
+        peer.quiet();
+        let counted = peer.counted;
+        peer.cut();
+        fill(&server, place.b, &topic, 1);
+        let mut peer = server.peer(place.b);
+        assert!(peer.session(key, counted).expect("it is kept").resumed);
+        assert_eq!(peer.published().text().trim(), "0");
+        peer.close();
+    });
+    server.end_beside_closes(&[("peer_eof", 4)]);
+}
+
+/// With every default, and acknowledging no sooner than it has to.
+#[test]
+fn large_messages_do_not_end_a_session_that_acknowledges_them() {
+    let server = Server::start(&[]);
+    each_placement(|place| {
+        let topic = place.name("t");
+        // Its envelope has an id, flags, codec and the name beside the payload.
+        let largest = (1 << 20) - 7 - topic.len();
+        for sizes in [vec![largest; 6], vec![600_000; 9]] {
+            let mut peer = server.peer(place.a);
+            let key = peer.new_session();
+            peer.subscribe(&topic);
+            let mut publisher = server.peer(place.b);
+            let mut unacknowledged = 0;
+            for &size in &sizes {
+                publisher.publish(&topic, vec![7; size]);
+                unacknowledged += size;
+                if unacknowledged + 1000 > 4 << 20 {
+                    // It waits for this.
+                    peer.ack();
+                    unacknowledged = size;
+                }
+                assert_eq!(peer.published().payload().len(), size);
+            }
+            peer.ack();
+            peer.quiet();
+            peer.cut();
+            publisher.publish(&topic, "after");
+            let mut peer = server.peer(place.b);
+            let count = sizes.len() as u32;
+            assert!(peer.session(key, count).expect("it is kept").resumed);
+            assert_eq!(peer.published().text(), "after");
+            peer.close();
+            publisher.close();
+        }
+    });
+    server.end_beside_closes(&[("peer_eof", 8)]);
+}
+
+#[test]
+fn answers_that_nobody_acknowledges_end_a_connection_that_is_told_so() {
+    let mut server = Server::start(&[
+        "session.buffer_bytes_max=20000",
+        "limits.outbox_bytes_max=20000",
+        "limits.message_bytes_max=10000",
+    ]);
+    for shard in [0, 1] {
+        let mut peer = server.peer(shard);
+        let key = peer.new_session();
+        let mut answered = 0;
+        let told = loop {
+            peer.start(&request("$sys/echo", vec![1; 4000]).id(answered + 1));
+            let got = peer.read().expect("an answer, or an ERROR");
+            match got.kind {
+                RESPONSE => answered += 1,
+                _ => break got,
+            }
+            assert!(answered < 20, "it is never told");
+        };
+        assert_eq!(
+            (told.kind, told.u16(0), told.body[6]),
+            (ERROR, code::SLOW_CONSUMER, 1)
+        );
+        assert!(answered >= 8, "told after {answered}");
+        peer.ended();
+        // The session is there all the same, and goes on with an acknowledgement.
+        let mut peer = server.peer(1 - shard);
+        assert!(peer.session(key, answered).expect("it is kept").resumed);
+        peer.drain();
+        peer.ack();
+        let id = peer.start(&request("$sys/echo", "again"));
+        assert_eq!(peer.responded(id).unwrap(), b"again");
+        peer.close();
+    }
+    server.settle_beside_closes(&[("slow_consumer", 2)]);
     server.end();
 }

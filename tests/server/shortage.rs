@@ -1,7 +1,7 @@
 //! Too little of something: descriptors, receive buffers, room in the completion queue. The
 //! server waits instead of spinning, and loses nothing.
 
-use crate::harness::{Server, stats_over};
+use crate::harness::{Server, get, stats_over};
 use crate::wire::{Wire, request_bytes, syn};
 use ringmail::proto::option::Options;
 use std::time::{Duration, Instant};
@@ -43,6 +43,38 @@ fn without_descriptors_accepting_pauses_and_resumes() {
     for wire in wires {
         wire.close();
     }
+    observer.close();
+    server.wait_for("closed", |stats| stats.connections == 1);
+    server.end();
+}
+
+/// Just then somebody asks how it is.
+#[test]
+fn without_descriptors_health_and_metrics_are_told() {
+    const CLIENTS: usize = 120;
+    let settings = [
+        "limits.handshake_timeout_ms=60000",
+        "server.admin=127.0.0.1:0",
+    ];
+    let mut server = Server::start_after("ulimit -n 80", &settings);
+    let admin = server.admin();
+    let mut observer = server.greet();
+    let wires: Vec<Wire> = (0..CLIENTS).map(|_| server.connect()).collect();
+    let end = Instant::now() + Duration::from_secs(30);
+    while stats_over(&mut observer).total["accept_paused"] < 3 {
+        assert!(Instant::now() < end, "it never ran out of descriptors");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // More often than there are descriptors kept.
+    for _ in 0..20 {
+        for path in ["/livez", "/readyz", "/metrics", "/status"] {
+            let (status, body) = get(admin, path);
+            assert_eq!(status, 200, "{path}: {body}");
+            let is_told = body.contains("process_open_fds") && body.contains("process_max_fds");
+            assert!(path != "/metrics" || is_told, "{body}");
+        }
+    }
+    drop(wires);
     observer.close();
     server.wait_for("closed", |stats| stats.connections == 1);
     server.end();

@@ -2,8 +2,8 @@
 //! Codes: SLOW_CONSUMER).
 //!
 //! - disconnect: SLOW_CONSUMER, fatal
-//! - drop oldest: the latest are there; drop newest: the first are there; latest per key: each
-//!   key's, or each topic's, latest is there. What comes is in order, what does not is counted
+//! - drop oldest: the latest are there; drop newest: the first are there; latest per key: the
+//!   latest of each topic and KEY, or each topic, is there. What comes is in order, what does not is counted
 //! - a policy may be the server's default or a subscription's own; 0 is the server's
 //! - it is named in the counters and in the log
 //! - publisher and other subscribers notice nothing
@@ -24,7 +24,11 @@ const BYTES: usize = 4000;
 
 fn start(policy: &str) -> Server {
     let policy = format!("slow_consumer.policy={policy}");
-    Server::start(&[&policy, "limits.outbox_bytes_max=131072"])
+    Server::start(&[
+        &policy,
+        "limits.outbox_bytes_max=131072",
+        "limits.message_bytes_max=65536",
+    ])
 }
 
 fn numbered(topic: &str, number: u32) -> Op {
@@ -168,20 +172,41 @@ pub fn told(server: &Server, policy: &str) -> usize {
 }
 
 #[test]
-fn latest_per_key_keeps_each_keys_or_each_topics_latest() {
+fn latest_per_key_keeps_the_latest_of_each_topic_and_key() {
     const KEYS: u32 = 7;
-    for (default, own, keyed) in [
-        ("latest-per-key", None, true),
-        ("disconnect", Some(LATEST), false),
+    /// What makes the seven differ.
+    #[derive(Clone, Copy)]
+    enum By {
+        Key,
+        Topic,
+        /// All topics have the same KEY.
+        TopicOfOneKey,
+        /// A KEY reads like another's topic, and one is empty where another has none.
+        Likeness,
+    }
+    for (default, own, by) in [
+        ("latest-per-key", None, By::Key),
+        ("disconnect", Some(LATEST), By::Topic),
+        ("disconnect", Some(LATEST), By::TopicOfOneKey),
+        ("disconnect", Some(LATEST), By::Likeness),
     ] {
         let mut server = start(default);
         let mut missing = 0;
         each_placement(|place| {
             let mut trial = Trial::begin(&server, place, own);
             let topic = trial.topic.clone();
-            trial.flood(|number| match keyed {
-                true => numbered(&topic, number).header(KEY, [b'k', (number % KEYS) as u8]),
-                false => numbered(&place.name(&format!("{}", number % KEYS)), number),
+            trial.flood(|number| {
+                let of = |key: u32| place.name(&format!("{key}"));
+                match (by, number % KEYS) {
+                    (By::Key, key) => numbered(&topic, number).header(KEY, [b'k', key as u8]),
+                    (By::Topic, key) => numbered(&of(key), number),
+                    (By::TopicOfOneKey, key) => numbered(&of(key), number).header(KEY, b"k"),
+                    (By::Likeness, key @ (0 | 2 | 4)) => numbered(&of(key), number),
+                    (By::Likeness, 6) => numbered(&of(4), number).header(KEY, b""),
+                    (By::Likeness, key) => {
+                        numbered(&of(key), number).header(KEY, of(key - 1).as_bytes())
+                    }
+                }
             });
             let got = trial.read_at_last();
             assert!(got.len() < COUNT as usize, "the slow one was not slow");

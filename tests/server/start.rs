@@ -1,6 +1,7 @@
 //! It starts, or it says why not: one line with cause and remedy, and the exit code for it.
 
 use crate::harness::{Server, after, refused};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -39,6 +40,37 @@ fn without_lockable_memory_it_does_not_start_and_says_so() {
         line.contains("LimitMEMLOCK") && line.contains("ulimit -l"),
         "{line}"
     );
+}
+
+/// As much as glommio asks for is not what two shards need, where the kernel counts it all
+/// (from 6.14 on), and for a user who has no privilege.
+#[test]
+fn with_too_little_lockable_memory_it_serves_or_says_what_is_needed() {
+    let drop_rights = "ulimit -l 600; [ $(id -u) != 0 ] || set -- setpriv --reuid=61007 \
+                       --regid=61007 --clear-groups --inh-caps=-all \"$@\"";
+    let mut child = after(drop_rights, &[]).spawn().unwrap();
+    let mut errors = String::new();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let serves = loop {
+        let begin = errors.len();
+        if lines.read_line(&mut errors).unwrap() == 0 {
+            break false;
+        }
+        if errors[begin..].contains("listening on") {
+            break true;
+        }
+    };
+    if serves {
+        child.kill().unwrap();
+    }
+    let status = child.wait().unwrap();
+    if !serves && !errors.contains("Permission denied") {
+        let line = complaint(&errors);
+        assert_eq!(status.code(), Some(77), "{errors}");
+        for told in ["KiB", "600 KiB", "LimitMEMLOCK", "ring.entries"] {
+            assert!(line.contains(told), "{line}");
+        }
+    }
 }
 
 #[test]
@@ -86,6 +118,74 @@ fn an_address_of_another_host_is_named() {
     let (code, errors) = refused(&mut ringmail(&args));
     assert_eq!(code, 69, "{errors}");
     assert!(complaint(&errors).contains("192.0.2.1"), "{errors}");
+}
+
+/// What a server ends with, `check` says, in the same words.
+#[test]
+fn what_serve_refuses_check_refuses() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("no-set.json"), "{}").unwrap();
+    let auth = "auth.mode=required";
+    let set = |place: &str| vec![auth.to_owned(), format!("auth.jwt.jwks={place}")];
+    let pem = |name: &str| {
+        let tls = ["mode=required", "certificate=", "key="];
+        let named = |one: &str| match one.ends_with('=') {
+            true => format!("tls.{one}{}", path(name)),
+            false => format!("tls.{one}"),
+        };
+        tls.map(named).to_vec()
+    };
+    let cases = [
+        set("http://127.0.0.1:1/keys"),
+        set("https://"),
+        set("https://127.0.0.1:99999/keys"),
+        set("file:///etc/keys.json"),
+        set("~/keys.json"),
+        set(&path("missing.json")),
+        set(&path("no-set.json")),
+        set(&path("")),
+        pem("missing.pem"),
+        pem("no-set.json"),
+        vec!["trace.endpoint=collector:4318".to_owned()],
+        vec!["trace.endpoint=http://collector:99999".to_owned()],
+    ];
+    for settings in cases {
+        let told = ["check", "serve"].map(|name| {
+            let mut command = ringmail(&[name, "--set", "server.admin="]);
+            for setting in &settings {
+                command.args(["--set", setting]);
+            }
+            command.env("RINGMAIL_STATE_DIRECTORY", directory.path());
+            let (code, errors) = refused(&mut command);
+            assert_eq!(code, 78, "{name} {settings:?}: {errors}");
+            complaint(&errors).to_owned()
+        });
+        assert_eq!(told[0], told[1], "{settings:?}");
+    }
+}
+
+/// An address is looked at as it will be used, and nothing is fetched; what a file holds is
+/// said if nothing can be verified by it.
+#[test]
+fn check_reads_a_key_set_and_fetches_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    std::fs::write(&path, r#"{"keys":[{"kty":"oct","k":"eA"}]}"#).unwrap();
+    for (place, said) in [
+        ("https://127.0.0.1:1/keys", None),
+        (
+            path.to_str().unwrap(),
+            Some("0 keys; left out: key 1 of the set"),
+        ),
+    ] {
+        let jwks = format!("auth.jwt.jwks={place}");
+        let settings = ["--set", "auth.mode=required", "--set", &jwks];
+        let (code, errors) = refused(ringmail(&["check"]).args(settings));
+        assert_eq!(code, 0, "{errors}");
+        assert_eq!(errors.contains("0 keys"), said.is_some(), "{errors}");
+        assert!(errors.contains(said.unwrap_or_default()), "{errors}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::server::{Server, asks, ms};
 use ringmail::base::clock::Instant;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
+use ringmail::ring::sim::client::traffic::{Act, Keeping, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
@@ -130,4 +131,72 @@ fn a_second_drain_changes_nothing_and_an_empty_server_ends_at_once() {
     server.run_for(ms(100));
     assert!(world.report(id).broken, "nobody listens any more");
     world.check_no_leaks();
+}
+
+/// Publishers a round trip away go on until they have read of the drain, or for ever; others
+/// only listen, with a session that acknowledges nothing or with none.
+#[test]
+fn what_is_confirmed_during_a_drain_reaches_those_who_only_listen() {
+    let name = "what_is_confirmed_during_a_drain_reaches_those_who_only_listen";
+    seed::each(name, 60, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let far = ms(rng.u64(25..150));
+        let faults = Faults {
+            latency: (far, far + ms(20)),
+            ..Faults::none()
+        };
+        let world = World::new(seed, faults);
+        let mut server = Server::start(&world, 2, RingSize::default());
+        let listener = |kept: bool| Traffic {
+            session: kept.then_some(Keeping {
+                ack_every: 0,
+                ..Keeping::default()
+            }),
+            ..Traffic::of([Act::subscribe("t/#")])
+        };
+        let listeners: Vec<_> = (0..4)
+            .map(|n| world.add_traffic(world.now(), listener(n % 2 == 0)))
+            .collect();
+        server.run_for(ms(2000));
+        // Few enough to end before the deadline, or more than there is time for.
+        let pause = rng.u64(5..60);
+        let count = [2600 / pause, 2000][seed as usize % 2];
+        let acts = (0..count).flat_map(|_| [Act::publish("t/a"), Act::Pause(ms(pause))]);
+        let acts: Vec<Act> = acts.collect();
+        let writers: Vec<_> = (0..2)
+            .map(|_| world.add_traffic(world.now(), Traffic::of(acts.clone())))
+            .collect();
+        server.run_for(ms(1500 + rng.u64(..500)));
+        let begun = world.now();
+        drain(&mut server);
+        let mut late = 0;
+        for &writer in &writers {
+            let published = world.record(writer).published;
+            for (number, one) in published.iter().enumerate() {
+                let Some(confirmed_at) = one.confirmed_at else {
+                    continue;
+                };
+                late += u32::from(confirmed_at > begun + 2 * far);
+                for &listener in &listeners {
+                    let had = world.record(listener).numbers(writer, "t/a");
+                    let told = "confirmed, and never delivered";
+                    assert!(
+                        had.contains(&(number as u32)),
+                        "seed {seed}: {number} {told}"
+                    );
+                }
+            }
+        }
+        assert!(
+            late > 0,
+            "seed {seed}: nothing was confirmed during the drain"
+        );
+        for &listener in &listeners {
+            let connection = world.record(listener).connections.remove(0);
+            assert_eq!(connection.close_heard, Some(Code::Shutdown), "seed {seed}");
+            assert_eq!(connection.drains, 1, "seed {seed}");
+        }
+        server.check_reasons();
+        server.world.check_no_leaks();
+    });
 }

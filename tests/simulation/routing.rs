@@ -1,6 +1,8 @@
 //! Routing on three shards: what PROTOCOL.md's Operations, Topics and Sessions promise,
 //! judged over whole runs, and rule by rule.
 
+#[path = "routing/absence.rs"]
+mod absence;
 #[path = "routing/group.rs"]
 mod group;
 #[path = "routing/judge/mod.rs"]
@@ -9,6 +11,8 @@ mod judge;
 mod load;
 #[path = "routing/random.rs"]
 mod random;
+#[path = "routing/request.rs"]
+mod request;
 #[path = "routing/scene.rs"]
 mod scene;
 #[path = "routing/schema.rs"]

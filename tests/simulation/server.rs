@@ -87,7 +87,7 @@ pub fn asks() -> Vec<Ask> {
         ask("$sys/time", Expect::Success),
         ask("$sys/stats", Expect::Success),
         ask("nobody", Expect::Failure(Code::NoService)),
-        ask("no//name", Expect::Failure(Code::BadName)),
+        ask("no/#", Expect::Failure(Code::BadName)),
         ask("forgets", Expect::Failure(Code::Internal)),
         ask("fails", Expect::Failure(Code::Internal)),
     ]
@@ -294,6 +294,19 @@ impl Server {
         }
     }
 
+    /// Tells one shard to end by `deadline`.
+    pub fn drain_shard(&self, shard: ShardId, deadline: Instant) {
+        let mailbox = &self.mailboxes[shard.index()];
+        assert!(mailbox.post(Command::Drain(deadline)).is_ok());
+    }
+
+    /// Posts to a shard until it takes no more, about a connection that there is not.
+    pub fn fill_mailbox(&self, shard: ShardId) {
+        let (slot, generation) = (u32::MAX, 0);
+        let nobody = || Command::Kick(Key { slot, generation }, Tell::new(drop));
+        while self.mailboxes[shard.index()].post(nobody()).is_ok() {}
+    }
+
     /// Has every shard check credentials by this, and end who is revoked by it.
     pub fn put_authority(&self, authority: &Arc<Authority>) {
         for mailbox in &self.mailboxes {
@@ -350,6 +363,14 @@ impl Server {
     /// Bytes that all shards have lent to connections.
     pub fn lent_bytes(&self) -> usize {
         self.shards.iter().flatten().map(Shard::lent_bytes).sum()
+    }
+
+    /// Calls that are open on all shards, and requests their connections have to answer.
+    pub fn calls(&self) -> (u32, u32) {
+        let shards = self.shards.iter().flatten();
+        shards.fold((0, 0), |sum, one| {
+            (sum.0 + one.calls_open(), sum.1 + one.errands_open())
+        })
     }
 
     /// Subscriptions in force on all shards.

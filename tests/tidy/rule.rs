@@ -220,6 +220,32 @@ pub fn size(source: &Source) -> Vec<Breach> {
     found
 }
 
+/// Where types of messages are told apart a new one is asked about: no arm takes what is left.
+pub fn told_apart(source: &Source) -> Vec<Breach> {
+    let lines: Vec<&str> = source.code.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let takes_rest = |line: &str| {
+        let arm = line.trim_start().split(" => ").next().unwrap_or_default();
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        arm != line.trim_start() && !arm.is_empty() && arm.chars().all(is_name)
+    };
+    let rests = lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| takes_rest(line));
+    let of_types = rests.filter(|&(at, line)| {
+        let deep = |other: &&&str| other.trim().is_empty() || indent(other) >= indent(line);
+        let arms = lines[..at].iter().rev().take_while(deep);
+        let mut own = arms.filter(|other| indent(other) == indent(line));
+        own.any(|other| other.trim_start().starts_with("MessageType::"))
+    });
+    let rule = "an arm takes all message types that are left";
+    let remedy = "name them, so that the compiler asks what becomes of a new one";
+    of_types
+        .map(|(at, _)| breach(&source.path, at + 1, rule, remedy))
+        .collect()
+}
+
 pub fn head(source: &Source) -> Vec<Breach> {
     let headed = source
         .text

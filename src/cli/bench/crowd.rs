@@ -28,6 +28,7 @@ use crate::cli::args;
 use crate::client::blocking::Client;
 use crate::proto::envelope::{Envelope, Headers, SlowPolicy, header};
 use crate::proto::message::{Message, MessageType};
+use crate::proto::option::AUTH_OPTIONAL;
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Settings, Step};
 use serde::Serialize;
@@ -428,7 +429,9 @@ fn listen(
             }
             Step::Taken { used, event } => {
                 let is_done = match event {
-                    Event::Established(options) if options.auth.unwrap_or(0) != 0 => {
+                    Event::Established(options)
+                        if !matches!(options.auth.unwrap_or(0), 0 | AUTH_OPTIONAL..) =>
+                    {
                         return Err(Fault::AuthRequired);
                     }
                     Event::Established(_) => {

@@ -17,7 +17,7 @@ use crate::client::Credential;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
-use crate::proto::option::Options;
+use crate::proto::option::{AUTH_OPTIONAL, Options};
 use crate::proto::session::{Event, Session, Settings, Step};
 use std::io;
 use std::rc::Rc;
@@ -129,16 +129,18 @@ impl Proof {
         }
     }
 
-    /// After the handshake: AUTH, if the server asks for it.
+    /// After the handshake: AUTH, if the server asks for it; where it may be left out, if
+    /// there is a credential.
     ///
     /// # Errors
     /// There is no credential that it takes.
     pub fn begin(&mut self, options: &Options<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
         let methods = options.auth.unwrap_or_default();
-        if methods == 0 {
+        let credential = self.credential.take();
+        let goes_without = methods & AUTH_OPTIONAL != 0 && credential.is_none();
+        if methods & !AUTH_OPTIONAL == 0 || goes_without {
             return Ok(());
         }
-        let credential = self.credential.take();
         let credential = credential.filter(|credential| credential.is_among(methods));
         let credential = credential.ok_or(Fault::AuthRequired)?;
         let auth = Message::Auth {

@@ -9,6 +9,7 @@ use super::args::{Ping, PingOutput};
 use super::failure::{Failure, print};
 use super::peer;
 use crate::base::exit::Status;
+use crate::base::terminal::escaped;
 use crate::client::Error;
 use crate::client::blocking::Client;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -47,7 +48,8 @@ pub fn run(args: &Ping) -> Result<(), Failure> {
         let bytes = args.payload_bytes;
         let line = format!(
             "PING {peer} ({}, shard {}): {bytes} bytes\n",
-            server.product, server.shard
+            escaped(&server.product),
+            server.shard
         );
         print(line.as_bytes())?;
     }

@@ -27,6 +27,7 @@ use crate::proto::envelope::header;
 use command::{Outcome, Task};
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -249,7 +250,10 @@ impl Job {
             answer_bytes_max: self.answer_bytes_max,
             timeout: self.timeout,
         };
-        let outcome = command::run(&task, &self.stop);
+        // Whatever happens, the place is given back and the requester is told.
+        let run = AssertUnwindSafe(|| command::run(&task, &self.stop));
+        let lost = |_| Outcome::none("running the command went wrong");
+        let outcome = catch_unwind(run).unwrap_or_else(lost);
         let _ = self.tell.send((self.request, outcome));
     }
 }

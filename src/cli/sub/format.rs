@@ -4,9 +4,13 @@
 //! payload that is JSON is passed on with its numbers, order and spelling as published, and a
 //! hundred thousand messages a second are not taken apart for nothing.
 //!
+//! A topic before a line is shown as a terminal can show it (`base::terminal`); payloads are
+//! passed on as they are, and JSON is exact.
+//!
 //! Invariant: JSON output has exactly one newline a message, its last byte; a newline inside
 //! a JSON payload can only be space between tokens, and becomes one.
 
+use crate::base::terminal;
 use crate::cli::args::{Sub, SubOutput};
 use crate::client::Codec;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN, Headers, header};
@@ -37,7 +41,7 @@ impl Format {
         match self {
             Format::Lines { topic } => {
                 if topic {
-                    out.extend_from_slice(message.name.as_bytes());
+                    out.extend_from_slice(terminal::escaped(message.name).as_bytes());
                     out.push(b' ');
                 }
                 out.extend_from_slice(message.payload);
@@ -145,6 +149,11 @@ fn named(key: u8, value: &[u8]) -> (String, Value) {
         header::KEY => ("key", text(value)),
         header::SCHEMA => ("schema", text(value)),
         header::TIMESTAMP_NS => ("timestamp_ns", number().into()),
+        header::SEQ => ("seq", number().into()),
+        header::CONTENT_TYPE => ("content_type", text(value)),
+        header::REPLY_TO => ("reply_to", text(value)),
+        header::CORRELATION => ("correlation", text(value)),
+        header::PROPERTY => ("property", property(value)),
         _ => return (format!("0x{key:02x}"), text(value)),
     };
     (name.to_owned(), value)
@@ -155,6 +164,15 @@ fn text(value: &[u8]) -> Value {
         Ok(text) => text.into(),
         Err(_) => json!({ "base64": STANDARD.encode(value) }),
     }
+}
+
+/// Key and value of a PROPERTY, checked when it came.
+fn property(value: &[u8]) -> Value {
+    let parts = value.split_first().and_then(|(&length, rest)| {
+        let (key, value) = rest.split_at_checked(usize::from(length))?;
+        Some(json!({ "key": text(key), "value": text(value) }))
+    });
+    parts.unwrap_or_else(|| text(value))
 }
 
 /// As W3C Trace Context writes it, version 00.
@@ -202,6 +220,14 @@ mod tests {
         assert_eq!(written(Format::Lines { topic: false }, &message), line);
         let line = [b"site/7 ", &line[..]].concat();
         assert_eq!(written(Format::Lines { topic: true }, &message), line);
+        // The topic is shown, and not done.
+        let named = Envelope {
+            name: "site/\u{9b}2J\u{202e}7",
+            payload: b"x",
+            ..Envelope::default()
+        };
+        let line = written(Format::Lines { topic: true }, &named);
+        assert_eq!(line, b"site/\\u{9b}2J\\u{202e}7 x\n");
     }
 
     #[test]
@@ -259,6 +285,13 @@ mod tests {
         Headers::push(&mut block, header::SCHEMA, b"site.Reading");
         let nanos = 1_700_000_000_123_456_789u64;
         Headers::push(&mut block, header::TIMESTAMP_NS, &nanos.to_be_bytes());
+        Headers::push(&mut block, header::SEQ, &7u64.to_be_bytes());
+        Headers::push(&mut block, header::CONTENT_TYPE, b"text/plain");
+        Headers::push(&mut block, header::REPLY_TO, b"answers/me");
+        Headers::push(&mut block, header::CORRELATION, b"\xff");
+        for value in [b"\x01aone", b"\x01btwo"] {
+            Headers::push(&mut block, header::PROPERTY, value);
+        }
         for value in ["a", "b", "c"] {
             Headers::push(&mut block, 0x40, value.as_bytes());
         }
@@ -274,6 +307,11 @@ mod tests {
             "key": {"base64": "/w=="},
             "schema": "site.Reading",
             "timestamp_ns": nanos,
+            "seq": 7,
+            "content_type": "text/plain",
+            "reply_to": "answers/me",
+            "correlation": {"base64": "/w=="},
+            "property": [{"key": "a", "value": "one"}, {"key": "b", "value": "two"}],
             "0x40": ["a", "b", "c"],
             "0xff": "",
         });

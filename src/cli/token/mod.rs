@@ -11,7 +11,7 @@ use crate::auth::key::generate;
 use crate::base::exit::Status;
 use crate::client::{Credential, Secret};
 use crate::proto::name::check_topic;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -34,15 +34,17 @@ fn make_key(args: &Key) -> Result<(), Failure> {
     let principal = args.principal.as_deref().unwrap_or(&args.id);
     check_principal(principal)?;
     let new = generate(&args.id).map_err(|error| usage(error.to_string()))?;
-    let lines = format!(
-        "for the configuration:\n\n[[auth.api_key]]\nid = {}\nsha256 = {}\nprincipal = {}\nroles = {}\n",
+    let table = format!(
+        "\n[[auth.api_key]]\nid = {}\nsha256 = {}\nprincipal = {}\nroles = {}\n",
         toml_text(&args.id),
         toml_text(&new.sha256),
         toml_text(principal),
         toml::Value::from(args.roles.clone()),
     );
     print(format!("{}\n", new.key).as_bytes())?;
-    note(lines);
+    note("for the configuration:");
+    // Of several lines, and made here: nothing in it acts on a terminal.
+    let _ = writeln!(io::stderr(), "{table}");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! One field of a table: how it is written, compared, and given to programs.
 
+use crate::base::terminal;
 use serde_json::json;
 use std::cmp::Ordering;
 use std::fmt;
@@ -82,7 +83,7 @@ impl fmt::Display for Value {
 
 /// Nothing that a terminal would obey: what a client named itself is shown, not done.
 fn clean(text: &str) -> String {
-    let shown = |c: char| match c.is_control() {
+    let shown = |c: char| match c.is_control() || terminal::is_active(c) {
         true => '\u{fffd}',
         false => c,
     };
@@ -166,8 +167,8 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_not_written() {
-        let text = Value::text("a\u{1b}[2Jb\u{7}\u{9b}c").to_string();
-        assert_eq!(text, "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+        let text = Value::text("a\u{1b}[2Jb\u{7}\u{9b}c\u{202e}\u{2066}").to_string();
+        assert_eq!(text, "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\u{fffd}\u{fffd}");
     }
 
     #[test]

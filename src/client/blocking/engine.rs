@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 
 pub(super) struct Engine {
     runtime: Handle,
+    /// The process that has the thread: one forked from it has a copy of the client only.
+    process: u32,
     /// The thread ends when this is gone and the client's task has ended.
     _alive: mpsc::Sender<()>,
 }
@@ -33,6 +35,7 @@ impl Engine {
         let (alive, mut ended) = mpsc::channel(1);
         let engine = Engine {
             runtime: runtime.handle().clone(),
+            process: std::process::id(),
             _alive: alive.clone(),
         };
         thread::Builder::new()
@@ -44,6 +47,19 @@ impl Engine {
             .map_err(failed)?;
         let client = engine.wait(handle::connect(options, address, Some(alive)))?;
         Ok((engine, client))
+    }
+
+    /// Whether this process has the thread that all else depends on.
+    ///
+    /// # Errors
+    /// `Io` where it was forked off since.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.process == std::process::id() {
+            true => Ok(()),
+            false => Err(Error::ended(
+                "this process was forked, and the connection is its parent's",
+            )),
+        }
     }
 
     /// Waits for a future of the client's, on the caller's thread: that may belong to another

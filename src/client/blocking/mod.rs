@@ -53,6 +53,9 @@
 //! [`Reconnected`](super::Incoming::Reconnected) in its place among the messages. A message
 //! counts as received when `receive` is called for the next one. A call that needs a
 //! connection waits for it, up to its own timeout.
+//!
+//! A process that is forked off has no such thread: there every call that would wait fails,
+//! and the connection stays the parent's.
 
 mod engine;
 mod publish;
@@ -166,6 +169,7 @@ impl Client {
     /// # Errors
     /// As [`Client::request`].
     pub fn request_with(&mut self, request: &Request<'_>) -> Result<Response, Error> {
+        self.engine.check()?;
         self.engine.wait(self.client.request_with(request))
     }
 
@@ -190,6 +194,7 @@ impl Client {
                 "a PING carries at most {PING_BYTES_MAX} bytes, not {bytes}"
             )));
         }
+        self.engine.check()?;
         self.ping_id += 1;
         let mut payload = [0; PING_BYTES_MAX];
         // Little-endian: what changes from PING to PING comes first, however few bytes go.
@@ -204,6 +209,7 @@ impl Client {
     /// # Errors
     /// What ended the connection.
     pub fn keep_alive(&mut self) -> Result<(), Error> {
+        self.engine.check()?;
         self.client.ending().map_or(Ok(()), Err)
     }
 
@@ -230,6 +236,9 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        if self.engine.check().is_err() {
+            return; // it is the parent's to close
+        }
         self.clear();
         let shared = self.client.shared();
         shared.close();

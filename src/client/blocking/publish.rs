@@ -7,6 +7,7 @@
 //! | `publish_queued`, then `flush` or `wait_confirmed` | it is buffered | thousands in a row |
 
 use super::Client;
+use crate::client::driver::Core;
 use crate::client::error::Error;
 use crate::client::publish::Publish;
 use std::time::Duration;
@@ -88,15 +89,18 @@ impl Client {
     /// As [`Client::publish`], and `Timeout` when no room was made in time.
     pub fn publish_queued(&mut self, publish: &Publish<'_>) -> Result<u32, Error> {
         let envelope = publish.envelope()?;
-        self.keep_alive()?;
+        self.client.ending().map_or(Ok(()), Err)?;
         self.hear_complaint()?;
         let shared = self.client.shared();
-        let room = async {
-            let room =
-                shared.when(|core| core.publish_when_ready(envelope, publish.confirm, false));
-            shared.within(PUBLISH, self.timeout(), room).await?
-        };
-        let id = self.engine.wait(room)?;
+        let send = |core: &mut Core| core.publish_when_ready(envelope, publish.confirm, false);
+        // Most find room at once, and need neither clock nor thread.
+        let mut sent = send(&mut shared.lock());
+        if sent.is_none() {
+            self.engine.check()?;
+            let room = shared.within(PUBLISH, self.timeout(), shared.when(send));
+            sent = Some(self.engine.wait(room)?);
+        }
+        let id = sent.unwrap_or(Ok(0))?;
         if shared.lock().conversation.unsent().len() >= FLUSH_BYTES {
             shared.wake();
         }
@@ -119,6 +123,7 @@ impl Client {
     /// `Rejected` for one that the server refused: the others are waited for by calling
     /// again. `Unconfirmed`, `Timeout`, and what ends the connection.
     pub fn wait_confirmed(&mut self) -> Result<(), Error> {
+        self.engine.check()?;
         let shared = self.client.shared();
         shared.wake();
         loop {
@@ -149,6 +154,7 @@ impl Client {
     /// # Errors
     /// `Failed` if the server refuses it, `Timeout`, and what ends the connection.
     pub fn will(&mut self, publish: &Publish<'_>) -> Result<(), Error> {
+        self.engine.check()?;
         self.engine.wait(self.client.will(publish))
     }
 
@@ -157,6 +163,7 @@ impl Client {
     /// # Errors
     /// As [`Client::will`].
     pub fn withdraw_will(&mut self) -> Result<(), Error> {
+        self.engine.check()?;
         self.engine.wait(self.client.withdraw_will())
     }
 

@@ -137,7 +137,8 @@ impl Client {
         codec: Codec,
         payload: impl AsRef<[u8]>,
     ) -> Result<(), Error> {
-        self.stand_to_answer(|conversation| conversation.respond(request, codec, payload.as_ref()))
+        let payload = payload.as_ref(); // the caller's code, not to run under the lock
+        self.stand_to_answer(|conversation| conversation.respond(request, codec, payload))
     }
 
     /// Answers a request with a failure; codes of one's own are `Code::Application(0x1000)`
@@ -196,11 +197,13 @@ impl Client {
 
     /// `None`: for ever.
     fn receive_within(&mut self, timeout: Option<Duration>) -> Result<Option<Incoming>, Error> {
+        self.engine.check()?;
         let (shared, all) = (self.client.shared(), self.all);
         let mut was_full = false;
         let mut is_behind = true;
         let received = shared.when(|core| {
-            let is_open = core.conversation.can_answer();
+            // What is behind a full inbox does not come before something is taken from it.
+            let is_open = core.conversation.can_answer() || core.conversation.is_paused();
             let ledger = &mut core.conversation.ledger;
             if let Some(error) = ledger.take_complaint() {
                 return Some(Err(error));
@@ -259,6 +262,7 @@ impl Client {
         kind: MessageType,
         interest: &Interest,
     ) -> Result<(), Error> {
+        self.engine.check()?;
         let change = Change::Interest(interest.clone());
         let envelope = interest.envelope(0);
         let operation = self.client.operate(what, kind, envelope, &change);

@@ -3,13 +3,19 @@
 //! stands.
 
 use super::{Conversation, next_id};
+use crate::base::clock::Instant;
 use crate::client::error::Error;
 use crate::client::flight::to_body;
+use crate::client::inbox::BoxId;
 use crate::client::incoming::IncomingRequest;
+use crate::client::ledger::Stage;
 use crate::client::subscribe::Interest;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
 use crate::proto::message::{Message, MessageType};
+
+/// Unsent bytes beside which nothing is declined.
+const DECLINES_UNSENT_MAX: usize = 64 << 10;
 
 impl Conversation {
     // ---- answers ----
@@ -48,9 +54,29 @@ impl Conversation {
         }
     }
 
-    pub(super) fn fail_request(&mut self, id: u32, code: Code, text: &str) {
-        let mut payload = code.to_wire().to_be_bytes().to_vec();
-        payload.extend_from_slice(clip(text).as_bytes());
+    /// Declines what nobody here serves, while what was written before goes its way: the others
+    /// wait as numbers, and nothing is read while they are many.
+    pub(super) fn decline(&mut self) {
+        let is_joined = matches!(self.ledger.stage, Stage::Restoring | Stage::Open);
+        while self.is_up()
+            && is_joined
+            && self.link.unsent().len() < DECLINES_UNSENT_MAX
+            && let Some(id) = self.ledger.declined.pop_front()
+        {
+            let payload = failure(Code::NoService, "this client does not serve it");
+            let declined = Envelope {
+                id,
+                flags: FLAG_FAILED,
+                payload: &payload,
+                ..Envelope::default()
+            };
+            self.link
+                .send(&Message::Envelope(MessageType::Response, declined));
+        }
+    }
+
+    fn fail_request(&mut self, id: u32, code: Code, text: &str) {
+        let payload = failure(code, text);
         self.send_response(Envelope {
             id,
             flags: FLAG_FAILED,
@@ -82,21 +108,58 @@ impl Conversation {
 
     // ---- withdrawals ----
 
-    /// Ends a subscription or service that nobody holds any more, now or when the connection
-    /// stands; `kind` is UNSUBSCRIBE or UNSERVE.
-    pub(in crate::client) fn withdraw(&mut self, kind: MessageType, interest: &Interest) {
+    /// A mailbox's owner wants no more of what the server sends for it: with the last who does,
+    /// the subscription or service ends, now or when the connection stands. `kind` is
+    /// UNSUBSCRIBE or UNSERVE. True: it ends.
+    pub(in crate::client) fn resign(
+        &mut self,
+        id: BoxId,
+        kind: MessageType,
+        interest: &Interest,
+    ) -> bool {
+        if !self.ledger.inbox.resign(id) || !self.ledger.may_stand(kind, interest) {
+            return false;
+        }
         self.ledger.withdraw(kind, interest);
         if self.is_open() {
-            self.send_withdrawals();
+            self.send_withdrawals(Instant::now());
+        }
+        true
+    }
+
+    /// A mailbox's owner is gone: what it did not take, nobody will.
+    pub(in crate::client) fn leave(&mut self, id: BoxId, kind: MessageType, interest: &Interest) {
+        self.resign(id, kind, interest);
+        for left in self.ledger.inbox.close(id) {
+            if let Some(request) = left.into_request() {
+                let text = "this client does not serve it any more";
+                self.respond_failed(&request, Code::ServiceGone, text);
+            }
         }
     }
 
-    pub(super) fn send_withdrawals(&mut self) {
-        let (last_id, wrapped) = (&mut self.last_id, &mut self.ids_wrapped);
-        let number = || next_id(last_id, wrapped);
-        for (id, kind, interest) in self.ledger.withdrawals.unsent(number) {
+    /// As far as the budget of ERRORs allows: for what does not stand there is one.
+    pub(super) fn send_withdrawals(&mut self, now: Instant) {
+        let last_id = &mut self.last_id;
+        let ledger = &mut self.ledger;
+        let budget = &mut ledger.budget;
+        let number = || {
+            budget.admits_known(now).then(|| {
+                let id = next_id(last_id);
+                budget.note_sent(id, true);
+                id
+            })
+        };
+        for (id, kind, interest) in ledger.withdrawals.unsent(number) {
             let envelope = interest.envelope(id);
             self.link.send(&Message::Envelope(kind, envelope));
         }
     }
+}
+
+/// The payload of a RESPONSE that failed.
+fn failure(code: Code, text: &str) -> Vec<u8> {
+    let mut payload = code.to_wire().to_be_bytes().to_vec();
+    payload.extend_from_slice(clip(text).as_bytes());
+    payload
 }

@@ -2,19 +2,25 @@
 //! server before.
 
 use super::{Conversation, next_id};
+use crate::base::clock::Instant;
 use crate::client::access::Show;
 use crate::client::credential::{Credential, Login};
 use crate::client::error::Error;
+use crate::client::flight::to_body;
 use crate::client::ledger::Stage;
+use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
+use crate::proto::option::AUTH_OPTIONAL;
 
 impl Conversation {
     // ---- who this is ----
 
-    /// After the handshake: AUTH, if the server asks for it.
+    /// After the handshake: AUTH, if the server asks for it. Where it may be left out, a
+    /// client that has nothing to show goes on without.
     pub(super) fn introduce(&mut self) {
         let methods = self.link.server().auth;
-        if methods == 0 {
+        let goes_without = methods & AUTH_OPTIONAL != 0 && !self.access.has_source();
+        if methods & !AUTH_OPTIONAL == 0 || goes_without {
             self.ledger.stage = Stage::Admitted;
             return;
         }
@@ -73,30 +79,62 @@ impl Conversation {
         self.ledger.stage = Stage::Joining;
     }
 
-    /// Asks again for all that stood at the server.
+    /// All that stood at the server is to be asked for again.
     pub(super) fn restore(&mut self) {
+        let operations = self.ledger.registry.operations();
+        let unrestored = operations.map(|(kind, envelope)| (kind, to_body(&envelope)));
+        self.ledger.unrestored = unrestored.collect();
+        self.ledger.stage = Stage::Restoring;
+    }
+
+    /// The PUBLISHes in flight are to be sent once more, behind what is restored.
+    pub(super) fn repeat(&mut self) {
+        self.ledger.unrepeated = Some(0);
+        self.ledger.stage = Stage::Restoring;
+    }
+
+    /// Sends what is to be asked for and sent again, as far as the budget of ERRORs allows:
+    /// rights may have changed, and refusals of the old must not end the new.
+    pub(super) fn go_on_restoring(&mut self, now: Instant) {
+        if self.ledger.unrestored.is_empty() && self.ledger.unrepeated.is_none() {
+            return;
+        }
         let Conversation {
             link,
             ledger,
             last_id,
-            ids_wrapped,
             ..
         } = self;
-        let registry = std::mem::take(&mut ledger.registry);
-        for (kind, mut envelope) in registry.operations() {
-            envelope.id = next_id(last_id, ids_wrapped);
-            ledger.restore(envelope.id, kind, &envelope);
-            link.send(&Message::Envelope(kind, envelope));
+        while !ledger.unrestored.is_empty() && ledger.budget.admits_known(now) {
+            let Some((kind, body)) = ledger.unrestored.pop_front() else {
+                break;
+            };
+            // What was encoded here is parsed again; and it may not be wanted any more.
+            let parsed = Envelope::parse(kind, &body).ok();
+            let wanted = parsed.filter(|envelope| ledger.registry.wants(kind, envelope));
+            if let Some(mut envelope) = wanted {
+                envelope.id = next_id(last_id);
+                ledger.restore(envelope.id, kind, &envelope);
+                ledger.budget.note_sent(envelope.id, true);
+                link.send(&Message::Envelope(kind, envelope));
+                self.open_by = now + self.open_timeout;
+            }
         }
-        ledger.registry = registry;
-        ledger.stage = Stage::Restoring;
-    }
-
-    /// Sends the PUBLISHes in flight once more.
-    pub(super) fn repeat(&mut self) {
-        for envelope in self.ledger.flight.envelopes() {
-            self.link
-                .send(&Message::Envelope(MessageType::Publish, envelope));
+        while ledger.unrestored.is_empty()
+            && let Some(sent) = ledger.unrepeated
+        {
+            let Some(envelope) = ledger.flight.next_after(sent) else {
+                ledger.unrepeated = None;
+                break;
+            };
+            if !ledger.budget.admits_publish(envelope.name, || now) {
+                break;
+            }
+            let id = envelope.id;
+            ledger.budget.note_publish(id, envelope.name, id, false);
+            link.send(&Message::Envelope(MessageType::Publish, envelope));
+            ledger.unrepeated = Some(id);
+            self.open_by = now + self.open_timeout;
         }
     }
 }

@@ -33,6 +33,9 @@ const UNSENT_BYTES_MAX: usize = 256 << 10;
 /// How long the server has for its CLOSE.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What ended a client whose task was dropped.
+const ABANDONED: &str = "the tokio runtime that this client was connected in has ended";
+
 type Answer = Result<Response, Error>;
 
 pub(in crate::client) struct Core {
@@ -41,6 +44,8 @@ pub(in crate::client) struct Core {
     waiters: HashMap<u32, oneshot::Sender<Answer>>,
     /// How it ended, where the conversation does not know: the stream broke.
     pub(super) failure: Option<Error>,
+    /// When somebody last gave up waiting for an answer.
+    doubted_at: Option<Instant>,
     /// The driver is no more, whatever the conversation says.
     is_abandoned: bool,
     /// Calls do not wait behind an inbox that nobody empties meanwhile.
@@ -54,6 +59,7 @@ impl Core {
             peer,
             waiters: HashMap::new(),
             failure: None,
+            doubted_at: None,
             is_abandoned: false,
             is_alone: false,
         }
@@ -69,12 +75,20 @@ impl Core {
         let told = ending.filter(|error| error.code().is_some());
         told.or_else(|| self.failure.as_ref().map(Error::copy))
             .or_else(|| self.conversation.ending())
-            .or_else(|| Some(Error::ended("the client's task has ended")))
+            .or_else(|| Some(Error::ended(ABANDONED)))
     }
 
     /// Operations may be sent, and there is room for them.
     pub(in crate::client) fn is_ready(&self) -> bool {
-        self.conversation.is_open() && self.conversation.unsent().len() < UNSENT_BYTES_MAX
+        // Whatever was written where nobody sends it would never arrive.
+        !self.is_abandoned
+            && self.conversation.is_open()
+            && self.conversation.unsent().len() < UNSENT_BYTES_MAX
+    }
+
+    /// An operation of another kind than PUBLISH may be sent.
+    pub(in crate::client) fn admits_operation(&mut self) -> bool {
+        self.is_ready() && self.conversation.admits_operation()
     }
 
     /// Publishes if there is room for that, as `Conversation::publish`.
@@ -84,7 +98,8 @@ impl Core {
         confirm: bool,
         is_awaited: bool,
     ) -> Option<Result<u32, Error>> {
-        if !self.is_ready() || (confirm && self.conversation.ledger.flight.is_full()) {
+        let is_full = confirm && self.conversation.ledger.flight.is_full();
+        if !self.is_ready() || is_full || !self.conversation.admits_publish(envelope.name) {
             return None;
         }
         Some(self.conversation.publish(envelope, confirm, is_awaited))
@@ -97,11 +112,20 @@ impl Core {
         receiver
     }
 
-    /// Nobody waits for `id` any more.
-    pub(in crate::client) fn forget(&mut self, id: u32) {
-        if self.waiters.remove(&id).is_some() {
-            self.conversation.ledger.forget(id);
-        }
+    /// Nobody waits for `id` any more. Who waited is dropped by the caller, without the lock.
+    #[must_use]
+    fn forget(&mut self, id: u32) -> Option<oneshot::Sender<Answer>> {
+        let waiter = self.waiters.remove(&id)?;
+        self.conversation.ledger.forget(id);
+        self.doubted_at = Some(Instant::now());
+        Some(waiter)
+    }
+
+    /// Whether nothing was heard of the server for so long, or since somebody waited for an
+    /// answer in vain.
+    pub(in crate::client) fn is_in_doubt(&self, after: Duration) -> bool {
+        let heard_at = self.conversation.link().heard_at();
+        self.doubted_at.is_some_and(|at| heard_at < at) || heard_at.age() >= after
     }
 
     fn status(&self) -> Status {
@@ -122,26 +146,22 @@ impl Core {
         }
     }
 
-    /// Hands each answer that came to who waits for it.
-    fn hand_out(&mut self) {
-        for (id, answer) in self.conversation.ledger.take_answers() {
-            if let Some(waiter) = self.waiters.remove(&id) {
-                let _ = waiter.send(answer);
-            }
-        }
+    /// Each answer that came, and who waits for it.
+    fn take_answered(&mut self) -> Vec<(oneshot::Sender<Answer>, Answer)> {
+        let answers = self.conversation.ledger.take_answers().into_iter();
+        let waited = answers.filter_map(|(id, answer)| Some((self.waiters.remove(&id)?, answer)));
+        let mut answered: Vec<_> = waited.collect();
         if self.waiters.is_empty() {
-            return;
+            return answered;
         }
-        if self.ending().is_some() {
-            for (_, waiter) in std::mem::take(&mut self.waiters) {
-                let _ = waiter.send(Err(self.ending().unwrap_or_else(Error::silent)));
-            }
-        } else if self.stuck().is_some() {
+        let ending = self.ending();
+        if let Some(error) = ending.or_else(|| self.stuck()) {
             for (id, waiter) in std::mem::take(&mut self.waiters) {
                 self.conversation.ledger.forget(id);
-                let _ = waiter.send(Err(self.stuck().unwrap_or_else(Error::silent)));
+                answered.push((waiter, Err(error.copy())));
             }
         }
+        answered
     }
 
     /// What is waited for is behind an inbox that nobody empties meanwhile.
@@ -191,6 +211,7 @@ impl Shared {
         self.lock()
             .conversation
             .close(CLOSE_TIMEOUT, Instant::now());
+        self.spread(); // it may be over by this already
         self.wake();
     }
 
@@ -213,12 +234,15 @@ impl Shared {
             is_new
         });
         let mut core = self.lock();
-        core.hand_out();
+        let answered = core.take_answered();
         if status.phase == Phase::Ended {
             core.conversation.ledger.inbox.wake_all();
         }
         let woken = core.conversation.ledger.inbox.take_woken();
         drop(core);
+        for (waiter, answer) in answered {
+            let _ = waiter.send(answer);
+        }
         woken.into_iter().for_each(std::task::Waker::wake);
         self.changed.notify_waiters();
     }
@@ -240,9 +264,10 @@ impl Shared {
         mut take: impl FnMut(&mut Core) -> Option<T>,
     ) -> Result<T, Error> {
         let mut changed = pin!(self.changed.notified());
+        let mut is_patient = false;
         loop {
             changed.as_mut().enable();
-            {
+            let is_unsent = {
                 let mut core = self.lock();
                 if let Some(found) = take(&mut core) {
                     return Ok(found);
@@ -253,6 +278,11 @@ impl Shared {
                 if let Some(error) = core.stuck() {
                     return Err(error);
                 }
+                !core.conversation.unsent().is_empty()
+            };
+            // What it waits for may be the answer to something that is only buffered.
+            if is_unsent && !std::mem::replace(&mut is_patient, true) {
+                self.wake();
             }
             changed.as_mut().await;
             changed.set(self.changed.notified());
@@ -309,6 +339,7 @@ struct Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.shared.lock().forget(self.id);
+        let waiter = self.shared.lock().forget(self.id);
+        drop(waiter);
     }
 }

@@ -57,7 +57,10 @@ async fn config(tls: Tls) -> Result<Arc<ClientConfig>, Error> {
 /// Connects to the first of the name's addresses that accepts, or tells the last failure.
 async fn dial(address: &Address, within: Duration) -> io::Result<(TcpStream, SocketAddr)> {
     let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    let peers = lookup_host((address.host.as_str(), address.port)).await?;
+    let resolved = lookup_host((address.host.as_str(), address.port)).await;
+    // NotFound is what an error is told by that is not the connection's: see `Error::Connect`.
+    let peers = resolved
+        .map_err(|error| io::Error::new(ErrorKind::NotFound, format!("no such host: {error}")))?;
     let deadline = Instant::now() + within;
     for peer in peers {
         let rest = deadline - Instant::now();

@@ -307,10 +307,13 @@ impl Driver {
         let mut wait = pin!(tokio::time::sleep(retry_at - Instant::now()));
         loop {
             tokio::select! {
-                () = wait.as_mut() => break,
+                () = wait.as_mut(), if !wait.is_elapsed() => {}
                 () = shared.wait_for_work() => if shared.lock().conversation.is_over() {
                     return;
                 },
+            }
+            if wait.is_elapsed() && !shared.lock().conversation.is_overfull() {
+                break;
             }
         }
         let Some(address) = shared.lock().conversation.address() else {
@@ -375,8 +378,14 @@ impl Driver {
 }
 
 impl Drop for Driver {
+    /// Where the runtime ends before the client did, what was published is sent as far as the
+    /// kernel has room for it at this moment.
     fn drop(&mut self) {
         self.shared.abandon();
+        if let Some(stream) = &mut self.stream {
+            let core = self.shared.lock();
+            stream.end_now(core.conversation.unsent(), &mut self.buffer);
+        }
     }
 }
 

@@ -20,6 +20,9 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+/// Reads of what nobody will have, before a connection ends at once.
+const UNREAD_READS_MAX: usize = 64;
+
 /// Whom to ask whether there is something to read. A busy runtime looks at its sockets now and
 /// then only, and knows of nothing until it does; asking the kernel costs a system call more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,34 @@ impl Stream {
         Ok(())
     }
 
+    /// Writes what the kernel has room for and ends the connection, where no runtime is there
+    /// to wait for more.
+    pub(super) fn end_now(&mut self, bytes: &[u8], buffer: &mut [u8]) {
+        let _ = self.write_now(bytes);
+        // What was not read would make the end a reset, behind which what was written is lost.
+        for _ in 0..UNREAD_READS_MAX {
+            match (&*SockRef::from(&self.socket)).read(buffer) {
+                Ok(1..) => {}
+                _ => break,
+            }
+        }
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+    }
+
+    fn write_now(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Direct(&self.socket).write_all(bytes);
+        };
+        while !bytes.is_empty() && !tls.connection.is_handshaking() {
+            let taken = tls.connection.writer().write(bytes)?;
+            while tls.connection.wants_write() {
+                tls.connection.write_tls(&mut Direct(&self.socket))?;
+            }
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
     /// Nothing more will be written: what was taken goes first.
     pub(super) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
@@ -169,6 +200,20 @@ impl Read for Trying<'_> {
 impl Write for Trying<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The socket without the runtime.
+struct Direct<'a>(&'a TcpStream);
+
+impl Write for Direct<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        SockRef::from(self.0).send_with_flags(bytes, flags)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -43,6 +43,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// last handle is dropped: clones, [`Subscription`]s, [`Service`]s and [`Requests`] are all
 /// handles.
 ///
+/// Dropped, it does not wait: its task sends what was published, and CLOSE, while the runtime
+/// goes on. Where that ends at once, as behind a `main` that returns, what the kernel has room
+/// for at that moment is sent and the rest is lost: [`Client::close`] waits. Once the runtime
+/// it was connected in has ended, every call on a client fails.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
@@ -174,6 +179,12 @@ impl Client {
         Arc::strong_count(&self.handle) > 1
     }
 
+    /// Whether to ask the server if it is still there before it is relied on: it said nothing
+    /// for so long, or owes somebody an answer.
+    pub(in crate::client) fn is_in_doubt(&self, after: Duration) -> bool {
+        self.shared().lock().is_in_doubt(after)
+    }
+
     // ---- what it knows ----
 
     /// What the server told about itself.
@@ -286,7 +297,7 @@ impl Client {
         let envelope = Envelope {
             codec: request.codec,
             name: request.service,
-            headers: block.check()?,
+            headers: block.check(MessageType::Request)?,
             payload: request.payload,
             ..Envelope::default()
         };
@@ -344,7 +355,8 @@ impl Client {
             let mut is_repeated = false;
             loop {
                 let ask = |core: &mut Core| core.conversation.ask(kind, envelope, change.clone());
-                let answer = shared.call(|core| core.is_ready().then(|| ask(core))).await;
+                let call = shared.call(|core| core.admits_operation().then(|| ask(core)));
+                let answer = call.await;
                 match answer {
                     Ok(_) => return Ok(()),
                     Err(Error::Io { .. }) if shared.lock().ending().is_none() => {
@@ -369,7 +381,8 @@ impl Client {
     /// far as that was asked for, confirmed; then says CLOSE and waits for the server's. At
     /// most 5 s, or `request_timeout` if that is less, for each. A session ends with it.
     /// Requests that wait fail; streams end behind what has come. Closed before, it is
-    /// enough.
+    /// enough. Where there is no connection, and nothing that one would still have to bring,
+    /// it ends at once.
     ///
     /// # Errors
     /// `Unconfirmed` if PUBLISHes were not confirmed in time, `Timeout` if the server does
@@ -379,7 +392,11 @@ impl Client {
         let after = CLOSE_TIMEOUT.min(shared.options.request_timeout);
         let flushed = shared.when(|core| {
             let conversation = &core.conversation;
-            let is_sent = conversation.can_answer() && conversation.unsent().is_empty();
+            // While there is no connection, only what the next one is to bring waits.
+            let is_sent = match conversation.can_answer() {
+                true => conversation.unsent().is_empty(),
+                false => conversation.ledger.responses.is_empty(),
+            };
             (is_sent && conversation.ledger.flight.len() == 0).then_some(())
         });
         let _ = tokio::time::timeout(after, flushed).await;

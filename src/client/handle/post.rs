@@ -10,7 +10,6 @@ use crate::client::error::Error;
 use crate::client::inbox::{BoxId, Takes};
 use crate::client::registry::Change;
 use crate::client::subscribe::Interest;
-use crate::proto::error::Code;
 use crate::proto::message::MessageType;
 use std::sync::Arc;
 
@@ -19,8 +18,8 @@ pub(super) struct Post {
     pub(super) client: Client,
     pub(super) id: BoxId,
     pub(super) interest: Interest,
-    /// UNSUBSCRIBE or UNSERVE, once anything may stand at the server.
-    ended_by: Option<MessageType>,
+    /// UNSUBSCRIBE or UNSERVE.
+    ended_by: MessageType,
 }
 
 impl Post {
@@ -30,16 +29,17 @@ impl Post {
         kind: MessageType,
         interest: Interest,
     ) -> Result<Post, Error> {
-        let (what, ended_by) = match kind {
-            MessageType::Serve => ("the SERVE", MessageType::Unserve),
-            _ => ("the SUBSCRIBE", MessageType::Unsubscribe),
+        let serves = kind == MessageType::Serve;
+        let (what, ended_by) = match serves {
+            true => ("the SERVE", MessageType::Unserve),
+            false => ("the SUBSCRIBE", MessageType::Unsubscribe),
         };
         let id = {
             let mut core = client.shared().lock();
             let ledger = &mut core.conversation.ledger;
-            let takes = match kind {
-                MessageType::Serve => Takes::Requests(interest.clone()),
-                _ => {
+            let takes = match serves {
+                true => Takes::Requests(interest.clone()),
+                false => {
                     interest.check_beside(ledger.inbox.subscriptions())?;
                     Takes::Messages(interest.clone())
                 }
@@ -47,78 +47,52 @@ impl Post {
             ledger.withdrawals.cancel(ended_by, &interest);
             ledger.inbox.open(takes)
         };
-        let mut post = Post {
+        let post = Post {
             client: client.clone(),
             id,
             interest,
-            ended_by: Some(ended_by),
+            ended_by,
         };
         let change = Change::Interest(post.interest.clone());
         let envelope = post.interest.envelope(0);
-        let opened = client.operate(what, kind, envelope, &change).await;
-        if let Err(Error::Failed { .. } | Error::Invalid { .. }) = opened {
-            post.ended_by = None;
-        }
-        opened.map(|()| post)
+        client.operate(what, kind, envelope, &change).await?;
+        Ok(post)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         self.client.shared()
     }
 
-    /// Tells the server that nothing more is wanted, and waits until it has said so; what
-    /// came before can still be taken.
+    /// Tells the server that nothing more is wanted, unless somebody else wants it, and waits
+    /// until it has said so; what came before can still be taken.
     pub(super) async fn end(&mut self) -> Result<(), Error> {
-        let Some(kind) = self.ended_by else {
-            return Ok(());
+        let (kind, interest) = (self.ended_by, &self.interest);
+        let what = if kind == MessageType::Unserve {
+            "the UNSERVE"
+        } else {
+            "the UNSUBSCRIBE"
         };
-        let what = match kind {
-            MessageType::Unserve => "the UNSERVE",
-            _ => "the UNSUBSCRIBE",
-        };
-        let is_shared = self.is_shared();
-        self.ended_by = None;
-        if is_shared {
+        let shared = self.shared();
+        let is_last = shared.lock().conversation.resign(self.id, kind, interest);
+        if !is_last {
             return Ok(());
         }
-        let shared = self.shared();
-        shared.lock().conversation.withdraw(kind, &self.interest);
         shared.wake();
         let ended = shared.when(|core| {
             let withdrawals = &core.conversation.ledger.withdrawals;
-            (!withdrawals.contains(kind, &self.interest)).then_some(())
+            (!withdrawals.contains(kind, interest)).then_some(())
         });
         let timeout = shared.options.request_timeout;
         shared.within(what, timeout, ended).await
-    }
-
-    /// Whether another mailbox lives on the same subscription or service.
-    fn is_shared(&self) -> bool {
-        let core = self.shared().lock();
-        let inbox = &core.conversation.ledger.inbox;
-        let same = |it: &&Interest| it.is_same(&self.interest);
-        let count = match self.ended_by {
-            Some(MessageType::Unserve) => inbox.services().filter(same).count(),
-            _ => inbox.subscriptions().filter(same).count(),
-        };
-        count > 1
     }
 }
 
 impl Drop for Post {
     fn drop(&mut self) {
-        let is_shared = self.is_shared();
+        // One look and one change: who opens another for the same comes before or after both.
         let mut core = self.shared().lock();
-        for left in core.conversation.ledger.inbox.close(self.id) {
-            if let Some(request) = left.into_request() {
-                let text = "this client does not serve it any more";
-                core.conversation
-                    .respond_failed(&request, Code::ServiceGone, text);
-            }
-        }
-        if let Some(kind) = self.ended_by.filter(|_| !is_shared) {
-            core.conversation.withdraw(kind, &self.interest);
-        }
+        let conversation = &mut core.conversation;
+        conversation.leave(self.id, self.ended_by, &self.interest);
         drop(core);
         self.shared().wake();
     }

@@ -14,14 +14,15 @@ use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::coop::poll_proceed;
 use tokio::task::{JoinHandle, JoinSet};
 
 impl Client {
     /// Answers for a service from now on: `handler` runs for each request, in a task of its
-    /// own, at most [`Serve::concurrency_max`] at once. A handler that panics fails its
-    /// request.
+    /// own, at most [`Serve::concurrency_max`] at once. A handler that panics, before its first
+    /// `await` or behind it, fails its request and no other.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -72,7 +73,7 @@ impl Client {
         let requests = self.requests_with(serve).await?;
         let ending = Arc::new(Notify::new());
         let room = Arc::new(Semaphore::new(serve.concurrency_max));
-        let task = tokio::spawn(run(requests, handler, room, ending.clone()));
+        let task = tokio::spawn(run(requests, Arc::new(handler), room, ending.clone()));
         Ok(Service { task, ending })
     }
 
@@ -115,9 +116,11 @@ impl Client {
 }
 
 /// Runs the handler for each request until the stream ends or it is told to end.
+///
+/// The handler is the user's code from its first line on: it runs in the request's task.
 async fn run<H, F>(
     mut requests: Requests,
-    handler: H,
+    handler: Arc<H>,
     room: Arc<Semaphore>,
     ending: Arc<Notify>,
 ) -> Result<(), Error>
@@ -129,26 +132,32 @@ where
     let mut is_ending = false;
     loop {
         while running.try_join_next().is_some() {}
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            break;
+        let next = async {
+            let permit = room.clone().acquire_owned().await.ok()?;
+            let request = match is_ending {
+                false => requests.next().await,
+                // Behind the UNSERVE's OK nothing more comes: what is there is answered.
+                true => requests.take(),
+            };
+            Some((permit, request?))
         };
-        let request = tokio::select! {
+        let next = tokio::select! {
             biased;
-            request = requests.next() => request,
-            () = ending.notified(), if !is_ending => {
-                is_ending = true;
-                requests.post.end().await?;
-                continue;
-            }
-            // Behind the UNSERVE's OK nothing more comes: what is there is answered.
-            () = std::future::ready(()), if is_ending => None,
+            // Also while all handlers are busy: the server is told at once.
+            () = ending.notified(), if !is_ending => None,
+            next = next => Some(next),
         };
-        let Some(request) = request else {
+        let Some(next) = next else {
+            is_ending = true;
+            requests.post.end().await?;
+            continue;
+        };
+        let Some((permit, request)) = next else {
             break;
         };
-        let answer = handler(request.request.clone());
+        let handler = handler.clone();
         running.spawn(async move {
-            let outcome = answer.await;
+            let outcome = handler(request.request.clone()).await;
             drop(permit);
             let _ = request.answer(outcome);
         });
@@ -212,29 +221,47 @@ impl Requests {
         self.post.end().await
     }
 
+    /// The next request that is here already.
+    fn take(&self) -> Option<OpenRequest> {
+        let shared = self.post.shared();
+        let mut core = shared.lock();
+        let inbox = &mut core.conversation.ledger.inbox;
+        let was_full = inbox.is_full();
+        let taken = inbox.take(self.post.id, true);
+        drop(core);
+        if was_full {
+            shared.wake();
+        }
+        self.opened(taken?)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
+        // Who takes one after the other lets others run now and then.
+        let coop = ready!(poll_proceed(cx));
         let shared = self.post.shared();
         let mut core = shared.lock();
         let was_full = core.conversation.ledger.inbox.is_full();
         let polled = match core.conversation.ledger.inbox.poll(self.post.id, cx) {
-            Poll::Ready((key, Incoming::Request(request))) => {
-                let client = self.post.client.clone();
-                Poll::Ready(Some(OpenRequest {
-                    request,
-                    client,
-                    key: Some(key),
-                }))
-            }
-            // Nothing else comes to such a mailbox.
-            Poll::Ready(_) => Poll::Ready(None),
             Poll::Pending if core.ending().is_some() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            polled => polled.map(Some),
         };
         drop(core);
         if was_full {
             shared.wake();
         }
-        polled
+        let taken = ready!(polled);
+        coop.made_progress();
+        Poll::Ready(taken.and_then(|taken| self.opened(taken)))
+    }
+
+    /// Nothing but requests comes to such a mailbox.
+    fn opened(&self, (key, incoming): (Key, Incoming)) -> Option<OpenRequest> {
+        let request = incoming.into_request()?;
+        Some(OpenRequest {
+            request,
+            client: self.post.client.clone(),
+            key: Some(key),
+        })
     }
 }
 
@@ -270,7 +297,8 @@ impl OpenRequest {
     /// and no session outlived it) is dropped.
     ///
     /// # Errors
-    /// `Invalid` if it is too large (it fails then), and what ends the connection.
+    /// `Invalid` if it is too large (it fails with TOO_LARGE then), and what ends the
+    /// connection.
     pub fn respond(self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         let codec = self.request.codec;
         self.respond_with(codec, payload)
@@ -281,13 +309,19 @@ impl OpenRequest {
     /// # Errors
     /// As [`OpenRequest::respond`].
     pub fn respond_with(mut self, codec: Codec, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        let shared = self.client.shared();
+        let payload = payload.as_ref(); // the caller's code, not to run under the lock
+        let shared = self.client.shared().clone();
         let mut core = shared.lock();
         if let Some(error) = core.ending() {
             return Err(error);
         }
         let conversation = &mut core.conversation;
-        conversation.respond(&self.request, codec, payload.as_ref())?;
+        if let Err(error) = conversation.respond(&self.request, codec, payload) {
+            drop(core);
+            let text = format!("the service's answer: {error}");
+            self.fail_by(Code::TooLarge, &text)?;
+            return Err(error);
+        }
         if let Some(key) = self.key.take() {
             conversation.ledger.inbox.release(key);
         }

@@ -8,7 +8,8 @@ use crate::proto::message::MessageType;
 use futures_core::Stream;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use tokio::task::coop::poll_proceed;
 
 /// Messages taken between two words to the server that they were.
 const TAKEN_EVERY: u32 = 64;
@@ -76,6 +77,8 @@ impl Subscription {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        // Who takes one after the other lets others run now and then.
+        let coop = ready!(poll_proceed(cx));
         let shared = self.post.shared();
         let mut core = shared.lock();
         let was_full = core.conversation.ledger.inbox.is_full();
@@ -93,6 +96,9 @@ impl Subscription {
         let is_due = polled.is_pending() || self.taken_count.is_multiple_of(TAKEN_EVERY);
         if was_full || (counts && is_due) {
             shared.wake();
+        }
+        if polled.is_ready() {
+            coop.made_progress();
         }
         polled
     }

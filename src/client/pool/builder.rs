@@ -11,7 +11,8 @@ use crate::client::handle::Client;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Options of a [`Pool`].
+/// Options of a [`Pool`]. `Duration::MAX` is no limit, for each time; zero is refused by
+/// [`PoolBuilder::open`], but for `check_after`.
 ///
 /// ```no_run
 /// use ringmail::{Client, Pool};
@@ -78,9 +79,10 @@ impl PoolBuilder {
         self
     }
 
-    /// After how long in the pool a connection is asked whether it still answers, by a PING,
-    /// before it is lent; 1 s by default. That the server or the kernel has ended it is seen
-    /// at once, without asking; that a peer has vanished without a word is not.
+    /// After how long a connection of which nothing was heard is asked whether it still answers,
+    /// by a PING, before it is lent; 1 s by default, zero: each time. One on which a call waited
+    /// for its answer in vain is always asked. That the server or the kernel has ended it is
+    /// seen at once, without asking; that a peer has vanished without a word is not.
     pub fn check_after(mut self, idle: Duration) -> PoolBuilder {
         self.settings.check_after = idle;
         self

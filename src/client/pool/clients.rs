@@ -6,6 +6,7 @@ use crate::client::builder::Builder;
 use crate::client::error::Error;
 use crate::client::handle::Client;
 use crate::client::status::Phase;
+use std::time::Duration;
 
 /// Makes clients of one server.
 pub(super) struct Clients {
@@ -47,6 +48,10 @@ impl Maker for Clients {
             Phase::Draining => Some(Reason::Draining),
             Phase::Open => client.has_others().then_some(Reason::Shared),
         }
+    }
+
+    fn is_in_doubt(&self, client: &Client, after: Duration) -> bool {
+        client.is_in_doubt(after)
     }
 
     async fn answers(&self, client: &Client) -> bool {

@@ -5,7 +5,7 @@
 //! goes back. So none is lost and none is counted twice.
 
 use super::maker::Maker;
-use super::settings::Settings;
+use super::settings::{Settings, later};
 use super::status::{PoolStatus, Reason};
 use super::stock::{Kept, Stock, Ticket};
 use super::task;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, consume_budget};
 use tokio::time::{Instant, timeout_at};
 
 /// Why `acquire` brought nothing.
@@ -115,7 +115,9 @@ impl<M: Maker> Shared<M> {
     /// As [`Refusal`] tells them.
     pub async fn acquire(self: &Arc<Self>) -> Result<Lease<M>, Refusal<M::Error>> {
         let started = Instant::now();
-        let deadline = started + self.settings.acquire_timeout;
+        let deadline = later(started, self.settings.acquire_timeout);
+        // Who acquires one after the other lets others run now and then.
+        consume_budget().await;
         let mut place = Place::new(self);
         while let Some(lease) = place.wait(deadline).await? {
             match lease.try_out(deadline).await {
@@ -140,7 +142,8 @@ impl<M: Maker> Shared<M> {
 
     /// Ends it: see `Pool::close`.
     pub async fn close(self: &Arc<Self>) {
-        self.change(Stock::close);
+        let waiting = self.change(Stock::close);
+        drop(waiting);
         loop {
             let emptied = self.emptied.notified();
             if self.status().open == 0 {
@@ -178,7 +181,9 @@ impl<'a, M: Maker> Place<'a, M> {
         if let Some(ticket) = self.ticket
             && std::mem::take(&mut self.is_queued)
         {
-            self.shared.change(|stock| stock.leave_line(ticket));
+            // What goes with it goes without the lock.
+            let waiter = self.shared.change(|stock| stock.leave_line(ticket));
+            drop(waiter);
         }
     }
 
@@ -268,14 +273,14 @@ impl<M: Maker> Lease<M> {
             self.retire(reason);
             return Trial::Faulty;
         }
-        if now.saturating_duration_since(kept.idle_since) >= settings.check_after {
-            let until = deadline.min(now + settings.check_timeout);
+        if maker.is_in_doubt(&kept.connection, settings.check_after) {
+            let until = deadline.min(later(now, settings.check_timeout));
             match timeout_at(until, maker.answers(&kept.connection)).await {
                 Ok(true) => {}
                 Err(_) if until == deadline => return Trial::Unknown,
                 Err(_) => {
                     let shared = self.shared.clone();
-                    shared.change(|stock| stock.retire_rested(Instant::now()));
+                    shared.change(|stock| stock.retire_doubtful(&maker));
                     self.retire(Reason::Dead);
                     return Trial::Faulty;
                 }

@@ -4,6 +4,7 @@
 //! its tests can have connections that fail and linger at will.
 
 use super::status::Reason;
+use std::time::Duration;
 
 pub(super) trait Maker: Send + Sync + 'static {
     type Connection: Send + Sync + 'static;
@@ -17,6 +18,10 @@ pub(super) trait Maker: Send + Sync + 'static {
 
     /// Why nobody should have this one any more, as far as can be said without waiting.
     fn fault(&self, connection: &Self::Connection) -> Option<Reason>;
+
+    /// Whether the other side is to be asked before this one is relied on: nothing was heard of
+    /// it for so long, or somebody waited for an answer in vain since.
+    fn is_in_doubt(&self, connection: &Self::Connection, after: Duration) -> bool;
 
     /// Asks the other side whether it is there; the pool bounds the time.
     fn answers(&self, connection: &Self::Connection) -> impl Future<Output = bool> + Send;

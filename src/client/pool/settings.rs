@@ -1,10 +1,20 @@
 //! A pool's bounds and times.
 
+use crate::client::builder::no_time;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often idle connections are looked at.
 const UPKEEP_MIN: Duration = Duration::from_millis(10);
 const UPKEEP_MAX: Duration = Duration::from_secs(1);
+
+/// What stands for "never" in a deadline: tokio's clock knows no end.
+const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
+
+/// So much later; or never, where that is beyond what the clock can say.
+pub(super) fn later(now: Instant, by: Duration) -> Instant {
+    now + by.min(NEVER)
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -13,7 +23,7 @@ pub(super) struct Settings {
     pub idle_timeout: Duration,
     pub lifetime_max: Option<Duration>,
     pub acquire_timeout: Duration,
-    /// One that has been idle for so long is asked before it is lent.
+    /// One of which nothing was heard for so long is asked before it is lent.
     pub check_after: Duration,
     /// How long it may take to answer.
     pub check_timeout: Duration,
@@ -43,6 +53,15 @@ impl Settings {
         } = self;
         if *connections_max == 0 {
             return Some("connections_max is 0: a pool needs at least one".to_owned());
+        }
+        let times = [
+            ("idle_timeout", Some(self.idle_timeout)),
+            ("lifetime_max", self.lifetime_max),
+            ("acquire_timeout", Some(self.acquire_timeout)),
+            ("check_timeout", Some(self.check_timeout)),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
+            return Some(no_time(name));
         }
         (idle_min > connections_max).then(|| {
             format!("idle_min ({idle_min}) is more than connections_max ({connections_max})")

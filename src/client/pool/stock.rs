@@ -125,8 +125,8 @@ impl<M: Maker> Stock<M> {
     }
 
     /// Whoever had this place waits no longer.
-    pub fn leave_line(&mut self, ticket: Ticket) {
-        self.waiting.remove(&ticket);
+    pub fn leave_line(&mut self, ticket: Ticket) -> Option<oneshot::Sender<Grant<M>>> {
+        self.waiting.remove(&ticket)
     }
 
     pub fn count_acquired(&mut self) {
@@ -190,25 +190,25 @@ impl<M: Maker> Stock<M> {
         }
     }
 
-    /// One did not answer: the others that have rested as long lead to the same server, and
+    /// One did not answer: the others that were silent as long lead to the same server, and
     /// would each be waited for in turn. New ones are soon made where it does answer.
-    pub fn retire_rested(&mut self, now: Instant) {
+    pub fn retire_doubtful(&mut self, maker: &M) {
         for kept in std::mem::take(&mut self.idle) {
-            let rested = now.saturating_duration_since(kept.idle_since);
-            match rested >= self.settings.check_after {
+            match maker.is_in_doubt(&kept.connection, self.settings.check_after) {
                 true => self.retire(kept.connection, Reason::Dead),
                 false => self.idle.push_back(kept),
             }
         }
     }
 
-    /// Ends all that are idle, now and from now on; whoever waits is told.
-    pub fn close(&mut self) {
+    /// Ends all that are idle, now and from now on; whoever waits is told, once what is
+    /// returned has been dropped.
+    pub fn close(&mut self) -> BTreeMap<Ticket, oneshot::Sender<Grant<M>>> {
         self.is_closed = true;
-        self.waiting.clear();
         for kept in std::mem::take(&mut self.idle) {
             self.retire(kept.connection, Reason::Pool);
         }
+        std::mem::take(&mut self.waiting)
     }
 
     // ---- making new ones ----

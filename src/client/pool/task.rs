@@ -47,10 +47,14 @@ impl<M: Maker> Slot<M> {
         self.is_open = false;
         let now = Instant::now();
         let part = LIFETIME_PART_MIN + (1.0 - LIFETIME_PART_MIN) * fastrand::f64();
+        // Without end, where it is longer than any clock runs.
         let lifetime = shared.settings.lifetime_max;
         let kept = Kept {
             connection,
-            expires_at: lifetime.map(|lifetime| now + lifetime.mul_f64(part)),
+            expires_at: lifetime.and_then(|lifetime| {
+                let lifetime = Duration::try_from_secs_f64(lifetime.as_secs_f64() * part);
+                now.checked_add(lifetime.ok()?)
+            }),
             idle_since: now,
         };
         shared.change(|stock| {
@@ -93,12 +97,11 @@ impl<M: Maker> Drop for Slot<M> {
         if self.is_open
             && let Some(shared) = self.shared.upgrade()
         {
-            shared.change(|stock| {
+            let waiting = shared.change(|stock| {
                 stock.abandon_dial();
-                if !std::thread::panicking() {
-                    stock.close();
-                }
+                (!std::thread::panicking()).then(|| stock.close())
             });
+            drop(waiting);
         }
     }
 }

@@ -123,7 +123,7 @@ impl Session {
             client_id: None,
             codec: asked.codec,
             server: Some(&self.settings.product),
-            auth: Some(if self.authenticated {
+            auth: Some(if self.is_authenticated() {
                 0
             } else {
                 self.settings.auth_methods
@@ -159,9 +159,9 @@ impl Session {
         let options = split_acknowledgement(frame.payload, acknowledgement)?;
         let event = Event::Established(Options::parse(options)?);
         self.establish(now);
-        self.authenticated |= self.settings.auth_methods == 0;
-        if !self.authenticated {
-            self.auth_deadline = now + self.settings.auth_timeout;
+        self.auth_deadline = now + self.settings.auth_timeout;
+        if self.settings.auth_methods == 0 || self.is_authenticated() {
+            self.authenticate();
         }
         Ok(event)
     }

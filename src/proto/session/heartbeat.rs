@@ -43,7 +43,10 @@ impl Session {
                 "a message was begun and not finished in time",
             ),
             State::Open | State::PeerClosing if self.auth_deadline <= now => {
-                Refusal::new(Code::AuthRequired, "no AUTH came in time")
+                match self.is_authenticated() {
+                    true => Session::full(),
+                    false => Refusal::new(Code::AuthRequired, "no AUTH came in time"),
+                }
             }
             State::Open | State::PeerClosing => {
                 if self.outlasts_silence(now, out) {

@@ -16,6 +16,7 @@
 //! Invariants: after `Ended` nothing more is written; a message is handed out only if it
 //! is whole, its checksum right, its type allowed now and its body well-formed.
 
+mod admission;
 mod ending;
 mod handshake;
 mod heartbeat;
@@ -31,8 +32,11 @@ use super::message::{Header, Message, MessageType, open};
 use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
-use crate::base::limits::{AUTH_BYTES_MAX, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX};
+use crate::base::limits::{
+    AUTH_BYTES_MAX, CHECKSUM_BYTES, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX,
+};
 use crate::base::reason::Reason;
+use admission::Standing;
 use heartbeat::{Jitter, RoundTrip};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +44,7 @@ use std::time::Duration;
 /// What all sessions of one owner have in common.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of the largest payload this side accepts.
+    /// Bytes of the largest payload this side accepts, a CRC not counted.
     pub message_bytes_max: u32,
     pub handshake_timeout: Duration,
     pub frame_timeout: Duration,
@@ -111,7 +115,7 @@ pub struct Session {
     state: State,
     is_server: bool,
     checksum: bool,
-    authenticated: bool,
+    standing: Standing,
     codec: Codec,
     /// Bytes of the largest payload the peer accepts.
     peer_message_bytes_max: u32,
@@ -148,7 +152,7 @@ impl Session {
             state,
             is_server,
             checksum: false,
-            authenticated: false,
+            standing: Standing::Stranger,
             codec: Codec::Bytes,
             peer_message_bytes_max: u32::MAX,
             heartbeat_ms,
@@ -189,11 +193,6 @@ impl Session {
         self.state == State::Ended
     }
 
-    /// The client has shown who it is, or need not.
-    pub fn is_authenticated(&self) -> bool {
-        self.authenticated
-    }
-
     /// Whole messages that came, whatever became of them.
     pub fn messages_in(&self) -> u64 {
         self.messages_in
@@ -218,7 +217,7 @@ impl Session {
         self.client_id.as_deref()
     }
 
-    /// Bytes of the largest payload the peer accepts.
+    /// Bytes of the largest payload the peer accepts, a CRC not counted.
     pub fn peer_message_bytes_max(&self) -> u32 {
         self.peer_message_bytes_max
     }
@@ -269,12 +268,17 @@ impl Session {
         if let Err(refusal) = self.accept_kind(kind) {
             return self.refuse_all(bytes, &refusal, out);
         }
-        if kind.has_envelope() && self.state == State::Open {
-            // The common case: the event is built where it is returned, not moved there.
-            return match Envelope::parse(kind, body) {
-                Ok(envelope) => Step::Taken {
+        if kind.has_envelope() {
+            return match Envelope::parse_from(self.is_server, kind, body) {
+                // The common case: the event is built where it is returned, not moved there.
+                Ok(envelope) if self.state == State::Open => Step::Taken {
                     used,
                     event: Event::Message(Message::Envelope(kind, envelope)),
+                },
+                // One side has sent CLOSE.
+                Ok(_) => Step::Taken {
+                    used,
+                    event: Event::Handled,
                 },
                 Err(refusal) => self.refuse_all(bytes, &refusal, out),
             };
@@ -302,33 +306,17 @@ impl Session {
                 "a message of the other direction",
             ));
         }
-        if self.is_server && (!self.authenticated || kind == MessageType::Auth) {
+        if self.is_server && (self.standing != Standing::Admitted || kind == MessageType::Auth) {
             return self.accept_by_rights(kind);
         }
         Ok(())
     }
 
-    #[cold]
-    fn accept_by_rights(&self, kind: MessageType) -> Result<(), Refusal> {
-        use MessageType::{Auth, Close, Ping, Pong};
-        match (self.settings.auth_methods, kind) {
-            (0, Auth) => Err(Refusal::new(
-                Code::Unexpected,
-                "this server asks for no AUTH",
-            )),
-            (_, Auth | Ping | Pong | Close) => Ok(()),
-            _ => Err(Refusal::new(
-                Code::AuthRequired,
-                "the first message must be AUTH",
-            )),
-        }
-    }
-
     /// The header of an AUTH that is longer than other messages may be before it.
     #[cold]
     fn long_auth(&self, bytes: &[u8]) -> Option<Header> {
-        let waits = self.is_server && !self.authenticated && self.settings.auth_methods != 0;
-        let most = AUTH_BYTES_MAX.min(self.settings.message_bytes_max);
+        let waits = self.is_server && !self.is_authenticated() && self.settings.auth_methods != 0;
+        let most = AUTH_BYTES_MAX.min(self.settings.message_bytes_max) + self.crc_bytes();
         let header = Header::parse(bytes, most).ok()??;
         (waits && header.kind == MessageType::Auth).then_some(header)
     }
@@ -414,7 +402,11 @@ impl Session {
                 Err(_) => {}
             }
         }
-        let refusal = match Header::parse(bytes, self.settings.message_bytes_max) {
+        let most = self
+            .settings
+            .message_bytes_max
+            .saturating_add(self.crc_bytes());
+        let refusal = match Header::parse(bytes, most) {
             Ok(Some(Header {
                 kind: MessageType::Auth,
                 ..
@@ -437,19 +429,24 @@ impl Session {
         }
     }
 
-    // ---- commands of the owner: sending stands in `send`, ending in `ending` ----
-
-    /// The owner has checked the client's credential: everything is allowed from now on.
-    pub fn authenticate(&mut self) {
-        self.authenticated = true;
-        self.auth_deadline = Instant::NEVER;
+    /// What CHECKSUM adds to a payload: it does not count against what one may have.
+    #[inline]
+    const fn crc_bytes(&self) -> u32 {
+        if self.checksum {
+            CHECKSUM_BYTES as u32
+        } else {
+            0
+        }
     }
 
-    /// Bytes of the largest payload accepted now: a server's less before AUTH than after it.
+    /// What a header's length may be now: a server's less before AUTH than after it.
     #[inline]
     fn length_max(&self) -> u32 {
-        let most = self.settings.message_bytes_max;
-        match self.is_server && !self.authenticated {
+        let most = self
+            .settings
+            .message_bytes_max
+            .saturating_add(self.crc_bytes());
+        match self.is_server && self.standing != Standing::Admitted {
             true => most.min(UNAUTHENTICATED_BYTES_MAX),
             false => most,
         }

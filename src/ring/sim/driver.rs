@@ -111,6 +111,10 @@ impl Driver for SimDriver {
         self.world.state().kernel.peer(self.shard, socket)
     }
 
+    fn unacknowledged(&self, Socket(socket): Socket) -> usize {
+        self.world.state().kernel.unacknowledged(socket)
+    }
+
     fn poll(
         &mut self,
         limit: usize,

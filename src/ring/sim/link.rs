@@ -52,6 +52,8 @@ pub(super) struct Stream {
     pub(super) ended: bool,
     /// A reset travels: what had not arrived never will.
     pub(super) cut: bool,
+    /// Bytes that never arrived.
+    pub(super) lost: usize,
 }
 
 impl Stream {
@@ -92,6 +94,7 @@ impl Stream {
         self.cut = true;
         self.shut = true;
         if let Some(pipe) = &mut self.pipe {
+            self.lost += pipe.bytes.len() - pipe.arrived;
             pipe.bytes.truncate(pipe.arrived);
         }
         self.drop_empty();

@@ -182,6 +182,12 @@ impl World {
         }
     }
 
+    /// So much time passes in which no shard runs, as when the process is stopped.
+    pub fn stand_still(&self, time: Duration) {
+        let mut state = self.state();
+        state.kernel.now = state.kernel.now + time;
+    }
+
     // ---- what may be changed on the way ----
 
     pub fn set_faults(&self, faults: Faults) {
@@ -196,6 +202,12 @@ impl World {
     /// Bytes that fit between a writer and its reader.
     pub fn set_pipe_bytes(&self, bytes: usize) {
         self.state().kernel.pipe_bytes = bytes.max(1);
+    }
+
+    /// Takes a shard's core away, or gives it back: it makes no turn meanwhile, whatever
+    /// comes for it.
+    pub fn hold_up(&self, shard: usize, held_up: bool) {
+        self.state().kernel.rings[shard].held_up = held_up;
     }
 
     // ---- what can be seen ----
@@ -363,6 +375,7 @@ impl Kernel {
     fn is_runnable(&self, shard: usize) -> bool {
         let ring = &self.rings[shard];
         match ring.activity {
+            _ if ring.held_up => false,
             Activity::Gone => false,
             Activity::Awake => true,
             Activity::SleepingUntil(at) => {
@@ -374,7 +387,7 @@ impl Kernel {
     /// When something happens next, as far as is known: no shard is runnable now.
     fn next_at(&self) -> Instant {
         let mut at = self.agenda.next_at();
-        for ring in &self.rings {
+        for ring in self.rings.iter().filter(|ring| !ring.held_up) {
             if let Activity::SleepingUntil(until) = ring.activity {
                 at = at.min(until).min(ring.visible_at());
             }

@@ -115,12 +115,14 @@ impl Kernel {
     }
 
     pub(super) fn arrive_down(&mut self, id: LinkId, parcel: Parcel) -> Option<ClientId> {
+        let room = self.pipe_bytes / 2;
         let link = self.links.find_mut(id)?;
         match parcel {
             Parcel::Bytes(_) if link.down.cut => return None,
             Parcel::Bytes(_) if link.client_closed => {
-                link.down.cut();
+                link.down.lost += link.down.len() - link.down.arrived().min(room);
                 link.down.discard();
+                link.down.cut();
                 self.dispatch(id, Way::Up, Parcel::Reset);
                 return None;
             }

@@ -112,6 +112,8 @@ pub(super) struct Ring {
     posted: BTreeMap<(Instant, u64), Posted>,
     posts: u64,
     pub(super) activity: Activity,
+    /// Its shard's core has been taken away.
+    pub(super) held_up: bool,
     pub(super) woken: Arc<AtomicBool>,
     /// Calls of `poll`: turns of the shard.
     pub(super) polls: u64,
@@ -131,6 +133,7 @@ impl Ring {
             posted: BTreeMap::new(),
             posts: 0,
             activity: Activity::Gone,
+            held_up: false,
             woken: Arc::new(AtomicBool::new(false)),
             polls: 0,
             polls_vain: 0,

@@ -359,6 +359,17 @@ impl Kernel {
         self.note("taken", &[u64::from(shard), u64::from(key.slot)]);
     }
 
+    /// What the server's kernel holds for the client: what is on its way or lost on it, and
+    /// what the client's takes only when the client reads: it has room for half a pipe.
+    pub(super) fn unacknowledged(&self, socket: i32) -> usize {
+        let link = self.link_of(socket).and_then(|id| self.links.find(id));
+        link.map_or(0, |link| {
+            let (down, room) = (&link.down, self.pipe_bytes / 2);
+            let travels = down.len() - down.arrived();
+            down.lost + travels.max(down.len().saturating_sub(room))
+        })
+    }
+
     /// The address of the client at the other end, made up from its number.
     pub(super) fn peer(&mut self, shard: u16, socket: i32) -> Option<SocketAddr> {
         let Some(id) = self.link_of(socket) else {

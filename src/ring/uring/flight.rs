@@ -1,6 +1,7 @@
 //! Sends in flight: the memory the kernel reads from, kept here until its completion.
 
 use crate::base::id::Key;
+use crate::base::page::Paged;
 use crate::ring::driver::Chunk;
 
 /// All sends in flight of one ring; at most one a key, so at most one a connection.
@@ -8,17 +9,28 @@ use crate::ring::driver::Chunk;
 pub(super) struct Flights {
     places: Vec<Option<(Key, Chunk)>>,
     vacant: Vec<u32>,
+    /// By the slot of a key: the place of its last send, which says itself whose it is.
+    by_slot: Paged<u32>,
 }
 
 impl Flights {
     /// Keeps a chunk until `land`; the index names it in the completion.
     pub(super) fn launch(&mut self, key: Key, chunk: Chunk) -> u32 {
-        if let Some(index) = self.vacant.pop() {
-            self.places[index as usize] = Some((key, chunk));
-            return index;
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                self.places[index as usize] = Some((key, chunk));
+                index
+            }
+            None => {
+                self.places.push(Some((key, chunk)));
+                self.places.len() as u32 - 1
+            }
+        };
+        while self.by_slot.len() <= u64::from(key.slot) {
+            self.by_slot.add_page(|_| u32::MAX);
         }
-        self.places.push(Some((key, chunk)));
-        self.places.len() as u32 - 1
+        self.by_slot[key.slot] = index;
+        index
     }
 
     /// The bytes of a chunk in flight. A chunk's bytes do not move when the table grows:
@@ -39,10 +51,40 @@ impl Flights {
     }
 
     pub(super) fn find(&self, key: Key) -> Option<u32> {
-        let of_key = |place: &Option<(Key, Chunk)>| place.as_ref().is_some_and(|p| p.0 == key);
-        self.places
-            .iter()
-            .position(of_key)
-            .map(|index| index as u32)
+        let index = *self.by_slot.get(key.slot)?;
+        match self.places.get(index as usize) {
+            Some(Some((of, _))) if *of == key => Some(index),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_send_is_found_by_its_key_while_it_is_in_flight() {
+        let key = |slot, generation| Key { slot, generation };
+        let chunk = |byte| Chunk::Own(vec![byte]);
+        let mut flights = Flights::default();
+        let keys = [key(700, 1), key(3, 0), key(0, 9)];
+        for (byte, key) in (0..).zip(keys) {
+            assert_eq!(flights.find(key), None);
+            let index = flights.launch(key, chunk(byte));
+            assert_eq!(flights.bytes(index), [byte]);
+        }
+        for (index, key) in (0..).zip(keys) {
+            assert_eq!(flights.find(key), Some(index));
+        }
+        assert_eq!(flights.find(key(3, 1)), None, "of another tenant");
+        assert_eq!(flights.land(1).map(|landed| landed.0), Some(keys[1]));
+        assert_eq!(flights.find(keys[1]), None);
+        assert!(flights.land(1).is_none());
+        // Its place is taken by another's.
+        assert_eq!(flights.launch(key(5, 5), chunk(7)), 1);
+        assert_eq!(flights.find(keys[1]), None);
+        assert_eq!(flights.find(key(5, 5)), Some(1));
+        assert_eq!(flights.find(key(1_000_000, 0)), None);
     }
 }

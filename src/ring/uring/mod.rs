@@ -10,7 +10,7 @@
 //! What it does not do: decide anything. Which socket to arm, pause or close is the shard's.
 //!
 //! Invariant: memory named in a submitted operation stays until its completion. Receive
-//! buffers live as long as the ring, chunks in `flights`, the wake word in its box.
+//! buffers live as long as the ring, chunks in `flights`, the wake word in `wake`.
 
 mod buffers;
 mod flight;
@@ -69,7 +69,6 @@ pub struct Uring {
     accept_ended: bool,
     listener: Option<TcpListener>,
     wake: Arc<EventWake>,
-    wake_word: Box<[u8; 8]>,
     now: Instant,
     turn_time: Duration,
     busy_poll: Duration,
@@ -98,7 +97,6 @@ impl Uring {
             ready: VecDeque::with_capacity(geometry.completions as usize / 4),
             listener: Some(listener),
             wake: Arc::new(EventWake::new()?),
-            wake_word: Box::new([0; 8]),
             now: Instant::now(),
             turn_time: Duration::ZERO,
             busy_poll: geometry.busy_poll,
@@ -109,7 +107,8 @@ impl Uring {
 
     fn arm_wake(&mut self) {
         let descriptor = Fd(self.wake.descriptor());
-        let entry = opcode::Read::new(descriptor, self.wake_word.as_mut_ptr(), 8).build();
+        let entry =
+            opcode::Read::new(descriptor, self.wake.word(), size_of::<u64>() as u32).build();
         self.push(entry.user_data(WAKE << 56));
     }
 
@@ -120,9 +119,10 @@ impl Uring {
     fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: receives name memory of `buffers`, sends that of a chunk in
-            // `flights`, the wake read `wake_word`; all of it is owned by `self`, does not
-            // move, and is freed only after the completion, or after `drop` has cancelled
-            // whatever is in flight. Other operations name no memory.
+            // `flights`, the wake read the word in `wake`; all of it is held by `self`, on
+            // the heap, where it does not move, and is freed only after the completion, or
+            // after `drop` has cancelled whatever is in flight. Other operations name no
+            // memory.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -350,6 +350,17 @@ impl Driver for Uring {
     fn peer(&self, socket: Socket) -> Option<SocketAddr> {
         let address = rustix::net::getpeername(borrow(socket)).ok()??;
         SocketAddr::try_from(address).ok()
+    }
+
+    fn unacknowledged(&self, socket: Socket) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, whose number is TIOCOUTQ's, writes one int to the address given
+        // (tcp(7)); a descriptor that is no socket of that kind makes it fail.
+        let asked = unsafe { libc::ioctl(socket.0, libc::TIOCOUTQ, &raw mut bytes) };
+        usize::try_from(bytes)
+            .ok()
+            .filter(|_| asked == 0)
+            .unwrap_or(0)
     }
 
     fn poll(

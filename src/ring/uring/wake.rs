@@ -10,16 +10,20 @@
 //!   fence                          fence
 //!   read `sleeping`                look again: anything there? then do not sleep
 //! ```
+//!
+//! What the ring reads goes into a word here, on the heap and of atomic type: the kernel
+//! writes it while the driver that owns this is moved about.
 
 use crate::ring::driver::Wake;
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 pub(super) struct EventWake {
     event: OwnedFd,
     sleeping: AtomicBool,
+    word: AtomicU64,
 }
 
 impl EventWake {
@@ -28,7 +32,13 @@ impl EventWake {
         Ok(EventWake {
             event,
             sleeping: AtomicBool::new(false),
+            word: AtomicU64::new(0),
         })
+    }
+
+    /// Where the ring's read puts the event's count, which nobody looks at.
+    pub(super) fn word(&self) -> *mut u8 {
+        self.word.as_ptr().cast()
     }
 
     pub(super) fn descriptor(&self) -> RawFd {

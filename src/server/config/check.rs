@@ -125,9 +125,11 @@ fn relations(config: &Config, ledger: &mut Ledger) {
         "write it as http://127.0.0.1:4318; credentials go into OTEL_EXPORTER_OTLP_HEADERS",
     );
     outboxes(&config.limits, "limits", ledger);
+    messages(config, &config.limits, "limits", ledger);
     for (number, shard) in &config.shard.shards {
         let path = format!("shard.{number}");
         outboxes(&shard.limits, &format!("{path}.limits"), ledger);
+        messages(config, &shard.limits, &format!("{path}.limits"), ledger);
         demand(
             ledger,
             config
@@ -182,6 +184,38 @@ fn outboxes(limits: &Limits, path: &str, ledger: &mut Ledger) {
         },
         "the shard's bound is for all of its connections together",
     );
+}
+
+/// What waits for a connection, or for a session, is messages: two of the largest must fit,
+/// or one of them makes everybody a slow consumer.
+fn messages(config: &Config, limits: &Limits, path: &str, ledger: &mut Ledger) {
+    let message = limits.message_bytes_max;
+    let bounds = [
+        (format!("{path}.outbox_bytes_max"), limits.outbox_bytes_max),
+        (
+            "session.buffer_bytes_max".to_owned(),
+            config.session.buffer_bytes_max,
+        ),
+    ];
+    for (key, bytes) in bounds {
+        let keys = [
+            "limits.message_bytes_max".to_owned(),
+            "limits.outbox_bytes_max".to_owned(),
+            format!("{path}.message_bytes_max"),
+            key.clone(),
+        ];
+        demand(
+            ledger,
+            bytes >= 2 * u64::from(message),
+            &keys.each_ref().map(String::as_str),
+            || {
+                format!(
+                    "{key} ({bytes}) must be at least twice {path}.message_bytes_max ({message})"
+                )
+            },
+            "raise it, or lower limits.message_bytes_max",
+        );
+    }
 }
 
 /// Who opens the server to the network without authentication has to say so.

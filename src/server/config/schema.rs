@@ -79,7 +79,7 @@ section! {
 
     /// Per shard; `[shard.3.limits]` overrides for shard 3.
     Limits {
-        /// Beyond it a connection is refused TOO_MANY_CONNECTIONS.
+        /// Beyond it a connection is refused TOO_MANY_CONNECTIONS, unless it resumes a session.
         connections_max: u32 = 65_536, within(1..=COUNT_MAX);
         /// 0: no limit; IPv6 counts by /64.
         connections_per_ip_max: u32 = 0;
@@ -91,8 +91,8 @@ section! {
         auth_timeout_ms: u32 = 5_000, within(1..=DAY_MS);
         /// From a message's first byte to its last; longer is FRAME_TIMEOUT.
         frame_timeout_ms: u32 = 10_000, within(1..=DAY_MS);
-        /// Unsent bytes of one connection; beyond, the slow-consumer policy acts. May be
-        /// less than a message: that one then never fits.
+        /// Unsent bytes of one connection; beyond, the slow-consumer policy acts. Twice
+        /// message_bytes_max at least.
         outbox_bytes_max: u64 = 1 << 22, within(u64::from(MESSAGE_BYTES_FLOOR)..=BYTES_MAX);
         /// Unsent bytes of all connections together.
         outbox_bytes_shard_max: u64 = 1 << 28, within(u64::from(MESSAGE_BYTES_FLOOR)..=BYTES_MAX);
@@ -100,7 +100,8 @@ section! {
         subscriptions_max: u32 = 1_024, within(1..=COUNT_MAX);
         /// Per connection, unanswered; beyond is TOO_MANY_REQUESTS.
         requests_open_max: u32 = 1_024, within(1..=COUNT_MAX);
-        /// Services still working; beyond is OVERLOADED.
+        /// Requests that are answered later; beyond is OVERLOADED. One connection may hold
+        /// two for each that is left.
         calls_open_max: u32 = 4_096, within(1..=COUNT_MAX);
         /// A request's, if it brings no TIMEOUT_MS of its own; later is REQUEST_TIMEOUT.
         request_timeout_ms: u32 = 10_000, within(1..=DAY_MS);
@@ -150,7 +151,8 @@ section! {
     Session {
         /// How long a session waits for its client to come back.
         linger_ms: u32 = 60_000, within(0..=DAY_MS);
-        /// Messages kept for it meanwhile.
+        /// Messages kept for it until they are acknowledged; what is beyond waits, or the
+        /// slow-consumer policy acts. Twice limits.message_bytes_max at least.
         buffer_bytes_max: u64 = 1 << 22, within(0..=BYTES_MAX);
     }
 
@@ -232,6 +234,8 @@ section! {
         message_burst: u32 = 0;
         bytes_per_s: u64 = 0;
         connects_per_s_per_ip: u32 = 0;
+        /// Credentials that were wrong, at `listen` and at `admin`: of an address, and of each
+        /// API key from it. What the server cannot judge is not counted.
         auth_failures_per_min_per_ip: u32 = 30;
     }
 

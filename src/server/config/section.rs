@@ -9,7 +9,6 @@
 //! Invariant: a field changes only to a value that its type and its rule accept.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use toml::Spanned;
@@ -22,6 +21,7 @@ use super::schema::Config;
 use super::setting::Setting;
 use super::source::Source;
 use super::tree::Tree;
+use crate::base::file;
 
 /// Bytes of a configuration file, or of a file that a `*_file` key names: far more than
 /// any needs, and an end for what has none (`/dev/zero`).
@@ -375,13 +375,7 @@ fn nearest(name: &str, siblings: &[String]) -> Option<String> {
 
 /// A whole file as text, or why not.
 pub fn read_text(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
-    }
+    let bytes = file::read(path, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid].iter().filter(|b| **b == b'\n');

@@ -12,6 +12,7 @@ use super::error::{ConfigError, Origin};
 use super::section::{Ledger, Span, read_text};
 
 /// Environment variables that begin with this are ours; any that names no key is an error.
+/// One that is empty is not set: what is to be empty is said by the file or a flag.
 pub const ENVIRONMENT_PREFIX: &str = "RINGMAIL__";
 
 /// Everything one configuration is made of.
@@ -187,7 +188,7 @@ pub fn texts<'t>(sources: &Sources, ledger: &mut Ledger) -> Vec<Layer<'t>> {
         .environment
         .iter()
         .map(|(name, value)| (name.to_string_lossy(), value))
-        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
+        .filter(|(name, value)| name.starts_with(ENVIRONMENT_PREFIX) && !value.is_empty())
         .collect();
     variables.sort();
     for (name, value) in variables {

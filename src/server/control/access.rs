@@ -4,7 +4,7 @@
 use super::ControlError;
 use super::https::Https;
 use super::issuer::{Issuer, KnownKey, Terms};
-use super::jwks::KeyFile;
+use super::jwks::{self, KeyFile, Told};
 use super::store::Store;
 use super::store::family::Founder;
 use super::warden::{self, Lives};
@@ -13,7 +13,7 @@ use crate::auth::key::ApiKey;
 use crate::auth::keyring::{Algorithm, Keyring};
 use crate::server::access::{self, Fault};
 use crate::server::config::{Auth, Config, Jwt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +22,36 @@ pub(super) enum KeySet {
     None,
     File(KeyFile),
     Https(Https),
+}
+
+/// What decides who gets in, as far as it is read from the configuration and its files.
+pub(super) struct Keys {
+    /// The keys of the configuration and of a key set's file.
+    authority: Authority,
+    /// The keys of the configuration.
+    fixed: Keyring,
+    algorithms: Vec<Algorithm>,
+    pub key_set: KeySet,
+    /// What a file holds, with its name.
+    pub told: Option<(String, Told)>,
+}
+
+impl Keys {
+    /// # Errors
+    /// What cannot be used, and what to do.
+    pub fn read(config: &Config) -> Result<Keys, ControlError> {
+        let authority = access::authority(config).map_err(told)?;
+        let fixed = authority.keyring().clone();
+        let algorithms = access::algorithms(config);
+        let (key_set, keys, told) = key_set(&config.auth.jwt, &algorithms)?;
+        Ok(Keys {
+            authority: authority.with_keyring(fixed.with(&keys)),
+            fixed,
+            algorithms,
+            key_set,
+            told,
+        })
+    }
 }
 
 pub(super) struct Access {
@@ -37,13 +67,18 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub fn open(config: &Config, directory: &Path) -> Result<Access, ControlError> {
+    pub fn open(keys: Keys, config: &Config, directory: &Path) -> Result<Access, ControlError> {
         let auth = &config.auth;
-        let authority = access::authority(config).map_err(told)?;
-        let fixed = authority.keyring().clone();
-        let algorithms = access::algorithms(config);
-        let (key_set, keys) = key_set(&auth.jwt, &algorithms)?;
-        let authority = authority.with_keyring(fixed.with(&keys));
+        let Keys {
+            authority,
+            fixed,
+            algorithms,
+            key_set,
+            told,
+        } = keys;
+        if let Some((source, told)) = told {
+            jwks::report(&source, &told);
+        }
         let store = Arc::new(Store::open(directory)?);
         let revocations = warden::kept(&store).map_err(|cause| {
             ControlError::Access(format!(
@@ -59,6 +94,7 @@ impl Access {
             lives: Lives {
                 own_s: is_issuer.then_some(u64::from(auth.issuer.access_ttl_s)),
                 foreign: is_foreign(&auth.jwt),
+                certificates: access::takes_certificates(config),
                 leeway_s: u64::from(auth.jwt.leeway_s),
             },
             store,
@@ -80,18 +116,21 @@ fn is_foreign(jwt: &Jwt) -> bool {
     jwt.secret.is_set() || !jwt.public_key.0.is_empty() || !jwt.jwks.is_empty()
 }
 
-fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<(KeySet, Keyring), ControlError> {
+type Read = (KeySet, Keyring, Option<(String, Told)>);
+
+fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<Read, ControlError> {
     let source = jwt.jwks.as_str();
     let wrong = |cause: String| {
         let remedy = "name a file with a JSON Web Key Set, or an https URL";
         ControlError::Access(format!("auth.jwt.jwks: {cause}; {remedy}"))
     };
     if source.is_empty() {
-        return Ok((KeySet::None, Keyring::default()));
+        return Ok((KeySet::None, Keyring::default(), None));
     }
     if source.contains("://") {
         let origin = Https::new(source).map_err(|cause| wrong(format!("not usable: {cause}")))?;
-        return Ok((KeySet::Https(origin), Keyring::default()));
+        let nothing_yet = Keyring::default().awaiting(HashSet::new());
+        return Ok((KeySet::Https(origin), nothing_yet, None));
     }
     let mut file = KeyFile::new(source);
     let unreadable = |cause: String| wrong(format!("{source:?} cannot be used: {cause}"));
@@ -99,8 +138,8 @@ fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<(KeySet, Keyring), Con
         .read_changed()
         .map_err(|error| unreadable(error.to_string()))?;
     let set = warden::read(&json.unwrap_or_default(), algorithms).map_err(unreadable)?;
-    tracing::info!("the key set of {source}: {}", warden::told(&set));
-    Ok((KeySet::File(file), set))
+    let told = (source.to_owned(), warden::told(&set));
+    Ok((KeySet::File(file), set, Some(told)))
 }
 
 fn issuer(auth: &Auth, authority: &Authority, store: Arc<Store>) -> Issuer {

@@ -12,7 +12,7 @@ use super::store::family::{Families, Founder, Refused, Rotated, Token};
 use super::store::{Store, StoreError, random};
 use crate::auth::ask::{Answer, Ask, AskKind, TokenPair};
 use crate::auth::issue::{NewToken, issue_numbered, key_id};
-use crate::auth::{Authority, Denied, Grant};
+use crate::auth::{Authority, Denied, Grant, Unjudged};
 use crate::server::config::Secret;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,11 +61,11 @@ impl Issuer {
             }
             Err(error) => {
                 tracing::error!(
-                    "refresh tokens cannot be kept: {error}; {} clients were denied: is the \
-                     disk full? Once it is not, start the server again",
+                    "refresh tokens cannot be kept: {error}; {} clients have to ask again: is the \
+                     disk full? Once it is not, they are kept again by themselves",
                     asks.len()
                 );
-                asks.iter().map(|_| Err(Denied::Unavailable)).collect()
+                asks.iter().map(|_| Err(Unjudged::Issuer.into())).collect()
             }
         }
     }
@@ -80,15 +80,15 @@ impl Issuer {
         let mut hopeful = Vec::new();
         for ask in asks {
             let wanted = self.look_at(ask)?;
-            // Replaced below, or never seen.
-            answers.push(Err(wanted
-                .as_ref()
-                .err()
-                .copied()
-                .unwrap_or(Denied::Unavailable)));
-            if let Ok(wanted) = wanted {
-                hopeful.push((answers.len() - 1, wanted));
+            match wanted {
+                Ok(wanted) => hopeful.push((answers.len(), wanted)),
+                Err(denied) => {
+                    answers.push(Err(denied));
+                    continue;
+                }
             }
+            // Replaced below, or never seen.
+            answers.push(Err(Denied::UnknownRefreshToken));
         }
         if !hopeful.is_empty() {
             self.store.change(|change| {
@@ -198,7 +198,7 @@ impl Issuer {
         let secret = self.terms.signing_secret.expose().as_bytes();
         let issued = issue_numbered(secret, new, token_id).map_err(|error| {
             tracing::error!("no access token: {error}");
-            Denied::Unavailable
+            Unjudged::Issuer
         })?;
         grant.identity.token_id = Some(issued.token_id.into());
         grant.identity.key_id = Some(self.signing_key_id.clone());
@@ -227,12 +227,12 @@ struct Made {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Method;
     use crate::auth::key::{ApiKey, ApiKeys, hash};
     use crate::auth::keyring::Keyring;
     use crate::auth::revocation::{Revocation, Revocations, Target};
     use crate::auth::rights::{Role, Roles};
     use crate::auth::token::Requirements;
+    use crate::auth::{Method, Refused};
     use crate::base::id::{Key, ShardId};
     use crate::server::control::store::family::GRACE_S;
     use tempfile::TempDir;
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(shown.expires, pair.grant.expires);
         assert_eq!(shown.expires, Some(NOW + 900));
         let late = fixture.authority.check(Method::Jwt, token, NOW + 931);
-        assert_eq!(late.err(), Some(Denied::Expired));
+        assert_eq!(late.err(), Some(Denied::Expired.into()));
         assert!(!format!("{pair:?}").contains(&pair.access_token));
         assert!(!format!("{pair:?}").contains(&pair.refresh_token));
     }
@@ -393,9 +393,9 @@ mod tests {
         assert_eq!(again.refresh_token, second.refresh_token);
         assert_ne!(again.access_token, second.access_token);
         let late = fixture.refreshed(&first.refresh_token, NOW + 801 + GRACE_S);
-        assert_eq!(late.err(), Some(Denied::ReusedRefreshToken));
+        assert_eq!(late.err(), Some(Denied::ReusedRefreshToken.into()));
         let kin = fixture.refreshed(&second.refresh_token, NOW + 802 + GRACE_S);
-        assert_eq!(kin.err(), Some(Denied::UnknownRefreshToken));
+        assert_eq!(kin.err(), Some(Denied::UnknownRefreshToken.into()));
         assert!(
             fixture.ask(by_key("sensor"), NOW + 900).is_ok(),
             "by API key again"
@@ -416,18 +416,18 @@ mod tests {
         ];
         let asks: Vec<Ask> = asks.map(ask).into();
         let answers = fixture.issuer.answer(&fixture.authority, &asks, NOW);
-        let denied: Vec<Option<Denied>> = answers
+        let denied: Vec<Option<Refused>> = answers
             .iter()
             .map(|answer| answer.as_ref().err().copied())
             .collect();
-        let unknown = Some(Denied::UnknownRefreshToken);
+        let unknown: Option<Refused> = Some(Denied::UnknownRefreshToken.into());
         assert_eq!(
             denied,
             [
                 unknown,
                 None,
                 None,
-                Some(Denied::UnknownApiKey),
+                Some(Denied::UnknownApiKey.into()),
                 None,
                 unknown
             ]
@@ -444,15 +444,15 @@ mod tests {
             change(&mut key);
             vec![key]
         };
-        let rows = [
-            (vec![], Some(Denied::UnknownApiKey)),
+        let rows: [(Vec<ApiKey>, Option<Refused>); 4] = [
+            (vec![], Some(Denied::UnknownApiKey.into())),
             (
                 changed(|key| key.sha256 = hash("other")),
-                Some(Denied::UnknownApiKey),
+                Some(Denied::UnknownApiKey.into()),
             ),
             (
                 changed(|key| key.principal = "other".into()),
-                Some(Denied::UnknownApiKey),
+                Some(Denied::UnknownApiKey.into()),
             ),
             (changed(|key| key.roles = Box::default()), None),
         ];
@@ -468,7 +468,7 @@ mod tests {
                     // The family has ended: the key's return does not bring it back.
                     let fixture = fixture.restarted(&[api_key("secret")]);
                     let answer = fixture.refreshed(&token, NOW + 6);
-                    assert_eq!(answer.err(), Some(Denied::UnknownRefreshToken));
+                    assert_eq!(answer.err(), Some(Denied::UnknownRefreshToken.into()));
                 }
             }
         }
@@ -489,9 +489,12 @@ mod tests {
         fixture.authority = fixture.authority.with_revocations(Arc::new(revocations));
         assert_eq!(
             fixture.ask(by_key("sensor"), NOW).err(),
-            Some(Denied::Revoked)
+            Some(Denied::Revoked.into())
         );
-        assert_eq!(fixture.refreshed(&token, NOW).err(), Some(Denied::Revoked));
+        assert_eq!(
+            fixture.refreshed(&token, NOW).err(),
+            Some(Denied::Revoked.into())
+        );
         assert!(fixture.ask(by_key("sensor"), NOW + 100).is_ok());
     }
 }

@@ -8,19 +8,25 @@
 //!                      the last fetch began, however many there were
 //! ```
 //!
+//! A token's unknown key does not exist once a fetch that began after it was shown has not
+//! brought it; until then nobody knows.
+//!
 //! What is held after a failure is what was there before: a provider's outage ends nobody's
 //! access for [`STALE_MAX`]. Then the keys are dropped, since one that was withdrawn
 //! meanwhile must not count for ever.
 //!
-//! A file (`watch_file`) is read when it changes, and counts until it is replaced.
+//! A file (`watch_file`) is read when it changes, and counts until it is replaced. One that
+//! cannot be read, or is no key set, is read again until it holds.
 
+use super::wanted::Wanted;
+use crate::base::file;
+use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Between the beginnings of two fetches, at least.
@@ -36,10 +42,36 @@ pub const BYTES_MAX: usize = 256 << 10;
 /// How often a file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Takes what was fetched: tells what it is ("3 keys"), or why it is no key set. `None`:
-/// there is nothing to rely on any more.
+/// Takes what was fetched.
 pub trait Take {
-    fn take(&self, json: Option<&[u8]>) -> Result<String, String>;
+    /// Tells what it is, or why it is no key set. `None`: there is nothing to rely on any
+    /// more.
+    fn take(&self, json: Option<&[u8]>) -> Result<Told, String>;
+
+    /// Keys of these names are not in the set, which may still bring others.
+    fn settle(&self, absent: HashSet<Box<str>>);
+}
+
+/// What a key set is, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub text: String,
+    /// Tokens can be verified by it.
+    pub is_usable: bool,
+    /// It has keys that are of no use here.
+    pub leaves_out: bool,
+}
+
+/// Says what the key set of `name` is.
+pub fn report(name: &str, told: &Told) {
+    let text = &told.text;
+    match told.is_usable {
+        true => tracing::info!("the key set of {name}: {text}"),
+        false => tracing::warn!(
+            "the key set of {name} verifies nothing: {text}; tokens signed by its keys are \
+             denied: compare auth.jwt.algorithms with what the provider signs by"
+        ),
+    }
 }
 
 /// What a fetch brought.
@@ -62,18 +94,27 @@ pub trait Origin {
     fn fetch(&self, etag: Option<&str>) -> impl Future<Output = Result<Fetched, String>>;
 }
 
-/// Keeps the key set of `origin`, for ever. A notification of `wanted` says that a token
-/// has brought a key that is not known.
-pub async fn keep(origin: impl Origin, taker: impl Take, wanted: Arc<Notify>) {
+/// Keeps the key set of `origin`, for ever. `wanted` are keys that tokens have named and are
+/// not known. `first` is called when the first fetch has ended, well or not.
+pub async fn keep(
+    origin: impl Origin,
+    taker: impl Take,
+    wanted: Arc<Wanted>,
+    first: impl FnOnce(),
+) {
     let mut keeper = Keeper {
         origin,
         taker,
         etag: None,
         confirmed: None,
     };
+    let mut first = Some(first);
     loop {
         let began = Instant::now();
-        let rest = keeper.fetch(began).await;
+        let rest = keeper.fetch(began, &wanted).await;
+        if let Some(first) = first.take() {
+            first();
+        }
         keeper.rest(began, began + rest, &wanted).await;
     }
 }
@@ -89,8 +130,9 @@ struct Keeper<O, T> {
 
 impl<O: Origin, T: Take> Keeper<O, T> {
     /// Fetches once; returns how long to wait before the next time.
-    async fn fetch(&mut self, now: Instant) -> Duration {
+    async fn fetch(&mut self, now: Instant, wanted: &Wanted) -> Duration {
         let name = self.origin.name();
+        let asked = wanted.take();
         let fetched = match self.origin.fetch(self.etag.as_deref()).await {
             Ok(fetched) => fetched,
             Err(cause) => return self.failed(&cause),
@@ -98,13 +140,14 @@ impl<O: Origin, T: Take> Keeper<O, T> {
         match fetched.json {
             None => tracing::debug!("the key set of {name} has not changed"),
             Some(json) => match self.taker.take(Some(&json)) {
-                Ok(what) => {
-                    tracing::info!("the key set of {name}: {what}");
+                Ok(told) => {
+                    report(name, &told);
                     self.etag = fetched.etag;
                 }
                 Err(cause) => return self.failed(&cause),
             },
         }
+        self.taker.settle(asked);
         self.confirmed = Some(now);
         let age = fetched.max_age.unwrap_or(AGE_DEFAULT);
         age.clamp(AGE_MIN, AGE_MAX)
@@ -114,17 +157,17 @@ impl<O: Origin, T: Take> Keeper<O, T> {
         let name = self.origin.name();
         let meanwhile = match self.confirmed {
             Some(_) => "the keys fetched before count for 24 h",
-            None => "tokens signed by its keys are denied",
+            None => "tokens signed by its keys cannot be judged (UNAVAILABLE)",
         };
         tracing::warn!("no key set from {name}: {cause}; {meanwhile}; trying again in 30 s");
         GAP
     }
 
     /// Waits until `due`, or until a fetch is wanted and allowed; drops what has grown old.
-    async fn rest(&mut self, began: Instant, due: Instant, wanted: &Notify) {
+    async fn rest(&mut self, began: Instant, due: Instant, wanted: &Wanted) {
         let on_demand = async {
             sleep_until(began + GAP).await;
-            wanted.notified().await;
+            wanted.came().await;
         };
         tokio::pin!(on_demand);
         loop {
@@ -143,7 +186,7 @@ impl<O: Origin, T: Take> Keeper<O, T> {
         let name = self.origin.name();
         tracing::error!(
             "no key set from {name} for 24 h: its keys count no more; tokens signed by them \
-             are denied until it can be fetched again"
+             cannot be judged (UNAVAILABLE) until it can be fetched again"
         );
         self.confirmed = None;
         self.etag = None;
@@ -172,44 +215,23 @@ impl KeyFile {
     /// The file's content, if it may have changed since it was last read.
     ///
     /// # Errors
-    /// It cannot be read. Told once: not again until it changes again.
+    /// It cannot be read. The next time it is tried again.
     pub fn read_changed(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let stamp = fs::metadata(&self.path).map(|data| {
-            let time = (data.mtime(), data.mtime_nsec());
-            (data.ino(), data.size(), time.0, time.1)
-        });
-        match stamp {
-            Ok(stamp) if self.seen == Some(stamp) => Ok(None),
-            Ok(stamp) => {
-                self.seen = Some(stamp);
-                read_bounded(&self.path).map(Some)
-            }
-            Err(_) if self.seen == Some(GONE) => Ok(None),
-            Err(error) => {
-                self.seen = Some(GONE);
-                Err(error)
-            }
+        // Before it is read: what changes meanwhile is seen the next time.
+        let data = fs::metadata(&self.path)?;
+        let stamp = (data.ino(), data.size(), data.mtime(), data.mtime_nsec());
+        if self.seen == Some(stamp) {
+            return Ok(None);
         }
-    }
-}
-
-/// The stamp of no file.
-const GONE: Stamp = (0, 0, 0, 0);
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let limit = BYTES_MAX as u64 + 1;
-    fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    match bytes.len() > BYTES_MAX {
-        true => Err(io::Error::other(format!(
-            "it has more than {BYTES_MAX} bytes"
-        ))),
-        false => Ok(bytes),
+        let json = file::read(&self.path, BYTES_MAX as u64)?;
+        self.seen = Some(stamp);
+        Ok(Some(json))
     }
 }
 
 /// Rereads a file when it changes, for ever. What it held counts on while it cannot be read.
 pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
+    let mut failure = None;
     loop {
         sleep(LOOK).await;
         let name = file.path.display().to_string();
@@ -219,9 +241,22 @@ pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
             Err(error) => Err(error.to_string()),
         };
         match taken {
-            Ok(what) => tracing::info!("the key set of {name}: {what}"),
+            Ok(told) => {
+                report(&name, &told);
+                failure = None;
+            }
             Err(cause) => {
-                tracing::warn!("no key set from {name}: {cause}; the keys read before count on");
+                // Whatever was wrong may be mended without a change that is seen.
+                file.seen = None;
+                // Whether a key that is not here exists, nobody knows meanwhile.
+                taker.settle(HashSet::new());
+                if failure.as_ref() != Some(&cause) {
+                    tracing::warn!(
+                        "no key set from {name}: {cause}; the keys read before count on; it is \
+                         tried again each second"
+                    );
+                }
+                failure = Some(cause);
             }
         }
     }
@@ -263,23 +298,38 @@ mod tests {
 
     /// What is held, one after the other.
     #[derive(Clone, Default)]
-    struct Taken(Rc<RefCell<Vec<Option<String>>>>);
+    struct Taken(
+        Rc<RefCell<Vec<Option<String>>>>,
+        Rc<Cell<bool>>,
+        /// What is known to be absent, once that was said.
+        Rc<RefCell<Option<HashSet<Box<str>>>>>,
+    );
 
     impl Take for Taken {
-        fn take(&self, json: Option<&[u8]>) -> Result<String, String> {
+        fn take(&self, json: Option<&[u8]>) -> Result<Told, String> {
             let text = json.map(|json| String::from_utf8(json.to_vec()).expect("text"));
-            if text.as_deref() == Some("bad") {
+            if text.as_deref() == Some("bad") || self.1.get() {
                 return Err("no key set".to_owned());
             }
             self.0.borrow_mut().push(text);
-            Ok("keys".to_owned())
+            Ok(Told {
+                text: "keys".to_owned(),
+                is_usable: true,
+                leaves_out: false,
+            })
+        }
+
+        fn settle(&self, absent: HashSet<Box<str>>) {
+            *self.2.borrow_mut() = Some(absent);
         }
     }
 
     struct Fixture {
         provider: Rc<Provider>,
         taken: Taken,
-        wanted: Arc<Notify>,
+        wanted: Arc<Wanted>,
+        /// The first fetch has ended.
+        ready: Cell<bool>,
     }
 
     /// Keeps a set while `script` runs, on a clock that stands still unless all wait.
@@ -292,13 +342,16 @@ mod tests {
             provider: Rc::default(),
             taken: Taken::default(),
             wanted: Arc::default(),
+            ready: Cell::default(),
         };
         *fixture.provider.set.borrow_mut() = set;
         fixture.provider.max_age.set(max_age);
         let (provider, taken) = (fixture.provider.clone(), fixture.taken.clone());
         tokio::select! {
             biased;
-            () = keep(provider, taken, fixture.wanted.clone()) => panic!("it ended"),
+            () = keep(provider, taken, fixture.wanted.clone(), || fixture.ready.set(true)) => {
+                panic!("it ended")
+            }
             () = script(&fixture) => {}
         }
     }
@@ -317,7 +370,7 @@ mod tests {
             assert_eq!(count(), 1);
             let began = Instant::now();
             for count in 0..10_000 {
-                fixture.wanted.notify_one();
+                fixture.wanted.want("unknown");
                 if count % 10 == 0 {
                     sleep(Duration::from_millis(25)).await;
                 }
@@ -327,7 +380,7 @@ mod tests {
             seconds(10).await;
             assert_eq!(count(), 2, "the unknown key was never asked for");
             for _ in 0..10_000 {
-                fixture.wanted.notify_one();
+                fixture.wanted.want("unknown");
                 sleep(Duration::from_millis(30)).await;
             }
             // 300 s more.
@@ -364,7 +417,7 @@ mod tests {
         with(Some("a"), DAY, async |fixture| {
             seconds(40).await;
             *fixture.provider.set.borrow_mut() = Some("b");
-            fixture.wanted.notify_one();
+            fixture.wanted.want("unknown");
             seconds(1).await;
             let taken = fixture.taken.0.borrow();
             assert_eq!(*taken, [Some("a".to_owned()), Some("b".to_owned())]);
@@ -412,6 +465,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_key_is_absent_once_a_fetch_asked_for_it_has_not_brought_it() {
+        with(None, DAY, async |fixture| {
+            let absent = || fixture.taken.2.borrow().clone();
+            assert!(fixture.ready.get(), "it has failed, and that is an answer");
+            assert_eq!(absent(), None, "of a set nobody has seen");
+            fixture.wanted.want("k");
+            *fixture.provider.set.borrow_mut() = Some("a");
+            seconds(30).await;
+            assert_eq!(absent(), Some(["k".into()].into()));
+            // Unchanged, but asked for another.
+            fixture.wanted.want("other");
+            seconds(30).await;
+            assert_eq!(fixture.taken.0.borrow().len(), 1);
+            assert_eq!(absent(), Some(["other".into()].into()));
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_file_is_read_again_when_it_changes() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("keys.json");
@@ -438,6 +510,14 @@ mod tests {
             put("c");
             seconds(2).await;
             assert_eq!(taken.0.borrow().last(), Some(&Some("c".to_owned())));
+            // Not taken at first, and then it is, though the file has not changed.
+            taken.1.set(true);
+            put("d");
+            seconds(2).await;
+            taken.1.set(false);
+            seconds(2).await;
+            let all = ["b", "c", "d"].map(|text| Some(text.to_owned()));
+            assert_eq!(*taken.0.borrow(), all, "once each");
         };
         tokio::select! {
             () = watch_file(file, taken.clone()) => panic!("it ended"),
@@ -447,9 +527,11 @@ mod tests {
 
     #[test]
     fn a_file_without_an_end_is_refused() {
-        let error = KeyFile::new("/dev/zero")
-            .read_changed()
-            .expect_err("endless");
-        assert!(error.to_string().contains("more than"), "{error}");
+        let mut file = KeyFile::new("/dev/zero");
+        // Each time: who cannot read it tries again.
+        for _ in 0..2 {
+            let error = file.read_changed().expect_err("endless");
+            assert!(error.to_string().contains("more than"), "{error}");
+        }
     }
 }

@@ -12,8 +12,8 @@
 //! | `access` | from the configuration to the authority in force at the start |
 //! | `http` | the admin address: one file an endpoint |
 //! | `warden`, `herald` | revocations and keys; every shard has them |
-//! | `jwks`, `https` | keeping a key set; fetching it |
-//! | `issuer` | token pairs for API keys and refresh tokens |
+//! | `jwks`, `https`, `wanted` | keeping a key set; fetching it; which keys it is asked for |
+//! | `desk`, `issuer` | what shards ask: token pairs for API keys and refresh tokens |
 //! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
 //! | `survey` | asking every shard for its connections and topics |
@@ -25,6 +25,7 @@
 //! authentication and tracing there is no such thread.
 
 mod access;
+mod desk;
 mod herald;
 mod http;
 mod https;
@@ -33,22 +34,24 @@ mod jwks;
 mod profile;
 pub mod store;
 mod survey;
+mod wanted;
 mod warden;
 
 use super::boot::panic_text;
 use super::config::{AuthMode, Config};
+use super::listen;
 use super::state::{self, StateError};
 use super::trace::{self, Exporter, Setting};
-use crate::auth::Denied;
-use crate::auth::ask::{ASKS_MAX, Answer, Ask, Asks, Desk};
+use crate::auth::ask::{ASKS_MAX, Ask, Asks};
 use crate::base::clock::{unix_nanos, unix_seconds};
-use crate::base::id::ShardId;
 use crate::shard::sys::Board;
-use crate::shard::{self, Command, Mailbox, Tracing, Wall};
-use access::{Access, KeySet};
+use crate::shard::{self, Mailbox, Tracing, Wall};
+use access::{Access, KeySet, Keys};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use desk::{Counter, answer};
 use herald::Herald;
-use http::Admin;
-use issuer::Issuer;
+use http::{Admin, Guard, Reserve};
+use jwks::Told;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -57,15 +60,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use store::Store;
 use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use wanted::Wanted;
 use warden::{KeyTaker, Warden};
 
-/// Asks answered together: one change of the store.
-const ASKS_PER_CHANGE: usize = 256;
+/// How soon a store that failed is tried again; and that many times what the trial took.
+const RECOVER: Duration = Duration::from_secs(1);
+const RECOVER_SHARE: u32 = 10;
 /// How often what has expired is forgotten.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// Threads for the disk and for names; most of the time there is none.
@@ -117,12 +123,55 @@ impl Host {
 /// All that is needed, opened and checked.
 pub struct Prepared {
     admin: Option<(SocketAddr, TcpListener)>,
+    guard: Arc<Guard>,
+    reserve: Option<Arc<Reserve>>,
     access: Option<Access>,
     asks: Asks,
     asked: mpsc::Receiver<Ask>,
-    wanted: Arc<Notify>,
+    wanted: Arc<Wanted>,
     draining: Arc<AtomicBool>,
+    /// Dropped when the first fetch of a key set has ended; `None`: there is none.
+    first_fetch: Option<Sender<()>>,
+    settled: Option<Receiver<()>>,
     exporter: Option<Exporter>,
+}
+
+/// What is read before anything is opened.
+struct Sources {
+    /// `None`: nobody authenticates.
+    keys: Option<Keys>,
+    /// `None`: nothing is traced.
+    exporter: Option<Exporter>,
+}
+
+impl Sources {
+    fn read(config: &Config) -> Result<Sources, ControlError> {
+        let keys = match config.auth.mode {
+            AuthMode::None => None,
+            AuthMode::Optional | AuthMode::Required => Some(Keys::read(config)?),
+        };
+        let setting = Setting::of(config, trace::environment);
+        let exporter = setting.map(|setting| Exporter::new(setting, trace::environment));
+        Ok(Sources {
+            keys,
+            exporter: exporter.transpose().map_err(ControlError::Trace)?,
+        })
+    }
+}
+
+/// Reads what [`prepare`] reads and opens nothing. Returns what a key set's file holds, if
+/// that is not what it seems.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn inspect(config: &Config) -> Result<Vec<String>, ControlError> {
+    let keys = Sources::read(config)?.keys;
+    let told = keys.and_then(|keys| keys.told);
+    let is_odd = |told: &Told| !told.is_usable || told.leaves_out;
+    let odd = told.into_iter().filter(|(_, told)| is_odd(told));
+    Ok(odd
+        .map(|(name, told)| format!("the key set of {name}: {}", told.text))
+        .collect())
 }
 
 /// Opens the state in `directory` and the admin address, and reads the configuration's
@@ -135,14 +184,15 @@ pub fn prepare(
     directory: Option<PathBuf>,
     draining: Arc<AtomicBool>,
 ) -> Result<Prepared, ControlError> {
-    let access = match config.auth.mode {
-        AuthMode::None => None,
-        AuthMode::Optional | AuthMode::Required => {
+    let Sources { keys, exporter } = Sources::read(config)?;
+    let access = match keys {
+        None => None,
+        Some(keys) => {
             let directory = match directory {
                 Some(directory) => directory,
                 None => state::default_directory(|name| std::env::var_os(name))?,
             };
-            Some(Access::open(config, &directory)?)
+            Some(Access::open(keys, config, &directory)?)
         }
     };
     let admin = match config.server.admin {
@@ -151,7 +201,7 @@ pub fn prepare(
         }
         None => None,
     };
-    let wanted = Arc::new(Notify::new());
+    let wanted = Arc::new(Wanted::default());
     let (ask, asked) = mpsc::channel(ASKS_MAX);
     let asks = Asks::new(Counter {
         ask,
@@ -160,46 +210,37 @@ pub fn prepare(
     for note in trace::notes(config, trace::environment) {
         tracing::info!("{note}");
     }
-    let exporter = match Setting::of(config, trace::environment) {
-        Some(setting) => {
-            let exporter = Exporter::new(setting, trace::environment);
-            Some(exporter.map_err(ControlError::Trace)?)
-        }
-        None => None,
-    };
+    for fault in trace::unheeded(config, trace::environment) {
+        tracing::warn!("{fault}");
+    }
+    let fetches = matches!(
+        &access,
+        Some(Access {
+            key_set: KeySet::Https(_),
+            ..
+        })
+    );
+    let (first_fetch, settled) = fetches.then(|| bounded(0)).unzip();
+    let failures_per_min = config.rate.auth_failures_per_min_per_ip;
     Ok(Prepared {
+        guard: Arc::new(Guard::new(failures_per_min)),
+        reserve: admin.is_some().then(Arc::default),
         admin,
         access,
         asks,
         asked,
         wanted,
         draining,
+        first_fetch,
+        settled,
         exporter,
     })
 }
 
 fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
-    let listener = TcpListener::bind(address)?;
+    let listener = listen::bind_alone(address)?;
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, listener))
-}
-
-/// Where shards hand in what they ask.
-struct Counter {
-    ask: mpsc::Sender<Ask>,
-    wanted: Arc<Notify>,
-}
-
-impl Desk for Counter {
-    fn post(&self, ask: Ask) -> Result<(), Ask> {
-        self.ask
-            .try_send(ask)
-            .map_err(mpsc::error::TrySendError::into_inner)
-    }
-
-    fn want_keys(&self) {
-        self.wanted.notify_one();
-    }
 }
 
 impl Prepared {
@@ -216,6 +257,12 @@ impl Prepared {
             is_issuer: access.issuer.is_some(),
             wall: Wall::System,
         })
+    }
+
+    /// Disconnected when the first fetch of the key set has ended, well or not: from then on
+    /// clients are better sent here than elsewhere. `None`: nothing is fetched.
+    pub fn settled(&self) -> Option<Receiver<()>> {
+        self.settled.clone()
     }
 
     /// What one more shard needs to trace; `None`: it does not.
@@ -314,6 +361,7 @@ impl Prepared {
             for courier in couriers {
                 tasks.spawn(courier.run());
             }
+            tasks.spawn(recover(access.store.clone()));
             let one = Arc::new(Warden::new(herald, access.store, access.lives));
             tasks.spawn(sweep(one.clone()));
             let issuer = access.issuer.map(Arc::new);
@@ -322,12 +370,15 @@ impl Prepared {
                 warden: one.clone(),
                 fixed: access.fixed,
                 algorithms: access.algorithms,
+                is_fetched: matches!(access.key_set, KeySet::Https(_)),
             };
             match access.key_set {
                 KeySet::None => {}
                 KeySet::File(file) => drop(tasks.spawn(jwks::watch_file(file, taker))),
                 KeySet::Https(origin) => {
-                    drop(tasks.spawn(jwks::keep(origin, taker, self.wanted.clone())));
+                    let first = self.first_fetch;
+                    let kept = jwks::keep(origin, taker, self.wanted.clone(), || drop(first));
+                    drop(tasks.spawn(kept));
                 }
             }
             warden = Some(one);
@@ -338,11 +389,14 @@ impl Prepared {
                 board,
                 host,
                 draining: self.draining,
+                settled: self.settled,
                 is_loopback: address.ip().to_canonical().is_loopback(),
                 surveyor: Surveyor::new(shards),
                 warden,
                 wanted: self.wanted,
                 traces,
+                guard: self.guard,
+                reserve: self.reserve.unwrap_or_default(),
             };
             tasks.spawn(http::serve(listener, Arc::new(admin)));
         }
@@ -397,40 +451,16 @@ async fn sweep(warden: Arc<Warden>) {
     }
 }
 
-/// Answers what shards ask.
-async fn answer(
-    mut asked: mpsc::Receiver<Ask>,
-    issuer: Option<Arc<Issuer>>,
-    warden: Arc<Warden>,
-    shards: Vec<Mailbox>,
-) {
-    let mut asks = Vec::new();
-    while asked.recv_many(&mut asks, ASKS_PER_CHANGE).await > 0 {
-        let (asks, issuer, shards) = (std::mem::take(&mut asks), issuer.clone(), shards.clone());
-        let authority = warden.authority();
-        let work = move || {
-            let answers = match issuer {
-                Some(issuer) => issuer.answer(&authority, &asks, unix_seconds()),
-                None => asks.iter().map(|_| Err(Denied::Refresh)).collect(),
-            };
-            for (ask, answer) in asks.iter().zip(answers) {
-                deliver(&shards, ask, answer);
-            }
-        };
-        blocking(work).await;
-    }
-    // Nobody can ask any more.
-    std::future::pending().await
-}
-
-fn deliver(shards: &[Mailbox], ask: &Ask, answer: Answer) {
-    let ShardId(index) = ask.shard;
-    if let Some(shard) = shards.get(usize::from(index)) {
-        shard.post_waiting(Command::Authenticated(
-            ask.key,
-            ask.number,
-            Box::new(answer),
-        ));
+/// Opens the store again after a failure of the disk, as soon as that goes.
+async fn recover(store: Arc<Store>) {
+    let mut rest = RECOVER;
+    loop {
+        sleep(rest).await;
+        let began = Instant::now();
+        let store = store.clone();
+        blocking(move || store.recover()).await;
+        // A large file is read to be repaired: not all the time.
+        rest = RECOVER.max(began.elapsed() * RECOVER_SHARE);
     }
 }
 

@@ -8,16 +8,19 @@
 //! - A key (`kid`): for ever. Who has it can make tokens as young as he likes; it is over
 //!   when the key is gone from the configuration and the provider's set.
 //!
+//! - Where certificates are asked for, which may live for years: for ever.
+//!
 //! A revocation ends refresh tokens too: by `jti` the family that token is of, by `sub`
 //! those of that principal whose latest token was made before.
 
 use super::herald::Herald;
-use super::jwks::Take;
+use super::jwks::{Take, Told};
 use super::store::family::FamilyId;
 use super::store::{Store, StoreError};
 use crate::auth::Authority;
 use crate::auth::keyring::{Algorithm, Keyring};
 use crate::auth::revocation::{Full, Revocation, Revocations, Target};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -29,6 +32,9 @@ const BEFORE_AHEAD_MAX_S: u64 = 24 * 3600;
 /// How long an answer waits for the shards: a second is what they are promised to need.
 const HEARD_MAX: Duration = Duration::from_secs(5);
 
+/// Keys of a set that are told to be left out; a provider may have any number of others.
+const SKIPPED_TOLD_MAX: usize = 8;
+
 /// How long tokens live, by the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Lives {
@@ -36,6 +42,8 @@ pub struct Lives {
     pub own_s: Option<u64>,
     /// Other issuers' tokens are accepted.
     pub foreign: bool,
+    /// Clients show certificates.
+    pub certificates: bool,
     pub leeway_s: u64,
 }
 
@@ -46,6 +54,7 @@ impl Lives {
         let longest = foreign.max(self.own_s).unwrap_or(FOREIGN_LIFE_S);
         let from = match target {
             Target::Key(_) => return u64::MAX,
+            _ if self.certificates => return u64::MAX,
             Target::Subject { before, .. } => now.max(*before),
             Target::Token(_) => now,
         };
@@ -64,7 +73,8 @@ pub enum RevokeError {
     #[error(transparent)]
     Full(#[from] Full),
     #[error(
-        "the revocation could not be written: {0}; nothing is revoked: is the disk full? Once it is not, start the server again"
+        "the revocation could not be written: {0}; nothing is revoked: is the disk full? The \
+         server goes on by itself once it is not: ask again then"
     )]
     Store(#[from] StoreError),
     #[error(
@@ -90,6 +100,21 @@ impl Warden {
             lives,
             revoking: Mutex::new(()),
         }
+    }
+
+    /// Why the state cannot be kept; `None`: it can.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.store.health().cause()
+    }
+
+    /// How often the state could not be kept.
+    pub fn failures(&self) -> u64 {
+        self.store.health().failures()
+    }
+
+    /// Whether API keys and refresh tokens bring tokens, which need the state.
+    pub fn issues(&self) -> bool {
+        self.lives.own_s.is_some()
     }
 
     /// The authority in force.
@@ -196,20 +221,33 @@ pub struct KeyTaker {
     pub warden: Arc<Warden>,
     pub fixed: Keyring,
     pub algorithms: Vec<Algorithm>,
+    /// It may bring keys that nobody here has heard of.
+    pub is_fetched: bool,
 }
 
 impl Take for KeyTaker {
-    fn take(&self, json: Option<&[u8]>) -> Result<String, String> {
-        let set = match json {
+    fn take(&self, json: Option<&[u8]>) -> Result<Told, String> {
+        let mut set = match json {
             Some(json) => read(json, &self.algorithms)?,
             None => Keyring::default(),
         };
-        let what = told(&set);
+        let told = told(&set);
+        if self.is_fetched {
+            set = set.awaiting(HashSet::new());
+        }
         let keys = self.fixed.with(&set);
         self.warden
             .herald
             .put(|authority| authority.with_keyring(keys));
-        Ok(what)
+        Ok(told)
+    }
+
+    fn settle(&self, absent: HashSet<Box<str>>) {
+        let awaiting = |authority: &Authority| {
+            let keys = authority.keyring().awaiting(absent);
+            authority.with_keyring(keys)
+        };
+        self.warden.herald.put(awaiting);
     }
 }
 
@@ -220,14 +258,24 @@ pub fn read(json: &[u8], algorithms: &[Algorithm]) -> Result<Keyring, String> {
 }
 
 /// What a key set is, for the log.
-pub fn told(set: &Keyring) -> String {
+pub fn told(set: &Keyring) -> Told {
     let keys = match set.len() {
         1 => "1 key".to_owned(),
         count => format!("{count} keys"),
     };
-    match set.skipped() {
+    let skipped = set.skipped();
+    let named = &skipped[..skipped.len().min(SKIPPED_TOLD_MAX)];
+    let mut text = match named {
         [] => keys,
-        skipped => format!("{keys}; left out: {}", skipped.join(", ")),
+        named => format!("{keys}; left out: {}", named.join(", ")),
+    };
+    if let more @ 1.. = skipped.len() - named.len() {
+        text.push_str(&format!(", and {more} more"));
+    }
+    Told {
+        text,
+        is_usable: !set.is_empty(),
+        leaves_out: !skipped.is_empty(),
     }
 }
 
@@ -237,7 +285,7 @@ mod tests {
     use crate::auth::key::ApiKeys;
     use crate::auth::rights::Roles;
     use crate::auth::token::Requirements;
-    use crate::auth::{Denied, Method};
+    use crate::auth::{Denied, Method, Unjudged};
     use crate::server::control::store::family::{Founder, Rotated};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -249,6 +297,7 @@ mod tests {
     const LIVES: Lives = Lives {
         own_s: Some(900),
         foreign: true,
+        certificates: false,
         leeway_s: 30,
     };
 
@@ -301,6 +350,11 @@ mod tests {
             ..LIVES
         };
         assert_eq!(at(only_foreign, &token), NOW + FOREIGN_LIFE_S + 30);
+        let certificates = Lives {
+            certificates: true,
+            ..LIVES
+        };
+        assert_eq!(at(certificates, &subject(NOW)), u64::MAX);
     }
 
     #[tokio::test]
@@ -366,8 +420,9 @@ mod tests {
         let warden = Arc::new(warden);
         let taker = KeyTaker {
             warden: warden.clone(),
-            fixed: Keyring::default(),
+            fixed: Keyring::from_config(&ES256, "", "").expect("no key"),
             algorithms: ES256.into(),
+            is_fetched: true,
         };
         let ((old, old_set), (new, new_set)) = (provider_key("k1"), provider_key("k2"));
         let (old, new) = (token(&old, "k1"), token(&new, "k2"));
@@ -376,9 +431,12 @@ mod tests {
             checked.map(|grant| grant.identity.principal.to_string())
         };
         assert!(check(&old).is_err(), "no keys yet");
-        assert_eq!(taker.take(Some(old_set.as_bytes())), Ok("1 key".to_owned()));
+        let told = taker.take(Some(old_set.as_bytes())).expect("a key set");
+        assert_eq!((&*told.text, told.is_usable), ("1 key", true));
         assert_eq!(check(&old), Ok("a".to_owned()));
-        assert_eq!(check(&new), Err(Denied::UnknownKey));
+        assert_eq!(check(&new), Err(Unjudged::KeySet.into()), "it may come");
+        taker.settle(["k2".into()].into());
+        assert_eq!(check(&new), Err(Denied::UnknownKey.into()), "it has not");
         assert!(taker.take(Some(b"{}")).is_err());
         assert_eq!(
             check(&old),
@@ -388,9 +446,11 @@ mod tests {
         assert!(taker.take(Some(new_set.as_bytes())).is_ok());
         assert_eq!(
             (check(&old), check(&new)),
-            (Err(Denied::UnknownKey), Ok("a".to_owned()))
+            (Err(Unjudged::KeySet.into()), Ok("a".to_owned()))
         );
+        let told = taker.take(Some(b"{\"keys\":[]}")).expect("a key set");
+        assert!(!told.is_usable);
         assert!(taker.take(None).is_ok());
-        assert!(check(&new).is_err(), "dropped");
+        assert_eq!(check(&new), Err(Unjudged::KeySet.into()), "dropped");
     }
 }

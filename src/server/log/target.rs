@@ -2,10 +2,12 @@
 //! (logrotate): SIGUSR1 has it opened anew, and so has its being deleted.
 
 use crate::base::clock::Instant;
+use crate::base::file;
 use signal_hook::consts::SIGUSR1;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -112,7 +114,7 @@ impl Target {
 }
 
 fn open(path: &str) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    file::append(Path::new(path))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::config::Config;
 use crate::metrics::span::{SPANS_MAX, Span};
 
 pub use export::{Exporter, Tally};
-pub use setting::{Setting, TRACES_PATH, endpoint_fault, notes, sampled_share};
+pub use setting::{Setting, TRACES_PATH, endpoint_fault, notes, sampled_share, unheeded};
 
 /// Bytes of one shard's ring of spans; none where nothing is traced.
 pub fn ring_bytes(config: &Config) -> u64 {

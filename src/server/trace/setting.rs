@@ -60,35 +60,52 @@ pub fn endpoint_fault(endpoint: &str) -> Option<&'static str> {
     has_secret.then_some("holds a user name or password, which would be in the log")
 }
 
-/// What is in force, and what of the environment is not heeded: for people.
+/// What is in force: for people.
 pub fn notes(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let mut notes = Vec::new();
-    let endpoint = &config.trace.endpoint;
-    match Setting::of(config, &variable) {
+    match Setting::of(config, variable) {
         Some(Setting {
             name, sample_ratio, ..
-        }) => notes.push(format!(
+        }) => vec![format!(
             "traces go to {name}; of messages that carry no TRACEPARENT a share of {sample_ratio} \
              is sampled"
-        )),
-        None if !endpoint.is_empty() => notes.push(format!(
+        )],
+        None if !config.trace.endpoint.is_empty() => vec![format!(
             "nothing is traced, although trace.endpoint is set: {DISABLED} is true"
-        )),
-        None => return notes,
+        )],
+        None => Vec::new(),
+    }
+}
+
+/// What of the environment is not heeded, and what then holds: for people. Nothing where
+/// tracing is turned off.
+pub fn unheeded(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut faults = Vec::new();
+    if is_disabled(&variable) {
+        return faults;
     }
     let endpoints = [
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     ];
+    let meanwhile = match Setting::of(config, &variable) {
+        Some(setting) => format!("traces go to {}", setting.name),
+        None => "nothing is traced".to_owned(),
+    };
     for name in endpoints {
         if let Some(fault) = variable(name).and_then(|value| endpoint_fault(&value)) {
-            notes.push(format!("{name} is not heeded: it {fault}"));
+            faults.push(format!(
+                "{name} is not heeded, and {meanwhile}: it {fault}; name the collector's port for \
+                 OTLP over HTTP, such as http://127.0.0.1:4318"
+            ));
         }
+    }
+    if config.trace.endpoint.is_empty() {
+        return faults;
     }
     let protocol = variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL");
     let protocol = protocol.or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
     if let Some(protocol) = protocol.filter(|protocol| protocol != "http/protobuf") {
-        notes.push(format!(
+        faults.push(format!(
             "the OTLP protocol {protocol} is not spoken: http/protobuf is"
         ));
     }
@@ -96,13 +113,13 @@ pub fn notes(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<
     if let Some(sampler) = sampler
         && sampled_share(&sampler, variable("OTEL_TRACES_SAMPLER_ARG").as_deref()).is_none()
     {
-        notes.push(format!(
+        faults.push(format!(
             "OTEL_TRACES_SAMPLER={sampler} with its argument is not heeded: trace.sample_ratio \
              is {}",
             config.trace.sample_ratio
         ));
     }
-    notes
+    faults
 }
 
 /// The share that a sampler of the OpenTelemetry specification takes of messages without
@@ -204,10 +221,32 @@ mod tests {
             "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://u:secret@collector".to_owned()),
             _ => None,
         };
-        let notes = notes(&config("http://collector"), variable).join("\n");
+        let notes = unheeded(&config("http://collector"), variable).join("\n");
         for part in ["xray", "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
             assert!(notes.contains(part), "{notes}");
         }
         assert!(!notes.contains("secret"), "{notes}");
+    }
+
+    #[test]
+    fn an_endpoint_of_the_environment_that_does_not_fit_is_said_though_nothing_is_traced() {
+        let said = |endpoint: &str, disabled: &str| {
+            let variable = |name: &str| match name {
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(endpoint.to_owned()),
+                DISABLED => Some(disabled.to_owned()),
+                _ => None,
+            };
+            unheeded(&config(""), variable)
+        };
+        for wrong in ["collector:4318", "127.0.0.1:4318", "grpc://collector:4317"] {
+            let said = said(wrong, "false");
+            assert!(said[0].contains("nothing is traced"), "{wrong}: {said:?}");
+            assert!(
+                said[0].contains("http://127.0.0.1:4318"),
+                "{wrong}: {said:?}"
+            );
+        }
+        assert!(said("grpc://collector:4317", "true").is_empty());
+        assert!(said("http://collector:4318", "false").is_empty());
     }
 }

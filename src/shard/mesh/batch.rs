@@ -35,6 +35,25 @@ pub(super) enum Entry {
         message: Span,
         call: Key,
     },
+    Withdraw {
+        call: Key,
+    },
+    /// A publication whose topic is at home there, with a count of the batch's for each other
+    /// shard.
+    Home {
+        message: Span,
+        terms: Terms,
+    },
+    /// What follows comes behind this much of that shard's.
+    After {
+        from: ShardId,
+        count: u64,
+    },
+    /// So many publications, of so many bytes, have been delivered from their home.
+    Homed {
+        count: u32,
+        bytes: usize,
+    },
 }
 
 /// Where a message lies: in the batch's bytes, or (no length) next of its large ones.
@@ -53,10 +72,13 @@ pub(in crate::shard) struct Terms {
     /// For the plain subscribers there too, not only for the groups picked.
     pub(in crate::shard) plain: bool,
     pub(in crate::shard) retain: bool,
+    /// For a member of the groups picked that has not had it as a plain subscriber, as others
+    /// there have.
+    pub(in crate::shard) again: bool,
     /// See `Parcel::grown`.
     pub(in crate::shard) grown: bool,
     pub(in crate::shard) translation: Sent,
-    /// When its publisher's shard took it.
+    /// When the shard that delivers it took it.
     pub(in crate::shard) at: Instant,
     pub(in crate::shard) expires: Instant,
 }
@@ -112,6 +134,22 @@ pub(in crate::shard) enum Item<'a> {
         message: Body<'a>,
         call: Key,
     },
+    /// Nobody waits for the answer any more.
+    Withdraw {
+        call: Key,
+    },
+    Home {
+        message: Body<'a>,
+        terms: Terms,
+        translated: Option<&'a Bytes>,
+        counts: &'a [u64],
+    },
+    /// Was asked for with `Reading::after`.
+    After,
+    Homed {
+        count: u32,
+        bytes: usize,
+    },
 }
 
 #[derive(Default)]
@@ -125,6 +163,10 @@ pub(super) struct Batch {
     large: Vec<Bytes>,
     large_bytes: usize,
     pub(super) picks: Vec<Key>,
+    /// What its sender had said to each other shard, with each `Home`.
+    pub(super) counts: Vec<u64>,
+    /// What its reader had said to its sender when it gave it back.
+    pub(super) said: u64,
 }
 
 impl Batch {
@@ -155,6 +197,7 @@ impl Batch {
         self.bytes.clear();
         self.large.clear();
         self.picks.clear();
+        self.counts.clear();
         (self.large_bytes, self.awaited) = (0, false);
     }
 }
@@ -166,16 +209,36 @@ pub(in crate::shard) struct Reading {
     byte: usize,
     large: usize,
     pick: usize,
+    count: usize,
+    /// Counts with each `Home`.
+    others: usize,
 }
 
 impl Reading {
-    pub(super) fn new(batch: Batch) -> Reading {
+    /// `others`: shards beside the two.
+    pub(super) fn new(batch: Batch, others: usize) -> Reading {
         Reading {
             batch,
             entry: 0,
             byte: 0,
             large: 0,
             pick: 0,
+            count: 0,
+            others,
+        }
+    }
+
+    /// Entries that have been read.
+    pub(super) fn taken(&self) -> u64 {
+        self.entry as u64
+    }
+
+    /// What the next one has to wait for, if anything: this much of that shard's.
+    #[inline]
+    pub(in crate::shard) fn after(&self) -> Option<(ShardId, u64)> {
+        match self.batch.entries.get(self.entry)? {
+            Entry::After { from, count } => Some((*from, *count)),
+            _ => None,
         }
     }
 
@@ -196,10 +259,7 @@ impl Reading {
                 let first = self.pick;
                 self.pick += picks as usize;
                 let message = body(batch, message, &mut self.byte, &mut self.large);
-                let translated = match terms.translation {
-                    Sent::Made(_) => Some(large(batch, &mut self.large)),
-                    Sent::None | Sent::Unmade(_) | Sent::TooLarge(_) => None,
-                };
+                let translated = translated(batch, &terms, &mut self.large);
                 Item::Publish {
                     message,
                     picks: &batch.picks[first..self.pick],
@@ -207,6 +267,19 @@ impl Reading {
                     translated,
                 }
             }
+            Entry::Home { message, terms } => {
+                let first = self.count;
+                self.count += self.others;
+                let message = body(batch, message, &mut self.byte, &mut self.large);
+                Item::Home {
+                    message,
+                    terms,
+                    translated: translated(batch, &terms, &mut self.large),
+                    counts: &batch.counts[first..self.count],
+                }
+            }
+            Entry::After { .. } => Item::After,
+            Entry::Homed { count, bytes } => Item::Homed { count, bytes },
             Entry::Interest {
                 filter_bytes,
                 group_bytes,
@@ -237,6 +310,7 @@ impl Reading {
                 message: body(batch, message, &mut self.byte, &mut self.large),
                 call,
             },
+            Entry::Withdraw { call } => Item::Withdraw { call },
         };
         Some(item)
     }
@@ -252,6 +326,13 @@ fn body<'a>(batch: &'a Batch, span: Span, byte: &mut usize, large: &mut usize) -
     match span {
         Some(length) => Body::Small(take(batch, length as usize, byte)),
         None => Body::Large(self::large(batch, large)),
+    }
+}
+
+fn translated<'a>(batch: &'a Batch, terms: &Terms, next: &mut usize) -> Option<&'a Bytes> {
+    match terms.translation {
+        Sent::Made(_) => Some(large(batch, next)),
+        Sent::None | Sent::Unmade(_) | Sent::TooLarge(_) => None,
     }
 }
 

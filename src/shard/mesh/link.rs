@@ -1,6 +1,7 @@
 //! One link of the mesh: a shard's ends of the rings to and from one other.
 
 use super::batch::{Batch, Reading};
+use super::home::Passage;
 use crate::base::id::ShardId;
 use crate::ring::driver::Waker;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -12,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 pub(super) const BATCHES_MAX: usize = 64;
 /// Bytes of one link that may be out, or wait in its open batch, before publishers slow down.
 const LINK_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a batch from which on it is heavy: charged until it has come back, for which its
+/// sender is woken. All lighter ones that a link may have out are within `BATCHES_MAX` of these.
+const HEAVY_BYTES: usize = 16_384;
 /// Batches kept for reuse on a link, and the memory one of them may hold on to.
 const SPARES_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 1 << 18;
@@ -32,14 +36,59 @@ pub(super) struct Link {
     /// Epochs and bytes of the batches that are out.
     pub(super) out: VecDeque<(u64, usize)>,
     pub(super) out_bytes: usize,
+    /// Those of heavy batches.
+    heavy_out_bytes: usize,
     /// The last batch out is awaited: its return will wake this shard.
     pub(super) last_awaited: bool,
     pub(super) reading: Option<Reading>,
+    /// Entries in all batches that went, and in all that were given back.
+    said: u64,
+    taken: u64,
+    /// Of batches that came back: their epochs, and how much the peer had said by then, where
+    /// that has not been taken yet.
+    heard: VecDeque<(u64, u64)>,
+    /// What is on its way through the peer.
+    pub(super) passage: Passage,
 }
 
 impl Link {
     pub(super) fn is_pressed(&self) -> bool {
-        self.out.len() >= BATCHES_MAX || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
+        self.out.len() >= BATCHES_MAX
+            || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
+            || self.passage.is_pressed()
+    }
+
+    /// Entries said to the peer so far.
+    pub(super) fn said(&self) -> u64 {
+        self.said + self.open.entries.len() as u64
+    }
+
+    /// Whether so many of the peer's have been taken, or there will be no more.
+    pub(super) fn has_taken(&self, count: u64) -> bool {
+        let read = self.reading.as_ref().map_or(0, Reading::taken);
+        self.taken + read >= count
+            || (self.reading.is_none() && self.incoming.is_abandoned() && self.incoming.is_empty())
+    }
+
+    /// The peer has ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.outgoing.is_abandoned()
+    }
+
+    /// As `is_done`, and what the peer had said before it did the last of that is done here.
+    pub(super) fn is_heard(&self, mark: u64) -> bool {
+        let mut heard = self.heard.iter().take_while(|one| one.0 <= mark);
+        self.is_done(mark) && heard.all(|one| self.has_taken(one.1))
+    }
+
+    /// Bytes to be charged: of heavy batches that are out, and of the open one if it is heavy.
+    pub(super) fn heavy_bytes(&self) -> usize {
+        self.heavy_out_bytes + heavy(self.open.len_bytes())
+    }
+
+    /// A batch that comes back will wake this shard, or should be seen before it sleeps.
+    pub(super) fn expects_return(&self) -> bool {
+        self.last_awaited || self.heavy_out_bytes > 0 || self.waits.load(Ordering::Relaxed)
     }
 
     /// Nothing said to the peer up to `mark` is still to be done.
@@ -50,12 +99,19 @@ impl Link {
     }
 
     pub(super) fn collect(&mut self) {
+        while let Some(&(_, said)) = self.heard.front()
+            && self.has_taken(said)
+        {
+            self.heard.pop_front();
+        }
         if self.out.is_empty() {
             return;
         }
         while let Ok(mut batch) = self.returned.pop() {
-            if let Some((_, bytes)) = self.out.pop_front() {
+            if let Some((epoch, bytes)) = self.out.pop_front() {
                 self.out_bytes -= bytes;
+                self.heavy_out_bytes -= heavy(bytes);
+                self.note_heard(epoch, batch.said);
             }
             batch.clear();
             if self.spare.len() < SPARES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
@@ -65,8 +121,16 @@ impl Link {
         if self.outgoing.is_abandoned() {
             // The peer has ended: nobody is left there to do anything for.
             self.out.clear();
-            self.out_bytes = 0;
+            (self.out_bytes, self.heavy_out_bytes) = (0, 0);
             self.open.clear();
+            self.heard.clear();
+        }
+    }
+
+    fn note_heard(&mut self, epoch: u64, said: u64) {
+        let is_known = self.heard.back().is_some_and(|last| last.1 == said);
+        if !is_known && !self.has_taken(said) {
+            self.heard.push_back((epoch, said));
         }
     }
 
@@ -76,25 +140,33 @@ impl Link {
             return;
         }
         if self.out.len() >= BATCHES_MAX {
-            // It stays open and goes with a later turn's; the peer tells when.
-            return;
+            // It stays open and goes with a later turn's. Nobody may have asked for any of
+            // those that are out: the peer has to tell when one is back.
+            self.waits.store(true, Ordering::Relaxed);
+            return fence(Ordering::SeqCst);
         }
         let next = self.spare.pop().unwrap_or_default();
         let mut batch = std::mem::replace(&mut self.open, next);
         self.open.epoch = epoch + 1;
-        batch.awaited = awaited;
         // Its first: what was said later in it is waited for as long as that.
         let (first, bytes) = (batch.epoch, batch.len_bytes());
+        let awaited = awaited || bytes >= HEAVY_BYTES;
+        batch.awaited = awaited;
+        let count = batch.entries.len() as u64;
         if self.outgoing.push(batch).is_ok() {
+            self.said += count;
             self.out.push_back((first, bytes));
             self.out_bytes += bytes;
+            self.heavy_out_bytes += heavy(bytes);
             self.last_awaited = awaited;
             self.waker.wake();
         }
     }
 
-    pub(super) fn give_back(&mut self, batch: Batch) {
+    pub(super) fn give_back(&mut self, mut batch: Batch) {
         let awaited = batch.awaited;
+        self.taken += batch.entries.len() as u64;
+        batch.said = self.said();
         // There is room: the peer has no more than this many out. If it has ended, nobody
         // misses it.
         let _ = self.returning.push(batch);
@@ -103,6 +175,11 @@ impl Link {
             self.waker.wake();
         }
     }
+}
+
+/// What is charged of a batch of so many bytes.
+const fn heavy(bytes: usize) -> usize {
+    if bytes >= HEAVY_BYTES { bytes } else { 0 }
 }
 
 /// Both ends of the link between two shards, which these wakers wake.
@@ -127,8 +204,13 @@ pub(super) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link
             spare: Vec::new(),
             out: VecDeque::new(),
             out_bytes: 0,
+            heavy_out_bytes: 0,
             last_awaited: false,
             reading: None,
+            said: 0,
+            taken: 0,
+            heard: VecDeque::new(),
+            passage: Passage::default(),
         }
     };
     (

@@ -14,19 +14,31 @@
 //! A publication is one entry, whatever the number of subscribers there; small messages
 //! lie in the batch, large ones are referred to.
 //!
-//! Full rings slow publishers, never a shard: while a link is pressed (too much of it is
-//! not given back) connections that publish are not read from, and the open batch goes on
-//! taking what cannot wait. The peer is woken only if it sleeps; this shard is woken for a
-//! batch that comes back only if it waits for it.
+//! Full rings slow who fills them, never a shard: while a link is pressed (too much of it is
+//! not given back) connections whose publications, requests or responses go to other shards
+//! are not read from, and the open batch goes on taking what cannot wait. The peer is woken
+//! only if it sleeps; this shard is woken for a batch that comes back only if it waits for
+//! it, or is charged for it.
+//!
+//! What lies in batches is charged to the shard that wrote them, until they have come back;
+//! but for light ones, of which a link has a megabyte out at most.
+//!
+//! A batch that comes back says how much its reader had said by then: who has taken that as
+//! well has all that was said before the batch was done (SUBSCRIBE's OK waits for that).
+//!
+//! Retained publications go by way of their topic's home: see `home`.
 //!
 //! Invariants: batches of a link come back in the order they went; at most `BATCHES_MAX` of
 //! them are out, so no push fails.
 
 mod batch;
+mod home;
 mod link;
 
 pub(super) use batch::{Call, InterestKind, Item, Reading, Terms};
+pub(super) use home::{Cause, Ticket};
 
+use super::accord::Accord;
 use super::parcel::Parcel;
 use super::schema::Sent;
 use crate::base::id::{Key, ShardId};
@@ -34,7 +46,10 @@ use crate::ring::driver::Waker;
 use crate::router::{Count, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
+use home::Owed;
 use link::{BATCHES_MAX, Link, connect};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 /// All links of one shard.
@@ -44,11 +59,24 @@ pub struct Mesh {
     /// The number of the batches being written.
     epoch: u64,
     pressed: bool,
+    /// Bytes to be charged for what lies in batches, as of the last `press`.
+    held_bytes: usize,
+    /// What all shards agree on when they end.
+    pub(in crate::shard) accord: Arc<Accord>,
+    /// Publications on their way through homes.
+    homing: u64,
+    /// What other shards are to be told of publications at home here.
+    owed: VecDeque<Owed>,
 }
 
 /// Makes the links between shards that these wakers wake, in the order of their ids.
 pub fn weave(wakers: &[Waker]) -> Vec<Mesh> {
-    let mut meshes: Vec<Mesh> = wakers.iter().map(|_| Mesh::default()).collect();
+    let accord = Arc::new(Accord::new(wakers.len()));
+    let mesh = |_| Mesh {
+        accord: accord.clone(),
+        ..Mesh::default()
+    };
+    let mut meshes: Vec<Mesh> = wakers.iter().map(mesh).collect();
     for (i, one) in wakers.iter().enumerate() {
         for (j, other) in wakers.iter().enumerate().skip(i + 1) {
             let ids = (ShardId(i as u16), ShardId(j as u16));
@@ -81,7 +109,8 @@ impl Mesh {
     }
 
     /// Sends a publication to the shards that have plain subscribers for it (`plain`), to
-    /// those where a group's member was picked, and to all if it is retained.
+    /// those where a group's member was picked, and to all if it is retained; where it has
+    /// come from another shard, behind what that had said before.
     pub(in crate::shard) fn publish(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -89,6 +118,7 @@ impl Mesh {
         picks: &[(ShardId, Key)],
         terms: Terms,
         translated: Option<&Bytes>,
+        mut cause: Option<Cause<'_>>,
     ) {
         debug_assert_eq!(
             translated.is_some(),
@@ -96,6 +126,9 @@ impl Mesh {
         );
         let grown = parcel.is_grown();
         for link in &mut self.links {
+            let after = cause
+                .as_mut()
+                .and_then(|cause| Some((cause.from, cause.next_for(link.peer)?)));
             let batch = &mut link.open;
             let first = batch.picks.len();
             let here = picks.iter().filter(|pick| pick.0 == link.peer);
@@ -104,6 +137,9 @@ impl Mesh {
             let plain = plain.contains(link.peer);
             if !plain && !terms.retain && picks == 0 {
                 continue;
+            }
+            if let Some((from, count)) = after {
+                batch.entries.push(Entry::After { from, count });
             }
             let message = batch.put(parcel);
             if let Some(translated) = translated {
@@ -177,20 +213,53 @@ impl Mesh {
         }
     }
 
+    /// Nobody waits any more for the answer to a call of this shard's.
+    pub(in crate::shard) fn withdraw(&mut self, shard: ShardId, call: Key) {
+        if let Some(batch) = self.open(shard) {
+            batch.entries.push(Entry::Withdraw { call });
+        }
+    }
+
+    /// Looks what the links hold.
+    /// Notes that a link is pressed; that none is any more is for `ease` to find, which has
+    /// who waited for it go on.
     fn press(&mut self) {
-        self.pressed = self.links.iter().any(Link::is_pressed);
+        self.pressed |= self.measure();
+    }
+
+    /// Whether a link is pressed. Adds up what is to be charged.
+    fn measure(&mut self) -> bool {
+        let mut is_pressed = false;
+        self.held_bytes = 0;
+        for link in &self.links {
+            is_pressed |= link.is_pressed();
+            self.held_bytes += link.heavy_bytes();
+        }
+        is_pressed
+    }
+
+    /// Bytes to be charged for what lies in batches.
+    #[inline]
+    pub(in crate::shard) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     // ---- turns ----
 
-    /// Takes back what other shards are done with. True when publishers may go on that had
-    /// to wait.
-    pub(in crate::shard) fn collect(&mut self) -> bool {
+    /// Takes back what other shards are done with.
+    pub(in crate::shard) fn collect(&mut self) {
         for link in &mut self.links {
             link.collect();
         }
+        if self.homing > 0 {
+            self.forget_gone();
+        }
+    }
+
+    /// True when publishers may go on that had to wait.
+    pub(in crate::shard) fn ease(&mut self) -> bool {
         let was_pressed = self.pressed;
-        self.press();
+        self.pressed = self.measure();
         if was_pressed && !self.pressed {
             for link in &self.links {
                 link.waits.store(false, Ordering::Relaxed);
@@ -226,6 +295,7 @@ impl Mesh {
                 link.open.epoch = self.epoch;
             }
         }
+        self.press();
     }
 
     /// What is said now belongs to this epoch.
@@ -239,6 +309,18 @@ impl Mesh {
         self.links.iter().all(|link| link.is_done(mark))
     }
 
+    /// Everything said up to `mark` has been done, and what others had said before they did
+    /// that has been done here, but for a fan-out that is going on.
+    pub(in crate::shard) fn is_heard(&self, mark: u64) -> bool {
+        self.links.iter().all(|link| link.is_heard(mark))
+    }
+
+    /// So much of what a shard has said here has been taken.
+    pub(in crate::shard) fn has_taken(&self, shard: ShardId, count: u64) -> bool {
+        let link = self.links.binary_search_by_key(&shard, |link| link.peer);
+        link.is_ok_and(|link| self.links[link].has_taken(count))
+    }
+
     /// Batches that peers have not given back.
     pub(in crate::shard) fn batches_out(&self) -> usize {
         self.links.iter().map(|link| link.out.len()).sum()
@@ -247,10 +329,9 @@ impl Mesh {
     /// Nothing waits to be read, nor for an awaited return.
     pub(in crate::shard) fn is_quiet(&self) -> bool {
         let quiet = |link: &Link| {
-            let returns = link.last_awaited || link.waits.load(Ordering::Relaxed);
             link.reading.is_none()
                 && link.incoming.is_empty()
-                && (link.returned.is_empty() || !returns)
+                && (link.returned.is_empty() || !link.expects_return())
         };
         self.links.iter().all(quiet)
     }
@@ -265,10 +346,11 @@ impl Mesh {
 
     /// The next batch of a link to work through, or the one begun.
     pub(in crate::shard) fn receive(&mut self, index: usize) -> Option<(ShardId, Reading)> {
+        let others = self.links.len() - 1;
         let link = &mut self.links[index];
         let reading = link.reading.take().or_else(|| {
             let batch = link.incoming.pop().ok()?;
-            Some(Reading::new(batch))
+            Some(Reading::new(batch, others))
         })?;
         Some((link.peer, reading))
     }
@@ -289,6 +371,69 @@ impl Mesh {
         let wakers: Vec<Waker> = links.iter().map(|link| link.waker.clone()).collect();
         drop(links);
         wakers.iter().for_each(Waker::wake);
-        self.pressed = false;
+        (self.pressed, self.held_bytes) = (false, 0);
+        self.homing = 0;
+        self.owed.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::driver::Wake;
+    use std::sync::atomic::AtomicU32;
+
+    #[derive(Default)]
+    struct Bell(AtomicU32);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Else its answer would come when the shard wakes for another reason: a second later.
+    #[test]
+    fn who_waits_for_an_answer_with_all_batches_out_is_woken_when_one_is_back() {
+        let bells: Vec<Arc<Bell>> = vec![Arc::default(), Arc::default()];
+        let wakers: Vec<Waker> = bells.iter().map(|bell| Waker::new(bell.clone())).collect();
+        let mut meshes = weave(&wakers);
+        let (ours, theirs) = meshes.split_at_mut(1);
+        let (ours, theirs) = (&mut ours[0], &mut theirs[0]);
+        let (number, count) = (
+            Key {
+                slot: 0,
+                generation: 0,
+            },
+            Count::default(),
+        );
+        let say = |mesh: &mut Mesh, awaited| {
+            mesh.collect();
+            mesh.tell("a", b"", InterestKind::Plain, number, count);
+            mesh.flush(awaited);
+        };
+        for _ in 0..BATCHES_MAX {
+            say(ours, false);
+        }
+        let mark = ours.mark();
+        say(ours, true);
+        assert!(!ours.has_open(), "it would turn and turn for nothing");
+        assert!(ours.is_quiet(), "nothing is back yet");
+        for left in (0..=BATCHES_MAX).rev() {
+            let woken = bells[0].0.load(Ordering::SeqCst);
+            let Some((_, mut reading)) = theirs.receive(0) else {
+                panic!("{left} batches never came");
+            };
+            while reading.next().is_some() {}
+            theirs.give_back(0, reading);
+            let is_woken = bells[0].0.load(Ordering::SeqCst) > woken;
+            assert!(is_woken || left > 0 && !ours.is_done(mark), "{left}");
+            if is_woken {
+                assert!(!ours.is_quiet(), "it would sleep on");
+                ours.collect();
+                ours.flush(!ours.is_done(mark));
+            }
+        }
+        assert!(ours.is_done(mark) && bells[0].0.load(Ordering::SeqCst) >= 2);
     }
 }

@@ -14,7 +14,7 @@ pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 pub struct Authority {
     directory: tempfile::TempDir,
-    certificate: CertificateDer<'static>,
+    pub certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -56,11 +56,18 @@ impl Authority {
 
     /// A certificate for 127.0.0.1 and this name.
     pub fn issue(&self, common_name: &str) -> Pair {
+        self.issue_within(common_name, 1975, 4000)
+    }
+
+    /// The same, valid from the begin of a year to that of another.
+    pub fn issue_within(&self, common_name: &str, from: i32, until: i32) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             certificate_pem: certificate.pem(),

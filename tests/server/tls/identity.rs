@@ -6,6 +6,7 @@ use super::mode::refusal;
 use crate::peer::Peer;
 use crate::stream::Stream;
 use crate::wire::{Wire, syn};
+use ringmail::blocking::{Builder, Client};
 use ringmail::proto::error::Code;
 use ringmail::proto::option::Options;
 use rustls::{AlertDescription, Error};
@@ -128,4 +129,43 @@ fn a_certificate_is_all_the_credential_that_is_needed() {
         }
     }
     server.end();
+}
+
+/// The library's own client, by files.
+#[test]
+fn the_builder_shows_a_certificate_and_says_in_words_what_is_wrong_with_the_servers() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let server = authority.server(&[&authority.client_ca()]);
+    let pair = authority.issue("pump-7");
+    authority.write("own.pem", &pair.certificate_pem);
+    authority.write("own.key", &pair.key_pem);
+    let own = |builder: Builder| {
+        builder.tls_identity(authority.path("own.pem"), authority.path("own.key"))
+    };
+    let address = server.address.to_string();
+    let trusting = || Client::builder().tls_ca(authority.path("ca.pem"));
+    let mut client = own(trusting()).connect(&address).unwrap();
+    assert_eq!(
+        client.request("$sys/echo", "hello").unwrap().payload,
+        b"hello"
+    );
+    client.close().unwrap();
+
+    let mistrusting = Client::builder().tls_ca(other.path("ca.pem"));
+    let mismatched = trusting().tls_identity(authority.path("own.pem"), other.path("server.key"));
+    for (builder, parts) in [
+        (trusting(), ["does not go on with this client", "--cert"]),
+        (own(mistrusting), ["signed by", "--tls-ca"]),
+        (mismatched, ["own.pem", "made together"]),
+    ] {
+        let error = builder.connect(&address).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            matches!(error, ringmail::client::Error::Tls { .. }),
+            "{text}"
+        );
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        assert!(!text.contains("1.2.") && !text.contains("[42"), "{text}");
+    }
+    drop(server);
 }

@@ -97,7 +97,10 @@ fn a_thousand_requests_in_one_piece_are_answered_in_order() {
 #[test]
 fn a_slow_reader_is_dropped_by_the_policy_and_told() {
     let authority = Authority::new();
-    let server = authority.server(&["limits.outbox_bytes_max=131072"]);
+    let server = authority.server(&[
+        "limits.outbox_bytes_max=131072",
+        "limits.message_bytes_max=65536",
+    ]);
     let mut ended = 0;
     each_placement(|place| {
         let topic = place.name("t");
@@ -142,6 +145,7 @@ fn a_slow_reader_with_drop_oldest_has_the_latest_when_it_reads() {
     let authority = Authority::new();
     let server = authority.server(&[
         "limits.outbox_bytes_max=131072",
+        "limits.message_bytes_max=65536",
         "slow_consumer.policy=drop-oldest",
     ]);
     each_placement(|place| {

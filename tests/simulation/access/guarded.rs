@@ -79,8 +79,19 @@ fn roles() -> Roles {
     Roles::new(all).unwrap()
 }
 
+/// The key that verifies the tokens made here.
+pub fn keyring() -> Keyring {
+    Keyring::from_config(&[Algorithm::Hs256], SECRET, "").unwrap()
+}
+
+/// No key, as long as a key set has not been fetched.
+pub fn no_keyring_yet() -> Keyring {
+    let none = Keyring::from_config(&[Algorithm::Hs256], "", "").unwrap();
+    none.awaiting(Default::default())
+}
+
 fn authority() -> Authority {
-    let keyring = Keyring::from_config(&[Algorithm::Hs256], SECRET, "").unwrap();
+    let keyring = keyring();
     let requirements = Requirements {
         leeway_s: LEEWAY_S,
         ..Requirements::default()
@@ -184,6 +195,13 @@ impl Guarded {
         let revoked = Arc::new(authority.with_revocations(Arc::new(revocations)));
         self.server.put_authority(&revoked);
         *self.authority.borrow_mut() = revoked;
+    }
+
+    /// Other keys verify tokens from now on.
+    pub fn put_keyring(&self, keyring: Keyring) {
+        let authority = Arc::new(self.authority.borrow().with_keyring(keyring));
+        self.server.put_authority(&authority);
+        *self.authority.borrow_mut() = authority;
     }
 
     pub fn enter(&mut self, token: &Rc<str>, plan: Traffic) -> ClientId {

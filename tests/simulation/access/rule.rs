@@ -1,6 +1,6 @@
 //! Access rule by rule: A4 of the catalogue, S1 with principals, the door.
 
-use super::guarded::Guarded;
+use super::guarded::{Guarded, keyring, no_keyring_yet};
 use crate::server::{limits, ms};
 use ringmail::auth::address::AccessList;
 use ringmail::auth::tally::TallyLimits;
@@ -319,6 +319,36 @@ fn a_session_ends_with_the_credential_it_came_by() {
             scene.finish();
         }
     }
+}
+
+/// What the server cannot judge it does not judge; who stands and renews then has to come
+/// again, and does.
+#[test]
+fn what_cannot_be_judged_is_put_off_and_is_good_later() {
+    let (faults, size, list) = (Faults::none(), RingSize::default(), AccessList::default());
+    let tally = TallyLimits {
+        auth_failures_per_min: 1,
+        ..TallyLimits::default()
+    };
+    let mut scene = Guarded::with(8, faults, size, limits(), list, tally);
+    scene.put_keyring(no_keyring_yet());
+    let token = scene.token("a", "device", 3600);
+    let once = || Traffic {
+        reconnect: None,
+        ..Traffic::default()
+    };
+    for _ in 0..5 {
+        let early = scene.enter(&token, once());
+        scene.run_for(ms(50));
+        assert_eq!(ended(&scene, early), Some(Code::Unavailable));
+        assert!(scene.record(early).grants.is_empty());
+    }
+    assert_eq!(scene.server.closed(Reason::Unavailable), 5);
+    scene.put_keyring(keyring());
+    let late = scene.enter(&token, once());
+    scene.run_for(ms(50));
+    assert_eq!(scene.record(late).grants.len(), 1);
+    scene.finish();
 }
 
 /// A credential that has expired is renewed: its session waits for that.

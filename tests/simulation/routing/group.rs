@@ -1,10 +1,16 @@
 //! Groups and services: one of several, on whatever shard it stands.
 
 use super::scene::Scene;
-use crate::server::ms;
+use crate::server::{limits, ms};
+use ringmail::metrics::counter::Counter;
+use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::{Act, Answering, Filter, Request, Traffic};
-use ringmail::ring::sim::client::{ClientId, Ending};
+use ringmail::ring::sim::client::traffic::{
+    Act, Answering, Command, Filter, Keeping, Publish, Request, Traffic,
+};
+use ringmail::ring::sim::client::{ClientId, Ending, Reading};
+use ringmail::ring::sim::{Faults, RingSize};
+use std::collections::BTreeSet;
 
 fn member() -> Traffic {
     Traffic::of([Act::Subscribe(Filter::in_group("g/#", "one"))])
@@ -93,6 +99,206 @@ fn members_that_leave_while_messages_come_lose_none() {
         }
         scene.settle();
         shares(&scene, writer, &members);
+        scene.finish();
+    }
+}
+
+/// A member that acknowledges nothing, and does not come back.
+fn debtor() -> Traffic {
+    Traffic {
+        session: Some(Keeping {
+            ack_every: 0,
+            ..Keeping::default()
+        }),
+        ..member()
+    }
+}
+
+#[test]
+fn what_a_session_has_not_acknowledged_goes_to_another_member_when_it_ends() {
+    for (seed, ending) in [Ending::Close, Ending::Reset, Ending::Fin, Ending::Vanish]
+        .into_iter()
+        .enumerate()
+    {
+        let mut scene = Scene::quiet(seed as u64);
+        let members = scene.enter_each([debtor(), member(), debtor()]);
+        let [writer] = scene.enter_each([Traffic::default()]);
+        scene.perform(writer, publish(90));
+        shares(&scene, writer, &members);
+        // One that keeps its messages, and one that has acknowledged none.
+        scene.end(members[0], ending);
+        scene.outlast();
+        scene.end(members[2], ending);
+        scene.outlast();
+        let had: BTreeSet<u32> = scene
+            .numbers(members[1], writer, "g/x")
+            .into_iter()
+            .collect();
+        assert_eq!(had.len(), 90, "{ending:?}");
+        assert!(scene.server.count(Counter::GroupHandedOn) > 0);
+        assert_eq!(scene.server.count(Counter::GroupLost), 0);
+        scene.finish();
+    }
+}
+
+#[test]
+fn what_came_while_all_members_were_away_goes_to_the_one_that_is_back() {
+    let mut scene = Scene::quiet(5);
+    let members = scene.enter_each([debtor(), debtor(), debtor()]);
+    let [writer] = scene.enter_each([Traffic::default()]);
+    for &member in &members {
+        scene.end(member, Ending::Reset);
+    }
+    scene.run_for(ms(100));
+    scene.act(writer, publish(90));
+    scene.run_for(ms(1000));
+    let key = scene.record(members[0]).memberships[0].key;
+    let back = scene.enter(Traffic {
+        session: Some(Keeping {
+            resumes: Some((key.expect("a session"), 0)),
+            ..Keeping::default()
+        }),
+        ..Traffic::default()
+    });
+    scene.settle();
+    let had = scene.numbers(back, writer, "g/x").len();
+    assert!((1..90).contains(&had), "a share of {had}");
+    scene.outlast();
+    shares(&scene, writer, &[back]);
+    // The judge does not know that it has another's subscription.
+    scene.close();
+    scene.rest();
+}
+
+#[test]
+fn what_waits_for_a_member_that_does_not_read_goes_to_another_when_it_ends() {
+    let policies = [SlowPolicy::Disconnect, SlowPolicy::DropOldest];
+    for (seed, policy) in policies.into_iter().cycle().take(8).enumerate() {
+        let mut limits = limits();
+        // Room for what one publisher has on its way.
+        limits.outbox_bytes_max = [100_000, 2_000_000][seed / 2 % 2];
+        let size = RingSize::default();
+        let mut scene = Scene::with(seed as u64, Faults::none(), size, limits);
+        scene.ample = false;
+        let slow = || {
+            let filter = Filter {
+                policy: Some(policy),
+                ..Filter::in_group("g/#", "one")
+            };
+            Traffic::of([Act::Subscribe(filter)])
+        };
+        let [hung, member] = scene.enter_each([slow(), member()]);
+        let [writer] = scene.enter_each([Traffic::default()]);
+        scene.world.command(hung, Command::Read(Reading::Never));
+        let large = Act::Publish(Publish {
+            bytes: [700, 20_000][seed / 2 % 2],
+            ..Publish::of("g/x")
+        });
+        scene.perform(writer, vec![large; 600]);
+        scene.end(hung, [Ending::Reset, Ending::Vanish][seed / 4]);
+        scene.outlast();
+        let numbers = scene.numbers(member, writer, "g/x");
+        let had: BTreeSet<u32> = numbers.iter().copied().collect();
+        assert_eq!(had.len(), numbers.len(), "seed {seed}: twice");
+        // What its own machine has taken nobody can have back: half a pipe.
+        let message_bytes = [720, 20_020][seed / 2 % 2];
+        // Nor what a policy has dropped while both were behind.
+        let dropped = scene.server.count(Counter::SlowDroppedOldest) as usize;
+        let lost = 600 - had.len() - dropped;
+        assert!(
+            lost * message_bytes <= 65_536 + 20_020,
+            "seed {seed}: {lost} lost"
+        );
+        assert!(
+            scene.server.count(Counter::GroupHandedOn) > 0,
+            "seed {seed}"
+        );
+        scene.close();
+        scene.rest();
+    }
+}
+
+#[test]
+fn a_member_for_whom_the_kernel_holds_much_is_passed_over_like_one_that_stalls() {
+    let mut scene = Scene::quiet(6);
+    // Room for all of it on the way to one that does not read.
+    scene.world.set_pipe_bytes(4 << 20);
+    let [hung, other] = scene.enter_each([member(), member()]);
+    let [writer] = scene.enter_each([Traffic::default()]);
+    scene.world.command(hung, Command::Read(Reading::Never));
+    let message = Act::Publish(Publish {
+        bytes: 1000,
+        ..Publish::of("g/x")
+    });
+    scene.perform(writer, vec![message; 6000]);
+    let had = scene.numbers(other, writer, "g/x").len();
+    // Its machine takes in two megabytes of them; what counts is beyond.
+    let most = (2 << 20) / 1000 + 2 * 131_072 / 1000;
+    assert!(had >= 6000 - most, "{had} of 6000, {most} may wait");
+    scene.world.command(hung, Command::Read(Reading::Eager));
+    scene.run_for(ms(1000));
+    shares(&scene, writer, &[hung, other]);
+    scene.perform(writer, publish(200));
+    let share = shares(&scene, writer, &[hung, other])[0];
+    assert!(share > 30, "it reads again: {share}");
+    scene.finish();
+}
+
+/// So many filters of one connection that what matches them is delivered in slices.
+fn crowd() -> impl Iterator<Item = Act> {
+    (0..300).map(|bits: u32| {
+        let level = |n: u32| if bits >> n & 1 == 1 { "+" } else { "x" };
+        let levels: Vec<&str> = (0..9).map(level).collect();
+        Act::subscribe(&levels.join("/"))
+    })
+}
+
+#[test]
+fn a_plain_subscriber_that_is_a_member_as_well_has_each_message_once() {
+    let topic = ["x"; 9].join("/");
+    for seed in 0..3 {
+        let mut scene = Scene::quiet(seed);
+        let group = Act::Subscribe(Filter::in_group("x/#", "one"));
+        let both = [Act::subscribe("x/#"), group.clone()];
+        let many: Vec<Act> = crowd().chain([group]).collect();
+        let readers = scene.enter_each([
+            Traffic::of(many),
+            Traffic::of(both.clone()),
+            Traffic::of(both),
+        ]);
+        let writers = scene.enter_each([Traffic::default(), Traffic::default()]);
+        for &writer in &writers {
+            scene.act(writer, vec![Act::publish(&topic); 40]);
+        }
+        scene.settle();
+        for reader in readers {
+            for writer in writers {
+                let all: Vec<u32> = (0..40).collect();
+                assert_eq!(scene.numbers(reader, writer, &topic), all, "seed {seed}");
+            }
+        }
+        scene.finish();
+    }
+}
+
+#[test]
+fn who_has_a_message_plainly_does_not_have_it_again_when_a_member_elsewhere_has_left() {
+    for seed in 0..20 {
+        let mut scene = Scene::quiet(seed);
+        let group = || Act::Subscribe(Filter::in_group("g/#", "one"));
+        let leave = Act::Unsubscribe(Filter::in_group("g/#", "one"));
+        let both = || Traffic::of([Act::subscribe("g/#"), group()]);
+        let plans = [both(), both(), Traffic::default()];
+        let [one, two, guest] = scene.enter_each(plans);
+        let [writer] = scene.enter_each([Traffic::default()]);
+        scene.act(writer, publish(300));
+        let turns = (0..100).flat_map(|_| [group(), leave.clone()]);
+        scene.act(guest, turns.collect::<Vec<_>>());
+        scene.settle();
+        let all: Vec<u32> = (0..300).collect();
+        for reader in [one, two] {
+            assert_eq!(scene.numbers(reader, writer, "g/x"), all, "seed {seed}");
+        }
         scene.finish();
     }
 }

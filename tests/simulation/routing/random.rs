@@ -1,4 +1,4 @@
-//! The main trial: loads drawn from seeds on three shards, under faults; then the faults
+//! The main trial: loads drawn from seeds on two to five shards, under faults; then the faults
 //! end, the clients finish, and everything that was promised must have been kept.
 
 use super::super::seed;
@@ -47,7 +47,8 @@ fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
         trace: (room == Room::Traced).then_some((0.5, 64)),
         ..Guards::default()
     };
-    let mut scene = Scene::guarded(seed, faults, any_size(&mut rng), limits, guards);
+    let (shards, size) = (rng.usize(2..=5), any_size(&mut rng));
+    let mut scene = Scene::of_shards(shards, seed, faults, size, limits, guards);
     scene.ample = room != Room::Narrow;
     if rng.bool() {
         scene.world.set_pipe_bytes(rng.usize(2000..50_000));
@@ -116,6 +117,15 @@ fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
     let name = "every_promise_of_routing_is_kept_when_only_clients_break_off";
     seed::each(name, 250, |seed| {
         run(seed, Faults::harmless(), Room::Ample);
+    });
+}
+
+/// What is sent at one time comes at one time: most of what races does so here.
+#[test]
+fn every_promise_of_routing_is_kept_when_all_comes_at_once() {
+    let name = "every_promise_of_routing_is_kept_when_all_comes_at_once";
+    seed::each(name, 150, |seed| {
+        run(seed, Faults::none(), Room::Ample);
     });
 }
 

@@ -37,9 +37,20 @@ impl Scene {
         limits: Limits,
         guards: Guards,
     ) -> Scene {
+        Scene::of_shards(SHARDS, seed, faults, size, limits, guards)
+    }
+
+    pub fn of_shards(
+        shards: usize,
+        seed: u64,
+        faults: Faults,
+        size: RingSize,
+        limits: Limits,
+        guards: Guards,
+    ) -> Scene {
         let world = World::new(seed, faults);
         let linger = limits.session_linger;
-        let server = Server::guarded(&world, SHARDS, size, &settings(), &limits, guards);
+        let server = Server::guarded(&world, shards, size, &settings(), &limits, guards);
         Scene {
             world,
             server,

@@ -164,8 +164,8 @@ fn what_does_not_fit_is_refused_small_or_large_and_what_follows_goes_on() {
     let [writer] = scene.enter_each([Traffic::of(acts)]);
     let errors = scene.record(writer).errors;
     let codes: Vec<_> = errors.iter().map(|one| (one.0, one.1)).collect();
-    let forbidden = [1, 2, 4].map(|id| (id, Code::Forbidden));
-    assert_eq!(codes, forbidden);
+    let refused = [1, 2, 4].map(|id| (id, Code::BadPayload));
+    assert_eq!(codes, refused);
     assert_eq!(scene.server.count(Counter::SchemaRefused), 3);
     assert_eq!(scene.numbers(reader, writer, "s/a"), [2]);
     scene.end(writer, Ending::Reset);

@@ -15,7 +15,7 @@ use std::time::Duration;
 const CUTS: [Ending; 3] = [Ending::Reset, Ending::Vanish, Ending::Fin];
 
 /// A session of its own that does not come back.
-fn leaver(ack_every: u32) -> Traffic {
+pub fn leaver(ack_every: u32) -> Traffic {
     Traffic {
         session: Some(Keeping {
             ack_every,
@@ -27,7 +27,7 @@ fn leaver(ack_every: u32) -> Traffic {
 }
 
 /// Comes with another's key.
-fn heir(key: [u8; 16], received: u32) -> Traffic {
+pub fn heir(key: [u8; 16], received: u32) -> Traffic {
     Traffic {
         session: Some(Keeping {
             resumes: Some((key, received)),
@@ -37,11 +37,11 @@ fn heir(key: [u8; 16], received: u32) -> Traffic {
     }
 }
 
-fn publish(count: usize) -> Vec<Act> {
+pub fn publish(count: usize) -> Vec<Act> {
     (0..count).map(|_| Act::publish("a")).collect()
 }
 
-fn codes(scene: &Scene, id: ClientId) -> Vec<Code> {
+pub fn codes(scene: &Scene, id: ClientId) -> Vec<Code> {
     scene
         .record(id)
         .errors
@@ -50,7 +50,7 @@ fn codes(scene: &Scene, id: ClientId) -> Vec<Code> {
         .collect()
 }
 
-fn ended(scene: &Scene, id: ClientId) -> Option<Code> {
+pub fn ended(scene: &Scene, id: ClientId) -> Option<Code> {
     scene.record(id).connections.last().unwrap().refused
 }
 
@@ -86,6 +86,41 @@ fn keys_are_all_different() {
         .collect();
     assert_eq!(keys.len(), 50);
     scene.finish();
+}
+
+/// A takeover that has to wait, here for answers that another shard holds up, does not keep its
+/// shard busy meanwhile; however many want the session.
+#[test]
+fn a_takeover_that_waits_costs_nothing() {
+    let mut scene = Scene::quiet(12);
+    let [owner, first, second] = scene.enter_each([leaver(0), heir([0; 16], 0), leaver(0)]);
+    let shard_of = |scene: &Scene, id| scene.record(id).connections[0].shard.unwrap();
+    let (home, other) = (shard_of(&scene, owner), shard_of(&scene, first));
+    assert_ne!(home, other);
+    scene.end(first, Ending::Close);
+    scene.end(second, Ending::Close);
+    scene.settle();
+    scene.world.hold_up(usize::from(other), true);
+    scene.act(owner, [Act::subscribe("b")]);
+    scene.run_for(ms(10));
+    let key = scene.record(owner).key().unwrap();
+    let heirs = [heir(key, 0), heir(key, 0)].map(|plan| scene.enter(plan));
+    scene.run_for(ms(1000));
+    let turns = scene.server.turns().0;
+    scene.run_for(ms(1000));
+    let turns = scene.server.turns().0 - turns;
+    assert!(turns < 20, "{turns} turns while everybody waits");
+    scene.world.hold_up(usize::from(other), false);
+    scene.settle();
+    assert_eq!(ended(&scene, owner), Some(Code::SessionTaken));
+    // One after the other took it over.
+    let taken = heirs
+        .iter()
+        .filter(|&&id| ended(&scene, id) == Some(Code::SessionTaken));
+    assert_eq!(taken.count(), 1);
+    assert_eq!(scene.server.closed(Reason::SessionTaken), 2);
+    scene.close();
+    scene.rest();
 }
 
 #[test]

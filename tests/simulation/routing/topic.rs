@@ -1,13 +1,14 @@
 //! Topics rule by rule: who gets a PUBLISH, how often, in which order; what is retained.
 
 use super::scene::Scene;
-use crate::server::{limits, ms};
+use crate::server::{Guards, limits, ms};
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
+use std::time::Duration;
 
 fn subscriber(filters: &[&str]) -> Traffic {
     Traffic::of(
@@ -90,7 +91,7 @@ fn filters_match_as_the_protocol_says() {
 fn names_that_are_none_and_the_servers_own_are_refused() {
     let mut scene = Scene::quiet(3);
     let id = scene.enter(Traffic::of([
-        Act::publish("a//b"),
+        Act::publish("#"),
         Act::publish("a/+"),
         Act::subscribe("a/#/b"),
         Act::serve("+x"),
@@ -237,6 +238,86 @@ fn a_message_that_has_expired_is_not_delivered() {
     scene.finish();
 }
 
+/// It is small, and alone: it waits behind a send in flight, not on any shelf of late ones.
+#[test]
+fn what_expires_behind_a_send_in_flight_is_not_delivered() {
+    for (seed, kept) in [(1, false), (2, true)] {
+        let mut scene = Scene::quiet(seed);
+        scene.world.set_pipe_bytes(2000);
+        let reader = match kept {
+            true => Traffic::kept([Act::subscribe("a")]),
+            false => subscriber(&["a"]),
+        };
+        let [reader, writer] = scene.enter_each([reader, Traffic::default()]);
+        let read = ringmail::ring::sim::client::traffic::Command::Read;
+        let never = ringmail::ring::sim::client::Reading::Never;
+        scene.world.command(reader, read(never));
+        let message = |bytes, expires_ms| {
+            Act::Publish(Publish {
+                bytes,
+                expires_ms,
+                ..Publish::of("a")
+            })
+        };
+        // A part of it has gone, and the rest is in flight.
+        scene.act(writer, [message(3000, None)]);
+        scene.run_for(ms(10));
+        let acts = [
+            message(10, Some(100)),
+            message(10, Some(5000)),
+            message(10, None),
+            message(10, Some(100)),
+        ];
+        scene.act(writer, acts);
+        scene.run_for(ms(1000));
+        let eager = ringmail::ring::sim::client::Reading::Eager;
+        scene.world.command(reader, read(eager));
+        scene.settle();
+        assert_eq!(scene.numbers(reader, writer, "a"), [0, 2, 3], "seed {seed}");
+        assert_eq!(scene.server.count(Counter::DeliveriesExpired), 2);
+        scene.finish();
+    }
+}
+
+/// A publication ends a session whose will is another publication: whoever has had the will
+/// meanwhile has the first one once all the same.
+#[test]
+fn a_will_in_the_midst_of_a_delivery_makes_nothing_come_twice() {
+    let mut limits = limits();
+    limits.outbox_bytes_max = 20_000;
+    limits.session_buffer_bytes_max = 16_000;
+    let mut scene = Scene::with(11, Faults::none(), RingSize::default(), limits);
+    scene.world.set_pipe_bytes(2000);
+    scene.ample = false;
+    // By the order in which filters match, the slow one stands between the reader's two.
+    let slow = Traffic {
+        reconnect: None,
+        ..Traffic::kept([Act::subscribe("a/#"), Act::Will(Publish::of("w"))])
+    };
+    let reader = || subscriber(&["a/b", "a/+", "w"]);
+    // A reader on each shard.
+    let plans = [Traffic::default(), slow, Traffic::default()];
+    let [writer, slow, _] = scene.enter_each(plans);
+    let readers = scene.enter_each([reader(), reader(), reader()]);
+    let never = ringmail::ring::sim::client::Reading::Never;
+    let read = ringmail::ring::sim::client::traffic::Command::Read;
+    scene.world.command(slow, read(never));
+    let message = Act::Publish(Publish {
+        bytes: 3000,
+        ..Publish::of("a/b")
+    });
+    scene.perform(writer, vec![message; 40]);
+    let all: Vec<u32> = (0..40).collect();
+    for reader in readers {
+        assert_eq!(scene.numbers(reader, writer, "a/b"), all);
+        assert_eq!(scene.numbers(reader, slow, "w").len(), 1);
+    }
+    let eager = ringmail::ring::sim::client::Reading::Eager;
+    scene.world.command(slow, read(eager));
+    scene.close();
+    scene.rest();
+}
+
 #[test]
 fn a_will_is_published_unless_close_was_said() {
     for (ending, wanted) in [
@@ -273,4 +354,94 @@ fn a_will_withdrawn_is_not_published_and_a_retained_one_is_retained() {
     let [late] = scene.enter_each([subscriber(&["w/#"])]);
     assert_eq!(topics(&scene, late), ["w/b"]);
     scene.finish();
+}
+
+/// R10: two who publish at once on two shards.
+#[test]
+fn the_last_live_value_is_the_retained_one_on_every_shard() {
+    for seed in 0..24 {
+        let mut scene = Scene::of_shards(
+            2 + seed as usize % 4,
+            seed,
+            // Without any, what is sent at one time comes at one time.
+            if seed / 4 % 2 == 0 {
+                Faults::none()
+            } else {
+                Faults::harmless()
+            },
+            RingSize::default(),
+            limits(),
+            Guards::default(),
+        );
+        let mut rng = fastrand::Rng::with_seed(seed);
+        scene.enter_each([(); 5].map(|()| subscriber(&["r/#"])));
+        for _ in 0..6 {
+            // All publish on the same topics in the same order, about two of them the last.
+            let acts = (0..60).map(|number| {
+                Act::Publish(Publish {
+                    retain: rng.u8(..4) > 0,
+                    empty: rng.u8(..6) == 0,
+                    confirmed: rng.bool(),
+                    ..Publish::of(&format!("r/{}", number / 2))
+                })
+            });
+            let plan = Traffic {
+                window: 32,
+                ..Traffic::of(acts.collect::<Vec<_>>())
+            };
+            scene.enter(plan);
+        }
+        scene.settle();
+        let late = scene.enter_each([(); 5].map(|()| subscriber(&["r/#"])));
+        let evidence = scene.close();
+        evidence.judge();
+        let retained = evidence.check_retained(&late);
+        retained.unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
+        scene.rest();
+    }
+}
+
+/// R7: who subscribes in the midst of snapshots and what comes between them.
+#[test]
+fn nothing_is_missing_behind_the_ok_of_a_subscribe() {
+    for seed in 0..24 {
+        let mut scene = Scene::of_shards(
+            2 + seed as usize % 4,
+            seed,
+            // Without any, what is sent at one time comes at one time.
+            if seed / 4 % 2 == 0 {
+                Faults::none()
+            } else {
+                Faults::harmless()
+            },
+            RingSize::default(),
+            limits(),
+            Guards::default(),
+        );
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for (index, topic) in ["r/a", "r/b", "r/a", "r/b"].into_iter().enumerate() {
+            let acts = (0..400).map(|number| {
+                Act::Publish(Publish {
+                    retain: number % 3 == 0,
+                    confirmed: index < 2,
+                    ..Publish::of(topic)
+                })
+            });
+            let acts = acts.chain([Act::Publish(Publish {
+                confirmed: true,
+                ..Publish::of(topic)
+            })]);
+            let plan = Traffic {
+                window: 4,
+                think: Duration::from_micros(10),
+                ..Traffic::of(acts.collect::<Vec<_>>())
+            };
+            scene.enter(plan);
+        }
+        for _ in 0..40 {
+            let after = Duration::from_micros(rng.u64(..4000));
+            scene.enter_later(after, subscriber(&["r/#"]));
+        }
+        scene.finish();
+    }
 }

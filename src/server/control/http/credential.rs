@@ -2,7 +2,9 @@
 
 use super::Admin;
 use super::answer::{Refusal, refuse};
-use crate::auth::{Denied, Method as Credential};
+use super::guard::{Cause, Peer};
+use crate::auth::token::named_key;
+use crate::auth::{Denied, Method as Credential, Refused, Unjudged};
 use crate::base::clock::unix_seconds;
 use crate::proto::option::is_client_id;
 use axum::extract::FromRequestParts;
@@ -66,6 +68,17 @@ impl Admin {
         let now = unix_seconds();
         let authority = warden.authority();
         let method = credential_kind(credential);
+        let id = match method {
+            Credential::ApiKey => authority.api_keys().claimed(credential),
+            _ => None,
+        };
+        // Every connection has a peer; without one nothing is counted.
+        let peer = parts.extensions.get().map(|&Peer(peer)| peer);
+        let shown = peer.map(|peer| self.guard.shown(peer, id, credential));
+        if shown == Some(None) {
+            tracing::info!("refused at the admin address: too many credentials were wrong");
+            return self.turn_away();
+        }
         match authority.check(method, credential, now) {
             Ok(grant) if grant.rights.is_admin() => Ok(grant.identity.principal),
             Ok(grant) => {
@@ -77,11 +90,20 @@ impl Admin {
                      that has, or set it in [roles]",
                 )
             }
-            Err(denied) => {
-                if denied == Denied::UnknownKey {
-                    self.wanted.notify_one();
+            Err(refused) => {
+                if refused.is_of_unknown_key() {
+                    self.wanted
+                        .want(&named_key(credential, authority.keyring()));
                 }
-                tracing::info!("refused at the admin address: {denied}");
+                tracing::info!("refused at the admin address: {refused}");
+                if let Refused::Unjudged(_) = refused {
+                    let error = format!("{}; ask again in a moment", Unjudged::TEXT);
+                    return refuse(StatusCode::SERVICE_UNAVAILABLE, error);
+                }
+                self.guard.count(Cause::Credential);
+                if shown.flatten().is_some_and(|shown| self.guard.fail(&shown)) {
+                    return self.turn_away();
+                }
                 let error = format!(
                     "{}; it may be wrong, expired or revoked: the server's log says which",
                     Denied::TEXT
@@ -89,6 +111,15 @@ impl Admin {
                 refuse(StatusCode::UNAUTHORIZED, error)
             }
         }
+    }
+
+    /// Too many credentials were wrong for this one to be looked at, or told to be wrong.
+    fn turn_away<T>(&self) -> Result<T, Refusal> {
+        self.guard.count(Cause::Rate);
+        refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many credentials from your address were wrong; wait a minute",
+        )
     }
 }
 

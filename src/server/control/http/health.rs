@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,12 +21,36 @@ async fn livez(_: Reader) -> &'static str {
     "ok\n"
 }
 
-async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<&'static str, Refusal> {
+async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<String, Refusal> {
     if admin.draining.load(Ordering::Relaxed) {
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "this server is draining; send clients to another one",
         );
     }
-    Ok("ok\n")
+    let is_settled = |end: &Receiver<()>| end.try_recv() == Err(TryRecvError::Disconnected);
+    if !admin.settled.as_ref().is_none_or(is_settled) {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the key set is being fetched for the first time; send clients in a moment",
+        );
+    }
+    let Some(warden) = &admin.warden else {
+        return Ok("ok\n".to_owned());
+    };
+    match warden.failure() {
+        None => Ok("ok\n".to_owned()),
+        // Nobody who comes with an API key or a refresh token gets in.
+        Some(cause) if warden.issues() => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "the state cannot be kept: {cause}; API keys and refresh tokens are not taken \
+                 until it can: make room on its disk"
+            ),
+        ),
+        Some(cause) => Ok(format!(
+            "ok, but the state cannot be kept: {cause}; nothing can be revoked until it can: \
+             make room on its disk\n"
+        )),
+    }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /` | a page that shows the server live; it has no secrets, what it asks for has |
 //! | `GET /livez` | 200: the process and its control thread work |
-//! | `GET /readyz` | 200 while serving, 503 from the beginning of a drain |
+//! | `GET /readyz` | 200 while serving; 503 until a key set has been fetched, or could not be, while the state that clients need cannot be kept, and from the beginning of a drain |
 //! | `GET /status` | what the server and each shard count, as JSON |
 //! | `GET /metrics` | the same, as Prometheus reads it (OpenMetrics) |
 //! | `GET /connections` | which connections there are: sorted, by pages, as JSON |
@@ -21,19 +21,36 @@
 //! too unless the address is loopback. With `auth.mode = "none"` nobody has a credential:
 //! then nothing can be changed, and nothing read but over loopback (403, which says so).
 //!
+//! A page of another origin changes nothing with it, and has nothing done that is dear (403);
+//! wrong credentials have a budget (429).
+//!
 //! **What it costs at most.** [`CONNECTIONS_MAX`] connections, each with [`HEAD_MAX`] for a
-//! request's head and a body of 4 KiB that comes within 5 s, and [`CONNECTION_MAX`] in all; the next one waits in the kernel. Errors are JSON, `{"error": …}`, and name cause
-//! and remedy; nothing a caller showed is in an answer or in the log, but whom it was about.
+//! request's head and a body of 4 KiB that comes within 5 s, and [`CONNECTION_MAX`] in all;
+//! who comes beyond gets the place of one that waits, and some are kept for `/livez`,
+//! `/readyz` and `/metrics`, as some descriptors are. Errors are JSON, `{"error": …}`, and name
+//! cause and remedy; nothing a caller showed is in an answer or in the log, but whom it was
+//! about.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `place` | who has a place, and who makes room |
+//! | `reserve` | descriptors for when there are none |
+//! | `guard` | what is not answered: pages from elsewhere, guesses |
+//! | `credential` | who may read, who may change things |
+//! | all others | one endpoint each |
 
 mod answer;
 mod connections;
 mod credential;
+mod guard;
 mod health;
 mod log;
 mod metrics;
 mod page;
 mod parameter;
+mod place;
 mod profile;
+mod reserve;
 mod revocation;
 mod status;
 #[cfg(test)]
@@ -42,6 +59,7 @@ mod topics;
 
 use super::Host;
 use super::survey::Surveyor;
+use super::wanted::Wanted;
 use super::warden::Warden;
 use crate::server::trace::Tally;
 use crate::shard::sys::Board;
@@ -49,19 +67,21 @@ use answer::Refusal;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use credential::Reader;
+use crossbeam_channel::Receiver;
+use guard::Door;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use place::Places;
+use reserve::is_shortage;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-pub const CONNECTIONS_MAX: usize = 64;
 /// From the beginning of a connection, or the end of an answer, to the end of a head.
 const HEAD_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a head.
@@ -70,8 +90,15 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// Room for a profile of [`profile::SECONDS_MAX`], and for reading it.
 const LAST_REQUEST_MAX: Duration = Duration::from_secs(profile::SECONDS_MAX + 20);
-/// Descriptors ran short: time for some to come back.
+/// Nothing can be accepted: time for what is short to come back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+/// How often descriptors given up are tried to be had back.
+const REFILL_AGAIN: Duration = Duration::from_millis(50);
+
+pub use guard::Guard;
+#[cfg(doc)]
+use place::CONNECTIONS_MAX;
+pub use reserve::Reserve;
 
 /// All endpoints, for whoever asks for another. Each is one of the modules here.
 const ENDPOINTS: &[&str] = &[
@@ -95,18 +122,23 @@ pub struct Admin {
     pub board: Arc<Board>,
     pub host: Host,
     pub draining: Arc<AtomicBool>,
+    /// See `Prepared::settled`.
+    pub settled: Option<Receiver<()>>,
     pub is_loopback: bool,
     pub surveyor: Surveyor,
     /// `None`: nobody authenticates.
     pub warden: Option<Arc<Warden>>,
     /// Told when a token brought an unknown key.
-    pub wanted: Arc<Notify>,
+    pub wanted: Arc<Wanted>,
     /// `None`: nothing is traced.
     pub traces: Option<Arc<Tally>>,
+    pub guard: Arc<Guard>,
+    pub reserve: Arc<Reserve>,
 }
 
 /// Serves, for ever.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let (guard, reserve) = (admin.guard.clone(), admin.reserve.clone());
     let router = Router::new()
         .merge(connections::routes())
         .merge(health::routes())
@@ -124,28 +156,39 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
-    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let endpoints = TowerToHyperService::new(router);
+    let places = Arc::new(Places::default());
     let mut connections = JoinSet::new();
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = free.clone().acquire_owned().await else {
-            return;
-        };
+        let has_room = places.has_room();
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if has_room => accepted,
+            () = places.changed(), if !has_room => continue,
             Some(ended) = connections.join_next() => {
                 super::pass_on_panic(ended);
                 continue;
             }
+            () = sleep(REFILL_AGAIN), if reserve.is_short() => {
+                reserve.refill();
+                continue;
+            }
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (http, router) = (http.clone(), router.clone());
+            Ok((stream, from)) => {
+                let (http, from, reserve) = (http.clone(), from.ip(), reserve.clone());
+                let door = Door {
+                    endpoints: endpoints.clone(),
+                    guard: guard.clone(),
+                    ticket: Arc::new(places.take(from)),
+                    from,
+                };
                 connections.spawn(async move {
-                    converse(&http, stream, router).await;
-                    drop(place);
+                    converse(&http, stream, door).await;
+                    // At once: shards look for descriptors too.
+                    reserve.refill();
                 });
             }
+            Err(error) if is_shortage(&error) && reserve.release() => {}
             Err(error) => {
                 tracing::debug!("the admin address accepts nothing: {error}");
                 sleep(ACCEPT_AGAIN).await;
@@ -155,20 +198,26 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 }
 
 /// One connection, to its end.
-async fn converse(http: &http1::Builder, stream: TcpStream, router: Router) {
-    let service = TowerToHyperService::new(router);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    let end = timeout(CONNECTION_MAX, connection.as_mut()).await;
-    let end = match end {
-        Ok(end) => end,
-        Err(_) => {
-            connection.as_mut().graceful_shutdown();
-            let end = timeout(LAST_REQUEST_MAX, connection).await;
-            end.unwrap_or(Ok(()))
+async fn converse(http: &http1::Builder, stream: TcpStream, door: Door) {
+    let ticket = door.ticket.clone();
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), door));
+    let life = async {
+        match timeout(CONNECTION_MAX, connection.as_mut()).await {
+            Ok(end) => end,
+            Err(_) => {
+                connection.as_mut().graceful_shutdown();
+                let end = timeout(LAST_REQUEST_MAX, connection).await;
+                end.unwrap_or(Ok(()))
+            }
         }
     };
-    if let Err(error) = end {
-        tracing::debug!("an admin connection ended: {error}");
+    tokio::select! {
+        end = life => {
+            if let Err(error) = end {
+                tracing::debug!("an admin connection ended: {error}");
+            }
+        }
+        () = ticket.end() => tracing::debug!("an admin connection that waited made room"),
     }
 }
 

@@ -28,6 +28,9 @@ async fn status(warden: Option<Arc<Warden>>, path: &str, credential: &str) -> u1
         )),
         host: Host::default(),
         draining: Arc::default(),
+        settled: None,
+        guard: Arc::new(Guard::new(0)),
+        reserve: Arc::default(),
         is_loopback: false,
         surveyor: Surveyor::new(Vec::new()),
         warden,
@@ -75,6 +78,7 @@ async fn beyond_loopback_reading_needs_an_administrator_too() {
     let lives = Lives {
         own_s: None,
         foreign: false,
+        certificates: false,
         leeway_s: 0,
     };
     let warden = Arc::new(Warden::new(herald, store, lives));

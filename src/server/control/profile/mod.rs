@@ -6,6 +6,7 @@
 pub mod cpu;
 pub mod heap;
 
+use crate::ring::sample;
 use jemalloc_pprof::{FlamegraphOptions, StackProfile};
 
 /// What a profile is written as.
@@ -40,8 +41,10 @@ fn write(
     format: Format,
 ) -> Result<Vec<u8>, ProfileError> {
     let written = named(stacks, quantity, format);
-    // What names were looked up in: for this binary 90 MB, which would stay otherwise.
+    // What names were looked up in: for this binary 90 MB, which would stay otherwise, and
+    // free in the allocator after that.
     backtrace::clear_symbol_cache();
+    sample::give_back();
     written
 }
 

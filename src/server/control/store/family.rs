@@ -365,15 +365,17 @@ impl Store {
     /// Whether there is such a token, used or not. Guesses end here: they cost no change of
     /// the disk.
     pub fn knows(&self, token: &Token) -> Result<bool, StoreError> {
-        let reading = self.database.begin_read()?;
-        let tokens = reading.open_table(TOKENS)?;
-        Ok(tokens.get(&token.hash())?.is_some())
+        self.with(|database| {
+            let reading = database.begin_read()?;
+            let tokens = reading.open_table(TOKENS)?;
+            Ok(tokens.get(&token.hash())?.is_some())
+        })
     }
 
     /// Ends the families that have expired; tells how many. Looks at every family.
     pub fn sweep_families(&self, now: u64) -> Result<usize, StoreError> {
-        let expired = {
-            let reading = self.database.begin_read()?;
+        let expired = self.with(|database| {
+            let reading = database.begin_read()?;
             let families = reading.open_table(FAMILIES)?;
             let mut expired = Vec::new();
             for entry in families.iter()? {
@@ -382,8 +384,8 @@ impl Store {
                     expired.push(FamilyId(*id.value()));
                 }
             }
-            expired
-        };
+            Ok(expired)
+        })?;
         for some in expired.chunks(SWEEP) {
             self.change(|change: &Change<'_>| {
                 let mut families = change.families()?;
@@ -660,7 +662,7 @@ mod tests {
         let fixture = Fixture::new();
         let first = fixture.found("k", NOW).token;
         let second = fixture.rotate(&first, NOW).expect("the latest").token;
-        let file = fixture._directory.path().join(super::super::FILE);
+        let file = fixture._directory.path().join(super::super::file::FILE);
         let bytes = std::fs::read(file).expect("readable");
         for token in [first, second] {
             let found = bytes.windows(32).any(|window| window == token.0);

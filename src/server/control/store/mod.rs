@@ -2,52 +2,82 @@
 //!
 //! - `family`: refresh tokens, by their hashes.
 //! - `revoked`: revocations.
+//! - `file`: found on disk, or made there.
+//! - `health`: whether it can be used.
 //!
 //! One transaction is one change of [`Store::change`]; when it returns, the change is on
 //! the disk, and a crash at any point leaves the state before it or after it (redb commits
 //! with an fsync). An answer that tells of a change is given only afterwards.
 //!
-//! The file is for its owner alone (0600), and one process: redb locks it.
+//! After the disk has failed (no room, mostly) redb takes nothing more until the file is
+//! opened again. Until [`Store::recover`] has done so, whatever is asked fails with the cause.
+//!
+//! The file is for its owner alone (0600), and one process: redb locks it, and we its directory.
 
 pub(super) mod family;
+mod file;
+mod health;
 pub(super) mod revoked;
 
-use crate::server::state::{self, StateError};
+use crate::base::clock::unix_seconds;
+use crate::server::state::StateError;
 use aws_lc_rs::hmac;
 use family::Families;
-use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableTable, TableDefinition, WriteTransaction};
+use file::Held;
+pub use health::Health;
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use revoked::Revoked;
-use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-
-/// The file's name in the state directory.
-const FILE: &str = "access.redb";
-/// Memory for its pages: a family has about 300 bytes, the working set is small.
-const CACHE_BYTES: usize = 8 << 20;
+use std::sync::{Arc, PoisonError, RwLock};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// The key in `META` of what successors are derived with.
 const SECRET: &str = "successor_secret";
 const SECRET_BYTES: usize = 32;
+/// The key in `META` of what is written to see whether the disk takes it.
+const TRIAL: &str = "trial";
+/// Its bytes: more than a change needs, so that the next one does not fail again.
+const TRIAL_BYTES: usize = 64 << 10;
 
-/// The disk or the file failed; what was asked has not happened. After a failure to read or
-/// write, redb takes no more changes until the file is opened again: by a restart.
+/// What was asked has not happened.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(Box<redb::Error>);
+pub enum StoreError {
+    #[error("{0}")]
+    Redb(Box<redb::Error>),
+    /// The disk failed before, with this cause.
+    #[error("{0}")]
+    Failing(Arc<str>),
+}
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> StoreError {
-        StoreError(Box::new(error.into()))
+        StoreError::Redb(Box::new(error.into()))
+    }
+}
+
+impl StoreError {
+    /// The file has to be opened again.
+    fn is_lasting(&self) -> bool {
+        use redb::Error::{DatabaseClosed, Io, LockPoisoned, PreviousIo};
+        match self {
+            StoreError::Redb(error) => {
+                matches!(
+                    **error,
+                    Io(_) | PreviousIo | DatabaseClosed | LockPoisoned(_)
+                )
+            }
+            StoreError::Failing(_) => false,
+        }
     }
 }
 
 /// The open file. Shared between threads; changes take turns.
 pub struct Store {
-    database: Database,
+    held: Held,
+    /// `None`: it could not be opened again yet.
+    database: RwLock<Option<Database>>,
+    health: Health,
     /// Successors of refresh tokens are derived with it.
     successor: hmac::Key,
 }
@@ -58,47 +88,20 @@ impl Store {
     /// # Errors
     /// The directory cannot be used, another server has the file, or it is none of ours.
     pub fn open(directory: &Path) -> Result<Store, StateError> {
-        state::make(directory)?;
-        let unusable = |cause| StateError::Directory {
-            path: directory.to_owned(),
-            cause,
-        };
-        let file = open_private(&directory.join(FILE)).map_err(unusable)?;
-        let backend = FileBackend::new(file).map_err(|error| told(directory, error))?;
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend)
-            .map_err(|error| told(directory, error))?;
-        let made = Store::on(database).map_err(|error| StateError::Unreadable {
-            path: directory.to_owned(),
-            cause: error.to_string(),
-            remedy: "is the disk full?",
-        })?;
-        Ok(made)
-    }
-
-    fn on(database: Database) -> Result<Store, StoreError> {
-        let transaction = database.begin_write()?;
-        let successor = {
-            let mut meta = transaction.open_table(META)?;
-            let kept = meta.get(SECRET)?.map(|secret| secret.value().to_vec());
-            let secret = match kept {
-                Some(secret) => secret,
-                None => {
-                    let secret = random::<SECRET_BYTES>()?;
-                    meta.insert(SECRET, secret.as_slice())?;
-                    secret.to_vec()
-                }
-            };
-            hmac::Key::new(hmac::HMAC_SHA256, &secret)
-        };
-        // Made now, so that readers find them.
-        Families::open(&transaction, &successor)?;
-        Revoked::open(&transaction)?;
-        transaction.commit()?;
+        let held = file::hold(directory)?;
+        let (database, is_new) = held.open(|database| furnish(database).map(drop))?;
+        let successor = furnish(&database).map_err(|error| held.told(error))?;
+        if is_new {
+            tracing::info!(
+                "the state in {} is new: no refresh token and no revocation of before is known",
+                directory.display()
+            );
+        }
         Ok(Store {
-            database,
-            successor,
+            held,
+            database: RwLock::new(Some(database)),
+            health: Health::default(),
+            successor: hmac::Key::new(hmac::HMAC_SHA256, &successor),
         })
     }
 
@@ -110,15 +113,135 @@ impl Store {
         &self,
         work: impl FnOnce(&Change<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        let transaction = self.database.begin_write()?;
-        let change = Change {
-            transaction: &transaction,
-            successor: &self.successor,
-        };
-        let result = work(&change)?;
-        transaction.commit()?;
-        Ok(result)
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            let change = Change {
+                transaction: &transaction,
+                successor: &self.successor,
+            };
+            let result = work(&change)?;
+            transaction.commit()?;
+            Ok(result)
+        })
     }
+
+    /// Whether it can be used.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Opens the file again after a failure, and tries whether the disk takes a change.
+    /// Whether the store can be used. Blocks for the disk.
+    pub fn recover(&self) -> bool {
+        if self.health.cause().is_none() {
+            return true;
+        }
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Closed first: it has the file's lock.
+        *database = None;
+        match self.reopened() {
+            Ok(reopened) => {
+                *database = Some(reopened);
+                self.health.recovered();
+                let directory = self.held.directory().display();
+                tracing::info!("the state in {directory} is kept again");
+                true
+            }
+            Err(error) => {
+                self.health.failed(error.to_string());
+                false
+            }
+        }
+    }
+
+    fn reopened(&self) -> Result<Database, StoreError> {
+        let database = self.held.open_existing()?;
+        let secret = furnish(&database)?;
+        if hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), b"").as_ref()
+            != hmac::sign(&self.successor, b"").as_ref()
+        {
+            let cause = "another file is in its place: put the one of before back, or restart";
+            return Err(io::Error::other(cause).into());
+        }
+        try_disk(&database)?;
+        Ok(database)
+    }
+
+    /// Does something with the open file. A failure of the disk is everybody's from then on.
+    fn with<R>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cause) = self.health.cause() {
+            return Err(StoreError::Failing(cause));
+        }
+        let Some(database) = &*database else {
+            return Err(StoreError::Failing("it is not open".into()));
+        };
+        let result = work(database);
+        if let Err(error) = &result
+            && error.is_lasting()
+            && self.health.failed(error.to_string())
+        {
+            tracing::warn!(
+                "the state in {} cannot be kept: {error}; until it can, refresh tokens and \
+                 revocations are refused: is the disk full? It is tried again by itself",
+                self.held.directory().display()
+            );
+        }
+        result
+    }
+}
+
+/// Makes what is missing in a file; gives what successors are derived with. Nothing is
+/// written if nothing is missing.
+fn furnish(database: &Database) -> Result<[u8; SECRET_BYTES], StoreError> {
+    let transaction = database.begin_write()?;
+    let before = transaction.list_tables()?.count();
+    let kept = {
+        let meta = transaction.open_table(META)?;
+        meta.get(SECRET)?
+            .and_then(|secret| secret.value().try_into().ok())
+    };
+    let secret = match kept {
+        Some(secret) => secret,
+        None => random::<SECRET_BYTES>()?,
+    };
+    // Made now, so that readers find them.
+    Families::open(&transaction, &hmac::Key::new(hmac::HMAC_SHA256, &secret))?;
+    Revoked::open(&transaction)?;
+    if kept.is_none() {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(SECRET, secret.as_slice())?;
+    }
+    match kept.is_some() && transaction.list_tables()?.count() == before {
+        true => transaction.abort()?,
+        false => transaction.commit()?,
+    }
+    Ok(secret)
+}
+
+/// Writes as much as a change needs, and takes it back.
+fn try_disk(database: &Database) -> Result<(), StoreError> {
+    let mut bytes = vec![0; TRIAL_BYTES];
+    bytes[..8].copy_from_slice(&unix_seconds().to_be_bytes());
+    let change = |bytes: Option<&[u8]>| -> Result<(), StoreError> {
+        let transaction = database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            match bytes {
+                Some(bytes) => drop(meta.insert(TRIAL, bytes)?),
+                None => drop(meta.remove(TRIAL)?),
+            }
+        }
+        Ok(transaction.commit()?)
+    };
+    change(Some(&bytes))?;
+    change(None)
 }
 
 /// A change in the making.
@@ -149,40 +272,14 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     Ok(bytes)
 }
 
-/// Opens or makes a file that only its owner may read.
-fn open_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    // Whoever copied it back from somewhere may have been generous.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
-}
-
-fn told(directory: &Path, error: DatabaseError) -> StateError {
-    let path = directory.to_owned();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            StateError::Taken { path }
-        }
-        error => StateError::Unreadable {
-            path,
-            cause: format!("{FILE}: {error}"),
-            remedy: "move that file away to begin anew: clients authenticate by their API keys \
-                     again, and revocations are forgotten",
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::family::{Founder, Token};
+    use super::file::FILE;
     use super::*;
+    use std::fs::Permissions;
     use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::PermissionsExt;
     use std::process::{Command, Stdio};
 
     pub(crate) fn founder(key_id: &str) -> Founder {
@@ -232,17 +329,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_kind_is_refused_and_left_alone() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join(FILE);
-        let text = "not a database\n".repeat(1000);
-        std::fs::write(&file, &text).expect("written");
-        let error = Store::open(directory.path()).err().expect("refused");
-        assert!(error.to_string().contains("move that file away"), "{error}");
-        assert_eq!(std::fs::read_to_string(&file).expect("still there"), text);
-    }
-
-    #[test]
     fn a_restart_keeps_tokens_successors_and_revocations() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path()).expect("opens");
@@ -279,8 +365,41 @@ mod tests {
             Err(StoreError::from(io::Error::other("the disk is full")))
         });
         assert!(failed.is_err());
+        assert!(store.recover());
         // Long after any grace: it was not used.
         assert!(rotate(&store, &token, NOW + 1000).is_some());
+    }
+
+    #[test]
+    fn after_a_failure_all_fails_until_the_same_file_is_open_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path()).expect("opens");
+        let token = found(&store);
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let failed = store.change(|_| Err::<(), _>(StoreError::from(full)));
+        let cause = failed.expect_err("failed").to_string();
+        let is_refused = |store: &Store| {
+            let told = store.knows(&token).map_err(|error| error.to_string());
+            told.is_err_and(|told| Some(told.into()) == store.health().cause())
+        };
+        assert_eq!(store.health().cause(), Some(cause.into()));
+        assert!(is_refused(&store), "a reader");
+        let path = directory.path().join(FILE);
+        let aside = directory.path().join("aside");
+        std::fs::rename(&path, &aside).expect("moved");
+        assert!(!store.recover() && is_refused(&store), "it is gone");
+        assert!(!path.exists(), "made anew");
+        let other = tempfile::tempdir().expect("a directory");
+        drop(Store::open(other.path()).expect("opens"));
+        std::fs::copy(other.path().join(FILE), &path).expect("copied");
+        assert!(!store.recover() && is_refused(&store), "another one");
+        std::fs::rename(&aside, &path).expect("moved back");
+        assert!(store.recover());
+        assert_eq!(store.health().cause(), None);
+        assert_eq!(store.health().failures(), 3);
+        assert!(rotate(&store, &token, NOW).is_some(), "what it had, it has");
+        let taken = Store::open(directory.path()).err().expect("still held");
+        assert!(matches!(taken, StateError::Taken { .. }), "{taken}");
     }
 
     /// The child of the test below: rotates for ever and says each token it was given.

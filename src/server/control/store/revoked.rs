@@ -37,13 +37,15 @@ impl<'t> Revoked<'t> {
 impl Store {
     /// All that are kept, each with the time from which it is forgotten.
     pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let reading = self.database.begin_read()?;
-        let table = reading.open_table(REVOKED)?;
-        let mut all = Vec::new();
-        for entry in table.iter()? {
-            let (revocation, forget_at) = entry?;
-            all.push((revocation.value().to_owned(), forget_at.value()));
-        }
-        Ok(all)
+        self.with(|database| {
+            let reading = database.begin_read()?;
+            let table = reading.open_table(REVOKED)?;
+            let mut all = Vec::new();
+            for entry in table.iter()? {
+                let (revocation, forget_at) = entry?;
+                all.push((revocation.value().to_owned(), forget_at.value()));
+            }
+            Ok(all)
+        })
     }
 }

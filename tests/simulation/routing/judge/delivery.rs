@@ -41,7 +41,7 @@ impl Evidence {
         Ok(())
     }
 
-    fn find(&self, one: &Delivered) -> Option<&Published> {
+    pub(super) fn find(&self, one: &Delivered) -> Option<&Published> {
         let maker = self.witness(one.label.maker)?;
         maker.record.published.get(one.label.number as usize)
     }
@@ -94,7 +94,11 @@ impl Evidence {
             let of = |other: &&Standing| other.filter == standing.filter;
             let left = |witness: &Witness| {
                 let mut members = witness.record.subscriptions.iter().filter(of);
-                members.any(|member| member.left_at.is_some() || !witness.is_steady())
+                members.any(|member| {
+                    let closing = witness.record.memberships[member.membership].closing_at;
+                    let gone = closing.is_some_and(|at| at <= one.at);
+                    member.left_at.is_some() || !witness.is_steady() || gone
+                })
             };
             standing.filter.group.is_some() && self.witnesses.iter().any(left)
         })
@@ -111,9 +115,7 @@ impl Evidence {
                 .map(|one| (one.membership, one.label))
                 .collect();
             for standing in &receiver.record.subscriptions {
-                let policy = standing.filter.policy;
-                let keeps_all = matches!(policy, None | Some(SlowPolicy::Disconnect));
-                if standing.filter.group.is_some() || !keeps_all {
+                if !keeps_all(standing) {
                     continue;
                 }
                 for (maker, label, published) in self.published() {
@@ -130,6 +132,66 @@ impl Evidence {
         }
         Ok(())
     }
+
+    /// What comes first behind a SUBSCRIBE's OK, of what one connection publishes on a topic,
+    /// is followed by all the rest.
+    pub fn check_holes(&self) -> Verdict {
+        for receiver in &self.witnesses {
+            for standing in &receiver.record.subscriptions {
+                if standing.confirmed_at.is_none() || !keeps_all(standing) {
+                    continue;
+                }
+                let (mut seen, mut last) = (HashSet::new(), HashMap::new());
+                for (place, one) in receiver.record.delivered.iter().enumerate() {
+                    let is_behind = place >= standing.received_before;
+                    let is_left = standing.left_at.is_some_and(|at| at <= one.at);
+                    let of = one.membership == standing.membership && suits(standing, &one.topic);
+                    // What was retained may come again.
+                    if is_left || !of || !seen.insert(one.label) || !is_behind {
+                        continue;
+                    }
+                    let (Some(maker), Some(published)) =
+                        (self.witness(one.label.maker), self.find(one))
+                    else {
+                        continue;
+                    };
+                    let line = (one.label.maker, published.connection, &one.topic);
+                    let number = one.label.number;
+                    let Some(before) = last.insert(line, number) else {
+                        continue;
+                    };
+                    let missing = (before + 1..number)
+                        .filter_map(|number| maker.record.published.get(number as usize))
+                        .find(|other| is_between(other, published));
+                    if let Some(missing) = missing {
+                        let to = receiver.id;
+                        return Err(format!(
+                            "to {to:?}: {before} and {one:?} came behind the OK of {standing:?}, \
+                             not {missing:?} between them"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A plain subscription of which nothing is dropped while its reader is slow.
+pub(super) fn keeps_all(standing: &Standing) -> bool {
+    let policy = standing.filter.policy;
+    standing.filter.group.is_none() && matches!(policy, None | Some(SlowPolicy::Disconnect))
+}
+
+/// Whether a message was taken on the same topic and connection as a later one, and has to
+/// reach whom that reached.
+fn is_between(one: &Published, later: &Published) -> bool {
+    one.plan.topic == later.plan.topic
+        && one.connection == later.connection
+        && (one.sent, later.sent) == (1, 1)
+        && !one.is_will
+        && one.refused.is_none()
+        && one.plan.expires_ms.is_none()
 }
 
 /// Whether a message has to have been delivered for this standing.

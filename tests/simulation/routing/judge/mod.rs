@@ -69,6 +69,7 @@ impl Evidence {
         self.check_bytes()?;
         self.check_order()?;
         self.check_plain()?;
+        self.check_holes()?;
         self.check_groups()?;
         self.check_requests()?;
         self.check_wills()

@@ -1,6 +1,8 @@
-//! Retained messages: what those are told who come late.
+//! Retained messages: what those are told who come late, and that those who were there have
+//! seen it last.
 
-use super::{Evidence, Verdict, Witness};
+use super::delivery::keeps_all;
+use super::{Evidence, Verdict, Witness, suits};
 use ringmail::ring::sim::client::ClientId;
 use ringmail::ring::sim::client::traffic::{Label, Published};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +30,9 @@ impl Evidence {
                 }
             }
         }
+        for (topic, told) in &told {
+            self.check_agreed(topic, told)?;
+        }
         for (topic, told) in told {
             if told.len() > 1 {
                 return Err(format!("{topic}: not the same for all: {told:?}"));
@@ -35,6 +40,33 @@ impl Evidence {
             let wanted = self.last_retained(topic);
             if !told.is_subset(&wanted) {
                 return Err(format!("{topic}: retained {told:?}, not one of {wanted:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever stood to the end, on whatever shard, was delivered last what is retained.
+    fn check_agreed(&self, topic: &str, told: &BTreeSet<Option<Label>>) -> Verdict {
+        for receiver in &self.witnesses {
+            for standing in &receiver.record.subscriptions {
+                let stays = standing.left_at.is_none() && receiver.is_whole(standing.membership);
+                if !stays || !suits(standing, topic) || !keeps_all(standing) {
+                    continue;
+                }
+                let delivered = receiver.record.delivered.iter().rev();
+                let mut retained = delivered.filter(|one| {
+                    one.membership == standing.membership && one.topic == topic && one.retain
+                });
+                let last = retained.next().and_then(|one| {
+                    let empty = self.find(one).is_some_and(|one| one.plan.empty);
+                    (!empty).then_some(one.label)
+                });
+                if !told.contains(&last) {
+                    let to = receiver.id;
+                    return Err(format!(
+                        "to {to:?}: {topic}: {last:?} came last, retained is {told:?}"
+                    ));
+                }
             }
         }
         Ok(())

@@ -12,8 +12,9 @@ use std::time::Duration;
 type GroupName = (String, String);
 
 impl Evidence {
-    /// Of all members of (filter, group) one gets each message: never two, and one at least
-    /// while a member stands and none was lost.
+    /// Of all members of (filter, group) one gets each message: another only when the first
+    /// has gone without having acknowledged it, and one at least while a member stands and
+    /// none was lost.
     pub fn check_groups(&self) -> Verdict {
         let mut groups: BTreeSet<GroupName> = BTreeSet::new();
         for witness in &self.witnesses {
@@ -28,6 +29,7 @@ impl Evidence {
 
     fn check_group(&self, group: &GroupName) -> Verdict {
         let takers = self.takers(group);
+        let had = self.had_by_members(group);
         let mut members: Vec<(&Witness, &Standing)> = Vec::new();
         for witness in &self.witnesses {
             let of = witness.record.subscriptions.iter();
@@ -41,7 +43,13 @@ impl Evidence {
                 continue;
             }
             let found = takers.get(&label).map_or(&[][..], Vec::as_slice);
-            if found.len() > 1 {
+            // Who had ended its stream may still take what was on its way to it then.
+            let is_late = |taker: &Taker| taker.had_gone_by(taker.at);
+            let passed_on = found
+                .windows(2)
+                .all(|pair| pair[0].had_gone_by(pair[1].at) || is_late(&pair[1]));
+            if !passed_on {
+                let found: Vec<_> = found.iter().map(|taker| taker.id).collect();
                 return Err(format!(
                     "{group:?}: {label:?} taken by {found:?}: {published:?}"
                 ));
@@ -50,7 +58,7 @@ impl Evidence {
                 let mut members = members.iter();
                 members.any(|(witness, one)| witness.stood(one, published.sent_at, taken_at))
             };
-            let owed = steady && plan.expires_ms.is_none();
+            let owed = steady && plan.expires_ms.is_none() && !had.contains(&label);
             if found.is_empty() && owed && maker.taken_at(label.number).is_some_and(stood) {
                 return Err(format!("{group:?}: {label:?} taken by none: {published:?}"));
             }
@@ -58,10 +66,10 @@ impl Evidence {
         Ok(())
     }
 
-    /// Who got each message as a member of a group; one that has it by another of its
-    /// filters as well counts for none.
-    fn takers(&self, group: &GroupName) -> HashMap<Label, Vec<ClientId>> {
-        let mut takers: HashMap<Label, Vec<ClientId>> = HashMap::new();
+    /// Who got each message as a member of a group, the first one first; one that has it by
+    /// another of its filters as well counts for none.
+    fn takers(&self, group: &GroupName) -> HashMap<Label, Vec<Taker>> {
+        let mut takers: HashMap<Label, Vec<Taker>> = HashMap::new();
         for witness in &self.witnesses {
             for one in &witness.record.delivered {
                 let all = witness.record.subscriptions.iter().filter(|standing| {
@@ -69,11 +77,27 @@ impl Evidence {
                 });
                 let mut all = all.peekable();
                 if all.peek().is_some() && all.all(|standing| is_member(standing, group)) {
-                    takers.entry(one.label).or_default().push(witness.id);
+                    takers.entry(one.label).or_default().push(Taker {
+                        id: witness.id,
+                        at: one.at,
+                        gone_at: gone_at(witness, one.membership),
+                    });
                 }
             }
         }
+        for found in takers.values_mut() {
+            found.sort_by_key(|taker| taker.at);
+        }
         takers
+    }
+
+    /// What members of a group have, by whichever of their filters.
+    fn had_by_members(&self, group: &GroupName) -> BTreeSet<Label> {
+        let is_of = |one: &Standing| is_member(one, group);
+        let members = self.witnesses.iter();
+        let members = members.filter(|one| one.record.subscriptions.iter().any(is_of));
+        let delivered = members.flat_map(|one| &one.record.delivered);
+        delivered.map(|one| one.label).collect()
     }
 
     /// Each REQUEST has one RESPONSE, with what its server said or why there is none; and
@@ -157,6 +181,28 @@ impl Evidence {
             _ => Err("not a failure that it may have"),
         }
     }
+}
+
+/// One who has taken a group's message.
+struct Taker {
+    id: ClientId,
+    at: Instant,
+    /// When it said CLOSE, or last lost the connection of its membership.
+    gone_at: Option<Instant>,
+}
+
+impl Taker {
+    fn had_gone_by(&self, at: Instant) -> bool {
+        self.gone_at.is_some_and(|gone_at| gone_at <= at)
+    }
+}
+
+fn gone_at(witness: &Witness, place: usize) -> Option<Instant> {
+    let closing = witness.record.memberships[place].closing_at;
+    let of = witness.record.connections.iter();
+    let of = of.filter(|one| one.membership == place);
+    let ended = of.filter_map(|one| one.left_at.or(one.ended_at)).max();
+    closing.or(ended)
 }
 
 /// Whether a server answers everything, and stayed on its first connection.

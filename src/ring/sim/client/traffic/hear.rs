@@ -89,6 +89,7 @@ impl Mind {
         }
         self.unanswered.pop_front();
         let record = &mut self.record;
+        let received = record.delivered.len();
         match matter {
             Matter::Publish(number) => {
                 let published = &mut record.published[number as usize];
@@ -104,7 +105,10 @@ impl Mind {
                 };
                 match refused {
                     Some(_) => stand.refused = refused,
-                    None => stand.confirmed_at = Some(now),
+                    None => {
+                        stand.confirmed_at = Some(now);
+                        stand.received_before = received;
+                    }
                 }
             }
             Matter::Unsubscribe(place) | Matter::Unserve(place) => {
@@ -137,8 +141,18 @@ impl Mind {
             return;
         }
         membership.received = membership.received.wrapping_add(1);
-        let received = membership.received;
-        if every > 0 && received.wrapping_sub(membership.acknowledged) >= every {
+        let news = membership.received.wrapping_sub(membership.acknowledged);
+        if every > 0 && news >= every {
+            self.acknowledge(voice);
+        }
+    }
+
+    /// Sends ACK with all it has counted.
+    pub(super) fn acknowledge(&mut self, voice: &mut Voice) {
+        if let Some(membership) = self.record.membership_mut()
+            && membership.key.is_some()
+        {
+            let received = membership.received;
             membership.acknowledged = received;
             voice.send(&Message::Ack { received });
         }
@@ -154,7 +168,24 @@ impl Mind {
             MessageType::Publish => self.take_publish(envelope, now),
             MessageType::Request => self.take_request(envelope, now),
             MessageType::Response => self.take_response(envelope, now),
-            _ => self.record.blame(format!("{kind:?} is not the server's")),
+            MessageType::Ping
+            | MessageType::Pong
+            | MessageType::Close
+            | MessageType::Error
+            | MessageType::Ok
+            | MessageType::Auth
+            | MessageType::AuthOk
+            | MessageType::Drain
+            | MessageType::Ack
+            | MessageType::Session
+            | MessageType::SessionOk
+            | MessageType::Subscribe
+            | MessageType::Unsubscribe
+            | MessageType::Will
+            | MessageType::Serve
+            | MessageType::Unserve => {
+                self.record.blame(format!("{kind:?} is not the server's"));
+            }
         }
     }
 

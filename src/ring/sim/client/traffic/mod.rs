@@ -45,7 +45,7 @@ use talk::Talk;
 pub enum Command {
     /// Do this as well, behind what is still to be done.
     Act(Vec<Act>),
-    /// Read and write as fast as can be, break off no more, forget all pauses.
+    /// Read, write and acknowledge as fast as can be, break off no more, forget all pauses.
     Heal,
     /// Break the connection this way now; or, with `Ending::Close`, end.
     End(Ending),
@@ -177,6 +177,10 @@ impl Party {
                 plan.writing = Writing::Whole;
                 plan.cuts.clear();
                 plan.think = Duration::ZERO;
+                if let Some(keeping) = plan.session.as_mut().filter(|one| one.ack_every > 0) {
+                    keeping.ack_every = 1;
+                    self.mind.acts.push_back(Act::AckAll);
+                }
                 self.mind.acts.retain(|act| !matches!(act, Act::Read(_)));
                 self.mind.act_at = Instant::ZERO;
             }

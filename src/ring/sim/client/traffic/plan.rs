@@ -92,6 +92,8 @@ pub enum Act {
     Auth(Rc<str>),
     /// Sends ACK with this number, whatever it has counted.
     Ack(u32),
+    /// Sends ACK with all it has counted, if it has a session.
+    AckAll,
     /// Ends the connection this way. With `Ending::Close` the client is over.
     End(Ending),
 }

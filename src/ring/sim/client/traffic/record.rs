@@ -153,6 +153,8 @@ pub struct Standing {
     pub asked: u32,
     pub asked_at: Instant,
     pub confirmed_at: Option<Instant>,
+    /// Messages that had been received before its OK.
+    pub received_before: usize,
     pub refused: Option<Code>,
     /// UNSUBSCRIBE or UNSERVE.
     pub left_at: Option<Instant>,

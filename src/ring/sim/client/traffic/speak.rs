@@ -63,6 +63,7 @@ impl Mind {
                 self.authenticate(voice);
             }
             Act::Ack(received) => voice.send(&Message::Ack { received }),
+            Act::AckAll => self.acknowledge(voice),
             Act::End(ending) => self.ending = Some(ending),
         }
     }
@@ -204,6 +205,7 @@ impl Mind {
             asked: 1,
             asked_at: now,
             confirmed_at: None,
+            received_before: 0,
             refused: None,
             left_at: None,
             left_confirmed_at: None,
@@ -381,17 +383,19 @@ impl Mind {
 
 fn say_filter(kind: MessageType, id: u32, filter: &Filter, voice: &mut Voice) {
     let mut block = Vec::new();
+    let subscribes = kind == MessageType::Subscribe;
     if let Some(group) = &filter.group {
         Headers::push(&mut block, header::GROUP, group.as_bytes());
     }
     if let Some(policy) = filter.policy
-        && kind == MessageType::Subscribe
+        && subscribes
     {
         Headers::push(&mut block, header::SLOW_POLICY, &[policy as u8]);
     }
-    let codec = match kind {
-        MessageType::Subscribe => filter.codec,
-        _ => Codec::Bytes,
+    let codec = if subscribes {
+        filter.codec
+    } else {
+        Codec::Bytes
     };
     let envelope = Envelope {
         id,

@@ -80,6 +80,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     of_shards("ringmail_sent", "Bytes sent to clients; of TLS, as they went.", &[("", BytesSent)]).in_bytes(),
     of_shards("ringmail_publications", "Publications taken from clients.", &[("", Publishes)]),
     of_all("ringmail_deliveries_dropped", "Publications not delivered to one subscriber, by reason.", &[("expired", DeliveriesExpired), ("too_large", DeliveriesTooLarge), ("forbidden", DeliveriesForbidden)]).labelled("reason"),
+    of_all("ringmail_group_messages_passed_on", "Messages that a group's member had not been sent, or had not acknowledged, when it ended, by what became of them: another member's, or nobody's.", &[("another", GroupHandedOn), ("nobody", GroupLost)]).labelled("to"),
     of_all("ringmail_translations", "Publications translated by their topic's schema, by what they became.", &[("json", TranslatedToJson), ("protobuf", TranslatedToProtobuf)]).labelled("to"),
     of_all("ringmail_schema_refusals", "Messages refused because their payload did not fit their topic's schema.", &[("", SchemaRefused)]),
     of_all("ringmail_wills", "Wills published.", &[("", Wills)]),
@@ -97,7 +98,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     of_all("ringmail_sessions_ended", "Sessions that are over.", &[("", SessionsEnded)]),
     of_all("ringmail_sessions_overflowed", "Sessions that cannot be resumed because too much was not acknowledged.", &[("", SessionsOverflowed)]),
     // Access.
-    of_all("ringmail_authentications", "Credentials shown by clients, by what came of it.", &[("accepted", AuthAccepted), ("refused", AuthRefused)]).labelled("result"),
+    of_all("ringmail_authentications", "Credentials shown by clients, by what came of it.", &[("accepted", AuthAccepted), ("refused", AuthRefused), ("unavailable", AuthUnavailable)]).labelled("result"),
     of_all("ringmail_operations_forbidden", "Operations refused because the client's rights do not cover them.", &[("", Forbidden)]),
     of_all("ringmail_rate_limited", "Messages refused because more came than one connection may send.", &[("", RateLimited)]),
     // The shards' own.

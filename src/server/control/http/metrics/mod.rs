@@ -35,6 +35,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use collector::Collector;
+pub(super) use process::prepare;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::fmt;

@@ -1,9 +1,13 @@
-//! What the kernel knows of this process (proc_pid_status(5), proc_pid_limits(5),
+//! What the kernel knows of this process (proc_pid_status(5), getrlimit(2),
 //! proc_pid_fd(5)), under the names that every Prometheus client library uses.
 
+use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// A figure that cannot be read is `None`, and not told.
@@ -16,19 +20,31 @@ pub(super) struct Process {
     pub(super) threads: Option<u64>,
 }
 
+/// Opened before anybody asks: then there may be no descriptor left.
+static STATUS: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/status").ok());
+
+/// Opens what is read later.
+pub fn prepare() {
+    LazyLock::force(&STATUS);
+}
+
 impl Process {
     pub(super) fn read() -> Process {
-        Process::read_at(Path::new("/proc/self"))
+        let status = STATUS.as_ref().and_then(|file| text(file).ok());
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Process::of(
+            &status.unwrap_or_default(),
+            Path::new("/proc/self/fd"),
+            most,
+        )
     }
 
-    fn read_at(proc: &Path) -> Process {
-        let status = fs::read_to_string(proc.join("status")).unwrap_or_default();
-        let limits = fs::read_to_string(proc.join("limits")).unwrap_or_default();
+    fn of(status: &str, folder: &Path, descriptors_max: u64) -> Process {
         Process {
-            resident_bytes: field(&status, "VmRSS:").and_then(|kib| kib.checked_mul(1024)),
-            descriptors: descriptors(&proc.join("fd")),
-            descriptors_max: field(&limits, "Max open files"),
-            threads: field(&status, "Threads:"),
+            resident_bytes: field(status, "VmRSS:").and_then(|kib| kib.checked_mul(1024)),
+            descriptors: descriptors(folder),
+            descriptors_max: Some(descriptors_max),
+            threads: field(status, "Threads:"),
         }
     }
 
@@ -45,10 +61,21 @@ impl Process {
 /// The first number after `name` in the line that begins with it.
 fn field(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    match rest.split_whitespace().next()? {
-        "unlimited" => Some(u64::MAX),
-        number => number.parse().ok(),
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// All of a file of /proc, from its beginning: it says what holds now.
+fn text(file: &File) -> io::Result<String> {
+    let mut bytes = vec![0; 16 << 10];
+    let mut length = 0;
+    while length < bytes.len() {
+        match file.read_at(&mut bytes[length..], length as u64)? {
+            0 => break,
+            count => length += count,
+        }
     }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 /// Descriptors that are open. Since Linux 6.2 the folder's size says how many; before that
@@ -97,6 +124,11 @@ mod tests {
     #[test]
     fn without_proc_nothing_is_told() {
         let nowhere = tempfile::tempdir().unwrap();
-        assert_eq!(Process::read_at(nowhere.path()), Process::default());
+        let told = Process::of("", &nowhere.path().join("fd"), 9);
+        let limit = Process {
+            descriptors_max: Some(9),
+            ..Process::default()
+        };
+        assert_eq!(told, limit);
     }
 }

@@ -9,6 +9,7 @@ use crate::metrics::gauge::Gauge;
 use crate::metrics::histogram::{Histograms, Timing};
 use crate::proto::message::MessageType;
 use crate::server::control::Host;
+use crate::server::control::http::Guard;
 use crate::server::control::survey::Surveyor;
 use crate::shard::sys::{Board, Span, Timings};
 use std::collections::{BTreeSet, HashSet};
@@ -48,6 +49,9 @@ fn admin() -> Arc<Admin> {
             certificate_expires: Some(Arc::new(AtomicI64::new(1_800_000_000))),
         },
         draining: Arc::default(),
+        settled: None,
+        guard: Arc::new(Guard::new(0)),
+        reserve: Arc::default(),
         is_loopback: true,
         surveyor: Surveyor::new(Vec::new()),
         warden: None,

@@ -1,0 +1,135 @@
+//! Files that others name: read whole, with a bound, and never waited for. A FIFO that nobody
+//! writes to, or a device, must not keep a start or a command for ever.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// How long a pipe's writer may say nothing.
+const SILENCE_MAX: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+/// The whole of a file, or of what a pipe brings (`<(…)` of a shell).
+///
+/// # Errors
+/// It cannot be read, has more than `bytes_max`, or nothing comes.
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    let mut bytes = Vec::new();
+    match kind.is_fifo() || kind.is_char_device() {
+        false => drop(file.take(bytes_max + 1).read_to_end(&mut bytes)?),
+        true => {
+            read_pipe(file, bytes_max, &mut bytes)?;
+            if bytes.is_empty() && kind.is_fifo() {
+                return Err(io::Error::other("it is a FIFO, and nobody writes to it"));
+            }
+        }
+    }
+    match bytes.len() as u64 > bytes_max {
+        true => Err(io::Error::other(format!(
+            "it has more than {bytes_max} bytes"
+        ))),
+        false => Ok(bytes),
+    }
+}
+
+fn read_pipe(mut file: File, bytes_max: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut piece = [0; 8192];
+    while bytes.len() as u64 <= bytes_max {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut wanted = [PollFd::new(&file, PollFlags::IN)];
+                match poll(&mut wanted, Some(&SILENCE_MAX)) {
+                    // What it says of the descriptor is seen by reading.
+                    Ok(1..) | Err(Errno::INTR) => {}
+                    Ok(0) => {
+                        let told = "it is no regular file, and nothing comes from it";
+                        return Err(io::Error::new(ErrorKind::TimedOut, told));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Opens a file to be written to at its end, made if it is missing.
+///
+/// # Errors
+/// It cannot be opened; it is a FIFO that nobody reads.
+pub fn append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    let tried = options.clone().custom_flags(libc::O_NONBLOCK).open(path);
+    let file = tried.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::other("it is a FIFO, and nobody reads from it"),
+        _ => error,
+    })?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        // Written to as before, which waits: it is there, and somebody reads.
+        false => options.open(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::Command;
+
+    #[test]
+    fn what_has_no_end_or_says_nothing_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fifo = directory.path().join("fifo");
+        let made = Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.expect("mkfifo").success());
+        let refused = |path: &Path| read(path, 100).expect_err("refused").to_string();
+        assert!(refused(&fifo).contains("FIFO"));
+        assert!(
+            append(&fifo)
+                .expect_err("nobody reads")
+                .to_string()
+                .contains("FIFO")
+        );
+        assert!(refused(Path::new("/dev/zero")).contains("more than 100"));
+        assert!(read(directory.path(), 100).is_err());
+        // A writer that says nothing, and one that does.
+        let mut held = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&fifo)
+            .expect("held");
+        assert!(refused(&fifo).contains("nothing comes"));
+        held.write_all(b"hush").expect("written");
+        let path = fifo.clone();
+        let reader = std::thread::spawn(move || read(&path, 3).expect_err("too much").to_string());
+        assert!(reader.join().expect("read").contains("more than 3"));
+        let mut log = append(&fifo).expect("somebody reads");
+        log.write_all(b"line").expect("written");
+        assert_eq!(read(Path::new("/dev/null"), 100).expect("empty"), b"");
+        let file = directory.path().join("file");
+        for part in ["a", "b"] {
+            append(&file)
+                .expect("made")
+                .write_all(part.as_bytes())
+                .expect("written");
+        }
+        assert_eq!(read(&file, 2).expect("read"), b"ab");
+        assert!(read(&file, 1).is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! What is wrong with a payload, and where: found at the bottom, told with the path to it.
+
+use super::wire::Malformed;
+use std::fmt::Display;
+
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// `values[3].celsius`; empty: the whole.
+    pub(super) path: String,
+    pub(super) problem: String,
+}
+
+impl Fault {
+    #[cold]
+    pub(super) fn new(problem: impl Into<String>) -> Fault {
+        Fault {
+            path: String::new(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Of a field, a list's place in brackets, or a key of a map.
+    #[cold]
+    pub(super) fn within(mut self, part: impl Display) -> Fault {
+        self.path = match self.path.as_str() {
+            "" => part.to_string(),
+            inner if inner.starts_with('[') => format!("{part}{inner}"),
+            inner => format!("{part}.{inner}"),
+        };
+        self
+    }
+}
+
+impl From<Malformed> for Fault {
+    #[cold]
+    fn from(malformed: Malformed) -> Fault {
+        Fault::new(malformed.to_string())
+    }
+}

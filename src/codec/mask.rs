@@ -1,0 +1,42 @@
+//! Paths of a FieldMask: `a.b_c` in protobuf, `a.bC` in JSON.
+
+/// # Errors
+/// Why it has no form in JSON that it could be read from again.
+pub(super) fn to_json(path: &str, out: &mut String) -> Result<(), &'static str> {
+    let mut is_behind = false;
+    for letter in path.chars() {
+        match (is_behind, letter) {
+            (_, letter) if letter.is_uppercase() => {
+                return Err("a FieldMask's path has no capitals");
+            }
+            (true, letter) if letter.is_lowercase() => {
+                out.extend(letter.to_uppercase());
+                is_behind = false;
+            }
+            (true, _) => return Err("a FieldMask's path has small letters behind each _"),
+            (false, '_') => is_behind = true,
+            (false, letter) => out.push(letter),
+        }
+    }
+    match is_behind {
+        true => Err("a FieldMask's path has small letters behind each _"),
+        false => Ok(()),
+    }
+}
+
+/// # Errors
+/// It has an underscore.
+pub(super) fn from_json(path: &str) -> Result<String, &'static str> {
+    let mut snake = String::with_capacity(path.len() + 4);
+    for letter in path.chars() {
+        match letter {
+            '_' => return Err("in JSON a FieldMask's path has capitals in place of _"),
+            letter if letter.is_uppercase() => {
+                snake.push('_');
+                snake.extend(letter.to_lowercase());
+            }
+            letter => snake.push(letter),
+        }
+    }
+    Ok(snake)
+}

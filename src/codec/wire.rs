@@ -1,0 +1,191 @@
+//! Protobuf's wire format: keys, varints, and what is delimited by its length.
+//!
+//! A [`Reader`] has the bytes of one message and never reads beyond them, whatever the lengths
+//! inside say: so no message is deeper than the ones around it have room for.
+
+/// Messages within messages, as Google's libraries have it.
+pub const LEVELS_MAX: usize = 100;
+
+pub(super) const FIELD_NUMBER_MAX: u32 = (1 << 29) - 1;
+
+/// Bytes of the longest varint.
+const VARINT_BYTES_MAX: usize = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WireType {
+    Varint,
+    Fixed64,
+    Delimited,
+    StartGroup,
+    EndGroup,
+    Fixed32,
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("it ends before its value does")]
+    Truncated,
+    #[error("a number takes more than ten bytes")]
+    VarintTooLong,
+    #[error("no field begins with this byte")]
+    Key,
+    #[error("a group ends that has not begun, or begins and does not end")]
+    Group,
+    #[error("more levels than protobuf may have, {LEVELS_MAX}")]
+    TooDeep,
+}
+
+/// What is left of a message's bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    #[inline]
+    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
+        if let Some((&first, rest)) = self.rest.split_first()
+            && first < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0;
+        for (index, &byte) in self.rest.iter().take(VARINT_BYTES_MAX).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.rest = &self.rest[index + 1..];
+                return Ok(value);
+            }
+        }
+        match self.rest.len() < VARINT_BYTES_MAX {
+            true => Err(Malformed::Truncated),
+            false => Err(Malformed::VarintTooLong),
+        }
+    }
+
+    /// A field's number and what follows.
+    #[inline]
+    pub(super) fn key(&mut self) -> Result<(u32, WireType), Malformed> {
+        let key = u32::try_from(self.varint()?).map_err(|_| Malformed::Key)?;
+        let wire_type = match key & 7 {
+            0 => WireType::Varint,
+            1 => WireType::Fixed64,
+            2 => WireType::Delimited,
+            3 => WireType::StartGroup,
+            4 => WireType::EndGroup,
+            5 => WireType::Fixed32,
+            _ => return Err(Malformed::Key),
+        };
+        match key >> 3 {
+            0 => Err(Malformed::Key),
+            number => Ok((number, wire_type)),
+        }
+    }
+
+    fn fixed<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], Malformed> {
+        let (value, rest) = self.rest.split_first_chunk().ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(*value)
+    }
+
+    pub(super) fn fixed32(&mut self) -> Result<u32, Malformed> {
+        self.fixed().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn fixed64(&mut self) -> Result<u64, Malformed> {
+        self.fixed().map(u64::from_le_bytes)
+    }
+
+    /// A length and so many bytes.
+    #[inline]
+    pub(super) fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Truncated)?;
+        let (value, rest) = (self.rest.split_at_checked(length)).ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    /// Passes over the value of a field, which may have so many levels.
+    pub(super) fn skip(
+        &mut self,
+        number: u32,
+        wire_type: WireType,
+        levels: usize,
+    ) -> Result<(), Malformed> {
+        match wire_type {
+            WireType::Varint => self.varint().map(drop),
+            WireType::Fixed64 => self.fixed64().map(drop),
+            WireType::Fixed32 => self.fixed32().map(drop),
+            WireType::Delimited => self.delimited().map(drop),
+            WireType::EndGroup => Err(Malformed::Group),
+            WireType::StartGroup => {
+                let levels = levels.checked_sub(1).ok_or(Malformed::TooDeep)?;
+                loop {
+                    if self.is_empty() {
+                        return Err(Malformed::Group);
+                    }
+                    match self.key()? {
+                        (ended, WireType::EndGroup) if ended == number => return Ok(()),
+                        (inner, wire_type) => self.skip(inner, wire_type, levels)?,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Of 0 and −1, 1 and −2, … in turns.
+pub(super) fn zigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+pub(super) fn put_zigzag(value: i64, out: &mut Vec<u8>) {
+    put_varint((value << 1 ^ value >> 63) as u64, out);
+}
+
+pub(super) fn put_key(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
+    let wire_type = match wire_type {
+        WireType::Varint => 0,
+        WireType::Fixed64 => 1,
+        WireType::Delimited => 2,
+        WireType::StartGroup => 3,
+        WireType::EndGroup => 4,
+        WireType::Fixed32 => 5,
+    };
+    put_varint(u64::from(number << 3 | wire_type), out);
+}
+
+/// Puts the length before what stands in `out` from `start` on.
+pub(super) fn put_length(start: usize, out: &mut Vec<u8>) {
+    let end = out.len();
+    put_varint((end - start) as u64, out);
+    let length_bytes = out.len() - end;
+    // Short ones are moved by a byte: cheaper than to measure each level beforehand.
+    out[start..].rotate_right(length_bytes);
+}

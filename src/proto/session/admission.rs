@@ -1,0 +1,89 @@
+//! What a server's session lets its client send, before it has shown who it is, and while the
+//! server has no room for it but in the place of a session it resumes.
+
+use super::Session;
+use crate::base::clock::Instant;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::MessageType;
+
+/// What a server's session lets its client do. On trial is who may stay only if it resumes a
+/// session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has not shown who it is.
+    Stranger,
+    StrangerOnTrial,
+    /// It has, or need not.
+    OnTrial,
+    Admitted,
+}
+
+impl Session {
+    /// The client has shown who it is, or need not.
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self.standing, Standing::OnTrial | Standing::Admitted)
+    }
+
+    /// Whether it may stay only if it resumes a session.
+    pub fn is_on_trial(&self) -> bool {
+        matches!(self.standing, Standing::StrangerOnTrial | Standing::OnTrial)
+    }
+
+    /// The owner has checked the client's credential: everything is allowed from now on.
+    pub fn authenticate(&mut self) {
+        match self.standing {
+            Standing::StrangerOnTrial | Standing::OnTrial => self.standing = Standing::OnTrial,
+            Standing::Stranger | Standing::Admitted => {
+                self.standing = Standing::Admitted;
+                self.auth_deadline = Instant::NEVER;
+            }
+        }
+    }
+
+    /// The owner has room for this client only if it resumes a session: anything else is
+    /// refused, and so is who does not within [`super::Settings::auth_timeout`].
+    pub fn put_on_trial(&mut self, now: Instant) {
+        self.standing = match self.is_authenticated() {
+            true => Standing::OnTrial,
+            false => Standing::StrangerOnTrial,
+        };
+        if self.is_established() {
+            self.auth_deadline = now + self.settings.auth_timeout;
+        }
+    }
+
+    /// It has resumed one.
+    pub fn end_trial(&mut self) {
+        if self.standing == Standing::OnTrial {
+            self.standing = Standing::Admitted;
+            self.auth_deadline = Instant::NEVER;
+        }
+    }
+
+    /// What a connection is told for which there is no room.
+    #[cold]
+    pub fn full() -> Refusal {
+        let text = "this server has as many connections as it may";
+        Refusal::new(Code::TooManyConnections, text)
+    }
+
+    #[cold]
+    pub(super) fn accept_by_rights(&self, kind: MessageType) -> Result<(), Refusal> {
+        use MessageType::*;
+        match kind {
+            Auth if self.settings.auth_methods == 0 => Err(Refusal::new(
+                Code::Unexpected,
+                "this server asks for no AUTH",
+            )),
+            Auth | Ping | Pong | Close => Result::Ok(()),
+            Session if self.is_authenticated() => Result::Ok(()),
+            Session | Error | Ok | AuthOk | Drain | Ack | SessionOk | Publish | Subscribe
+            | Unsubscribe | Will | Request | Response | Serve | Unserve => {
+                Err(match self.is_authenticated() {
+                    true => Self::full(),
+                    false => Refusal::new(Code::AuthRequired, "the first message must be AUTH"),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What the log says before a server starts: warnings, and the memory it may take at most.
+
+use super::access;
+use super::budget::{self, Budget, Slot};
+use super::certificate;
+use super::config::{Config, TlsMode};
+use super::trace;
+use crate::base::id::ShardId;
+use crate::base::limits::TLS_STATE_BYTES;
+use crate::metrics::histogram::Histograms;
+use crate::metrics::topics::Topics;
+
+/// Says it; returns the budget in bytes. The process may open so many `descriptors`.
+pub(super) fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
+    let warnings = access::warnings(config).into_iter();
+    for warning in warnings.chain(certificate::warnings(config)) {
+        tracing::warn!("{warning}");
+    }
+    let shards = cores.len() as u16;
+    let tls = match config.tls.mode {
+        TlsMode::Off => 0,
+        TlsMode::Optional | TlsMode::Required => TLS_STATE_BYTES,
+    };
+    let slot = Slot {
+        bytes: crate::shard::slot_bytes() as u64,
+        tls_bytes: tls as u64,
+    };
+    // One recorded into, one on its way to the stats thread, and there: the total, two
+    // windows, and both as they are shown, while the next are made too.
+    let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
+    let budget = Budget::new(config, shards, slot, histograms + trace::ring_bytes(config));
+    tracing::info!("memory budget: {budget}");
+    if let Some(warning) = budget.warning(budget::available()) {
+        tracing::warn!("{warning}");
+    }
+    let wanted: u64 = (0..shards)
+        .map(|shard| u64::from(config.limits_of(ShardId(shard)).connections_max))
+        .sum();
+    if wanted > descriptors {
+        tracing::info!(
+            "this process may open {descriptors} files and limits.connections_max allows {wanted} \
+             connections: accepting pauses when they run out; raise LimitNOFILE (ulimit -n)"
+        );
+    }
+    budget.total()
+}

@@ -1,0 +1,171 @@
+//! Before any endpoint: what is not answered, whatever is asked.
+//!
+//! - **A page from elsewhere** in an operator's browser reaches loopback, and may be told
+//!   nothing, but what it asks for is done. So what changes something, or is dear, is refused
+//!   when the browser says that it is asked for by another origin: `Sec-Fetch-Site`, or,
+//!   where there is none, `Origin` that is not `Host`. Tools send neither.
+//! - **Guesses.** Wrong credentials count as those of clients do ([`crate::auth::tally`],
+//!   `rate.auth_failures_per_min_per_ip`): too many are 429, unseen.
+//! - In a place that is kept for health nothing else is answered.
+//!
+//! Each is counted.
+
+use super::answer::Refusal;
+use super::place::Ticket;
+use crate::auth::tally::{Shown, Tally, TallyLimits};
+use crate::base::clock::Instant;
+use axum::Router;
+use axum::http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is answered in the places kept for it.
+const HEALTH: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// Reading that costs the shards or the process something.
+const DEAR: [&str; 3] = ["/debug/", "/connections", "/topics"];
+
+/// Where a request comes from: an extension of it.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// Why a request was refused.
+#[derive(Clone, Copy)]
+pub enum Cause {
+    Credential,
+    Rate,
+    Origin,
+    Places,
+}
+
+pub struct Guard {
+    failures: Mutex<Tally>,
+    refused: [AtomicU64; 4],
+}
+
+impl Guard {
+    /// So many wrong credentials a minute from one address; 0: any number.
+    pub fn new(auth_failures_per_min: u32) -> Guard {
+        let limits = TallyLimits {
+            auth_failures_per_min,
+            ..TallyLimits::default()
+        };
+        Guard {
+            failures: Mutex::new(Tally::new(limits)),
+            refused: Default::default(),
+        }
+    }
+
+    pub(super) fn count(&self, cause: Cause) {
+        self.refused[cause as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many, by their causes' labels.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+        let of = |cause: Cause| self.refused[cause as usize].load(Relaxed);
+        [
+            ("credential", of(Cause::Credential)),
+            ("rate", of(Cause::Rate)),
+            ("origin", of(Cause::Origin)),
+            ("places", of(Cause::Places)),
+        ]
+    }
+
+    /// A credential from there; `None`: it is not to be looked at.
+    pub(super) fn shown(&self, from: IpAddr, id: Option<&str>, credential: &[u8]) -> Option<Shown> {
+        let tally = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = tally.shown(from, id, credential);
+        let barred = tally.barred_until(&shown, Instant::now());
+        barred.is_none().then_some(shown)
+    }
+
+    /// It was wrong; whether too many were.
+    pub(super) fn fail(&self, shown: &Shown) -> bool {
+        let mut tally = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.fail(shown, Instant::now())
+    }
+}
+
+/// The endpoints, as one connection has them.
+pub(super) struct Door {
+    pub(super) endpoints: TowerToHyperService<Router>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) from: IpAddr,
+}
+
+impl Service<hyper::Request<Incoming>> for Door {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        let answering = self.ticket.answer();
+        if let Some((cause, refusal)) =
+            self.refusal(request.method(), request.uri(), request.headers())
+        {
+            self.guard.count(cause);
+            let mut response = refusal.into_response();
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+            return Box::pin(std::future::ready(Ok(response)));
+        }
+        request.extensions_mut().insert(Peer(self.from));
+        let answer = self.endpoints.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(answering);
+            answer
+        })
+    }
+}
+
+impl Door {
+    fn refusal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<(Cause, Refusal)> {
+        let path = uri.path();
+        if self.ticket.is_for_health && !HEALTH.contains(&path) {
+            let error = "all connections of the admin address are being answered; ask again later";
+            let refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, error.to_owned());
+            return Some((Cause::Places, refusal));
+        }
+        let is_reading = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let is_dear = !is_reading || DEAR.iter().any(|dear| path.starts_with(dear));
+        if is_dear && is_foreign(headers) {
+            tracing::info!(
+                path,
+                "refused at the admin address: asked for by a page from elsewhere"
+            );
+            let error = "a page from elsewhere asks for this; ask from the server's own page, or \
+                         without a browser";
+            let refusal = Refusal(StatusCode::FORBIDDEN, error.to_owned());
+            return Some((Cause::Origin, refusal));
+        }
+        None
+    }
+}
+
+/// Whether a browser says that a page of another origin asks (Fetch Metadata; RFC 6454 §7).
+pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    let Some(origin) = headers.get(ORIGIN) else {
+        return false;
+    };
+    let authority = |value: &HeaderValue| value.to_str().ok()?.parse::<Authority>().ok();
+    let own = headers.get(HOST).and_then(authority);
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.parse::<Uri>().ok());
+    let origin = origin.and_then(|origin| origin.into_parts().authority);
+    own.is_none() || own != origin
+}

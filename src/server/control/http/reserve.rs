@@ -1,0 +1,56 @@
+//! Descriptors kept for the admin address. When the process has none left, some of these are
+//! given up, so that who asks how the server is gets an answer just then.
+//!
+//! What a shard accepts ends where the reserve begins: it finds no descriptor and pauses, and
+//! tries again ten times a second. One that has been given up is free for the microseconds
+//! until the admin address has taken it. Files that are read for an answer are opened before.
+
+use std::fs::File;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Connections that are answered while nothing else can be opened.
+const DESCRIPTORS: usize = 8;
+
+pub struct Reserve(Mutex<Vec<File>>);
+
+impl Default for Reserve {
+    /// A full one, as far as there are descriptors.
+    fn default() -> Reserve {
+        super::metrics::prepare();
+        let reserve = Reserve(Mutex::default());
+        reserve.refill();
+        reserve
+    }
+}
+
+impl Reserve {
+    fn held(&self) -> MutexGuard<'_, Vec<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives one up, if there is one.
+    pub fn release(&self) -> bool {
+        self.held().pop().is_some()
+    }
+
+    pub fn is_short(&self) -> bool {
+        self.held().len() < DESCRIPTORS
+    }
+
+    /// Takes back what was given up, as far as there are descriptors.
+    pub fn refill(&self) {
+        let mut held = self.held();
+        while held.len() < DESCRIPTORS {
+            match File::open("/dev/null") {
+                Ok(file) => held.push(file),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Whether the process, or the system, has no descriptor left.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}

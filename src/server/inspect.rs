@@ -1,0 +1,23 @@
+//! `ringmail check`: everything that a server reads before it starts, read as it reads it, by
+//! the same functions. What is the host's alone (cores, ports, the state directory) is not
+//! looked at, and nothing is fetched.
+
+use super::boot::Error;
+use super::config::Config;
+use super::{access, certificate, control, schema, trace};
+
+/// Whether a server can start by this configuration and the files it names. Returns what an
+/// operator should know all the same, a line each.
+///
+/// # Errors
+/// What the server would end with.
+pub fn inspect(config: &Config) -> Result<Vec<String>, Error> {
+    certificate::check(config)?;
+    schema::load(config)?;
+    let mut notes = control::inspect(config)?;
+    notes.extend(certificate::warnings(config));
+    notes.extend(access::warnings(config));
+    notes.extend(trace::notes(config, trace::environment));
+    notes.extend(trace::unheeded(config, trace::environment));
+    Ok(notes)
+}

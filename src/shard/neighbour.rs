@@ -1,0 +1,142 @@
+//! What a shard's turn has to do with the others: taking back what they are done with, doing
+//! what they have said, saying what this one has to say (see `mesh`).
+
+use super::exchange::Exchange;
+use super::mesh::{Cause, InterestKind, Item};
+use super::schema::Translation;
+use crate::base::id::ShardId;
+use crate::base::limits::MESH_ENTRIES_PER_TURN;
+use crate::metrics::counter::Counter;
+
+impl Exchange {
+    /// Takes back what other shards are done with: answers that waited for that are given,
+    /// publishers that waited for room go on.
+    pub(super) fn collect_mesh(&mut self) {
+        if self.mesh.len() == 0 {
+            return;
+        }
+        self.mesh.collect();
+        self.go_on_with_mesh();
+    }
+
+    /// What waited for other shards goes on, as far as that is over.
+    fn go_on_with_mesh(&mut self) {
+        self.mesh.pay();
+        self.take_confirmed();
+        let eased = self.mesh.ease();
+        self.charge_mesh();
+        if !eased {
+            return;
+        }
+        for key in std::mem::take(&mut self.blocked) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            connection.blocked = false;
+            if !std::mem::replace(&mut connection.ready, true) {
+                self.ready.push_back(key);
+            }
+            self.touch(key);
+        }
+    }
+
+    /// Does what other shards have said, within the turn's share.
+    pub(super) fn take_mesh(&mut self) {
+        for index in 0..self.mesh.len() {
+            let mut left = MESH_ENTRIES_PER_TURN;
+            while let Some((from, mut batch)) = self.mesh.receive(index) {
+                while left > 0
+                    && !self.mesh_waits
+                    && self.resources.deliveries_left > 0
+                    && (batch.after()).is_none_or(|(from, count)| self.mesh.has_taken(from, count))
+                    && let Some(item) = batch.next()
+                {
+                    self.take_item(from, item);
+                    left -= 1;
+                }
+                if !batch.is_done() || self.mesh_waits {
+                    // Given back, the batch would say that all is done.
+                    self.mesh.put_back(index, batch);
+                    break;
+                }
+                self.mesh.give_back(index, batch);
+            }
+            let taken = (MESH_ENTRIES_PER_TURN - left) as u64;
+            self.resources.counters.add(Counter::MeshEntries, taken);
+        }
+        if self.mesh.len() > 0 {
+            self.go_on_with_mesh();
+        }
+    }
+
+    fn take_item(&mut self, from: ShardId, item: Item<'_>) {
+        match item {
+            Item::Publish {
+                message,
+                picks,
+                terms,
+                translated,
+            } => {
+                let translation = Translation::received(terms.translation, translated);
+                self.take_publication(from, message.parcel(), picks, &terms, translation);
+            }
+            Item::Interest {
+                filter,
+                group,
+                kind,
+                number,
+                count,
+            } => match kind {
+                InterestKind::Plain => self.router.note(from, filter, None, count),
+                InterestKind::Group => {
+                    let group = Some((group, number));
+                    self.router.note(from, filter, group, count);
+                }
+                InterestKind::Servers => self.router.note_servers(from, filter, number, count),
+            },
+            Item::Request {
+                message,
+                call,
+                servers,
+            } => self.take_request(message.parcel(), call, servers),
+            Item::Response { message, call } => self.take_response(&mut message.parcel(), call),
+            Item::Withdraw { call } => self.withdraw_errand(from, call),
+            Item::Home {
+                message,
+                terms,
+                translated,
+                counts,
+            } => {
+                let translation = Translation::received(terms.translation, translated);
+                let cause = Cause { from, counts };
+                self.take_home(cause, message.parcel(), &terms, translation);
+            }
+            Item::After => {}
+            Item::Homed { count, bytes } => self.mesh.take_homed(from, count, bytes),
+        }
+    }
+
+    /// Brings what the pool is charged for the mesh in line with what lies in it.
+    #[inline]
+    pub(super) fn charge_mesh(&mut self) {
+        let held = self.mesh.held_bytes();
+        if held != self.mesh_charged {
+            self.resources.pool.charge_growth(self.mesh_charged, held);
+            self.mesh_charged = held;
+        }
+    }
+
+    /// Sends what this turn had to say to other shards.
+    pub(super) fn flush_mesh(&mut self) {
+        if self.mesh.len() == 0 {
+            return;
+        }
+        self.mesh.pay();
+        let awaited = !self.confirmations.is_empty() || self.mesh.owes();
+        self.mesh.flush(awaited);
+        self.charge_mesh();
+        if !self.blocked.is_empty() {
+            self.mesh.wait();
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Requests that connections answer, or do not: whose an answer is, who holds the places there
+//! are, what becomes of calls when their connection ends, and what a shard that takes nothing
+//! costs the others.
+
+use super::scene::Scene;
+use crate::server::{limits, ms};
+use ringmail::metrics::counter::Counter;
+use ringmail::proto::error::Code;
+use ringmail::ring::sim::client::traffic::{
+    Act, Answering, Command, Keeping, Record, Request, Traffic,
+};
+use ringmail::ring::sim::client::{ClientId, Ending, Reading};
+use ringmail::ring::sim::{Faults, RingSize};
+use ringmail::shard::Limits;
+
+const MINUTES: u32 = 600_000;
+
+fn ask(service: &str, timeout_ms: u32, bytes: usize) -> Act {
+    Act::Request(Request {
+        service: service.to_owned(),
+        timeout_ms: Some(timeout_ms),
+        bytes,
+    })
+}
+
+fn server(service: &str, answering: Answering) -> Traffic {
+    Traffic {
+        answering: vec![answering],
+        ..Traffic::of([Act::serve(service)])
+    }
+}
+
+fn scene(seed: u64, change: impl FnOnce(&mut Limits)) -> Scene {
+    let mut limits = limits();
+    change(&mut limits);
+    Scene::with(seed, Faults::none(), RingSize::default(), limits)
+}
+
+fn shard_of(scene: &Scene, id: ClientId) -> usize {
+    usize::from(scene.record(id).connections.last().unwrap().shard.unwrap())
+}
+
+/// A client on that shard; those who come to others do nothing.
+fn enter_on(scene: &mut Scene, shard: usize, mut plan: Traffic) -> ClientId {
+    let acts = std::mem::take(&mut plan.acts);
+    for _ in 0..20 {
+        let id = scene.enter(plan.clone());
+        scene.run_for(ms(50));
+        if shard_of(scene, id) == shard {
+            scene.act(id, acts);
+            scene.run_for(ms(50));
+            return id;
+        }
+    }
+    panic!("nobody comes to shard {shard}");
+}
+
+fn answered(record: &Record) -> usize {
+    record.outcomes().iter().flatten().count()
+}
+
+fn failures(scene: &Scene, id: ClientId) -> Vec<Code> {
+    let outcomes = scene.record(id).outcomes();
+    let failed = outcomes.into_iter().flatten().filter_map(Result::err);
+    failed.collect()
+}
+
+/// However often the place has been used that the request had: 4,096 times, as often as twelve
+/// bits can tell, and once less and more.
+#[test]
+fn a_late_answer_reaches_nobody() {
+    for count in 4094..=4096 {
+        let mut scene = Scene::quiet(3);
+        let mut plan = server("svc", Answering::Never);
+        plan.answering.splice(0..0, vec![Answering::AtOnce; count]);
+        plan.answering.insert(0, Answering::After(ms(60_000)));
+        let [_, first, second] = scene.enter_each([plan, Traffic::default(), Traffic::default()]);
+        scene.perform(first, [ask("svc", 100, 10)]);
+        assert_eq!(failures(&scene, first), [Code::RequestTimeout]);
+        let one_by_one = || [Act::request("svc"), Act::Settle];
+        let mut acts: Vec<Act> = std::iter::repeat_with(one_by_one)
+            .take(count)
+            .flatten()
+            .collect();
+        acts.push(ask("svc", MINUTES, 10));
+        scene.act(second, acts);
+        scene.run_for(ms(100_000));
+        let record = scene.record(second);
+        assert_eq!(record.wrong, None, "after {count}");
+        assert_eq!(answered(&record), count, "the last waits still");
+        assert_eq!(scene.server.count(Counter::AnswersLate), 1);
+        scene.close();
+        scene.rest();
+    }
+}
+
+/// Four connections with all the requests they may have, to a service that never answers: by
+/// default 4,096 in all, which is what a shard may have open. Then as many as are needed for
+/// the same where the bounds are others.
+#[test]
+fn few_connections_do_not_stop_the_requests_of_others() {
+    for (seed, requesters, each, calls_max) in [(1, 4, 1024, 4096), (2, 8, 8, 16), (3, 1, 30, 6)] {
+        let mut scene = scene(seed, |limits| limits.calls_open_max = calls_max);
+        let mute = enter_on(&mut scene, 0, server("mute", Answering::Never));
+        enter_on(&mut scene, 0, server("good", Answering::AtOnce));
+        let many = Traffic::of(vec![ask("mute", u32::MAX, 4); each]);
+        let greedy: Vec<_> = (0..requesters)
+            .map(|_| enter_on(&mut scene, 0, many.clone()))
+            .collect();
+        let honest = enter_on(&mut scene, 0, Traffic::default());
+        let asks = |scene: &mut Scene, when: &str| {
+            let before = answered(&scene.record(honest));
+            scene.act(honest, [Act::request("good"), Act::request("worker")]);
+            scene.run_for(ms(1000));
+            assert_eq!(answered(&scene.record(honest)), before + 2);
+            assert_eq!(failures(scene, honest), [], "seed {seed}, {when}");
+        };
+        let held = scene.server.calls();
+        assert!(held.0 < calls_max && held.1 < calls_max, "{held:?} held");
+        assert!(held.0 >= calls_max / 2, "{held:?} held");
+        asks(&mut scene, "while they stand");
+        for &id in &greedy {
+            for code in failures(&scene, id) {
+                let own = [Code::TooManyRequests, Code::Overloaded];
+                assert!(own.contains(&code), "seed {seed}: {code:?}");
+            }
+            scene.end(id, Ending::Reset);
+        }
+        scene.run_for(ms(1000));
+        assert_eq!(scene.server.calls(), (0, 0), "they have gone");
+        asks(&mut scene, "when they have gone");
+        assert!(!scene.record(mute).served.is_empty());
+        scene.close();
+        scene.rest();
+    }
+}
+
+/// The places of one that are free again are all there for the next.
+#[test]
+fn the_last_place_is_for_who_holds_none() {
+    let mut scene = scene(4, |limits| limits.calls_open_max = 4);
+    enter_on(&mut scene, 1, server("mute", Answering::Never));
+    enter_on(&mut scene, 1, server("as/mute", Answering::Never));
+    let mut holders = Vec::new();
+    // Three of four, and then one.
+    for (service, asks, failed) in [
+        ("mute", 4, vec![Code::TooManyRequests]),
+        ("as/mute", 1, vec![]),
+    ] {
+        let acts = vec![ask(service, MINUTES, 4); asks];
+        let id = enter_on(&mut scene, 0, Traffic::of(acts));
+        assert_eq!(failures(&scene, id), failed);
+        holders.push(id);
+    }
+    let late = enter_on(&mut scene, 0, Traffic::of([ask("mute", MINUTES, 4)]));
+    assert_eq!(failures(&scene, late), [Code::Overloaded]);
+    // The other shard's places are others; but its service has all it may have.
+    let elsewhere = enter_on(&mut scene, 2, Traffic::of([ask("mute", MINUTES, 4)]));
+    assert_eq!(failures(&scene, elsewhere), [Code::Overloaded]);
+    scene.end(holders[0], Ending::Reset);
+    scene.run_for(ms(100));
+    assert_eq!(scene.server.calls(), (1, 1));
+    scene.act(late, [ask("mute", MINUTES, 4)]);
+    scene.run_for(ms(100));
+    assert_eq!(scene.server.calls(), (2, 2));
+    scene.close();
+    scene.rest();
+}
+
+/// On whichever shards; an answer that comes all the same is late.
+#[test]
+fn calls_end_with_the_connection_that_made_them() {
+    for ending in [Ending::Reset, Ending::Vanish] {
+        for shard in [0, 1] {
+            let mut scene = Scene::quiet(5);
+            let slow = server("slow", Answering::After(ms(300_000)));
+            enter_on(&mut scene, 0, slow);
+            let acts = vec![ask("slow", MINUTES, 4); 10];
+            let requester = enter_on(&mut scene, shard, Traffic::of(acts));
+            assert_eq!(scene.server.calls(), (10, 10));
+            scene.end(requester, ending);
+            // One that vanishes is found out by its heartbeat.
+            scene.run_for(ms(100_000));
+            assert_eq!(scene.server.calls(), (0, 0), "{ending:?} on {shard}");
+            scene.run_for(ms(250_000));
+            assert_eq!(scene.server.count(Counter::AnswersLate), 10);
+            scene.close();
+            scene.rest();
+        }
+    }
+}
+
+/// A session's calls are its client's who comes back: they end when it ends.
+#[test]
+fn calls_of_a_session_wait_with_it() {
+    for comes_back in [true, false] {
+        let mut scene = Scene::quiet(6);
+        let slow = server("slow", Answering::After(ms(2000)));
+        let mute = server("mute", Answering::Never);
+        enter_on(&mut scene, 0, slow);
+        enter_on(&mut scene, 0, mute);
+        let plan = Traffic {
+            session: Some(Keeping::default()),
+            reconnect: comes_back.then_some(ms(1000)),
+            ..Traffic::of([ask("slow", 30_000, 4), ask("mute", MINUTES, 4)])
+        };
+        let requester = enter_on(&mut scene, 1, plan);
+        scene.end(requester, Ending::Reset);
+        scene.run_for(ms(100));
+        assert_eq!(scene.server.calls(), (2, 2), "the session waits");
+        scene.run_for(ms(10_000));
+        assert_eq!(scene.server.calls(), (1, 1));
+        let answers = answered(&scene.record(requester));
+        assert_eq!(answers, usize::from(comes_back));
+        scene.run_for(scene.linger);
+        let held = u32::from(comes_back);
+        assert_eq!(scene.server.calls(), (held, held));
+        scene.close();
+        scene.rest();
+    }
+}
+
+/// What services of this server are asked keeps its place as long as they work on it, whoever
+/// has gone; not as one of the next tenant's of the slot.
+#[test]
+fn a_service_here_works_on_when_its_requester_has_ended() {
+    for seed in 0..20 {
+        let mut scene = Scene::quiet(seed);
+        for _ in 0..4 {
+            let acts = [
+                vec![ask("later", 0, 4); 20],
+                vec![Act::request("later"); 20],
+            ]
+            .concat();
+            let id = scene.enter(Traffic::of(acts));
+            scene.run_for(ms(3));
+            scene.end(id, Ending::Reset);
+        }
+        scene.settle();
+        scene.run_for(ms(1000));
+        assert_eq!(scene.server.calls(), (0, 0), "seed {seed}");
+        scene.close();
+        scene.rest();
+    }
+}
+
+#[test]
+fn a_longer_timeout_than_the_longest_is_taken_for_that() {
+    let mut scene = scene(7, |limits| limits.request_timeout_max = ms(5000));
+    enter_on(&mut scene, 0, server("mute", Answering::Never));
+    for shard in [0, 1] {
+        let plan = Traffic::of([u32::MAX, MINUTES, 4000].map(|ms| ask("mute", ms, 4)));
+        let requester = enter_on(&mut scene, shard, plan);
+        scene.run_for(ms(10_000));
+        let took = |n: usize| {
+            let asked = &scene.record(requester).asked[n];
+            let answer = asked.answer.expect("timed out");
+            assert_eq!(answer.failed, Some(Code::RequestTimeout));
+            answer.at.since(asked.at)
+        };
+        assert!(took(0) < ms(5500) && took(1) < ms(5500));
+        assert!(took(2) < ms(4500));
+    }
+    assert_eq!(scene.server.calls(), (0, 0));
+    scene.close();
+    scene.rest();
+}
+
+const LARGE: usize = 100_000;
+/// What a link of the mesh holds, and what two connections add that were about to.
+const LINK_BYTES: usize = (4 << 20) + 4 * LARGE;
+
+/// Requests, and then answers, for a shard that takes nothing: their connections wait, and
+/// what lies in the mesh is charged, and given back.
+#[test]
+fn what_another_shard_does_not_take_holds_up_who_says_it() {
+    for answers in [false, true] {
+        let mut scene = scene(8, |limits| limits.outbox_bytes_max = 1 << 26);
+        let after = Answering::After(ms(if answers { 1000 } else { 0 }));
+        let server = enter_on(&mut scene, 0, server("svc", after));
+        let requester = enter_on(&mut scene, 1, Traffic::default());
+        let timeout_ms = if answers { MINUTES } else { 1 };
+        scene.act(requester, vec![ask("svc", timeout_ms, LARGE); 200]);
+        let held_up = if answers { 1 } else { 0 };
+        if answers {
+            scene.run_for(ms(500));
+            assert_eq!(scene.record(server).served.len(), 200);
+        }
+        let at_rest = scene.server.lent_bytes();
+        scene.world.hold_up(held_up, true);
+        scene.run_for(ms(10_000));
+        let held = scene.server.lent_bytes();
+        // What a connection that waits has received before is charged, too.
+        assert!(held >= at_rest + (4 << 20), "{held} bytes charged");
+        assert!(
+            held <= at_rest + LINK_BYTES + (1 << 20),
+            "{held} bytes charged"
+        );
+        if !answers {
+            let forwarded = scene.server.count(Counter::RequestsForwarded);
+            assert!(forwarded <= (LINK_BYTES / LARGE) as u64, "{forwarded}");
+        }
+        scene.world.hold_up(held_up, false);
+        scene.run_for(ms(10_000));
+        let record = scene.record(requester);
+        assert_eq!((record.wrong.as_ref(), answered(&record)), (None, 200));
+        let timed_out = failures(&scene, requester).len();
+        assert!(if answers {
+            timed_out == 0
+        } else {
+            timed_out > 20
+        });
+        scene.close();
+        scene.rest();
+    }
+}
+
+/// The service has ended, and the requester's shard has not yet heard so.
+#[test]
+fn a_request_on_its_way_to_a_service_that_has_just_ended_is_told_so() {
+    let mut scene = Scene::quiet(9);
+    let server = enter_on(&mut scene, 0, server("svc", Answering::AtOnce));
+    let requester = enter_on(&mut scene, 1, Traffic::default());
+    scene.world.hold_up(1, true);
+    scene.act(requester, [Act::request("svc")]);
+    scene.end(server, Ending::Reset);
+    scene.run_for(ms(100));
+    scene.world.hold_up(1, false);
+    scene.settle();
+    assert_eq!(failures(&scene, requester), [Code::ServiceGone]);
+    assert_eq!(scene.server.count(Counter::RequestsForwarded), 1);
+    assert!(scene.record(server).served.is_empty());
+    scene.close();
+    scene.rest();
+}
+
+#[test]
+fn a_service_that_does_not_read_is_given_no_more() {
+    for shard in [0, 1] {
+        let mut scene = scene(10, |limits| limits.outbox_bytes_max = 1 << 20);
+        scene.world.set_pipe_bytes(4000);
+        let server = enter_on(&mut scene, 0, server("svc", Answering::AtOnce));
+        let requester = enter_on(&mut scene, shard, Traffic::default());
+        scene.world.command(server, Command::Read(Reading::Never));
+        scene.act(requester, vec![ask("svc", MINUTES, LARGE); 30]);
+        scene.run_for(ms(60_000));
+        let refused = failures(&scene, requester);
+        assert!(refused.iter().all(|&code| code == Code::Overloaded));
+        // A mebibyte, and the one that goes beyond it.
+        assert!((18..=19).contains(&refused.len()), "{}", refused.len());
+        scene.world.command(server, Command::Read(Reading::Eager));
+        scene.settle();
+        assert_eq!(answered(&scene.record(requester)), 30);
+        assert_eq!(failures(&scene, requester).len(), refused.len());
+        scene.close();
+        scene.rest();
+    }
+}
+
+/// What has timed out while its service was away is not handed over when that is back.
+#[test]
+fn a_request_that_has_timed_out_is_not_resumed() {
+    let mut scene = Scene::quiet(11);
+    let plan = Traffic {
+        reconnect: Some(ms(5000)),
+        ..Traffic::kept([Act::serve("svc")])
+    };
+    let server = enter_on(&mut scene, 0, plan);
+    let requester = enter_on(&mut scene, 1, Traffic::default());
+    scene.end(server, Ending::Reset);
+    scene.run_for(ms(10));
+    scene.act(requester, [ask("svc", 1, 4), ask("svc", 20_000, 4)]);
+    scene.settle();
+    scene.run_for(ms(10_000));
+    assert_eq!(failures(&scene, requester), [Code::RequestTimeout]);
+    let served = scene.record(server).served;
+    assert_eq!(served.len(), 1, "the other only");
+    assert_eq!(scene.server.count(Counter::AnswersLate), 0);
+    scene.close();
+    scene.rest();
+}
