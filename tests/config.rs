@@ -464,26 +464,42 @@ fn values_that_contradict_each_other_are_refused_where_one_of_them_stands() {
         &["shard.0.limits.outbox_bytes_shard_max (65536)"],
     );
     assert_refused(
-        "[limits]\noutbox_bytes_max = 2097151",
+        "[session]\nbuffer_bytes_max = 1048575",
         "2:20",
-        &[
-            "limits.outbox_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)",
-        ],
+        &["session.buffer_bytes_max (1048575) must be at least limits.message_bytes_max (1048576)"],
     );
     assert_refused(
-        "[session]\nbuffer_bytes_max = 2097151",
-        "2:20",
-        &[
-            "session.buffer_bytes_max (2097151) must be at least twice limits.message_bytes_max (1048576)",
-        ],
+        "[shard.0.limits]\nmessage_bytes_max = 4194305",
+        "2:21",
+        &["at least shard.0.limits.message_bytes_max (4194305)"],
     );
-    assert_refused(
-        "[session]\nbuffer_bytes_max = 8388608\n[shard.0.limits]\nmessage_bytes_max = 2097153",
-        "4:21",
-        &["shard.0.limits.outbox_bytes_max (4194304) must be at least twice"],
-    );
-    let fits = "[limits]\noutbox_bytes_max = 2097152\n[session]\nbuffer_bytes_max = 2097152";
-    assert!(Config::from_toml(fits).is_ok());
+    // Room for less than two is said, and no more.
+    for (text, said) in [
+        ("[limits]\noutbox_bytes_max = 2097152", None),
+        (
+            "[limits]\noutbox_bytes_max = 2097151",
+            Some("limits.outbox_bytes_max (2097151) is less than twice limits.message_bytes_max"),
+        ),
+        (
+            "[session]\nbuffer_bytes_max = 1048576",
+            Some("session.buffer_bytes_max (1048576) is less than twice"),
+        ),
+        (
+            "[shard.0.limits]\nmessage_bytes_max = 2097153\noutbox_bytes_max = 8388608",
+            Some("session.buffer_bytes_max (4194304) is less than twice shard.0.limits"),
+        ),
+    ] {
+        let warnings = ringmail::server::inspect(&config(text)).unwrap();
+        let warned: Vec<_> = warnings
+            .iter()
+            .filter(|one| one.contains("twice"))
+            .collect();
+        assert_eq!(warned.len(), usize::from(said.is_some()), "{warned:?}");
+        assert!(
+            said.is_none_or(|said| warned[0].starts_with(said)),
+            "{warned:?}"
+        );
+    }
     assert_refused(
         "[server]\nlisten = \"127.0.0.1:7412\"",
         "2:10",

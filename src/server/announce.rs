@@ -3,7 +3,7 @@
 use super::access;
 use super::budget::{self, Budget, Slot};
 use super::certificate;
-use super::config::{Config, TlsMode};
+use super::config::{self, Config, TlsMode};
 use super::trace;
 use crate::base::id::ShardId;
 use crate::base::limits::TLS_STATE_BYTES;
@@ -12,8 +12,12 @@ use crate::metrics::topics::Topics;
 
 /// Says it; returns the budget in bytes. The process may open so many `descriptors`.
 pub(super) fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
-    let warnings = access::warnings(config).into_iter();
-    for warning in warnings.chain(certificate::warnings(config)) {
+    let warnings = [
+        config::warnings(config),
+        access::warnings(config),
+        certificate::warnings(config),
+    ];
+    for warning in warnings.iter().flatten() {
         tracing::warn!("{warning}");
     }
     let shards = cores.len() as u16;

@@ -3,7 +3,7 @@
 //! looked at, and nothing is fetched.
 
 use super::boot::Error;
-use super::config::Config;
+use super::config::{self, Config};
 use super::{access, certificate, control, schema, trace};
 
 /// Whether a server can start by this configuration and the files it names. Returns what an
@@ -15,6 +15,7 @@ pub fn inspect(config: &Config) -> Result<Vec<String>, Error> {
     certificate::check(config)?;
     schema::load(config)?;
     let mut notes = control::inspect(config)?;
+    notes.extend(config::warnings(config));
     notes.extend(certificate::warnings(config));
     notes.extend(access::warnings(config));
     notes.extend(trace::notes(config, trace::environment));

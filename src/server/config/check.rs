@@ -186,36 +186,60 @@ fn outboxes(limits: &Limits, path: &str, ledger: &mut Ledger) {
     );
 }
 
-/// What waits for a connection, or for a session, is messages: two of the largest must fit,
-/// or one of them makes everybody a slow consumer.
+/// What a session keeps is whole messages: one has to fit.
 fn messages(config: &Config, limits: &Limits, path: &str, ledger: &mut Ledger) {
-    let message = limits.message_bytes_max;
-    let bounds = [
-        (format!("{path}.outbox_bytes_max"), limits.outbox_bytes_max),
-        (
-            "session.buffer_bytes_max".to_owned(),
-            config.session.buffer_bytes_max,
-        ),
-    ];
-    for (key, bytes) in bounds {
-        let keys = [
-            "limits.message_bytes_max".to_owned(),
-            "limits.outbox_bytes_max".to_owned(),
-            format!("{path}.message_bytes_max"),
-            key.clone(),
-        ];
-        demand(
-            ledger,
-            bytes >= 2 * u64::from(message),
-            &keys.each_ref().map(String::as_str),
-            || {
-                format!(
-                    "{key} ({bytes}) must be at least twice {path}.message_bytes_max ({message})"
-                )
-            },
-            "raise it, or lower limits.message_bytes_max",
-        );
+    let (message, bytes) = (
+        u64::from(limits.message_bytes_max),
+        config.session.buffer_bytes_max,
+    );
+    let of_shard = format!("{path}.message_bytes_max");
+    demand(
+        ledger,
+        bytes >= message,
+        &[
+            "limits.message_bytes_max",
+            &of_shard,
+            "session.buffer_bytes_max",
+        ],
+        || {
+            format!(
+                "session.buffer_bytes_max ({bytes}) must be at least {of_shard} ({message}): a \
+                 session could not keep one message"
+            )
+        },
+        "raise it, or lower limits.message_bytes_max",
+    );
+}
+
+/// Bounds that hold, but not two of the largest messages: one of them on its way and another
+/// behind it make anybody a slow consumer.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let shards = config.shard.shards.iter();
+    let shards = shards.map(|(number, shard)| (format!("shard.{number}.limits"), &shard.limits));
+    let mut warnings = Vec::new();
+    for (path, limits) in [("limits".to_owned(), &config.limits)]
+        .into_iter()
+        .chain(shards)
+    {
+        let message = limits.message_bytes_max;
+        for (key, bytes) in [
+            (format!("{path}.outbox_bytes_max"), limits.outbox_bytes_max),
+            (
+                "session.buffer_bytes_max".to_owned(),
+                config.session.buffer_bytes_max,
+            ),
+        ] {
+            if bytes < 2 * u64::from(message) {
+                warnings.push(format!(
+                    "{key} ({bytes}) is less than twice {path}.message_bytes_max ({message}): \
+                     two messages of that size make a reader a slow consumer; raise it, or lower \
+                     limits.message_bytes_max"
+                ));
+            }
+        }
     }
+    warnings.dedup();
+    warnings
 }
 
 /// Who opens the server to the network without authentication has to say so.

@@ -30,6 +30,7 @@ mod setting;
 mod source;
 mod tree;
 
+pub(super) use check::warnings;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use rule::is_log_level;
 pub use schema::*;
