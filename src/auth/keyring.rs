@@ -11,7 +11,7 @@
 //! | names another | keys without a name; if none does, it is unknown |
 //! | names none | keys without a name; if there are none, the only one of its algorithm |
 //!
-//! Several keys may have one name, or none: each is tried, [`TRIED_MAX`] at most.
+//! Several keys may have one name, or none: each is tried, `TRIED_MAX` at most.
 //!
 //! **Unknown** is [`Denied::UnknownKey`] where all keys are here. Where a key set is fetched
 //! it may be one that the provider has published since, so nobody knows

@@ -5,7 +5,7 @@
 //! a whole; connections that stand keep what they began with. A change that does not hold
 //! is told in the log, once, what was in force stays so, and it is tried until it holds: a
 //! file may become readable, and a moment's lack of descriptors ends, without a trace in
-//! what [`Mark`] sees.
+//! what `Mark` sees.
 //!
 //! No text made here repeats what stands in a file.
 
