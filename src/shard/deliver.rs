@@ -170,8 +170,6 @@ impl Exchange {
             Put::Full if is_away => {
                 line.lapse(&mut self.resources);
                 self.leave_to_others(publication);
-                self.end_calls(to.connection);
-                self.dissolve(to.connection, !self.draining);
             }
             Put::Full => {
                 let text = match line.may_log(publication.parcel.len(), &self.resources) {

@@ -167,7 +167,7 @@ impl Line {
     }
 
     /// More waits for its session, which waits for a connection, than may: it cannot be resumed
-    /// any more. What it holds stays until it is dissolved, which follows at once.
+    /// any more. What it holds stays until its transport is over: that may still bring it.
     pub(super) fn lapse(&mut self, resources: &mut Resources) {
         if let Some(durable) = self.durable_mut() {
             durable.lapse();

@@ -78,7 +78,7 @@ impl Will {
 
 impl Durable {
     /// The session cannot be resumed any more: more waits for it than may. What it keeps stays
-    /// until it is dissolved, which follows at once: groups have other members.
+    /// until its transport is over, which may still bring it; then it is other members'.
     pub(super) fn lapse(&mut self) {
         self.lapsed = true;
     }
