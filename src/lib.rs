@@ -14,6 +14,7 @@
 //! | run a server inside of one's own program | [`Server`], [`Config`], [`Service`] |
 //! | read what a server tells about itself | [`sys`] |
 //! | see whole programs | [`guide`] |
+//! | write a client in another language | [`protocol`] |
 //!
 //! # A whole program
 //!
@@ -109,6 +110,9 @@ pub mod router;
 pub mod server;
 #[doc(hidden)]
 pub mod shard;
+
+#[doc = include_str!("proto/PROTOCOL.md")]
+pub mod protocol {}
 
 pub use base::id::ShardId;
 pub use client::{Client, Pool, blocking};
