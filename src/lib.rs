@@ -15,6 +15,7 @@
 //! | read what a server tells about itself | [`sys`] |
 //! | see whole programs | [`guide`] |
 //! | write a client in another language | [`protocol`] |
+//! | change the server | [`architecture`] |
 //!
 //! # A whole program
 //!
@@ -113,6 +114,9 @@ pub mod shard;
 
 #[doc = include_str!("proto/PROTOCOL.md")]
 pub mod protocol {}
+
+#[doc = include_str!("ARCHITECTURE.md")]
+pub mod architecture {}
 
 pub use base::id::ShardId;
 pub use client::{Client, Pool, blocking};
