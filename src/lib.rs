@@ -14,6 +14,8 @@
 //! | run a server inside of one's own program | [`Server`], [`Config`], [`Service`] |
 //! | read what a server tells about itself | [`sys`] |
 //! | see whole programs | [`guide`] |
+//! | write a client in another language | [`protocol`] |
+//! | change the server | [`architecture`] |
 //!
 //! # A whole program
 //!
@@ -109,6 +111,12 @@ pub mod router;
 pub mod server;
 #[doc(hidden)]
 pub mod shard;
+
+#[doc = include_str!("proto/PROTOCOL.md")]
+pub mod protocol {}
+
+#[doc = include_str!("ARCHITECTURE.md")]
+pub mod architecture {}
 
 pub use base::id::ShardId;
 pub use client::{Client, Pool, blocking};

@@ -62,6 +62,13 @@ const TOP: &[&str] = &[
     "tuning",
 ];
 
+/// Pages that say where things are.
+const PAGES: &[&str] = &[
+    "src/ARCHITECTURE.md",
+    "src/proto/PROTOCOL.md",
+    "tests/README.md",
+];
+
 fn hold(breaches: impl IntoIterator<Item = Breach>) {
     let lines: Vec<String> = breaches
         .into_iter()
@@ -406,6 +413,46 @@ fn links_of_the_readme_lead_somewhere() {
         [e]: tuning/gone.toml\n```\n[f](not/a/link)\n```\n";
     let detect = |source: &Source| rule::links(source, |file| file == "src/lib.rs");
     assert_eq!(lines("README.md", snippet, detect), [1, 2]);
+}
+
+#[test]
+fn pages_beside_the_code_name_what_is_there() {
+    let find = |path: &str| {
+        let path = source::root().join(path);
+        match path.is_dir() {
+            true => Some(String::new()),
+            false => fs::read_to_string(path).ok(),
+        }
+    };
+    let mut named = 0;
+    for path in PAGES {
+        let text = find(path).unwrap_or_else(|| panic!("no {path}"));
+        named += text.matches(".rs").count();
+        let page = Source {
+            path: (*path).into(),
+            text,
+            code: String::new(),
+        };
+        hold(
+            rule::named(&page, find)
+                .into_iter()
+                .chain(rule::page(&page)),
+        );
+    }
+    assert!(named > 100, "only {named} files are named");
+
+    let snippet = "`src/a.rs` and `src/gone.rs`, `src/a.rs::go`, `src/a.rs::gone`\n`a.rs`\n\
+        `x/y`, `limits.rate`, `src/`\n```text\n`src/gone.rs`\n```\n| `lost.md` |\n";
+    let tree = |path: &str| match path {
+        "src/a.rs" => Some("fn go() {}".to_owned()),
+        "src/" => Some(String::new()),
+        _ => None,
+    };
+    let detect = |page: &Source| rule::named(page, tree);
+    assert_eq!(lines("src/X.md", snippet, detect), [1, 1, 2, 7]);
+    let long = "ü".repeat(rule::COLUMNS_MAX);
+    let snippet = format!("# A b, c!\n{long}\n{long}x\n[a](#a-b-c) [b](#a-b)\n");
+    assert_eq!(lines("src/X.md", &snippet, rule::page), [3, 4]);
 }
 
 #[test]

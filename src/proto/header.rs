@@ -8,21 +8,32 @@ use super::message::MessageType;
 use super::name::check_topic;
 use crate::base::limits::GROUP_BYTES_MAX;
 
-/// Keys of the headers the protocol knows.
-pub const TRACEPARENT: u8 = 1;
-pub const TIMEOUT_MS: u8 = 2;
-pub const EXPIRES_MS: u8 = 3;
-pub const GROUP: u8 = 4;
-pub const SLOW_POLICY: u8 = 5;
-pub const KEY: u8 = 6;
-pub const SCHEMA: u8 = 7;
-pub const TIMESTAMP_NS: u8 = 8;
-pub const START: u8 = 9;
-pub const SEQ: u8 = 10;
-pub const CONTENT_TYPE: u8 = 11;
-pub const REPLY_TO: u8 = 12;
-pub const CORRELATION: u8 = 13;
-pub const PROPERTY: u8 = 14;
+macro_rules! keys {
+    ($($name:ident = $key:literal;)*) => {
+        $(pub const $name: u8 = $key;)*
+
+        /// Keys of the headers the protocol knows, with their names in PROTOCOL.md.
+        pub const KEYS: &[(u8, &str)] = &[$(($name, stringify!($name)),)*];
+    };
+}
+
+keys! {
+    TRACEPARENT = 1;
+    TIMEOUT_MS = 2;
+    EXPIRES_MS = 3;
+    GROUP = 4;
+    SLOW_POLICY = 5;
+    KEY = 6;
+    SCHEMA = 7;
+    TIMESTAMP_NS = 8;
+    START = 9;
+    SEQ = 10;
+    CONTENT_TYPE = 11;
+    REPLY_TO = 12;
+    CORRELATION = 13;
+    PROPERTY = 14;
+}
+
 /// From here on keys are the application's own.
 pub const APPLICATION: u8 = 0x40;
 
@@ -46,7 +57,7 @@ const fn known(key: u8, allows: fn(&[u8]) -> bool) -> Known {
     }
 }
 
-static TABLE: [Known; 14] = [
+static TABLE: [Known; KEYS.len()] = [
     known(TRACEPARENT, |value| value.len() == 25),
     known(TIMEOUT_MS, |value| value.len() == 4),
     known(EXPIRES_MS, |value| value.len() == 4),
@@ -79,6 +90,7 @@ const _: () = {
     let mut index = 0;
     while index < TABLE.len() {
         assert!(TABLE[index].key as usize == index + 1);
+        assert!(KEYS[index].0 == TABLE[index].key);
         index += 1;
     }
 };

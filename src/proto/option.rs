@@ -8,6 +8,26 @@ use super::error::Refusal;
 use super::output::Output;
 use crate::base::limits::CLIENT_ID_BYTES_MAX;
 
+macro_rules! kinds {
+    ($($name:ident = $kind:literal;)*) => {
+        $(const $name: u8 = $kind;)*
+
+        /// The kinds this version knows, with their names in PROTOCOL.md.
+        pub const KINDS: &[(u8, &str)] = &[$(($name, stringify!($name)),)*];
+    };
+}
+
+kinds! {
+    HEARTBEAT_MS = 1;
+    MESSAGE_MAX = 2;
+    FEATURES = 3;
+    CLIENT_ID = 4;
+    CODEC = 5;
+    SERVER = 6;
+    AUTH = 7;
+    SHARD = 8;
+}
+
 /// FEATURES bit 0: every message ends in a CRC.
 pub const FEATURE_CHECKSUM: u32 = 1;
 
@@ -59,17 +79,17 @@ impl<'a> Options<'a> {
 
     fn take(&mut self, kind: u8, value: &'a [u8]) -> Result<(), Refusal> {
         match kind {
-            1 => once(&mut self.heartbeat_ms, be_u32(value)),
-            2 => once(
+            HEARTBEAT_MS => once(&mut self.heartbeat_ms, be_u32(value)),
+            MESSAGE_MAX => once(
                 &mut self.message_max,
                 be_u32(value).filter(|&bytes| bytes > 0),
             ),
-            3 => once(&mut self.features, be_u32(value)),
-            4 => once(&mut self.client_id, client_id(value)),
-            5 => once(&mut self.codec, byte(value).and_then(Codec::from_wire)),
-            6 => once(&mut self.server, std::str::from_utf8(value).ok()),
-            7 => once(&mut self.auth, byte(value)),
-            8 => once(
+            FEATURES => once(&mut self.features, be_u32(value)),
+            CLIENT_ID => once(&mut self.client_id, client_id(value)),
+            CODEC => once(&mut self.codec, byte(value).and_then(Codec::from_wire)),
+            SERVER => once(&mut self.server, std::str::from_utf8(value).ok()),
+            AUTH => once(&mut self.auth, byte(value)),
+            SHARD => once(
                 &mut self.shard,
                 value.try_into().ok().map(u16::from_be_bytes),
             ),
@@ -85,28 +105,28 @@ impl<'a> Options<'a> {
             out.put(value);
         };
         if let Some(ms) = self.heartbeat_ms {
-            put(1, &ms.to_be_bytes());
+            put(HEARTBEAT_MS, &ms.to_be_bytes());
         }
         if let Some(bytes) = self.message_max {
-            put(2, &bytes.to_be_bytes());
+            put(MESSAGE_MAX, &bytes.to_be_bytes());
         }
         if let Some(bits) = self.features {
-            put(3, &bits.to_be_bytes());
+            put(FEATURES, &bits.to_be_bytes());
         }
         if let Some(id) = self.client_id {
-            put(4, id.as_bytes());
+            put(CLIENT_ID, id.as_bytes());
         }
         if let Some(codec) = self.codec {
-            put(5, &[codec as u8]);
+            put(CODEC, &[codec as u8]);
         }
         if let Some(server) = self.server {
-            put(6, server.as_bytes());
+            put(SERVER, server.as_bytes());
         }
         if let Some(methods) = self.auth {
-            put(7, &[methods]);
+            put(AUTH, &[methods]);
         }
         if let Some(shard) = self.shard {
-            put(8, &shard.to_be_bytes());
+            put(SHARD, &shard.to_be_bytes());
         }
     }
 }

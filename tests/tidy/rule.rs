@@ -10,6 +10,8 @@ use super::source::{Source, Token};
 
 /// Lines of a source file before its tests, and of one function.
 pub const FILE_LINES_MAX: usize = 500;
+/// Of the pages that stand beside the code.
+pub const COLUMNS_MAX: usize = 120;
 pub const FUNCTION_LINES_MAX: usize = 70;
 /// `main.rs` turns a result into an exit code; what needs more lines than this is logic.
 pub const MAIN_LINES_MAX: usize = 60;
@@ -400,6 +402,72 @@ pub fn links(source: &Source, exists: impl Fn(&str) -> bool) -> Vec<Breach> {
             if !outside && !file.is_empty() && !exists(file) {
                 let rule = format!("a link to {file}, which is not there");
                 found.push(breach(&source.path, index + 1, rule, "mend the link"));
+            }
+        }
+    }
+    found
+}
+
+/// What a page about the tree says in backticks: paths from the project's root, `src/x.rs`, and
+/// items, `src/x.rs::name`. `find` gives the text of a file, an empty one of a folder.
+pub fn named(page: &Source, find: impl Fn(&str) -> Option<String>) -> Vec<Breach> {
+    let is_path = |token: &str| {
+        let file = token.split("::").next().unwrap_or(token);
+        let top = ["src/", "tests/", "benches/", "scripts/", "tuning/", ".ci/"];
+        let ending = [".rs", ".md", ".proto", ".py"];
+        !token.contains([' ', '$', '*'])
+            && (top.iter().any(|top| file.starts_with(top))
+                || ending.iter().any(|ending| file.ends_with(ending)))
+    };
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut fenced = false;
+    for (index, line) in page.text.lines().enumerate() {
+        fenced ^= line.starts_with("```");
+        let spans = line.split('`').skip(1).step_by(2);
+        for token in spans.filter(|token| !fenced && is_path(token)) {
+            let (file, item) = token.split_once("::").unwrap_or((token, ""));
+            let has_item = |text: String| {
+                item.is_empty() || text.split(|c| !is_word(c)).any(|word| word == item)
+            };
+            let rule = match find(file).map(has_item) {
+                Some(true) => continue,
+                Some(false) => format!("{file} has no {item}"),
+                None => format!("{file} is not there"),
+            };
+            let remedy = "say where it is now, by its path from the project's root";
+            found.push(breach(&page.path, index + 1, rule, remedy));
+        }
+    }
+    found
+}
+
+/// Lines of a page that are wider than `COLUMNS_MAX`, and links to headings it does not have.
+pub fn page(page: &Source) -> Vec<Breach> {
+    let slug = |heading: &str| -> String {
+        let kept = |c: char| match c {
+            ' ' => Some('-'),
+            c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c.to_ascii_lowercase()),
+            _ => None,
+        };
+        heading.chars().filter_map(kept).collect()
+    };
+    let headings: Vec<String> = (page.text.lines())
+        .filter(|line| line.starts_with('#'))
+        .map(|line| slug(line.trim_start_matches('#').trim()))
+        .collect();
+    let mut found = Vec::new();
+    for (index, line) in page.text.lines().enumerate() {
+        let columns = line.chars().count();
+        if columns > COLUMNS_MAX {
+            let rule = format!("a line of {columns} columns, at most {COLUMNS_MAX}");
+            found.push(breach(&page.path, index + 1, rule, "break it"));
+        }
+        let targets = line.split("](#").skip(1);
+        for target in targets.filter_map(|rest| rest.split(')').next()) {
+            if !headings.iter().any(|heading| heading == target) {
+                let rule = format!("a link to #{target}, which is no heading here");
+                found.push(breach(&page.path, index + 1, rule, "mend the link"));
             }
         }
     }
