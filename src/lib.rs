@@ -12,6 +12,8 @@
 //! | exchange messages, in a program on tokio | [`Client`], over one connection; [`Pool`], over several |
 //! | exchange messages, without a runtime | [`blocking::Client`] |
 //! | run a server inside of one's own program | [`Server`], [`Config`], [`Service`] |
+//! | run a server as a service, see what it does, find what is wrong | [`operating`] |
+//! | know what it costs, and how that was measured | [`benchmarks`] |
 //! | read what a server tells about itself | [`sys`] |
 //! | see whole programs | [`guide`] |
 //! | write a client in another language | [`protocol`] |
@@ -93,6 +95,8 @@
 pub mod auth;
 #[doc(hidden)]
 pub mod base;
+#[doc = include_str!("../benches/BENCHMARKS.md")]
+pub mod benchmarks {}
 #[doc(hidden)]
 pub mod cli;
 pub mod client;
@@ -101,6 +105,8 @@ pub mod codec;
 pub mod guide;
 #[doc(hidden)]
 pub mod metrics;
+#[doc = include_str!("../tuning/OPERATING.md")]
+pub mod operating {}
 #[doc(hidden)]
 pub mod proto;
 #[doc(hidden)]

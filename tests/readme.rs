@@ -1,9 +1,11 @@
-//! The README as a new user would follow it: each block is pasted as it stands, one section
-//! after the other, in a fresh directory, and what it shows is what comes.
+//! README and OPERATING as a new user would follow them: each block is pasted as it stands, one
+//! section after the other, in a fresh directory for each page, and what it shows is what comes.
 //!
 //! The blocks use the default ports, so all of it runs in a network namespace of its own (as
 //! root, or with user namespaces allowed). Numbers in what is shown stand for any number. A
-//! block that no line of [`PAGE`] speaks of fails the test, as does a line without its block.
+//! block that no line of [`PAGES`] speaks of fails the test, as does a line without its block.
+//!
+//! What OPERATING's tables say that the program says is looked for in its source.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -46,58 +48,90 @@ enum Terminal {
 
 use Block::{Left, Pasted, Shown, Typed, Untried};
 
-/// Each section that has blocks, and its blocks in their order.
-const PAGE: &[(&str, &[Block])] = &[
-    (
-        "Two commands",
-        &[Untried("this is the second of them, the first builds")],
-    ),
-    (
-        "A first conversation",
-        &[
-            Left(Terminal::Server),
-            Left(Terminal::Subscriber),
-            Typed,
-            Shown(Terminal::Subscriber),
-            Typed,
-            Typed,
+/// A page, and of each section that has blocks its blocks in their order.
+struct Page {
+    path: &'static str,
+    sections: &'static [(&'static str, &'static [Block])],
+    /// Sections that speak of a server as they found it, running.
+    served: &'static [&'static str],
+}
+
+const PAGES: &[Page] = &[
+    Page {
+        path: "README.md",
+        sections: &[
+            (
+                "Two commands",
+                &[Untried("this is the second of them, the first builds")],
+            ),
+            (
+                "A first conversation",
+                &[
+                    Left(Terminal::Server),
+                    Left(Terminal::Subscriber),
+                    Typed,
+                    Shown(Terminal::Subscriber),
+                    Typed,
+                    Typed,
+                ],
+            ),
+            (
+                "A service of your own",
+                &[Untried("a program: the guide's run as tests")],
+            ),
+            (
+                "A client of your own",
+                &[Untried("part of a program: the guide's run as tests")],
+            ),
+            ("JSON outside, protobuf inside", &[Pasted(0, &[]), Typed]),
         ],
-    ),
-    (
-        "A service of your own",
-        &[Untried("a program: the guide's run as tests")],
-    ),
-    (
-        "A client of your own",
-        &[
-            Untried("part of a program: the guide's run as tests"),
-            Untried("part of a program: the guide's run as tests"),
+        served: &[],
+    },
+    Page {
+        path: "tuning/OPERATING.md",
+        sections: &[
+            (
+                "Install it as a service",
+                &[Untried("it changes the host, as root")],
+            ),
+            ("Configure it", &[Typed]),
+            ("Tuning profiles", &[Typed]),
+            (
+                "TLS",
+                &[Pasted(0, &["3 sent, 3 received", "CONNECTION ESTABLISHED"])],
+            ),
+            (
+                "Keys, tokens and rights",
+                &[
+                    Pasted(77, &["FORBIDDEN"]),
+                    Pasted(0, &["ringmail::shard=debug", "forget_at"]),
+                ],
+            ),
+            ("Topics with a schema", &[Pasted(0, &["shards {"])]),
+            (
+                "See it",
+                &[
+                    Pasted(0, &["ok", "ringmail_connections", "Shards"]),
+                    Pasted(0, &[]),
+                ],
+            ),
+            (
+                "Limits and the memory budget",
+                &[Untried("a line of the log: the sum is the host's")],
+            ),
         ],
-    ),
-    (
-        "JSON outside, protobuf inside",
-        &[Pasted(0, &[]), Typed, Pasted(0, &["shards {"])],
-    ),
-    ("The picture", &[Untried("a picture")]),
-    (
-        "TLS",
-        &[Pasted(0, &["3 sent, 3 received", "CONNECTION ESTABLISHED"])],
-    ),
-    ("Giving a device a key", &[Pasted(77, &["FORBIDDEN"])]),
-    ("Seeing it", &[Pasted(0, &[])]),
+        served: &["Topics with a schema", "See it"],
+    },
 ];
 
-/// Sections that speak of a server as they found it, running.
-const SERVED: &[&str] = &["Seeing it"];
-
-/// A fenced block of the page.
+/// A fenced block of a page.
 struct Fence {
     section: String,
     text: String,
 }
 
-fn fences() -> Vec<Fence> {
-    let page = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+fn fences(path: &str) -> Vec<Fence> {
+    let page = fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
     let (mut section, mut open, mut found) = (String::new(), None::<String>, Vec::new());
     for line in page.lines() {
         match (&mut open, line.starts_with("```")) {
@@ -350,14 +384,18 @@ fn in_a_network_of_its_own() {
     assert!(up.expect("ip, of Debian's iproute2").success());
     // Servers that a pasted block leaves running are waited for here.
     set_child_subreaper(Some(Pid::INIT)).unwrap();
+    PAGES.iter().for_each(try_page);
+}
+
+fn try_page(page: &Page) {
     let directory = tempfile::tempdir().unwrap();
     // As in a clone of the project.
     for part in ["src", "tests", "tuning", "scripts"] {
         symlink(Path::new(ROOT).join(part), directory.path().join(part)).unwrap();
     }
-    let fences = fences();
-    for (name, blocks) in PAGE {
-        println!("{name}");
+    let fences = fences(page.path);
+    for (name, blocks) in page.sections {
+        println!("{}: {name}", page.path);
         let texts: Vec<_> = fences
             .iter()
             .filter(|fence| fence.section == *name)
@@ -369,7 +407,7 @@ fn in_a_network_of_its_own() {
             left: Vec::new(),
             pasted: Vec::new(),
         };
-        if SERVED.contains(name) {
+        if page.served.contains(name) {
             section.try_block(&Left(Terminal::Server), "$ ringmail serve");
         }
         for (block, fence) in blocks.iter().zip(texts) {
@@ -381,9 +419,11 @@ fn in_a_network_of_its_own() {
 
 #[test]
 fn every_block_works_as_pasted() {
-    let known = |fence: &Fence| PAGE.iter().any(|(name, _)| *name == fence.section);
-    for fence in fences() {
-        assert!(known(&fence), "{:?} is not in PAGE", fence.section);
+    for page in PAGES {
+        for Fence { section, .. } in fences(page.path) {
+            let known = page.sections.iter().any(|(name, _)| *name == section);
+            assert!(known, "{}: {section:?} is not in PAGES", page.path);
+        }
     }
     let mut command = Command::new("unshare");
     command.arg("--net");
@@ -407,4 +447,56 @@ fn every_block_works_as_pasted() {
     );
     assert!(ended.status.success(), "{out}\n{errors}");
     assert!(out.contains("1 passed"), "{out}\n{errors}");
+}
+
+/// The program's source as one text, literals that go on over lines joined.
+fn program() -> String {
+    let mut folders = vec![Path::new(ROOT).join("src")];
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                None => folders.push(path),
+                Some(rust) if rust == "rs" => text += &fs::read_to_string(path).unwrap(),
+                Some(_) => {}
+            }
+        }
+    }
+    let mut joined = String::new();
+    for line in text.split_inclusive('\n') {
+        match line.strip_suffix("\\\n") {
+            Some(begun) => joined += begun.trim_start(),
+            None => joined += line.trim_start(),
+        }
+    }
+    joined
+}
+
+/// What a line of a table says that the program says: its first cell, if that is one code
+/// span, in parts without what is different each time.
+fn quoted(line: &str) -> Vec<&str> {
+    let cell = line
+        .strip_prefix("| `")
+        .and_then(|rest| rest.split_once('|'));
+    let text = cell.and_then(|(cell, _)| cell.trim_end().strip_suffix('`'));
+    let parts = text.into_iter().flat_map(|text| text.split('…'));
+    parts
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+#[test]
+fn what_troubleshooting_quotes_is_what_the_program_says() {
+    let page = fs::read_to_string(Path::new(ROOT).join("tuning/OPERATING.md")).unwrap();
+    let (_, tables) = page.split_once("\n## Troubleshooting\n").unwrap();
+    let parts: Vec<&str> = tables.lines().flat_map(quoted).collect();
+    assert!(parts.len() >= 25, "only {parts:?}");
+    let program = program();
+    let strange: Vec<_> = parts
+        .iter()
+        .filter(|part| !program.contains(**part))
+        .collect();
+    assert!(strange.is_empty(), "the program never says {strange:#?}");
 }

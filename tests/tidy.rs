@@ -64,10 +64,16 @@ const TOP: &[&str] = &[
 
 /// Pages that say where things are.
 const PAGES: &[&str] = &[
+    "README.md",
+    "benches/BENCHMARKS.md",
     "src/ARCHITECTURE.md",
     "src/proto/PROTOCOL.md",
     "tests/README.md",
+    "tuning/OPERATING.md",
 ];
+
+/// Lines of the README; what is longer moves to a page of its own.
+const README_LINES_MAX: usize = 200;
 
 fn hold(breaches: impl IntoIterator<Item = Breach>) {
     let lines: Vec<String> = breaches
@@ -398,21 +404,46 @@ fn nothing_strange_stands_at_the_top() {
     assert_eq!(found, ["docs", "notes.md"]);
 }
 
+/// The text of a file of the project; of a folder or a picture none.
+fn contents(path: &str) -> Option<String> {
+    let path = source::root().join(path);
+    path.exists()
+        .then(|| fs::read_to_string(path).unwrap_or_default())
+}
+
 #[test]
-fn links_of_the_readme_lead_somewhere() {
-    let text = fs::read_to_string(source::root().join("README.md")).expect("a README.md");
-    let readme = Source {
-        path: "README.md".into(),
-        text,
-        code: String::new(),
+fn links_of_the_pages_lead_somewhere() {
+    let pages: Vec<Source> = project()
+        .into_iter()
+        .filter(|text| text.path.ends_with(".md"))
+        .collect();
+    for page in ["README.md", "tuning/OPERATING.md", "benches/BENCHMARKS.md"] {
+        let is_there = pages.iter().any(|text| text.path == page);
+        assert!(is_there, "no {page}");
+    }
+    hold(pages.iter().flat_map(|page| rule::links(page, contents)));
+
+    let snippet = "# A page's `name`, here\n[a](x.rs#L3) and [b](gone.rs) [c](https://x.org/y) [d](#below)\n\
+        [e]: ../tuning/gone.toml\n```\n[f](not/a/link)\n# Fenced\n```\n[g](#a-pages-name-here)\n\
+        [h](../README.md#two-commands)\n[i](../README.md#three) [j](#fenced)\n";
+    let known = |path: &str| match path {
+        "src/page.md" => Some(snippet.to_owned()),
+        "src/x.rs" => Some(String::new()),
+        "README.md" => Some("# x\n## Two commands\n".to_owned()),
+        _ => None,
     };
-    hold(rule::links(&readme, |file| {
-        source::root().join(file).exists()
-    }));
-    let snippet = "[a](src/lib.rs#L3) and [b](src/nowhere.rs) [c](https://x.org/y) [d](#below)\n\
-        [e]: tuning/gone.toml\n```\n[f](not/a/link)\n```\n";
-    let detect = |source: &Source| rule::links(source, |file| file == "src/lib.rs");
-    assert_eq!(lines("README.md", snippet, detect), [1, 2]);
+    let detect = |source: &Source| rule::links(source, known);
+    assert_eq!(lines("src/page.md", snippet, detect), [2, 2, 3, 10, 10]);
+}
+
+#[test]
+fn the_readme_is_read_in_one_go() {
+    let readme = source::texts("README.md");
+    assert_eq!(readme.len(), 1, "no README.md");
+    hold(rule::length(&readme[0], README_LINES_MAX));
+    let detect = |source: &Source| rule::length(source, 2);
+    assert_eq!(lines("README.md", "a\nb\n", detect), []);
+    assert_eq!(lines("README.md", "a\nb\nc\n", detect), [3]);
 }
 
 #[test]
@@ -436,7 +467,7 @@ fn pages_beside_the_code_name_what_is_there() {
         hold(
             rule::named(&page, find)
                 .into_iter()
-                .chain(rule::page(&page)),
+                .chain(rule::width(&page)),
         );
     }
     assert!(named > 100, "only {named} files are named");
@@ -451,8 +482,8 @@ fn pages_beside_the_code_name_what_is_there() {
     let detect = |page: &Source| rule::named(page, tree);
     assert_eq!(lines("src/X.md", snippet, detect), [1, 1, 2, 7]);
     let long = "ü".repeat(rule::COLUMNS_MAX);
-    let snippet = format!("# A b, c!\n{long}\n{long}x\n[a](#a-b-c) [b](#a-b)\n");
-    assert_eq!(lines("src/X.md", &snippet, rule::page), [3, 4]);
+    let snippet = format!("# A b\n{long}\n{long}x\n");
+    assert_eq!(lines("src/X.md", &snippet, rule::width), [3]);
 }
 
 #[test]

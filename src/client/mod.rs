@@ -47,7 +47,8 @@
 //! connection is kept alive meanwhile. That holds as well for one that is being made again: it
 //! stands once what it brings has been taken. What must not wait for each other has
 //! connections of its own. Out go at most 256 KiB of unsent bytes and one message, and 16,384 unconfirmed
-//! PUBLISHes or 8 MiB of them: beyond that calls wait.
+//! PUBLISHes or 8 MiB of them: beyond that calls wait. A client that publishes without
+//! confirmation to its own subscription, faster than it takes, is a slow consumer.
 //!
 //! # What the server refuses
 //! A server that has refused ten operations within a second ends the connection with the next

@@ -6,7 +6,7 @@
 //!
 //! A turn is sampled when a millisecond has passed since the last one was, so that an idle
 //! server times nearly every message and a busy one a thousand a second: some ten readings
-//! of the clock for each, which is nothing (P1 and P2 with and without: README). The first
+//! of the clock for each, which is nothing (P1 and P2 with and without: benches/BENCHMARKS.md). The first
 //! message that is handled in such a turn is the one; the first send that is handed to the
 //! kernel after it is taken for its own, which it is for whoever answers or delivers, unless
 //! the message was for another shard.

@@ -3,6 +3,7 @@
 //! They read what is written, not what is compiled: a rule that a macro or a build flag could
 //! slip past is still a rule for honest authors, which is whom it is for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Folder;
@@ -380,15 +381,11 @@ pub fn machine_path(source: &Source) -> Vec<Breach> {
     found
 }
 
-/// Links of a Markdown file that point into the tree at something `exists` denies.
-pub fn links(source: &Source, exists: impl Fn(&str) -> bool) -> Vec<Breach> {
+/// Links of a page to files and headings of this project that are not there. `read` gives a
+/// file's text, or that of a folder or a picture: none.
+pub fn links(source: &Source, read: impl Fn(&str) -> Option<String>) -> Vec<Breach> {
     let mut found = Vec::new();
-    let mut fenced = false;
-    for (index, line) in source.text.lines().enumerate() {
-        fenced ^= line.trim_start().starts_with("```");
-        if fenced {
-            continue;
-        }
+    for (index, line) in prose(&source.text) {
         let inline = line
             .split("](")
             .skip(1)
@@ -397,10 +394,22 @@ pub fn links(source: &Source, exists: impl Fn(&str) -> bool) -> Vec<Breach> {
             .strip_prefix('[')
             .and_then(|rest| rest.split_once("]: "));
         for target in inline.chain(reference.map(|(_, target)| target.trim())) {
-            let file = target.split('#').next().unwrap_or(target);
-            let outside = target.contains("://") || target.starts_with("mailto:");
-            if !outside && !file.is_empty() && !exists(file) {
-                let rule = format!("a link to {file}, which is not there");
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => source.path.clone(),
+                file => beside(&source.path, file),
+            };
+            let text = read(&path);
+            let is_page = path.ends_with(".md");
+            let is_there = match &text {
+                Some(text) => !is_page || anchor.is_empty() || anchors(text).contains(anchor),
+                None => false,
+            };
+            if !is_there {
+                let rule = format!("a link to {target}, which is not there");
                 found.push(breach(&source.path, index + 1, rule, "mend the link"));
             }
         }
@@ -442,20 +451,8 @@ pub fn named(page: &Source, find: impl Fn(&str) -> Option<String>) -> Vec<Breach
     found
 }
 
-/// Lines of a page that are wider than `COLUMNS_MAX`, and links to headings it does not have.
-pub fn page(page: &Source) -> Vec<Breach> {
-    let slug = |heading: &str| -> String {
-        let kept = |c: char| match c {
-            ' ' => Some('-'),
-            c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c.to_ascii_lowercase()),
-            _ => None,
-        };
-        heading.chars().filter_map(kept).collect()
-    };
-    let headings: Vec<String> = (page.text.lines())
-        .filter(|line| line.starts_with('#'))
-        .map(|line| slug(line.trim_start_matches('#').trim()))
-        .collect();
+/// Lines of a page that are wider than `COLUMNS_MAX`.
+pub fn width(page: &Source) -> Vec<Breach> {
     let mut found = Vec::new();
     for (index, line) in page.text.lines().enumerate() {
         let columns = line.chars().count();
@@ -463,15 +460,59 @@ pub fn page(page: &Source) -> Vec<Breach> {
             let rule = format!("a line of {columns} columns, at most {COLUMNS_MAX}");
             found.push(breach(&page.path, index + 1, rule, "break it"));
         }
-        let targets = line.split("](#").skip(1);
-        for target in targets.filter_map(|rest| rest.split(')').next()) {
-            if !headings.iter().any(|heading| heading == target) {
-                let rule = format!("a link to #{target}, which is no heading here");
-                found.push(breach(&page.path, index + 1, rule, "mend the link"));
-            }
-        }
     }
     found
+}
+
+/// The lines of a page that stand in no fenced block, each with its index.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut fenced = false;
+    text.lines().enumerate().filter(move |(_, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        fenced ^= is_fence;
+        !fenced && !is_fence
+    })
+}
+
+/// The path of what a page at `page` names as `link`.
+fn beside(page: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = page.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            "." | "" => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Names by which a page's headings can be linked to, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).filter(|(_, line)| line.starts_with('#'));
+    let name = |(_, line): (usize, &str)| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter_map(|letter| match letter {
+            ' ' => Some('-'),
+            letter if letter.is_alphanumeric() || "-_".contains(letter) => Some(letter),
+            _ => None,
+        });
+        kept.collect()
+    };
+    headings.map(name).collect()
+}
+
+/// A page that is longer than a stranger reads.
+pub fn length(source: &Source, lines_max: usize) -> Vec<Breach> {
+    let lines = source.text.lines().count();
+    let rule = format!("{lines} lines, {lines_max} are allowed");
+    let remedy = "move a chapter to the page beside what it describes";
+    let is_long = lines > lines_max;
+    is_long
+        .then(|| breach(&source.path, lines, rule, remedy))
+        .into_iter()
+        .collect()
 }
 
 /// A script says how it is called, near its top, and can be called.

@@ -152,7 +152,12 @@ fn a_loaded_server_tells_what_rules_and_board_look_at() {
     }
 
     let told = told(&metrics);
-    for file in ["alerts.yml", "alerts_test.yml", "grafana.json"] {
+    for file in [
+        "alerts.yml",
+        "alerts_test.yml",
+        "grafana.json",
+        "OPERATING.md",
+    ] {
         let text = read(file);
         let missing: Vec<_> = mentioned(&text).difference(&told).copied().collect();
         assert!(
