@@ -64,7 +64,6 @@ const TOP: &[&str] = &[
 
 /// Pages that say where things are.
 const PAGES: &[&str] = &[
-    "README.md",
     "benches/BENCHMARKS.md",
     "src/ARCHITECTURE.md",
     "src/proto/PROTOCOL.md",
