@@ -481,7 +481,7 @@ fn pages_beside_the_code_name_what_is_there() {
     let detect = |page: &Source| rule::named(page, tree);
     assert_eq!(lines("src/X.md", snippet, detect), [1, 1, 2, 7]);
     let long = "ü".repeat(rule::COLUMNS_MAX);
-    let snippet = format!("# A b\n{long}\n{long}x\n");
+    let snippet = format!("# A b\n{long}\n{long}x\n|{long}|\n");
     assert_eq!(lines("src/X.md", &snippet, rule::width), [3]);
 }
 
