@@ -451,10 +451,11 @@ pub fn named(page: &Source, find: impl Fn(&str) -> Option<String>) -> Vec<Breach
     found
 }
 
-/// Lines of a page that are wider than `COLUMNS_MAX`; a row of a table cannot be broken.
+/// Lines of a page that are wider than `COLUMNS_MAX`; a row of a table, or what is pasted,
+/// cannot be broken.
 pub fn width(page: &Source) -> Vec<Breach> {
     let mut found = Vec::new();
-    for (index, line) in page.text.lines().enumerate() {
+    for (index, line) in prose(&page.text) {
         let columns = line.chars().count();
         if columns > COLUMNS_MAX && !line.starts_with('|') {
             let rule = format!("a line of {columns} columns, at most {COLUMNS_MAX}");
