@@ -4,7 +4,10 @@
 use super::uring::Geometry;
 use crate::base::exit::Status;
 use io_uring::{IoUring, Probe, opcode};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use std::fmt;
 use std::io;
 
@@ -72,6 +75,7 @@ pub fn check(lockable_bytes: u64) -> Result<u64, Obstacle> {
     check_kernel(&rustix::system::uname().release().to_string_lossy())?;
     raise_memlock(lockable_bytes)?;
     check_ring(lockable_bytes)?;
+    check_calls()?;
     let descriptors = raise(Resource::Nofile, u64::MAX).unwrap_or(u64::MAX);
     if descriptors < DESCRIPTORS_MIN {
         return Err(forbidden(format!(
@@ -162,6 +166,19 @@ fn check_ring(lockable_bytes: u64) -> Result<(), Obstacle> {
     match tried {
         Ok(_) => Ok(()),
         Err(error) => Err(refusal(&error, lockable_bytes)),
+    }
+}
+
+/// Tries what a shard needs beside rings: a library would panic about it.
+fn check_calls() -> Result<(), Obstacle> {
+    let pinned = sched_getaffinity(None).and_then(|cores| sched_setaffinity(None, &cores));
+    let tried = pinned.and_then(|()| eventfd(0, EventfdFlags::CLOEXEC));
+    match tried {
+        Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS)) => {
+            Err(forbidden_call(&errno.into()))
+        }
+        // Of other errors shards tell, where it is one for them.
+        _ => Ok(()),
     }
 }
 

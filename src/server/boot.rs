@@ -444,7 +444,9 @@ fn wait_ready(
 
 /// Why a shard does not begin: the system refuses its rings, mostly.
 fn not_begun(shard: ShardId, error: &io::Error, lockable_bytes: u64) -> Error {
-    if error.kind() == io::ErrorKind::PermissionDenied {
+    use io::ErrorKind::{PermissionDenied, Unsupported};
+    // The probe has made a ring by then: it is another call.
+    if matches!(error.kind(), PermissionDenied | Unsupported) {
         return Error::Host(probe::forbidden_call(error));
     }
     match error.raw_os_error() {
