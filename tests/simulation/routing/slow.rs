@@ -118,7 +118,7 @@ fn under_latest_per_key_the_last_of_each_topic_is_left() {
 fn what_expires_before_the_kernel_has_it_is_not_delivered() {
     let slow = Reading::Slow {
         bytes: 4000,
-        every: ms(10),
+        every: ms(20),
     };
     for (ahead, expires_ms, reading) in [
         (10, 500, Reading::Never),
