@@ -178,7 +178,6 @@ impl Authority {
         self.revocations.matches(identity)
     }
 
-    /// Those that there are: what a token says besides is nothing to remember.
     /// Admits the holder of a certificate that TLS has verified.
     ///
     /// # Errors
@@ -204,6 +203,7 @@ impl Authority {
         self.admit(identity, Some(certificate.expires))
     }
 
+    /// Those that there are: what a token says besides is nothing to remember.
     fn known(&self, roles: &[impl AsRef<str>]) -> Box<[Box<str>]> {
         let mut known: Vec<Box<str>> = Vec::new();
         for role in roles.iter().map(AsRef::as_ref) {

@@ -360,7 +360,7 @@ impl Inbox {
 
     /// The next for a mailbox's owner, which is done with the message it got before; a
     /// request is done when it is released by its key. Word of a reconnect, and all behind
-    /// it, is held back until the connection is `open`.
+    /// it, is held back until the connection is `open`, or will never be.
     pub(super) fn take(&mut self, id: BoxId, open: bool) -> Option<(Key, Incoming)> {
         let mailbox = self.boxes.get_mut(&id)?;
         if let Some(key) = mailbox.handed.take() {

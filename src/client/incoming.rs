@@ -88,7 +88,7 @@ pub struct IncomingRequest {
 }
 
 impl IncomingRequest {
-    pub(super) fn of(envelope: &Envelope<'_>, epoch: u32) -> IncomingRequest {
+    pub(crate) fn of(envelope: &Envelope<'_>, epoch: u32) -> IncomingRequest {
         IncomingRequest {
             service: envelope.name.to_owned(),
             payload: envelope.payload.to_vec(),

@@ -4,7 +4,10 @@
 use super::uring::Geometry;
 use crate::base::exit::Status;
 use io_uring::{IoUring, Probe, opcode};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use std::fmt;
 use std::io;
 
@@ -72,6 +75,7 @@ pub fn check(lockable_bytes: u64) -> Result<u64, Obstacle> {
     check_kernel(&rustix::system::uname().release().to_string_lossy())?;
     raise_memlock(lockable_bytes)?;
     check_ring(lockable_bytes)?;
+    check_calls()?;
     let descriptors = raise(Resource::Nofile, u64::MAX).unwrap_or(u64::MAX);
     if descriptors < DESCRIPTORS_MIN {
         return Err(forbidden(format!(
@@ -165,13 +169,36 @@ fn check_ring(lockable_bytes: u64) -> Result<(), Obstacle> {
     }
 }
 
+/// Tries what a shard needs beside rings: a library would panic about it.
+fn check_calls() -> Result<(), Obstacle> {
+    let pinned = sched_getaffinity(None).and_then(|cores| sched_setaffinity(None, &cores));
+    let tried = pinned.and_then(|()| eventfd(0, EventfdFlags::CLOEXEC));
+    match tried {
+        Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS)) => {
+            Err(forbidden_call(&errno.into()))
+        }
+        // Of other errors shards tell, where they are errors for them.
+        _ => Ok(()),
+    }
+}
+
+/// Why a shard did not begin, where the system refused it something: its rings, mostly.
+pub fn shard_obstacle(error: &io::Error, lockable_bytes: u64) -> Option<Obstacle> {
+    use io::ErrorKind::{PermissionDenied, Unsupported};
+    match error.kind() {
+        // Rings may be made: the probe has made one.
+        PermissionDenied | Unsupported => Some(forbidden_call(error)),
+        _ => error.raw_os_error().map(|_| refusal(error, lockable_bytes)),
+    }
+}
+
 /// Why no ring could be made, for shards that want so much lockable memory in all.
-pub fn refusal(error: &io::Error, lockable_bytes: u64) -> Obstacle {
+fn refusal(error: &io::Error, lockable_bytes: u64) -> Obstacle {
     explain(error, disabled().as_deref(), lockable_bytes)
 }
 
 /// A shard may make rings, and not all that it does besides.
-pub fn forbidden_call(error: &io::Error) -> Obstacle {
+fn forbidden_call(error: &io::Error) -> Obstacle {
     forbidden(format!(
         "a system call that a shard needs is forbidden here ({error}), most likely by a seccomp \
          filter: allow eventfd2 and sched_setaffinity beside the io_uring calls, as systemd's \
@@ -242,5 +269,23 @@ mod tests {
         assert_eq!(obstacle(libc::ENOSYS, None).status, Status::Unavailable);
         assert_eq!(obstacle(libc::EINVAL, None).status, Status::Unavailable);
         assert!(obstacle(libc::EMFILE, None).message.contains("LimitNOFILE"));
+    }
+    #[test]
+    fn what_a_shard_is_refused_is_no_ring_unless_memory_or_descriptors_are_short() {
+        let os = io::Error::from_raw_os_error;
+        for (error, part) in [
+            (os(libc::EPERM), Some("eventfd2")),
+            (os(libc::ENOSYS), Some("eventfd2")),
+            (io::ErrorKind::PermissionDenied.into(), Some("eventfd2")),
+            (os(libc::ENOMEM), Some("LimitMEMLOCK")),
+            (os(libc::EMFILE), Some("LimitNOFILE")),
+            (io::Error::other("its own fault"), None),
+        ] {
+            let told = shard_obstacle(&error, 900 << 10);
+            let is_told = told
+                .as_ref()
+                .is_some_and(|told| told.message.contains(part.unwrap_or("")));
+            assert_eq!(is_told, part.is_some(), "{error}: {told:?}");
+        }
     }
 }

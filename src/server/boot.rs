@@ -442,13 +442,9 @@ fn wait_ready(
     Ok(mailboxes.into_iter().map(|(_, mailbox)| mailbox).collect())
 }
 
-/// Why a shard does not begin: the system refuses its rings, mostly.
 fn not_begun(shard: ShardId, error: &io::Error, lockable_bytes: u64) -> Error {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        return Error::Host(probe::forbidden_call(error));
-    }
-    match error.raw_os_error() {
-        Some(_) => Error::Host(probe::refusal(error, lockable_bytes)),
+    match probe::shard_obstacle(error, lockable_bytes) {
+        Some(obstacle) => Error::Host(obstacle),
         None => Error::Shard {
             shard,
             cause: error.to_string(),

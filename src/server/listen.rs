@@ -46,25 +46,27 @@ fn patiently<T>(limit: Duration, mut bind: impl FnMut() -> io::Result<T>) -> io:
     }
 }
 
+/// The first listens before it shares its port: from then on nobody else has that, while a
+/// second server of the same user, which SO_REUSEPORT would let in without a word, would take
+/// half of the connections.
 fn bind_now(
     address: SocketAddr,
     count: usize,
     backlog: u32,
 ) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    // Alone first: SO_REUSEPORT would let a second server of the same user share the port
-    // in silence and take half of the connections.
-    let alone = socket(address, false)?;
-    let address = local(&alone)?;
-    drop(alone);
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
-    let listeners = (0..count)
-        .map(|_| {
-            let socket = socket(address, true)?;
-            socket.listen(backlog)?;
-            Ok(TcpListener::from(socket))
-        })
-        .collect::<io::Result<Vec<_>>>()?;
-    Ok((address, listeners))
+    let first = socket(address, false)?;
+    first.listen(backlog)?;
+    let address = local(&first)?;
+    first.set_reuse_port(true)?;
+    let others = (1..count).map(|_| {
+        let socket = socket(address, true)?;
+        socket.listen(backlog)?;
+        Ok(socket)
+    });
+    let all = std::iter::once(Ok(first)).chain(others);
+    let listeners = all.map(|socket| socket.map(TcpListener::from));
+    Ok((address, listeners.collect::<io::Result<Vec<_>>>()?))
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -91,6 +93,8 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::sync::{Barrier, mpsc};
 
     #[test]
     fn an_address_that_is_taken_is_tried_again_and_nothing_else_is() {
@@ -116,5 +120,54 @@ mod tests {
         let nobodys = "192.0.2.1:1".parse().expect("an address");
         let error = patiently(Duration::MAX, || bind_now(nobodys, 1, 16)).expect_err("nobody's");
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    }
+    #[test]
+    fn shards_and_the_admin_address_wait_for_who_lets_go() {
+        type Bind = fn(SocketAddr) -> io::Result<SocketAddr>;
+        let shards: Bind = |address| Ok(bind(address, 2, 16)?.0);
+        let alone: Bind = |address| bind_alone(address)?.local_addr();
+        for bind in [shards, alone] {
+            let taken = TcpListener::bind("127.0.7.3:0").expect("bound");
+            let address = taken.local_addr().expect("an address");
+            let (told, tries) = mpsc::channel();
+            let waiting = thread::spawn(move || {
+                told.send(rustix::thread::gettid()).expect("heard");
+                bind(address)
+            });
+            // Let go when it sleeps: between two tries, for binding does not.
+            let thread = tries.recv().expect("told").as_raw_pid();
+            let state = format!("/proc/self/task/{thread}/stat");
+            while fs::read_to_string(&state).is_ok_and(|text| !text.contains(") S ")) {
+                thread::yield_now();
+            }
+            drop(taken);
+            let bound = waiting.join().expect("no panic");
+            assert_eq!(bound.expect("free in time"), address);
+        }
+    }
+
+    /// As servers that start at the same moment do.
+    #[test]
+    fn of_many_who_want_an_address_one_has_it() {
+        const RIVALS: usize = 4;
+        // Nobody else's: other tests bind to 127.0.0.1.
+        let (free, _) = bind_now("127.0.7.1:0".parse().expect("an address"), 1, 16).expect("bound");
+        let (start, mut had) = (Barrier::new(RIVALS), 0);
+        let compete = || {
+            start.wait();
+            let bound = bind_now(free, 2, 16);
+            start.wait();
+            bound.is_ok()
+        };
+        for round in 0..200 {
+            let owners = thread::scope(|scope| {
+                let rivals = [(); RIVALS].map(|()| scope.spawn(compete));
+                let owns = rivals.map(|rival| rival.join().expect("no panic"));
+                owns.into_iter().filter(|owns| *owns).count()
+            });
+            assert!(owners <= 1, "round {round}: {owners} servers share a port");
+            had += owners;
+        }
+        assert!(had > 0, "nobody ever had it");
     }
 }

@@ -111,3 +111,26 @@ async fn turns<D: Driver>(mut shard: Shard<D>, calls: TaskQueueHandle) -> io::Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refused_keeps_its_number() {
+        let source = || io::Error::from_raw_os_error(libc::ENOMEM);
+        let enhanced = GlommioError::EnhancedIoError {
+            source: source(),
+            op: "io_uring_setup",
+            path: None,
+            fd: None,
+        };
+        for error in [GlommioError::IoError(source()), enhanced] {
+            assert_eq!(plain(error).raw_os_error(), Some(libc::ENOMEM));
+        }
+        assert_eq!(
+            plain(GlommioError::TimedOut(Duration::ZERO)).raw_os_error(),
+            None
+        );
+    }
+}

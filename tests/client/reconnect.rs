@@ -10,11 +10,23 @@ use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+/// Where the peer's script has failed the test ends, which would wait for ever.
+pub const ATTEMPTS: u32 = 1000;
+
 fn quick() -> Builder {
     let reconnect = Reconnect::default()
         .delay_base(Duration::from_millis(5))
-        .delay_max(Duration::from_millis(40));
+        .delay_max(Duration::from_millis(40))
+        .attempts_max(ATTEMPTS);
     Client::builder().reconnect(reconnect)
+}
+
+/// Waits until the client knows that its connection has ended. Its peer takes no other one
+/// until then: while this thread has no time the client would have that already.
+pub fn notice(client: &Client) {
+    while client.is_connected() {
+        std::thread::yield_now();
+    }
 }
 
 fn lost() -> Incoming {
@@ -211,7 +223,8 @@ fn what_the_server_refuses_to_restore_is_told_and_not_asked_for_again() {
 
 #[test]
 fn a_request_of_a_broken_connection_is_not_answered_on_the_next() {
-    let peer = Peer::open(|door| {
+    let (noticed, is_noticed) = channel();
+    let peer = Peer::open(move |door| {
         let mut served = door.establish();
         served.confirm(MessageType::Serve, "svc");
         served.deliver(MessageType::Request, 5, "svc", b"old");
@@ -219,6 +232,7 @@ fn a_request_of_a_broken_connection_is_not_answered_on_the_next() {
         served.answer(&asked);
         served.deliver(MessageType::Request, 6, "svc", b"old too");
         drop(served);
+        is_noticed.recv().unwrap();
         let mut served = door.establish();
         served.confirm(MessageType::Serve, "svc");
         served.deliver(MessageType::Request, 5, "svc", b"new");
@@ -230,10 +244,9 @@ fn a_request_of_a_broken_connection_is_not_answered_on_the_next() {
     client.serve("svc").unwrap();
     let old = client.receive().unwrap().into_request().unwrap();
     client.request("$sys/echo", "").unwrap();
-    while client.is_connected() {
-        client.keep_alive().unwrap();
-    }
+    notice(&client);
     client.respond(&old, "to old").unwrap();
+    noticed.send(()).unwrap();
     let mut next = client.receive().unwrap();
     if let Incoming::Request(request) = &next {
         // It had been handed over before the end was noticed: its answer goes nowhere either.
@@ -261,7 +274,7 @@ fn a_credential_that_could_not_be_judged_is_shown_again() {
         auth_methods: AUTH_API_KEY,
         ..settings()
     };
-    let (subscribed, is_subscribed) = channel::<()>();
+    let (subscribed, is_subscribed) = channel();
     let peer = Peer::open_with(settings, move |door| {
         let shown = || {
             let mut served = door.establish();
@@ -280,7 +293,10 @@ fn a_credential_that_could_not_be_judged_is_shown_again() {
                 });
                 served.confirm(MessageType::Subscribe, "t");
                 // Of the first; the second is the client's own doing.
-                let _ = is_subscribed.recv();
+                let is_first = is_subscribed.recv().is_ok();
+                if !is_first {
+                    served.publish("t", b"last");
+                }
             } else {
                 served.send(&refused(Code::Unavailable, "not now"));
             }
@@ -290,8 +306,15 @@ fn a_credential_that_could_not_be_judged_is_shown_again() {
     });
     let mut client = quick().api_key("a.secret").connect(&peer.address).unwrap();
     client.subscribe("t").unwrap();
+    subscribed.send(()).unwrap();
     drop(subscribed);
+    // What has come comes first, though all is over when it is taken.
+    while client.keep_alive().is_ok() {
+        std::thread::yield_now();
+    }
     assert_eq!(client.receive().unwrap(), lost());
+    let last = client.receive().unwrap().into_message().unwrap();
+    assert_eq!(last.payload, b"last");
     let error = client.receive().unwrap_err();
     assert_eq!(error.code(), Some(Code::AuthFailed), "{error}");
 }
@@ -411,9 +434,10 @@ fn a_drain_sends_the_client_elsewhere_after_everything_has_come() {
 
 #[test]
 fn who_waits_for_its_server_goes_on_trying_until_one_answers() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody listens yet, and no other test takes the port: theirs are of 127.0.0.1.
+    let listener = TcpListener::bind("127.0.7.5:0").unwrap();
     let address = listener.local_addr().unwrap();
-    drop(listener); // nobody listens yet
+    drop(listener);
     let (tell, told) = channel();
     let waiting = std::thread::spawn(move || {
         let builder = Client::builder().wait(Duration::MAX);
@@ -437,8 +461,9 @@ fn waiting_ends_with_its_time_and_what_would_be_repeated_is_told_at_once() {
     for (time, at_least) in [(Duration::ZERO, 1), (short, 2)] {
         let (knock, knocks) = channel();
         let peer = Peer::open(move |door| {
+            // Before the client can know of it.
             loop {
-                drop(door.accept());
+                let _served = door.accept();
                 if knock.send(()).is_err() {
                     return;
                 }

@@ -2,9 +2,11 @@
 //! and what happens when the server does not know the session any more.
 
 use crate::peer::{Heard, Peer, Served};
+use crate::reconnect::{ATTEMPTS, notice};
 use ringmail::blocking::{Builder, Client};
 use ringmail::client::{Code, Error, Incoming, Publish, Reconnect};
 use ringmail::proto::message::{Message, MessageType};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 const NONE: [u8; 16] = [0; 16];
@@ -14,7 +16,8 @@ const SECOND: [u8; 16] = [2; 16];
 fn quick() -> Builder {
     let reconnect = Reconnect::default()
         .delay_base(Duration::from_millis(5))
-        .delay_max(Duration::from_millis(40));
+        .delay_max(Duration::from_millis(40))
+        .attempts_max(ATTEMPTS);
     Client::builder().session(true).reconnect(reconnect)
 }
 
@@ -54,7 +57,7 @@ fn payload(client: &mut Client) -> Vec<u8> {
 
 #[test]
 fn a_message_is_acknowledged_when_the_next_is_asked_for() {
-    let (acked, ack) = std::sync::mpsc::channel();
+    let (acked, ack) = channel();
     let peer = Peer::run(move |mut served| {
         served.establish();
         served.join(NONE, 0, &begun(FIRST));
@@ -216,12 +219,14 @@ fn an_unknown_session_is_begun_anew_and_everything_is_asked_for_again() {
 
 #[test]
 fn a_request_taken_before_the_cut_can_be_answered_after_resuming() {
-    let peer = Peer::open(|door| {
+    let (noticed, is_noticed) = channel();
+    let peer = Peer::open(move |door| {
         let mut served = door.establish();
         served.join(NONE, 0, &begun(FIRST));
         served.confirm(MessageType::Serve, "svc");
         served.deliver(MessageType::Request, 9, "svc", b"");
         drop(served);
+        is_noticed.recv().unwrap();
         let mut served = door.establish();
         served.join(FIRST, 1, &resumed(FIRST, 0));
         assert_eq!(served.operation(MessageType::Response).id, 9);
@@ -230,9 +235,8 @@ fn a_request_taken_before_the_cut_can_be_answered_after_resuming() {
     let mut client = quick().connect(&peer.address).unwrap();
     client.serve("svc").unwrap();
     let asked = client.receive().unwrap().into_request().unwrap();
-    while client.is_connected() {
-        client.keep_alive().unwrap();
-    }
+    notice(&client);
+    noticed.send(()).unwrap();
     client.respond(&asked, "answer").unwrap();
     client.close().unwrap();
 }

@@ -56,7 +56,7 @@ impl Fixture {
         Fixture::start_with(state, &[])
     }
 
-    fn start_with(state: &Path, settings: &[&str]) -> Fixture {
+    pub fn start_with(state: &Path, settings: &[&str]) -> Fixture {
         let hash = |key: &str| key::hash(key.split_once('.').unwrap().1);
         let text = CONFIGURATION
             .replace("DEVICE", &hash(DEVICE))

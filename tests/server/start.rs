@@ -1,8 +1,9 @@
 //! It starts, or it says why not: one line with cause and remedy, and the exit code for it.
 
-use crate::harness::{Server, after, refused};
-use std::io::{BufRead, BufReader};
+use crate::harness::{Server, after, command, refused};
+use std::io::{self, BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 fn ringmail(args: &[&str]) -> Command {
@@ -46,31 +47,111 @@ fn without_lockable_memory_it_does_not_start_and_says_so() {
 /// (from 6.14 on), and for a user who has no privilege.
 #[test]
 fn with_too_little_lockable_memory_it_serves_or_says_what_is_needed() {
-    let drop_rights = "ulimit -l 600; [ $(id -u) != 0 ] || set -- setpriv --reuid=61007 \
-                       --regid=61007 --clear-groups --inh-caps=-all \"$@\"";
-    let mut child = after(drop_rights, &[]).spawn().unwrap();
-    let mut errors = String::new();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let serves = loop {
-        let begin = errors.len();
-        if lines.read_line(&mut errors).unwrap() == 0 {
-            break false;
+    // For none of the shards, for some of its rings, for one shard and some of the other's.
+    for kib in [520, 600, 900, 1100, 1300] {
+        let drop_rights = format!(
+            "ulimit -l {kib}; [ $(id -u) != 0 ] || set -- setpriv --reuid=61007 \
+             --regid=61007 --clear-groups --inh-caps=-all \"$@\""
+        );
+        let mut child = after(&drop_rights, &[]).spawn().unwrap();
+        let mut errors = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let serves = loop {
+            let begin = errors.len();
+            if lines.read_line(&mut errors).unwrap() == 0 {
+                break false;
+            }
+            if errors[begin..].contains("listening on") {
+                break true;
+            }
+        };
+        if serves {
+            child.kill().unwrap();
         }
-        if errors[begin..].contains("listening on") {
-            break true;
+        let status = child.wait().unwrap();
+        if !serves && !errors.contains("Permission denied") {
+            let line = complaint(&errors);
+            assert_eq!(status.code(), Some(77), "{errors}");
+            for told in [&format!(" {kib} KiB"), "LimitMEMLOCK", "ring.entries"] {
+                assert!(line.contains(told), "{line}");
+            }
         }
+    }
+}
+
+/// Has a system call of the process fail, as a container's filter does (seccomp(2)).
+fn forbid(command: &mut Command, call: libc::c_long, errno: libc::c_int) {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
+    let step = |code: u32, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
     };
-    if serves {
-        child.kill().unwrap();
-    }
-    let status = child.wait().unwrap();
-    if !serves && !errors.contains("Permission denied") {
-        let line = complaint(&errors);
-        assert_eq!(status.code(), Some(77), "{errors}");
-        for told in ["KiB", "600 KiB", "LimitMEMLOCK", "ring.entries"] {
-            assert!(line.contains(told), "{line}");
+    // The number of the call is what a filter's data begins with.
+    let filter = [
+        step(BPF_LD | BPF_W | BPF_ABS, 0, 0),
+        step(BPF_JMP | BPF_JEQ | BPF_K, 1, call as u32),
+        step(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_ptr().cast_mut(),
+        };
+        let [zero, one, mode]: [libc::c_ulong; 3] = [0, 1, libc::SECCOMP_MODE_FILTER.into()];
+        // SAFETY: two system calls with integers, and a program that is there for the call.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, one, zero, zero, zero) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) == 0
+        };
+        done.then_some(()).ok_or_else(io::Error::last_os_error)
+    };
+    // SAFETY: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(install) };
+}
+
+#[test]
+fn a_system_call_that_is_forbidden_is_named_with_its_remedy() {
+    // With the exit status where the call seems not to exist.
+    let rows = [
+        (libc::SYS_io_uring_setup, "io_uring_setup", 69),
+        (libc::SYS_io_uring_enter, "io_uring_enter", 69),
+        (libc::SYS_io_uring_register, "io_uring_register", 69),
+        (libc::SYS_eventfd2, "eventfd2", 77),
+        (libc::SYS_sched_setaffinity, "sched_setaffinity", 77),
+    ];
+    for (call, name, missing) in rows {
+        for (errno, status) in [
+            (libc::EPERM, 77),
+            (libc::EACCES, 77),
+            (libc::ENOSYS, missing),
+        ] {
+            let mut command = command(env!("CARGO_BIN_EXE_ringmail"), &[], &[]);
+            forbid(&mut command, call, errno);
+            let (code, errors) = refused(&mut command);
+            let line = complaint(&errors);
+            assert_eq!(code, status, "{name} {errno}: {errors}");
+            for told in ["allow ", name] {
+                assert!(line.contains(told), "{name} {errno}: {line}");
+            }
+            assert!(!errors.contains("panicked"), "{name} {errno}: {errors}");
         }
     }
+}
+
+#[test]
+fn the_soft_limit_of_lockable_memory_is_raised_to_what_is_needed() {
+    let server = Server::start_after("ulimit -Sl 512", &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let mut lines = limits.lines();
+    let line = lines.find(|line| line.starts_with("Max locked memory"));
+    let mut fields = line.unwrap().split_whitespace().skip(3);
+    let [soft, hard] = [(); 2].map(|()| fields.next().unwrap().parse().unwrap_or(u64::MAX));
+    // Of two shards, each with about 855 KiB.
+    assert!(soft >= hard.min(1600 << 10), "{line:?}");
+    server.end();
 }
 
 #[test]
@@ -186,6 +267,23 @@ fn check_reads_a_key_set_and_fetches_none() {
         assert_eq!(errors.contains("0 keys"), said.is_some(), "{errors}");
         assert!(errors.contains(said.unwrap_or_default()), "{errors}");
     }
+}
+
+#[test]
+fn an_endpoint_of_the_environment_that_is_not_heeded_is_told_at_check_and_start() {
+    const NAME: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let told = |line: &str| line.contains(NAME) && line.contains("nothing is traced");
+    let (code, errors) = refused(ringmail(&["check"]).env(NAME, "grpc://collector:4317"));
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(
+        errors.lines().filter(|line| told(line)).count(),
+        1,
+        "{errors}"
+    );
+    let mut command = command(env!("CARGO_BIN_EXE_ringmail"), &[], &[]);
+    let server = Server::spawn(command.env(NAME, "collector:4318"));
+    server.expect_lines(1, told);
+    server.end();
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod load;
 mod random;
 #[path = "routing/request.rs"]
 mod request;
+#[path = "routing/room.rs"]
+mod room;
 #[path = "routing/scene.rs"]
 mod scene;
 #[path = "routing/schema.rs"]

@@ -60,7 +60,7 @@ pub fn run(task: &Task<'_>, stop: &AtomicBool) -> Outcome {
     match Running::start(task) {
         Ok(mut running) => {
             let outcome = running.attend(task, stop);
-            running.end();
+            drop(running);
             outcome.unwrap_or_else(|error| Outcome::none(format!("the command was lost: {error}")))
         }
         Err(error) => Outcome::none(format!("cannot run sh: {error}")),
@@ -205,9 +205,11 @@ impl Running {
             text: last_line(&self.complaint).unwrap_or(text),
         }
     }
+}
 
+impl Drop for Running {
     /// What has not ended by itself is ended now, with all it started.
-    fn end(mut self) {
+    fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.wait();

@@ -243,17 +243,23 @@ struct Job {
 
 impl Job {
     fn run(self) {
-        let task = Task {
-            exec: &self.exec,
-            environment: environment(&self.request, &self.address),
-            payload: &self.request.payload,
-            answer_bytes_max: self.answer_bytes_max,
-            timeout: self.timeout,
-        };
-        // Whatever happens, the place is given back and the requester is told.
-        let run = AssertUnwindSafe(|| command::run(&task, &self.stop));
+        self.run_by(command::run);
+    }
+
+    /// Whatever happens, the place is given back and the requester is told.
+    fn run_by(self, run: impl FnOnce(&Task<'_>, &AtomicBool) -> Outcome) {
+        let attempt = AssertUnwindSafe(|| {
+            let task = Task {
+                exec: &self.exec,
+                environment: environment(&self.request, &self.address),
+                payload: &self.request.payload,
+                answer_bytes_max: self.answer_bytes_max,
+                timeout: self.timeout,
+            };
+            run(&task, &self.stop)
+        });
         let lost = |_| Outcome::none("running the command went wrong");
-        let outcome = catch_unwind(run).unwrap_or_else(lost);
+        let outcome = catch_unwind(attempt).unwrap_or_else(lost);
         let _ = self.tell.send((self.request, outcome));
     }
 }
@@ -286,4 +292,35 @@ fn environment(request: &IncomingRequest, address: &str) -> Vec<(String, OsStrin
     environment.retain(|(_, value)| !value.contains('\0'));
     let prefixed = |(name, value): (String, String)| (format!("RINGMAIL_{name}"), value.into());
     environment.into_iter().map(prefixed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::envelope::Envelope;
+
+    /// On the thread where a command runs.
+    #[test]
+    fn a_panic_ends_its_request_with_an_error_and_gives_the_place_back() {
+        let (tell, outcomes) = channel();
+        let envelope = Envelope {
+            name: "text/upper",
+            payload: b"hello",
+            ..Envelope::default()
+        };
+        let request = IncomingRequest::of(&envelope, 0);
+        let job = Job {
+            exec: "cat".into(),
+            address: "127.0.0.1:7411".to_owned(),
+            timeout: Duration::MAX,
+            answer_bytes_max: 100,
+            stop: Arc::default(),
+            tell,
+            request: request.clone(),
+        };
+        let thread = std::thread::spawn(move || job.run_by(|_, _| panic!("as a test wants it")));
+        let lost = Outcome::none("running the command went wrong");
+        assert_eq!(outcomes.recv(), Ok((request, lost)));
+        assert!(thread.join().is_ok(), "it ends the thread too");
+    }
 }

@@ -202,8 +202,11 @@ impl Client {
         let mut was_full = false;
         let mut is_behind = true;
         let received = shared.when(|core| {
-            // What is behind a full inbox does not come before something is taken from it.
-            let is_open = core.conversation.can_answer() || core.conversation.is_paused();
+            // What is behind a full inbox does not come before something is taken from it, and
+            // behind the end nothing does.
+            let is_open = core.conversation.can_answer()
+                || core.conversation.is_paused()
+                || core.ending().is_some();
             let ledger = &mut core.conversation.ledger;
             if let Some(error) = ledger.take_complaint() {
                 return Some(Err(error));

@@ -3,9 +3,11 @@
 
 use super::authority::{Authority, Habit, VERSIONS};
 use super::mode::refusal;
-use crate::peer::Peer;
+use crate::issuer::Fixture;
+use crate::peer::{Peer, publish};
 use crate::stream::Stream;
 use crate::wire::{Wire, syn};
+use aws_lc_rs::digest::{SHA256, digest};
 use ringmail::blocking::{Builder, Client};
 use ringmail::proto::error::Code;
 use ringmail::proto::option::Options;
@@ -129,6 +131,46 @@ fn a_certificate_is_all_the_credential_that_is_needed() {
         }
     }
     server.end();
+}
+
+/// Authorities date new certificates back: by `before` both would be revoked, and every later
+/// one.
+#[test]
+fn one_of_several_certificates_is_revoked_by_its_fingerprint() {
+    let authority = Authority::new();
+    let mut settings = authority.settings("required");
+    settings.push(authority.client_ca());
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let [lost, kept] = [(); 2].map(|()| authority.issue("pump-7"));
+    let hash = digest(&SHA256, &lost.certificate);
+    let fingerprint: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let [lost, kept] = [lost, kept].map(|pair| {
+        authority.client_with(Habit {
+            identity: Some(pair),
+            ..Habit::default()
+        })
+    });
+    let state = tempfile::tempdir().unwrap();
+    let word = publish("devices/pump-7/x", "");
+    for is_restarted in [false, true] {
+        let fixture = Fixture::start_with(state.path(), &settings);
+        let address = fixture.server.address;
+        let join = |client| Peer::join(address, Default::default(), Some(client));
+        let mut good = join(&kept);
+        if !is_restarted {
+            let mut held = join(&lost);
+            held.ok(&word);
+            let body = format!("{{\"jti\":\"{fingerprint}\"}}");
+            assert_eq!(fixture.revoke(&body), 200);
+            held.fatal(0x0106);
+        }
+        let mut wire = Wire::of(Stream::connect(address, Some(&lost)));
+        wire.send(&syn(&Options::default()));
+        wire.expect_rst(Code::AuthFailed);
+        good.ok(&word);
+        good.close();
+        fixture.server.end();
+    }
 }
 
 /// The library's own client, by files.

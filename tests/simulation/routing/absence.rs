@@ -281,7 +281,7 @@ fn time_in_which_the_process_was_stopped_does_not_count_as_linger() {
 }
 
 /// A session, and a client with its key that stands on another shard.
-fn apart(scene: &mut Scene) -> ([u8; 16], ShardId, ClientId) {
+pub fn apart(scene: &mut Scene) -> ([u8; 16], ShardId, ClientId) {
     let [owner] = scene.enter_each([leaver(0)]);
     let (key, home) = (scene.record(owner).key().unwrap(), home(scene, owner));
     scene.end(owner, Ending::Reset);
@@ -294,11 +294,11 @@ fn apart(scene: &mut Scene) -> ([u8; 16], ShardId, ClientId) {
     }
 }
 
-fn home(scene: &Scene, id: ClientId) -> ShardId {
+pub fn home(scene: &Scene, id: ClientId) -> ShardId {
     ShardId(scene.record(id).connections[0].shard.unwrap())
 }
 
-fn session(key: [u8; 16]) -> Act {
+pub fn session(key: [u8; 16]) -> Act {
     let mut message = vec![b'M', b'C', 1, 0x0A, 0, 0, 0, 20];
     message.extend_from_slice(&key);
     message.extend_from_slice(&[0; 4]);

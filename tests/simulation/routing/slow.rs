@@ -4,6 +4,7 @@
 use super::scene::Scene;
 use crate::server::{limits, ms};
 use ringmail::base::reason::Reason;
+use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Publish, Traffic};
@@ -109,6 +110,50 @@ fn under_latest_per_key_the_last_of_each_topic_is_left() {
         assert!(found.contains(&last), "{found:?}");
     }
     scene.finish();
+}
+
+/// In the outbox as on the shelf: behind what is on its way, behind little, behind more than an
+/// outbox takes at once, and where it could leave the shelf in time.
+#[test]
+fn what_expires_before_the_kernel_has_it_is_not_delivered() {
+    let slow = Reading::Slow {
+        bytes: 4000,
+        every: ms(20),
+    };
+    for (ahead, expires_ms, reading) in [
+        (10, 500, Reading::Never),
+        (20, 500, Reading::Never),
+        (300, 500, Reading::Never),
+        (100, 150, slow),
+    ] {
+        let mut scene = Scene::quiet(9);
+        scene.world.set_pipe_bytes(4000);
+        let plans = [Traffic::of([Act::subscribe("a")]), Traffic::default()];
+        let [reader, writer] = scene.enter_each(plans);
+        scene.world.command(reader, Command::Read(reading));
+        let message = |bytes, expires_ms| {
+            Act::Publish(Publish {
+                bytes,
+                expires_ms,
+                ..Publish::of("a")
+            })
+        };
+        let mut acts = vec![message(1000, None); ahead];
+        // Until no more goes.
+        acts.push(Act::Pause(ms(50)));
+        let last = [None, Some(expires_ms), None, Some(60_000)];
+        acts.extend(last.map(|expires_ms| message(0, expires_ms)));
+        scene.act(writer, acts);
+        scene.run_for(ms(1000));
+        scene.world.command(reader, Command::Read(Reading::Eager));
+        scene.settle();
+        let mut expected: Vec<_> = (0..ahead as u32 + 4).collect();
+        expected.remove(ahead + 1);
+        assert_eq!(numbers(&scene, reader), expected, "behind {ahead}");
+        let expired = scene.server.count(Counter::DeliveriesExpired);
+        assert_eq!(expired, 1, "behind {ahead}");
+        scene.finish();
+    }
 }
 
 #[test]
