@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const USAGE: &str = "\
@@ -140,10 +141,12 @@ fn run(options: &Options) -> io::Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, 0, always)?;
     }
     if let Some(id) = options.core {
-        let pinned = core_affinity::set_for_current(core_affinity::CoreId { id });
-        if !pinned {
-            return Err(io::Error::other(format!("cannot run on core {id}")));
+        let mut wanted = CpuSet::new();
+        if id < CpuSet::MAX_CPU {
+            wanted.set(id);
         }
+        sched_setaffinity(None, &wanted)
+            .map_err(|error| io::Error::other(format!("cannot run on core {id}: {error}")))?;
     }
     let listener = bind(options.listen)?;
     match options.echo {

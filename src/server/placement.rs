@@ -1,11 +1,13 @@
 //! Threads: which cores there are, how many workers, where the others run and at what priority.
 
 use super::config::{Config, ControlCore};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::thread;
 
 pub(super) fn available_cores() -> Vec<u32> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    cores.iter().map(|core| core.id as u32).collect()
+    let own = sched_getaffinity(None).unwrap_or_default();
+    let cores = (0..CpuSet::MAX_CPU).filter(|&core| own.is_set(core));
+    cores.map(|core| core as u32).collect()
 }
 
 /// Workers share the cores with everything else and give way to the shards: as many as
@@ -31,8 +33,12 @@ pub(super) fn control_core(config: &Config, shard_cores: &[u32]) -> Option<u32> 
     }
 }
 
+/// The calling thread to its core; where it may not go there it stays.
 pub(super) fn pin(core: Option<u32>) {
-    if let Some(core) = core {
-        core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
+    let core = core.map(|core| core as usize);
+    if let Some(core) = core.filter(|&core| core < CpuSet::MAX_CPU) {
+        let mut wanted = CpuSet::new();
+        wanted.set(core);
+        let _ = sched_setaffinity(None, &wanted);
     }
 }

@@ -8,6 +8,7 @@
 use crate::base::exit::Status;
 use crate::cli::failure::Failure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -199,8 +200,10 @@ pub fn reserve_descriptors(connections: usize) -> Result<(), Failure> {
 
 /// The cores this process may run on.
 pub fn cores() -> Vec<usize> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    cores.into_iter().map(|core| core.id).collect()
+    let own = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU)
+        .filter(|&core| own.is_set(core))
+        .collect()
 }
 
 /// Pins this thread to a core.
@@ -208,7 +211,12 @@ pub fn cores() -> Vec<usize> {
 /// # Errors
 /// USAGE when there is no such core for this process.
 pub fn pin(core: usize) -> Result<(), Failure> {
-    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+    let mut wanted = CpuSet::new();
+    if core < CpuSet::MAX_CPU {
+        wanted.set(core);
+    }
+    // An empty set is refused as well.
+    if sched_setaffinity(None, &wanted).is_err() {
         return Err(Failure::new(
             Status::Usage,
             format_args!("--core {core}: this process may run on cores {:?}", cores()),
