@@ -27,7 +27,7 @@ done
 # RINGMAIL names an executable already built, to compare two builds without building in between.
 ringmail=${RINGMAIL:-}
 if [[ -z $ringmail ]]; then
-  ringmail=$(cargo build --release --bin ringmail --message-format json-render-diagnostics |
+  ringmail=$(cargo build --release --features bench --bin ringmail --message-format json-render-diagnostics |
     jq -r 'select(.reason == "compiler-artifact" and .target.name == "ringmail") | .executable // empty' | tail -n 1)
 fi
 [[ -x $ringmail ]] || fail "no executable: ringmail '$ringmail'"

@@ -76,6 +76,25 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Features
+//!
+//! A program that is a client and no server needs a fifth of what the crate stands on, and no
+//! Linux:
+//!
+//! ```toml
+//! ringmail = { version = "0.1", default-features = false, features = ["client"] }
+//! ```
+//!
+//! | feature | in the default | has |
+//! |---|---|---|
+//! | `client` | by `cli` | [`client`] and what stands in it: [`Client`], [`Pool`], [`blocking`] |
+//! | `server` | yes | [`Server`], [`Running`], [`Drainer`], [`Config`], [`Service`], [`Request`], [`Reply`], [`Deferred`]; Linux only |
+//! | `cli` | yes | the `ringmail` binary; with it `client` and `server` |
+//! | `bench` | no | `ringmail bench`, the load generator |
+//! | `sim` | no | the simulated driver, for this crate's own tests |
+//!
+//! [`sys`], [`Answer`], [`Failure`], [`Codec`], [`Headers`] and [`TraceContext`] are always there.
+//!
 //! # Where things are
 //!
 //! Layers import only downwards; `tests/tidy.rs` holds them to it.
@@ -91,30 +110,40 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod auth;
 #[doc(hidden)]
 pub mod base;
 #[doc = include_str!("../benches/BENCHMARKS.md")]
 pub mod benchmarks {}
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod codec;
+#[cfg(all(feature = "client", feature = "server"))]
 pub mod guide;
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod metrics;
 #[doc = include_str!("../tuning/OPERATING.md")]
 pub mod operating {}
 #[doc(hidden)]
 pub mod proto;
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod ring;
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod router;
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod server;
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod shard;
 
@@ -125,10 +154,15 @@ pub mod protocol {}
 pub mod architecture {}
 
 pub use base::id::ShardId;
+#[cfg(feature = "client")]
 pub use client::{Client, Pool, blocking};
 pub use proto::envelope::{Codec, Headers};
+pub use proto::outcome::{Answer, Failure, Outcome};
 pub use proto::sys;
 pub use proto::trace::TraceContext;
+#[cfg(feature = "server")]
 pub use server::config::{Config, ConfigErrors};
+#[cfg(feature = "server")]
 pub use server::{Drainer, Error as ServerError, Running, Server};
-pub use shard::{Answer, Deferred, Failure, Outcome, Reply, Request, Service};
+#[cfg(feature = "server")]
+pub use shard::{Deferred, Reply, Request, Service};

@@ -5,6 +5,8 @@
 //! the close reasons counted are compared with what the test did, and descriptors must be back
 //! where they were. Nothing asserts how long something took, only that it came at all.
 
+#[path = "server/alone.rs"]
+mod alone;
 #[path = "server/answer.rs"]
 mod answer;
 #[path = "server/auth.rs"]

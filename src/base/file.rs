@@ -1,14 +1,22 @@
 //! Files that others name: read whole, with a bound, and never waited for. A FIFO that nobody
 //! writes to, or a device, must not keep a start or a command for ever.
+//!
+//! Where there is no Unix a file is a file, and read as one: clients name some there too.
 
+#[cfg(unix)]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+#[cfg(unix)]
 use rustix::io::Errno;
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, Read};
+#[cfg(unix)]
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+#[cfg(unix)]
+use std::{fs::OpenOptions, io::ErrorKind};
 
 /// How long a pipe's writer may say nothing.
+#[cfg(unix)]
 const SILENCE_MAX: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
@@ -19,6 +27,27 @@ const SILENCE_MAX: Timespec = Timespec {
 /// # Errors
 /// It cannot be read, has more than `bytes_max`, or nothing comes.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let bytes = read_some(path, bytes_max)?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(io::Error::other(format!(
+            "it has more than {bytes_max} bytes"
+        ))),
+        false => Ok(bytes),
+    }
+}
+
+#[cfg(not(unix))]
+fn read_some(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(bytes_max + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// All of it, or some bytes more than the most.
+#[cfg(unix)]
+fn read_some(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -34,14 +63,10 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
             }
         }
     }
-    match bytes.len() as u64 > bytes_max {
-        true => Err(io::Error::other(format!(
-            "it has more than {bytes_max} bytes"
-        ))),
-        false => Ok(bytes),
-    }
+    Ok(bytes)
 }
 
+#[cfg(unix)]
 fn read_pipe(mut file: File, bytes_max: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut piece = [0; 8192];
     while bytes.len() as u64 <= bytes_max {
@@ -71,6 +96,7 @@ fn read_pipe(mut file: File, bytes_max: u64, bytes: &mut Vec<u8>) -> io::Result<
 ///
 /// # Errors
 /// It cannot be opened; it is a FIFO that nobody reads.
+#[cfg(unix)]
 pub fn append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
@@ -86,7 +112,7 @@ pub fn append(path: &Path) -> io::Result<File> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::io::Write;

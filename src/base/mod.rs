@@ -7,6 +7,7 @@ pub mod id;
 pub mod limits;
 pub mod page;
 pub mod pem;
+pub mod protobuf;
 pub mod reason;
 pub mod slab;
 pub mod terminal;

@@ -60,6 +60,7 @@ pub fn apply<C>(builder: Builder<C>, access: &Access) -> Result<Builder<C>, Fail
 ///
 /// # Errors
 /// As [`apply`].
+#[cfg(feature = "bench")]
 pub fn credential(access: &Access) -> Result<Option<Credential>, Failure> {
     shown(&access.credential)
 }

@@ -3,12 +3,17 @@
 //! - `args`: the one table of subcommands and flags; help, completions and manual pages are
 //!   made from it. A new subcommand is a variant there, a line in [`run`] and a file here.
 //! - `publish` is `pub`, which is no name for a module.
+//! - `bench` is there by the feature `bench`; else `without_bench` stands in, and says so.
 //! - `failure`: how a subcommand fails; `main` turns it into a line and an exit code.
 //!
 //! Data goes to standard output, everything else to standard error.
 
 mod access;
 pub mod args;
+#[cfg(feature = "bench")]
+pub mod bench;
+#[cfg(not(feature = "bench"))]
+#[path = "without_bench.rs"]
 pub mod bench;
 mod check;
 mod completions;

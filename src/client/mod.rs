@@ -1,4 +1,5 @@
-//! Layer 4: the clients, over the same sans-I/O session as the server.
+//! Layer 4: the clients, over the same sans-I/O session as the server. By the feature `client`,
+//! with which alone there is no server and no need of Linux ([features](crate#features)).
 //!
 //! [`Client`] is a handle on one connection that many tasks share (on tokio);
 //! [`blocking::Client`] is the same for programs without a runtime.
@@ -100,6 +101,7 @@ mod request;
 mod status;
 mod subscribe;
 mod tls;
+mod typed;
 mod wildcard;
 mod withdrawal;
 

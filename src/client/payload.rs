@@ -4,7 +4,7 @@
 use super::error::Error;
 use super::incoming::{IncomingRequest, Message};
 use super::request::Response;
-use crate::codec::decode_typed;
+use super::typed::decode_typed;
 use crate::proto::envelope::Codec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

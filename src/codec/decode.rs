@@ -5,7 +5,7 @@
 use super::descriptor::{Field, Kind, MessageType, Shape, TypeId, Types, place};
 use super::fault::Fault;
 use super::tree::{Key, Tree, Value};
-use super::wire::{Malformed, Reader, WireType, zigzag};
+use crate::base::protobuf::{Malformed, Reader, WireType, zigzag};
 use std::collections::BTreeMap;
 
 pub(super) struct Decoder<'a> {

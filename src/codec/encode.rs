@@ -4,7 +4,7 @@
 use super::decode::own_wire_type;
 use super::descriptor::{Field, Kind, TypeId, Types};
 use super::tree::{Key, Tree, Value};
-use super::wire::{WireType, put_key, put_length, put_varint, put_zigzag};
+use crate::base::protobuf::{WireType, put_key, put_length, put_varint, put_zigzag};
 
 /// It would be larger than was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What is wrong with a payload, and where: found at the bottom, told with the path to it.
 
-use super::wire::Malformed;
+use crate::base::protobuf::Malformed;
 use std::fmt::Display;
 
 #[derive(Debug)]

@@ -54,10 +54,6 @@ mod special;
 mod tests;
 mod text;
 mod tree;
-mod typed;
-mod wire;
 mod write;
 
 pub use schema::{Checked, Descriptors, Misfit, Schema, SchemaError, Untranslatable};
-pub use typed::{TypedError, decode_typed};
-pub use wire::LEVELS_MAX;

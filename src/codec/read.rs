@@ -14,7 +14,7 @@ use super::moment::Moment;
 use super::scalar;
 use super::text::{Text, Token};
 use super::tree::{Key, Tree, Value};
-use super::wire::Malformed;
+use crate::base::protobuf::Malformed;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 

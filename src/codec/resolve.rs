@@ -11,7 +11,7 @@ use super::descriptor::{
 };
 use super::set::{RawEnum, RawFeatures, RawField, RawFile, RawMessage};
 use super::special;
-use super::wire::FIELD_NUMBER_MAX;
+use crate::base::protobuf::FIELD_NUMBER_MAX;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 

@@ -4,7 +4,7 @@
 //! It is read by hand, because a schema file is as hostile as any other: what builds tables of
 //! it elsewhere takes on trust that protoc has made it, and panics where it has not.
 
-use super::wire::{Malformed, Reader, WireType};
+use crate::base::protobuf::{Malformed, Reader, WireType};
 
 #[cfg(test)]
 mod tests;

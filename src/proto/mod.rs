@@ -29,6 +29,7 @@ pub mod kind;
 pub mod message;
 pub mod name;
 pub mod option;
+pub mod outcome;
 pub mod output;
 pub mod reassembly;
 pub mod session;

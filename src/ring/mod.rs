@@ -7,6 +7,7 @@
 pub mod driver;
 pub mod probe;
 pub mod sample;
+#[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
 pub mod uring;

@@ -21,7 +21,6 @@
 //! finishes itself with INTERNAL; a call is in its connection's list until either ends.
 
 use super::command::{Command, Mailbox};
-use super::service::{Failure, Outcome};
 use super::trace::CallSpan;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -31,6 +30,7 @@ use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
+use crate::proto::outcome::{Failure, Outcome};
 use crossbeam_channel::Sender;
 use std::cell::RefCell;
 use std::future::Future;

@@ -6,12 +6,12 @@
 use super::check::Finding;
 use super::mesh::Mesh;
 use super::resume::{Moved, Seek};
-use super::service::Outcome;
 use super::survey::Survey;
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::histogram::Histograms;
+use crate::proto::outcome::Outcome;
 use crate::ring::driver::{Socket, Waker};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;

@@ -8,7 +8,6 @@ use super::log::{Log, Loss};
 use super::outbox::Writer;
 use super::receipt::Receipts;
 use super::resume::{Found, Resumption};
-use super::service::Failure;
 use super::station::Durable;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{MESSAGE_HEADER_BYTES, SESSION_KEY_BYTES};
@@ -16,6 +15,7 @@ use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
+use crate::proto::outcome::Failure;
 use crate::proto::session::{Event, Session};
 use std::mem;
 

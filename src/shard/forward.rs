@@ -20,7 +20,7 @@ use super::exchange::Exchange;
 use super::member::load;
 use super::mesh::Call;
 use super::parcel::Parcel;
-use super::service::{Failure, refuse_name};
+use super::service::refuse_name;
 use super::trace::About;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::MESSAGE_HEADER_BYTES;
@@ -32,6 +32,7 @@ use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
 use crate::proto::message::{MessageType, encode_response};
 use crate::proto::name::check_topic;
+use crate::proto::outcome::Failure;
 use crate::proto::trace::{Carried, TraceContext, carry};
 use crate::router::Choice;
 

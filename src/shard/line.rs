@@ -4,7 +4,6 @@ use super::guest::Guest;
 use super::outbox::{Outbox, Writer};
 use super::parcel::{Parcel, SHARED_BYTES_MIN};
 use super::resource::Resources;
-use super::service::Failure;
 use super::station::{Durable, Station};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -13,6 +12,7 @@ use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
 use crate::proto::message::{Message, encode_response};
+use crate::proto::outcome::Failure;
 use crate::proto::session::Session;
 use bytes::Bytes;
 

@@ -89,6 +89,7 @@ mod trail;
 mod turn;
 pub mod worker;
 
+pub use crate::proto::outcome::{Answer, Failure, Outcome};
 pub use accept::{Census, Entropy};
 pub use access::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
@@ -99,7 +100,7 @@ pub use rate::Rates;
 pub use resource::Limits;
 pub use resume::Moved;
 pub use schema::{Demand, Schemas};
-pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
+pub use service::{Reply, Request, Service};
 pub use survey::{Query, Row, Seen, Sort, State, Survey};
 pub use trace::Tracing;
 pub use turn::Turn;

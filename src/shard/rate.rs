@@ -8,7 +8,6 @@ use super::confirm::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
 use super::resource::Resources;
-use super::service::Failure;
 use crate::auth::bucket::Limit;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -16,6 +15,7 @@ use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
+use crate::proto::outcome::Failure;
 use crate::proto::session::Event;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use super::line::Line;
 use super::pool::Pool;
 use super::rate::Rates;
 use super::sample::Sampler;
-use super::service::{Current, Failure};
+use super::service::Current;
 use super::trace::Tracer;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -17,6 +17,7 @@ use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
 use crate::proto::envelope::{Codec, SlowPolicy, is_failed_response};
 use crate::proto::error::Code;
+use crate::proto::outcome::Failure;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -22,10 +22,9 @@ use crate::metrics::counter::Counter;
 use crate::metrics::span::Fault;
 use crate::proto::envelope::{Codec, Envelope, Headers};
 use crate::proto::error::{Code, Refusal};
+use crate::proto::outcome::{Failure, Outcome};
 use crate::proto::trace::{TraceContext, headers_with};
-use bytes::Bytes;
 use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
 
 /// Answers requests, on one shard. Made there by a factory, so it needs no locks.
@@ -74,55 +73,6 @@ impl<'a> Request<'a> {
         TraceContext::of(&self.envelope.headers)
     }
 }
-
-/// A successful answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Sent from where it is when it is large, so several answers may share it.
-    pub payload: Bytes,
-    /// `None`: the request's.
-    pub codec: Option<Codec>,
-}
-
-impl<T: Into<Bytes>> From<T> for Answer {
-    fn from(payload: T) -> Answer {
-        Answer {
-            payload: payload.into(),
-            codec: None,
-        }
-    }
-}
-
-/// A failed answer: a code (the application's own are from 0x1000 on) and a text for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub code: u16,
-    pub text: String,
-}
-
-impl Failure {
-    pub fn new(code: u16, text: impl Into<String>) -> Failure {
-        Failure {
-            code,
-            text: text.into(),
-        }
-    }
-
-    pub(super) fn of(code: Code, text: &str) -> Failure {
-        Failure::new(code.to_wire(), text)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", Code::from_wire(self.code), self.text)
-    }
-}
-
-impl std::error::Error for Failure {}
-
-/// What a deferred call ends with.
-pub type Outcome = Result<Answer, Failure>;
 
 /// The way back to whoever sent a request. Answer it once, in any of the ways above.
 ///

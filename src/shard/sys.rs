@@ -4,7 +4,7 @@
 //! others.
 
 use super::Shard;
-use super::service::{Failure, Reply, Request};
+use super::service::{Reply, Request};
 use crate::base::clock::{Instant, unix_nanos};
 use crate::base::id::ShardId;
 use crate::base::reason::Reason;
@@ -12,6 +12,7 @@ use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::{Histograms, Timing};
 use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
+use crate::proto::outcome::Failure;
 use crate::proto::sys::{Counters as SysCounters, Info, Percentiles, Stats, Sums, Time};
 use crate::ring::driver::Driver;
 use prost::Message;

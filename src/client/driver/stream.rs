@@ -207,13 +207,19 @@ impl Write for Trying<'_> {
     }
 }
 
-/// The socket without the runtime.
+/// That a peer has gone is an error and no SIGPIPE. Where a send cannot be told so, the runtime has
+/// told the socket.
+#[cfg(target_os = "linux")]
+const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const NO_SIGNAL: libc::c_int = 0;
+
+/// The socket without the runtime. It does not block: it was made by that.
 struct Direct<'a>(&'a TcpStream);
 
 impl Write for Direct<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        SockRef::from(self.0).send_with_flags(bytes, flags)
+        SockRef::from(self.0).send_with_flags(bytes, NO_SIGNAL)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use crate::client::subscribe::Serve;
 use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
 use crate::proto::message::MessageType;
-use crate::shard::{Answer, Failure, Outcome};
+use crate::proto::outcome::{Answer, Failure, Outcome};
 use futures_core::Stream;
 use std::future::poll_fn;
 use std::ops::Deref;

@@ -40,6 +40,7 @@ mod warden;
 use super::boot::panic_text;
 use super::config::{AuthMode, Config};
 use super::listen;
+use super::placement::pin;
 use super::state::{self, StateError};
 use super::trace::{self, Exporter, Setting};
 use crate::auth::ask::{ASKS_MAX, Ask, Asks};
@@ -297,9 +298,7 @@ impl Prepared {
             .thread_name("control-worker")
             .build()?;
         let run = move || {
-            if let Some(core) = core {
-                core_affinity::set_for_current(core_affinity::CoreId { id: core as usize });
-            }
+            pin(core);
             let ran = catch_unwind(AssertUnwindSafe(|| {
                 self.run(runtime, board, shards, host, stopped)
             }));

@@ -3,7 +3,7 @@
 //!
 //! prost bounds it to [`LEVELS_MAX`], unless any crate of the whole build asks it not to, by
 //! the feature `no-recursion-limit`. One does that writes profiles (`pprof_util`, under
-//! `jemalloc_pprof`), in our binary and in anybody's. What the payload is like cannot tell how
+//! `jemalloc_pprof`), wherever the server is built too. What the payload is like cannot tell how
 //! deep it is, either: in a string of `#` one finds groups within groups, and only the type
 //! knows that it is a string. So two things are asked of the type itself:
 //!
@@ -15,7 +15,7 @@
 //!   it is decoded once more. Only what reads a message there finds fault with it; strings, bytes
 //!   and numbers take it as it is. (One that is empty is not seen. It holds nothing either.)
 
-use super::wire::{LEVELS_MAX, Reader, WireType};
+use crate::base::protobuf::{LEVELS_MAX, Reader, WireType};
 use prost::DecodeError;
 use prost::bytes::Buf;
 use std::cell::Cell;
@@ -188,7 +188,7 @@ fn spoil(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::wire::{put_key, put_varint};
+    use crate::base::protobuf::{put_key, put_varint};
     use prost::Message as _;
 
     #[derive(Clone, PartialEq, prost::Message)]

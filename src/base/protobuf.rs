@@ -6,13 +6,13 @@
 /// Messages within messages, as Google's libraries have it.
 pub const LEVELS_MAX: usize = 100;
 
-pub(super) const FIELD_NUMBER_MAX: u32 = (1 << 29) - 1;
+pub const FIELD_NUMBER_MAX: u32 = (1 << 29) - 1;
 
 /// Bytes of the longest varint.
 const VARINT_BYTES_MAX: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WireType {
+pub enum WireType {
     Varint,
     Fixed64,
     Delimited,
@@ -23,7 +23,7 @@ pub(super) enum WireType {
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Malformed {
+pub enum Malformed {
     #[error("it ends before its value does")]
     Truncated,
     #[error("a number takes more than ten bytes")]
@@ -38,25 +38,25 @@ pub(super) enum Malformed {
 
 /// What is left of a message's bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.rest.len()
     }
 
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
         if let Some((&first, rest)) = self.rest.split_first()
             && first < 0x80
         {
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
 
     /// A field's number and what follows.
     #[inline]
-    pub(super) fn key(&mut self) -> Result<(u32, WireType), Malformed> {
+    pub fn key(&mut self) -> Result<(u32, WireType), Malformed> {
         let key = u32::try_from(self.varint()?).map_err(|_| Malformed::Key)?;
         let wire_type = match key & 7 {
             0 => WireType::Varint,
@@ -106,17 +106,17 @@ impl<'a> Reader<'a> {
         Ok(*value)
     }
 
-    pub(super) fn fixed32(&mut self) -> Result<u32, Malformed> {
+    pub fn fixed32(&mut self) -> Result<u32, Malformed> {
         self.fixed().map(u32::from_le_bytes)
     }
 
-    pub(super) fn fixed64(&mut self) -> Result<u64, Malformed> {
+    pub fn fixed64(&mut self) -> Result<u64, Malformed> {
         self.fixed().map(u64::from_le_bytes)
     }
 
     /// A length and so many bytes.
     #[inline]
-    pub(super) fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
+    pub fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Truncated)?;
         let (value, rest) = (self.rest.split_at_checked(length)).ok_or(Malformed::Truncated)?;
         self.rest = rest;
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over the value of a field, which may have so many levels.
-    pub(super) fn skip(
+    pub fn skip(
         &mut self,
         number: u32,
         wire_type: WireType,
@@ -153,11 +153,11 @@ impl<'a> Reader<'a> {
 }
 
 /// Of 0 and −1, 1 and −2, … in turns.
-pub(super) fn zigzag(value: u64) -> i64 {
+pub fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -165,11 +165,11 @@ pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-pub(super) fn put_zigzag(value: i64, out: &mut Vec<u8>) {
+pub fn put_zigzag(value: i64, out: &mut Vec<u8>) {
     put_varint((value << 1 ^ value >> 63) as u64, out);
 }
 
-pub(super) fn put_key(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
+pub fn put_key(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
     let wire_type = match wire_type {
         WireType::Varint => 0,
         WireType::Fixed64 => 1,
@@ -182,7 +182,7 @@ pub(super) fn put_key(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
 }
 
 /// Puts the length before what stands in `out` from `start` on.
-pub(super) fn put_length(start: usize, out: &mut Vec<u8>) {
+pub fn put_length(start: usize, out: &mut Vec<u8>) {
     let end = out.len();
     put_varint((end - start) as u64, out);
     let length_bytes = out.len() - end;

@@ -1,0 +1,57 @@
+//! What a service answers a REQUEST with, as a value: the server's services and the clients'
+//! hand over the same one. How it becomes a RESPONSE is theirs to say.
+
+use super::envelope::Codec;
+use super::error::Code;
+use bytes::Bytes;
+use std::fmt;
+
+/// A successful answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Sent from where it is when it is large, so several answers may share it.
+    pub payload: Bytes,
+    /// `None`: the request's.
+    pub codec: Option<Codec>,
+}
+
+impl<T: Into<Bytes>> From<T> for Answer {
+    fn from(payload: T) -> Answer {
+        Answer {
+            payload: payload.into(),
+            codec: None,
+        }
+    }
+}
+
+/// A failed answer: a code (the application's own are from 0x1000 on) and a text for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: u16,
+    pub text: String,
+}
+
+impl Failure {
+    pub fn new(code: u16, text: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            text: text.into(),
+        }
+    }
+
+    /// One by a code of the protocol's own.
+    pub fn of(code: Code, text: &str) -> Failure {
+        Failure::new(code.to_wire(), text)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", Code::from_wire(self.code), self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a call ends with.
+pub type Outcome = Result<Answer, Failure>;
