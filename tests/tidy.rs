@@ -311,6 +311,7 @@ fn files_and_functions_stay_readable() {
 #[test]
 fn message_types_are_told_apart_by_name() {
     hold(source::rust("src").iter().flat_map(rule::told_apart));
+    hold(source::rust("src").iter().flat_map(rule::listed));
     let arms = |rest: &str| {
         format!(
             "match kind {{\n    MessageType::Will => {{\n        f()\n    }}\n    {rest} => g(),\n}}\n"
@@ -322,6 +323,23 @@ fn message_types_are_told_apart_by_name() {
         ("MessageType::Serve", vec![]),
     ] {
         assert_eq!(lines("src/x.rs", &arms(rest), rule::told_apart), found);
+    }
+    let class = arms("_").replace("MessageType::", "Class::");
+    assert_eq!(lines("src/x.rs", &class, rule::told_apart), [5]);
+    // What the table says of each type is not said again.
+    for (text, found) in [
+        ("use MessageType::*;\n", vec![1]),
+        (
+            "match kind {\n    MessageType::Ping | MessageType::Pong => f(),\n}\n",
+            vec![],
+        ),
+        (
+            "match kind {\n    MessageType::Ping\n    | MessageType::Pong\n    | MessageType::Ok => f(),\n}\n",
+            vec![2],
+        ),
+    ] {
+        assert_eq!(lines("src/x.rs", text, rule::listed), found);
+        assert_eq!(lines("src/proto/kind.rs", text, rule::listed), []);
     }
 }
 

@@ -11,7 +11,8 @@ use crate::auth::{Grant, Identity, Rights, Who};
 use crate::base::clock::Instant;
 use crate::base::limits::{EXPIRY_GRACE_S, MESSAGE_HEADER_BYTES};
 use crate::proto::envelope::Envelope;
-use crate::proto::message::{Header, MessageType};
+use crate::proto::kind::Class;
+use crate::proto::message::Header;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,27 +173,12 @@ impl Line {
         let Ok(envelope) = Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]) else {
             return false;
         };
-        match kind {
-            MessageType::Publish => self.may_subscribe(envelope.name),
-            MessageType::Request => self.may_serve(envelope.name),
-            MessageType::Response => true,
+        match kind.class() {
+            Class::Publication => self.may_subscribe(envelope.name),
+            Class::Request => self.may_serve(envelope.name),
+            Class::Response => true,
             // None of them is counted.
-            MessageType::Ping
-            | MessageType::Pong
-            | MessageType::Close
-            | MessageType::Error
-            | MessageType::Ok
-            | MessageType::Auth
-            | MessageType::AuthOk
-            | MessageType::Drain
-            | MessageType::Ack
-            | MessageType::Session
-            | MessageType::SessionOk
-            | MessageType::Subscribe
-            | MessageType::Unsubscribe
-            | MessageType::Will
-            | MessageType::Serve
-            | MessageType::Unserve => false,
+            Class::Operation(_) | Class::Control(_) => false,
         }
     }
 

@@ -15,7 +15,8 @@ use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::{Message, MessageType};
+use crate::proto::kind::{Bound, Class};
+use crate::proto::message::Message;
 use crate::proto::session::Event;
 use std::time::Duration;
 
@@ -53,8 +54,8 @@ impl Exchange {
         let Event::Message(Message::Envelope(kind, envelope)) = event else {
             return None;
         };
-        match kind {
-            MessageType::Request => {
+        match kind.class() {
+            Class::Request => {
                 self.resources.counters.add(Counter::Requests, 1);
                 if let Some(connection) = self.connections.get_mut(key) {
                     let failure = Failure::of(Code::RateLimited, TEXT);
@@ -64,30 +65,16 @@ impl Exchange {
                 }
             }
             // Nobody waits for an answer to an answer; its requester is told in time.
-            MessageType::Response => {}
-            MessageType::Publish => {
+            Class::Response => {}
+            Class::Publication => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::unpublished(envelope.id, refusal), false);
             }
-            MessageType::Subscribe
-            | MessageType::Unsubscribe
-            | MessageType::Will
-            | MessageType::Serve
-            | MessageType::Unserve => {
+            Class::Operation(_) => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::refused(envelope.id, refusal), false);
             }
-            MessageType::Ping
-            | MessageType::Pong
-            | MessageType::Close
-            | MessageType::Error
-            | MessageType::Ok
-            | MessageType::Auth
-            | MessageType::AuthOk
-            | MessageType::Drain
-            | MessageType::Ack
-            | MessageType::Session
-            | MessageType::SessionOk => debug_assert!(false, "{kind:?} has no envelope"),
+            Class::Control(_) => debug_assert!(false, "{kind:?} has no envelope"),
         }
         None
     }
@@ -101,7 +88,10 @@ impl Connection {
         len: usize,
         resources: &Resources,
     ) -> bool {
-        if !matches!(event, Event::Message(Message::Envelope(..))) {
+        let Event::Message(message) = event else {
+            return false;
+        };
+        if message.kind().bound() != Bound::Rate {
             return false;
         }
         let Rates { messages, bytes } = resources.limits.rates;

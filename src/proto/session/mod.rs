@@ -28,6 +28,7 @@ use super::budget::Budget;
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
+use super::kind::Bound;
 use super::message::{Header, Message, MessageType, open};
 use super::option::Options;
 use super::output::Output;
@@ -331,14 +332,14 @@ impl Session {
         if self.state != State::Open {
             return self.answer_late(message);
         }
+        let bound = message.kind().bound();
+        if bound == Bound::Controls && !self.controls.spend(CONTROLS_PER_S_MAX, now) {
+            return self.flooded(now, out);
+        }
         match message {
             Message::Ping(bytes) => {
-                if self.controls.spend(CONTROLS_PER_S_MAX, now) {
-                    self.send(&Message::Pong(bytes), out);
-                    Event::Handled
-                } else {
-                    self.flooded(now, out)
-                }
+                self.send(&Message::Pong(bytes), out);
+                Event::Handled
             }
             // A client measures by PONGs of its own; a server's PINGs ask for life, and how
             // long the answer took is only noted.
