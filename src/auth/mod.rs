@@ -47,6 +47,7 @@ pub mod rights;
 pub mod tally;
 pub mod token;
 
+mod algorithm;
 mod claims;
 mod denied;
 mod header;

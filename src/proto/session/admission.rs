@@ -2,21 +2,10 @@
 //! server has no room for it but in the place of a session it resumes.
 
 use super::Session;
+use super::standing::Standing;
 use crate::base::clock::Instant;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::kind::{Admission, MessageType};
-
-/// What a server's session lets its client do. On trial is who may stay only if it resumes a
-/// session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It has not shown who it is.
-    Stranger,
-    StrangerOnTrial,
-    /// It has, or need not.
-    OnTrial,
-    Admitted,
-}
 
 impl Session {
     /// The client has shown who it is, or need not.

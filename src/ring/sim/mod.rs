@@ -27,6 +27,7 @@ pub mod client;
 mod descriptor;
 mod driver;
 mod fault;
+mod id;
 mod kernel;
 mod link;
 mod remote;

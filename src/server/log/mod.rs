@@ -20,6 +20,7 @@
 //! Why not tracing-appender: its queue knows no errors from other lines, a line that could not
 //! be written is not counted, and at the end it prints on standard output.
 
+mod layer;
 mod line;
 mod repeat;
 mod target;
@@ -27,7 +28,8 @@ mod writer;
 
 use super::boot::panic_text;
 use super::config::{Config, LogFormat, is_log_level};
-use line::{Layout, Lines};
+use layer::Lines;
+use line::Layout;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;

@@ -5,7 +5,7 @@ use super::cargo::{Label, digest};
 use super::mind::{Due, Matter, Mind, Operation, Standing};
 use super::plan::Answering;
 use super::record::{Answer, Delivered, Served};
-use super::talk::Voice;
+use super::voice::Voice;
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
 use crate::proto::envelope::{Envelope, FLAG_FAILED};

@@ -21,6 +21,7 @@ mod plan;
 mod record;
 mod speak;
 mod talk;
+mod voice;
 
 pub use cargo::Label;
 pub use plan::{Act, Answering, Filter, Keeping, Publish, Request, Traffic};
