@@ -264,7 +264,7 @@ impl Exchange {
             return self.deny(key, &Denied::OtherPrincipal);
         }
         let expires_in_s = grant.expires_in_s(now_unix);
-        let narrowed = line.is_narrowed();
+        let narrowed = line.bearer().is_narrowed();
         let mut pass = Pass::new(grant, now, now_unix);
         pass.narrowed = narrowed;
         line.guest_mut().pass = Some(pass);
@@ -366,11 +366,11 @@ impl Exchange {
         let is_subscription_lost = |one: &&Membership| {
             let mut filter = String::new();
             self.router.filter_name(one.filter, &mut filter);
-            !line.may_subscribe(&filter)
+            !line.bearer().may_subscribe(&filter)
         };
         let is_serving_lost = |one: &&Membership| {
             let name = one.number.and_then(|number| self.router.group_name(number));
-            !line.may_serve(name.map_or("", |name| name.0))
+            !line.bearer().may_serve(name.map_or("", |name| name.0))
         };
         let will = station.will.as_ref();
         Uncovered {
@@ -382,7 +382,7 @@ impl Exchange {
                 .filter(is_serving_lost)
                 .copied()
                 .collect(),
-            will: will.is_some_and(|will| !line.may_publish(topic_of(&will.message))),
+            will: will.is_some_and(|will| !line.bearer().may_publish(topic_of(&will.message))),
         }
     }
 

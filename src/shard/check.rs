@@ -11,13 +11,11 @@
 //! would have been without the detour; and a session whose message is there is not taken over
 //! before it is back.
 
-use super::command::Command;
 use super::confirm::Answer;
 use super::connection::Stage;
 use super::exchange::Exchange;
-use super::fanout::Origin;
 use super::parcel::Parcel;
-use super::schema::{Form, SchemaId, Translation, other};
+use super::publication::{Form, Origin, SchemaId, Translation, other};
 use crate::base::id::Key;
 use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::codec::{Misfit, Schema};
@@ -114,17 +112,18 @@ impl Exchange {
         connection.line.guest_mut().checking = true;
         connection.held = true;
         connection.line.answers_open += 1;
+        let findings = self.findings.clone();
         self.resources.calls.work(move || {
             let found = task.run();
             drop(task);
-            Command::Checked(Box::new(Finding {
+            findings.post(Box::new(Finding {
                 connection: key,
                 kind,
                 message,
                 context,
                 schema: id,
                 found,
-            }))
+            }));
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What a session hands out goes to whom it is for.
 
 use super::exchange::Exchange;
+use super::trace::About;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::proto::envelope::Envelope;
@@ -92,5 +93,45 @@ impl Exchange {
             Event::Handled | Event::Established(_) => {}
         }
         None
+    }
+}
+
+impl Exchange {
+    /// Begins the span of a message that has come, if it is sampled.
+    #[inline]
+    pub(super) fn begin_receive(&mut self, event: &Event<'_>) -> bool {
+        let now = self.resources.now;
+        match (&mut self.resources.tracer, event) {
+            (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) => {
+                tracer.receive(*kind, envelope, now)
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends it, if one has begun.
+    #[inline]
+    pub(super) fn end_receive(&mut self, traced: bool, key: Key, event: &Event<'_>, bytes: usize) {
+        if traced {
+            self.record_receive(key, event, bytes);
+        }
+    }
+
+    #[cold]
+    fn record_receive(&mut self, key: Key, event: &Event<'_>, bytes: usize) {
+        let now = self.resources.now;
+        let (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) =
+            (&mut self.resources.tracer, event)
+        else {
+            return;
+        };
+        let about = About {
+            connection: Some(key),
+            kind: Some(*kind),
+            bytes,
+            subject: envelope.name,
+            ..About::default()
+        };
+        tracer.end_receive(about, now);
     }
 }

@@ -18,8 +18,7 @@
 use super::confirm::Answer;
 use super::exchange::Exchange;
 use super::parcel::Parcel;
-use super::publish::Publication;
-use super::schema::Translation;
+use super::publication::{Origin, Publication, Translation};
 use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -28,15 +27,6 @@ use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
 use crate::router::Subscription;
 use bytes::Bytes;
-
-/// Who goes on when a publication has been delivered to all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    Connection(Key),
-    Mesh,
-    /// A will: nobody waits.
-    Nobody,
-}
 
 pub(super) struct Fanout {
     origin: Origin,

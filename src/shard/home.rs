@@ -4,11 +4,9 @@
 
 use super::confirm::{Answer, Until};
 use super::exchange::Exchange;
-use super::fanout::Origin;
 use super::mesh::{Cause, Terms, Ticket};
 use super::parcel::Parcel;
-use super::publish::Publication;
-use super::schema::{Sent, Translation};
+use super::publication::{Origin, Publication, Sent, Translation};
 use crate::base::id::Key;
 use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::proto::envelope::Envelope;

@@ -18,8 +18,7 @@
 
 use super::exchange::Exchange;
 use super::parcel::Parcel;
-use super::publish::Publication;
-use super::schema::{Form, Translation};
+use super::publication::{Form, Publication, Translation};
 use super::station::{Station, Will};
 use super::trail::Trail;
 use crate::base::clock::Instant;

@@ -17,10 +17,8 @@
 use super::Shard;
 use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
-use super::fanout::Origin;
 use super::mesh::Terms;
-use super::publish::Publication;
-use super::schema::Sent;
+use super::publication::{Origin, Publication, Sent};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::slab::Slab;

@@ -60,12 +60,14 @@ mod home;
 mod legacy;
 mod line;
 mod log;
+mod mailbox;
 mod member;
 pub mod mesh;
 mod neighbour;
 mod outbox;
 mod parcel;
 mod pool;
+mod publication;
 mod publish;
 mod rate;
 mod receipt;
@@ -75,6 +77,7 @@ mod resume;
 mod retain;
 mod sample;
 mod schema;
+mod seek;
 mod service;
 mod settle;
 mod shelf;
@@ -92,11 +95,11 @@ pub mod worker;
 pub use accept::{Census, Entropy};
 pub use access::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
-pub use command::{Command, Inbox, Mailbox, Tell, Told, mailbox};
+pub use command::{Command, Inbox, Mailbox};
 pub use door::Door;
+pub use mailbox::{Tell, Told, mailbox};
 pub use mesh::{Mesh, weave};
-pub use rate::Rates;
-pub use resource::Limits;
+pub use resource::{Limits, Rates};
 pub use resume::Moved;
 pub use schema::{Demand, Schemas};
 pub use service::{Answer, Failure, Outcome, Reply, Request, Service};
@@ -118,8 +121,8 @@ use drain::Drain;
 use exchange::Exchange;
 use pool::Pool;
 use resource::Resources;
-use resume::Seek;
 use sample::Sampler;
+use seek::Seek;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use survey::Walk;
@@ -224,11 +227,13 @@ impl<D: Driver> Shard<D> {
                 seed,
             ))
         });
+        let outcomes = mailbox.slot(|(call, outcome)| Command::Finish(call, outcome));
+        let findings = mailbox.slot(Command::Checked);
         let resources = Resources {
             deliveries_left: 0,
             deliveries_made: 0,
             pool: Pool::new(limits.outbox_bytes_shard_max),
-            calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
+            calls: Calls::new(limits.calls_open_max, jobs, outcomes, now),
             limits,
             counters,
             current: Default::default(),
@@ -237,7 +242,7 @@ impl<D: Driver> Shard<D> {
             tracer,
             now,
         };
-        let mut exchange = Exchange::new(id, slots, resources, entropy);
+        let mut exchange = Exchange::new(id, slots, resources, findings, entropy);
         (exchange.access, exchange.door) = (setup.access, setup.door);
         (exchange.tls, exchange.schemas) = (setup.tls, setup.schemas);
         Shard {

@@ -7,9 +7,8 @@
 use super::confirm::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
-use super::resource::Resources;
+use super::resource::{Rates, Resources};
 use super::service::Failure;
-use crate::auth::bucket::Limit;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
@@ -25,25 +24,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "you send more than one connection may; wait a little";
-
-/// What one connection may send.
-#[derive(Clone, Copy, Debug)]
-pub struct Rates {
-    pub messages: Limit,
-    pub bytes: Limit,
-}
-
-impl Rates {
-    pub const NONE: Rates = Rates {
-        messages: Limit::NONE,
-        bytes: Limit::NONE,
-    };
-
-    #[inline]
-    pub(super) fn is_none(&self) -> bool {
-        self.messages.is_none() && self.bytes.is_none()
-    }
-}
 
 impl Exchange {
     /// Refuses a message that was too much. It never ends the connection.

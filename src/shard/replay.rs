@@ -18,7 +18,7 @@
 use super::confirm::Answer;
 use super::connection::Stage;
 use super::exchange::Exchange;
-use super::publish::Publication;
+use super::publication::Publication;
 use crate::base::id::Key;
 use crate::proto::name::matches;
 use crate::router::{Subscription, Walk};

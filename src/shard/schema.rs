@@ -27,11 +27,12 @@
 
 use super::exchange::Exchange;
 use super::parcel::Parcel;
-use super::publish::Publication;
+use super::publication::{Form, Publication, SchemaId, Translation, other};
 use super::resource::Resources;
+use super::station::Wants;
 use crate::base::id::Key;
 use crate::base::limits::{CHECKED_BYTES_MAX, MESSAGE_HEADER_BYTES};
-use crate::codec::{Checked, Schema};
+use crate::codec::Schema;
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
@@ -40,10 +41,6 @@ use crate::router::{Subscription, Trie};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// A schema's number, the same on all shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SchemaId(u32);
 
 /// A shard's schemas by topic.
 pub struct Schemas {
@@ -116,108 +113,6 @@ impl Demand {
             Codec::Json => Some(&self.json),
             Codec::Protobuf => Some(&self.protobuf),
         }
-    }
-}
-
-/// The codecs that a connection is counted for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wants {
-    json: bool,
-    protobuf: bool,
-}
-
-/// A publication in the other codec, as far as it has been made.
-pub(super) struct Translation {
-    schema: SchemaId,
-    form: Form,
-}
-
-pub(super) enum Form {
-    /// Nobody has wanted it; taken apart, if that was done here.
-    Unmade(Option<Box<Checked>>),
-    /// The payload, which a worker has made.
-    Payload(Vec<u8>),
-    /// The whole message.
-    Made(Bytes),
-    /// It would be larger than anything this server takes.
-    TooLarge,
-}
-
-/// What another shard is told of a translation; `Made` comes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// The topic has no schema.
-    None,
-    Unmade(SchemaId),
-    Made(SchemaId),
-    TooLarge(SchemaId),
-}
-
-impl Translation {
-    /// Boxed: a publication without one should not be larger for it.
-    pub(super) fn new(schema: SchemaId, form: Form) -> Box<Translation> {
-        Box::new(Translation { schema, form })
-    }
-
-    /// As another shard has sent it.
-    pub(super) fn received(sent: Sent, made: Option<&Bytes>) -> Option<Box<Translation>> {
-        let (schema, form) = match sent {
-            Sent::None => return None,
-            Sent::Unmade(schema) => (schema, Form::Unmade(None)),
-            Sent::TooLarge(schema) => (schema, Form::TooLarge),
-            Sent::Made(schema) => {
-                debug_assert!(made.is_some());
-                let form = made.map_or(Form::Unmade(None), |made| Form::Made(made.clone()));
-                (schema, form)
-            }
-        };
-        Some(Translation::new(schema, form))
-    }
-
-    /// The same for another who has the publication, as far as it can be shared.
-    pub(super) fn share(&self) -> Box<Translation> {
-        let form = match &self.form {
-            Form::Made(message) => Form::Made(message.clone()),
-            Form::TooLarge => Form::TooLarge,
-            Form::Unmade(_) | Form::Payload(_) => Form::Unmade(None),
-        };
-        Translation::new(self.schema, form)
-    }
-
-    pub(super) fn sent(&self) -> (Sent, Option<&Bytes>) {
-        match &self.form {
-            Form::Made(message) => (Sent::Made(self.schema), Some(message)),
-            Form::TooLarge => (Sent::TooLarge(self.schema), None),
-            Form::Unmade(_) | Form::Payload(_) => (Sent::Unmade(self.schema), None),
-        }
-    }
-
-    /// It is to be made at once: a worker has done most of it, or the message is kept.
-    pub(super) fn is_due(&self, retain: bool) -> bool {
-        retain || matches!(self.form, Form::Payload(_))
-    }
-
-    /// Bytes of a payload that is held apart.
-    pub(super) fn payload_bytes(&self) -> usize {
-        match &self.form {
-            Form::Payload(payload) => payload.len(),
-            _ => 0,
-        }
-    }
-
-    pub(super) fn made(&self) -> Option<&Bytes> {
-        match &self.form {
-            Form::Made(message) => Some(message),
-            _ => None,
-        }
-    }
-}
-
-/// The codec that a payload with a schema is not in.
-pub(super) const fn other(codec: Codec) -> Codec {
-    match codec {
-        Codec::Json => Codec::Protobuf,
-        Codec::Bytes | Codec::Protobuf => Codec::Json,
     }
 }
 

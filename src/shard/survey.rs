@@ -14,8 +14,8 @@
 //! address that it is the same. A session without connection is counted, not seen.
 
 use super::Shard;
-use super::command::Tell;
 use super::connection::{Connection, Stage};
+use super::mailbox::Tell;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{SURVEY_CONNECTIONS_MAX, SURVEY_SLOTS_PER_TURN};
@@ -26,13 +26,6 @@ use crate::proto::error::Code;
 use crate::ring::driver::Driver;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// What a connection has received and sent, TLS and handshakes included.
-#[derive(Default)]
-pub(super) struct Wire {
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-}
 
 /// What is asked, and who is told.
 pub enum Survey {

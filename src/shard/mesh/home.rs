@@ -274,7 +274,7 @@ mod tests {
     use crate::base::clock::Instant;
     use crate::ring::driver::{Wake, Waker};
     use crate::router::ShardSet;
-    use crate::shard::schema::Sent;
+    use crate::shard::publication::Sent;
     use std::sync::Arc;
 
     struct Nobody;

@@ -40,7 +40,7 @@ pub(super) use home::{Cause, Ticket};
 
 use super::accord::Accord;
 use super::parcel::Parcel;
-use super::schema::Sent;
+use super::publication::Sent;
 use crate::base::id::{Key, ShardId};
 use crate::ring::driver::Waker;
 use crate::router::{Count, ShardSet};
