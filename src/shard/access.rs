@@ -25,13 +25,14 @@
 //! While the control thread is asked the connection handles nothing else; the number of the ask
 //! tells whether the answer is still wanted.
 
+use super::authenticator::Access;
 use super::connection::{Connection, Stage};
 use super::deliver::topic_of;
 use super::exchange::Exchange;
 use super::guest::Pass;
 use super::line::Line;
 use super::station::{Membership, Station};
-use crate::auth::ask::{Answer, Ask, AskKind, Asks, TokenPair};
+use crate::auth::ask::{Answer, Ask, AskKind, TokenPair};
 use crate::auth::bucket::Limit;
 use crate::auth::{Authority, Denied, Grant, Method, Refused, Unjudged, token};
 use crate::base::clock::Instant;
@@ -40,36 +41,6 @@ use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
 use std::sync::Arc;
-
-/// What a shard needs to tell who someone is.
-#[derive(Clone)]
-pub struct Access {
-    /// Never changed: keys and revocations come with another one (`Command::Authority`).
-    pub authority: Arc<Authority>,
-    /// The control thread, which issues tokens and fetches keys; none in simulations without.
-    pub asks: Option<Asks>,
-    /// API keys and refresh tokens bring a pair of tokens.
-    pub is_issuer: bool,
-    pub wall: Wall,
-}
-
-/// Unix time, which tokens speak of.
-#[derive(Clone, Copy, Debug)]
-pub enum Wall {
-    System,
-    /// Of a simulation: the Unix time at its `Instant::ZERO`.
-    Simulated(u64),
-}
-
-impl Wall {
-    /// Unix seconds.
-    fn now(self, now: Instant) -> u64 {
-        match self {
-            Wall::System => crate::base::clock::unix_nanos() / 1_000_000_000,
-            Wall::Simulated(begin) => begin + now.as_millis() / 1000,
-        }
-    }
-}
 
 /// AUTHs again that one connection may send in a second, and at once.
 const AUTHS_PER_S: u64 = 1;

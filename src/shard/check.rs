@@ -11,9 +11,10 @@
 //! would have been without the detour; and a session whose message is there is not taken over
 //! before it is back.
 
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::connection::Stage;
 use super::exchange::Exchange;
+use super::finding::Finding;
 use super::parcel::Parcel;
 use super::publication::{Form, Origin, SchemaId, Translation, other};
 use crate::base::id::Key;
@@ -22,20 +23,7 @@ use crate::codec::{Misfit, Schema};
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{MessageType, strip_checksum};
-use crate::proto::trace::TraceContext;
 use bytes::Bytes;
-
-/// A message whose payload a worker has checked.
-pub struct Finding {
-    connection: Key,
-    kind: MessageType,
-    /// Whole, without CRC.
-    message: Bytes,
-    /// Its `receive` span, if it is sampled.
-    context: Option<TraceContext>,
-    schema: SchemaId,
-    found: Result<Form, Misfit>,
-}
 
 /// What a worker is to do.
 struct Task {

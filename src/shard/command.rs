@@ -3,13 +3,13 @@
 //! Rare things only: results of worker threads, descriptors handed over, the control plane.
 //! Messages between connections of different shards do not travel here.
 
-use super::check::Finding;
+use super::connection::Connection;
+use super::finding::Finding;
+use super::listing::Survey;
 use super::mailbox::{self, Tell, Told};
 use super::mesh::Mesh;
-use super::resume::Moved;
 use super::seek::Seek;
 use super::service::Outcome;
-use super::survey::Survey;
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -50,3 +50,6 @@ pub enum Command {
 /// A shard's mailbox, and its own end of that.
 pub type Mailbox = mailbox::Mailbox<Command>;
 pub type Inbox = mailbox::Inbox<Command>;
+
+/// A connection on its way to another shard.
+pub struct Moved(pub(super) Connection);

@@ -13,20 +13,17 @@
 //! Invariant: a connection is freed by `settle` only, so a key that is being handled keeps
 //! its connection to the end of the turn.
 
-use super::accept::Entropy;
-use super::access::Access;
-use super::check::Finding;
-use super::confirm::Confirmations;
+use super::authenticator::Access;
+use super::backlog::{BackedUp, Fanout, Legacies, Replay};
+use super::confirmation::Confirmations;
 use super::connection::{Connection, Stage};
 use super::door::Door;
+use super::entropy::Entropy;
 use super::errand::Errands;
-use super::fanout::Fanout;
-use super::legacy::Legacies;
+use super::finding::Finding;
 use super::mailbox::Slot;
-use super::member::BackedUp;
 use super::mesh::Mesh;
 use super::outbox::Writer;
-use super::replay::Replay;
 use super::resource::Resources;
 use super::schema::Schemas;
 use super::service::Services;

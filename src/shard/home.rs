@@ -2,7 +2,7 @@
 //! several publishers in one order, and the last of them is what is retained (see
 //! `mesh::home`).
 
-use super::confirm::{Answer, Until};
+use super::confirmation::{Answer, Until};
 use super::exchange::Exchange;
 use super::mesh::{Cause, Terms, Ticket};
 use super::parcel::Parcel;

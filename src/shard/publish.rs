@@ -15,7 +15,7 @@
 //! order: it takes the same way each time, and every queue on it is first in, first out. A
 //! retained one goes by way of its topic's home (`home`), and what comes behind it likewise.
 
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::home::Reach;
 use super::line::Line;

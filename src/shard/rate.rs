@@ -4,7 +4,7 @@
 //! while: a peer that goes on as before is told four times a second, which is not yet an
 //! error that ends it. Heartbeats, AUTH and acknowledgements do not count.
 
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
 use super::resource::{Rates, Resources};

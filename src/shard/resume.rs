@@ -28,13 +28,13 @@
 //! Invariants: one transport for each session at any time; a key that cannot be resumed for
 //! whatever reason is SESSION_UNKNOWN, and the reasons cannot be told apart.
 
-use super::Shard;
-use super::command::Command;
+use super::command::{Command, Moved};
 use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
 use super::mailbox::Unposted;
 use super::resource::Resources;
 use super::seek::{Found, Resumption, Seek};
+use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::reason::Reason;
@@ -406,9 +406,6 @@ impl Exchange {
         self.absent.insert((deadline, key));
     }
 }
-
-/// A connection on its way to another shard.
-pub struct Moved(Connection);
 
 impl Connection {
     /// Exchanges the transports of two connections; what is the slot's stays.

@@ -3,7 +3,7 @@
 //! The router of this shard learns it at once, those of the others through the mesh; the
 //! operation is answered when all have it.
 
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::line::Line;
 use super::mesh::{InterestKind, Mesh};
