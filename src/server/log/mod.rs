@@ -26,8 +26,8 @@ mod repeat;
 mod target;
 mod writer;
 
-use super::boot::panic_text;
 use super::config::{Config, LogFormat, is_log_level};
+use super::panic::panic_text;
 use layer::Lines;
 use line::Layout;
 use std::backtrace::{Backtrace, BacktraceStatus};
