@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `trie` | filters, found by the topics they match |
 //! | `node`, `label`, `arena` | what the trie is made of: nodes and their hash table, short strings, pages |
+//! | `subscription` | a subscriber and its terms; who of several is chosen |
 //! | `interest`, `member` | who is behind one filter |
 //! | `group`, `service` | one of many: members of a group, servers of a service |
 //! | `retained` | the last message of each topic |

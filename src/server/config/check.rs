@@ -1,4 +1,4 @@
-//! What holds between keys, what is not built yet, and what must not happen by accident.
+//! What holds between keys, and what must not happen by accident.
 //!
 //! Runs on the configuration in force, after all sources are merged: a flag may repair
 //! what the file would break. A relation with a key that is already at fault is not judged.

@@ -2,10 +2,10 @@
 //!
 //! - `schema`: the keys, one line each. The place to add one.
 //! - `later`: keys that are known but not supported yet.
-//! - `rule`: what a single value must be; `check`: what holds between keys, and what is not
-//!   built yet.
-//! - `setting`: the types of values; `section`: how the schema is read; `source`: file,
-//!   environment and flags; `tree`: printing; `error`: what can be said about it all.
+//! - `rule`: what a single value must be; `check`: what holds between keys; `unsupported`:
+//!   what is not built yet.
+//! - `setting`: the types of values; `section`: how the schema is read; `ledger`: what was
+//!   found; `source`: file, environment and flags; `tree`: printing; `error`: what can be said about it all.
 //!
 //! Precedence: flag > `RINGMAIL__SECTION__KEY` > file > OTEL_* (see `otel`) > default. `[shard.N.limits]` is laid
 //! over `[limits]` whatever source that came from: the special beats the general. Keys that

@@ -9,6 +9,7 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `host`, `error`, `blocking` | what is told of the process; why nothing starts; work beside this thread |
 //! | `access` | from the configuration to the authority in force at the start |
 //! | `http` | the admin address: one file an endpoint |
 //! | `warden`, `herald` | revocations and keys; every shard has them |

@@ -7,7 +7,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `line` | from an event to its line |
+//! | `layer`, `line` | from an event to its line |
 //! | `writer` | the queue and the thread behind it |
 //! | `repeat` | lines that say the same are summed up |
 //! | `target` | where lines go; a file is opened anew when it is told or gone |

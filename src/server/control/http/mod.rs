@@ -33,6 +33,7 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `admin` | what the endpoints speak about |
 //! | `place` | who has a place, and who makes room |
 //! | `reserve` | descriptors for when there are none |
 //! | `guard` | what is not answered: pages from elsewhere, guesses |

@@ -2,6 +2,8 @@
 //!
 //! - `family`: refresh tokens, by their hashes.
 //! - `revoked`: revocations.
+//! - `look`: what is asked of them beside changes.
+//! - `error`: why what was asked has not happened.
 //! - `file`: found on disk, or made there.
 //! - `health`: whether it can be used.
 //!
