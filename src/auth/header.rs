@@ -4,9 +4,9 @@
 //! understand something that it does not (`crit`, `b64`, `zip`, a token in a token), is refused.
 //! Other members are of no meaning here and ignored, as RFC 7515 §4 asks.
 
+use super::algorithm::Algorithm;
 use super::denied::Denied;
 use super::json;
-use super::keyring::{Algorithm, Keyring};
 use crate::base::limits::{KEY_ID_BYTES_MAX, TOKEN_BYTES_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -75,8 +75,11 @@ const MEDIA: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
 
 impl Header {
     /// # Errors
-    /// What is wrong with it, or an algorithm that the keyring does not accept.
-    pub(super) fn read(encoded: &str, keyring: &Keyring) -> Result<Header, Denied> {
+    /// What is wrong with it, or an algorithm that is not accepted.
+    pub(super) fn read(
+        encoded: &str,
+        accepts: impl Fn(Algorithm) -> bool,
+    ) -> Result<Header, Denied> {
         let bytes = decode(encoded).ok_or(Denied::NotAToken)?;
         let unreadable = "is not a JSON object whose keys appear once";
         let members = json::parse(&bytes).map_err(|_| Denied::Header(unreadable))?;
@@ -98,7 +101,7 @@ impl Header {
         let Some(Value::String(name)) = members.get("alg") else {
             return Err(Denied::Header("has no alg"));
         };
-        let algorithm = Algorithm::from_name(name).filter(|known| keyring.accepts(*known));
+        let algorithm = Algorithm::from_name(name).filter(|known| accepts(*known));
         Ok(Header {
             algorithm: algorithm.ok_or(Denied::Algorithm)?,
             key_id: key_id.map(Into::into),

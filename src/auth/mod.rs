@@ -18,7 +18,7 @@
 //! | `identity` | who someone is: principal, token, roles |
 //! | `rights`, `pattern` | roles, and what they let someone do; one filter of a role |
 //! | `token`, `header`, `claims` | access tokens (JWT): verified, and read strictly |
-//! | `keyring`, `jwks` | the keys that verify them, from the configuration or a key set |
+//! | `keyring`, `jwks`, `algorithm` | the keys that verify them, from the configuration or a key set |
 //! | `issue` | access tokens of this server's own |
 //! | `ask` | what shards ask the control thread: pairs of tokens |
 //! | `key`, `certificate` | API keys; clients' certificates |
@@ -47,6 +47,7 @@ pub mod rights;
 pub mod tally;
 pub mod token;
 
+mod algorithm;
 mod claims;
 mod denied;
 mod header;

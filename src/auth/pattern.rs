@@ -16,8 +16,15 @@
 //!
 //! Names come valid (`proto::name`); what is not is at worst not covered.
 
-use super::rights::Who;
 use crate::proto::name::check_filter;
+
+/// Whose rights: what the templates stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who<'a> {
+    pub principal: &'a str,
+    /// The CLIENT_ID of the SYN, if it gave one.
+    pub client_id: Option<&'a str>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {

@@ -9,6 +9,7 @@
 //! together would cover is not covered. No rights: nothing allowed.
 
 use super::pattern::Pattern;
+pub use super::pattern::Who;
 use crate::base::limits::ROLE_SETS_MAX;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,14 +36,6 @@ pub struct RoleError {
     pub list: &'static str,
     pub filter: String,
     pub fault: String,
-}
-
-/// Whose rights: what the templates stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Who<'a> {
-    pub principal: &'a str,
-    /// The CLIENT_ID of the SYN, if it gave one.
-    pub client_id: Option<&'a str>,
 }
 
 /// What someone may do. Empty: nothing.

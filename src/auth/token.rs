@@ -34,7 +34,7 @@ pub fn verify(
     now_unix: u64,
 ) -> Result<Verified, Refused> {
     let parts = Parts::split(token)?;
-    let header = Header::read(parts.header, keyring)?;
+    let header = Header::read(parts.header, |known| keyring.accepts(known))?;
     let claims = || {
         let payload = decode(parts.payload).ok_or(Denied::NotAToken)?;
         Claims::read(&payload, required, now_unix)
@@ -54,7 +54,8 @@ pub fn verify(
 
 /// The name that a token gives of its key, whatever else it is; empty: none.
 pub fn named_key(token: &[u8], keyring: &Keyring) -> Box<str> {
-    let header = Parts::split(token).and_then(|parts| Header::read(parts.header, keyring));
+    let header = Parts::split(token)
+        .and_then(|parts| Header::read(parts.header, |known| keyring.accepts(known)));
     header
         .ok()
         .and_then(|header| header.key_id)

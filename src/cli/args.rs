@@ -2,12 +2,16 @@
 //! and manual pages are made. Syntax only: what a value means is its subcommand's business.
 
 mod access;
+mod exit;
 mod message;
+mod peer;
 mod token;
 mod top;
 
 pub use access::{Access, Credential};
+pub(super) use exit::exit_codes;
 pub use message::{Pub, Reply, SlowPolicy, Sub, SubOutput};
+pub use peer::{ADDRESS_DEFAULT, ADDRESS_VARIABLE, Codec, Peer};
 pub use token::{Inspect, Issue, Key, Refresh, Token, TokenCommand};
 pub use top::{Top, TopOutput};
 
@@ -17,20 +21,6 @@ use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Ends every long help: scripts act on these (`base::exit`).
-macro_rules! exit_codes {
-    () => {
-        "\n\nExit codes:
-  0   done
-  1   it ran and failed: a request failed, no answer came, the connection broke
-  2   the command line is not understood
-  69  something needed is not there: no server at the address, a port taken, an old kernel
-  77  it is forbidden: the server wants another credential or right; io_uring disabled
-  78  the configuration is wrong"
-    };
-}
-pub(super) use exit_codes;
 
 /// A message server for devices and services: thread per core, io_uring, shared nothing
 ///
@@ -185,38 +175,6 @@ pub struct Check {
     pub print: bool,
 }
 
-/// Where a server is expected unless it is named.
-pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7411";
-/// Names it for all commands.
-pub const ADDRESS_VARIABLE: &str = "RINGMAIL_ADDRESS";
-
-/// Which server to talk to.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Peer {
-    /// The server: host:port or ringmail://host:port; by TLS ringmails://host:port
-    #[arg(
-        short,
-        long,
-        value_name = "ADDRESS",
-        env = ADDRESS_VARIABLE,
-        default_value = ADDRESS_DEFAULT
-    )]
-    pub address: String,
-
-    /// The name the server knows this client by, beside its principal: 1 to 64 letters, digits,
-    /// underscores, hyphens and dots
-    #[arg(long, value_name = "ID", env = "RINGMAIL_CLIENT_ID")]
-    pub client_id: Option<String>,
-
-    /// Where no server is there yet, go on trying for so long: for scripts that start both.
-    /// `req` waits for the service, too
-    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = duration::parse_bounded)]
-    pub wait: Duration,
-
-    #[command(flatten)]
-    pub access: Access,
-}
-
 /// Send one request and print the answer
 ///
 /// The payload is the argument. Without it, or for -, it is read from standard input to its
@@ -253,13 +211,6 @@ pub struct Req {
     /// object with the answer, its codec, size and time
     #[arg(short, long, value_enum, default_value_t = ReqOutput::Raw)]
     pub output: ReqOutput,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Codec {
-    Bytes,
-    Json,
-    Protobuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

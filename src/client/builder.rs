@@ -294,15 +294,6 @@ pub(super) fn no_time(name: &str) -> String {
     format!("{name} is 0: give it time, or Duration::MAX for no limit")
 }
 
-impl Builder<super::handle::Client> {
-    /// For connections that are not made again when they break, or were not made.
-    pub(super) fn without_return(mut self) -> Self {
-        (self.options.session, self.options.reconnect) = (false, None);
-        self.options.wait = Duration::ZERO;
-        self
-    }
-}
-
 impl Options {
     /// How connections that break are made again, if they are.
     pub(super) fn schedule(&self, home: Address) -> Option<Schedule> {

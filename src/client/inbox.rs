@@ -24,6 +24,7 @@
 
 use super::incoming::Incoming;
 use super::subscribe::Interest;
+pub(super) use super::wildcard::BoxId;
 use super::wildcard::Wildcards;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
@@ -36,8 +37,6 @@ const BEYOND_MAX: usize = 1 << 20;
 /// Bytes counted for each entry beside its contents.
 const ENTRY_BYTES: usize = 128;
 
-/// A mailbox's number.
-pub(super) type BoxId = u64;
 /// An entry's number: where it stands among all that came.
 pub(super) type Key = u64;
 

@@ -14,7 +14,8 @@ use crate::base::clock::Instant;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::frame::{Frame, FrameType, Parsed};
-use crate::proto::message::{Header, Message, MessageType, open};
+use crate::proto::kind::Class;
+use crate::proto::message::{Header, Message, open};
 use crate::proto::option::{FEATURE_CHECKSUM, Options};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Settings, Step};
@@ -349,15 +350,14 @@ impl State {
     fn take(&mut self, message: &Message<'_>, deliver: &mut impl FnMut(Arrival<'_>)) {
         match *message {
             Message::Pong(bytes) => deliver(Arrival::Pong(bytes)),
-            Message::Envelope(MessageType::Response, ref envelope) => {
-                deliver(Arrival::Response(envelope));
-            }
-            Message::Envelope(MessageType::Publish, ref envelope) => {
-                deliver(Arrival::Publish(envelope));
-            }
-            Message::Envelope(MessageType::Request, ref envelope) => {
-                deliver(Arrival::Request(envelope));
-            }
+            Message::Envelope(kind, ref envelope) => match kind.class() {
+                Class::Response => deliver(Arrival::Response(envelope)),
+                Class::Publication => deliver(Arrival::Publish(envelope)),
+                Class::Request => deliver(Arrival::Request(envelope)),
+                Class::Operation(_) | Class::Control(_) => {
+                    debug_assert!(!kind.from_server(), "{kind:?}");
+                }
+            },
             Message::Ok { id } => deliver(Arrival::Ok { id }),
             Message::SessionOk {
                 key,
@@ -411,7 +411,6 @@ impl State {
             | Message::Auth { .. }
             | Message::Ack { .. }
             | Message::Session { .. } => {}
-            Message::Envelope(kind, _) => debug_assert!(!kind.from_server(), "{kind:?}"),
         }
     }
 

@@ -7,7 +7,7 @@
 use super::flight::to_body;
 use super::subscribe::Interest;
 use crate::proto::envelope::Envelope;
-use crate::proto::message::MessageType;
+use crate::proto::kind::{Class, MessageType, Operation};
 
 /// What an operation changes, once it is confirmed.
 #[derive(Clone, Debug)]
@@ -62,26 +62,15 @@ impl Registry {
             }
             Change::Interest(interest) => interest,
         };
-        let (list, add) = match kind {
-            MessageType::Subscribe => (&mut self.subscriptions, true),
-            MessageType::Unsubscribe => (&mut self.subscriptions, false),
-            MessageType::Serve => (&mut self.services, true),
-            MessageType::Unserve => (&mut self.services, false),
-            MessageType::Ping
-            | MessageType::Pong
-            | MessageType::Close
-            | MessageType::Error
-            | MessageType::Ok
-            | MessageType::Auth
-            | MessageType::AuthOk
-            | MessageType::Drain
-            | MessageType::Ack
-            | MessageType::Session
-            | MessageType::SessionOk
-            | MessageType::Publish
-            | MessageType::Will
-            | MessageType::Request
-            | MessageType::Response => return,
+        let Class::Operation(operation) = kind.class() else {
+            return;
+        };
+        let (list, add) = match operation {
+            Operation::Subscribe => (&mut self.subscriptions, true),
+            Operation::Unsubscribe => (&mut self.subscriptions, false),
+            Operation::Serve => (&mut self.services, true),
+            Operation::Unserve => (&mut self.services, false),
+            Operation::Will => return,
         };
         list.retain(|old| !old.is_same(&interest));
         if add {
@@ -104,27 +93,15 @@ impl Registry {
     /// The server refused to restore this one: it is not asked for again.
     pub(super) fn forget(&mut self, kind: MessageType, name: &str, headers: &[u8]) {
         let is_other = |old: &Interest| !is_asked_by(old, name, headers);
-        match kind {
-            MessageType::Subscribe => self.subscriptions.retain(is_other),
-            MessageType::Serve => self.services.retain(is_other),
-            MessageType::Will => self.will = None,
+        let Class::Operation(operation) = kind.class() else {
+            return;
+        };
+        match operation {
+            Operation::Subscribe => self.subscriptions.retain(is_other),
+            Operation::Serve => self.services.retain(is_other),
+            Operation::Will => self.will = None,
             // Nothing of them is restored.
-            MessageType::Ping
-            | MessageType::Pong
-            | MessageType::Close
-            | MessageType::Error
-            | MessageType::Ok
-            | MessageType::Auth
-            | MessageType::AuthOk
-            | MessageType::Drain
-            | MessageType::Ack
-            | MessageType::Session
-            | MessageType::SessionOk
-            | MessageType::Publish
-            | MessageType::Unsubscribe
-            | MessageType::Request
-            | MessageType::Response
-            | MessageType::Unserve => {}
+            Operation::Unsubscribe | Operation::Unserve => {}
         }
     }
 

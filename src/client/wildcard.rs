@@ -4,8 +4,10 @@
 //! One node a level; a node ends when nothing is left below it. `matches` of `proto::name` is
 //! the rule, and the tests' oracle.
 
-use super::inbox::BoxId;
 use std::collections::HashMap;
+
+/// A mailbox's number.
+pub(super) type BoxId = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct Wildcards {

@@ -6,7 +6,8 @@
 
 use super::error::Refusal;
 pub use super::header;
-use super::message::MessageType;
+use super::kind::MessageType;
+pub use super::kind::{FLAG_FAILED, FLAG_HEADERS, FLAG_RETAIN};
 use super::output::Output;
 use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES, NAME_BYTES_MAX};
 
@@ -33,11 +34,6 @@ impl Codec {
 
 /// Where the flags stand in a message: after the id.
 const FLAGS_AT: usize = MESSAGE_HEADER_BYTES + 4;
-
-/// Envelope flags.
-pub const FLAG_RETAIN: u8 = 1;
-pub const FLAG_HEADERS: u8 = 2;
-pub const FLAG_FAILED: u8 = 4;
 
 /// What happens to a subscriber that does not keep up (header SLOW_POLICY).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +109,7 @@ impl<'a> Envelope<'a> {
             return Err(Refusal::malformed("an envelope is at least 7 bytes"));
         };
         let [i0, i1, i2, i3, flags, codec, name_bytes] = *fixed;
-        if flags & !allowed_flags(kind) != 0 {
+        if flags & !kind.flags() != 0 {
             return Err(Refusal::malformed("a flag that this type does not have"));
         }
         let Some(codec) = Codec::from_wire(codec) else {
@@ -187,7 +183,6 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The flag bits a message type may carry.
 /// Whether a whole RESPONSE carries FAILED: for whoever passes it on without taking it
 /// apart.
 #[inline]
@@ -195,17 +190,6 @@ pub fn is_failed_response(message: &[u8]) -> bool {
     message
         .get(FLAGS_AT)
         .is_some_and(|flags| flags & FLAG_FAILED != 0)
-}
-
-const fn allowed_flags(kind: MessageType) -> u8 {
-    use MessageType::*;
-    match kind {
-        Publish | Will => FLAG_RETAIN | FLAG_HEADERS,
-        Response => FLAG_FAILED | FLAG_HEADERS,
-        Subscribe | Unsubscribe | Request | Serve | Unserve => FLAG_HEADERS,
-        // They have no envelope.
-        Ping | Pong | Close | Error | Ok | Auth | AuthOk | Drain | Ack | Session | SessionOk => 0,
-    }
 }
 
 /// A checked header block: entries of `key u8, length u16, value`.

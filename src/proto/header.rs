@@ -4,7 +4,7 @@
 //! All others below 0x40 are a later version's, and from there on the application's own:
 //! nobody reads them, and they may repeat.
 
-use super::message::MessageType;
+use super::kind::MessageType;
 use super::name::check_topic;
 use crate::base::limits::GROUP_BYTES_MAX;
 

@@ -1,7 +1,10 @@
 //! The types of messages: one table, of which everything else about them follows
-//! (PROTOCOL.md §2). Who may send a type is said for each; nothing is allowed because nobody
-//! has forbidden it. Where types are told apart all are named, never `_`, so that the
-//! compiler asks what becomes of a new one.
+//! (PROTOCOL.md §2). Each column is an allow-list: nothing is allowed because nobody has
+//! forbidden it.
+//!
+//! Whoever tells types apart asks for a column, or for the class and matches all of its
+//! members, never `_`. A new type is then a row here, its body in `message` (an envelope has
+//! one already), and the one place on each side that the compiler asks for.
 
 /// Which side may send a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,17 +14,52 @@ pub enum Sender {
     Both,
 }
 
-/// What a type's payload is.
+/// What a type is for, and so what its body is and what becomes of it. All but
+/// [`Class::Control`] have the one layout of types from 0x10 on, the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// Fields of its own.
-    Fields,
-    /// The one layout of all types from 0x10 on.
-    Envelope,
+pub enum Class {
+    /// About the connection or the session; its body has fields of its own.
+    Control(Control),
+    /// To whom it may concern; answered by OK or ERROR unless its id is 0.
+    Publication,
+    /// Changes what stands at the server in a client's name; answered by OK or ERROR.
+    Operation(Operation),
+    /// Answered by a RESPONSE.
+    Request,
+    /// The answer; nobody answers it.
+    Response,
 }
 
+/// From when on a server takes a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// From the handshake on, before the client has shown who it is.
+    Stranger,
+    /// Once it has, also while it is on trial: it may stay only if it resumes a session.
+    Trial,
+    /// Once it may stay.
+    Member,
+}
+
+/// Which of a client's bounds a type is taken out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// None: the session takes it when it expects it, or the owner bounds it.
+    None,
+    /// What the protocol answers by itself: `CONTROLS_PER_S_MAX`.
+    Controls,
+    /// The messages and bytes a second that one connection may send.
+    Rate,
+}
+
+/// Envelope flags.
+pub const FLAG_RETAIN: u8 = 1;
+pub const FLAG_HEADERS: u8 = 2;
+pub const FLAG_FAILED: u8 = 4;
+
 macro_rules! message_types {
-    ($($kind:ident = $value:literal, $name:literal, $sender:ident, $body:ident;)*) => {
+    ($($kind:ident = $value:literal, $name:literal, $sender:ident, $class:ident, $flags:expr,
+        $admission:ident, $bound:ident;)*) => {
         /// The type of a message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -40,38 +78,96 @@ macro_rules! message_types {
                 match self { $(MessageType::$kind => $name,)* }
             }
 
+            #[inline]
             pub const fn sender(self) -> Sender {
                 match self { $(MessageType::$kind => Sender::$sender,)* }
             }
 
             #[inline]
-            pub const fn body(self) -> Body {
-                match self { $(MessageType::$kind => Body::$body,)* }
+            pub const fn class(self) -> Class {
+                match self { $(MessageType::$kind => class!($class $kind),)* }
+            }
+
+            /// The envelope flags it may carry.
+            #[inline]
+            pub const fn flags(self) -> u8 {
+                match self { $(MessageType::$kind => $flags,)* }
+            }
+
+            #[inline]
+            pub const fn admission(self) -> Admission {
+                match self { $(MessageType::$kind => Admission::$admission,)* }
+            }
+
+            #[inline]
+            pub const fn bound(self) -> Bound {
+                match self { $(MessageType::$kind => Bound::$bound,)* }
             }
         }
+
+        members!([] [] $($class $kind)*);
     };
 }
 
+/// A row's class.
+macro_rules! class {
+    (Control $kind:ident) => {
+        Class::Control(Control::$kind)
+    };
+    (Operation $kind:ident) => {
+        Class::Operation(Operation::$kind)
+    };
+    ($class:ident $kind:ident) => {
+        Class::$class
+    };
+}
+
+/// The members of the two classes that have several, gathered row by row.
+macro_rules! members {
+    ([$($controls:ident)*] [$($operations:ident)*] Control $kind:ident $($rest:tt)*) => {
+        members!([$($controls)* $kind] [$($operations)*] $($rest)*);
+    };
+    ([$($controls:ident)*] [$($operations:ident)*] Operation $kind:ident $($rest:tt)*) => {
+        members!([$($controls)*] [$($operations)* $kind] $($rest)*);
+    };
+    ([$($controls:ident)*] [$($operations:ident)*] $class:ident $kind:ident $($rest:tt)*) => {
+        members!([$($controls)*] [$($operations)*] $($rest)*);
+    };
+    ([$($controls:ident)*] [$($operations:ident)*]) => {
+        /// The types of class [`Class::Control`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Control { $($controls = MessageType::$controls as u8,)* }
+
+        /// The types of class [`Class::Operation`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Operation { $($operations = MessageType::$operations as u8,)* }
+    };
+}
+
+#[rustfmt::skip]
 message_types! {
-    Ping        = 0x01, "PING",        Both,   Fields;
-    Pong        = 0x02, "PONG",        Both,   Fields;
-    Close       = 0x03, "CLOSE",       Both,   Fields;
-    Error       = 0x04, "ERROR",       Server, Fields;
-    Ok          = 0x05, "OK",          Server, Fields;
-    Auth        = 0x06, "AUTH",        Client, Fields;
-    AuthOk      = 0x07, "AUTH_OK",     Server, Fields;
-    Drain       = 0x08, "DRAIN",       Server, Fields;
-    Ack         = 0x09, "ACK",         Client, Fields;
-    Session     = 0x0A, "SESSION",     Client, Fields;
-    SessionOk   = 0x0B, "SESSION_OK",  Server, Fields;
-    Publish     = 0x10, "PUBLISH",     Both,   Envelope;
-    Subscribe   = 0x11, "SUBSCRIBE",   Client, Envelope;
-    Unsubscribe = 0x12, "UNSUBSCRIBE", Client, Envelope;
-    Will        = 0x13, "WILL",        Client, Envelope;
-    Request     = 0x20, "REQUEST",     Both,   Envelope;
-    Response    = 0x21, "RESPONSE",    Both,   Envelope;
-    Serve       = 0x22, "SERVE",       Client, Envelope;
-    Unserve     = 0x23, "UNSERVE",     Client, Envelope;
+    // value, name, sent by, class, flags, taken from, counts against
+    Ping        = 0x01, "PING",        Both,   Control,     0,                          Stranger, Controls;
+    Pong        = 0x02, "PONG",        Both,   Control,     0,                          Stranger, None;
+    Close       = 0x03, "CLOSE",       Both,   Control,     0,                          Stranger, None;
+    Error       = 0x04, "ERROR",       Server, Control,     0,                          Member,   None;
+    Ok          = 0x05, "OK",          Server, Control,     0,                          Member,   None;
+    Auth        = 0x06, "AUTH",        Client, Control,     0,                          Stranger, None;
+    AuthOk      = 0x07, "AUTH_OK",     Server, Control,     0,                          Member,   None;
+    Drain       = 0x08, "DRAIN",       Server, Control,     0,                          Member,   None;
+    Ack         = 0x09, "ACK",         Client, Control,     0,                          Member,   None;
+    Session     = 0x0A, "SESSION",     Client, Control,     0,                          Trial,    None;
+    SessionOk   = 0x0B, "SESSION_OK",  Server, Control,     0,                          Member,   None;
+    Publish     = 0x10, "PUBLISH",     Both,   Publication, FLAG_HEADERS | FLAG_RETAIN, Member,   Rate;
+    Subscribe   = 0x11, "SUBSCRIBE",   Client, Operation,   FLAG_HEADERS,               Member,   Rate;
+    Unsubscribe = 0x12, "UNSUBSCRIBE", Client, Operation,   FLAG_HEADERS,               Member,   Rate;
+    Will        = 0x13, "WILL",        Client, Operation,   FLAG_HEADERS | FLAG_RETAIN, Member,   Rate;
+    Request     = 0x20, "REQUEST",     Both,   Request,     FLAG_HEADERS,               Member,   Rate;
+    Response    = 0x21, "RESPONSE",    Both,   Response,    FLAG_HEADERS | FLAG_FAILED, Member,   Rate;
+    Serve       = 0x22, "SERVE",       Client, Operation,   FLAG_HEADERS,               Member,   Rate;
+    Unserve     = 0x23, "UNSERVE",     Client, Operation,   FLAG_HEADERS,               Member,   Rate;
 }
 
 /// The first type whose payload is an envelope, as all behind it.
@@ -103,11 +199,15 @@ impl MessageType {
     }
 }
 
+// A type's value says whether its body is an envelope, and so must its class; only envelopes
+// carry flags.
 const _: () = {
     let mut index = 0;
     while index < MessageType::ALL.len() {
         let kind = MessageType::ALL[index];
-        assert!(kind.has_envelope() == matches!(kind.body(), Body::Envelope));
+        let is_control = matches!(kind.class(), Class::Control(_));
+        assert!(kind.has_envelope() != is_control);
+        assert!(kind.flags() == 0 || !is_control);
         index += 1;
     }
 };

@@ -18,6 +18,7 @@ use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal, clip};
 use super::frame::MAGIC;
 pub use super::kind::MessageType;
+use super::kind::{Class, Control};
 use super::output::{Output, Summed};
 use crate::base::limits::{CHECKSUM_BYTES, ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};
 
@@ -170,70 +171,65 @@ impl<'a> Message<'a> {
     /// MALFORMED.
     #[inline]
     pub fn parse(kind: MessageType, body: &'a [u8]) -> Result<Message<'a>, Refusal> {
-        if kind.has_envelope() {
-            return Envelope::parse(kind, body).map(|envelope| Message::Envelope(kind, envelope));
+        match kind.class() {
+            Class::Control(control) => {
+                let text = "the body does not fit the message's type";
+                Message::parse_control(control, &mut Reader::new(body))
+                    .ok_or(Refusal::malformed(text))
+            }
+            Class::Publication | Class::Operation(_) | Class::Request | Class::Response => {
+                Envelope::parse(kind, body).map(|envelope| Message::Envelope(kind, envelope))
+            }
         }
-        Message::parse_control(kind, &mut Reader::new(body)).ok_or(Refusal::malformed(
-            "the body does not fit the message's type",
-        ))
     }
 
-    fn parse_control(kind: MessageType, body: &mut Reader<'a>) -> Option<Message<'a>> {
+    fn parse_control(kind: Control, body: &mut Reader<'a>) -> Option<Message<'a>> {
         let message = match kind {
-            MessageType::Ping => Message::Ping(body.opaque()?),
-            MessageType::Pong => Message::Pong(body.opaque()?),
-            MessageType::Close => Message::Close {
+            Control::Ping => Message::Ping(body.opaque()?),
+            Control::Pong => Message::Pong(body.opaque()?),
+            Control::Close => Message::Close {
                 code: Code::from_wire(body.u16()?),
                 reason: body.text()?,
             },
-            MessageType::Error => Message::Error {
+            Control::Error => Message::Error {
                 code: Code::from_wire(body.u16()?),
                 id: body.u32()?,
                 fatal: body.bool()?,
                 text: body.text()?,
             },
-            MessageType::Ok => {
+            Control::Ok => {
                 let id = body.u32()?;
                 // What follows is for who knows it.
                 body.rest();
                 Message::Ok { id }
             }
-            MessageType::Auth => Message::Auth {
+            Control::Auth => Message::Auth {
                 method: body.u8()?,
                 credential: body.rest(),
             },
-            MessageType::AuthOk => Message::AuthOk {
+            Control::AuthOk => Message::AuthOk {
                 expires_in_s: body.u32()?,
                 principal: body.str8()?,
                 access_token: body.bytes16()?,
                 refresh_token: body.bytes16()?,
             },
-            MessageType::Drain => Message::Drain {
+            Control::Drain => Message::Drain {
                 deadline_ms: body.u32()?,
                 reconnect_after_ms: body.u32()?,
                 alternative: body.str8()?,
             },
-            MessageType::Ack => Message::Ack {
+            Control::Ack => Message::Ack {
                 received: body.u32()?,
             },
-            MessageType::Session => Message::Session {
+            Control::Session => Message::Session {
                 key: body.array()?,
                 received: body.u32()?,
             },
-            MessageType::SessionOk => Message::SessionOk {
+            Control::SessionOk => Message::SessionOk {
                 key: body.array()?,
                 resumed: body.bool()?,
                 last_publish_id: body.u32()?,
             },
-            // Their bodies are envelopes.
-            MessageType::Publish
-            | MessageType::Subscribe
-            | MessageType::Unsubscribe
-            | MessageType::Will
-            | MessageType::Request
-            | MessageType::Response
-            | MessageType::Serve
-            | MessageType::Unserve => return None,
         };
         body.is_empty().then_some(message)
     }

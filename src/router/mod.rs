@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `trie` | filters, found by the topics they match |
 //! | `node`, `label`, `arena` | what the trie is made of: nodes and their hash table, short strings, pages |
+//! | `subscription` | a subscriber and its terms; who of several is chosen |
 //! | `interest`, `member` | who is behind one filter |
 //! | `group`, `service` | one of many: members of a group, servers of a service |
 //! | `retained` | the last message of each topic |
@@ -44,6 +45,7 @@ mod node;
 mod retained;
 mod service;
 mod shard_set;
+mod subscription;
 mod trie;
 
 #[cfg(test)]
@@ -51,33 +53,15 @@ mod tests;
 
 pub use retained::{Kept, TOMBSTONE, Version, Walk};
 pub use shard_set::ShardSet;
+pub use subscription::{Choice, Count, Subscription};
 pub use trie::{FilterId, Trie};
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::proto::envelope::{Codec, SlowPolicy};
 use fastrand::Rng;
 use group::{Group, Groups};
 use interest::Interest;
 use retained::Retained;
-
-/// A subscriber of this shard, and on what terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    pub connection: Key,
-    /// `None`: the server's.
-    pub policy: Option<SlowPolicy>,
-    /// The codec wanted; `Bytes`: as published.
-    pub codec: Codec,
-}
-
-/// A shard's members of one filter or group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    pub total: u32,
-    /// Of them, those that are not stalled.
-    pub ready: u32,
-}
 
 /// What a change means for the other shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,17 +114,6 @@ impl Matches {
         self.shards.clear();
         self.groups.clear();
     }
-}
-
-/// The one member that gets a message or a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    Local(Subscription),
-    /// That shard chooses (`choose_local`); `group` is its own number.
-    Remote {
-        shard: ShardId,
-        group: Key,
-    },
 }
 
 /// See the module's head.

@@ -2,6 +2,7 @@
 //! `proto::name::matches`.
 
 use super::*;
+use crate::proto::envelope::{Codec, SlowPolicy};
 use crate::proto::name::{check_filter, check_topic, matches};
 use fastrand::Rng;
 use proptest::prelude::*;

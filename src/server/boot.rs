@@ -14,12 +14,13 @@ use super::announce::announce;
 use super::certificate::{CertificateError, Keeper};
 use super::config::{Config, ConfigErrors};
 use super::control::{self, Control, ControlError, Host, Prepared};
+use super::listen;
+use super::panic::panic_text;
 use super::placement::{available_cores, control_core, lower_priority, pin, worker_count};
 use super::plan::{PRODUCT, Plan};
 use super::schema::{self, SchemaTopics};
 use super::state::StateError;
 use super::stats::{self, Collector};
-use super::{Factory, listen};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
@@ -31,8 +32,8 @@ use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
 use crate::shard::tls::TlsSettings;
 use crate::shard::{
-    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Setup, Shard, Tracing, executor,
-    mailbox, weave, worker,
+    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Service, Setup, Shard, Tracing,
+    executor, mailbox, weave, worker,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
@@ -43,6 +44,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+/// Makes a service of the embedding program, on each shard.
+pub(super) type Factory = Arc<dyn Fn(ShardId) -> Box<dyn Service> + Send + Sync>;
 
 /// Why a server did not start, or ended other than by a drain.
 #[derive(Debug, thiserror::Error)]
@@ -457,12 +461,6 @@ fn lockable_bytes(config: &Config, shards: usize) -> u64 {
     let geometry = |shard| Plan::new(config, ShardId(shard)).geometry;
     let shards = (0..shards).map(|shard| probe::lockable_bytes(&geometry(shard as u16)));
     shards.sum()
-}
-
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("it panicked: {}", text.unwrap_or_default())
 }
 
 fn start_stats(collector: Collector, core: Option<u32>) -> Result<Sender<()>, Error> {

@@ -12,6 +12,7 @@ mod inspect;
 mod listen;
 pub mod log;
 mod notify;
+mod panic;
 mod placement;
 mod plan;
 pub mod schema;
@@ -27,11 +28,10 @@ pub use plan::PRODUCT;
 
 use crate::base::id::ShardId;
 use crate::shard::Service;
+use boot::Factory;
 use config::Config;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-type Factory = Arc<dyn Fn(ShardId) -> Box<dyn Service> + Send + Sync>;
 
 /// A server to be started: its configuration and the services of the embedding program.
 ///

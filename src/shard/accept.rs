@@ -11,119 +11,21 @@
 //! that has clearly more of them than the emptiest one passes a new descriptor on; the
 //! census both look at is written once per connection, not per message.
 
-use super::Shard;
 use super::command::Command;
 use super::connection::Connection;
-use crate::base::id::{Key, ShardId};
+use super::state::Shard;
+use crate::base::id::Key;
 use crate::base::limits::REFUSALS_OPEN_MAX;
 use crate::metrics::counter::Counter;
+use crate::proto::error::Refusal;
 use crate::proto::session::Session;
 use crate::ring::driver::{Driver, Socket};
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long accepting pauses when descriptors or memory are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How many connections each shard has, those on their way to it included.
-pub struct Census(Box<[Count]>);
-
-#[repr(align(128))]
-#[derive(Default)]
-struct Count {
-    connections: AtomicU32,
-    sessions: AtomicU32,
-}
-
-impl Census {
-    pub fn new(shards: usize) -> Census {
-        Census((0..shards).map(|_| Count::default()).collect())
-    }
-
-    pub(super) fn of(&self, shard: ShardId) -> u32 {
-        self.0[shard.index()].connections.load(Relaxed)
-    }
-
-    fn join(&self, shard: ShardId) {
-        self.0[shard.index()].connections.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn leave(&self, shard: ShardId) {
-        self.0[shard.index()].connections.fetch_sub(1, Relaxed);
-    }
-
-    /// A shard has so many sessions.
-    pub(super) fn note_sessions(&self, shard: ShardId, count: usize) {
-        self.0[shard.index()].sessions.store(count as u32, Relaxed);
-    }
-
-    /// Somebody has a session, on whichever shard.
-    fn has_sessions(&self) -> bool {
-        self.0.iter().any(|one| one.sessions.load(Relaxed) > 0)
-    }
-
-    /// A connection goes from one shard to another.
-    pub(super) fn pass(&self, from: ShardId, to: ShardId) {
-        self.leave(from);
-        self.join(to);
-    }
-
-    /// The shard a connection accepted on `here` should go to: the emptiest, if `here` has
-    /// clearly more, else `here`.
-    fn choose(&self, here: ShardId) -> ShardId {
-        let counts = self.0.iter().map(|one| one.connections.load(Relaxed));
-        let emptiest = counts.enumerate().min_by_key(|&(_, count)| count);
-        match emptiest {
-            // One ahead is even; a sixteenth more is not worth a hand-over.
-            Some((index, least)) if self.of(here) > least + least / 16 => ShardId(index as u16),
-            _ => here,
-        }
-    }
-}
-
-/// Where a shard's random numbers come from.
-pub enum Entropy {
-    /// The system's cryptographic generator, asked for many at a time.
-    System(Vec<u8>),
-    /// A seed, for simulations that shall run the same again.
-    Seeded(fastrand::Rng),
-}
-
-impl Entropy {
-    const DRAWN_BYTES: usize = 1024;
-
-    pub fn system() -> Entropy {
-        Entropy::System(Vec::new())
-    }
-
-    pub fn seeded(seed: u64) -> Entropy {
-        Entropy::Seeded(fastrand::Rng::with_seed(seed))
-    }
-
-    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(4) {
-            chunk.copy_from_slice(&self.u32().to_be_bytes()[..chunk.len()]);
-        }
-    }
-
-    pub(super) fn u32(&mut self) -> u32 {
-        let drawn = match self {
-            Entropy::System(drawn) => drawn,
-            Entropy::Seeded(generator) => return generator.u32(..),
-        };
-        if let Some(&number) = drawn.last_chunk() {
-            drawn.truncate(drawn.len() - 4);
-            return u32::from_be_bytes(number);
-        }
-        drawn.resize(Entropy::DRAWN_BYTES, 0);
-        if let Err(error) = getrandom::fill(drawn) {
-            // Since Linux 3.17 this cannot fail once the system has booted.
-            panic!("the system's random generator failed: {error}");
-        }
-        self.u32()
-    }
-}
 
 impl<D: Driver> Shard<D> {
     pub(super) fn take_accepted(&mut self, socket: Socket) {
@@ -267,4 +169,32 @@ enum Room {
     /// Only to be told that there is none.
     Refusal,
     None,
+}
+
+impl<D: Driver> Shard<D> {
+    /// A connection from there, if that was counted, is gone.
+    pub(super) fn leave_door(&self, address: Option<IpAddr>) {
+        if let (Some(door), Some(address)) = (&self.exchange.door, address) {
+            door.leave(address);
+        }
+    }
+
+    /// Where a new connection comes from, if anybody wants to know, and why it may not come.
+    pub(super) fn ask_at_door(&self, socket: Socket) -> (Option<IpAddr>, Option<Refusal>) {
+        let Some(door) = &self.exchange.door else {
+            return (None, None);
+        };
+        // No address: it has been reset meanwhile, and ends with the first receive.
+        let Some(address) = self.driver.peer(socket).map(|peer| peer.ip()) else {
+            return (None, None);
+        };
+        match door.admit(address, self.exchange.resources.now) {
+            Ok(()) => (Some(address), None),
+            Err(refusal) => {
+                let counters = &self.exchange.resources.counters;
+                counters.add(Counter::AddressRefused, 1);
+                (None, Some(refusal))
+            }
+        }
+    }
 }

@@ -25,13 +25,14 @@
 //! While the control thread is asked the connection handles nothing else; the number of the ask
 //! tells whether the answer is still wanted.
 
+use super::authenticator::Access;
 use super::connection::{Connection, Stage};
 use super::deliver::topic_of;
 use super::exchange::Exchange;
 use super::guest::Pass;
 use super::line::Line;
 use super::station::{Membership, Station};
-use crate::auth::ask::{Answer, Ask, AskKind, Asks, TokenPair};
+use crate::auth::ask::{Answer, Ask, AskKind, TokenPair};
 use crate::auth::bucket::Limit;
 use crate::auth::{Authority, Denied, Grant, Method, Refused, Unjudged, token};
 use crate::base::clock::Instant;
@@ -40,36 +41,6 @@ use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
 use std::sync::Arc;
-
-/// What a shard needs to tell who someone is.
-#[derive(Clone)]
-pub struct Access {
-    /// Never changed: keys and revocations come with another one (`Command::Authority`).
-    pub authority: Arc<Authority>,
-    /// The control thread, which issues tokens and fetches keys; none in simulations without.
-    pub asks: Option<Asks>,
-    /// API keys and refresh tokens bring a pair of tokens.
-    pub is_issuer: bool,
-    pub wall: Wall,
-}
-
-/// Unix time, which tokens speak of.
-#[derive(Clone, Copy, Debug)]
-pub enum Wall {
-    System,
-    /// Of a simulation: the Unix time at its `Instant::ZERO`.
-    Simulated(u64),
-}
-
-impl Wall {
-    /// Unix seconds.
-    fn now(self, now: Instant) -> u64 {
-        match self {
-            Wall::System => crate::base::clock::unix_nanos() / 1_000_000_000,
-            Wall::Simulated(begin) => begin + now.as_millis() / 1000,
-        }
-    }
-}
 
 /// AUTHs again that one connection may send in a second, and at once.
 const AUTHS_PER_S: u64 = 1;
@@ -264,7 +235,7 @@ impl Exchange {
             return self.deny(key, &Denied::OtherPrincipal);
         }
         let expires_in_s = grant.expires_in_s(now_unix);
-        let narrowed = line.is_narrowed();
+        let narrowed = line.bearer().is_narrowed();
         let mut pass = Pass::new(grant, now, now_unix);
         pass.narrowed = narrowed;
         line.guest_mut().pass = Some(pass);
@@ -366,11 +337,11 @@ impl Exchange {
         let is_subscription_lost = |one: &&Membership| {
             let mut filter = String::new();
             self.router.filter_name(one.filter, &mut filter);
-            !line.may_subscribe(&filter)
+            !line.bearer().may_subscribe(&filter)
         };
         let is_serving_lost = |one: &&Membership| {
             let name = one.number.and_then(|number| self.router.group_name(number));
-            !line.may_serve(name.map_or("", |name| name.0))
+            !line.bearer().may_serve(name.map_or("", |name| name.0))
         };
         let will = station.will.as_ref();
         Uncovered {
@@ -382,7 +353,7 @@ impl Exchange {
                 .filter(is_serving_lost)
                 .copied()
                 .collect(),
-            will: will.is_some_and(|will| !line.may_publish(topic_of(&will.message))),
+            will: will.is_some_and(|will| !line.bearer().may_publish(topic_of(&will.message))),
         }
     }
 

@@ -1,27 +1,15 @@
 //! Tracing new connections: `accept` until they are established, `authenticate` from AUTH to
 //! its answer, below it. Only those that are sampled are known here, and only so long.
 
-use super::resource::Resources;
-use super::trace::{About, Open, Tracer};
+use super::trace::{About, Arrival, Tracer};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::metrics::span::{Fault, SpanName};
-use crate::proto::error::Code;
 use crate::proto::message::MessageType;
-use crate::proto::trace::TraceContext;
 
 /// New connections that are traced at a time: beyond, they are not.
 const ARRIVALS_MAX: usize = 4096;
-
-/// A new connection that is traced.
-pub(super) struct Arrival {
-    context: TraceContext,
-    accept: Option<Open>,
-    authenticate: Option<Open>,
-    /// AUTH is still to come.
-    asks: bool,
-}
 
 impl Tracer {
     pub(super) fn accept(&mut self, key: Key, turn: Instant) {
@@ -105,29 +93,5 @@ fn of(key: Key, kind: Option<MessageType>, fault: Option<Fault>) -> About<'stati
         kind,
         fault,
         ..About::default()
-    }
-}
-
-impl Resources {
-    /// A connection is established.
-    pub(super) fn note_arrival(&mut self, key: Key) {
-        if let Some(tracer) = &mut self.tracer {
-            tracer.established(key, self.now);
-        }
-    }
-
-    /// AUTH has been answered.
-    pub(super) fn end_authenticate(&mut self, key: Key, refused: Option<Code>) {
-        if let Some(tracer) = &mut self.tracer {
-            let fault = refused.map(|code| Fault::Code(code.to_wire()));
-            tracer.end_authenticate(key, fault, self.now);
-        }
-    }
-
-    /// A connection has left its slot: it has ended for a reason, or moved.
-    pub(super) fn forget_arrival(&mut self, key: Key, reason: Option<Reason>) {
-        if let Some(tracer) = &mut self.tracer {
-            tracer.gone(key, reason, self.now);
-        }
     }
 }

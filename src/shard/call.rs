@@ -20,7 +20,7 @@
 //! Invariants: each slot ends exactly once, by `take`; a [`Deferred`] dropped unfinished
 //! finishes itself with INTERNAL; a call is in its connection's list until either ends.
 
-use super::command::{Command, Mailbox};
+use super::mailbox::Slot;
 use super::trace::CallSpan;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -114,11 +114,17 @@ pub(super) struct Calls {
     /// Open calls that need this shard's executor to run.
     on_shard: u32,
     jobs: Sender<Job>,
-    mailbox: Mailbox,
+    /// For what workers have finished.
+    outcomes: Slot<(Key, Outcome)>,
 }
 
 impl Calls {
-    pub(super) fn new(open_max: u32, jobs: Sender<Job>, mailbox: Mailbox, now: Instant) -> Calls {
+    pub(super) fn new(
+        open_max: u32,
+        jobs: Sender<Job>,
+        outcomes: Slot<(Key, Outcome)>,
+        now: Instant,
+    ) -> Calls {
         Calls {
             open: Slab::new(open_max),
             open_max,
@@ -128,7 +134,7 @@ impl Calls {
             spawned: Vec::new(),
             on_shard: 0,
             jobs,
-            mailbox,
+            outcomes,
         }
     }
 
@@ -263,11 +269,11 @@ impl Calls {
     }
 
     pub(super) fn offload(&self, call: Key, work: impl FnOnce() -> Outcome + Send + 'static) {
-        let mailbox = self.mailbox.clone();
+        let outcomes = self.outcomes.clone();
         let job = move || {
             let outcome = catch_unwind(AssertUnwindSafe(work))
                 .unwrap_or_else(|_| Err(Failure::of(Code::Internal, "the service panicked")));
-            mailbox.post_waiting(Command::Finish(call, outcome));
+            outcomes.post((call, outcome));
         };
         if self.jobs.send(Box::new(job)).is_err() {
             // The workers are gone: the server is ending, and so is this call.
@@ -276,14 +282,11 @@ impl Calls {
         }
     }
 
-    /// Has a worker do something that is no call, and tell this shard what came of it. It must
-    /// not panic.
-    pub(super) fn work(&self, work: impl FnOnce() -> Command + Send + 'static) {
-        let mailbox = self.mailbox.clone();
+    /// Has a worker do something that is no call, and that tells by itself what came of it.
+    /// It must not panic.
+    pub(super) fn work(&self, work: impl FnOnce() + Send + 'static) {
         // Workers outlive their shards: somebody takes it.
-        let _ = self
-            .jobs
-            .send(Box::new(move || mailbox.post_waiting(work())));
+        let _ = self.jobs.send(Box::new(work));
     }
 
     /// The futures to be given to the executor.

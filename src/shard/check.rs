@@ -11,33 +11,19 @@
 //! would have been without the detour; and a session whose message is there is not taken over
 //! before it is back.
 
-use super::command::Command;
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::connection::Stage;
 use super::exchange::Exchange;
-use super::fanout::Origin;
+use super::finding::Finding;
 use super::parcel::Parcel;
-use super::schema::{Form, SchemaId, Translation, other};
+use super::publication::{Form, Origin, SchemaId, Translation, other};
 use crate::base::id::Key;
 use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::codec::{Misfit, Schema};
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{MessageType, strip_checksum};
-use crate::proto::trace::TraceContext;
 use bytes::Bytes;
-
-/// A message whose payload a worker has checked.
-pub struct Finding {
-    connection: Key,
-    kind: MessageType,
-    /// Whole, without CRC.
-    message: Bytes,
-    /// Its `receive` span, if it is sampled.
-    context: Option<TraceContext>,
-    schema: SchemaId,
-    found: Result<Form, Misfit>,
-}
 
 /// What a worker is to do.
 struct Task {
@@ -114,17 +100,18 @@ impl Exchange {
         connection.line.guest_mut().checking = true;
         connection.held = true;
         connection.line.answers_open += 1;
+        let findings = self.findings.clone();
         self.resources.calls.work(move || {
             let found = task.run();
             drop(task);
-            Command::Checked(Box::new(Finding {
+            findings.post(Box::new(Finding {
                 connection: key,
                 kind,
                 message,
                 context,
                 schema: id,
                 found,
-            }))
+            }));
         });
         Ok(())
     }

@@ -1,23 +1,21 @@
-//! What other threads say to a shard: a bounded mailbox and the means to wake its owner.
+//! What other threads say to a shard, by its `mailbox`.
 //!
 //! Rare things only: results of worker threads, descriptors handed over, the control plane.
 //! Messages between connections of different shards do not travel here.
 
-use super::check::Finding;
+use super::connection::Connection;
+use super::finding::Finding;
+use super::listing::Survey;
+use super::mailbox::{self, Tell, Told};
 use super::mesh::Mesh;
-use super::resume::{Moved, Seek};
-use super::survey::Survey;
+use super::seek::Seek;
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::histogram::Histograms;
 use crate::proto::outcome::Outcome;
-use crate::ring::driver::{Socket, Waker};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crate::ring::driver::Socket;
 use std::sync::Arc;
-
-/// Commands that may wait in one mailbox.
-const COMMANDS_MAX: usize = 8192;
 
 pub enum Command {
     /// Take over a connection that another shard accepted, already counted in the census.
@@ -49,102 +47,9 @@ pub enum Command {
     Kick(Key, Tell<bool>),
 }
 
-/// Tells whoever waits for it that a command has been carried out. Dropped unsaid when the
-/// shard has ended: then there is nobody it could be about.
-pub struct Told(Box<dyn FnOnce() + Send>);
+/// A shard's mailbox, and its own end of that.
+pub type Mailbox = mailbox::Mailbox<Command>;
+pub type Inbox = mailbox::Inbox<Command>;
 
-impl Told {
-    pub fn new(tell: impl FnOnce() + Send + 'static) -> Told {
-        Told(Box::new(tell))
-    }
-
-    /// Where nobody waits.
-    pub fn nobody() -> Told {
-        Told::new(|| ())
-    }
-
-    pub(super) fn tell(self) {
-        (self.0)();
-    }
-}
-
-/// Takes a shard's answer to whoever asked. Dropped unsaid when the shard has ended.
-pub struct Tell<T>(Box<dyn FnOnce(T) + Send>);
-
-impl<T> Tell<T> {
-    pub fn new(tell: impl FnOnce(T) + Send + 'static) -> Tell<T> {
-        Tell(Box::new(tell))
-    }
-
-    pub(super) fn tell(self, answer: T) {
-        (self.0)(answer);
-    }
-}
-
-/// Posts commands to one shard. Cheap to clone.
-#[derive(Clone)]
-pub struct Mailbox {
-    sender: Sender<Command>,
-    waker: Waker,
-}
-
-/// A command that came back, and why.
-pub(super) enum Unposted {
-    /// There is room later.
-    Full(Command),
-    /// The shard has ended.
-    Ended(Command),
-}
-
-/// A shard's own end of its mailbox.
-pub struct Inbox(Receiver<Command>);
-
-/// A mailbox for the shard that `waker` wakes.
-pub fn mailbox(waker: Waker) -> (Mailbox, Inbox) {
-    let (sender, receiver) = bounded(COMMANDS_MAX);
-    (Mailbox { sender, waker }, Inbox(receiver))
-}
-
-impl Mailbox {
-    /// Posts a command unless the mailbox is full or its shard has ended: then the command
-    /// comes back.
-    pub fn post(&self, command: Command) -> Result<(), Command> {
-        self.try_post(command).map_err(|unposted| match unposted {
-            Unposted::Full(command) | Unposted::Ended(command) => command,
-        })
-    }
-
-    /// The same, for who might try again.
-    pub(super) fn try_post(&self, command: Command) -> Result<(), Unposted> {
-        let sent = self.sender.try_send(command);
-        sent.map_err(|error| match error {
-            TrySendError::Full(command) => Unposted::Full(command),
-            TrySendError::Disconnected(command) => Unposted::Ended(command),
-        })?;
-        self.waker.wake();
-        Ok(())
-    }
-
-    /// What wakes its shard.
-    pub fn waker(&self) -> &Waker {
-        &self.waker
-    }
-
-    /// Posts a command, waiting for room: not from a shard. A shard that has ended needs no
-    /// commands: what it does not get is dropped.
-    pub fn post_waiting(&self, command: Command) {
-        if self.sender.send(command).is_ok() {
-            self.waker.wake();
-        }
-    }
-}
-
-impl Inbox {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn pop(&self) -> Option<Command> {
-        self.0.try_recv().ok()
-    }
-}
+/// A connection on its way to another shard.
+pub struct Moved(pub(super) Connection);

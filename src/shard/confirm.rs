@@ -8,91 +8,12 @@
 //! once wait in one queue, in the order of their epochs; a connection with one in it has
 //! its later ones wait too.
 
+use super::confirmation::{Answer, Pending, Until};
 use super::exchange::Exchange;
-use super::mesh::Ticket;
 use super::outbox::Writer;
 use crate::base::id::Key;
-use crate::proto::error::Refusal;
 use crate::proto::message::Message;
 use crate::proto::session::Event;
-use std::collections::VecDeque;
-
-#[derive(Default)]
-pub(super) struct Confirmations {
-    queue: VecDeque<Pending>,
-}
-
-struct Pending {
-    until: Until,
-    connection: Key,
-    answer: Answer,
-}
-
-/// What an answer waits for.
-#[derive(Clone, Copy)]
-pub(super) struct Until {
-    /// The epoch that has to be done.
-    pub(super) mark: u64,
-    /// And what others had said before they did that.
-    pub(super) heard: bool,
-    /// And the home's word.
-    pub(super) ticket: Option<Ticket>,
-}
-
-/// The answer to one operation.
-pub(super) struct Answer {
-    pub(super) id: u32,
-    /// It answers a PUBLISH that was taken or refused now: its id counts for the session.
-    pub(super) publish: bool,
-    pub(super) refusal: Option<Box<Refusal>>,
-}
-
-impl Answer {
-    pub(super) fn of(id: u32, done: Result<(), Refusal>) -> Answer {
-        match done {
-            Ok(()) => Answer::ok(id),
-            Err(refusal) => Answer::refused(id, refusal),
-        }
-    }
-
-    pub(super) fn ok(id: u32) -> Answer {
-        Answer {
-            id,
-            publish: false,
-            refusal: None,
-        }
-    }
-
-    pub(super) fn published(id: u32) -> Answer {
-        Answer {
-            id,
-            publish: true,
-            refusal: None,
-        }
-    }
-
-    /// To a PUBLISH.
-    pub(super) fn unpublished(id: u32, refusal: Refusal) -> Answer {
-        Answer {
-            publish: true,
-            ..Answer::refused(id, refusal)
-        }
-    }
-
-    pub(super) fn refused(id: u32, refusal: Refusal) -> Answer {
-        Answer {
-            id,
-            publish: false,
-            refusal: Some(Box::new(refusal)),
-        }
-    }
-}
-
-impl Confirmations {
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-}
 
 impl Exchange {
     /// Answers an operation: now if nothing stands before it, and, with `everywhere`, if

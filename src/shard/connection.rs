@@ -21,8 +21,7 @@ use super::line::Line;
 use super::outbox::Writer;
 use super::parcel::Parcel;
 use super::resource::Resources;
-use super::resume::Resumption;
-use super::survey::Wire;
+use super::seek::Resumption;
 use super::tls::Tls;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -60,6 +59,13 @@ pub(super) enum Receive {
     Off,
     Armed,
     Cancelling,
+}
+
+/// What a connection has received and sent, TLS and handshakes included.
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
 }
 
 pub(super) struct Connection {

@@ -17,7 +17,7 @@ use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
 use super::line::Line;
 use super::parcel::Parcel;
-use super::publish::Publication;
+use super::publication::Publication;
 use super::resource::Resources;
 use super::shelf::{Bound, Dropped, Held, Put};
 use super::slow::{SLOW_REPORTS_MAX, SlowReport};
@@ -78,7 +78,7 @@ impl Exchange {
         if !is_running && !line.counted {
             return self.leave_to_others(publication);
         }
-        if !line.may_receive(publication.envelope.name) {
+        if !line.bearer().may_receive(publication.envelope.name) {
             return resources.counters.add(Counter::DeliveriesForbidden, 1);
         }
         if !line.takes(publication.parcel.len()) {
@@ -224,7 +224,9 @@ impl Exchange {
             let Some(held) = station.shelf.next(now) else {
                 break;
             };
-            if (before || line.is_narrowed()) && !line.may_subscribe(topic_of(&held.message)) {
+            if (before || line.bearer().is_narrowed())
+                && !line.bearer().may_subscribe(topic_of(&held.message))
+            {
                 resources.counters.add(Counter::DeliveriesForbidden, 1);
                 continue;
             }

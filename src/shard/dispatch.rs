@@ -1,11 +1,13 @@
 //! What a session hands out goes to whom it is for.
 
 use super::exchange::Exchange;
+use super::trace::About;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::{Message, MessageType};
+use crate::proto::kind::{Class, MessageType, Operation};
+use crate::proto::message::Message;
 use crate::proto::session::Event;
 
 impl Exchange {
@@ -40,18 +42,18 @@ impl Exchange {
         envelope: &Envelope<'_>,
         message: &[u8],
     ) {
-        use MessageType::*;
-        match kind {
-            Publish => self.publish(key, envelope, message),
-            Request => self.request(key, envelope, message),
-            Response => self.respond(key, envelope, message),
-            Subscribe => self.operate(key, envelope, |all| all.subscribe(key, envelope)),
-            Unsubscribe => self.operate(key, envelope, |all| all.unsubscribe(key, envelope)),
-            Serve => self.operate(key, envelope, |all| all.serve(key, envelope)),
-            Unserve => self.operate(key, envelope, |all| all.unserve(key, envelope)),
-            Will => self.operate(key, envelope, |all| all.keep_will(key, envelope, message)),
-            Ping | Pong | Close | Error | Ok | Auth | AuthOk | Drain | Ack | Session
-            | SessionOk => debug_assert!(false, "{kind:?} has no envelope"),
+        match kind.class() {
+            Class::Publication => self.publish(key, envelope, message),
+            Class::Request => self.request(key, envelope, message),
+            Class::Response => self.respond(key, envelope, message),
+            Class::Operation(operation) => self.operate(key, envelope, |all| match operation {
+                Operation::Subscribe => all.subscribe(key, envelope),
+                Operation::Unsubscribe => all.unsubscribe(key, envelope),
+                Operation::Serve => all.serve(key, envelope),
+                Operation::Unserve => all.unserve(key, envelope),
+                Operation::Will => all.keep_will(key, envelope, message),
+            }),
+            Class::Control(_) => debug_assert!(false, "{kind:?} has no envelope"),
         }
     }
 
@@ -91,5 +93,45 @@ impl Exchange {
             Event::Handled | Event::Established(_) => {}
         }
         None
+    }
+}
+
+impl Exchange {
+    /// Begins the span of a message that has come, if it is sampled.
+    #[inline]
+    pub(super) fn begin_receive(&mut self, event: &Event<'_>) -> bool {
+        let now = self.resources.now;
+        match (&mut self.resources.tracer, event) {
+            (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) => {
+                tracer.receive(*kind, envelope, now)
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends it, if one has begun.
+    #[inline]
+    pub(super) fn end_receive(&mut self, traced: bool, key: Key, event: &Event<'_>, bytes: usize) {
+        if traced {
+            self.record_receive(key, event, bytes);
+        }
+    }
+
+    #[cold]
+    fn record_receive(&mut self, key: Key, event: &Event<'_>, bytes: usize) {
+        let now = self.resources.now;
+        let (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) =
+            (&mut self.resources.tracer, event)
+        else {
+            return;
+        };
+        let about = About {
+            connection: Some(key),
+            kind: Some(*kind),
+            bytes,
+            subject: envelope.name,
+            ..About::default()
+        };
+        tracer.end_receive(about, now);
     }
 }

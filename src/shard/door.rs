@@ -3,13 +3,10 @@
 //! lock, which is taken once for each connection and once or twice for each AUTH, never for a
 //! message.
 
-use super::Shard;
 use crate::auth::address::AccessList;
 use crate::auth::tally::{Shown, Tally, Turned};
 use crate::base::clock::Instant;
-use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
-use crate::ring::driver::{Driver, Socket};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,7 +34,7 @@ impl Door {
 
     /// # Errors
     /// Why a connection from there may not be.
-    fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
         if !self.list.admits(address) {
             let text = "connections from your address are not allowed";
             return Err(Refusal::new(Code::AddressDenied, text));
@@ -77,33 +74,5 @@ impl Door {
     /// A connection that was admitted has ended.
     pub(super) fn leave(&self, address: IpAddr) {
         self.tally().leave(address);
-    }
-}
-
-impl<D: Driver> Shard<D> {
-    /// A connection from there, if that was counted, is gone.
-    pub(super) fn leave_door(&self, address: Option<IpAddr>) {
-        if let (Some(door), Some(address)) = (&self.exchange.door, address) {
-            door.leave(address);
-        }
-    }
-
-    /// Where a new connection comes from, if anybody wants to know, and why it may not come.
-    pub(super) fn ask_at_door(&self, socket: Socket) -> (Option<IpAddr>, Option<Refusal>) {
-        let Some(door) = &self.exchange.door else {
-            return (None, None);
-        };
-        // No address: it has been reset meanwhile, and ends with the first receive.
-        let Some(address) = self.driver.peer(socket).map(|peer| peer.ip()) else {
-            return (None, None);
-        };
-        match door.admit(address, self.exchange.resources.now) {
-            Ok(()) => (Some(address), None),
-            Err(refusal) => {
-                let counters = &self.exchange.resources.counters;
-                counters.add(Counter::AddressRefused, 1);
-                (None, Some(refusal))
-            }
-        }
     }
 }

@@ -20,11 +20,12 @@
 //! what was said before that was read comes a round trip after it was sent. The kernel
 //! knows: by then the peer's machine has acknowledged it.
 
-use super::Shard;
-use super::accord::{DEAF, OPEN, Phase, TOLD};
+use super::accord::{DEAF, OPEN, TOLD};
 use super::connection::{Connection, Stage};
+use super::draining::{Drain, Look};
 use super::exchange::Exchange;
 use super::resource::Resources;
+use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
@@ -41,52 +42,6 @@ const STEP: Duration = Duration::from_millis(25);
 const STEP_DEAF: Duration = Duration::from_millis(1);
 /// Who has not acknowledged DRAIN by then is not waited for.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
-
-pub(super) struct Drain {
-    began: Instant,
-    /// From here on nothing is taken any more, on any shard.
-    deaf_at: Instant,
-    /// From here on every connection is told to end.
-    close_all: Instant,
-    deadline: Instant,
-    next_look: Instant,
-    phase: Phase,
-}
-
-/// Whom a look tells to end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// Who is quiet, and does not listen.
-    Early,
-    /// Nobody: other shards are waited for.
-    Wait,
-    /// Who has all that is due to it.
-    Done,
-    Everybody,
-    Cut,
-}
-
-impl Drain {
-    pub(super) fn next_step(&self, now: Instant) -> Instant {
-        self.next_look.max(now)
-    }
-
-    /// Others may still have something for this shard, or by way of it, until all have told
-    /// their clients the end.
-    pub(super) fn may_end(&self, now: Instant) -> bool {
-        self.phase >= TOLD || now >= self.deadline
-    }
-
-    fn look(&self, now: Instant) -> Look {
-        match self.phase {
-            _ if now >= self.deadline => Look::Cut,
-            _ if now >= self.close_all => Look::Everybody,
-            TOLD.. => Look::Done,
-            OPEN => Look::Early,
-            _ => Look::Wait,
-        }
-    }
-}
 
 impl<D: Driver> Shard<D> {
     pub(super) fn start_drain(&mut self, deadline: Instant) {

@@ -7,7 +7,7 @@ use super::line::Line;
 use super::log::{Log, Loss};
 use super::outbox::Writer;
 use super::receipt::Receipts;
-use super::resume::{Found, Resumption};
+use super::seek::{Found, Resumption};
 use super::station::Durable;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{MESSAGE_HEADER_BYTES, SESSION_KEY_BYTES};
@@ -143,7 +143,8 @@ impl Exchange {
             && durable.log.covers(received)
             && self.uncovered(station, &newcomer.line).is_empty()
             && (newcomer.line.principal().is_none()
-                || (durable.log).all_behind(received, |message| newcomer.line.may_have(message)))
+                || (durable.log)
+                    .all_behind(received, |message| newcomer.line.bearer().may_have(message)))
     }
 
     /// The key cannot be resumed; the connection goes on without a session.

@@ -13,18 +13,17 @@
 //! Invariant: a connection is freed by `settle` only, so a key that is being handled keeps
 //! its connection to the end of the turn.
 
-use super::accept::Entropy;
-use super::access::Access;
-use super::confirm::Confirmations;
+use super::authenticator::Access;
+use super::backlog::{BackedUp, Fanout, Legacies, Replay};
+use super::confirmation::Confirmations;
 use super::connection::{Connection, Stage};
 use super::door::Door;
+use super::entropy::Entropy;
 use super::errand::Errands;
-use super::fanout::Fanout;
-use super::legacy::Legacies;
-use super::member::BackedUp;
+use super::finding::Finding;
+use super::mailbox::Slot;
 use super::mesh::Mesh;
 use super::outbox::Writer;
-use super::replay::Replay;
 use super::resource::Resources;
 use super::schema::Schemas;
 use super::service::Services;
@@ -56,6 +55,8 @@ pub(super) struct Exchange {
     pub(super) mesh_charged: usize,
     pub(super) confirmations: Confirmations,
     pub(super) errands: Errands,
+    /// For what workers have found of payloads.
+    pub(super) findings: Slot<Box<Finding>>,
     /// What the last look-up found; kept for its allocations.
     pub(super) matches: Matches,
     /// Members of groups picked on other shards, kept likewise.
@@ -117,6 +118,7 @@ impl Exchange {
         id: ShardId,
         slots: u32,
         resources: Resources,
+        findings: Slot<Box<Finding>>,
         mut entropy: Entropy,
     ) -> Exchange {
         let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
@@ -131,6 +133,7 @@ impl Exchange {
             errands: Errands::new(resources.limits.calls_open_max, resources.now),
             topics: Topics::new(seed, resources.now),
             resources,
+            findings,
             matches: Matches::default(),
             picks: Vec::new(),
             retained_at: Instant::ZERO,
@@ -334,7 +337,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if connection.line.may_request(request.name) {
+        if connection.line.bearer().may_request(request.name) {
             let (line, resources) = (&mut connection.line, &mut self.resources);
             let tracer = resources.tracer.as_ref();
             match tracer.and_then(|tracer| tracer.received()) {

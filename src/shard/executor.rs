@@ -11,7 +11,8 @@
 //! So the timer is long until the first tasks have begun, and from then on timers of
 //! glommio's own end such a sleep: several, because one that has just fired ends none.
 
-use super::{Shard, Turn};
+use super::state::Shard;
+use super::turn::Turn;
 use crate::ring::driver::Driver;
 use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 use std::io;

@@ -15,52 +15,17 @@
 //! done, and neither are the other shards when theirs is; so the queue is as long as there
 //! are connections at most, and what one publishes after it comes after it.
 
-use super::confirm::Answer;
+use super::backlog::{Confirmation, Fanout};
+use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::parcel::Parcel;
-use super::publish::Publication;
-use super::schema::Translation;
-use super::trace::{About, Open};
-use crate::base::clock::Instant;
+use super::publication::{Origin, Publication};
+use super::trace::About;
 use crate::base::id::Key;
 use crate::base::limits::{DELIVERIES_PER_SLICE, MESSAGE_HEADER_BYTES};
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
 use crate::router::Subscription;
-use bytes::Bytes;
-
-/// Who goes on when a publication has been delivered to all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    Connection(Key),
-    Mesh,
-    /// A will: nobody waits.
-    Nobody,
-}
-
-pub(super) struct Fanout {
-    origin: Origin,
-    message: Bytes,
-    /// See `Parcel::grown`.
-    grown: bool,
-    expires: Instant,
-    number: u64,
-    translation: Option<Box<Translation>>,
-    /// Its `deliver` span, if it is sampled.
-    span: Option<Open>,
-    subscribers: Vec<Subscription>,
-    /// Groups of which a member gets it, by this shard's numbers.
-    groups: Vec<Key>,
-    /// How many of them have it.
-    done: usize,
-    /// To be confirmed to its publisher.
-    confirmation: Option<Confirmation>,
-}
-
-struct Confirmation {
-    id: u32,
-    everywhere: bool,
-}
 
 impl Exchange {
     /// Queues a publication to these subscribers and groups.

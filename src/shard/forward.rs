@@ -40,7 +40,7 @@ impl Exchange {
     /// Forwards a REQUEST that no service of this shard answers, or fails it.
     pub(super) fn request(&mut self, key: Key, request: &Envelope<'_>, message: &[u8]) {
         let connection = self.connections.get(key);
-        if connection.is_some_and(|one| !one.line.may_request(request.name)) {
+        if connection.is_some_and(|one| !one.line.bearer().may_request(request.name)) {
             return self.forbid_request(key, request);
         }
         self.resources.counters.add(Counter::Requests, 1);

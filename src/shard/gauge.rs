@@ -1,7 +1,7 @@
 //! Being asked what was timed, once a second at most: the histograms go, and the gauges are
 //! brought up to date.
 
-use super::Shard;
+use super::state::Shard;
 use crate::metrics::gauge::Gauge;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::Driver;

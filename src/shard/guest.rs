@@ -4,14 +4,15 @@
 //! It belongs to the transport: when that moves to the session it resumes, so does its
 //! guest. Boxed, because most connections of a server that asks nobody have none.
 
-use super::line::Line;
 use crate::auth::bucket::Limit;
 use crate::auth::tally::Shown;
 use crate::auth::{Grant, Identity, Rights, Who};
 use crate::base::clock::Instant;
 use crate::base::limits::{EXPIRY_GRACE_S, MESSAGE_HEADER_BYTES};
 use crate::proto::envelope::Envelope;
-use crate::proto::message::{Header, MessageType};
+use crate::proto::kind::Class;
+use crate::proto::message::Header;
+use crate::proto::session::Session;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,40 +116,35 @@ impl Guest {
     }
 }
 
-impl Line {
-    fn pass(&self) -> Option<&Pass> {
-        self.guest.as_ref()?.pass.as_ref()
-    }
+/// Whose rights are asked: what AUTH has given a connection, and the name it gave itself.
+/// Where nobody is asked who he is, everything is allowed.
+#[derive(Clone, Copy)]
+pub(super) struct Bearer<'a> {
+    pub(super) pass: Option<&'a Pass>,
+    pub(super) session: &'a Session,
+}
 
-    pub(super) fn guest_mut(&mut self) -> &mut Guest {
-        self.guest.get_or_insert_default()
-    }
-
-    /// Whom its credential names.
-    pub(super) fn principal(&self) -> Option<&str> {
-        self.pass().map(|pass| &*pass.identity.principal)
-    }
-
-    pub(super) fn may_publish(&self, topic: &str) -> bool {
+impl Bearer<'_> {
+    pub(super) fn may_publish(self, topic: &str) -> bool {
         self.may(|rights, who| rights.may_publish(topic, who))
     }
 
-    pub(super) fn may_subscribe(&self, filter: &str) -> bool {
+    pub(super) fn may_subscribe(self, filter: &str) -> bool {
         self.may(|rights, who| rights.may_subscribe(filter, who))
     }
 
-    pub(super) fn may_serve(&self, service: &str) -> bool {
+    pub(super) fn may_serve(self, service: &str) -> bool {
         self.may(|rights, who| rights.may_serve(service, who))
     }
 
     #[inline]
-    pub(super) fn may_request(&self, service: &str) -> bool {
+    pub(super) fn may_request(self, service: &str) -> bool {
         self.may(|rights, who| rights.may_request(service, who))
     }
 
     #[inline]
-    fn may(&self, check: impl FnOnce(&Rights, Who<'_>) -> bool) -> bool {
-        let Some(pass) = self.pass() else {
+    fn may(self, check: impl FnOnce(&Rights, Who<'_>) -> bool) -> bool {
+        let Some(pass) = self.pass else {
             return true;
         };
         let who = Who {
@@ -159,45 +155,30 @@ impl Line {
     }
 
     /// Deliveries are checked one by one: its rights were narrowed.
-    pub(super) fn is_narrowed(&self) -> bool {
-        self.pass().is_some_and(|pass| pass.narrowed)
+    pub(super) fn is_narrowed(self) -> bool {
+        self.pass.is_some_and(|pass| pass.narrowed)
     }
 
     /// Whether its rights cover a counted message that a session has kept. A RESPONSE
     /// answers what the session's principal has asked.
-    pub(super) fn may_have(&self, message: &[u8]) -> bool {
+    pub(super) fn may_have(self, message: &[u8]) -> bool {
         let Ok(Some(Header { kind, .. })) = Header::parse(message, u32::MAX) else {
             return false;
         };
         let Ok(envelope) = Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]) else {
             return false;
         };
-        match kind {
-            MessageType::Publish => self.may_subscribe(envelope.name),
-            MessageType::Request => self.may_serve(envelope.name),
-            MessageType::Response => true,
+        match kind.class() {
+            Class::Publication => self.may_subscribe(envelope.name),
+            Class::Request => self.may_serve(envelope.name),
+            Class::Response => true,
             // None of them is counted.
-            MessageType::Ping
-            | MessageType::Pong
-            | MessageType::Close
-            | MessageType::Error
-            | MessageType::Ok
-            | MessageType::Auth
-            | MessageType::AuthOk
-            | MessageType::Drain
-            | MessageType::Ack
-            | MessageType::Session
-            | MessageType::SessionOk
-            | MessageType::Subscribe
-            | MessageType::Unsubscribe
-            | MessageType::Will
-            | MessageType::Serve
-            | MessageType::Unserve => false,
+            Class::Operation(_) | Class::Control(_) => false,
         }
     }
 
     /// Whether it may have a publication on this topic now.
-    pub(super) fn may_receive(&self, topic: &str) -> bool {
+    pub(super) fn may_receive(self, topic: &str) -> bool {
         !self.is_narrowed() || self.may_subscribe(topic)
     }
 }

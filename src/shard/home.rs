@@ -2,13 +2,11 @@
 //! several publishers in one order, and the last of them is what is retained (see
 //! `mesh::home`).
 
-use super::confirm::{Answer, Until};
+use super::confirmation::{Answer, Until};
 use super::exchange::Exchange;
-use super::fanout::Origin;
 use super::mesh::{Cause, Terms, Ticket};
 use super::parcel::Parcel;
-use super::publish::Publication;
-use super::schema::{Sent, Translation};
+use super::publication::{Origin, Publication, Sent, Translation};
 use crate::base::id::Key;
 use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::proto::envelope::Envelope;

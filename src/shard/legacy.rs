@@ -16,11 +16,11 @@
 //!
 //! Invariant: the pool is charged for the messages that wait.
 
+use super::backlog::Legacy;
 use super::exchange::Exchange;
 use super::parcel::Parcel;
-use super::publish::Publication;
-use super::schema::{Form, Translation};
-use super::station::{Station, Will};
+use super::publication::{Form, Publication, Translation};
+use super::station::Station;
 use super::trail::Trail;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -29,46 +29,11 @@ use crate::metrics::counter::Counter;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Between two shares of messages, and between looks for members that keep up.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_LONG: Duration = Duration::from_millis(100);
-
-#[derive(Default)]
-pub(super) struct Legacies {
-    pub(super) wills: VecDeque<(Key, Will)>,
-    messages: VecDeque<Legacy>,
-    /// When some of the messages are next handed on.
-    next_share: Instant,
-    /// What the last share has said to other shards.
-    mark: u64,
-    /// No member keeps up of any group that one of them is for.
-    stuck: bool,
-}
-
-struct Legacy {
-    group: Key,
-    message: Bytes,
-    expires: Instant,
-}
-
-impl Legacies {
-    /// Nothing in it that can go to anybody now.
-    pub(super) fn is_settled(&self) -> bool {
-        self.wills.is_empty() && (self.messages.is_empty() || self.stuck)
-    }
-
-    /// When there is something to do, if there is.
-    pub(super) fn next_due(&self) -> Instant {
-        match (self.wills.is_empty(), self.messages.is_empty()) {
-            (false, _) => Instant::ZERO,
-            (true, false) => self.next_share,
-            (true, true) => Instant::NEVER,
-        }
-    }
-}
 
 impl Exchange {
     /// Publishes wills and hands messages on, a turn's share of them. False: none was due.

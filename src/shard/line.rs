@@ -1,6 +1,6 @@
 //! The sending half of a connection: its session, what waits to go out, and its station.
 
-use super::guest::Guest;
+use super::guest::{Bearer, Guest};
 use super::outbox::{Outbox, Writer};
 use super::parcel::{Parcel, SHARED_BYTES_MIN};
 use super::resource::Resources;
@@ -67,6 +67,27 @@ impl Line {
             uses_mesh: false,
             trails: false,
         }
+    }
+
+    // ---- who its peer is ----
+
+    pub(super) fn guest_mut(&mut self) -> &mut Guest {
+        self.guest.get_or_insert_default()
+    }
+
+    /// Who is asked what it may.
+    #[inline]
+    pub(super) fn bearer(&self) -> Bearer<'_> {
+        Bearer {
+            pass: self.guest.as_ref().and_then(|guest| guest.pass.as_ref()),
+            session: &self.session,
+        }
+    }
+
+    /// Whom its credential names.
+    pub(super) fn principal(&self) -> Option<&str> {
+        let pass = self.guest.as_ref()?.pass.as_ref()?;
+        Some(&pass.identity.principal)
     }
 
     // ---- messages of others ----
@@ -207,7 +228,7 @@ impl Line {
 
     /// `careful` follows what it depends on.
     pub(super) fn note_care(&mut self) {
-        self.careful = self.counted || self.shelved || self.is_narrowed();
+        self.careful = self.counted || self.shelved || self.bearer().is_narrowed();
     }
 
     pub(super) fn station_mut(&mut self) -> &mut Station {

@@ -14,76 +14,18 @@
 //! a program that hangs takes in megabytes before anything waits here. The kernel does not
 //! say when that is over, so it is asked; more and more rarely while nothing is read.
 
-use super::Shard;
+use super::backlog::{LOOK_MAX, LOOK_MIN};
 use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
-use super::fanout::Origin;
 use super::mesh::Terms;
-use super::publish::Publication;
-use super::schema::Sent;
+use super::publication::{Origin, Publication, Sent};
+use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
 use crate::ring::driver::Driver;
 use crate::router::{Choice, ShardSet, Subscription};
-use std::time::Duration;
-
-/// How soon it is asked whether the kernel still holds much for a member, and how rarely.
-const LOOK_MIN: Duration = Duration::from_millis(1);
-const LOOK_MAX: Duration = Duration::from_millis(256);
-
-/// Members for whom the kernel holds much.
-pub(super) struct BackedUp {
-    members: Vec<Waiting>,
-    /// The earliest of theirs.
-    next_look: Instant,
-}
-
-struct Waiting {
-    member: Key,
-    next_look: Instant,
-    pause: Duration,
-    /// What the kernel held when it was last asked.
-    held: usize,
-}
-
-impl Default for BackedUp {
-    fn default() -> BackedUp {
-        BackedUp {
-            members: Vec::new(),
-            next_look: Instant::NEVER,
-        }
-    }
-}
-
-impl BackedUp {
-    pub(super) fn next_look(&self) -> Instant {
-        self.next_look
-    }
-
-    fn add(&mut self, member: Key, now: Instant) {
-        let next_look = now + LOOK_MIN;
-        // One that kept up for a moment may still be there.
-        self.members.retain(|one| one.member != member);
-        self.members.push(Waiting {
-            member,
-            next_look,
-            pause: LOOK_MIN,
-            held: usize::MAX,
-        });
-        self.next_look = self.next_look.min(next_look);
-    }
-
-    /// It reads again.
-    fn hurry(&mut self, member: Key, now: Instant) {
-        let mut members = self.members.iter_mut();
-        if let Some(one) = members.find(|one| one.member == member) {
-            (one.pause, one.next_look) = (LOOK_MIN, now + LOOK_MIN);
-            self.next_look = self.next_look.min(one.next_look);
-        }
-    }
-}
 
 impl Exchange {
     /// The member that gets a group's message: here or on another shard.

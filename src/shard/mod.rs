@@ -3,20 +3,22 @@
 //! | file | idea |
 //! |---|---|
 //! | `turn` | the turn: what happens in which order |
-//! | `accept` | new connections, refusals, handing over to an emptier shard |
-//! | `door`, `access`, `guest`, `rate` | who may come, who it is, what it may do, how much it may send |
+//! | `state` | the shard: what it holds, and what it is made of |
+//! | `accept`, `census` | new connections, refusals, handing over to an emptier shard |
+//! | `door`, `access`, `authenticator`, `guest`, `rate` | who may come, who it is, what it may do, how much it may send |
 //! | `connection` | one connection: bytes in, stages to its end |
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
-//! | `publish`, `deliver`, `parcel` | PUBLISH: from one connection to many |
+//! | `publish`, `deliver`, `parcel`, `publication` | PUBLISH: from one connection to many; its bytes and itself as values |
 //! | `fanout` | a publication to many, in slices |
 //! | `member`, `trail` | a group's message: to which member, and whether that has got it |
 //! | `legacy` | wills, and what a gone member had not got |
 //! | `retain`, `home`, `replay` | each topic's last message; one order of them; much of that to one, in slices |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
-//! | `schema`, `check` | payloads by schema: refused, translated; long ones by a worker |
+//! | `schema`, `conform`, `check`, `finding` | payloads by schema: refused, translated; long ones by a worker |
+//! | `backlog` | fan-outs, replays and what the gone have left, as later turns go on with them |
 //! | `forward`, `errand` | REQUESTs that connections answer |
-//! | `durable`, `log`, `resume` | sessions: lasting, moving, taken over |
-//! | `mesh`, `neighbour`, `confirm` | what shards say to each other; answers that wait for all of them |
+//! | `durable`, `log`, `resume`, `seek` | sessions: lasting, moving, taken over |
+//! | `mesh`, `neighbour`, `confirm`, `confirmation` | what shards say to each other; answers that wait for all of them |
 //! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
 //! | `tls` | records opened and sealed: a byte transform, nothing else |
@@ -25,12 +27,15 @@
 //! | `log` | what a session's client has not acknowledged |
 //! | `receipt` | which of a session's PUBLISHes were taken |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
-//! | `sample`, `gauge` | where a message's time goes; what is held at a moment |
+//! | `sample`, `gauge`, `entropy` | where a message's time goes; what is held at a moment; random numbers |
 //! | `trace`, `arrival` | what is sampled; spans of it |
-//! | `drain`, `accord` | ending in order, all shards together |
-//! | `command` | what other threads say to a shard |
-//! | `survey` | which connections there are, told some a turn; ending one |
+//! | `drain`, `draining`, `accord` | ending in order, all shards together |
+//! | `command`, `mailbox` | what other threads say to a shard, and how |
+//! | `survey`, `listing` | which connections there are, told some a turn; ending one |
 //! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
+//!
+//! Files import each other in no circle: values and what they can by themselves stand below
+//! `exchange` and `state`, which hold them; chapters of what those two do stand above.
 //!
 //! A shard is generic over its `Driver`, synchronous, and reads no clock: the same code
 //! serves on io_uring and runs under the simulation.
@@ -39,33 +44,44 @@ mod accept;
 mod access;
 mod accord;
 mod arrival;
+mod authenticator;
+mod backlog;
 mod call;
+mod census;
 mod check;
 mod command;
 mod confirm;
+mod confirmation;
+mod conform;
 mod connection;
 mod deliver;
 mod dispatch;
 mod door;
 mod drain;
+mod draining;
 mod durable;
+mod entropy;
 mod errand;
 mod exchange;
 pub mod executor;
 mod fanout;
+mod finding;
 mod forward;
 mod gauge;
 mod guest;
 mod home;
 mod legacy;
 mod line;
+mod listing;
 mod log;
+mod mailbox;
 mod member;
 pub mod mesh;
 mod neighbour;
 mod outbox;
 mod parcel;
 mod pool;
+mod publication;
 mod publish;
 mod rate;
 mod receipt;
@@ -75,10 +91,12 @@ mod resume;
 mod retain;
 mod sample;
 mod schema;
+mod seek;
 mod service;
 mod settle;
 mod shelf;
 mod slow;
+mod state;
 mod station;
 mod subscribe;
 mod survey;
@@ -90,228 +108,18 @@ mod turn;
 pub mod worker;
 
 pub use crate::proto::outcome::{Answer, Failure, Outcome};
-pub use accept::{Census, Entropy};
-pub use access::{Access, Wall};
+pub use authenticator::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
-pub use command::{Command, Inbox, Mailbox, Tell, Told, mailbox};
+pub use census::Census;
+pub use command::{Command, Inbox, Mailbox, Moved};
 pub use door::Door;
+pub use entropy::Entropy;
+pub use listing::{Query, Row, Seen, Sort, State, Survey};
+pub use mailbox::{Tell, Told, mailbox};
 pub use mesh::{Mesh, weave};
-pub use rate::Rates;
-pub use resource::Limits;
-pub use resume::Moved;
+pub use resource::{Limits, Rates};
 pub use schema::{Demand, Schemas};
 pub use service::{Reply, Request, Service};
-pub use survey::{Query, Row, Seen, Sort, State, Survey};
+pub use state::{Setup, Shard, slot_bytes};
 pub use trace::Tracing;
 pub use turn::Turn;
-
-use crate::base::clock::Instant;
-use crate::base::id::{Key, ShardId};
-use crate::base::wheel::Wheel;
-use crate::metrics::counter::Counters;
-use crate::metrics::histogram::Histograms;
-use crate::proto::session::Settings;
-use crate::ring::driver::Driver;
-use call::Calls;
-use connection::Connection;
-use crossbeam_channel::Sender;
-use drain::Drain;
-use exchange::Exchange;
-use pool::Pool;
-use resource::Resources;
-use resume::Seek;
-use sample::Sampler;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use survey::Walk;
-use tls::TlsSettings;
-use trace::Tracer;
-
-/// What a shard is made of.
-pub struct Setup {
-    pub id: ShardId,
-    pub settings: Settings,
-    pub limits: Limits,
-    /// Completions handled in one turn at most.
-    pub completions_per_turn: usize,
-    pub counters: Arc<Counters>,
-    /// Connections of all shards.
-    pub census: Arc<Census>,
-    /// Hand new connections to emptier shards.
-    pub balance: bool,
-    /// `None`: TLS is not spoken.
-    pub tls: Option<TlsSettings>,
-    /// This shard's mailbox, both ends.
-    pub mailbox: Mailbox,
-    pub inbox: Inbox,
-    /// Where initial sequence numbers come from.
-    pub entropy: Entropy,
-    /// Who tells who someone is; none: nobody is asked.
-    pub access: Option<Access>,
-    /// Which addresses may come, and how often; none: all, always.
-    pub door: Option<Arc<Door>>,
-    /// Topics whose payloads have a schema; none: no topic has.
-    pub schemas: Option<Schemas>,
-    /// Work for the worker threads.
-    pub jobs: Sender<Job>,
-    /// Where histograms go when they are collected.
-    pub histograms: Sender<(ShardId, Box<Histograms>)>,
-    /// None: nothing is traced.
-    pub tracing: Option<Tracing>,
-}
-
-/// A shard on a driver. See the module's head; `turn` makes it go.
-pub struct Shard<D> {
-    id: ShardId,
-    driver: D,
-    exchange: Exchange,
-    timers: Wheel,
-    settings: Arc<Settings>,
-    inbox: Inbox,
-    peers: Vec<Mailbox>,
-    census: Arc<Census>,
-    balance: bool,
-    completions_per_turn: usize,
-    /// Connections that wait for the old transport of the session they resume.
-    waiting: Vec<Key>,
-    /// Connections that would move, or ask another shard, whose mailbox was full.
-    unposted: Vec<Key>,
-    /// Sessions that are being taken over.
-    yielding: Vec<Key>,
-    /// What other shards want to know, whose mailboxes were full.
-    unanswered: Vec<Seek>,
-    /// Connections whose receive found no buffer.
-    starved: VecDeque<Key>,
-    /// Surveys of the connections, the oldest in progress.
-    surveys: VecDeque<Walk>,
-    buffers_released: usize,
-    /// The accept is armed, or its end not yet told.
-    accepting: bool,
-    /// When to accept again, after descriptors ran short.
-    accept_again: Instant,
-    /// Descriptors or memory ran short, and nothing has been accepted since.
-    accept_short: bool,
-    drain: Option<Drain>,
-    histograms_out: Sender<(ShardId, Box<Histograms>)>,
-}
-
-impl<D: Driver> Shard<D> {
-    /// A shard that accepts once it has joined the others (`Command::Join`). Services are
-    /// added with [`Shard::serve`].
-    pub fn new(driver: D, setup: Setup) -> Shard<D> {
-        let now = driver.now();
-        let Setup {
-            id,
-            settings,
-            limits,
-            counters,
-            census,
-            mailbox,
-            jobs,
-            ..
-        } = setup;
-        let slots = limits.slots();
-        let mut entropy = setup.entropy;
-        let tracer = setup.tracing.map(|tracing| {
-            let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
-            let asks = setup.access.is_some();
-            let clock = driver.clock();
-            Box::new(Tracer::new(
-                id,
-                tracing,
-                clock,
-                counters.clone(),
-                asks,
-                seed,
-            ))
-        });
-        let resources = Resources {
-            deliveries_left: 0,
-            deliveries_made: 0,
-            pool: Pool::new(limits.outbox_bytes_shard_max),
-            calls: Calls::new(limits.calls_open_max, jobs, mailbox, now),
-            limits,
-            counters,
-            current: Default::default(),
-            histograms: Box::default(),
-            sampler: Sampler::new(driver.clock()),
-            tracer,
-            now,
-        };
-        let mut exchange = Exchange::new(id, slots, resources, entropy);
-        (exchange.access, exchange.door) = (setup.access, setup.door);
-        (exchange.tls, exchange.schemas) = (setup.tls, setup.schemas);
-        Shard {
-            id,
-            driver,
-            exchange,
-            timers: Wheel::new(now),
-            settings: Arc::new(settings),
-            inbox: setup.inbox,
-            peers: Vec::new(),
-            census,
-            balance: setup.balance,
-            completions_per_turn: setup.completions_per_turn,
-            waiting: Vec::new(),
-            unposted: Vec::new(),
-            yielding: Vec::new(),
-            unanswered: Vec::new(),
-            starved: VecDeque::new(),
-            surveys: VecDeque::new(),
-            buffers_released: 0,
-            accepting: false,
-            accept_again: Instant::NEVER,
-            accept_short: false,
-            drain: None,
-            histograms_out: setup.histograms,
-        }
-    }
-
-    /// Adds a service; a later one of the same name replaces the earlier.
-    pub fn serve(&mut self, name: &str, service: Box<dyn Service>) {
-        self.exchange.services.add(name, service);
-    }
-
-    pub fn id(&self) -> ShardId {
-        self.id
-    }
-
-    /// Futures that services have spawned since the last call, for the executor.
-    pub fn take_spawned(&mut self) -> Vec<LocalFuture> {
-        self.exchange.resources.calls.take_spawned()
-    }
-
-    /// Calls whose futures want the executor to run now and then.
-    pub fn calls_on_executor(&self) -> u32 {
-        self.exchange.resources.calls.on_shard()
-    }
-
-    /// Bytes of chunks lent to connections; zero when nothing is queued anywhere.
-    pub fn lent_bytes(&self) -> usize {
-        self.exchange.resources.pool.lent_bytes()
-    }
-
-    /// Calls open, wherever they are worked on.
-    pub fn calls_open(&self) -> u32 {
-        self.exchange.resources.calls.len()
-    }
-
-    /// Requests that connections of this shard have to answer.
-    pub fn errands_open(&self) -> u32 {
-        self.exchange.errands.len()
-    }
-
-    /// Connections that have a slot, and sessions that wait in one.
-    pub fn connections(&self) -> u32 {
-        self.exchange.connections.len()
-    }
-}
-
-// Of the 512 bytes that an idle connection may cost in all, what is beside its slot takes
-// some 60. A page of 256 such entries of a slab is 96 KiB, one of jemalloc's sizes.
-const _: () = assert!(size_of::<Connection>() + 8 <= 384);
-
-/// Bytes of memory one connection's slot takes, its timer included: for the budget.
-pub const fn slot_bytes() -> usize {
-    size_of::<Connection>() + 8 + 16
-}

@@ -3,7 +3,7 @@
 
 use super::exchange::Exchange;
 use super::mesh::{Cause, InterestKind, Item};
-use super::schema::Translation;
+use super::publication::Translation;
 use crate::base::id::ShardId;
 use crate::base::limits::MESH_ENTRIES_PER_TURN;
 use crate::metrics::counter::Counter;

@@ -15,14 +15,14 @@
 //! order: it takes the same way each time, and every queue on it is first in, first out. A
 //! retained one goes by way of its topic's home (`home`), and what comes behind it likewise.
 
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::exchange::Exchange;
-use super::fanout::Origin;
 use super::home::Reach;
 use super::line::Line;
 use super::mesh::{Cause, Terms};
 use super::parcel::Parcel;
-use super::schema::{SchemaId, Sent, Translation, is_long};
+use super::publication::{Origin, Publication, SchemaId, Sent, Translation};
+use super::schema::is_long;
 use super::station::Will;
 use super::trace::{About, Open};
 use crate::base::clock::Instant;
@@ -37,34 +37,6 @@ use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext, carry};
 use crate::router::{Subscription, Version};
 use std::time::Duration;
-
-/// A publication on its way to this shard's subscribers.
-pub(super) struct Publication<'a> {
-    pub(super) parcel: Parcel<'a>,
-    pub(super) envelope: &'a Envelope<'a>,
-    pub(super) expires: Instant,
-    /// See `Exchange::publications`.
-    pub(super) number: u64,
-    /// One delivered on SUBSCRIBE.
-    pub(super) retained: bool,
-    /// See `fanout`.
-    pub(super) sliced: bool,
-    /// The group by which it goes to the member that is being given it.
-    pub(super) group: Option<Key>,
-    /// Where its topic has a schema: the same in the other codec.
-    pub(super) translation: Option<Box<Translation>>,
-    /// Its `deliver` span, if it is sampled.
-    pub(super) span: Option<Open>,
-}
-
-impl Publication<'_> {
-    /// What becomes of it once it waits in an outbox is not all the same: it may expire, or
-    /// have to go to another.
-    #[inline]
-    pub(super) fn is_special(&self) -> bool {
-        self.group.is_some() || self.expires != Instant::NEVER
-    }
-}
 
 impl Exchange {
     /// Takes a client's PUBLISH; `message` is the whole of it, as received.
@@ -195,7 +167,7 @@ impl Exchange {
     ) -> Result<(), Refusal> {
         check_topic(envelope.name)?;
         refuse_reserved(envelope.name)?;
-        if !line.may_publish(envelope.name) {
+        if !line.bearer().may_publish(envelope.name) {
             return Err(self.forbid());
         }
         let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();

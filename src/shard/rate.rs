@@ -4,17 +4,17 @@
 //! while: a peer that goes on as before is told four times a second, which is not yet an
 //! error that ends it. Heartbeats, AUTH and acknowledgements do not count.
 
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::connection::Connection;
 use super::exchange::Exchange;
-use super::resource::Resources;
-use crate::auth::bucket::Limit;
+use super::resource::{Rates, Resources};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::{Message, MessageType};
+use crate::proto::kind::{Bound, Class};
+use crate::proto::message::Message;
 use crate::proto::outcome::Failure;
 use crate::proto::session::Event;
 use std::time::Duration;
@@ -25,25 +25,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "you send more than one connection may; wait a little";
 
-/// What one connection may send.
-#[derive(Clone, Copy, Debug)]
-pub struct Rates {
-    pub messages: Limit,
-    pub bytes: Limit,
-}
-
-impl Rates {
-    pub const NONE: Rates = Rates {
-        messages: Limit::NONE,
-        bytes: Limit::NONE,
-    };
-
-    #[inline]
-    pub(super) fn is_none(&self) -> bool {
-        self.messages.is_none() && self.bytes.is_none()
-    }
-}
-
 impl Exchange {
     /// Refuses a message that was too much. It never ends the connection.
     #[cold]
@@ -53,8 +34,8 @@ impl Exchange {
         let Event::Message(Message::Envelope(kind, envelope)) = event else {
             return None;
         };
-        match kind {
-            MessageType::Request => {
+        match kind.class() {
+            Class::Request => {
                 self.resources.counters.add(Counter::Requests, 1);
                 if let Some(connection) = self.connections.get_mut(key) {
                     let failure = Failure::of(Code::RateLimited, TEXT);
@@ -64,30 +45,16 @@ impl Exchange {
                 }
             }
             // Nobody waits for an answer to an answer; its requester is told in time.
-            MessageType::Response => {}
-            MessageType::Publish => {
+            Class::Response => {}
+            Class::Publication => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::unpublished(envelope.id, refusal), false);
             }
-            MessageType::Subscribe
-            | MessageType::Unsubscribe
-            | MessageType::Will
-            | MessageType::Serve
-            | MessageType::Unserve => {
+            Class::Operation(_) => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::refused(envelope.id, refusal), false);
             }
-            MessageType::Ping
-            | MessageType::Pong
-            | MessageType::Close
-            | MessageType::Error
-            | MessageType::Ok
-            | MessageType::Auth
-            | MessageType::AuthOk
-            | MessageType::Drain
-            | MessageType::Ack
-            | MessageType::Session
-            | MessageType::SessionOk => debug_assert!(false, "{kind:?} has no envelope"),
+            Class::Control(_) => debug_assert!(false, "{kind:?} has no envelope"),
         }
         None
     }
@@ -101,7 +68,10 @@ impl Connection {
         len: usize,
         resources: &Resources,
     ) -> bool {
-        if !matches!(event, Event::Message(Message::Envelope(..))) {
+        let Event::Message(message) = event else {
+            return false;
+        };
+        if message.kind().bound() != Bound::Rate {
             return false;
         }
         let Rates { messages, bytes } = resources.limits.rates;

@@ -15,21 +15,14 @@
 //! The connection is not read on until then (`fanning`): what it asks for next comes after
 //! it. If it ends, so does the replay; one of a session goes on into its log.
 
-use super::confirm::Answer;
+use super::backlog::Replay;
+use super::confirmation::Answer;
 use super::connection::Stage;
 use super::exchange::Exchange;
-use super::publish::Publication;
+use super::publication::Publication;
 use crate::base::id::Key;
 use crate::proto::name::matches;
 use crate::router::{Subscription, Walk};
-
-pub(super) struct Replay {
-    /// Of the SUBSCRIBE, to be confirmed.
-    id: u32,
-    filter: Box<str>,
-    subscription: Subscription,
-    walk: Walk,
-}
 
 impl Exchange {
     /// Delivers what is retained to a subscription that is about to be made. False: the rest

@@ -1,25 +1,44 @@
 //! What all connections of a shard share: memory, calls, counters, bounds, the time.
 
-use super::call::{Asked, Calls, Place};
-use super::line::Line;
+use super::call::Calls;
 use super::pool::Pool;
-use super::rate::Rates;
 use super::sample::Sampler;
-use super::service::Current;
-use super::trace::Tracer;
+use super::trace::{About, CallSpan, Open, Tracer};
+use crate::auth::bucket::Limit;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{
     CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHECKED_BYTES_PER_VALUE, CHUNK_BYTES,
     CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, REFUSALS_OPEN_MAX, RETAINED_SHARE,
 };
+use crate::base::reason::Reason;
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
-use crate::proto::envelope::{Codec, SlowPolicy, is_failed_response};
+use crate::metrics::span::{Fault, SpanName};
+use crate::proto::envelope::{Codec, Headers, SlowPolicy, is_failed_response};
 use crate::proto::error::Code;
-use crate::proto::outcome::Failure;
+use crate::proto::trace::{TraceContext, carried};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What one connection may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    pub messages: Limit,
+    pub bytes: Limit,
+}
+
+impl Rates {
+    pub const NONE: Rates = Rates {
+        messages: Limit::NONE,
+        bytes: Limit::NONE,
+    };
+
+    #[inline]
+    pub(super) fn is_none(&self) -> bool {
+        self.messages.is_none() && self.bytes.is_none()
+    }
+}
 
 /// A shard's bounds, from the configuration's `[limits]`.
 #[derive(Clone, Debug)]
@@ -56,7 +75,7 @@ pub struct Limits {
 
 impl Limits {
     /// How long a request waits for its answer that asks for so much with TIMEOUT_MS.
-    fn timeout(&self, asked_ms: Option<u32>) -> Duration {
+    pub(super) fn timeout(&self, asked_ms: Option<u32>) -> Duration {
         match asked_ms {
             Some(ms) => Duration::from_millis(u64::from(ms)).min(self.request_timeout_max),
             None => self.request_timeout.min(self.request_timeout_max),
@@ -82,6 +101,17 @@ impl Limits {
         self.session_buffer_bytes_max
             .saturating_add(self.outbox_bytes_max)
     }
+}
+
+/// The request being served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Current {
+    pub(super) id: u32,
+    pub(super) codec: Codec,
+    pub(super) timeout_ms: Option<u32>,
+    pub(super) answered: bool,
+    /// It was answered with a failure of this code.
+    pub(super) failure: Option<u16>,
 }
 
 pub(super) struct Resources {
@@ -131,32 +161,6 @@ impl Resources {
         self.deliveries_left = self.deliveries_left.saturating_sub(deliveries);
     }
 
-    /// Opens a call for a REQUEST of this line's, within all bounds; with its deadline.
-    ///
-    /// # Errors
-    /// TOO_MANY_REQUESTS, OVERLOADED.
-    pub(super) fn open_call(
-        &mut self,
-        line: &mut Line,
-        (id, codec): (u32, Codec),
-        place: Place,
-        timeout_ms: Option<u32>,
-    ) -> Result<(Key, Instant), Failure> {
-        if line.calls_open >= self.limits.requests_open_max {
-            let text = "too many unanswered requests on this connection";
-            return Err(Failure::of(Code::TooManyRequests, text));
-        }
-        let asked = Asked {
-            connection: line.key,
-            id,
-            codec,
-        };
-        let deadline = self.now + self.limits.timeout(timeout_ms);
-        let call = self.calls.open(asked, place, self.now, deadline)?;
-        line.calls_open += 1;
-        Ok((call, deadline))
-    }
-
     /// A RESPONSE that somebody else made was put into an outbox.
     #[inline]
     pub(super) fn count_response(&self, message: &[u8]) {
@@ -193,5 +197,74 @@ impl Resources {
             false => CHUNK_LARGE_BYTES,
         };
         most.min(self.limits.outbox_bytes_max / 2)
+    }
+}
+
+/// What is told of a message or a connection to the tracer, if there is one.
+impl Resources {
+    /// Begins the `deliver` span of a message whose headers these are, if it is sampled.
+    /// All that passes here has been received by a shard of this server, which has put a
+    /// span of its own into it.
+    #[inline]
+    pub(super) fn begin_deliver(&mut self, headers: &Headers<'_>) -> Option<Open> {
+        let tracer = self.tracer.as_mut()?;
+        if headers.is_empty() {
+            return None;
+        }
+        let parent = TraceContext::of(headers).filter(TraceContext::is_sampled)?;
+        Some(tracer.begin(SpanName::Deliver, &parent, self.now))
+    }
+
+    /// The same of a message that has not been parsed here.
+    #[inline]
+    pub(super) fn begin_deliver_of(&mut self, message: &[u8]) -> Option<Open> {
+        let tracer = self.tracer.as_mut()?;
+        let parent = carried(message).filter(TraceContext::is_sampled)?;
+        Some(tracer.begin(SpanName::Deliver, &parent, self.now))
+    }
+
+    /// Ends a span, if one has begun.
+    #[inline]
+    pub(super) fn end_span<'a>(&mut self, open: Option<Open>, about: impl FnOnce() -> About<'a>) {
+        if let (Some(open), Some(tracer)) = (open, &mut self.tracer) {
+            tracer.end(open, about(), self.now);
+        }
+    }
+
+    #[inline]
+    pub(super) fn end_call(&mut self, span: Option<Box<CallSpan>>, fault: Option<Fault>) {
+        if let (Some(span), Some(tracer)) = (span, &mut self.tracer) {
+            tracer.end_call(&span, fault, self.now);
+        }
+    }
+
+    /// The message in hand is refused.
+    #[inline]
+    pub(super) fn note_refusal(&mut self, code: u16) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.note_refusal(code);
+        }
+    }
+
+    /// A connection is established.
+    pub(super) fn note_arrival(&mut self, key: Key) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.established(key, self.now);
+        }
+    }
+
+    /// AUTH has been answered.
+    pub(super) fn end_authenticate(&mut self, key: Key, refused: Option<Code>) {
+        if let Some(tracer) = &mut self.tracer {
+            let fault = refused.map(|code| Fault::Code(code.to_wire()));
+            tracer.end_authenticate(key, fault, self.now);
+        }
+    }
+
+    /// A connection has left its slot: it has ended for a reason, or moved.
+    pub(super) fn forget_arrival(&mut self, key: Key, reason: Option<Reason>) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.gone(key, reason, self.now);
+        }
     }
 }

@@ -28,14 +28,15 @@
 //! Invariants: one transport for each session at any time; a key that cannot be resumed for
 //! whatever reason is SESSION_UNKNOWN, and the reasons cannot be told apart.
 
-use super::Shard;
-use super::command::{Command, Unposted};
+use super::command::{Command, Moved};
 use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
+use super::mailbox::Unposted;
 use super::resource::Resources;
+use super::seek::{Found, Resumption, Seek};
+use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::SESSION_KEY_BYTES;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
@@ -45,33 +46,6 @@ use std::time::Duration;
 
 /// A shard whose turn is so late was not running: its process was stopped, or its host was.
 pub(super) const STANDSTILL: Duration = Duration::from_secs(1);
-
-/// What a connection that resumes a session asked for.
-pub(super) struct Resumption {
-    pub(super) key: [u8; SESSION_KEY_BYTES],
-    pub(super) received: u32,
-    /// The shard of that session.
-    pub(super) home: ShardId,
-    pub(super) found: Found,
-}
-
-/// Whether the shard of a session that is to be resumed knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    Unasked,
-    Asked,
-    Yes,
-}
-
-/// What one shard asks another about a session.
-pub struct Seek {
-    session: [u8; SESSION_KEY_BYTES],
-    received: u32,
-    principal: Option<Box<str>>,
-    /// Who asks.
-    shard: ShardId,
-    connection: Key,
-}
 
 impl<D: Driver> Shard<D> {
     /// Nothing of this connection's transport is in flight any more: it moves to its
@@ -432,9 +406,6 @@ impl Exchange {
         self.absent.insert((deadline, key));
     }
 }
-
-/// A connection on its way to another shard.
-pub struct Moved(Connection);
 
 impl Connection {
     /// Exchanges the transports of two connections; what is the slot's stays.

@@ -7,8 +7,7 @@
 
 use super::exchange::Exchange;
 use super::parcel::Parcel;
-use super::publish::Publication;
-use super::schema::{Form, Translation};
+use super::publication::{Form, Publication, Translation};
 use crate::base::clock::Instant;
 use crate::base::limits::{MESSAGE_HEADER_BYTES, RETAINED_SWEPT};
 use crate::proto::envelope::Envelope;

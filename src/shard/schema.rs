@@ -25,31 +25,23 @@
 //!
 //! What it does not do: translate requests and responses, or topics without a schema.
 
-use super::exchange::Exchange;
-use super::parcel::Parcel;
-use super::publish::Publication;
+use super::publication::{Form, Publication, SchemaId, other};
 use super::resource::Resources;
-use crate::base::id::Key;
 use crate::base::limits::{CHECKED_BYTES_MAX, MESSAGE_HEADER_BYTES};
-use crate::codec::{Checked, Schema};
+use crate::codec::Schema;
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
-use crate::proto::error::{Code, Refusal};
+use crate::proto::envelope::{Codec, Envelope};
 use crate::proto::message::{copy_head, set_length};
-use crate::router::{Subscription, Trie};
+use crate::router::Trie;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A schema's number, the same on all shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SchemaId(u32);
-
 /// A shard's schemas by topic.
 pub struct Schemas {
-    filters: Trie<SchemaId>,
-    schemas: Vec<Schema>,
-    demand: Arc<Demand>,
+    pub(super) filters: Trie<SchemaId>,
+    pub(super) schemas: Vec<Schema>,
+    pub(super) demand: Arc<Demand>,
     /// Bytes of the largest payload that is made, envelope and all.
     bytes_max: usize,
 }
@@ -105,127 +97,18 @@ impl Schemas {
 /// translated and never needed to be right.
 #[derive(Debug, Default)]
 pub struct Demand {
-    json: AtomicUsize,
-    protobuf: AtomicUsize,
+    pub(super) json: AtomicUsize,
+    pub(super) protobuf: AtomicUsize,
 }
 
 impl Demand {
-    fn of(&self, codec: Codec) -> Option<&AtomicUsize> {
+    pub(super) fn of(&self, codec: Codec) -> Option<&AtomicUsize> {
         match codec {
             Codec::Bytes => None,
             Codec::Json => Some(&self.json),
             Codec::Protobuf => Some(&self.protobuf),
         }
     }
-}
-
-/// The codecs that a connection is counted for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wants {
-    json: bool,
-    protobuf: bool,
-}
-
-/// A publication in the other codec, as far as it has been made.
-pub(super) struct Translation {
-    schema: SchemaId,
-    form: Form,
-}
-
-pub(super) enum Form {
-    /// Nobody has wanted it; taken apart, if that was done here.
-    Unmade(Option<Box<Checked>>),
-    /// The payload, which a worker has made.
-    Payload(Vec<u8>),
-    /// The whole message.
-    Made(Bytes),
-    /// It would be larger than anything this server takes.
-    TooLarge,
-}
-
-/// What another shard is told of a translation; `Made` comes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// The topic has no schema.
-    None,
-    Unmade(SchemaId),
-    Made(SchemaId),
-    TooLarge(SchemaId),
-}
-
-impl Translation {
-    /// Boxed: a publication without one should not be larger for it.
-    pub(super) fn new(schema: SchemaId, form: Form) -> Box<Translation> {
-        Box::new(Translation { schema, form })
-    }
-
-    /// As another shard has sent it.
-    pub(super) fn received(sent: Sent, made: Option<&Bytes>) -> Option<Box<Translation>> {
-        let (schema, form) = match sent {
-            Sent::None => return None,
-            Sent::Unmade(schema) => (schema, Form::Unmade(None)),
-            Sent::TooLarge(schema) => (schema, Form::TooLarge),
-            Sent::Made(schema) => {
-                debug_assert!(made.is_some());
-                let form = made.map_or(Form::Unmade(None), |made| Form::Made(made.clone()));
-                (schema, form)
-            }
-        };
-        Some(Translation::new(schema, form))
-    }
-
-    /// The same for another who has the publication, as far as it can be shared.
-    pub(super) fn share(&self) -> Box<Translation> {
-        let form = match &self.form {
-            Form::Made(message) => Form::Made(message.clone()),
-            Form::TooLarge => Form::TooLarge,
-            Form::Unmade(_) | Form::Payload(_) => Form::Unmade(None),
-        };
-        Translation::new(self.schema, form)
-    }
-
-    pub(super) fn sent(&self) -> (Sent, Option<&Bytes>) {
-        match &self.form {
-            Form::Made(message) => (Sent::Made(self.schema), Some(message)),
-            Form::TooLarge => (Sent::TooLarge(self.schema), None),
-            Form::Unmade(_) | Form::Payload(_) => (Sent::Unmade(self.schema), None),
-        }
-    }
-
-    /// It is to be made at once: a worker has done most of it, or the message is kept.
-    pub(super) fn is_due(&self, retain: bool) -> bool {
-        retain || matches!(self.form, Form::Payload(_))
-    }
-
-    /// Bytes of a payload that is held apart.
-    pub(super) fn payload_bytes(&self) -> usize {
-        match &self.form {
-            Form::Payload(payload) => payload.len(),
-            _ => 0,
-        }
-    }
-
-    pub(super) fn made(&self) -> Option<&Bytes> {
-        match &self.form {
-            Form::Made(message) => Some(message),
-            _ => None,
-        }
-    }
-}
-
-/// The codec that a payload with a schema is not in.
-pub(super) const fn other(codec: Codec) -> Codec {
-    match codec {
-        Codec::Json => Codec::Protobuf,
-        Codec::Bytes | Codec::Protobuf => Codec::Json,
-    }
-}
-
-/// It has no payload. In protobuf that is a message too, of which every field has its default,
-/// unless it is to be retained.
-fn is_clear(envelope: &Envelope<'_>) -> bool {
-    let is_message = envelope.codec == Codec::Protobuf && envelope.flags & FLAG_RETAIN == 0;
-    envelope.payload.is_empty() && !is_message
 }
 
 /// A payload that takes so long to check that a worker does it.
@@ -287,160 +170,5 @@ impl Publication<'_> {
         let made = Bytes::from(out);
         translation.form = Form::Made(made.clone());
         Some(made)
-    }
-}
-
-impl Exchange {
-    /// The schema of what is published, if its topic has one and it is not the empty payload
-    /// that clears a retained message.
-    #[inline]
-    pub(super) fn schema_of(&self, envelope: &Envelope<'_>) -> Option<SchemaId> {
-        match &self.schemas {
-            None => None,
-            Some(_) if is_clear(envelope) => None,
-            Some(schemas) => schemas.find(envelope.name),
-        }
-    }
-
-    /// Checks a payload here and now.
-    ///
-    /// # Errors
-    /// BAD_PAYLOAD, with the field that does not fit.
-    pub(super) fn check_payload(
-        &mut self,
-        id: SchemaId,
-        envelope: &Envelope<'_>,
-    ) -> Result<Box<Translation>, Refusal> {
-        let Some(schemas) = &self.schemas else {
-            return Ok(Translation::new(id, Form::Unmade(None)));
-        };
-        self.resources.spend(envelope.payload.len());
-        match schemas.schema(id).check(envelope.codec, envelope.payload) {
-            Ok(checked) => {
-                let bytes = envelope.payload.len();
-                self.resources.spend_values(bytes, checked.values());
-                let form = Form::Unmade(Some(Box::new(checked)));
-                Ok(Translation::new(id, form))
-            }
-            Err(misfit) => Err(self.refuse_payload(misfit.text)),
-        }
-    }
-
-    #[cold]
-    pub(super) fn refuse_payload(&self, text: String) -> Refusal {
-        self.resources.counters.add(Counter::SchemaRefused, 1);
-        Refusal::with(Code::BadPayload, text)
-    }
-
-    /// Makes a will's translation: when it is published there may be thousands of them.
-    pub(super) fn translate_will(
-        &self,
-        translation: Box<Translation>,
-        envelope: &Envelope<'_>,
-    ) -> Box<Translation> {
-        let (Some(schemas), Form::Unmade(Some(checked))) = (&self.schemas, &translation.form)
-        else {
-            return translation;
-        };
-        let head = MESSAGE_HEADER_BYTES + envelope.encoded_len() - envelope.payload.len();
-        let mut payload = Vec::new();
-        let most = schemas.payload_bytes_max(head);
-        let written = checked.write(other(envelope.codec), most, &mut payload);
-        let form = match written {
-            Ok(()) => Form::Payload(payload),
-            Err(_) => Form::TooLarge,
-        };
-        Translation::new(translation.schema, form)
-    }
-
-    /// Makes a publication's translation now, if there is one to be made.
-    pub(super) fn translate(&mut self, publication: &mut Publication<'_>) {
-        if let Some(schemas) = &self.schemas
-            && publication.translation.is_some()
-        {
-            publication.translate(schemas, &mut self.resources);
-        }
-    }
-
-    /// The same, if anybody wants that codec.
-    pub(super) fn translate_if_wanted(&mut self, publication: &mut Publication<'_>) {
-        let codec = other(publication.envelope.codec);
-        if (self.schemas.as_ref()).is_some_and(|schemas| schemas.is_wanted(codec)) {
-            self.translate(publication);
-        }
-    }
-
-    /// Whether a subscriber wants the codec that the publication is not in.
-    pub(super) fn wants_other(&self, to: Subscription, publication: &Publication<'_>) -> bool {
-        let wanted = match to.codec {
-            Codec::Bytes => match self.connections.get(to.connection) {
-                Some(connection) => connection.line.session.codec(),
-                None => return false,
-            },
-            codec => codec,
-        };
-        wanted != Codec::Bytes && wanted != publication.envelope.codec
-    }
-
-    /// Delivers a publication in the other codec.
-    #[inline(never)]
-    pub(super) fn deliver_translated(
-        &mut self,
-        to: Subscription,
-        publication: &mut Publication<'_>,
-    ) {
-        let (Some(connection), Some(schemas)) =
-            (self.connections.get_mut(to.connection), &self.schemas)
-        else {
-            return;
-        };
-        if connection.line.has_taken(publication) {
-            return;
-        }
-        let Some(message) = publication.translate(schemas, &mut self.resources) else {
-            connection.line.note_taken(publication);
-            return self.resources.counters.add(Counter::DeliveriesTooLarge, 1);
-        };
-        // Name and headers are the same; of the envelope nothing else is asked for.
-        let mut translated = Publication {
-            parcel: Parcel::shared(&message).grown(publication.parcel.is_grown()),
-            envelope: publication.envelope,
-            translation: None,
-            span: None,
-            ..*publication
-        };
-        self.deliver(to, &mut translated);
-    }
-
-    /// A connection wants what it subscribes to in a codec: it is counted, once for each.
-    pub(super) fn note_wanted(&mut self, key: Key, codec: Codec) {
-        let (Some(connection), Some(schemas)) = (self.connections.get_mut(key), &self.schemas)
-        else {
-            return;
-        };
-        let Some(count) = schemas.demand.of(codec) else {
-            return;
-        };
-        let wants = &mut connection.line.station_mut().wants;
-        let counted = match codec {
-            Codec::Protobuf => &mut wants.protobuf,
-            Codec::Bytes | Codec::Json => &mut wants.json,
-        };
-        if !std::mem::replace(counted, true) {
-            count.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// It wants nothing any more.
-    pub(super) fn forget_wanted(&self, wants: Wants) {
-        let Some(schemas) = &self.schemas else { return };
-        for (counted, count) in [
-            (wants.json, &schemas.demand.json),
-            (wants.protobuf, &schemas.demand.protobuf),
-        ] {
-            if counted {
-                count.fetch_sub(1, Relaxed);
-            }
-        }
     }
 }

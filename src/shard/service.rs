@@ -14,9 +14,10 @@
 //! more than some 100 µs belongs on a worker. A `Reply` dropped without an answer fails
 //! the request with INTERNAL, so that no requester waits in vain.
 
-use super::call::{Deferred, Place};
+use super::call::{Asked, Deferred, Place};
 use super::line::Line;
-use super::resource::Resources;
+use super::resource::{Current, Resources};
+use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
 use crate::metrics::span::Fault;
@@ -81,17 +82,6 @@ impl<'a> Request<'a> {
 pub struct Reply<'a> {
     line: &'a mut Line,
     resources: &'a mut Resources,
-}
-
-/// The request being served.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Current {
-    id: u32,
-    codec: Codec,
-    timeout_ms: Option<u32>,
-    answered: bool,
-    /// It was answered with a failure of this code.
-    failure: Option<u16>,
 }
 
 impl Reply<'_> {
@@ -167,6 +157,34 @@ impl<'a> Reply<'a> {
         self.resources.current.answered = true;
         self.resources.counters.add(Counter::CallsDeferred, 1);
         Some((call, self.resources))
+    }
+}
+
+impl Resources {
+    /// Opens a call for a REQUEST of this line's, within all bounds; with its deadline.
+    ///
+    /// # Errors
+    /// TOO_MANY_REQUESTS, OVERLOADED.
+    pub(super) fn open_call(
+        &mut self,
+        line: &mut Line,
+        (id, codec): (u32, Codec),
+        place: Place,
+        timeout_ms: Option<u32>,
+    ) -> Result<(Key, Instant), Failure> {
+        if line.calls_open >= self.limits.requests_open_max {
+            let text = "too many unanswered requests on this connection";
+            return Err(Failure::of(Code::TooManyRequests, text));
+        }
+        let asked = Asked {
+            connection: line.key,
+            id,
+            codec,
+        };
+        let deadline = self.now + self.limits.timeout(timeout_ms);
+        let call = self.calls.open(asked, place, self.now, deadline)?;
+        line.calls_open += 1;
+        Ok((call, deadline))
     }
 }
 

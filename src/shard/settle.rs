@@ -5,10 +5,10 @@
 //! to know what others have done: a multishot that ended for whatever cause is armed again
 //! simply because the connection still wants to receive.
 
-use super::Shard;
 use super::connection::{Connection, Receive, Stage};
 use super::outbox::give_back;
 use super::resource::Resources;
+use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;

@@ -4,13 +4,20 @@
 
 use super::errand::LastId;
 use super::log::Log;
+use super::publication::Translation;
 use super::receipt::Receipts;
-use super::schema::{Translation, Wants};
 use super::shelf::Shelf;
 use super::trail::Trail;
 use crate::base::id::Key;
 use crate::base::limits::{SESSION_KEY_BYTES, SUBSCRIPTION_BYTES};
 use crate::router::FilterId;
+
+/// The codecs that a connection is counted for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wants {
+    pub(super) json: bool,
+    pub(super) protobuf: bool,
+}
 
 #[derive(Default)]
 pub(super) struct Station {

@@ -3,12 +3,13 @@
 //! The router of this shard learns it at once, those of the others through the mesh; the
 //! operation is answered when all have it.
 
-use super::confirm::Answer;
+use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::line::Line;
 use super::mesh::{InterestKind, Mesh};
+use super::publication::Translation;
 use super::publish::refuse_reserved;
-use super::schema::{Translation, is_long};
+use super::schema::is_long;
 use super::station::{Membership, Station, Will};
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
@@ -49,7 +50,7 @@ impl Exchange {
     pub(super) fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
-        self.check_right(key, |line| line.may_subscribe(filter))?;
+        self.check_right(key, |line| line.bearer().may_subscribe(filter))?;
         self.check_count(key)?;
         let group = envelope.headers.find(header::GROUP);
         let subscription = Subscription {
@@ -76,7 +77,7 @@ impl Exchange {
         if !self.keeps_subscriptions(key) {
             return Ok(());
         }
-        self.check_right(key, |line| line.may_subscribe(filter))?;
+        self.check_right(key, |line| line.bearer().may_subscribe(filter))?;
         let codec = match subscription.codec {
             Codec::Bytes => self.codec_of(key),
             codec => codec,
@@ -128,7 +129,7 @@ impl Exchange {
         let service = envelope.name;
         check_filter(service)?;
         refuse_reserved(service)?;
-        self.check_right(key, |line| line.may_serve(service))?;
+        self.check_right(key, |line| line.bearer().may_serve(service))?;
         self.check_count(key)?;
         let made = self.router.serve(service, key);
         self.mesh.tell_servers(service, made.group, made.change);
@@ -236,7 +237,7 @@ impl Exchange {
         }
         check_topic(envelope.name)?;
         refuse_reserved(envelope.name)?;
-        self.check_right(key, |line| line.may_publish(envelope.name))?;
+        self.check_right(key, |line| line.bearer().may_publish(envelope.name))?;
         let translation = match self.schema_of(envelope) {
             None => None,
             Some(id) if is_long(envelope) => {

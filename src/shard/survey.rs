@@ -13,136 +13,18 @@
 //! makes it another by its key; whoever merges the shards' answers tells by `opened` and the
 //! address that it is the same. A session without connection is counted, not seen.
 
-use super::Shard;
-use super::command::Tell;
 use super::connection::{Connection, Stage};
+use super::listing::{Query, Rank, Row, Seen, Sort, State, Survey, Walk, nanos, seniority};
+use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{SURVEY_CONNECTIONS_MAX, SURVEY_SLOTS_PER_TURN};
 use crate::base::reason::Reason;
 use crate::base::top::Top;
-use crate::metrics::topics::Tally;
 use crate::proto::error::Code;
 use crate::ring::driver::Driver;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// What a connection has received and sent, TLS and handshakes included.
-#[derive(Default)]
-pub(super) struct Wire {
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-}
-
-/// What is asked, and who is told.
-pub enum Survey {
-    Connections(Box<Query>, Tell<Seen>),
-    Topics(Tell<Box<Tally>>),
-}
-
-/// What connections are put in order by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    #[default]
-    Queued,
-    Age,
-    In,
-    Out,
-    Oldest,
-    RoundTrip,
-    Id,
-}
-
-/// Which connections are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct Query {
-    pub sort: Sort,
-    /// The greatest first; equal ones by their keys, the highest first.
-    pub descending: bool,
-    /// So many of the foremost; more than `SURVEY_CONNECTIONS_MAX` are not told.
-    pub most: usize,
-    pub principal: Option<Box<str>>,
-    pub client_id: Option<Box<str>>,
-}
-
-/// What a shard has seen.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// Connections that match.
-    pub total: u64,
-    /// Sessions that wait for their clients.
-    pub sessions_waiting: u64,
-    /// The foremost, in no order.
-    pub rows: Vec<Row>,
-}
-
-/// One connection.
-#[derive(Clone, Debug)]
-pub struct Row {
-    pub shard: ShardId,
-    pub key: Key,
-    /// Where it comes from, unless it has been reset.
-    pub address: Option<SocketAddr>,
-    pub principal: Option<Box<str>>,
-    pub client_id: Option<Box<str>>,
-    pub opened: Instant,
-    pub age: Duration,
-    pub messages_in: u64,
-    pub bytes_in: u64,
-    pub messages_out: u64,
-    pub bytes_out: u64,
-    pub queued_bytes: u64,
-    /// How long the oldest of that has waited, at least.
-    pub oldest_queued: Duration,
-    /// Of the last PING; a connection that is never silent is sent none.
-    pub round_trip: Option<Duration>,
-    pub session: bool,
-    pub state: State,
-}
-
-/// What a connection is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Not yet established, TLS included.
-    Handshake,
-    /// Established, and AUTH has not been accepted yet.
-    Authenticating,
-    Open,
-    /// Publications wait for it, or it waits to be read from because its answers do.
-    Slow,
-    /// On its way to the session it resumes.
-    Resuming,
-    Closing,
-}
-
-impl State {
-    pub const fn label(self) -> &'static str {
-        match self {
-            State::Handshake => "handshake",
-            State::Authenticating => "authenticating",
-            State::Open => "open",
-            State::Slow => "slow",
-            State::Resuming => "resuming",
-            State::Closing => "closing",
-        }
-    }
-}
-
-/// A connection's place in an order, and the connection.
-type Rank = (u64, u32, u32);
-
-/// A survey of connections in progress.
-pub(super) struct Walk {
-    query: Box<Query>,
-    tell: Tell<Seen>,
-    /// The next slot to look at, and the first not to.
-    slot: u32,
-    end: u32,
-    top: Top<Rank>,
-    /// The foremost, once all slots were looked at.
-    picked: Option<Vec<Key>>,
-    seen: Seen,
-}
 
 impl Query {
     fn matches(&self, connection: &Connection) -> bool {
@@ -179,36 +61,6 @@ impl Query {
             },
         }
     }
-
-    /// Puts rows in the order asked for, those of several shards too.
-    pub fn sort(&self, rows: &mut [Row]) {
-        let value = |row: &Row| match self.sort {
-            Sort::Queued => row.queued_bytes,
-            Sort::Age => seniority(row.opened),
-            Sort::In => row.bytes_in,
-            Sort::Out => row.bytes_out,
-            Sort::Oldest => nanos(row.oldest_queued),
-            Sort::RoundTrip => row.round_trip.map_or(0, nanos),
-            Sort::Id => 0,
-        };
-        rows.sort_unstable_by(|a, b| {
-            let order = (value(a), a.shard, a.key).cmp(&(value(b), b.shard, b.key));
-            match self.descending {
-                true => order.reverse(),
-                false => order,
-            }
-        });
-    }
-}
-
-/// The greater, the earlier it opened. Ages would not do: the shards look at their connections
-/// at moments of their own, so a page and the next could each have the same connection.
-fn seniority(opened: Instant) -> u64 {
-    !opened.as_nanos()
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<D: Driver> Shard<D> {

@@ -3,8 +3,8 @@
 //! The last three answer in the request's codec: protobuf for 2 (`proto::sys`), JSON for the
 //! others.
 
-use super::Shard;
 use super::service::{Reply, Request};
+use super::state::Shard;
 use crate::base::clock::{Instant, unix_nanos};
 use crate::base::id::ShardId;
 use crate::base::reason::Reason;

@@ -23,18 +23,14 @@
 //! Times within a turn come from the driver's clock; where time is simulated they are the
 //! turn's.
 
-use super::arrival::Arrival;
-use super::exchange::Exchange;
-use super::resource::Resources;
 use super::sample::Clock;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::span::{Fault, Span, SpanName, SpanSink};
-use crate::proto::envelope::{Envelope, Headers, header};
-use crate::proto::message::{Message, MessageType};
-use crate::proto::session::Event;
-use crate::proto::trace::{FLAG_SAMPLED, TraceContext, carried};
+use crate::proto::envelope::{Envelope, header};
+use crate::proto::message::MessageType;
+use crate::proto::trace::{FLAG_SAMPLED, TraceContext};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -54,6 +50,15 @@ pub(super) struct Open {
     parent_id: [u8; 8],
     remote: bool,
     begun: Instant,
+}
+
+/// A new connection that is traced.
+pub(super) struct Arrival {
+    pub(super) context: TraceContext,
+    pub(super) accept: Option<Open>,
+    pub(super) authenticate: Option<Open>,
+    /// AUTH is still to come.
+    pub(super) asks: bool,
 }
 
 /// What a span is about, as far as there is something to say.
@@ -307,90 +312,4 @@ impl Tracer {
 fn threshold(ratio: f64) -> u64 {
     // Saturating: 1.0 and more are everything.
     (ratio.max(0.0) * 2f64.powi(64)) as u64
-}
-
-impl Exchange {
-    /// Begins the span of a message that has come, if it is sampled.
-    #[inline]
-    pub(super) fn begin_receive(&mut self, event: &Event<'_>) -> bool {
-        let now = self.resources.now;
-        match (&mut self.resources.tracer, event) {
-            (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) => {
-                tracer.receive(*kind, envelope, now)
-            }
-            _ => false,
-        }
-    }
-
-    /// Ends it, if one has begun.
-    #[inline]
-    pub(super) fn end_receive(&mut self, traced: bool, key: Key, event: &Event<'_>, bytes: usize) {
-        if traced {
-            self.record_receive(key, event, bytes);
-        }
-    }
-
-    #[cold]
-    fn record_receive(&mut self, key: Key, event: &Event<'_>, bytes: usize) {
-        let now = self.resources.now;
-        let (Some(tracer), Event::Message(Message::Envelope(kind, envelope))) =
-            (&mut self.resources.tracer, event)
-        else {
-            return;
-        };
-        let about = About {
-            connection: Some(key),
-            kind: Some(*kind),
-            bytes,
-            subject: envelope.name,
-            ..About::default()
-        };
-        tracer.end_receive(about, now);
-    }
-}
-
-impl Resources {
-    /// Begins the `deliver` span of a message whose headers these are, if it is sampled.
-    /// All that passes here has been received by a shard of this server, which has put a
-    /// span of its own into it.
-    #[inline]
-    pub(super) fn begin_deliver(&mut self, headers: &Headers<'_>) -> Option<Open> {
-        let tracer = self.tracer.as_mut()?;
-        if headers.is_empty() {
-            return None;
-        }
-        let parent = TraceContext::of(headers).filter(TraceContext::is_sampled)?;
-        Some(tracer.begin(SpanName::Deliver, &parent, self.now))
-    }
-
-    /// The same of a message that has not been parsed here.
-    #[inline]
-    pub(super) fn begin_deliver_of(&mut self, message: &[u8]) -> Option<Open> {
-        let tracer = self.tracer.as_mut()?;
-        let parent = carried(message).filter(TraceContext::is_sampled)?;
-        Some(tracer.begin(SpanName::Deliver, &parent, self.now))
-    }
-
-    /// Ends a span, if one has begun.
-    #[inline]
-    pub(super) fn end_span<'a>(&mut self, open: Option<Open>, about: impl FnOnce() -> About<'a>) {
-        if let (Some(open), Some(tracer)) = (open, &mut self.tracer) {
-            tracer.end(open, about(), self.now);
-        }
-    }
-
-    #[inline]
-    pub(super) fn end_call(&mut self, span: Option<Box<CallSpan>>, fault: Option<Fault>) {
-        if let (Some(span), Some(tracer)) = (span, &mut self.tracer) {
-            tracer.end_call(&span, fault, self.now);
-        }
-    }
-
-    /// The message in hand is refused.
-    #[inline]
-    pub(super) fn note_refusal(&mut self, code: u16) {
-        if let Some(tracer) = &mut self.tracer {
-            tracer.note_refusal(code);
-        }
-    }
 }

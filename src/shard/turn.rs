@@ -5,11 +5,11 @@
 //! Everything is bounded: completions by configuration, messages of one connection by
 //! `MESSAGES_PER_TURN`, commands and timers by constants. What is over waits a turn.
 
-use super::Shard;
 use super::command::{Command, Mailbox};
 use super::mesh::Mesh;
 use super::outbox::give_back;
 use super::resume::STANDSTILL;
+use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{COMMANDS_PER_TURN, TIMERS_PER_TURN};
@@ -18,6 +18,7 @@ use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
 use crate::metrics::span::Fault;
 use crate::proto::error::Code;
+use crate::proto::outcome::Outcome;
 use crate::ring::driver::{Chunk, Completion, Driver, Received};
 use crate::shard::connection::Receive;
 use std::io;
@@ -261,7 +262,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn finish_call(&mut self, call: Key, outcome: super::Outcome) {
+    fn finish_call(&mut self, call: Key, outcome: Outcome) {
         let Some(call) = self.exchange.resources.calls.take(call) else {
             return;
         };
@@ -337,6 +338,37 @@ impl<D: Driver> Shard<D> {
                 connection.starved = false;
                 self.exchange.touch(key);
             }
+        }
+    }
+}
+
+/// A line costs a few microseconds, and one publication may find ten thousand to tell of.
+const SLOW_LOGS_PER_TURN: usize = 4;
+
+impl<D: Driver> Shard<D> {
+    pub(super) fn log_slow(&mut self) {
+        for _ in 0..SLOW_LOGS_PER_TURN {
+            let Some(report) = self.exchange.slow_reports.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.exchange.connections.get(report.connection) else {
+                continue;
+            };
+            let address = self.driver.peer(connection.socket);
+            tracing::warn!(
+                shard = self.id.0,
+                connection = %report.connection,
+                client_id = connection.line.session.client_id(),
+                principal = connection
+                    .line
+                    .principal()
+                    .or(connection.certificate_principal()),
+                address = address.map(tracing::field::display),
+                policy = report.policy.label(),
+                bytes_queued = report.bytes_queued,
+                oldest_ms = report.oldest_age.as_millis() as u64,
+                "slow consumer: it reads more slowly than others publish to it"
+            );
         }
     }
 }

@@ -14,6 +14,8 @@ pub const FILE_LINES_MAX: usize = 500;
 /// Of the pages that stand beside the code.
 pub const COLUMNS_MAX: usize = 120;
 pub const FUNCTION_LINES_MAX: usize = 70;
+/// Message types that one arm may name together.
+pub const TYPES_LISTED_MAX: usize = 2;
 /// `main.rs` turns a result into an exit code; what needs more lines than this is logic.
 pub const MAIN_LINES_MAX: usize = 60;
 
@@ -240,13 +242,54 @@ pub fn told_apart(source: &Source) -> Vec<Breach> {
         let deep = |other: &&&str| other.trim().is_empty() || indent(other) >= indent(line);
         let arms = lines[..at].iter().rev().take_while(deep);
         let mut own = arms.filter(|other| indent(other) == indent(line));
-        own.any(|other| other.trim_start().starts_with("MessageType::"))
+        own.any(|other| {
+            let arm = other.trim_start();
+            ["MessageType::", "Class::", "Operation::", "Control::"]
+                .iter()
+                .any(|name| arm.starts_with(name))
+        })
     });
     let rule = "an arm takes all message types that are left";
     let remedy = "name them, so that the compiler asks what becomes of a new one";
     of_types
         .map(|(at, _)| breach(&source.path, at + 1, rule, remedy))
         .collect()
+}
+
+/// What is so of some types of messages the table says, in a column: elsewhere no arm lists
+/// more than [`TYPES_LISTED_MAX`], and all are named in full, so that this is seen.
+pub fn listed(source: &Source) -> Vec<Breach> {
+    if source.path == "src/proto/kind.rs" {
+        return Vec::new();
+    }
+    let tokens = source.tokens();
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
+    let mut found = Vec::new();
+    let (mut at, mut count) = (0, 0);
+    while at < tokens.len() {
+        if [text(at), text(at + 1)] != ["MessageType", "::"] {
+            at += 1;
+            continue;
+        }
+        if text(at + 2) == "*" {
+            let rule = "all message types are imported";
+            let remedy = "write MessageType:: before each";
+            found.push(breach(&source.path, tokens[at].line, rule, remedy));
+        }
+        count = if at > 0 && text(at - 1) == "|" {
+            count + 1
+        } else {
+            1
+        };
+        if count == TYPES_LISTED_MAX + 1 {
+            let line = tokens[at - 4 * TYPES_LISTED_MAX].line;
+            let rule = "an arm lists message types";
+            let remedy = "give the table in proto/kind.rs the column that tells them apart";
+            found.push(breach(&source.path, line, rule, remedy));
+        }
+        at += 3;
+    }
+    found
 }
 
 pub fn head(source: &Source) -> Vec<Breach> {

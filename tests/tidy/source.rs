@@ -81,9 +81,65 @@ impl Source {
         tokens
     }
 
-    /// Every path of this crate that the code names, from the crate's root on, with its line.
-    /// A glob ends in `*`; a group counts as its members.
+    /// Every path of this crate that the code names by `crate::` or `super::`, from the crate's
+    /// root on, with its line. A glob ends in `*`; a group counts as its members.
     pub fn paths(&self) -> Vec<(usize, Vec<String>)> {
+        self.named(&[])
+    }
+
+    /// The same, and what is named through the file's own modules: `child::Item`.
+    pub fn names(&self) -> Vec<(usize, Vec<String>)> {
+        self.named(&self.children())
+    }
+
+    /// Modules that are declared here and stand in files of their own.
+    fn children(&self) -> Vec<String> {
+        let tokens = self.tokens();
+        let declares = |window: &&[Token]| window[0].text == "mod" && window[2].text == ";";
+        let windows = tokens.windows(3).filter(declares);
+        windows.map(|window| window[1].text.clone()).collect()
+    }
+
+    /// What each `use` of the file's margin makes of a path: the name it has here, `*` for all
+    /// that is there.
+    pub fn aliases(&self) -> Vec<(String, Vec<String>)> {
+        let tokens = self.tokens();
+        let children = self.children();
+        let (mut found, mut depth) = (Vec::new(), 0);
+        for (at, token) in tokens.iter().enumerate() {
+            match token.text.as_str() {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                "use" if depth == 0 => self.alias(&tokens, at + 1, &children, &mut found),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn alias(
+        &self,
+        tokens: &[Token],
+        at: usize,
+        children: &[String],
+        found: &mut Vec<(String, Vec<String>)>,
+    ) {
+        let (base, from) = match tokens[at].text.as_str() {
+            "crate" => (Vec::new(), at + 2),
+            "self" => (self.modules(), at + 2),
+            name if name == "super" || children.iter().any(|child| child == name) => {
+                (self.modules(), at)
+            }
+            _ => return,
+        };
+        let mut paths = Vec::new();
+        walk_named(tokens, from, base, &mut |name, _, path| {
+            paths.push((name, path));
+        });
+        found.extend(paths);
+    }
+
+    fn named(&self, children: &[String]) -> Vec<(usize, Vec<String>)> {
         let tokens = self.tokens();
         let text = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
         let mut found = Vec::new();
@@ -92,7 +148,10 @@ impl Source {
         let (mut depth, mut at) = (0, 0);
         while at < tokens.len() {
             let before = if at == 0 { "" } else { text(at - 1) };
+            // Where a path says who may see an item it names nothing.
+            let shows = at > 2 && [at - 3, at - 2, at - 1].map(text) == ["pub", "(", "in"];
             match text(at) {
+                _ if shows => {}
                 "{" => depth += 1,
                 "}" => {
                     if inline.last() == Some(&depth) {
@@ -117,6 +176,14 @@ impl Source {
                     at = walk(&tokens, at, here.clone(), &mut found);
                     continue;
                 }
+                name if inline.is_empty()
+                    && text(at + 1) == "::"
+                    && !matches!(before, "::" | ".")
+                    && children.iter().any(|child| child == name) =>
+                {
+                    at = walk(&tokens, at, here.clone(), &mut found);
+                    continue;
+                }
                 _ => {}
             }
             at += 1;
@@ -128,9 +195,21 @@ impl Source {
 /// Follows one path (or the tree of a `use`) from `at`, below `base`; returns where it ends.
 fn walk(
     tokens: &[Token],
+    at: usize,
+    base: Vec<String>,
+    found: &mut Vec<(usize, Vec<String>)>,
+) -> usize {
+    walk_named(tokens, at, base, &mut |_, line, path| {
+        found.push((line, path));
+    })
+}
+
+/// The same; each path with the name that a `use` of it makes known.
+fn walk_named(
+    tokens: &[Token],
     mut at: usize,
     mut base: Vec<String>,
-    found: &mut Vec<(usize, Vec<String>)>,
+    found: &mut impl FnMut(String, usize, Vec<String>),
 ) -> usize {
     while let Some(token) = tokens.get(at) {
         let more = tokens.get(at + 1).is_some_and(|next| next.text == "::")
@@ -142,7 +221,7 @@ fn walk(
                     at = match tokens[at].text.as_str() {
                         "," => at + 1,
                         "as" => at + 2,
-                        _ => walk(tokens, at, base.clone(), found),
+                        _ => walk_named(tokens, at, base.clone(), found),
                     };
                 }
                 return at + 1;
@@ -152,7 +231,12 @@ fn walk(
             name => base.push(name.into()),
         }
         if !more {
-            found.push((token.line, base));
+            let renamed = tokens.get(at + 1).is_some_and(|next| next.text == "as");
+            let name = match renamed {
+                true => tokens.get(at + 2).map(|token| token.text.clone()),
+                false => base.last().cloned(),
+            };
+            found(name.unwrap_or_default(), token.line, base);
             return at + 1;
         }
         at += 2;

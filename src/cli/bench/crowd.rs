@@ -23,17 +23,16 @@ use super::fault::{Fault, Halt};
 use super::process::Process;
 use super::speaker;
 use super::target::{Site, Target};
+use super::toll::Toll;
 use crate::base::clock::Instant;
-use crate::cli::args;
+use crate::cli::args::SlowPolicy as Policy;
 use crate::client::blocking::Client;
 use crate::proto::envelope::{Envelope, Headers, SlowPolicy, header};
 use crate::proto::message::{Message, MessageType};
 use crate::proto::option::AUTH_OPTIONAL;
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Settings, Step};
-use serde::Serialize;
 use socket2::{Domain, Socket, Type};
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -63,7 +62,7 @@ pub struct Args {
 
     /// The slow readers' slow-consumer policy; the server's own if not given
     #[arg(long = "slow-policy", value_enum, requires = "slow")]
-    policy: Option<args::SlowPolicy>,
+    policy: Option<Policy>,
 
     /// Bytes of payload published to the slow readers per second; each is to get all
     #[arg(long = "slow-rate", value_name = "BYTES", default_value_t = 1_000_000, requires = "slow", value_parser = positive(1 << 30))]
@@ -77,59 +76,6 @@ pub struct Args {
     /// topic that none of them subscribes to
     #[arg(long = "slow-idle", requires = "slow")]
     idle: bool,
-}
-
-/// What the server did about the slow readers, during warm-up and window.
-#[derive(Clone, Debug, Serialize)]
-pub struct Toll {
-    pub readers: u32,
-    pub policy: Option<&'static str>,
-    /// They only stand by: a baseline.
-    pub idle: bool,
-    pub payload_bytes: u32,
-    /// Asked for.
-    pub bytes_per_second_wanted: u32,
-    /// Publications handed to the socket, and how long that took.
-    pub published: u64,
-    pub seconds: f64,
-    /// Of the whole server, those to the measured subscribers included.
-    pub deliveries: u64,
-    pub dropped_oldest: u64,
-    pub dropped_newest: u64,
-    pub replaced: u64,
-    pub disconnected: u64,
-    /// One turn of a shard since the server's start, µs.
-    pub turn_us: serde_json::Value,
-    pub resident_bytes: Option<u64>,
-    pub resident_peak_bytes: Option<u64>,
-}
-
-impl fmt::Display for Toll {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.idle { "idle" } else { "slow" };
-        let policy = self.policy.unwrap_or("the server's policy");
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "  {what} readers  {}, {policy}", self.readers)?;
-        writeln!(
-            f,
-            "  published     {:.2} MB/s to them, of {:.2} asked for",
-            self.published as f64 * f64::from(self.payload_bytes) / self.seconds / 1e6,
-            f64::from(self.bytes_per_second_wanted) / 1e6
-        )?;
-        writeln!(
-            f,
-            "  server        {} disconnected; dropped {} oldest, {} newest; {} replaced",
-            self.disconnected, self.dropped_oldest, self.dropped_newest, self.replaced
-        )?;
-        if let (Some(resident), Some(peak)) = (self.resident_bytes, self.resident_peak_bytes) {
-            let (resident, peak) = (mib(resident), mib(peak));
-            writeln!(
-                f,
-                "  server memory {resident:.1} MiB resident, {peak:.1} at most"
-            )?;
-        }
-        Ok(())
-    }
 }
 
 /// Counters of the server, by their names in `$sys/stats`.

@@ -15,10 +15,11 @@
 //! The window of a closed loop is as long as asked for, or longer by what it takes to
 //! notice its end: begun late, it ends late. That of an open loop stands in the schedule.
 
-use super::crowd::Toll;
 use super::fault::Halt;
 use super::process::{CpuTime, Process, own_cpu_time};
+pub use super::progress::Phase;
 use super::progress::Progress;
+use super::toll::Toll;
 use crate::base::clock::Instant;
 use hdrhistogram::Histogram;
 use std::time::Duration;
@@ -35,13 +36,6 @@ pub fn histogram() -> Histogram<u64> {
         Ok(histogram) => histogram,
         Err(error) => unreachable!("constant bounds: {error}"),
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    WarmUp,
-    Window,
-    Drain,
 }
 
 /// What a run found.

@@ -50,6 +50,7 @@ mod speaker;
 mod target;
 #[cfg(test)]
 mod tests;
+mod toll;
 mod window;
 
 use crate::cli::args::exit_codes;

@@ -1,6 +1,5 @@
 //! One line a second on a terminal's standard error: the run lives, and how it goes.
 
-use super::meter::Phase;
 use crate::base::clock::Instant;
 use hdrhistogram::Histogram;
 use std::io::{IsTerminal, Write, stderr};
@@ -9,6 +8,13 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Back to the first column, and the old line away (ECMA-48 EL).
 const RESTART: &str = "\r\x1b[K";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    WarmUp,
+    Window,
+    Drain,
+}
 
 pub struct Progress {
     next: Instant,

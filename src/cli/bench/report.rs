@@ -4,8 +4,8 @@
 //! Times are in microseconds everywhere. The payload alone counts as bytes, once: what
 //! went there, and not what came back as well.
 
-use super::crowd::Toll;
 use super::meter::Outcome;
+use super::toll::Toll;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! `ringmail token inspect`: what a token says. Without a key nobody knows whether it is true,
 //! and nothing is said about that.
 
-use super::read_input;
+use super::input::read_input;
 use crate::auth::keyring::{Algorithm, Keyring};
 use crate::auth::token::{Requirements, verify};
 use crate::base::clock::unix_seconds;

@@ -1,5 +1,6 @@
 //! `ringmail token`: what needs no server (`key`, `issue`, `inspect`), and `refresh`.
 
+mod input;
 mod inspect;
 
 use super::access;
@@ -9,14 +10,10 @@ use super::peer;
 use crate::auth::issue::{NewToken, issue};
 use crate::auth::key::generate;
 use crate::base::exit::Status;
-use crate::client::{Credential, Secret};
+use crate::client::Credential;
 use crate::proto::name::check_topic;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Bytes of a token on standard input: more than any is long.
-const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
 /// # Errors
 /// A name that cannot be one, a file that cannot be read, a server that refuses.
@@ -94,30 +91,8 @@ fn unix_seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// The secret in a file, or on standard input.
-fn read_input(file: Option<&Path>) -> Result<Secret, Failure> {
-    if let Some(file) = file.filter(|file| *file != Path::new("-")) {
-        return access::read(file).map_err(|text| Failure::new(Status::Usage, text));
-    }
-    let mut text = String::new();
-    let mut input = std::io::stdin().lock().take(INPUT_BYTES_MAX);
-    input.read_to_string(&mut text).map_err(|error| {
-        Failure::new(
-            Status::Usage,
-            format!("no token on standard input: {error}"),
-        )
-    })?;
-    match text.trim() {
-        "" => Err(Failure::new(
-            Status::Usage,
-            "nothing on standard input; give the token there, or name a file",
-        )),
-        text => Ok(Secret::new(text)),
-    }
-}
-
 fn refresh(args: &Refresh) -> Result<(), Failure> {
-    let secret = read_input(args.refresh_file.as_deref())?;
+    let secret = input::read_input(args.refresh_file.as_deref())?;
     let builder = peer::builder(args.timeout);
     let builder = peer::prepare(builder, &args.peer)?;
     // What the flags say of a credential is not meant for this connection.

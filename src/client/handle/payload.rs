@@ -1,6 +1,7 @@
 //! Payloads by their types: JSON by serde, protobuf by prost. Each says by its codec what it is.
 
-use super::{Client, OpenRequest};
+use super::client::Client;
+use super::serve::OpenRequest;
 use crate::client::error::Error;
 use crate::client::payload::{from_json, from_proto, to_json};
 use crate::client::publish::Publish;

@@ -4,7 +4,7 @@
 //! Several may live on one subscription of the server's (same filter, same group): it is
 //! ended with the last of them.
 
-use super::Client;
+use super::client::Client;
 use crate::client::driver::Shared;
 use crate::client::error::Error;
 use crate::client::inbox::{BoxId, Takes};

@@ -1,6 +1,7 @@
 //! Publishing, confirmed or not; and the will.
 
-use super::{Client, Core};
+use super::client::Client;
+use crate::client::driver::Core;
 use crate::client::error::Error;
 use crate::client::publish::Publish;
 use crate::client::registry::Change;

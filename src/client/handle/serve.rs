@@ -1,6 +1,7 @@
 //! Answering for a service: by a handler that runs for each request, or request by request.
 
-use super::{Client, Post};
+use super::client::Client;
+use super::post::Post;
 use crate::client::error::Error;
 use crate::client::inbox::Key;
 use crate::client::incoming::{Incoming, IncomingRequest};

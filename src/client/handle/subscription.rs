@@ -1,6 +1,7 @@
 //! What a subscription brings, as a stream.
 
-use super::{Client, Post};
+use super::client::Client;
+use super::post::Post;
 use crate::client::error::Error;
 use crate::client::incoming::{Incoming, Message};
 use crate::client::subscribe::Subscribe;

@@ -1,7 +1,7 @@
 //! How a pool is opened: its bounds and times, and how its connections are made.
 
-use super::Pool;
 use super::clients::Clients;
+use super::handle::Pool;
 use super::lease::Shared;
 use super::settings::Settings;
 use crate::client::address::Address;
@@ -10,6 +10,21 @@ use crate::client::error::Error;
 use crate::client::handle::Client;
 use std::time::Duration;
 use tokio::runtime::Handle;
+
+impl Pool {
+    /// A pool with the defaults of [`Pool::builder`].
+    ///
+    /// # Errors
+    /// As [`PoolBuilder::open`].
+    pub fn open(address: &str) -> Result<Pool, Error> {
+        Pool::builder().open(address)
+    }
+
+    /// Bounds, times, and how connections are made.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+}
 
 /// Options of a [`Pool`]. `Duration::MAX` is no limit, for each time; zero is refused by
 /// [`PoolBuilder::open`], but for `check_after`.

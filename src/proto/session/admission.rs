@@ -2,21 +2,10 @@
 //! server has no room for it but in the place of a session it resumes.
 
 use super::Session;
+use super::standing::Standing;
 use crate::base::clock::Instant;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::MessageType;
-
-/// What a server's session lets its client do. On trial is who may stay only if it resumes a
-/// session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It has not shown who it is.
-    Stranger,
-    StrangerOnTrial,
-    /// It has, or need not.
-    OnTrial,
-    Admitted,
-}
+use crate::proto::kind::{Admission, MessageType};
 
 impl Session {
     /// The client has shown who it is, or need not.
@@ -69,21 +58,17 @@ impl Session {
 
     #[cold]
     pub(super) fn accept_by_rights(&self, kind: MessageType) -> Result<(), Refusal> {
-        use MessageType::*;
-        match kind {
-            Auth if self.settings.auth_methods == 0 => Err(Refusal::new(
-                Code::Unexpected,
-                "this server asks for no AUTH",
-            )),
-            Auth | Ping | Pong | Close => Result::Ok(()),
-            Session if self.is_authenticated() => Result::Ok(()),
-            Session | Error | Ok | AuthOk | Drain | Ack | SessionOk | Publish | Subscribe
-            | Unsubscribe | Will | Request | Response | Serve | Unserve => {
-                Err(match self.is_authenticated() {
-                    true => Self::full(),
-                    false => Refusal::new(Code::AuthRequired, "the first message must be AUTH"),
-                })
-            }
+        if kind == MessageType::Auth && self.settings.auth_methods == 0 {
+            let text = "this server asks for no AUTH";
+            return Err(Refusal::new(Code::Unexpected, text));
+        }
+        match kind.admission() {
+            Admission::Stranger => Ok(()),
+            Admission::Trial if self.is_authenticated() => Ok(()),
+            Admission::Trial | Admission::Member => Err(match self.is_authenticated() {
+                true => Self::full(),
+                false => Refusal::new(Code::AuthRequired, "the first message must be AUTH"),
+            }),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Every way in leads to `State::Ended` once, and says so once; what the peer still sends
 //! is dropped. Flushing and lingering are the owner's.
 
-use super::{Event, Session, State, Step};
+use super::{Event, Session, State};
 use crate::base::clock::Instant;
 use crate::base::limits::ERRORS_PER_S_MAX;
 use crate::base::reason::Reason;
@@ -112,18 +112,5 @@ impl Session {
             );
         }
         self.state = State::Ended;
-    }
-}
-
-/// What comes after the end is dropped. Nothing left is `Incomplete`, like everywhere: an
-/// owner's loop ends on it.
-#[cold]
-pub(super) fn drop_all(bytes: &[u8]) -> Step<'static> {
-    if bytes.is_empty() {
-        return Step::Incomplete { need: 1 };
-    }
-    Step::Taken {
-        used: bytes.len(),
-        event: Event::Handled,
     }
 }

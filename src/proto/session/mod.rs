@@ -20,7 +20,9 @@ mod admission;
 mod ending;
 mod handshake;
 mod heartbeat;
+mod pulse;
 mod send;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ use super::budget::Budget;
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, Refusal};
 use super::frame::{Frame, FrameType, Parsed};
+use super::kind::Bound;
 use super::message::{Header, Message, MessageType, open};
 use super::option::Options;
 use super::output::Output;
@@ -36,8 +39,8 @@ use crate::base::limits::{
     AUTH_BYTES_MAX, CHECKSUM_BYTES, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX,
 };
 use crate::base::reason::Reason;
-use admission::Standing;
-use heartbeat::{Jitter, RoundTrip};
+use pulse::{Jitter, RoundTrip};
+use standing::Standing;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -229,7 +232,7 @@ impl Session {
     pub fn handle<'a>(&mut self, bytes: &'a [u8], now: Instant, out: &mut impl Output) -> Step<'a> {
         match self.state {
             State::Open => self.handle_message(bytes, now, out),
-            State::Ended => ending::drop_all(bytes),
+            State::Ended => drop_all(bytes),
             State::PeerClosing | State::Closing => self.handle_message(bytes, now, out),
             _ => self.handle_frame(bytes, now, out),
         }
@@ -331,14 +334,14 @@ impl Session {
         if self.state != State::Open {
             return self.answer_late(message);
         }
+        let bound = message.kind().bound();
+        if bound == Bound::Controls && !self.controls.spend(CONTROLS_PER_S_MAX, now) {
+            return self.flooded(now, out);
+        }
         match message {
             Message::Ping(bytes) => {
-                if self.controls.spend(CONTROLS_PER_S_MAX, now) {
-                    self.send(&Message::Pong(bytes), out);
-                    Event::Handled
-                } else {
-                    self.flooded(now, out)
-                }
+                self.send(&Message::Pong(bytes), out);
+                Event::Handled
             }
             // A client measures by PONGs of its own; a server's PINGs ask for life, and how
             // long the answer took is only noted.
@@ -450,5 +453,18 @@ impl Session {
             true => most.min(UNAUTHENTICATED_BYTES_MAX),
             false => most,
         }
+    }
+}
+
+/// What comes after the end is dropped. Nothing left is `Incomplete`, like everywhere: an
+/// owner's loop ends on it.
+#[cold]
+fn drop_all(bytes: &[u8]) -> Step<'static> {
+    if bytes.is_empty() {
+        return Step::Incomplete { need: 1 };
+    }
+    Step::Taken {
+        used: bytes.len(),
+        event: Event::Handled,
     }
 }

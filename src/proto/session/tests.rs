@@ -1,7 +1,7 @@
 //! What only the inside can show; the session's rules are tried from outside, in
 //! `tests/proto`.
 
-use super::heartbeat::{Jitter, RoundTrip, coalesced};
+use super::pulse::{Jitter, RoundTrip, coalesced};
 use super::{Budget, Session};
 use crate::base::clock::Instant;
 use std::time::Duration;

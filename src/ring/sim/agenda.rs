@@ -3,7 +3,7 @@
 //! Events of the same time happen in the order in which they were entered, so that one
 //! seed makes one run.
 
-use super::client::ClientId;
+use super::id::ClientId;
 use super::link::{LinkId, Way};
 use crate::base::clock::Instant;
 use crate::base::id::Key;

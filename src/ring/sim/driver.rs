@@ -6,8 +6,8 @@
 //! nothing; the world then lets the shard turn again when there is something for it.
 
 use super::kernel::{Kernel, Operation};
-use super::ring::{Activity, Posted};
-use super::{State, World};
+use super::ring::{Activity, Posted, Ring, RingSize};
+use super::world::{State, World};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::ring::driver::{Buffer, Chunk, Completion, Driver, Received, Socket, Wake, Waker};
@@ -26,6 +26,17 @@ pub struct SimDriver {
     ready: VecDeque<Posted>,
     /// The bytes of the buffers lent out, by number.
     lent: Vec<Option<Vec<u8>>>,
+}
+
+impl World {
+    /// The next shard's driver; shards count from 0.
+    pub fn add_shard(&self, size: RingSize) -> SimDriver {
+        let mut state = self.state();
+        state.kernel.rings.push(Ring::new(size));
+        let shard = state.kernel.rings.len() as u16 - 1;
+        drop(state);
+        SimDriver::new(self.clone(), shard)
+    }
 }
 
 impl SimDriver {

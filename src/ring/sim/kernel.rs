@@ -5,9 +5,9 @@
 //! a client does to its end in `remote`.
 
 use super::agenda::{Agenda, Event, Parcel};
-use super::client::ClientId;
 use super::descriptor::Descriptors;
 use super::fault::Faults;
+use super::id::ClientId;
 use super::link::{LinkId, Links, Way};
 use super::ring::Ring;
 use crate::base::clock::Instant;

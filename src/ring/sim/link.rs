@@ -14,7 +14,7 @@
 //!
 //! Invariant: `arrived ≤ bytes.len() ≤ capacity`.
 
-use super::client::ClientId;
+use super::id::ClientId;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 //! faults of its own here: a client's calls do at once what they do.
 
 use super::agenda::Parcel;
-use super::client::ClientId;
+use super::id::ClientId;
 use super::kernel::Kernel;
 use super::link::{Link, LinkId, Way};
 

@@ -49,7 +49,7 @@ impl Toy {
         driver.accept();
         Toy {
             driver,
-            settings: speaks.then(|| Arc::new(super::client_settings())),
+            settings: speaks.then(|| Arc::new(super::world::client_settings())),
             peers: BTreeMap::new(),
             generation: 0,
             accept_at: Instant::NEVER,

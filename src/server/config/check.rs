@@ -1,4 +1,4 @@
-//! What holds between keys, what is not built yet, and what must not happen by accident.
+//! What holds between keys, and what must not happen by accident.
 //!
 //! Runs on the configuration in force, after all sources are merged: a flag may repair
 //! what the file would break. A relation with a key that is already at fault is not judged.
@@ -9,30 +9,12 @@ use super::super::access::{self, Fault};
 use super::super::schema;
 use super::super::trace;
 use super::error::{ConfigError, Origin};
+use super::ledger::Ledger;
 use super::schema::{Config, Limits};
-use super::section::{Ledger, Node};
+use super::section::Node;
 use super::setting::{AuthMode, TlsMode};
 use super::tree::Tree;
-
-/// Keys and sections that are read and checked, but ask for what this version cannot do
-/// yet: anything but the default, or one of the values beside it, is refused. Whoever
-/// builds it takes its line out.
-const NOT_YET: &[(&str, &[&str])] = &[
-    ("server.advertise", &[]),
-    ("auth.mode", &["required"]),
-    ("auth.anonymous", &[]),
-    ("mqtt", &[]),
-    ("websocket", &[]),
-    ("store", &[]),
-    ("nats", &[]),
-];
-
-/// Whether the key or section at `path` has no meaning yet: then it is not printed either.
-pub fn is_unsupported(path: &str) -> bool {
-    NOT_YET
-        .iter()
-        .any(|(key, values)| *key == path && values.is_empty())
-}
+use super::unsupported::NOT_YET;
 
 /// Judges the configuration in force. With `is_whole` unset, lines of the file could not be
 /// read: then what other keys say cannot be relied on.

@@ -1,5 +1,5 @@
 //! Keys that later versions give a meaning: known and checked, so that a file written for
-//! them is told what is not supported yet rather than that a key is unknown. `check::NOT_YET`
+//! them is told what is not supported yet rather than that a key is unknown. `unsupported::NOT_YET`
 //! refuses any value but the default, and they are not printed. Whoever builds one moves its
 //! section to `schema`.
 

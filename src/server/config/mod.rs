@@ -2,10 +2,10 @@
 //!
 //! - `schema`: the keys, one line each. The place to add one.
 //! - `later`: keys that are known but not supported yet.
-//! - `rule`: what a single value must be; `check`: what holds between keys, and what is not
-//!   built yet.
-//! - `setting`: the types of values; `section`: how the schema is read; `source`: file,
-//!   environment and flags; `tree`: printing; `error`: what can be said about it all.
+//! - `rule`: what a single value must be; `check`: what holds between keys; `unsupported`:
+//!   what is not built yet.
+//! - `setting`: the types of values; `section`: how the schema is read; `ledger`: what was
+//!   found; `source`: file, environment and flags; `tree`: printing; `error`: what can be said about it all.
 //!
 //! Precedence: flag > `RINGMAIL__SECTION__KEY` > file > OTEL_* (see `otel`) > default. `[shard.N.limits]` is laid
 //! over `[limits]` whatever source that came from: the special beats the general. Keys that
@@ -22,6 +22,7 @@
 mod check;
 mod error;
 mod later;
+mod ledger;
 mod otel;
 mod rule;
 mod schema;
@@ -29,6 +30,7 @@ mod section;
 mod setting;
 mod source;
 mod tree;
+mod unsupported;
 
 pub(super) use check::warnings;
 pub use error::{ConfigError, ConfigErrors, Origin};
@@ -40,7 +42,8 @@ pub use setting::{
 pub use source::{ENVIRONMENT_PREFIX, Flag, Sources};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use section::{Ledger, Node, Reader};
+use ledger::Ledger;
+use section::{Node, Reader};
 use source::{Layer, same_line};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -78,12 +81,18 @@ impl Config {
         let syntax = ledger.errors.clone();
         for layer in layers {
             let part = only(&layer.table, |key| key != "shard");
-            config.merge(&part, &mut Reader::new(&layer.source, &mut ledger));
+            config.merge(
+                &part,
+                &mut Reader::new::<Config>(&layer.source, &mut ledger),
+            );
         }
         config.shard.base = config.limits.clone();
         for layer in layers {
             let part = only(&layer.table, |key| key == "shard");
-            config.merge(&part, &mut Reader::new(&layer.source, &mut ledger));
+            config.merge(
+                &part,
+                &mut Reader::new::<Config>(&layer.source, &mut ledger),
+            );
         }
         check::check(&config, syntax.is_empty(), &mut ledger);
         // What the parser makes of a line it does not understand is no one's mistake.
@@ -149,7 +158,7 @@ impl Config {
     /// The configuration in force as TOML, in the order of the schema, secrets redacted,
     /// without the keys that are not supported yet.
     pub fn to_toml(&self) -> String {
-        self.tree().without(&check::is_unsupported).to_toml()
+        self.tree().without(&unsupported::is_unsupported).to_toml()
     }
 
     /// A number of this configuration: two servers with the same one are configured alike,

@@ -14,18 +14,13 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::check::is_unsupported;
 use super::error::{ConfigError, Origin};
+use super::ledger::{Ledger, Span, read_text};
 use super::rule::Verdict;
-use super::schema::Config;
 use super::setting::Setting;
 use super::source::Source;
 use super::tree::Tree;
-use crate::base::file;
-
-/// Bytes of a configuration file, or of a file that a `*_file` key names: far more than
-/// any needs, and an end for what has none (`/dev/zero`).
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use super::unsupported::is_unsupported;
 
 /// A part of the configuration: a value, a section, or several sections.
 pub trait Node: Clone {
@@ -139,34 +134,24 @@ impl<S: Section> Node for BTreeMap<String, S> {
     }
 }
 
-/// What has been found so far, over all sources.
-#[derive(Default)]
-pub struct Ledger {
-    pub errors: Vec<ConfigError>,
-    /// Where each key that is set was set last.
-    pub origins: BTreeMap<String, Origin>,
-}
-
-impl Ledger {
-    pub fn is_faulty(&self, key: &str) -> bool {
-        self.errors.iter().any(|error| error.key == key)
-    }
-}
-
 /// Reads one source into the configuration.
 pub struct Reader<'a> {
     pub source: &'a Source<'a>,
     pub ledger: &'a mut Ledger,
     /// Where we are: `limits`, `connections_max`.
     path: Vec<String>,
+    /// Puts all keys there are into a list.
+    keys: fn(&str, &mut Vec<String>),
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(source: &'a Source<'a>, ledger: &'a mut Ledger) -> Reader<'a> {
+    /// Of a whole configuration that is a `Whole`.
+    pub fn new<Whole: Node>(source: &'a Source<'a>, ledger: &'a mut Ledger) -> Reader<'a> {
         Reader {
             source,
             ledger,
             path: Vec::new(),
+            keys: Whole::keys,
         }
     }
 
@@ -282,7 +267,9 @@ impl<'a> Reader<'a> {
         let path = at(name);
         let mut keys = S::KEYS.to_vec();
         keys.retain(|key| !is_unsupported(&at(key)));
-        let remedy = match nearest(name, &siblings) {
+        let mut all = Vec::new();
+        (self.keys)("", &mut all);
+        let remedy = match nearest(name, &siblings, &all) {
             Some(known) => format!("did you mean {known}?"),
             None if here.is_empty() => format!("the sections are {}", keys.join(", ")),
             None => format!("[{here}] has {}", keys.join(", ")),
@@ -320,9 +307,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A place in the text of a source, in bytes.
-pub type Span = std::ops::Range<usize>;
-
 /// What was written, short and on one line.
 fn brief(value: &DeValue<'_>) -> String {
     match value {
@@ -351,9 +335,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 
 /// The known key that was probably meant: the same in another section, or one here that is
 /// spelled much like it.
-fn nearest(name: &str, siblings: &[String]) -> Option<String> {
-    let mut all = Vec::new();
-    Config::keys("", &mut all);
+fn nearest(name: &str, siblings: &[String], all: &[String]) -> Option<String> {
     if let Some(elsewhere) = all.iter().find(|k| k.rsplit('.').next() == Some(name)) {
         return Some(elsewhere.clone());
     }
@@ -371,16 +353,6 @@ fn nearest(name: &str, siblings: &[String]) -> Option<String> {
         .filter(|known| !known.contains('.'))
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= 0.5).then(|| best.clone())
-}
-
-/// A whole file as text, or why not.
-pub fn read_text(path: &Path) -> Result<String, String> {
-    let bytes = file::read(path, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid].iter().filter(|b| **b == b'\n');
-        format!("it is not UTF-8 (line {})", line.count() + 1)
-    })
 }
 
 /// Keys become a section: `name: Type = default, rule;`, each with its doc. The rule, what

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Origin};
-use super::section::{Ledger, Span, read_text};
+use super::ledger::{Ledger, Span, read_text};
 
 /// Environment variables that begin with this are ours; any that names no key is an error.
 /// One that is empty is not set: what is to be empty is said by the file or a flag.

@@ -1,7 +1,7 @@
 //! From the configuration and the state directory to the authority that is in force when
 //! the first client comes.
 
-use super::ControlError;
+use super::error::ControlError;
 use super::https::Https;
 use super::issuer::{Issuer, KnownKey, Terms};
 use super::jwks::{self, KeyFile, Told};

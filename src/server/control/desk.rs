@@ -52,7 +52,7 @@ pub(super) async fn answer(
                 deliver(&shards, ask, answer);
             }
         };
-        super::blocking(work).await;
+        super::blocking::blocking(work).await;
     }
     // Nobody can ask any more.
     std::future::pending().await

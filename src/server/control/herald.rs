@@ -90,7 +90,7 @@ impl Courier {
             let told_shard = Told::new(move || tell.send(()).unwrap_or(()));
             if let Err(command) = self.mailbox.post(Command::Authority(authority, told_shard)) {
                 let mailbox = self.mailbox.clone();
-                super::blocking(move || mailbox.post_waiting(command)).await;
+                super::blocking::blocking(move || mailbox.post_waiting(command)).await;
             }
             // Dropped unsaid: the shard has ended.
             let _ = told.await;

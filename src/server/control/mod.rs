@@ -9,6 +9,7 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `host`, `error`, `blocking` | what is told of the process; why nothing starts; work beside this thread |
 //! | `access` | from the configuration to the authority in force at the start |
 //! | `http` | the admin address: one file an endpoint |
 //! | `warden`, `herald` | revocations and keys; every shard has them |
@@ -25,8 +26,11 @@
 //! authentication and tracing there is no such thread.
 
 mod access;
+mod blocking;
 mod desk;
+mod error;
 mod herald;
+mod host;
 mod http;
 mod https;
 mod issuer;
@@ -37,35 +41,38 @@ mod survey;
 mod wanted;
 mod warden;
 
-use super::boot::panic_text;
 use super::config::{AuthMode, Config};
 use super::listen;
+use super::panic::panic_text;
 use super::placement::pin;
-use super::state::{self, StateError};
+use super::state;
 use super::trace::{self, Exporter, Setting};
 use crate::auth::ask::{ASKS_MAX, Ask, Asks};
-use crate::base::clock::{unix_nanos, unix_seconds};
+use crate::base::clock::unix_seconds;
 use crate::shard::sys::Board;
 use crate::shard::{self, Mailbox, Tracing, Wall};
 use access::{Access, KeySet, Keys};
+use blocking::{blocking, pass_on_panic};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use desk::{Counter, answer};
+pub use error::ControlError;
 use herald::Herald;
+pub use host::Host;
 use http::{Admin, Guard, Reserve};
 use jwks::Told;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use store::Store;
 use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use wanted::Wanted;
 use warden::{KeyTaker, Warden};
@@ -81,45 +88,6 @@ const WORKERS_MAX: usize = 16;
 const LAST_WORK_MAX: Duration = Duration::from_secs(1);
 /// And for the spans that are still to be exported.
 const LAST_EXPORT_MAX: Duration = Duration::from_secs(1);
-
-/// What is wrong before anything runs.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    #[error("cannot serve the admin address {address}: {cause}")]
-    Admin {
-        address: SocketAddr,
-        cause: io::Error,
-    },
-    #[error("{0}")]
-    State(#[from] StateError),
-    #[error("{0}")]
-    Access(String),
-    #[error("{0}")]
-    Trace(String),
-}
-
-/// What the admin address tells of the process beside what its shards do.
-#[derive(Clone, Default)]
-pub struct Host {
-    /// Unix seconds.
-    pub started_at: f64,
-    /// What the shards may take, as it was announced.
-    pub memory_budget_bytes: u64,
-    /// When the first certificate of the chain in force expires, in Unix seconds; `None`:
-    /// there is none.
-    pub certificate_expires: Option<Arc<AtomicI64>>,
-}
-
-impl Host {
-    /// Of a process that starts now.
-    pub fn new(memory_budget_bytes: u64, certificate_expires: Option<Arc<AtomicI64>>) -> Host {
-        Host {
-            started_at: unix_nanos() as f64 / 1e9,
-            memory_budget_bytes,
-            certificate_expires,
-        }
-    }
-}
 
 /// All that is needed, opened and checked.
 pub struct Prepared {
@@ -460,25 +428,6 @@ async fn recover(store: Arc<Store>) {
         blocking(move || store.recover()).await;
         // A large file is read to be repaired: not all the time.
         rest = RECOVER.max(began.elapsed() * RECOVER_SHARE);
-    }
-}
-
-/// Does work that blocks, on a thread for it. A panic there is one here.
-async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            // The runtime is ending, and so is whoever waits.
-            Err(_) => std::future::pending().await,
-        },
-    }
-}
-
-/// A task that panicked takes this one with it.
-fn pass_on_panic(ended: Result<(), JoinError>) {
-    if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
-        resume_unwind(panic);
     }
 }
 

@@ -138,7 +138,7 @@ fn teller<T: Send + 'static>(tell: oneshot::Sender<T>) -> Tell<T> {
 async fn post(mailbox: &Mailbox, command: Command) {
     if let Err(command) = mailbox.post(command) {
         let mailbox = mailbox.clone();
-        super::blocking(move || mailbox.post_waiting(command)).await;
+        super::blocking::blocking(move || mailbox.post_waiting(command)).await;
     }
 }
 

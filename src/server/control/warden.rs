@@ -138,7 +138,7 @@ impl Warden {
             let mut all = Revocations::clone(self.authority().revocations());
             all.insert(revocation.clone())?;
             let (store, kept) = (self.store.clone(), revocation.clone());
-            super::blocking(move || keep(&store, &kept)).await?;
+            super::blocking::blocking(move || keep(&store, &kept)).await?;
             self.put_revocations(all)
         };
         match self.herald.heard(version, HEARD_MAX).await {
@@ -151,7 +151,7 @@ impl Warden {
     pub async fn sweep(&self, now: u64) {
         let _turn = self.revoking.lock().await;
         let store = self.store.clone();
-        let swept = super::blocking(move || {
+        let swept = super::blocking::blocking(move || {
             store.change(|change| change.revoked()?.forget(now))?;
             store.sweep_families(now)
         });

@@ -9,65 +9,39 @@
 //! share a thread) is believed. A peer's text cannot break a line, nor a terminal: control
 //! characters are escaped, and it is cut at [`TEXT_BYTES_MAX`].
 
-use super::writer::{Line, Queue};
 use std::fmt::{self, Write};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::thread;
+use std::hash::{Hash, Hasher};
+use tracing::Level;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::layer::Context;
 
 /// Bytes of a text in a line.
 const TEXT_BYTES_MAX: usize = 2048;
+
+/// What a line takes in the queue beside its text, about.
+pub(super) const LINE_BYTES: usize = 64;
+
+/// A line, and what must be known of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) level: Level,
+    /// Equal for lines that say the same.
+    pub(super) same: u64,
+    pub(super) text: String,
+}
+
+impl Line {
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len() + LINE_BYTES
+    }
+}
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     Json,
     Text { colour: bool },
-}
-
-/// The layer that makes lines of events.
-pub(super) struct Lines {
-    layout: Layout,
-    queue: Queue,
-}
-
-impl Lines {
-    pub(super) fn new(layout: Layout, queue: Queue) -> Lines {
-        Lines { layout, queue }
-    }
-}
-
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut record = Record::new(*event.metadata().level(), event.metadata().target());
-        event.record(&mut record);
-        if record.field("shard").is_none()
-            && let Some(shard) = shard_of_thread()
-        {
-            record
-                .fields
-                .insert(0, ("shard", Value::Number(shard.to_string())));
-        }
-        let mut same = DefaultHasher::new();
-        event.metadata().callsite().hash(&mut same);
-        record.hash_texts(&mut same);
-        self.queue.push(Line {
-            level: record.level,
-            same: same.finish(),
-            text: record.written(self.layout),
-        });
-    }
-}
-
-/// The number in the name that boot gives to a shard's thread.
-fn shard_of_thread() -> Option<u16> {
-    let thread = thread::current();
-    thread.name()?.strip_prefix("shard-")?.parse().ok()
 }
 
 /// What a line says.
@@ -94,6 +68,20 @@ impl Record {
         }
     }
 
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.field(field).is_some()
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Which shard says it, before everything else.
+    pub(super) fn put_shard(&mut self, shard: u16) {
+        let number = Value::Number(shard.to_string());
+        self.fields.insert(0, ("shard", number));
+    }
+
     pub(super) fn message(mut self, message: String) -> Record {
         self.message = message;
         self
@@ -105,7 +93,7 @@ impl Record {
     }
 
     /// What makes lines of one place the same: their texts. Numbers are measurements.
-    fn hash_texts(&self, hasher: &mut impl Hasher) {
+    pub(super) fn hash_texts(&self, hasher: &mut impl Hasher) {
         (&self.target, &self.message).hash(hasher);
         for (name, value) in &self.fields {
             if let Value::Text(text) = value {
@@ -264,6 +252,7 @@ impl fmt::Display for Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::DefaultHasher;
 
     fn record() -> Record {
         let mut record =

@@ -7,7 +7,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `line` | from an event to its line |
+//! | `layer`, `line` | from an event to its line |
 //! | `writer` | the queue and the thread behind it |
 //! | `repeat` | lines that say the same are summed up |
 //! | `target` | where lines go; a file is opened anew when it is told or gone |
@@ -20,14 +20,16 @@
 //! Why not tracing-appender: its queue knows no errors from other lines, a line that could not
 //! be written is not counted, and at the end it prints on standard output.
 
+mod layer;
 mod line;
 mod repeat;
 mod target;
 mod writer;
 
-use super::boot::panic_text;
 use super::config::{Config, LogFormat, is_log_level};
-use line::{Layout, Lines};
+use super::panic::panic_text;
+use layer::Lines;
+use line::Layout;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;

@@ -4,7 +4,7 @@
 //! The same are lines of one place in the source that differ in numbers at most: their sum is
 //! the last of them, with how many it stands for as `repeated`. Errors are never summed up.
 
-use super::writer::Line;
+use super::line::Line;
 use crate::base::clock::Instant;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! The queue holds [`BYTES_MAX`] bytes of lines, and [`ERROR_BYTES`] more of errors. Who has
 //! no room is dropped and counted; nobody waits.
 
-use super::line::{Layout, Record, repeated};
+use super::line::{Layout, Line, Record, repeated};
 use super::repeat::{Repeats, Sum};
 use super::target::Target;
 use crate::base::clock::Instant;
@@ -19,25 +19,8 @@ use tracing::Level;
 const BYTES_MAX: usize = 4 << 20;
 /// For errors there is more room.
 const ERROR_BYTES: usize = 1 << 20;
-/// What a line takes in the queue beside its text, about.
-const LINE_BYTES: usize = 64;
 /// How often it is said that lines were lost, at most.
 const TELL: Duration = Duration::from_secs(5);
-
-/// A line, and what must be known of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) level: Level,
-    /// Equal for lines that say the same.
-    pub(super) same: u64,
-    pub(super) text: String,
-}
-
-impl Line {
-    fn bytes(&self) -> usize {
-        self.text.len() + LINE_BYTES
-    }
-}
 
 enum Item {
     Line(Line),
@@ -224,6 +207,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::LINE_BYTES;
     use super::*;
     use std::fs;
 

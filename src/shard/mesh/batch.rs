@@ -8,7 +8,7 @@ use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::router::Count;
 use crate::shard::parcel::Parcel;
-use crate::shard::schema::Sent;
+use crate::shard::publication::Sent;
 use bytes::Bytes;
 
 /// One thing said. Lengths refer to the batch's bytes, in order.

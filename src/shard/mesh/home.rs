@@ -18,113 +18,11 @@
 //! not confirmed, is bounded at the shard it comes from: a link with too much of it is pressed.
 
 use super::batch::{Batch, Entry, Terms};
+use super::passage::{Home, Owed, Ticket, cost};
 use super::{Link, Mesh};
 use crate::base::id::{Key, ShardId};
 use crate::shard::parcel::Parcel;
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
-
-/// Bytes on their way through one home before publishers slow down.
-const PASSAGE_BYTES_MAX: usize = 1 << 20;
-/// Bytes that one of them counts beside its message.
-const PASSAGE_BYTES: usize = 128;
-/// Room for topics that is kept when none is on its way.
-const TOPICS_KEPT: usize = 1024;
-
-/// The home of a topic that is another shard's.
-#[derive(Clone, Copy)]
-pub(in crate::shard) struct Home {
-    link: usize,
-    /// Its hash: that two of one home have the same makes one of them wait in vain.
-    topic: u32,
-}
-
-/// A publication that is on its way through a home.
-#[derive(Clone, Copy)]
-pub(in crate::shard) struct Ticket {
-    link: usize,
-    number: u64,
-}
-
-/// What a home's publication comes behind: what the shard it is from had said to each shard
-/// but the home and itself, in their order.
-#[derive(Clone, Copy)]
-pub(in crate::shard) struct Cause<'a> {
-    pub(in crate::shard) from: ShardId,
-    pub(in crate::shard) counts: &'a [u64],
-}
-
-impl Cause<'_> {
-    /// How much of its shard's a peer has to have taken: the next of the counts. Asked of one
-    /// peer after the other.
-    pub(super) fn next_for(&mut self, peer: ShardId) -> Option<u64> {
-        if peer == self.from {
-            return None;
-        }
-        let (first, rest) = self.counts.split_first()?;
-        self.counts = rest;
-        Some(*first)
-    }
-}
-
-/// What is on its way through one peer as its home.
-#[derive(Default)]
-pub(super) struct Passage {
-    /// Publications that went this way, and those of which the home has said that all have
-    /// them.
-    sent: u64,
-    done: u64,
-    bytes: usize,
-    /// The last of each connection and topic, and all in their order.
-    last: HashMap<(Key, u32), u64>,
-    order: VecDeque<(Key, u32)>,
-}
-
-impl Passage {
-    pub(super) fn is_pressed(&self) -> bool {
-        self.bytes > PASSAGE_BYTES_MAX
-    }
-
-    fn enter(&mut self, by: Key, topic: u32, bytes: usize) -> u64 {
-        self.sent += 1;
-        self.bytes += cost(bytes);
-        self.last.insert((by, topic), self.sent);
-        self.order.push_back((by, topic));
-        self.sent
-    }
-
-    const fn left(&self) -> u64 {
-        self.sent - self.done
-    }
-
-    fn leave(&mut self, count: u64, bytes: usize) {
-        for _ in 0..count {
-            self.done += 1;
-            if let Some(of) = self.order.pop_front()
-                && self.last.get(&of) == Some(&self.done)
-            {
-                self.last.remove(&of);
-            }
-        }
-        self.bytes = self.bytes.saturating_sub(bytes);
-        if self.last.is_empty() && self.last.capacity() > TOPICS_KEPT {
-            self.last.shrink_to(TOPICS_KEPT);
-            self.order.shrink_to(TOPICS_KEPT);
-        }
-    }
-}
-
-const fn cost(bytes: usize) -> usize {
-    bytes + PASSAGE_BYTES
-}
-
-/// What this shard, as a home, still has to say to the shard of `link`.
-pub(super) struct Owed {
-    mark: u64,
-    link: usize,
-    count: u32,
-    bytes: usize,
-}
 
 impl Mesh {
     // ---- the publisher's shard ----
@@ -269,12 +167,13 @@ impl Mesh {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Item, weave};
+    use super::super::passage::PASSAGE_BYTES_MAX;
+    use super::super::{Cause, Item, weave};
     use super::*;
     use crate::base::clock::Instant;
     use crate::ring::driver::{Wake, Waker};
     use crate::router::ShardSet;
-    use crate::shard::schema::Sent;
+    use crate::shard::publication::Sent;
     use std::sync::Arc;
 
     struct Nobody;

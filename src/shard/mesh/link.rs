@@ -1,7 +1,7 @@
 //! One link of the mesh: a shard's ends of the rings to and from one other.
 
 use super::batch::{Batch, Reading};
-use super::home::Passage;
+use super::passage::Passage;
 use crate::base::id::ShardId;
 use crate::ring::driver::Waker;
 use rtrb::{Consumer, Producer, RingBuffer};

@@ -34,20 +34,21 @@
 mod batch;
 mod home;
 mod link;
+mod passage;
 
 pub(super) use batch::{Call, InterestKind, Item, Reading, Terms};
-pub(super) use home::{Cause, Ticket};
+pub(super) use passage::{Cause, Ticket};
 
 use super::accord::Accord;
 use super::parcel::Parcel;
-use super::schema::Sent;
+use super::publication::Sent;
 use crate::base::id::{Key, ShardId};
 use crate::ring::driver::Waker;
 use crate::router::{Count, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
-use home::Owed;
 use link::{BATCHES_MAX, Link, connect};
+use passage::Owed;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};

@@ -15,16 +15,13 @@ pub use plan::{Ask, Ending, Expect, Opening, Plan, Reading, Writing};
 pub use report::Report;
 
 use super::agenda::Event;
+pub use super::id::ClientId;
 use super::kernel::Kernel;
 use crate::base::clock::Instant;
 use crate::proto::session::Settings;
 use conversation::Conversation;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// A client's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(pub u32);
 
 /// What a harness may tell a client while it lives.
 #[derive(Clone, Debug)]

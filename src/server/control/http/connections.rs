@@ -4,7 +4,7 @@
 //! Each page is a look of its own: connections come and go between two of them. In the order
 //! of ids, or of ages, those that stay are on the pages once each.
 
-use super::Admin;
+use super::admin::Admin;
 use super::answer::{Refusal, refuse};
 use super::credential::{Changer, Reader};
 use super::parameter::{Parameters, number};

@@ -1,6 +1,6 @@
 //! Who may ask for what: credentials at the admin address.
 
-use super::Admin;
+use super::admin::Admin;
 use super::answer::{Refusal, refuse};
 use super::guard::{Cause, Peer};
 use crate::auth::token::named_key;

@@ -1,6 +1,6 @@
 //! `/livez` and `/readyz`: whether to restart this server, and whether to send it clients.
 
-use super::Admin;
+use super::admin::Admin;
 use super::answer::{Refusal, refuse};
 use super::credential::Reader;
 use axum::Router;

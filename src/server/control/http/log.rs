@@ -1,6 +1,6 @@
 //! `GET /log` and `PUT /log`: which lines the log has, and others from now on.
 
-use super::Admin;
+use super::admin::Admin;
 use super::answer::{Refusal, read};
 use super::credential::{Changer, Reader};
 use crate::server::log::{self, Control};

@@ -33,12 +33,14 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `admin` | what the endpoints speak about |
 //! | `place` | who has a place, and who makes room |
 //! | `reserve` | descriptors for when there are none |
 //! | `guard` | what is not answered: pages from elsewhere, guesses |
 //! | `credential` | who may read, who may change things |
 //! | all others | one endpoint each |
 
+mod admin;
 mod answer;
 mod connections;
 mod credential;
@@ -57,17 +59,10 @@ mod status;
 mod tests;
 mod topics;
 
-use super::Host;
-use super::survey::Surveyor;
-use super::wanted::Wanted;
-use super::warden::Warden;
-use crate::server::trace::Tally;
-use crate::shard::sys::Board;
 use answer::Refusal;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use credential::Reader;
-use crossbeam_channel::Receiver;
 use guard::Door;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -76,7 +71,6 @@ use place::Places;
 use reserve::is_shortage;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -95,6 +89,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 /// How often descriptors given up are tried to be had back.
 const REFILL_AGAIN: Duration = Duration::from_millis(50);
 
+pub use admin::Admin;
 pub use guard::Guard;
 #[cfg(doc)]
 use place::CONNECTIONS_MAX;
@@ -116,25 +111,6 @@ const ENDPOINTS: &[&str] = &[
     "GET /debug/pprof/heap",
     "POST /revocations",
 ];
-
-/// What the endpoints speak about.
-pub struct Admin {
-    pub board: Arc<Board>,
-    pub host: Host,
-    pub draining: Arc<AtomicBool>,
-    /// See `Prepared::settled`.
-    pub settled: Option<Receiver<()>>,
-    pub is_loopback: bool,
-    pub surveyor: Surveyor,
-    /// `None`: nobody authenticates.
-    pub warden: Option<Arc<Warden>>,
-    /// Told when a token brought an unknown key.
-    pub wanted: Arc<Wanted>,
-    /// `None`: nothing is traced.
-    pub traces: Option<Arc<Tally>>,
-    pub guard: Arc<Guard>,
-    pub reserve: Arc<Reserve>,
-}
 
 /// Serves, for ever.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
@@ -165,7 +141,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
             accepted = listener.accept(), if has_room => accepted,
             () = places.changed(), if !has_room => continue,
             Some(ended) = connections.join_next() => {
-                super::pass_on_panic(ended);
+                super::blocking::pass_on_panic(ended);
                 continue;
             }
             () = sleep(REFILL_AGAIN), if reserve.is_short() => {

@@ -4,10 +4,10 @@
 //! Reading, as other endpoints: beyond loopback a credential is needed. One at a time. Who
 //! goes away ends a CPU profile.
 
-use super::Admin;
+use super::admin::Admin;
 use super::answer::Refusal;
 use super::credential::Reader;
-use crate::server::control::blocking;
+use crate::server::control::blocking::blocking;
 use crate::server::control::profile::cpu::Sampling;
 use crate::server::control::profile::{Format, ProfileError, heap};
 use axum::Router;

@@ -1,6 +1,6 @@
 //! `POST /revocations`: credentials that are good no longer.
 
-use super::Admin;
+use super::admin::Admin;
 use super::answer::{Refusal, read, refuse};
 use super::credential::Changer;
 use crate::auth::revocation::{Revocation, Target};

@@ -3,7 +3,7 @@
 //!
 //! Everything is counted since the start, so that two answers give rates.
 
-use super::Admin;
+use super::admin::Admin;
 use super::credential::Reader;
 use crate::base::clock::unix_nanos;
 use crate::metrics::counter::Counters;

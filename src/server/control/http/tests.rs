@@ -10,8 +10,12 @@ use crate::auth::rights::{Role, Roles};
 use crate::auth::token::Requirements;
 use crate::base::clock::Instant;
 use crate::server::control::herald::Herald;
+use crate::server::control::host::Host;
 use crate::server::control::store::Store;
+use crate::server::control::survey::Surveyor;
 use crate::server::control::warden::Lives;
+use crate::server::control::warden::Warden;
+use crate::shard::sys::Board;
 use axum::http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -3,7 +3,7 @@
 //! They are counted in memory that does not grow with their number, and of many messages
 //! only some are looked at: see `metrics::topics` for what the counts promise.
 
-use super::Admin;
+use super::admin::Admin;
 use super::answer::Refusal;
 use super::connections::late;
 use super::credential::Reader;

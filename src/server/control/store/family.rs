@@ -21,14 +21,11 @@
 //!
 //! Times are Unix seconds. A clock set back is no grace: both ways count.
 
-use super::{Change, Store, StoreError, random};
+use super::error::{StoreError, random};
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use redb::{
-    ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
-    WriteTransaction,
-};
+use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
 /// A token used twice within this time gives the same successor.
 pub const GRACE_S: u64 = 10;
@@ -36,20 +33,18 @@ pub const GRACE_S: u64 = 10;
 pub const REMEMBERED: u32 = 1000;
 /// Families of one API key: a fleet may share one.
 pub const FAMILIES_PER_KEY_MAX: u64 = 10_000;
-/// Families ended in one change, when many have expired.
-const SWEEP: usize = 256;
-
-type Hash = [u8; 32];
+pub(super) type Hash = [u8; 32];
 /// Not secret: it stands in access tokens (see [`FamilyId::of_token_id`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FamilyId([u8; 16]);
+pub struct FamilyId(pub(super) [u8; 16]);
 
 /// Principal, API key's id, its fingerprint, number among the key's families, latest
 /// token's number, when that was made, when it expires.
-type Row = (&'static str, &'static str, &'static str, u64, u32, u64, u64);
-const FAMILIES: TableDefinition<&[u8; 16], Row> = TableDefinition::new("families");
+pub(super) type Row = (&'static str, &'static str, &'static str, u64, u32, u64, u64);
+pub(super) const FAMILIES: TableDefinition<&[u8; 16], Row> = TableDefinition::new("families");
 /// By hash: family, number in it, when it was used (0: not yet).
-const TOKENS: TableDefinition<&Hash, (&[u8; 16], u32, u64)> = TableDefinition::new("tokens");
+pub(super) const TOKENS: TableDefinition<&Hash, (&[u8; 16], u32, u64)> =
+    TableDefinition::new("tokens");
 /// The hash of each number of each family.
 const CHAINS: TableDefinition<(&[u8; 16], u32), &Hash> = TableDefinition::new("chains");
 /// The families of each API key, the oldest first.
@@ -71,7 +66,7 @@ impl Token {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    fn hash(&self) -> Hash {
+    pub(super) fn hash(&self) -> Hash {
         fixed(digest::digest(&digest::SHA256, &self.0).as_ref())
     }
 }
@@ -136,12 +131,12 @@ pub struct Families<'t> {
 }
 
 /// A row of `FAMILIES` that is no longer borrowed.
-struct Family {
+pub(super) struct Family {
     founder: Founder,
     number: u64,
     latest: u32,
     issued_at: u64,
-    expires: u64,
+    pub(super) expires: u64,
 }
 
 impl Family {
@@ -348,7 +343,7 @@ impl<'t> Families<'t> {
         }))
     }
 
-    fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+    pub(super) fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
         Ok(self
             .families
             .get(&id.0)?
@@ -361,52 +356,9 @@ impl<'t> Families<'t> {
     }
 }
 
-impl Store {
-    /// Whether there is such a token, used or not. Guesses end here: they cost no change of
-    /// the disk.
-    pub fn knows(&self, token: &Token) -> Result<bool, StoreError> {
-        self.with(|database| {
-            let reading = database.begin_read()?;
-            let tokens = reading.open_table(TOKENS)?;
-            Ok(tokens.get(&token.hash())?.is_some())
-        })
-    }
-
-    /// Ends the families that have expired; tells how many. Looks at every family.
-    pub fn sweep_families(&self, now: u64) -> Result<usize, StoreError> {
-        let expired = self.with(|database| {
-            let reading = database.begin_read()?;
-            let families = reading.open_table(FAMILIES)?;
-            let mut expired = Vec::new();
-            for entry in families.iter()? {
-                let (id, row) = entry?;
-                if row.value().6 <= now {
-                    expired.push(FamilyId(*id.value()));
-                }
-            }
-            Ok(expired)
-        })?;
-        for some in expired.chunks(SWEEP) {
-            self.change(|change: &Change<'_>| {
-                let mut families = change.families()?;
-                for id in some {
-                    // One that was used since lives on.
-                    if families
-                        .family(*id)?
-                        .is_some_and(|family| family.expires <= now)
-                    {
-                        families.end(*id)?;
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        Ok(expired.len())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Store;
     use super::*;
     use std::collections::HashSet;
     use tempfile::TempDir;

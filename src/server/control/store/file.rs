@@ -11,7 +11,7 @@
 //!
 //! A file that is none of ours, broken, or another version's is left alone and named.
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::server::state::{self, StateError};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend};

@@ -2,6 +2,8 @@
 //!
 //! - `family`: refresh tokens, by their hashes.
 //! - `revoked`: revocations.
+//! - `look`: what is asked of them beside changes.
+//! - `error`: why what was asked has not happened.
 //! - `file`: found on disk, or made there.
 //! - `health`: whether it can be used.
 //!
@@ -14,14 +16,18 @@
 //!
 //! The file is for its owner alone (0600), and one process: redb locks it, and we its directory.
 
+mod error;
 pub(super) mod family;
 mod file;
 mod health;
+mod look;
 pub(super) mod revoked;
 
 use crate::base::clock::unix_seconds;
 use crate::server::state::StateError;
 use aws_lc_rs::hmac;
+pub use error::StoreError;
+pub(super) use error::random;
 use family::Families;
 use file::Held;
 pub use health::Health;
@@ -29,7 +35,7 @@ use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use revoked::Revoked;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// The key in `META` of what successors are derived with.
@@ -39,38 +45,6 @@ const SECRET_BYTES: usize = 32;
 const TRIAL: &str = "trial";
 /// Its bytes: more than a change needs, so that the next one does not fail again.
 const TRIAL_BYTES: usize = 64 << 10;
-
-/// What was asked has not happened.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("{0}")]
-    Redb(Box<redb::Error>),
-    /// The disk failed before, with this cause.
-    #[error("{0}")]
-    Failing(Arc<str>),
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> StoreError {
-        StoreError::Redb(Box::new(error.into()))
-    }
-}
-
-impl StoreError {
-    /// The file has to be opened again.
-    fn is_lasting(&self) -> bool {
-        use redb::Error::{DatabaseClosed, Io, LockPoisoned, PreviousIo};
-        match self {
-            StoreError::Redb(error) => {
-                matches!(
-                    **error,
-                    Io(_) | PreviousIo | DatabaseClosed | LockPoisoned(_)
-                )
-            }
-            StoreError::Failing(_) => false,
-        }
-    }
-}
 
 /// The open file. Shared between threads; changes take turns.
 pub struct Store {
@@ -260,16 +234,6 @@ impl<'t> Change<'t> {
     pub fn revoked(&self) -> Result<Revoked<'t>, StoreError> {
         Revoked::open(self.transaction)
     }
-}
-
-/// Bytes nobody can guess.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        let error = io::Error::other(format!("the system has no random numbers: {error}"));
-        redb::Error::Io(error)
-    })?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Revocations on disk: each a line of JSON as it was asked for, and until when it counts.
 
-use super::{Store, StoreError};
-use redb::{ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use super::error::StoreError;
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 /// By the revocation: Unix seconds from which it is forgotten.
-const REVOKED: TableDefinition<&str, u64> = TableDefinition::new("revocations");
+pub(super) const REVOKED: TableDefinition<&str, u64> = TableDefinition::new("revocations");
 
 /// The table, within a change.
 pub struct Revoked<'t>(Table<'t, &'static str, u64>);
@@ -31,21 +31,5 @@ impl<'t> Revoked<'t> {
             stays
         })?;
         Ok(forgotten)
-    }
-}
-
-impl Store {
-    /// All that are kept, each with the time from which it is forgotten.
-    pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.with(|database| {
-            let reading = database.begin_read()?;
-            let table = reading.open_table(REVOKED)?;
-            let mut all = Vec::new();
-            for entry in table.iter()? {
-                let (revocation, forget_at) = entry?;
-                all.push((revocation.value().to_owned(), forget_at.value()));
-            }
-            Ok(all)
-        })
     }
 }

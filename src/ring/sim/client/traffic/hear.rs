@@ -5,12 +5,13 @@ use super::cargo::{Label, digest};
 use super::mind::{Due, Matter, Mind, Operation, Standing};
 use super::plan::Answering;
 use super::record::{Answer, Delivered, Served};
-use super::talk::Voice;
+use super::voice::Voice;
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
 use crate::proto::envelope::{Envelope, FLAG_FAILED};
 use crate::proto::error::Code;
-use crate::proto::message::{Message, MessageType};
+use crate::proto::kind::{Class, MessageType};
+use crate::proto::message::Message;
 use crate::proto::session::Event;
 
 /// Takes what came. `closing`: the client has sent CLOSE.
@@ -164,26 +165,11 @@ impl Mind {
             self.record.blame(wrong);
             return;
         }
-        match kind {
-            MessageType::Publish => self.take_publish(envelope, now),
-            MessageType::Request => self.take_request(envelope, now),
-            MessageType::Response => self.take_response(envelope, now),
-            MessageType::Ping
-            | MessageType::Pong
-            | MessageType::Close
-            | MessageType::Error
-            | MessageType::Ok
-            | MessageType::Auth
-            | MessageType::AuthOk
-            | MessageType::Drain
-            | MessageType::Ack
-            | MessageType::Session
-            | MessageType::SessionOk
-            | MessageType::Subscribe
-            | MessageType::Unsubscribe
-            | MessageType::Will
-            | MessageType::Serve
-            | MessageType::Unserve => {
+        match kind.class() {
+            Class::Publication => self.take_publish(envelope, now),
+            Class::Request => self.take_request(envelope, now),
+            Class::Response => self.take_response(envelope, now),
+            Class::Operation(_) | Class::Control(_) => {
                 self.record.blame(format!("{kind:?} is not the server's"));
             }
         }

@@ -8,7 +8,7 @@
 
 use super::plan::{Act, Traffic};
 use super::record::{Grant, Membership, Record};
-use super::talk::Voice;
+use super::voice::Voice;
 use crate::base::clock::Instant;
 use crate::proto::message::Message;
 use crate::ring::sim::client::{ClientId, Ending};

@@ -8,6 +8,7 @@
 //! | `record` | what it did and met with |
 //! | `mind` | what it knows beyond a connection: sessions, what is unanswered |
 //! | `talk` | one connection: bytes, and its end |
+//! | `voice` | what it says there: its end of the protocol |
 //! | `speak`, `hear` | messages out, messages in |
 //! | `cargo` | what messages carry, so that each tells whose it is |
 //!
@@ -21,6 +22,7 @@ mod plan;
 mod record;
 mod speak;
 mod talk;
+mod voice;
 
 pub use cargo::Label;
 pub use plan::{Act, Answering, Filter, Keeping, Publish, Request, Traffic};

@@ -4,7 +4,7 @@ use super::cargo::{Label, digest, wrap};
 use super::mind::{Matter, Mind, Operation, Standing};
 use super::plan::{Act, Filter, Publish, Request};
 use super::record::{Asked, Published, Standing as Stand, Will};
-use super::talk::Voice;
+use super::voice::Voice;
 use crate::base::clock::Instant;
 use crate::proto::envelope::{Codec, Envelope, FLAG_HEADERS, FLAG_RETAIN, Headers, header};
 use crate::proto::message::{Message, MessageType};

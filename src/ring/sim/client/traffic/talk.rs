@@ -4,9 +4,9 @@ use super::hear;
 use super::mind::{Mind, Standing};
 use super::plan::Traffic;
 use super::record::Connection;
+use super::voice::Voice;
 use crate::base::clock::Instant;
 use crate::proto::error::Code;
-use crate::proto::message::Message;
 use crate::proto::option::{FEATURE_CHECKSUM, Options};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Settings, Step};
@@ -15,18 +15,6 @@ use crate::ring::sim::kernel::Kernel;
 use crate::ring::sim::link::LinkId;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What a client says: its end of the protocol and what waits to be written.
-pub(super) struct Voice {
-    pub(super) session: Session,
-    pub(super) out: Vec<u8>,
-}
-
-impl Voice {
-    pub(super) fn send(&mut self, message: &Message<'_>) {
-        self.session.send(message, &mut self.out);
-    }
-}
 
 pub(super) struct Talk {
     link: LinkId,

@@ -6,7 +6,7 @@ use super::process::Process;
 use crate::base::reason::Reason;
 use crate::metrics::counter::{Counter, Counters};
 use crate::proto::message::MessageType;
-use crate::server::control::http::Admin;
+use crate::server::control::http::admin::Admin;
 use crate::server::control::warden::Warden;
 use crate::server::log;
 use crate::server::trace::Tally;

@@ -24,10 +24,10 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-use super::Admin;
 use super::answer::{Refusal, refuse};
 use super::credential::Reader;
-use crate::server::control::blocking;
+use crate::server::control::blocking::blocking;
+use crate::server::control::http::admin::Admin;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};

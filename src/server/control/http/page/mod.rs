@@ -12,7 +12,7 @@
 //! - `rate.js`: from answers to rows and numbers, without the page; `chart.js`, `table.js`;
 //!   `page.js`: asking, and putting it together.
 
-use super::Admin;
+use crate::server::control::http::admin::Admin;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::http::HeaderName;

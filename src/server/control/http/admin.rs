@@ -1,0 +1,32 @@
+//! What the endpoints speak about.
+
+use super::guard::Guard;
+use super::reserve::Reserve;
+use crate::server::control::host::Host;
+use crate::server::control::survey::Surveyor;
+use crate::server::control::wanted::Wanted;
+use crate::server::control::warden::Warden;
+use crate::server::trace::Tally;
+use crate::shard::sys::Board;
+use crossbeam_channel::Receiver;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What the endpoints speak about.
+pub struct Admin {
+    pub board: Arc<Board>,
+    pub host: Host,
+    pub draining: Arc<AtomicBool>,
+    /// See `Prepared::settled`.
+    pub settled: Option<Receiver<()>>,
+    pub is_loopback: bool,
+    pub surveyor: Surveyor,
+    /// `None`: nobody authenticates.
+    pub warden: Option<Arc<Warden>>,
+    /// Told when a token brought an unknown key.
+    pub wanted: Arc<Wanted>,
+    /// `None`: nothing is traced.
+    pub traces: Option<Arc<Tally>>,
+    pub guard: Arc<Guard>,
+    pub reserve: Arc<Reserve>,
+}

@@ -1,0 +1,67 @@
+//! What is asked of the store beside changes: what it holds, and what has run out.
+
+use super::family::{FAMILIES, FamilyId, TOKENS, Token};
+use super::revoked::REVOKED;
+use super::{Change, Store, StoreError};
+use redb::{ReadableDatabase, ReadableTable};
+
+/// Families ended in one change, when many have expired.
+const SWEEP: usize = 256;
+
+impl Store {
+    /// Whether there is such a token, used or not. Guesses end here: they cost no change of
+    /// the disk.
+    pub fn knows(&self, token: &Token) -> Result<bool, StoreError> {
+        self.with(|database| {
+            let reading = database.begin_read()?;
+            let tokens = reading.open_table(TOKENS)?;
+            Ok(tokens.get(&token.hash())?.is_some())
+        })
+    }
+
+    /// Ends the families that have expired; tells how many. Looks at every family.
+    pub fn sweep_families(&self, now: u64) -> Result<usize, StoreError> {
+        let expired = self.with(|database| {
+            let reading = database.begin_read()?;
+            let families = reading.open_table(FAMILIES)?;
+            let mut expired = Vec::new();
+            for entry in families.iter()? {
+                let (id, row) = entry?;
+                if row.value().6 <= now {
+                    expired.push(FamilyId(*id.value()));
+                }
+            }
+            Ok(expired)
+        })?;
+        for some in expired.chunks(SWEEP) {
+            self.change(|change: &Change<'_>| {
+                let mut families = change.families()?;
+                for id in some {
+                    // One that was used since lives on.
+                    if families
+                        .family(*id)?
+                        .is_some_and(|family| family.expires <= now)
+                    {
+                        families.end(*id)?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(expired.len())
+    }
+
+    /// All that are kept, each with the time from which it is forgotten.
+    pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        self.with(|database| {
+            let reading = database.begin_read()?;
+            let table = reading.open_table(REVOKED)?;
+            let mut all = Vec::new();
+            for entry in table.iter()? {
+                let (revocation, forget_at) = entry?;
+                all.push((revocation.value().to_owned(), forget_at.value()));
+            }
+            Ok(all)
+        })
+    }
+}

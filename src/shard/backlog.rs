@@ -1,0 +1,134 @@
+//! Work that later turns go on with, as values: fan-outs, replays, what those who have gone
+//! have left, and members for whom the kernel holds much.
+
+use super::publication::{Origin, Translation};
+use super::station::Will;
+use super::trace::Open;
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::router::{Subscription, Walk};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How soon it is asked whether the kernel still holds much for a member, and how rarely.
+pub(super) const LOOK_MIN: Duration = Duration::from_millis(1);
+pub(super) const LOOK_MAX: Duration = Duration::from_millis(256);
+
+pub(super) struct Fanout {
+    pub(super) origin: Origin,
+    pub(super) message: Bytes,
+    /// See `Parcel::grown`.
+    pub(super) grown: bool,
+    pub(super) expires: Instant,
+    pub(super) number: u64,
+    pub(super) translation: Option<Box<Translation>>,
+    /// Its `deliver` span, if it is sampled.
+    pub(super) span: Option<Open>,
+    pub(super) subscribers: Vec<Subscription>,
+    /// Groups of which a member gets it, by this shard's numbers.
+    pub(super) groups: Vec<Key>,
+    /// How many of them have it.
+    pub(super) done: usize,
+    /// To be confirmed to its publisher.
+    pub(super) confirmation: Option<Confirmation>,
+}
+
+pub(super) struct Confirmation {
+    pub(super) id: u32,
+    pub(super) everywhere: bool,
+}
+
+pub(super) struct Replay {
+    /// Of the SUBSCRIBE, to be confirmed.
+    pub(super) id: u32,
+    pub(super) filter: Box<str>,
+    pub(super) subscription: Subscription,
+    pub(super) walk: Walk,
+}
+
+#[derive(Default)]
+pub(super) struct Legacies {
+    pub(super) wills: VecDeque<(Key, Will)>,
+    pub(super) messages: VecDeque<Legacy>,
+    /// When some of the messages are next handed on.
+    pub(super) next_share: Instant,
+    /// What the last share has said to other shards.
+    pub(super) mark: u64,
+    /// No member keeps up of any group that one of them is for.
+    pub(super) stuck: bool,
+}
+
+pub(super) struct Legacy {
+    pub(super) group: Key,
+    pub(super) message: Bytes,
+    pub(super) expires: Instant,
+}
+
+impl Legacies {
+    /// Nothing in it that can go to anybody now.
+    pub(super) fn is_settled(&self) -> bool {
+        self.wills.is_empty() && (self.messages.is_empty() || self.stuck)
+    }
+
+    /// When there is something to do, if there is.
+    pub(super) fn next_due(&self) -> Instant {
+        match (self.wills.is_empty(), self.messages.is_empty()) {
+            (false, _) => Instant::ZERO,
+            (true, false) => self.next_share,
+            (true, true) => Instant::NEVER,
+        }
+    }
+}
+
+/// Members for whom the kernel holds much.
+pub(super) struct BackedUp {
+    pub(super) members: Vec<Waiting>,
+    /// The earliest of theirs.
+    pub(super) next_look: Instant,
+}
+
+pub(super) struct Waiting {
+    pub(super) member: Key,
+    pub(super) next_look: Instant,
+    pub(super) pause: Duration,
+    /// What the kernel held when it was last asked.
+    pub(super) held: usize,
+}
+
+impl Default for BackedUp {
+    fn default() -> BackedUp {
+        BackedUp {
+            members: Vec::new(),
+            next_look: Instant::NEVER,
+        }
+    }
+}
+
+impl BackedUp {
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    pub(super) fn add(&mut self, member: Key, now: Instant) {
+        let next_look = now + LOOK_MIN;
+        // One that kept up for a moment may still be there.
+        self.members.retain(|one| one.member != member);
+        self.members.push(Waiting {
+            member,
+            next_look,
+            pause: LOOK_MIN,
+            held: usize::MAX,
+        });
+        self.next_look = self.next_look.min(next_look);
+    }
+
+    /// It reads again.
+    pub(super) fn hurry(&mut self, member: Key, now: Instant) {
+        let mut members = self.members.iter_mut();
+        if let Some(one) = members.find(|one| one.member == member) {
+            (one.pause, one.next_look) = (LOOK_MIN, now + LOOK_MIN);
+            self.next_look = self.next_look.min(one.next_look);
+        }
+    }
+}

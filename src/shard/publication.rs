@@ -1,0 +1,146 @@
+//! A publication on its way, as a value: whose it is, its bytes, and the same in the other
+//! codec. What becomes of it is decided by `publish`, `deliver` and `schema`.
+
+use super::parcel::Parcel;
+use super::trace::Open;
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::codec::Checked;
+use crate::proto::envelope::{Codec, Envelope};
+use bytes::Bytes;
+
+/// Who goes on when a publication has been delivered to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Connection(Key),
+    Mesh,
+    /// A will: nobody waits.
+    Nobody,
+}
+
+/// A publication on its way to this shard's subscribers.
+pub(super) struct Publication<'a> {
+    pub(super) parcel: Parcel<'a>,
+    pub(super) envelope: &'a Envelope<'a>,
+    pub(super) expires: Instant,
+    /// See `Exchange::publications`.
+    pub(super) number: u64,
+    /// One delivered on SUBSCRIBE.
+    pub(super) retained: bool,
+    /// See `fanout`.
+    pub(super) sliced: bool,
+    /// The group by which it goes to the member that is being given it.
+    pub(super) group: Option<Key>,
+    /// Where its topic has a schema: the same in the other codec.
+    pub(super) translation: Option<Box<Translation>>,
+    /// Its `deliver` span, if it is sampled.
+    pub(super) span: Option<Open>,
+}
+
+impl Publication<'_> {
+    /// What becomes of it once it waits in an outbox is not all the same: it may expire, or
+    /// have to go to another.
+    #[inline]
+    pub(super) fn is_special(&self) -> bool {
+        self.group.is_some() || self.expires != Instant::NEVER
+    }
+}
+
+/// A schema's number, the same on all shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SchemaId(pub(super) u32);
+
+/// A publication in the other codec, as far as it has been made.
+pub(super) struct Translation {
+    pub(super) schema: SchemaId,
+    pub(super) form: Form,
+}
+
+pub(super) enum Form {
+    /// Nobody has wanted it; taken apart, if that was done here.
+    Unmade(Option<Box<Checked>>),
+    /// The payload, which a worker has made.
+    Payload(Vec<u8>),
+    /// The whole message.
+    Made(Bytes),
+    /// It would be larger than anything this server takes.
+    TooLarge,
+}
+
+/// What another shard is told of a translation; `Made` comes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The topic has no schema.
+    None,
+    Unmade(SchemaId),
+    Made(SchemaId),
+    TooLarge(SchemaId),
+}
+
+impl Translation {
+    /// Boxed: a publication without one should not be larger for it.
+    pub(super) fn new(schema: SchemaId, form: Form) -> Box<Translation> {
+        Box::new(Translation { schema, form })
+    }
+
+    /// As another shard has sent it.
+    pub(super) fn received(sent: Sent, made: Option<&Bytes>) -> Option<Box<Translation>> {
+        let (schema, form) = match sent {
+            Sent::None => return None,
+            Sent::Unmade(schema) => (schema, Form::Unmade(None)),
+            Sent::TooLarge(schema) => (schema, Form::TooLarge),
+            Sent::Made(schema) => {
+                debug_assert!(made.is_some());
+                let form = made.map_or(Form::Unmade(None), |made| Form::Made(made.clone()));
+                (schema, form)
+            }
+        };
+        Some(Translation::new(schema, form))
+    }
+
+    /// The same for another who has the publication, as far as it can be shared.
+    pub(super) fn share(&self) -> Box<Translation> {
+        let form = match &self.form {
+            Form::Made(message) => Form::Made(message.clone()),
+            Form::TooLarge => Form::TooLarge,
+            Form::Unmade(_) | Form::Payload(_) => Form::Unmade(None),
+        };
+        Translation::new(self.schema, form)
+    }
+
+    pub(super) fn sent(&self) -> (Sent, Option<&Bytes>) {
+        match &self.form {
+            Form::Made(message) => (Sent::Made(self.schema), Some(message)),
+            Form::TooLarge => (Sent::TooLarge(self.schema), None),
+            Form::Unmade(_) | Form::Payload(_) => (Sent::Unmade(self.schema), None),
+        }
+    }
+
+    /// It is to be made at once: a worker has done most of it, or the message is kept.
+    pub(super) fn is_due(&self, retain: bool) -> bool {
+        retain || matches!(self.form, Form::Payload(_))
+    }
+
+    /// Bytes of a payload that is held apart.
+    pub(super) fn payload_bytes(&self) -> usize {
+        match &self.form {
+            Form::Payload(payload) => payload.len(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn made(&self) -> Option<&Bytes> {
+        match &self.form {
+            Form::Made(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// The codec that a payload with a schema is not in.
+pub(super) const fn other(codec: Codec) -> Codec {
+    match codec {
+        Codec::Json => Codec::Protobuf,
+        Codec::Bytes | Codec::Protobuf => Codec::Json,
+    }
+}
