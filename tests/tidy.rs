@@ -49,12 +49,6 @@ const LAYERS: &[Folder] = &[
 #[rustfmt::skip]
 const CIRCLES: &[&[&str]] = &[
     &[
-        "src/shard/call.rs",
-        "src/shard/line.rs",
-        "src/shard/resource.rs",
-        "src/shard/service.rs",
-    ],
-    &[
         "src/client/pool/lease.rs",
         "src/client/pool/stock.rs",
         "src/client/pool/task.rs",

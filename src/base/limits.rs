@@ -122,32 +122,23 @@ pub const MEMBER_HELD_BYTES_MAX: usize = 131_072;
 pub const TRAIL_ASK_BYTES: usize = 4096;
 /// Bytes of messages of groups that are kept of what the kernel holds for one member.
 pub const TRAIL_BYTES_MAX: usize = 1 << 20;
-/// Deliveries of one turn after which publishers, and what other shards have said, wait for
-/// the next: about a millisecond's worth. The publication that passes it is still delivered
-/// to all, so a turn is bounded by this and one fan-out.
-pub const DELIVERIES_PER_TURN: usize = 8192;
-/// Subscribers on one shard from which on a publication to them is delivered in slices.
-pub const FANOUT_MIN: usize = 256;
-/// Deliveries of such a publication in one turn: a few tens of microseconds' worth, which
-/// everybody else on the shard waits.
-pub const DELIVERIES_PER_SLICE: usize = 128;
-/// Retained messages looked at for a new subscription in one turn, most of which may be
-/// delivered: about a tenth of a millisecond's worth.
-pub const RETAINED_LOOKS: usize = 256;
 /// Retained messages looked at in one turn for whether they have expired.
 pub const RETAINED_SWEPT: usize = 1024;
 /// What one other shard has said that is done in one turn: publications, mostly, each of
 /// which may go to many subscribers.
-pub const MESH_ENTRIES_PER_TURN: usize = 256;
+pub const MESH_ENTRIES_PER_TURN: usize = 1024;
 /// Bytes of a payload with a schema up to which its shard checks and translates it, at once;
 /// a worker does it with larger ones. So many bytes of JSON take some 30 µs to check and half as
 /// long again to translate (benches/translate.rs), of a Struct five times as long, which everybody
 /// else on the shard waits; the way to a worker and back takes about as long.
 pub const CHECKED_BYTES_MAX: usize = 4096;
-/// What checking a payload, or writing it in another codec, counts as of a turn's deliveries:
-/// so many, and one more for each so many bytes.
-pub const CHECK_DELIVERIES: usize = 4;
-pub const CHECKED_BYTES_PER_DELIVERY: usize = 8;
+/// What checking a payload, or writing it in another codec, counts as: so many units of
+/// work, and one more for each so many bytes.
+pub const CHECK_UNITS: usize = 4;
+pub const CHECKED_BYTES_PER_UNIT: usize = 8;
+/// Answers (OK, ERROR) that one connection may be waiting for; then it is not read until half
+/// of them are given. More than a round trip between shards needs to be filled with.
+pub const ANSWERS_OPEN_MAX: u32 = 256;
 /// Calls that one connection may hold for each place that is left to all. Whatever few hold,
 /// others find room: of all there may be, one holds two thirds at most, `n` together
 /// 2n / (2n + 1). The same of the requests that one connection has to answer.

@@ -32,7 +32,7 @@ gauges! {
     /// answer.
     CallsOpen = "calls_open",
     ErrandsOpen = "errands_open",
-    /// Publications that are being delivered to many, a slice each turn.
+    /// Batches of publications that are being delivered to many, a slice each turn.
     Fanouts = "fanouts",
     /// Batches that other shards have not worked off, and connections that wait for that.
     MeshBatches = "mesh_batches",

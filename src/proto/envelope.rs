@@ -183,6 +183,20 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// The topic of a PUBLISH without RETAIN of which these bytes are the beginning: for whoever
+/// looks ahead. `None`: it is something else, or not that much of it is there.
+#[inline]
+pub fn live_topic(message: &[u8]) -> Option<&[u8]> {
+    if MessageType::of(message)? != MessageType::Publish
+        || message.get(FLAGS_AT)? & FLAG_RETAIN != 0
+    {
+        return None;
+    }
+    let body = message.get(MESSAGE_HEADER_BYTES..)?;
+    let (fixed, rest) = body.split_first_chunk::<ENVELOPE_FIXED_BYTES>()?;
+    rest.get(..usize::from(fixed[ENVELOPE_FIXED_BYTES - 1]))
+}
+
 /// Whether a whole RESPONSE carries FAILED: for whoever passes it on without taking it
 /// apart.
 #[inline]

@@ -94,6 +94,11 @@ pub struct Matches {
     pub shards: ShardSet,
     /// Groups with members here or elsewhere, by this shard's own numbers, for `choose`.
     pub groups: Vec<Key>,
+    /// Nodes of the trie that were looked at for it.
+    pub nodes: usize,
+    /// Whose it is, and as of when.
+    topic: String,
+    epoch: u64,
 }
 
 impl Matches {
@@ -102,6 +107,9 @@ impl Matches {
             local: Vec::new(),
             shards: ShardSet::new(),
             groups: Vec::new(),
+            nodes: 0,
+            topic: String::new(),
+            epoch: 0,
         }
     }
 
@@ -113,6 +121,7 @@ impl Matches {
         self.local.clear();
         self.shards.clear();
         self.groups.clear();
+        (self.nodes, self.epoch) = (0, 0);
     }
 }
 
@@ -124,6 +133,8 @@ pub struct Router {
     services: Trie<Key>,
     groups: Groups,
     retained: Retained,
+    /// Which changes of who gets what it has seen: as long as it stays, matches do. 0 is none.
+    epoch: u64,
 }
 
 impl Router {
@@ -134,7 +145,13 @@ impl Router {
             services: Trie::new(),
             groups: Groups::new(),
             retained: Retained::default(),
+            epoch: 1,
         }
+    }
+
+    /// Another one after each change of who gets what.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Subscribes a connection of this shard, or renews its terms if it is subscribed to
@@ -145,6 +162,7 @@ impl Router {
         group: Option<&[u8]>,
         subscription: Subscription,
     ) -> Subscribed {
+        self.epoch += 1;
         let id = self.topics.insert(filter, Interest::default);
         let Some(name) = group else {
             let interest = &mut self.topics[id];
@@ -197,6 +215,7 @@ impl Router {
         group: Option<Key>,
         connection: Key,
     ) -> Option<(Change, Option<Key>)> {
+        self.epoch += 1;
         if let Some(key) = group {
             let change = self.leave(key, connection)?;
             self.drop_empty_group(key);
@@ -236,6 +255,7 @@ impl Router {
         count: Count,
     ) {
         debug_assert_ne!(shard, self.own, "a shard knows its own members");
+        self.epoch += 1;
         let id = match self.topics.find(filter) {
             Some(id) => id,
             None if count.total == 0 => return,
@@ -257,14 +277,21 @@ impl Router {
         }
     }
 
-    /// Finds who gets a message of this topic; what `matches` held is cleared first.
+    /// Finds who gets a message of this topic. What `matches` holds of another is cleared;
+    /// the same again is not looked for.
     pub fn find(&self, topic: &str, matches: &mut Matches) {
+        if matches.epoch == self.epoch && matches.topic == topic {
+            matches.nodes = 0;
+            return;
+        }
         matches.clear();
-        self.topics.matching(topic, &mut |interest: &Interest| {
+        let nodes = self.topics.matching(topic, &mut |interest: &Interest| {
             matches.local.extend_from_slice(interest.local());
             interest.add_shards_to(&mut matches.shards);
             matches.groups.extend_from_slice(interest.groups());
         });
+        (matches.nodes, matches.epoch) = (nodes, self.epoch);
+        topic.clone_into(&mut matches.topic);
     }
 
     /// Filter and name of a group; the name is empty for the servers of a service.
@@ -336,7 +363,7 @@ impl Router {
         &mut self,
         filter: &str,
         walk: &mut Walk,
-        looks: usize,
+        looks: &mut usize,
         now: Instant,
         each: impl FnMut(&Kept, Instant),
     ) -> bool {

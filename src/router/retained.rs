@@ -163,32 +163,38 @@ impl Retained {
 
     /// Calls `each` with the messages, and when they expire, of the topics that the filter
     /// matches, in the order of the topics' levels, from where `walk` has got to; at most
-    /// `looks` topics are looked at. True: that was the last one. What has expired is removed.
+    /// `looks` topics are looked at, which is then what is left of them. True: that was the
+    /// last one. What has expired is removed.
     pub fn matching(
         &mut self,
         filter: &str,
         walk: &mut Walk,
-        looks: usize,
+        looks: &mut usize,
         now: Instant,
         mut each: impl FnMut(&Kept, Instant),
     ) -> bool {
-        let (mut past, mut left) = (Vec::new(), looks);
+        let mut past = Vec::new();
         let is_done = 'seek: loop {
             let from = (Included(&*walk.0), Unbounded);
+            let mut sought = false;
             for (key, entry) in self.entries.range::<[u8], _>(from) {
-                if left == 0 {
+                // Often what is sought is the next one: a step costs a tenth of a search.
+                if std::mem::take(&mut sought) && **key < *walk.0 {
+                    continue 'seek;
+                }
+                if *looks == 0 {
                     walk.0.clear();
                     walk.0.extend_from_slice(key);
                     break 'seek false;
                 }
-                left -= 1;
+                *looks -= 1;
                 match look(filter, key, &mut walk.0) {
                     Look::Matches => match &entry.message {
                         Some(message) if entry.expires > now => each(message, entry.expires),
                         _ => past.push(key.clone()),
                     },
                     Look::Next => {}
-                    Look::Seek => continue 'seek,
+                    Look::Seek => sought = true,
                     Look::End => break,
                 }
             }
@@ -353,7 +359,7 @@ mod tests {
     fn found_by(retained: &mut Retained, filter: &str, looks: usize, now: Instant) -> Vec<Bytes> {
         let (mut found, mut walk) = (Vec::new(), Walk::default());
         let mut each = |kept: &Kept, _| found.push(kept.message.clone());
-        while !retained.matching(filter, &mut walk, looks, now, &mut each) {}
+        while !retained.matching(filter, &mut walk, &mut looks.clone(), now, &mut each) {}
         retained.check_invariants();
         found
     }
@@ -413,7 +419,7 @@ mod tests {
         retained.retain("a/t", version(1, 0), message, second(2), second(1));
         let mut expiries = Vec::new();
         let mut walk = Walk::default();
-        retained.matching("a/+", &mut walk, 1, second(1), |_, expires| {
+        retained.matching("a/+", &mut walk, &mut 1, second(1), |_, expires| {
             expiries.push(expires);
         });
         assert_eq!(expiries, [second(2)]);
@@ -511,7 +517,7 @@ mod tests {
             let mut told = Vec::new();
             let mut meanwhile = meanwhile.iter().enumerate();
             loop {
-                let done = retained.matching(filter, &mut walk, 1, second(1), |kept, _| {
+                let done = retained.matching(filter, &mut walk, &mut 1, second(1), |kept, _| {
                     told.push(kept.message.clone());
                 });
                 if done {

@@ -130,8 +130,9 @@ impl<T> Trie<T> {
 
     /// Calls `each` with the value of every filter that matches the topic, in an order that
     /// depends on topic and filters alone: the exact one, then from the root downwards,
-    /// at each node `#` first and `+` last.
-    pub fn matching<'a>(&'a self, topic: &str, each: &mut impl FnMut(&'a T)) {
+    /// at each node `#` first and `+` last. Says how many nodes were looked at.
+    pub fn matching<'a>(&'a self, topic: &str, each: &mut impl FnMut(&'a T)) -> usize {
+        let mut nodes = 1;
         if let Some(at) = self.nodes.child(EXACT, topic) {
             self.give(self.nodes.arena[at].value, each);
         }
@@ -145,11 +146,12 @@ impl<T> Trie<T> {
         if root.children > 0
             && let Some(child) = self.nodes.child(ROOT, level)
         {
-            self.descend(child, rest, each);
+            nodes += self.descend(child, rest, each);
         }
         if open && root.plus != NONE {
-            self.descend(root.plus, rest, each);
+            nodes += self.descend(root.plus, rest, each);
         }
+        nodes
     }
 
     /// Appends the filter's text to `text`.
@@ -180,22 +182,24 @@ impl<T> Trie<T> {
         }
     }
 
-    fn descend<'a>(&'a self, at: u32, rest: Option<&str>, each: &mut impl FnMut(&'a T)) {
+    fn descend<'a>(&'a self, at: u32, rest: Option<&str>, each: &mut impl FnMut(&'a T)) -> usize {
         let node = &self.nodes.arena[at];
+        let mut nodes = 1;
         self.give(node.rest, each);
         let Some(rest) = rest else {
             self.give(node.value, each);
-            return;
+            return nodes;
         };
         let (level, rest) = split_level(rest);
         if node.children > 0
             && let Some(child) = self.nodes.child(at, level)
         {
-            self.descend(child, rest, each);
+            nodes += self.descend(child, rest, each);
         }
         if node.plus != NONE {
-            self.descend(node.plus, rest, each);
+            nodes += self.descend(node.plus, rest, each);
         }
+        nodes
     }
 
     fn give<'a>(&'a self, value: u32, each: &mut impl FnMut(&'a T)) {

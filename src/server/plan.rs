@@ -3,11 +3,10 @@
 use super::access;
 use super::config::{Balance, Config, Policy};
 use crate::base::id::ShardId;
-use crate::base::limits::RETAINED_LOOKS;
 use crate::proto::envelope::SlowPolicy;
 use crate::proto::session::Settings;
 use crate::ring::uring::Geometry;
-use crate::shard::Limits;
+use crate::shard::{Limits, Pace};
 use std::time::Duration;
 
 /// What SYN-ACK and `$sys/info` call this server.
@@ -52,7 +51,7 @@ impl Plan {
                 rates: access::rates(config),
                 session_linger: ms(config.session.linger_ms),
                 session_buffer_bytes_max: bytes(config.session.buffer_bytes_max),
-                retained_looks: RETAINED_LOOKS,
+                pace: Pace::default(),
             },
             geometry: Geometry {
                 entries: config.ring.entries,

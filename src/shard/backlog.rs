@@ -1,9 +1,6 @@
-//! Work that later turns go on with, as values: fan-outs, replays, what those who have gone
-//! have left, and members for whom the kernel holds much.
+//! Work that later turns go on with, as values: replays, what those who have gone have left, and members for whom the kernel holds much.
 
-use super::publication::{Origin, Translation};
 use super::station::Will;
-use super::trace::Open;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::router::{Subscription, Walk};
@@ -15,36 +12,19 @@ use std::time::Duration;
 pub(super) const LOOK_MIN: Duration = Duration::from_millis(1);
 pub(super) const LOOK_MAX: Duration = Duration::from_millis(256);
 
-pub(super) struct Fanout {
-    pub(super) origin: Origin,
-    pub(super) message: Bytes,
-    /// See `Parcel::grown`.
-    pub(super) grown: bool,
-    pub(super) expires: Instant,
-    pub(super) number: u64,
-    pub(super) translation: Option<Box<Translation>>,
-    /// Its `deliver` span, if it is sampled.
-    pub(super) span: Option<Open>,
-    pub(super) subscribers: Vec<Subscription>,
-    /// Groups of which a member gets it, by this shard's numbers.
-    pub(super) groups: Vec<Key>,
-    /// How many of them have it.
-    pub(super) done: usize,
-    /// To be confirmed to its publisher.
-    pub(super) confirmation: Option<Confirmation>,
-}
-
-pub(super) struct Confirmation {
-    pub(super) id: u32,
-    pub(super) everywhere: bool,
-}
-
 pub(super) struct Replay {
     /// Of the SUBSCRIBE, to be confirmed.
     pub(super) id: u32,
     pub(super) filter: Box<str>,
     pub(super) subscription: Subscription,
     pub(super) walk: Walk,
+}
+
+impl Replay {
+    /// Whose it is.
+    pub(super) fn to(&self) -> Key {
+        self.subscription.connection
+    }
 }
 
 #[derive(Default)]

@@ -10,6 +10,7 @@
 
 use super::confirmation::{Answer, Pending, Until};
 use super::exchange::Exchange;
+use super::fanout_queue::Fanning;
 use super::outbox::Writer;
 use crate::base::id::Key;
 use crate::proto::message::Message;
@@ -44,8 +45,7 @@ impl Exchange {
 
     fn is_past(&self, until: &Until) -> bool {
         let done = match until.heard {
-            // The last that was taken may still be on its way to many.
-            true => !self.mesh_waits && self.mesh.is_heard(until.mark),
+            true => self.mesh.is_heard(until.mark),
             false => self.mesh.is_done(until.mark),
         };
         done && until.ticket.is_none_or(|ticket| self.mesh.is_homed(ticket))
@@ -53,6 +53,17 @@ impl Exchange {
 
     /// Answers an operation when that is over and nothing stands before it.
     pub(super) fn answer_at(&mut self, key: Key, answer: Answer, until: Option<Until>) {
+        let answer = match self.connections.get(key).map(|one| one.fanning) {
+            Some(Fanning::Open | Fanning::Waits) => self.answer_behind(key, answer, until),
+            Some(Fanning::No) | None => Some(answer),
+        };
+        if let Some(answer) = answer {
+            self.answer_in_turn(key, answer, until);
+        }
+    }
+
+    /// Answers an operation whose turn it is among those that go behind publications to many.
+    pub(super) fn answer_in_turn(&mut self, key: Key, answer: Answer, until: Option<Until>) {
         let is_past = until.is_none_or(|until| self.is_past(&until));
         let until = until.unwrap_or_else(|| self.until_done());
         if let Some(refusal) = &answer.refusal {
@@ -94,6 +105,9 @@ impl Exchange {
                 continue;
             };
             waiting.line.answers_open -= 1;
+            if waiting.heed_answers() {
+                self.ready.push_back(connection);
+            }
             self.give_answer(connection, answer);
             if let Some(waiting) = self.connections.get_mut(connection) {
                 waiting.finish_if_done(&mut self.resources);

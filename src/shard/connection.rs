@@ -17,6 +17,7 @@
 //! `Running` and while the outbox has room for the answers; a slot is freed only when
 //! neither receive nor send is in flight.
 
+use super::fanout_queue::Fanning;
 use super::line::Line;
 use super::outbox::Writer;
 use super::parcel::Parcel;
@@ -25,7 +26,7 @@ use super::seek::Resumption;
 use super::tls::Tls;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{LINGER_MS, MESSAGES_PER_TURN};
+use crate::base::limits::LINGER_MS;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
@@ -88,8 +89,10 @@ pub(super) struct Connection {
     /// Waits for room in the mesh before it handles more.
     pub(super) blocked: bool,
     /// What it has published is being delivered to many, or it is being brought much that is
-    /// retained: it handles no more until that is done.
-    pub(super) fanning: bool,
+    /// retained: from the end of the turn on it handles no more until that is done.
+    pub(super) fanning: Fanning,
+    /// So much of what it has asked is unanswered that it handles no more until some is.
+    pub(super) unanswered: bool,
     /// Its guest waits: for the issuer, for a worker, or because it has sent more than it may.
     pub(super) held: bool,
     /// On its way to the session it resumes.
@@ -131,7 +134,8 @@ impl Connection {
             ready: false,
             stalled: false,
             blocked: false,
-            fanning: false,
+            fanning: Fanning::No,
+            unanswered: false,
             held: false,
             moving: None,
             yields_to: None,
@@ -172,18 +176,6 @@ impl Connection {
         self.moving.is_some() || self.yields_to.is_some()
     }
 
-    /// What is received has to wait behind what is kept.
-    #[inline]
-    pub(super) fn is_paused(&self) -> bool {
-        self.ready || self.waits()
-    }
-
-    /// It has to wait for something of which it will be told.
-    #[inline]
-    fn waits(&self) -> bool {
-        self.stalled || self.blocked || self.fanning || self.is_moving() || self.held
-    }
-
     /// It is a session whose client has not come back in time.
     pub(super) fn is_forgotten(&self, now: Instant) -> bool {
         self.stage == Stage::Detached && self.stage_deadline <= now
@@ -192,47 +184,6 @@ impl Connection {
     /// Nothing of its transport is in flight.
     pub(super) fn is_quiet(&self) -> bool {
         self.receive == Receive::Off && !self.sending
-    }
-
-    /// After a message: whether the rest must wait, for another turn or for the outbox.
-    /// `deliveries` are those that its own messages have made: when a turn's are used up,
-    /// who has made few of them need not wait.
-    #[inline]
-    pub(super) fn must_pause(
-        &mut self,
-        handled: u32,
-        deliveries: usize,
-        mesh_pressed: bool,
-        resources: &Resources,
-    ) -> bool {
-        let queued = self.line.outbox.queued_bytes();
-        let pressed = queued > 0 && resources.pool.is_exhausted();
-        if queued > resources.limits.outbox_bytes_max / 2 || pressed {
-            self.stalled = true;
-        } else if handled >= MESSAGES_PER_TURN
-            || (resources.deliveries_left == 0 && deliveries > MESSAGES_PER_TURN as usize)
-        {
-            self.ready = true;
-        }
-        self.blocked = mesh_pressed && self.line.uses_mesh;
-        self.is_paused()
-    }
-
-    /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
-    /// is input to handle, or an end that had to wait for it.
-    pub(super) fn unstall(&mut self, resources: &Resources) -> bool {
-        let outbox = &self.line.outbox;
-        let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
-        let eased = outbox.is_empty() || !resources.pool.is_exhausted();
-        if !self.stalled || !low || !eased {
-            return false;
-        }
-        self.stalled = false;
-        self.line.session.restart_frame_clock(resources.now);
-        let ending = self.peer_ended || self.line.session.is_peer_closing();
-        let listed = self.ready;
-        self.ready |= ending || !self.input.is_empty();
-        self.ready && !listed
     }
 
     /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait

@@ -24,6 +24,7 @@ use super::accord::{DEAF, OPEN, TOLD};
 use super::connection::{Connection, Stage};
 use super::draining::{Drain, Look};
 use super::exchange::Exchange;
+use super::fanout_queue::Fanning;
 use super::resource::Resources;
 use super::state::Shard;
 use crate::base::clock::Instant;
@@ -226,7 +227,7 @@ impl Connection {
 
     /// It has input left to handle, or waits for something of the shard's.
     fn is_at_work(&self) -> bool {
-        self.ready || self.blocked || self.fanning || self.held || self.is_moving()
+        self.ready || self.blocked || self.fanning != Fanning::No || self.held || self.is_moving()
     }
 
     fn is_heard_since(&self, now: Instant) -> bool {

@@ -14,21 +14,21 @@
 //! its connection to the end of the turn.
 
 use super::authenticator::Access;
-use super::backlog::{BackedUp, Fanout, Legacies, Replay};
+use super::backlog::{BackedUp, Legacies, Replay};
 use super::confirmation::Confirmations;
 use super::connection::{Connection, Stage};
 use super::door::Door;
 use super::entropy::Entropy;
 use super::errand::Errands;
+use super::fanout_queue::{Fanning, Fanouts};
 use super::finding::Finding;
 use super::mailbox::Slot;
 use super::mesh::Mesh;
-use super::outbox::Writer;
 use super::resource::Resources;
 use super::schema::Schemas;
 use super::service::Services;
 use super::slow::SlowReport;
-use super::tls::TlsSettings;
+use super::tls::{Handshakes, TlsSettings};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, SESSION_KEY_BYTES};
@@ -70,7 +70,7 @@ pub(super) struct Exchange {
     pub(super) entropy: Entropy,
     pub(super) tls: Option<TlsSettings>,
     /// TLS handshakes to be advanced.
-    pub(super) handshakes: VecDeque<Key>,
+    pub(super) handshakes: Handshakes,
     /// Scratch for messages that are built or re-framed.
     pub(super) scratch: Vec<u8>,
     /// What a publication is the latest of, written down to be looked up.
@@ -81,20 +81,20 @@ pub(super) struct Exchange {
     /// Which topics are busy.
     pub(super) topics: Topics,
     /// Publications that are being delivered to many.
-    pub(super) fanouts: VecDeque<Fanout>,
+    pub(super) fanouts: Fanouts,
     /// What those who have gone have left to others.
     pub(super) legacies: Legacies,
     /// Members for whom the kernel holds much.
     pub(super) backed_up: BackedUp,
     /// Retained messages that are being brought to new subscriptions.
     pub(super) replays: VecDeque<Replay>,
-    /// One of the fan-outs is another shard's: what those have said waits.
-    pub(super) mesh_waits: bool,
     pub(super) random: fastrand::Rng,
     /// Connections to settle at the end of the turn.
     pub(super) touched: Vec<Key>,
     /// Connections with input left to handle in the next turn.
     pub(super) ready: VecDeque<Key>,
+    /// Connections that end, for whose subscriptions there was no time yet.
+    pub(super) leaving: VecDeque<Key>,
     /// Connections that wait for room in the mesh.
     pub(super) blocked: Vec<Key>,
     /// Sessions whose connection has gone, by when their linger is over.
@@ -141,18 +141,18 @@ impl Exchange {
             slow_reports: VecDeque::new(),
             entropy,
             tls: None,
-            handshakes: VecDeque::new(),
+            handshakes: Handshakes::default(),
             scratch: Vec::new(),
             latest_key: Vec::new(),
             publications: 0,
-            fanouts: VecDeque::new(),
+            fanouts: Fanouts::default(),
             legacies: Legacies::default(),
             backed_up: BackedUp::default(),
             replays: VecDeque::new(),
-            mesh_waits: false,
             random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),
             ready: VecDeque::new(),
+            leaving: VecDeque::new(),
             blocked: Vec::new(),
             absent: BTreeSet::new(),
             access: None,
@@ -247,20 +247,18 @@ impl Exchange {
         };
         let mut input = std::mem::take(&mut connection.input);
         let mut handled = 0;
-        let made = self.resources.deliveries_made;
+        let spent = self.resources.work.spent();
         let limited = !self.resources.limits.rates.is_none();
         let mut sampled = self.resources.begin_message();
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
-            let mut out = Writer {
-                outbox: &mut connection.line.outbox,
-                pool: &mut self.resources.pool,
-            };
-            let step = connection
-                .line
-                .session
-                .handle(view, self.resources.now, &mut out);
-            match step {
+            if connection.fanning == Fanning::Open
+                && !self.fanouts.joins(self.id, self.router.epoch(), view)
+            {
+                connection.fanning = Fanning::Waits;
+                break;
+            }
+            match connection.line.handle(view, &mut self.resources) {
                 Step::Taken { used, ref event } => {
                     let established = connection.line.session.is_established();
                     if let Some(kind) = kind_of(event, view, established) {
@@ -290,7 +288,7 @@ impl Exchange {
                     if connection.stage != Stage::Running
                         || connection.must_pause(
                             handled,
-                            self.resources.deliveries_made - made,
+                            handled as usize + self.resources.work.spent_since(spent),
                             self.mesh.is_pressed(),
                             &self.resources,
                         )
@@ -358,6 +356,7 @@ impl Exchange {
         self.resources
             .counters
             .add(Counter::MessagesReceived, u64::from(handled));
+        self.resources.work.spend(handled as usize);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

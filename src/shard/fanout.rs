@@ -3,29 +3,45 @@
 //!
 //! ```text
 //!   PUBLISH ─► few subscribers ─► delivered at once
-//!           └► many ─► queue [ front: 128 each turn │ … ] ─► all done: OK, publisher goes on
+//!           └► many ─► lane of its origin   own     [ batch │ batch ]
+//!                      (this shard, or      shard 1 [ batch ]           each its slice a turn
+//!                       the one it is from) shard 2 [ ]
+//!
+//!   batch:  one topic, its subscribers, messages 1 2 3 …
+//!   slice:  some of the subscribers × all of the messages, written back to back
 //! ```
 //!
-//! One at a time, in the order they came. Whom it goes to is settled when it comes: who
-//! subscribes later is not among them, who has gone meanwhile is passed over; who has
-//! unsubscribed meanwhile may still get it. Groups are served with the last slice, so that a
-//! member that is among the subscribers has it once; other shards at once.
+//! What one turn brings on a topic goes together: whoever published one goes on as long as
+//! what follows joins the same batch, and waits from then on (`Fanning`). So a subscriber is
+//! looked up, and sent to, once for all of them, and a delivery costs the same whether there
+//! are fifty subscribers or ten thousand.
 //!
-//! Order: a connection whose publication is in the queue is not read on until that is
-//! done, and neither are the other shards when theirs is; so the queue is as long as there
-//! are connections at most, and what one publishes after it comes after it.
+//! The batches of a lane go one after the other, in the order they came; lanes take turns.
+//! Whom a batch goes to is settled when it begins: who subscribes later is not among them, who
+//! has gone meanwhile is passed over; who has unsubscribed meanwhile may still get it. Groups
+//! are served with the last slice, so that a member that is among the subscribers has it once;
+//! other shards at once.
+//!
+//! Order: a connection that has published to many is heard again when that is delivered, and
+//! another shard likewise, each in its own lane; what has to have one order on all shards
+//! (RETAIN) goes by its home's own lane, behind whatever waits there.
 
-use super::backlog::{Confirmation, Fanout};
-use super::confirmation::Answer;
+use super::confirmation::{Answer, Until};
 use super::exchange::Exchange;
-use super::parcel::Parcel;
+use super::fanout_queue::{Batch, Behind, Done, Fanning, OriginLane, Sending, each_once, is_among};
 use super::publication::{Origin, Publication};
+use super::scheduler::Lane;
 use super::trace::About;
-use crate::base::id::Key;
-use crate::base::limits::{DELIVERIES_PER_SLICE, MESSAGE_HEADER_BYTES};
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
 use crate::router::Subscription;
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// Deliveries to a subscriber that was just delivered to which cost as much as its first.
+const DELIVERIES_PER_UNIT: usize = 4;
 
 impl Exchange {
     /// Queues a publication to these subscribers and groups.
@@ -38,15 +54,7 @@ impl Exchange {
     ) {
         // Here, where it may have been taken apart already.
         self.translate_if_wanted(publication);
-        let mut subscribers = subscribers.to_vec();
-        if !self.replays.is_empty() {
-            // One who is still being brought what is retained may just have been given it.
-            subscribers.retain(|one| {
-                let connection = self.connections.get(one.connection);
-                !connection.is_some_and(|one| one.line.has_taken(publication))
-            });
-        }
-        self.fanouts.push_back(Fanout {
+        let sending = Sending {
             origin,
             message: publication.parcel.share(),
             grown: publication.parcel.is_grown(),
@@ -54,98 +62,307 @@ impl Exchange {
             number: publication.number,
             translation: publication.translation.as_ref().map(|one| one.share()),
             span: publication.span.take(),
-            subscribers,
             groups: groups.to_vec(),
-            done: 0,
-            confirmation: None,
+            elsewhere: false,
+        };
+        let shard = self.lane_of(origin);
+        let bytes = sending.held_bytes();
+        self.resources.pool.charge(bytes);
+        let (topic, epoch) = (publication.envelope.name, self.router.epoch());
+        let is_alone = !self.replays.is_empty();
+        let lane = self.fanouts.lane_mut(shard);
+        match lane.batches.back_mut() {
+            Some(batch) if !is_alone && batch.takes(topic.as_bytes(), epoch) => {
+                batch.charged += bytes;
+                batch.join(sending);
+            }
+            _ => {
+                let (subscribers, brought) = match is_alone {
+                    false => (self.fanouts.list(topic, epoch, subscribers), Vec::new()),
+                    true => self.without_brought(subscribers, publication),
+                };
+                let mut batch = self.begin_batch(epoch, topic, subscribers, sending);
+                (batch.closed, batch.brought) = (is_alone, brought);
+                self.fanouts.push(shard, batch);
+            }
+        }
+        self.note_fanning(origin, shard);
+    }
+
+    /// Who is still being brought what is retained may just have been given it: the others, and
+    /// those.
+    #[cold]
+    fn without_brought(
+        &self,
+        subscribers: &[Subscription],
+        publication: &Publication<'_>,
+    ) -> (Rc<[Subscription]>, Vec<Key>) {
+        let replays = self.replays.iter();
+        let mut brought: Vec<Key> = replays.map(|one| one.to()).collect();
+        brought.retain(|&key| {
+            let connection = self.connections.get(key);
+            connection.is_some_and(|one| one.line.has_taken(publication))
         });
+        let waits = |one: &&Subscription| !brought.contains(&one.connection);
+        let waiting = subscribers.iter().filter(waits).copied().collect();
+        (each_once(waiting), brought)
+    }
+
+    fn begin_batch(
+        &mut self,
+        epoch: u64,
+        topic: &str,
+        subscribers: Rc<[Subscription]>,
+        sending: Sending,
+    ) -> Batch {
+        self.resources.work.spend_nodes(subscribers.len());
+        let charged = sending.held_bytes();
+        if self.fanouts.batches_of(&subscribers) == 1 {
+            self.resources.pool.charge(size_of_val(&*subscribers));
+        }
+        let mut batch = Batch {
+            epoch,
+            topic: topic.into(),
+            subscribers,
+            brought: Vec::new(),
+            messages: Vec::new(),
+            bytes: 0,
+            charged,
+            closed: false,
+            done: 0,
+            answers: Vec::new(),
+        };
+        batch.join(sending);
+        batch
+    }
+
+    /// The lane a publication goes by.
+    fn lane_of(&self, origin: Origin) -> ShardId {
+        match origin {
+            Origin::Link(from) => from,
+            Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.id,
+        }
+    }
+
+    fn note_fanning(&mut self, origin: Origin, shard: ShardId) {
+        let batch = self.fanouts.lane_mut(shard).batches.back();
+        let is_open = batch.is_some_and(|batch| batch.takes(batch.topic.as_bytes(), batch.epoch));
+        let fanning = if is_open {
+            Fanning::Open
+        } else {
+            Fanning::Waits
+        };
         match origin {
             Origin::Connection(key) => {
-                if let Some(connection) = self.connections.get_mut(key) {
-                    connection.fanning = true;
+                let before = self.connections.get_mut(key);
+                let before = before.map(|one| std::mem::replace(&mut one.fanning, fanning));
+                if before.is_some_and(|before| before != Fanning::No) {
+                    self.fanouts.lane_mut(shard).wait_for_last(origin);
                 }
             }
-            Origin::Mesh => self.mesh_waits = true,
+            Origin::Link(from) => {
+                self.fanouts.lane_mut(from).fanning = fanning;
+            }
+            Origin::Home(from) => {
+                self.fanouts.lane_mut(from).fanning = Fanning::Waits;
+            }
             Origin::Nobody => {}
         }
     }
 
     /// Confirms a PUBLISH: at once, or when what it has just queued has been delivered.
     pub(super) fn confirm_publish(&mut self, key: Key, id: u32, everywhere: bool) {
+        let answer = Answer::published(id);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let own = |fanout: &&mut Fanout| fanout.origin == Origin::Connection(key);
-        match self.fanouts.back_mut().filter(own) {
-            Some(fanout) if connection.fanning => {
+        let own = self.id;
+        let last = self.fanouts.lane_mut(own).batches.back_mut();
+        let number = self.publications;
+        match last {
+            Some(batch)
+                if connection.fanning != Fanning::No
+                    && (batch.messages.last()).is_some_and(|last| last.number == number) =>
+            {
                 connection.line.answers_open += 1;
-                fanout.confirmation = Some(Confirmation { id, everywhere });
+                batch.answers.push(Behind {
+                    connection: key,
+                    answer,
+                    until: Done::Published { number, everywhere },
+                });
             }
-            _ => self.answer(key, Answer::published(id), everywhere),
+            _ => self.answer(key, answer, everywhere),
         }
     }
 
-    /// Delivers the turn's share of the first in the queue.
-    pub(super) fn step_fanout(&mut self) {
-        let Some(mut fanout) = self.fanouts.pop_front() else {
-            return;
+    /// An answer to a connection whose publications are on their way to many comes behind
+    /// theirs: it is kept until then. Otherwise it is given back.
+    pub(super) fn answer_behind(
+        &mut self,
+        key: Key,
+        answer: Answer,
+        until: Option<Until>,
+    ) -> Option<Answer> {
+        let of = |batch: &&mut Batch| {
+            let mut origins = batch.messages.iter().map(|one| one.origin);
+            origins.any(|origin| origin == Origin::Connection(key))
         };
-        let body = &fanout.message[MESSAGE_HEADER_BYTES..];
-        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
-            debug_assert!(false, "it was parsed before it was queued");
-            return;
-        };
-        let mut publication = Publication {
-            parcel: Parcel::shared(&fanout.message).grown(fanout.grown),
-            envelope: &envelope,
-            expires: fanout.expires,
-            number: fanout.number,
-            retained: false,
-            sliced: true,
-            group: None,
-            translation: fanout.translation.take(),
-            span: None,
-        };
-        let end = fanout.subscribers.len();
-        let slice = fanout.done..end.min(fanout.done + DELIVERIES_PER_SLICE);
-        fanout.done = slice.end;
-        for &subscription in &fanout.subscribers[slice] {
-            self.deliver(subscription, &mut publication);
-        }
-        let is_last = fanout.done == end;
-        let elsewhere =
-            is_last && self.deliver_to_groups(fanout.origin, &fanout.groups, &mut publication);
-        fanout.translation = publication.translation;
-        if !is_last {
-            self.fanouts.push_front(fanout);
-        } else {
-            if let Some(confirmation) = &mut fanout.confirmation {
-                confirmation.everywhere |= elsewhere;
+        let own = self.id;
+        let mut batches = self.fanouts.lane_mut(own).batches.iter_mut().rev();
+        match (batches.find(of), self.connections.get_mut(key)) {
+            (Some(batch), Some(connection)) => {
+                connection.line.answers_open += 1;
+                let until = Done::Other(until);
+                batch.answers.push(Behind {
+                    connection: key,
+                    answer,
+                    until,
+                });
+                None
             }
-            let (span, bytes) = (fanout.span.take(), fanout.message.len());
-            self.resources
-                .end_span(span, || About::delivered(envelope.name, bytes, end));
-            self.finish_fanout(&fanout);
+            _ => Some(answer),
         }
     }
 
-    fn finish_fanout(&mut self, fanout: &Fanout) {
-        let key = match fanout.origin {
-            Origin::Connection(key) => key,
-            Origin::Mesh => {
-                self.mesh_waits = false;
-                return;
+    /// Delivers the turn's share of what waits in each lane.
+    pub(super) fn step_fanouts(&mut self) {
+        if self.fanouts.is_empty() {
+            return;
+        }
+        self.close_batches();
+        let count = self.fanouts.lanes.len();
+        let waits = |lane: &&OriginLane| !lane.batches.is_empty();
+        let origins = self.fanouts.lanes.iter().filter(waits).count();
+        for step in 0..count {
+            let index = (self.fanouts.next + step) % count;
+            self.resources.work.begin(Lane::Fanout { origins });
+            while !self.resources.work.is_over()
+                && let Some(mut batch) = self.fanouts.lanes[index].batches.pop_front()
+            {
+                if !self.deliver_slice(&mut batch) {
+                    self.fanouts.lanes[index].batches.push_front(batch);
+                    break;
+                }
+                self.fanouts.waiting -= 1;
+                self.finish_batch(batch);
             }
-            Origin::Nobody => return,
+        }
+        self.fanouts.next = (self.fanouts.next + 1) % count;
+    }
+
+    /// What was put into them this turn is all: who did is not heard until it is delivered.
+    fn close_batches(&mut self) {
+        for lane in &mut self.fanouts.lanes {
+            for batch in lane.batches.iter_mut().rev() {
+                if std::mem::replace(&mut batch.closed, true) {
+                    continue;
+                }
+                for sending in &batch.messages {
+                    if let Origin::Connection(key) = sending.origin
+                        && let Some(connection) = self.connections.get_mut(key)
+                    {
+                        connection.fanning = Fanning::Waits;
+                    }
+                }
+            }
+            if lane.fanning == Fanning::Open {
+                lane.fanning = Fanning::Waits;
+            }
+        }
+    }
+
+    /// Delivers to the next of a batch's subscribers. True: those were all.
+    fn deliver_slice(&mut self, batch: &mut Batch) -> bool {
+        let messages: Vec<Bytes> = batch
+            .messages
+            .iter()
+            .map(|one| one.message.clone())
+            .collect();
+        let envelopes = messages
+            .iter()
+            .map(|message| Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]));
+        let Ok(envelopes) = envelopes.collect::<Result<Vec<_>, _>>() else {
+            debug_assert!(false, "they were parsed before they were queued");
+            return true;
         };
-        self.go_on(key);
-        if let Some(Confirmation { id, everywhere }) = fanout.confirmation
-            && let Some(connection) = self.connections.get_mut(key)
+        let shared = messages.iter().zip(&envelopes);
+        let sending = batch.messages.iter_mut().zip(shared);
+        let mut publications: Vec<_> = sending
+            .map(|(sending, (message, envelope))| sending.publication(message, envelope))
+            .collect();
+        let units = 1 + publications.len() / DELIVERIES_PER_UNIT;
+        while !self.resources.work.is_over()
+            && let Some(&to) = batch.subscribers.get(batch.done)
         {
-            connection.line.answers_open -= 1;
-            self.answer(key, Answer::published(id), everywhere);
+            for publication in &mut publications {
+                self.deliver(to, publication);
+            }
+            batch.done += 1;
+            self.resources.work.spend(units);
         }
-        self.touch(key);
+        let is_done = batch.done == batch.subscribers.len();
+        for (sending, mut publication) in batch.messages.iter_mut().zip(publications) {
+            if is_done {
+                let (origin, groups) = (sending.origin, &sending.groups);
+                let (subscribers, brought) = (&batch.subscribers, &batch.brought);
+                let had = |key| is_among(subscribers, key) || brought.contains(&key);
+                sending.elsewhere = self.deliver_to_groups(origin, groups, had, &mut publication);
+                self.resources.work.spend(groups.len());
+            }
+            sending.translation = publication.translation;
+        }
+        is_done
+    }
+
+    /// All have it: who waited for that goes on, and is answered.
+    fn finish_batch(&mut self, mut batch: Batch) {
+        self.resources.pool.discharge(batch.charged);
+        if self.fanouts.batches_of(&batch.subscribers) == 1 {
+            let bytes = size_of_val(&*batch.subscribers);
+            self.resources.pool.discharge(bytes);
+        }
+        let reached = batch.subscribers.len();
+        for sending in &mut batch.messages {
+            let (topic, bytes) = (&*batch.topic, sending.message.len());
+            let about = || About::delivered(topic, bytes, reached);
+            self.resources.end_span(sending.span.take(), about);
+            match sending.origin {
+                Origin::Connection(key) => self.go_on(key),
+                Origin::Link(from) | Origin::Home(from) => {
+                    self.fanouts.lane_mut(from).fanning = Fanning::No;
+                    self.mesh.release(from);
+                }
+                Origin::Nobody => {}
+            }
+            if let Origin::Home(from) = sending.origin {
+                self.mesh.owe(from, bytes);
+            }
+        }
+        // None of them waits for another of them.
+        for behind in &batch.answers {
+            if let Some(connection) = self.connections.get_mut(behind.connection) {
+                connection.line.answers_open -= 1;
+            }
+        }
+        for behind in batch.answers {
+            let until = match behind.until {
+                Done::Other(until) => until,
+                Done::Published { number, everywhere } => {
+                    let of = batch
+                        .messages
+                        .binary_search_by_key(&number, |one| one.number);
+                    let elsewhere = of.is_ok_and(|at| batch.messages[at].elsewhere);
+                    (everywhere || elsewhere).then(|| self.until_done())
+                }
+            };
+            self.answer_in_turn(behind.connection, behind.answer, until);
+            if let Some(connection) = self.connections.get_mut(behind.connection)
+                && connection.heed_answers()
+            {
+                self.ready.push_back(behind.connection);
+            }
+            self.touch(behind.connection);
+        }
     }
 
     /// What a connection has waited for is delivered: it is read on.
@@ -153,9 +370,11 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if std::mem::replace(&mut connection.fanning, false) && !connection.ready {
+        let fanning = std::mem::take(&mut connection.fanning);
+        if fanning != Fanning::No && !connection.ready {
             connection.ready = true;
             self.ready.push_back(key);
         }
+        self.touch(key);
     }
 }

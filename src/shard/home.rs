@@ -4,6 +4,7 @@
 
 use super::confirmation::{Answer, Until};
 use super::exchange::Exchange;
+use super::fanout_queue::Fanning;
 use super::mesh::{Cause, Terms, Ticket};
 use super::parcel::Parcel;
 use super::publication::{Origin, Publication, Sent, Translation};
@@ -69,8 +70,10 @@ impl Exchange {
         let mut publication = self.publication(&envelope, parcel, terms.expires);
         publication.span = self.resources.begin_deliver(&envelope.headers);
         publication.translation = translation;
-        self.spread(Origin::Mesh, publication, Some(cause));
-        self.mesh.owe(cause.from, bytes);
+        self.spread(Origin::Home(cause.from), publication, Some(cause));
+        if self.fanouts.fanning(cause.from) == Fanning::No {
+            self.mesh.owe(cause.from, bytes);
+        }
     }
 
     /// Confirms a PUBLISH when it has reached all.

@@ -94,7 +94,7 @@ impl Exchange {
             message,
             expires,
         } = legacy;
-        self.resources.note_deliveries(1);
+        self.resources.work.spend(1);
         if *expires <= self.resources.now {
             return self.resources.counters.add(Counter::DeliveriesExpired, 1);
         }

@@ -13,7 +13,7 @@ use crate::proto::envelope::{Codec, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
 use crate::proto::message::{Message, encode_response};
 use crate::proto::outcome::Failure;
-use crate::proto::session::Session;
+use crate::proto::session::{Session, Step};
 use bytes::Bytes;
 
 /// Bytes of a RESPONSE without CRC beside the application's payload.
@@ -67,6 +67,16 @@ impl Line {
             uses_mesh: false,
             trails: false,
         }
+    }
+
+    /// Has the session handle the first of what was received.
+    #[inline]
+    pub(super) fn handle<'a>(&mut self, bytes: &'a [u8], resources: &mut Resources) -> Step<'a> {
+        let mut out = Writer {
+            outbox: &mut self.outbox,
+            pool: &mut resources.pool,
+        };
+        self.session.handle(bytes, resources.now, &mut out)
     }
 
     // ---- who its peer is ----

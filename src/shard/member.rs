@@ -84,20 +84,23 @@ impl Exchange {
     }
 
     /// Gives a publication to a member of each of these groups, after all plain subscribers
-    /// were given it. True: some are other shards'.
+    /// were given it: those that `had` it over turns, the others by its number. True: some
+    /// are other shards'.
     pub(super) fn deliver_to_groups(
         &mut self,
         origin: Origin,
         groups: &[Key],
+        had: impl Fn(Key) -> bool,
         publication: &mut Publication<'_>,
     ) -> bool {
         let mut elsewhere = false;
         for &group in groups {
             let chosen = match origin {
-                Origin::Mesh => self.choose_here(group),
-                Origin::Connection(_) | Origin::Nobody => self.choose(group),
+                Origin::Link(_) => self.choose_here(group),
+                Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.choose(group),
             };
             match chosen {
+                Some(Choice::Local(member)) if had(member.connection) => {}
                 Some(Choice::Local(member)) => self.deliver_to_member(group, member, publication),
                 Some(Choice::Remote { shard, group }) => {
                     self.send_on(shard, group, publication);

@@ -2,8 +2,10 @@
 //! what they have said, saying what this one has to say (see `mesh`).
 
 use super::exchange::Exchange;
-use super::mesh::{Cause, InterestKind, Item};
+use super::fanout_queue::Fanning;
+use super::mesh::{Cause, InterestKind, Item, Reading};
 use super::publication::Translation;
+use super::scheduler::{Lane, UNSUBSCRIBE_UNITS};
 use crate::base::id::ShardId;
 use crate::base::limits::MESH_ENTRIES_PER_TURN;
 use crate::metrics::counter::Counter;
@@ -13,7 +15,8 @@ impl Exchange {
     /// publishers that waited for room go on.
     pub(super) fn collect_mesh(&mut self) {
         if self.mesh.len() == 0 {
-            return;
+            // An answer may still have had to wait for those before it.
+            return self.take_confirmed();
         }
         self.mesh.collect();
         self.go_on_with_mesh();
@@ -40,32 +43,60 @@ impl Exchange {
         }
     }
 
-    /// Does what other shards have said, within the turn's share.
+    /// Does what other shards have said, within the share of each.
     pub(super) fn take_mesh(&mut self) {
-        for index in 0..self.mesh.len() {
-            let mut left = MESH_ENTRIES_PER_TURN;
-            while let Some((from, mut batch)) = self.mesh.receive(index) {
-                while left > 0
-                    && !self.mesh_waits
-                    && self.resources.deliveries_left > 0
-                    && (batch.after()).is_none_or(|(from, count)| self.mesh.has_taken(from, count))
-                    && let Some(item) = batch.next()
-                {
-                    self.take_item(from, item);
-                    left -= 1;
-                }
-                if !batch.is_done() || self.mesh_waits {
-                    // Given back, the batch would say that all is done.
-                    self.mesh.put_back(index, batch);
-                    break;
-                }
-                self.mesh.give_back(index, batch);
-            }
-            let taken = (MESH_ENTRIES_PER_TURN - left) as u64;
+        let links = self.mesh.len();
+        for index in 0..links {
+            self.resources.work.begin(Lane::Link { links });
+            let taken = self.take_link(index);
             self.resources.counters.add(Counter::MeshEntries, taken);
         }
-        if self.mesh.len() > 0 {
+        if links > 0 {
             self.go_on_with_mesh();
+        }
+    }
+
+    /// Does what one of them has said. How many entries that were.
+    fn take_link(&mut self, index: usize) -> u64 {
+        let mut taken = 0;
+        while let Some((from, mut batch)) = self.mesh.receive(index) {
+            while taken < MESH_ENTRIES_PER_TURN
+                && !self.resources.work.is_over()
+                && self.may_take(from, &batch)
+            {
+                let before = batch.taken();
+                let Some(item) = batch.next() else {
+                    break;
+                };
+                self.resources.work.spend(units(&item));
+                self.take_item(from, item);
+                taken += 1;
+                if self.fanouts.fanning(from) != Fanning::No {
+                    self.mesh.hold(index, before);
+                }
+            }
+            if !batch.is_done() || self.fanouts.fanning(from) != Fanning::No {
+                // Given back, the batch would say that all is done.
+                self.mesh.put_back(index, batch);
+                break;
+            }
+            self.mesh.give_back(index, batch);
+        }
+        taken as u64
+    }
+
+    /// Whether the next that a shard has said can be done now.
+    fn may_take(&self, from: ShardId, batch: &Reading) -> bool {
+        match self.fanouts.fanning(from) {
+            Fanning::No => {
+                let after = batch.after();
+                after.is_none_or(|(from, count)| self.mesh.has_taken(from, count))
+            }
+            Fanning::Open => {
+                let next = batch.publication();
+                next.is_some_and(|next| self.fanouts.joins(from, self.router.epoch(), next))
+            }
+            Fanning::Waits => false,
         }
     }
 
@@ -138,5 +169,19 @@ impl Exchange {
         if !self.blocked.is_empty() {
             self.mesh.wait();
         }
+    }
+}
+
+/// What it takes to do what another shard has said, what it makes aside.
+fn units(item: &Item<'_>) -> usize {
+    match item {
+        Item::Interest { .. } => UNSUBSCRIBE_UNITS,
+        Item::Publish { .. }
+        | Item::Request { .. }
+        | Item::Response { .. }
+        | Item::Withdraw { .. }
+        | Item::Home { .. }
+        | Item::After
+        | Item::Homed { .. } => 1,
     }
 }

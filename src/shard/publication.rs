@@ -4,7 +4,7 @@
 use super::parcel::Parcel;
 use super::trace::Open;
 use crate::base::clock::Instant;
-use crate::base::id::Key;
+use crate::base::id::{Key, ShardId};
 use crate::codec::Checked;
 use crate::proto::envelope::{Codec, Envelope};
 use bytes::Bytes;
@@ -13,8 +13,11 @@ use bytes::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Connection(Key),
-    Mesh,
-    /// A will: nobody waits.
+    /// Another shard, whose clients' it is.
+    Link(ShardId),
+    /// Another shard, for which its topic is at home here.
+    Home(ShardId),
+    /// A will, or what was followed by more of its connection's: nobody waits.
     Nobody,
 }
 

@@ -17,6 +17,7 @@
 
 use super::confirmation::Answer;
 use super::exchange::Exchange;
+use super::fanout_queue::Fanning;
 use super::home::Reach;
 use super::line::Line;
 use super::mesh::{Cause, Terms};
@@ -27,7 +28,7 @@ use super::station::Will;
 use super::trace::{About, Open};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::{FANOUT_MIN, MESSAGE_HEADER_BYTES};
+use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::metrics::counter::Counter;
 use crate::metrics::span::SpanName;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN};
@@ -284,6 +285,7 @@ impl Exchange {
 
         let mut matches = std::mem::take(&mut self.matches);
         self.router.find(envelope.name, &mut matches);
+        self.resources.work.spend_nodes(matches.nodes);
         let groups = &matches.groups;
         let sliced = self.deliver_all(origin, &matches.local, groups, &mut publication);
         let mut picks = std::mem::take(&mut self.picks);
@@ -352,8 +354,9 @@ impl Exchange {
         if terms.plain || terms.retain {
             let mut matches = std::mem::take(&mut self.matches);
             self.router.find(envelope.name, &mut matches);
+            self.resources.work.spend_nodes(matches.nodes);
             let local = &matches.local;
-            sliced = self.deliver_all(Origin::Mesh, local, picks, &mut publication);
+            sliced = self.deliver_all(Origin::Link(from), local, picks, &mut publication);
             reached = matches.local.len();
             self.matches = matches;
         }
@@ -362,7 +365,7 @@ impl Exchange {
                 self.deliver_again(group, true, &mut publication);
             }
         } else if !sliced {
-            self.deliver_to_groups(Origin::Mesh, picks, &mut publication);
+            self.deliver_to_groups(Origin::Link(from), picks, |_| false, &mut publication);
         }
         reached += picks.len();
         self.end_deliver(&mut publication, reached);
@@ -378,19 +381,35 @@ impl Exchange {
         groups: &[Key],
         publication: &mut Publication<'_>,
     ) -> bool {
-        // A retained one never passes another that is still on its way to many.
-        let is_behind = !self.fanouts.is_empty()
-            && publication.envelope.flags & FLAG_RETAIN != 0
-            && !subscribers.is_empty();
-        if subscribers.len() >= FANOUT_MIN || is_behind {
+        let is_behind = !self.fanouts.is_empty() && !subscribers.is_empty();
+        let is_many = subscribers.len() >= self.resources.limits.pace.fanout_min;
+        if is_many || (is_behind && self.comes_behind(origin, publication)) {
             self.fan_out(origin, subscribers, groups, publication);
             return true;
         }
-        self.resources.note_deliveries(subscribers.len());
+        self.resources.work.spend(subscribers.len());
         for &subscription in subscribers {
             self.deliver(subscription, publication);
         }
         false
+    }
+
+    /// It may not pass what is still on its way to many: what the same connection published,
+    /// or the same shard's; and where there is one order for all, anything of that lane.
+    #[cold]
+    fn comes_behind(&self, origin: Origin, publication: &Publication<'_>) -> bool {
+        let in_order = publication.envelope.flags & FLAG_RETAIN != 0;
+        let fanning = match origin {
+            Origin::Connection(key) => self.connections.get(key).map(|one| one.fanning),
+            Origin::Link(from) => Some(self.fanouts.fanning(from)),
+            Origin::Home(_) | Origin::Nobody => None,
+        };
+        let lane = match origin {
+            Origin::Link(from) => from,
+            Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.id,
+        };
+        fanning.is_some_and(|fanning| fanning != Fanning::No)
+            || (in_order && self.fanouts.has_of(lane))
     }
 
     pub(super) fn publication<'a>(

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   SUBSCRIBE ─► first slice ─► that was all: subscribed
-//!                            └► queue [ one slice a turn, each in turn ] ─► all: subscribed, OK
+//!                            └► queue [ first come, first served ] ─► all: subscribed, OK
 //! ```
 //!
 //! The subscription is made when everything has been delivered, so that nothing newer comes
@@ -19,7 +19,9 @@ use super::backlog::Replay;
 use super::confirmation::Answer;
 use super::connection::Stage;
 use super::exchange::Exchange;
+use super::fanout_queue::Fanning;
 use super::publication::Publication;
+use super::scheduler::Lane;
 use crate::base::id::Key;
 use crate::proto::name::matches;
 use crate::router::{Subscription, Walk};
@@ -33,7 +35,7 @@ impl Exchange {
             return true;
         }
         if let Some(connection) = self.connections.get_mut(subscription.connection) {
-            connection.fanning = true;
+            connection.fanning = Fanning::Waits;
             connection.line.answers_open += 1;
         }
         self.replays.push_back(Replay {
@@ -45,18 +47,23 @@ impl Exchange {
         false
     }
 
-    /// Delivers the turn's share of the replays: the next slice of the one whose turn it is.
+    /// Delivers the turn's share of the replays, first come, first served.
     pub(super) fn step_replays(&mut self) {
-        let Some(mut replay) = self.replays.pop_front() else {
+        if self.replays.is_empty() {
             return;
-        };
-        let to = replay.subscription;
-        let is_over = !self.keeps_subscriptions(to.connection)
-            || self.deliver_retained(&replay.filter, to, &mut replay.walk);
-        if is_over {
-            self.finish_replay(&replay);
-        } else {
-            self.replays.push_back(replay);
+        }
+        self.resources.work.begin(Lane::Replay);
+        while !self.resources.work.is_over()
+            && let Some(mut replay) = self.replays.pop_front()
+        {
+            let to = replay.subscription;
+            let is_over = !self.keeps_subscriptions(to.connection)
+                || self.deliver_retained(&replay.filter, to, &mut replay.walk);
+            if is_over {
+                self.finish_replay(&replay);
+            } else {
+                self.replays.push_front(replay);
+            }
         }
     }
 

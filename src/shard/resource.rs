@@ -3,13 +3,14 @@
 use super::call::Calls;
 use super::pool::Pool;
 use super::sample::Sampler;
+use super::scheduler::{Lane, Pace, Work};
 use super::trace::{About, CallSpan, Open, Tracer};
 use crate::auth::bucket::Limit;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{
-    CHECK_DELIVERIES, CHECKED_BYTES_PER_DELIVERY, CHECKED_BYTES_PER_VALUE, CHUNK_BYTES,
-    CHUNK_LARGE_BYTES, DELIVERIES_PER_TURN, REFUSALS_OPEN_MAX, RETAINED_SHARE,
+    CHECK_UNITS, CHECKED_BYTES_PER_UNIT, CHECKED_BYTES_PER_VALUE, CHUNK_BYTES, CHUNK_LARGE_BYTES,
+    REFUSALS_OPEN_MAX, RETAINED_SHARE,
 };
 use crate::base::reason::Reason;
 use crate::metrics::counter::{Counter, Counters};
@@ -69,8 +70,7 @@ pub struct Limits {
     /// Bytes of messages a session keeps until they are acknowledged: publications beyond it
     /// wait.
     pub session_buffer_bytes_max: usize,
-    /// Retained messages looked at for a new subscription in one turn.
-    pub retained_looks: usize,
+    pub pace: Pace,
 }
 
 impl Limits {
@@ -116,10 +116,8 @@ pub(super) struct Current {
 
 pub(super) struct Resources {
     pub(super) limits: Limits,
-    /// Deliveries that this turn may still make: then publishers wait for the next one.
-    pub(super) deliveries_left: usize,
-    /// Deliveries made since the start, those of slices aside.
-    pub(super) deliveries_made: usize,
+    /// What the lane whose turn it is may still do.
+    pub(super) work: Work,
     pub(super) pool: Pool,
     pub(super) calls: Calls,
     pub(super) counters: Arc<Counters>,
@@ -139,26 +137,20 @@ impl Resources {
         self.now = now;
         self.sampler.begin_turn(now);
         self.pool.reserve(connections);
-        self.deliveries_left = DELIVERIES_PER_TURN;
+        self.work.begin(Lane::Input);
     }
 
     /// A payload of so many bytes is checked, or written in another codec: it counts as the
     /// deliveries that take as long.
     pub(super) fn spend(&mut self, bytes: usize) {
-        self.note_deliveries(CHECK_DELIVERIES + bytes / CHECKED_BYTES_PER_DELIVERY);
+        self.work
+            .spend(CHECK_UNITS + bytes / CHECKED_BYTES_PER_UNIT);
     }
 
     /// What has been spent for its bytes turned out to have so many values.
     pub(super) fn spend_values(&mut self, bytes: usize, values: usize) {
         let more = (values * CHECKED_BYTES_PER_VALUE).saturating_sub(bytes);
-        self.note_deliveries(more / CHECKED_BYTES_PER_DELIVERY);
-    }
-
-    /// So many deliveries are made, at once.
-    #[inline]
-    pub(super) fn note_deliveries(&mut self, deliveries: usize) {
-        self.deliveries_made += deliveries;
-        self.deliveries_left = self.deliveries_left.saturating_sub(deliveries);
+        self.work.spend(more / CHECKED_BYTES_PER_UNIT);
     }
 
     /// A RESPONSE that somebody else made was put into an outbox.

@@ -31,6 +31,7 @@
 use super::command::{Command, Moved};
 use super::connection::{Connection, Stage};
 use super::exchange::Exchange;
+use super::fanout_queue::Fanning;
 use super::mailbox::Unposted;
 use super::resource::Resources;
 use super::seek::{Found, Resumption, Seek};
@@ -417,6 +418,7 @@ impl Connection {
         mem::swap(&mut self.starved, &mut other.starved);
         mem::swap(&mut self.blocked, &mut other.blocked);
         mem::swap(&mut self.fanning, &mut other.fanning);
+        mem::swap(&mut self.unanswered, &mut other.unanswered);
         mem::swap(&mut self.line, &mut other.line);
         mem::swap(&mut self.line.session, &mut other.line.session);
         mem::swap(&mut self.line.outbox, &mut other.line.outbox);
@@ -428,7 +430,7 @@ impl Connection {
     /// It is in no list and has no timer: it comes from another slot or shard.
     fn become_stranger(&mut self) {
         (self.touched, self.ready, self.starved, self.blocked) = (false, false, false, false);
-        self.fanning = false;
+        (self.fanning, self.unanswered) = (Fanning::No, false);
         self.yields_to = None;
         self.timer = Instant::NEVER;
     }

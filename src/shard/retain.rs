@@ -25,13 +25,18 @@ impl Exchange {
         walk: &mut Walk,
     ) -> bool {
         let mut found: Vec<(Kept, Instant)> = Vec::new();
-        let (now, looks) = (self.resources.now, self.resources.limits.retained_looks);
+        let (now, looks) = (
+            self.resources.now,
+            self.resources.limits.pace.retained_looks,
+        );
+        let mut left = looks;
         let is_done = self
             .router
-            .retained(filter, walk, looks, now, |kept, expires| {
+            .retained(filter, walk, &mut left, now, |kept, expires| {
                 found.push((kept.clone(), expires));
             });
-        self.resources.note_deliveries(found.len());
+        self.resources.work.spend(found.len());
+        self.resources.work.spend_nodes(looks - left);
         for (kept, expires) in found {
             let Kept {
                 message,

@@ -18,6 +18,12 @@ use std::io;
 
 impl<D: Driver> Shard<D> {
     pub(super) fn settle_touched(&mut self) {
+        self.exchange.resources.work.begin_endings();
+        while !self.exchange.resources.work.is_over()
+            && let Some(key) = self.exchange.leaving.pop_front()
+        {
+            self.settle(key);
+        }
         self.settle_all();
         // Settling leaves wills, and messages of groups: their receivers are settled as well.
         if self.exchange.settle_legacies() {
@@ -88,7 +94,16 @@ impl<D: Driver> Shard<D> {
                 self.end_session(key, true);
             }
             Stage::Detached => {}
-            Stage::Flushing | Stage::Lingering | Stage::Closing => self.exchange.depart(key),
+            Stage::Flushing | Stage::Lingering | Stage::Closing => {
+                let is_over = self.exchange.resources.work.is_over();
+                if is_over && connection.line.station.is_some() {
+                    // Listed already, as whoever touches it sees.
+                    connection.touched = true;
+                    self.exchange.leaving.push_back(key);
+                    return false;
+                }
+                self.exchange.depart(key);
+            }
         }
         self.exchange.connections.contains(key)
     }

@@ -15,6 +15,7 @@ use super::pool::Pool;
 use super::resource::Limits;
 use super::resource::Resources;
 use super::sample::Sampler;
+use super::scheduler::Work;
 use super::schema::Schemas;
 use super::seek::Seek;
 use super::service::Service;
@@ -133,8 +134,7 @@ impl<D: Driver> Shard<D> {
         let outcomes = mailbox.slot(|(call, outcome)| Command::Finish(call, outcome));
         let findings = mailbox.slot(Command::Checked);
         let resources = Resources {
-            deliveries_left: 0,
-            deliveries_made: 0,
+            work: Work::new(limits.pace),
             pool: Pool::new(limits.outbox_bytes_shard_max),
             calls: Calls::new(limits.calls_open_max, jobs, outcomes, now),
             limits,

@@ -172,6 +172,8 @@ impl Exchange {
         servings: &[Membership],
     ) {
         let (mut filter, mut group) = (String::new(), Vec::new());
+        let count = subscriptions.len() + servings.len();
+        self.resources.work.spend_ending(count);
         for &Membership { filter: id, number } in subscriptions {
             filter.clear();
             self.router.filter_name(id, &mut filter);

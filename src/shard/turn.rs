@@ -81,7 +81,7 @@ impl<D: Driver> Shard<D> {
         self.census.note_sessions(self.id, sessions);
         self.log_slow();
         // Last: what has come since the turn began waits for no more than this.
-        self.exchange.step_fanout();
+        self.exchange.step_fanouts();
         self.exchange.step_replays();
 
         // The accept may still bring a connection, which has to be closed.
@@ -100,6 +100,7 @@ impl<D: Driver> Shard<D> {
         let idle = self.exchange.ready.is_empty()
             && self.starved.is_empty()
             && self.exchange.touched.is_empty()
+            && self.exchange.leaving.is_empty()
             && self.unposted.is_empty()
             && self.unanswered.is_empty()
             && self.surveys.is_empty()

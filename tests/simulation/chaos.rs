@@ -97,7 +97,7 @@ fn ill(world: &World, ending: Ending) -> u64 {
 
 #[test]
 fn every_seed_converges_under_every_fault() {
-    seed::each("every_seed_converges_under_every_fault", 700, |seed| {
+    seed::each("every_seed_converges_under_every_fault", 500, |seed| {
         run(seed, Faults::all());
     });
 }

@@ -3,10 +3,14 @@
 
 #[path = "routing/absence.rs"]
 mod absence;
+#[path = "routing/fanout.rs"]
+mod fanout;
 #[path = "routing/group.rs"]
 mod group;
 #[path = "routing/judge/mod.rs"]
 mod judge;
+#[path = "routing/lane.rs"]
+mod lane;
 #[path = "routing/load.rs"]
 mod load;
 #[path = "routing/random.rs"]

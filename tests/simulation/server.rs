@@ -8,7 +8,6 @@ use crossbeam_channel::Receiver;
 use ringmail::auth::Authority;
 use ringmail::base::clock::Instant;
 use ringmail::base::id::{Key, ShardId};
-use ringmail::base::limits::RETAINED_LOOKS;
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::{Counter, Counters};
 use ringmail::metrics::span::{SpanSource, channel};
@@ -20,9 +19,9 @@ use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
-    Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Query,
-    Rates, Reply, Request, Schemas, Seen, Setup, Shard, Survey, Tell, Told, Tracing, Turn, mailbox,
-    weave,
+    Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Pace,
+    Query, Rates, Reply, Request, Schemas, Seen, Setup, Shard, Survey, Tell, Told, Tracing, Turn,
+    mailbox, weave,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -69,7 +68,7 @@ pub fn limits() -> Limits {
         rates: Rates::NONE,
         session_linger: ms(60_000),
         session_buffer_bytes_max: 1 << 20,
-        retained_looks: RETAINED_LOOKS,
+        pace: Pace::default(),
     }
 }
 

@@ -224,6 +224,53 @@ fn a_flood_of_handshakes_is_served_in_turn() {
     server.end();
 }
 
+/// So many hellos at one instant, to a server that gives each two milliseconds: how many came
+/// to their end, and the bytes that were sent for all.
+fn storm(hellos: u64) -> (u64, u64) {
+    let faults = Faults {
+        latency: (ms(1) / 5, ms(1) / 5),
+        ..Faults::none()
+    };
+    let world = World::new(4, faults);
+    let ring = RingSize {
+        buffers: 2048,
+        ..RingSize::default()
+    };
+    let mut settings = settings();
+    settings.handshake_timeout = ms(2);
+    let tls = optional();
+    let mut server = Server::secured(&world, 1, ring, &settings, &limits(), Some(&tls));
+    let plan = Plan {
+        tls: Some(BOTH.client.clone()),
+        ..Plan::default()
+    };
+    for _ in 0..hellos {
+        world.add_client(world.now() + ms(1), plan.clone());
+    }
+    server.run_for(ms(20));
+    let counted = [Counter::TlsEstablished, Counter::BytesSent].map(|one| server.count(one));
+    for id in world.clients() {
+        world.tell(id, Order::Heal);
+    }
+    server.run_for(ms(3000));
+    server.end();
+    (counted[0], counted[1])
+}
+
+/// S11: more hellos than there is time for. Nothing is spent on those that come to no end.
+#[test]
+fn of_too_many_handshakes_those_begun_are_finished() {
+    let (one, bytes_each) = storm(1);
+    let (established, bytes) = storm(1000);
+    assert_eq!(one, 1);
+    assert!((100..500).contains(&established), "{established}");
+    let most = established * bytes_each * 11 / 10;
+    assert!(
+        bytes <= most,
+        "{established}: {bytes} bytes, {bytes_each} each"
+    );
+}
+
 /// A hello that is begun and left: the slot, the chunk and the place in the queue come back.
 #[test]
 fn a_hello_that_does_not_go_on_is_closed_in_time() {

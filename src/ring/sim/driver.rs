@@ -99,7 +99,10 @@ impl Driver for SimDriver {
 
     fn send(&mut self, key: Key, Socket(socket): Socket, chunk: Chunk, from: usize) {
         let shard = self.shard;
-        self.begin().begin_send(shard, key, socket, chunk, from);
+        let mut kernel = self.begin();
+        kernel.rings[usize::from(shard)].sends += 1;
+        kernel.begin_send(shard, key, socket, chunk, from);
+        drop(kernel);
         self.queued.push(Operation::Send { key, socket });
     }
 

@@ -119,6 +119,7 @@ pub(super) struct Ring {
     pub(super) polls: u64,
     /// Those that brought nothing and did not sleep.
     pub(super) polls_vain: u64,
+    pub(super) sends: u64,
 }
 
 impl Ring {
@@ -137,6 +138,7 @@ impl Ring {
             woken: Arc::new(AtomicBool::new(false)),
             polls: 0,
             polls_vain: 0,
+            sends: 0,
         }
     }
 

@@ -264,6 +264,11 @@ impl World {
         (ring.polls, ring.polls_vain)
     }
 
+    /// Sends that a shard has begun.
+    pub fn sends(&self, shard: usize) -> u64 {
+        self.state().kernel.rings[shard].sends
+    }
+
     /// Receive buffers that a shard or its completion queue holds.
     pub fn buffers_lent(&self, shard: usize) -> usize {
         let ring = &self.state().kernel.rings[shard];

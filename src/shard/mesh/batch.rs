@@ -229,7 +229,7 @@ impl Reading {
     }
 
     /// Entries that have been read.
-    pub(super) fn taken(&self) -> u64 {
+    pub(in crate::shard) fn taken(&self) -> u64 {
         self.entry as u64
     }
 
@@ -238,6 +238,21 @@ impl Reading {
     pub(in crate::shard) fn after(&self) -> Option<(ShardId, u64)> {
         match self.batch.entries.get(self.entry)? {
             Entry::After { from, count } => Some((*from, *count)),
+            _ => None,
+        }
+    }
+
+    /// The next one, if it is a publication for all plain subscribers.
+    pub(in crate::shard) fn publication(&self) -> Option<&[u8]> {
+        let batch = &self.batch;
+        match *batch.entries.get(self.entry)? {
+            Entry::Publish { message, terms, .. } if terms.plain && !terms.again => {
+                let (mut byte, mut large) = (self.byte, self.large);
+                match body(batch, message, &mut byte, &mut large) {
+                    Body::Small(bytes) => Some(bytes),
+                    Body::Large(bytes) => Some(bytes),
+                }
+            }
             _ => None,
         }
     }

@@ -44,6 +44,8 @@ pub(super) struct Link {
     /// Entries in all batches that went, and in all that were given back.
     said: u64,
     taken: u64,
+    /// Of what was taken, from here on it is still on its way to many.
+    held_at: Option<u64>,
     /// Of batches that came back: their epochs, and how much the peer had said by then, where
     /// that has not been taken yet.
     heard: VecDeque<(u64, u64)>,
@@ -66,8 +68,19 @@ impl Link {
     /// Whether so many of the peer's have been taken, or there will be no more.
     pub(super) fn has_taken(&self, count: u64) -> bool {
         let read = self.reading.as_ref().map_or(0, Reading::taken);
-        self.taken + read >= count
+        self.held_at.unwrap_or(self.taken + read) >= count
             || (self.reading.is_none() && self.incoming.is_abandoned() && self.incoming.is_empty())
+    }
+
+    /// What has been read of the batch in hand, but for the first so many entries, is still on
+    /// its way to many.
+    pub(super) fn hold(&mut self, read: u64) {
+        self.held_at.get_or_insert(self.taken + read);
+    }
+
+    /// No more.
+    pub(super) fn release(&mut self) {
+        self.held_at = None;
     }
 
     /// The peer has ended.
@@ -209,6 +222,7 @@ pub(super) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link
             reading: None,
             said: 0,
             taken: 0,
+            held_at: None,
             heard: VecDeque::new(),
             passage: Passage::default(),
         }

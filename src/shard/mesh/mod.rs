@@ -311,7 +311,7 @@ impl Mesh {
     }
 
     /// Everything said up to `mark` has been done, and what others had said before they did
-    /// that has been done here, but for a fan-out that is going on.
+    /// that has been done here.
     pub(in crate::shard) fn is_heard(&self, mark: u64) -> bool {
         self.links.iter().all(|link| link.is_heard(mark))
     }
@@ -359,6 +359,19 @@ impl Mesh {
     /// The turn's share is used up; the rest of the batch waits.
     pub(in crate::shard) fn put_back(&mut self, index: usize, reading: Reading) {
         self.links[index].reading = Some(reading);
+    }
+
+    /// What has been read of a link's batch, but for the first so many entries, is still on its
+    /// way to many.
+    pub(in crate::shard) fn hold(&mut self, index: usize, read: u64) {
+        self.links[index].hold(read);
+    }
+
+    /// What that shard has said is delivered.
+    pub(in crate::shard) fn release(&mut self, shard: ShardId) {
+        if let Ok(link) = self.links.binary_search_by_key(&shard, |link| link.peer) {
+            self.links[link].release();
+        }
     }
 
     /// Everything in the batch is done.

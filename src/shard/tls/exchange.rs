@@ -5,12 +5,16 @@
 //!   first byte 0x16 ─► TLS          handshake: waits in a queue ──a few a turn──► established
 //!              0x4D ─► plain, or RST TLS_REQUIRED
 //! ```
+//!
+//! The first flight is the dear one (a signature). When more come than can be served, those
+//! that have got it finish first, and those that have waited too long do not get it any more.
 
 use super::super::connection::{Connection, Stage};
 use super::super::exchange::Exchange;
 use super::super::resource::Resources;
 use super::{FIRST_BYTE, Opened, Tls};
 use crate::auth::certificate::Certificate;
+use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, HANDSHAKE_LOOKS_PER_TURN, HANDSHAKES_PER_TURN};
 use crate::base::reason::Reason;
@@ -19,6 +23,15 @@ use crate::proto::error::Code;
 
 /// The first byte of a control frame (PROTOCOL.md §1).
 const MAGIC_BYTE: u8 = 0x4D;
+
+impl Connection {
+    /// Most of the time that a handshake may take has gone by: begun now, it would be paid for
+    /// and then given up.
+    fn is_late_to_begin(&self, now: Instant) -> bool {
+        let left = self.line.session.timeout().since(now);
+        now.since(self.opened) > left * 3
+    }
+}
 
 impl Exchange {
     /// Takes bytes of a connection that speaks TLS, or has not said yet what it speaks.
@@ -67,29 +80,36 @@ impl Exchange {
         if tls.established {
             self.open_records(key);
         } else if !std::mem::replace(&mut tls.listed, true) {
-            self.handshakes.push_back(key);
+            match tls.begun {
+                false => self.handshakes.first.push_back(key),
+                true => self.handshakes.second.push_back(key),
+            }
         }
     }
 
-    /// Advances handshakes, oldest first: so many as cost much, and looks at some more of
-    /// which not all has come yet. What is over waits a turn, and others do not wait for it.
+    /// Advances handshakes: so many as cost much, and looks at some more of which not all has
+    /// come yet. What is over waits a turn, and others do not wait for it.
     pub(in super::super) fn advance_handshakes(&mut self) {
         let mut left = HANDSHAKES_PER_TURN;
         for _ in 0..HANDSHAKE_LOOKS_PER_TURN {
             if left == 0 {
                 return;
             }
-            let Some(key) = self.handshakes.pop_front() else {
+            let Some(key) = self.handshakes.next() else {
                 return;
             };
+            let now = self.resources.now;
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
+            let is_late = connection.is_late_to_begin(now);
             let Some(tls) = &mut connection.tls else {
                 continue;
             };
             tls.listed = false;
-            if connection.stage == Stage::Running {
+            if !tls.begun && is_late {
+                connection.abort(Reason::HandshakeTimeout, &mut self.resources);
+            } else if connection.stage == Stage::Running {
                 left -= usize::from(self.open_records(key));
             }
             self.touch(key);
@@ -117,6 +137,7 @@ impl Exchange {
         }
         tls.compact(capacity, &mut self.resources.pool);
         let advanced = opened != Opened::All || tls.outgoing.len() > waited;
+        tls.begun |= advanced;
         let peer_ended = tls.peer_ended;
         let needs_much = tls.incoming.len() > CHUNK_BYTES;
         let Some(connection) = self.connections.get_mut(key) else {

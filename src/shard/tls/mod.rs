@@ -28,8 +28,10 @@
 
 mod exchange;
 mod identity;
+mod queue;
 
 pub use identity::IdentityVerifier;
+pub(super) use queue::Handshakes;
 
 use super::outbox::{Outbox, give_back};
 use super::pool::Pool;
@@ -101,6 +103,8 @@ pub(super) struct Tls {
     hello_bytes_max: usize,
     /// In the shard's queue of handshakes.
     listed: bool,
+    /// Its first flight has been answered.
+    begun: bool,
     established: bool,
     failed: bool,
     /// The peer has sent close_notify.
@@ -128,6 +132,7 @@ impl Tls {
                 false => HELLO_BYTES_MAX,
             },
             listed: false,
+            begun: false,
             established: false,
             failed: false,
             peer_ended: false,

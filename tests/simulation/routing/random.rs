@@ -10,6 +10,7 @@ use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
 use ringmail::ring::sim::client::traffic::{Act, Command, Delivered, Traffic};
 use ringmail::ring::sim::{Faults, RingSize};
+use ringmail::shard::Pace;
 
 /// How little there is of everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,13 +32,25 @@ fn any_size(rng: &mut fastrand::Rng) -> RingSize {
     }
 }
 
+/// What is retained comes in slices, though there is little of it; so does in every other run
+/// what goes to a few.
+fn any_pace(rng: &mut fastrand::Rng) -> Pace {
+    let mut pace = Pace {
+        retained_looks: rng.usize(1..4),
+        ..Pace::default()
+    };
+    if rng.bool() {
+        (pace.percent, pace.fanout_min) = (rng.usize(1..4), rng.usize(1..6));
+    }
+    pace
+}
+
 /// Runs a seed until all clients have closed: what they have seen.
 fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut limits = limits();
     limits.session_linger = ms(5000);
-    // What is retained comes in slices, though there is little of it.
-    limits.retained_looks = rng.usize(1..4);
+    limits.pace = any_pace(&mut rng);
     if room == Room::Narrow {
         limits.outbox_bytes_max = rng.usize(4_000..60_000);
         limits.session_buffer_bytes_max = rng.usize(500..30_000);
@@ -107,7 +120,7 @@ fn run(seed: u64, faults: Faults, room: Room) -> u64 {
 #[test]
 fn every_promise_of_routing_is_kept_under_every_fault() {
     let name = "every_promise_of_routing_is_kept_under_every_fault";
-    seed::each(name, 300, |seed| {
+    seed::each(name, 180, |seed| {
         run(seed, Faults::all(), Room::Ample);
     });
 }
@@ -115,7 +128,7 @@ fn every_promise_of_routing_is_kept_under_every_fault() {
 #[test]
 fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
     let name = "every_promise_of_routing_is_kept_when_only_clients_break_off";
-    seed::each(name, 250, |seed| {
+    seed::each(name, 150, |seed| {
         run(seed, Faults::harmless(), Room::Ample);
     });
 }
@@ -124,7 +137,7 @@ fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
 #[test]
 fn every_promise_of_routing_is_kept_when_all_comes_at_once() {
     let name = "every_promise_of_routing_is_kept_when_all_comes_at_once";
-    seed::each(name, 150, |seed| {
+    seed::each(name, 100, |seed| {
         run(seed, Faults::none(), Room::Ample);
     });
 }
@@ -132,7 +145,7 @@ fn every_promise_of_routing_is_kept_when_all_comes_at_once() {
 #[test]
 fn every_promise_of_routing_is_kept_with_too_little_room() {
     let name = "every_promise_of_routing_is_kept_with_too_little_room";
-    seed::each(name, 250, |seed| {
+    seed::each(name, 150, |seed| {
         run(seed, Faults::harmless(), Room::Narrow);
     });
 }
@@ -140,7 +153,7 @@ fn every_promise_of_routing_is_kept_with_too_little_room() {
 #[test]
 fn every_promise_of_routing_is_kept_of_messages_that_are_traced() {
     let name = "every_promise_of_routing_is_kept_of_messages_that_are_traced";
-    seed::each(name, 100, |seed| {
+    seed::each(name, 60, |seed| {
         run(seed, Faults::all(), Room::Traced);
     });
 }

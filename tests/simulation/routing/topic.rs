@@ -180,7 +180,7 @@ fn the_last_retained_message_is_found_on_every_shard_until_it_is_cleared() {
 fn much_that_is_retained_is_delivered_over_many_turns() {
     const TOPICS: u32 = 600;
     let mut limits = limits();
-    limits.retained_looks = 4;
+    (limits.pace.retained_looks, limits.pace.percent) = (4, 1);
     let mut scene = Scene::with(6, Faults::none(), RingSize::default(), limits);
     let topic = |number| format!("r/{number}");
     let acts = (0..TOPICS).map(|number| Act::Publish(Publish::retained(&topic(number))));

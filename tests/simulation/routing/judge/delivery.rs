@@ -155,6 +155,15 @@ impl Evidence {
                     else {
                         continue;
                     };
+                    // What waited for a subscription that was left still comes.
+                    let subscriptions = &mut receiver.record.subscriptions.iter();
+                    let is_of_another = subscriptions.any(|other| {
+                        let is_left = other.left_at.is_some_and(|at| published.sent_at <= at);
+                        is_left && other.membership == one.membership && suits(other, &one.topic)
+                    });
+                    if is_of_another {
+                        continue;
+                    }
                     let line = (one.label.maker, published.connection, &one.topic);
                     let number = one.label.number;
                     let Some(before) = last.insert(line, number) else {

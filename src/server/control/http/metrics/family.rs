@@ -162,7 +162,7 @@ pub(super) const GAUGES: &[GaugeFamily] = &[
     gauge_bytes("ringmail_retained", "Memory of the retained messages, in each shard.", Gauge::RetainedBytes),
     gauge("ringmail_calls_open", "Requests of this shard's clients that something still works on.", Gauge::CallsOpen),
     gauge("ringmail_errands_open", "Requests that this shard's connections have to answer.", Gauge::ErrandsOpen),
-    gauge("ringmail_fanouts", "Publications that are being delivered to many, a slice in each turn.", Gauge::Fanouts),
+    gauge("ringmail_fanouts", "Batches of publications that are being delivered to many, a slice in each turn.", Gauge::Fanouts),
     gauge("ringmail_mesh_batches", "Batches for other shards that these have not taken yet: how deep the mesh is.", Gauge::MeshBatches),
     gauge("ringmail_mesh_blocked_connections", "Connections not read from until another shard has taken what they sent.", Gauge::MeshBlocked),
     gauge_bytes("ringmail_memory_lent", "Memory lent to connections: outboxes, what waits for them, sessions, subscriptions.", Gauge::MemoryLentBytes),

@@ -1,0 +1,253 @@
+//! Publications to many that wait for their slices, as values: batches, in a lane for each
+//! shard they are from (see `fanout`).
+
+use super::confirmation::{Answer, Until};
+use super::parcel::Parcel;
+use super::publication::{Origin, Publication, Translation};
+use super::trace::Open;
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::proto::envelope::{Envelope, live_topic};
+use crate::router::Subscription;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Messages and bytes of one batch: what a turn's chunk takes of each subscriber's.
+const BATCH_MESSAGES_MAX: usize = 64;
+const BATCH_BYTES_MAX: usize = 16_384;
+/// Whether a connection, or another shard, is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fanning {
+    /// Nothing of it is on its way to many.
+    #[default]
+    No,
+    /// This turn's is, and may be joined by more of the same topic.
+    Open,
+    /// It is not heard until that is delivered.
+    Waits,
+}
+
+#[derive(Default)]
+pub(super) struct Fanouts {
+    /// By the shard they are from; this one's own among them.
+    pub(super) lanes: Vec<OriginLane>,
+    /// Batches in all lanes.
+    pub(super) waiting: usize,
+    /// The lane that is next.
+    pub(super) next: usize,
+    /// The subscribers of the last batch that was begun: the next may have the same.
+    pub(super) last: Option<Listed>,
+}
+
+#[derive(Default)]
+pub(super) struct OriginLane {
+    pub(super) batches: VecDeque<Batch>,
+    /// Of the other shard it is for.
+    pub(super) fanning: Fanning,
+}
+
+/// Who gets what is published on a topic, as long as the router's `epoch` is that.
+pub(super) struct Listed {
+    pub(super) epoch: u64,
+    pub(super) topic: Box<str>,
+    pub(super) subscribers: Rc<[Subscription]>,
+}
+
+pub(super) struct Batch {
+    pub(super) epoch: u64,
+    pub(super) topic: Box<str>,
+    /// Each once, by their slots.
+    pub(super) subscribers: Rc<[Subscription]>,
+    /// Who has had its one message with what is retained.
+    pub(super) brought: Vec<Key>,
+    pub(super) messages: Vec<Sending>,
+    pub(super) bytes: usize,
+    /// What the pool was charged for its messages.
+    pub(super) charged: usize,
+    /// It has begun, or is for subscribers of its own: nothing joins it.
+    pub(super) closed: bool,
+    /// How many of the subscribers have it.
+    pub(super) done: usize,
+    /// Given when it is delivered, in this order.
+    pub(super) answers: Vec<Behind>,
+}
+
+pub(super) struct Sending {
+    pub(super) origin: Origin,
+    pub(super) message: Bytes,
+    /// See `Parcel::grown`.
+    pub(super) grown: bool,
+    pub(super) expires: Instant,
+    pub(super) number: u64,
+    pub(super) translation: Option<Box<Translation>>,
+    /// Its `deliver` span, if it is sampled.
+    pub(super) span: Option<Open>,
+    /// Groups of which a member gets it, by this shard's numbers.
+    pub(super) groups: Vec<Key>,
+    /// Some were other shards' members.
+    pub(super) elsewhere: bool,
+}
+
+/// An answer that has to come behind what its connection published before.
+pub(super) struct Behind {
+    pub(super) connection: Key,
+    pub(super) answer: Answer,
+    pub(super) until: Done,
+}
+
+pub(super) enum Done {
+    /// Of the publication with this number: here, and elsewhere if it went there.
+    Published {
+        number: u64,
+        everywhere: bool,
+    },
+    Other(Option<Until>),
+}
+
+impl Batch {
+    pub(super) fn takes(&self, topic: &[u8], epoch: u64) -> bool {
+        !self.closed
+            && self.epoch == epoch
+            && self.messages.len() < BATCH_MESSAGES_MAX
+            && self.bytes < BATCH_BYTES_MAX
+            && self.topic.as_bytes() == topic
+    }
+
+    pub(super) fn join(&mut self, sending: Sending) {
+        self.bytes += sending.message.len();
+        self.messages.push(sending);
+    }
+}
+
+impl OriginLane {
+    /// The last message is another of its connection's, which goes on behind that one, not
+    /// behind what stands in an earlier batch.
+    pub(super) fn wait_for_last(&mut self, origin: Origin) {
+        let is_own = |one: &&mut Sending| one.origin == origin;
+        let mut batches = self.batches.iter_mut().rev();
+        let last = batches.next().map(|batch| batch.messages.iter_mut());
+        if last.is_some_and(|messages| messages.filter(is_own).count() > 1) {
+            return;
+        }
+        for batch in batches {
+            let mut is_in = false;
+            for one in batch.messages.iter_mut().filter(is_own) {
+                (one.origin, is_in) = (Origin::Nobody, true);
+            }
+            if is_in {
+                return;
+            }
+        }
+    }
+}
+
+impl Fanouts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Something waits in this shard's own lane.
+    pub(super) fn has_of(&self, shard: ShardId) -> bool {
+        let lane = self.lanes.get(usize::from(shard.0));
+        lane.is_some_and(|lane| !lane.batches.is_empty())
+    }
+
+    /// Whether what another shard has said can be heard: nothing of it is on its way.
+    pub(super) fn fanning(&self, shard: ShardId) -> Fanning {
+        let lane = self.lanes.get(usize::from(shard.0));
+        lane.map_or(Fanning::No, |lane| lane.fanning)
+    }
+
+    /// Whether a PUBLISH whose head these bytes are would join the last batch of a lane.
+    pub(super) fn joins(&self, shard: ShardId, epoch: u64, message: &[u8]) -> bool {
+        let lane = self.lanes.get(usize::from(shard.0));
+        let last = lane.and_then(|lane| lane.batches.back());
+        match (last, live_topic(message)) {
+            (Some(batch), Some(topic)) => batch.takes(topic, epoch),
+            _ => false,
+        }
+    }
+
+    pub(super) fn push(&mut self, shard: ShardId, batch: Batch) {
+        self.lane_mut(shard).batches.push_back(batch);
+        self.waiting += 1;
+    }
+
+    pub(super) fn lane_mut(&mut self, shard: ShardId) -> &mut OriginLane {
+        let index = usize::from(shard.0);
+        if index >= self.lanes.len() {
+            self.lanes.resize_with(index + 1, OriginLane::default);
+        }
+        &mut self.lanes[index]
+    }
+
+    /// Batches that go to this very list: the first and the last of them account for it.
+    pub(super) fn batches_of(&self, subscribers: &Rc<[Subscription]>) -> usize {
+        let last = self.last.as_ref();
+        let is_last = last.is_some_and(|last| Rc::ptr_eq(&last.subscribers, subscribers));
+        Rc::strong_count(subscribers) - usize::from(is_last)
+    }
+
+    /// The subscribers of a topic, each once, in the order of their slots.
+    pub(super) fn list(
+        &mut self,
+        topic: &str,
+        epoch: u64,
+        subscribers: &[Subscription],
+    ) -> Rc<[Subscription]> {
+        let is_last = |last: &&Listed| last.epoch == epoch && *last.topic == *topic;
+        if let Some(last) = self.last.as_ref().filter(is_last) {
+            return last.subscribers.clone();
+        }
+        let subscribers = each_once(subscribers.to_vec());
+        self.last = Some(Listed {
+            epoch,
+            topic: topic.into(),
+            subscribers: subscribers.clone(),
+        });
+        subscribers
+    }
+}
+
+/// On the terms of the first of its subscriptions.
+pub(super) fn each_once(mut subscribers: Vec<Subscription>) -> Rc<[Subscription]> {
+    subscribers.sort_by_key(|one| one.connection.slot);
+    subscribers.dedup_by_key(|one| one.connection);
+    subscribers.into()
+}
+
+/// Whether a connection is among such subscribers.
+pub(super) fn is_among(subscribers: &[Subscription], connection: Key) -> bool {
+    let at = subscribers.binary_search_by_key(&connection.slot, |one| one.connection.slot);
+    at.is_ok_and(|at| subscribers[at].connection == connection)
+}
+
+impl Sending {
+    pub(super) fn publication<'a>(
+        &mut self,
+        message: &'a Bytes,
+        envelope: &'a Envelope<'a>,
+    ) -> Publication<'a> {
+        Publication {
+            parcel: Parcel::shared(message).grown(self.grown),
+            envelope,
+            expires: self.expires,
+            number: self.number,
+            retained: false,
+            sliced: true,
+            group: None,
+            translation: self.translation.take(),
+            span: None,
+        }
+    }
+
+    /// Bytes of memory that it holds.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.message.len() + size_of::<Sending>()
+    }
+}

@@ -1,0 +1,79 @@
+//! When a connection handles no more of what it has received: it has had its share of the turn,
+//! or waits for something of which it will be told.
+
+use super::connection::Connection;
+use super::fanout_queue::Fanning;
+use super::resource::Resources;
+use super::scheduler::UNITS_BEYOND;
+use crate::base::limits::{ANSWERS_OPEN_MAX, MESSAGES_PER_TURN};
+
+impl Connection {
+    /// What is received has to wait behind what is kept.
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        self.ready || self.waits()
+    }
+
+    /// It has to wait for something of which it will be told.
+    #[inline]
+    pub(super) fn waits(&self) -> bool {
+        self.stalled
+            || self.blocked
+            || self.fanning == Fanning::Waits
+            || self.unanswered
+            || self.is_moving()
+            || self.held
+    }
+
+    /// After a message: whether the rest must wait, for another turn or for the outbox.
+    /// `units` are those that its own messages have spent: when the lane's share is used up,
+    /// who has spent few of them need not wait.
+    #[inline]
+    pub(super) fn must_pause(
+        &mut self,
+        handled: u32,
+        units: usize,
+        mesh_pressed: bool,
+        resources: &Resources,
+    ) -> bool {
+        let queued = self.line.outbox.queued_bytes();
+        let pressed = queued > 0 && resources.pool.is_exhausted();
+        if queued > resources.limits.outbox_bytes_max / 2 || pressed {
+            self.stalled = true;
+        } else if handled >= MESSAGES_PER_TURN
+            || (resources.work.is_over() && units >= UNITS_BEYOND)
+        {
+            self.ready = true;
+        }
+        self.blocked = mesh_pressed && self.line.uses_mesh;
+        self.unanswered = self.line.answers_open >= ANSWERS_OPEN_MAX;
+        self.is_paused()
+    }
+
+    /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
+    /// is input to handle, or an end that had to wait for it.
+    pub(super) fn unstall(&mut self, resources: &Resources) -> bool {
+        let outbox = &self.line.outbox;
+        let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
+        let eased = outbox.is_empty() || !resources.pool.is_exhausted();
+        if !self.stalled || !low || !eased {
+            return false;
+        }
+        self.stalled = false;
+        self.line.session.restart_frame_clock(resources.now);
+        let ending = self.peer_ended || self.line.session.is_peer_closing();
+        let listed = self.ready;
+        self.ready |= ending || !self.input.is_empty();
+        self.ready && !listed
+    }
+
+    /// Some of what it asked has been answered: goes on if it had to wait for that. True if
+    /// it is to be listed.
+    pub(super) fn heed_answers(&mut self) -> bool {
+        if !self.unanswered || self.line.answers_open > ANSWERS_OPEN_MAX / 2 {
+            return false;
+        }
+        self.unanswered = false;
+        !std::mem::replace(&mut self.ready, true)
+    }
+}

@@ -1,0 +1,232 @@
+//! How a shard shares its turns: whatever there is of one kind of work, each other kind moves
+//! in every turn. Counted in turns of the shard, whose shares are so small that little is much.
+
+use super::super::server::{Guards, limits, ms};
+use super::scene::Scene;
+use ringmail::metrics::counter::Counter;
+use ringmail::ring::sim::client::traffic::{Act, Publish, Traffic};
+use ringmail::ring::sim::client::{ClientId, Ending};
+use ringmail::ring::sim::{Faults, RingSize};
+use ringmail::shard::Pace;
+use std::time::Duration;
+
+/// Turns of a shard within which it answers: its own, those in which others take their parts,
+/// and as many as chance lets it make between two of theirs.
+const FEW: u64 = 40;
+
+/// Two shards with shares of a hundredth. What is said is there at once, so that a turn more
+/// is not the network's.
+fn scene(fanout_min: usize) -> Scene {
+    let mut limits = limits();
+    limits.pace = Pace {
+        percent: 1,
+        fanout_min,
+        retained_looks: 4,
+    };
+    let faults = Faults {
+        latency: (Duration::ZERO, Duration::ZERO),
+        ..Faults::none()
+    };
+    let (size, guards) = (RingSize::default(), Guards::default());
+    Scene::of_shards(2, 1, faults, size, limits, guards)
+}
+
+/// So many clients on each shard, which do nothing yet.
+fn crowd(scene: &mut Scene, count: usize) -> [Vec<ClientId>; 2] {
+    let mut crowd = [Vec::new(), Vec::new()];
+    while crowd.iter().any(|some| some.len() < count) {
+        let plan = Traffic {
+            window: 4096,
+            ..Traffic::default()
+        };
+        let [id] = scene.enter_each([plan]);
+        let shard = scene.record(id).connections[0].shard.unwrap();
+        crowd[usize::from(shard)].push(id);
+    }
+    crowd
+}
+
+fn read(scene: &Scene, counter: Counter) -> u64 {
+    scene.server.counters[0].read(counter)
+}
+
+/// Lets the first shard make turns until that is so: how many.
+fn turns_until(scene: &mut Scene, is_done: impl Fn(&Scene) -> bool) -> u64 {
+    let before = read(scene, Counter::Turns);
+    while !is_done(scene) {
+        scene.server.run_turns(1);
+        let turns = read(scene, Counter::Turns) - before;
+        assert!(turns < 20_000, "it comes to no end");
+    }
+    read(scene, Counter::Turns) - before
+}
+
+/// Has a client do this: it is answered within few turns.
+fn is_soon_answered(scene: &mut Scene, client: ClientId, act: Act) {
+    let told = format!("{act:?}");
+    scene.act(client, [act]);
+    let turns = turns_until(scene, |scene| scene.world.is_idle(client));
+    assert!(turns <= FEW, "{told}: {turns} turns");
+}
+
+/// What a shard is asked by its own clients and by others': all of it goes by other lanes.
+fn all_is_soon_answered(scene: &mut Scene, own: ClientId, other: ClientId) {
+    for client in [other, own] {
+        is_soon_answered(scene, client, Act::subscribe("s/#"));
+        is_soon_answered(scene, client, Act::publish("t/x"));
+        is_soon_answered(scene, client, Act::request("svc"));
+        is_soon_answered(scene, client, Act::serve("other"));
+        is_soon_answered(scene, client, Act::unsubscribe("s/#"));
+    }
+}
+
+fn unconfirmed(topic: &str, count: usize) -> Vec<Act> {
+    let one = Publish {
+        confirmed: false,
+        ..Publish::of(topic)
+    };
+    vec![Act::Publish(one); count]
+}
+
+/// S1: publishers that do not wait.
+#[test]
+fn a_shard_answers_others_whatever_its_own_clients_publish() {
+    const MANY: u64 = 2 * 1200;
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, 16);
+    let (floods, rest) = own.split_at(2);
+    let (calm, readers) = rest.split_at(2);
+    for &reader in readers {
+        scene.act(reader, [Act::subscribe("f/#")]);
+    }
+    scene.perform(calm[1], [Act::serve("svc"), Act::subscribe("t/#")]);
+    let before = read(&scene, Counter::Publishes);
+    for &flood in floods {
+        scene.act(flood, unconfirmed("f/x", 1200));
+    }
+    all_is_soon_answered(&mut scene, calm[0], others[0]);
+    let taken = read(&scene, Counter::Publishes) - before;
+    assert!(taken < MANY, "the flood is over");
+    scene.settle();
+    assert_eq!(read(&scene, Counter::Publishes), before + MANY + 1);
+    scene.finish();
+}
+
+/// S12: many local fan-outs, one behind the other; and the same of another shard's, behind
+/// which only what that shard says has to wait.
+#[test]
+fn a_fanout_waits_behind_those_of_its_own_shard_only() {
+    for flooded in [0, 1] {
+        let mut scene = scene(8);
+        let crowd = crowd(&mut scene, 40);
+        let (readers, rest) = crowd[0].split_at(16);
+        for &reader in readers {
+            scene.act(reader, [Act::subscribe("f/#")]);
+        }
+        scene.perform(rest[1], [Act::serve("svc"), Act::subscribe("t/#")]);
+        let rest = [rest, &crowd[1]];
+        let floods = &rest[flooded][4..];
+        for (index, &flood) in floods.iter().enumerate() {
+            scene.act(flood, vec![Act::publish(&format!("f/{index}")); 8]);
+        }
+        scene.server.run_turns(20);
+        let calm = rest[1 - flooded][2];
+        is_soon_answered(&mut scene, calm, Act::publish("f/y"));
+        if flooded == 0 {
+            all_is_soon_answered(&mut scene, rest[0][0], calm);
+        }
+        let waits = |one: &&ClientId| !scene.world.is_idle(**one);
+        let waiting = floods.iter().filter(waits).count();
+        assert!(waiting > 8, "{waiting} still wait");
+        scene.finish();
+    }
+}
+
+/// S13: many that end at once, and what they were subscribed to.
+#[test]
+fn the_ends_of_many_connections_are_spread_over_turns() {
+    const MANY: usize = 24;
+    const EACH: u64 = 40;
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, MANY + 3);
+    let (leaving, staying) = own.split_at(MANY);
+    for (index, &one) in leaving.iter().enumerate() {
+        let filter = |number| Act::subscribe(&format!("e/{index}/{number}"));
+        scene.act(one, (0..EACH).map(filter).collect::<Vec<_>>());
+    }
+    scene.perform(staying[1], [Act::serve("svc"), Act::subscribe("t/#")]);
+    let ended = read(&scene, Counter::Unsubscribed);
+    for &one in leaving {
+        scene.end(one, Ending::Reset);
+    }
+    // One connection passes the share's end, and no other is begun.
+    let (mut last, mut turns) = (ended, 0);
+    while turns < 6 {
+        turns += turns_until(&mut scene, |scene| {
+            read(scene, Counter::Unsubscribed) > last
+        });
+        let now = read(&scene, Counter::Unsubscribed);
+        assert!(now - last <= EACH, "{} in one turn", now - last);
+        last = now;
+    }
+    is_soon_answered(&mut scene, staying[0], Act::publish("t/x"));
+    let now = read(&scene, Counter::Unsubscribed) - ended;
+    assert!(now < MANY as u64 * EACH, "all have ended");
+    all_is_soon_answered(&mut scene, staying[0], others[0]);
+    scene.run_for(ms(100));
+    let now = read(&scene, Counter::Unsubscribed) - ended;
+    assert_eq!(now, MANY as u64 * EACH + 1);
+    scene.finish();
+}
+
+/// S8: many that subscribe to much that is retained.
+#[test]
+fn replays_are_served_first_come_first_served() {
+    const TOPICS: u64 = 200;
+    const READERS: usize = 12;
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, READERS + 3);
+    let (readers, rest) = own.split_at(READERS);
+    let retained = |number| Act::Publish(Publish::retained(&format!("r/{number}")));
+    scene.perform(rest[0], (0..TOPICS).map(retained).collect::<Vec<_>>());
+    scene.perform(rest[1], [Act::serve("svc"), Act::subscribe("t/#")]);
+    for &reader in readers {
+        scene.act(reader, [Act::subscribe("r/#")]);
+    }
+    all_is_soon_answered(&mut scene, rest[0], others[0]);
+    let is_done = |scene: &Scene, reader: &ClientId| scene.world.is_idle(*reader);
+    let first = turns_until(&mut scene, |scene| {
+        readers.iter().any(|one| is_done(scene, one))
+    });
+    let done = readers.iter().filter(|one| is_done(&scene, one)).count();
+    assert_eq!(done, 1, "after {first} turns");
+    let rest = turns_until(&mut scene, |scene| {
+        readers.iter().all(|one| is_done(scene, one))
+    });
+    assert!(rest >= 5 * TOPICS / 4, "{rest} turns for the others");
+    scene.finish();
+}
+
+/// S6: what waits for an answer of a shard that makes no turn.
+#[test]
+fn who_is_owed_many_answers_is_not_heard_until_some_are_given() {
+    const WILLS: u64 = 3000;
+    const OPEN_MAX: u64 = 256;
+    let mut scene = scene(1000);
+    let [own, _] = crowd(&mut scene, 2);
+    scene.world.hold_up(1, true);
+    let before = read(&scene, Counter::MessagesReceived);
+    let mut acts = vec![Act::subscribe("a/#")];
+    acts.resize(WILLS as usize + 1, Act::Will(Publish::of("w")));
+    scene.act(own[0], acts);
+    scene.run_for(ms(100));
+    let heard = read(&scene, Counter::MessagesReceived) - before;
+    assert_eq!(heard, OPEN_MAX);
+    is_soon_answered(&mut scene, own[1], Act::request("$sys/echo"));
+    assert!(!scene.world.is_idle(own[0]));
+    scene.world.hold_up(1, false);
+    scene.settle();
+    let heard = read(&scene, Counter::MessagesReceived) - before;
+    assert_eq!(heard, 1 + WILLS + 1);
+    scene.finish();
+}
