@@ -6,6 +6,7 @@
 //!           └► many ─► lane of its origin   own     [ batch │ batch ]
 //!                      (this shard, or      shard 1 [ batch ]           each its slice a turn
 //!                       the one it is from) shard 2 [ ]
+//!              RETAIN, at home here ──────► home    [ batch ]
 //!
 //!   batch:  one topic, its subscribers, messages 1 2 3 …
 //!   slice:  some of the subscribers × all of the messages, written back to back
@@ -24,17 +25,19 @@
 //!
 //! Order: a connection that has published to many is heard again when that is delivered, and
 //! another shard likewise, each in its own lane; what has to have one order on all shards
-//! (RETAIN) goes by its home's own lane, behind whatever waits there.
+//! (RETAIN) goes by a lane of its own at its home, whoever it is from.
 
 use super::confirmation::{Answer, Until};
 use super::exchange::Exchange;
-use super::fanout_queue::{Batch, Behind, Done, Fanning, OriginLane, Sending, each_once, is_among};
+use super::fanout_queue::{
+    Batch, Behind, Done, Fanning, OriginLane, Sending, Way, each_once, is_among,
+};
 use super::publication::{Origin, Publication};
 use super::scheduler::Lane;
 use super::trace::About;
-use crate::base::id::{Key, ShardId};
+use crate::base::id::Key;
 use crate::base::limits::MESSAGE_HEADER_BYTES;
-use crate::proto::envelope::Envelope;
+use crate::proto::envelope::{Envelope, FLAG_RETAIN};
 use crate::proto::message::MessageType;
 use crate::router::Subscription;
 use bytes::Bytes;
@@ -65,12 +68,13 @@ impl Exchange {
             groups: groups.to_vec(),
             elsewhere: false,
         };
-        let shard = self.lane_of(origin);
+        let in_order = publication.envelope.flags & FLAG_RETAIN != 0;
+        let way = self.way_of(origin, in_order);
         let bytes = sending.held_bytes();
         self.resources.pool.charge(bytes);
         let (topic, epoch) = (publication.envelope.name, self.router.epoch());
         let is_alone = !self.replays.is_empty();
-        let lane = self.fanouts.lane_mut(shard);
+        let lane = self.fanouts.lane_mut(way);
         match lane.batches.back_mut() {
             Some(batch) if !is_alone && batch.takes(topic.as_bytes(), epoch) => {
                 batch.charged += bytes;
@@ -83,10 +87,10 @@ impl Exchange {
                 };
                 let mut batch = self.begin_batch(epoch, topic, subscribers, sending);
                 (batch.closed, batch.brought) = (is_alone, brought);
-                self.fanouts.push(shard, batch);
+                self.fanouts.push(way, batch);
             }
         }
-        self.note_fanning(origin, shard);
+        self.note_fanning(origin, way);
     }
 
     /// Who is still being brought what is retained may just have been given it: the others, and
@@ -136,35 +140,35 @@ impl Exchange {
         batch
     }
 
-    /// The lane a publication goes by.
-    fn lane_of(&self, origin: Origin) -> ShardId {
+    /// The lane a publication goes by; `in_order`: among all that are retained.
+    pub(super) fn way_of(&self, origin: Origin, in_order: bool) -> Way {
         match origin {
-            Origin::Link(from) => from,
-            Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.id,
+            // In the order in which its home has sent it.
+            Origin::Link(from) => Way::Of(from),
+            Origin::Home(_) => Way::Home,
+            Origin::Connection(_) | Origin::Nobody if in_order => Way::Home,
+            Origin::Connection(_) | Origin::Nobody => Way::Of(self.id),
         }
     }
 
-    fn note_fanning(&mut self, origin: Origin, shard: ShardId) {
-        let batch = self.fanouts.lane_mut(shard).batches.back();
+    fn note_fanning(&mut self, origin: Origin, way: Way) {
+        let batch = self.fanouts.lane_mut(way).batches.back();
         let is_open = batch.is_some_and(|batch| batch.takes(batch.topic.as_bytes(), batch.epoch));
-        let fanning = if is_open {
-            Fanning::Open
-        } else {
-            Fanning::Waits
+        let fanning = match is_open && way != Way::Home {
+            true => Fanning::Open,
+            // What comes behind something retained may go by another lane.
+            false => Fanning::Waits,
         };
         match origin {
             Origin::Connection(key) => {
                 let before = self.connections.get_mut(key);
                 let before = before.map(|one| std::mem::replace(&mut one.fanning, fanning));
                 if before.is_some_and(|before| before != Fanning::No) {
-                    self.fanouts.lane_mut(shard).wait_for_last(origin);
+                    self.fanouts.lane_mut(way).wait_for_last(origin);
                 }
             }
-            Origin::Link(from) => {
-                self.fanouts.lane_mut(from).fanning = fanning;
-            }
-            Origin::Home(from) => {
-                self.fanouts.lane_mut(from).fanning = Fanning::Waits;
+            Origin::Link(from) | Origin::Home(from) => {
+                self.fanouts.lane_mut(Way::Of(from)).fanning = fanning;
             }
             Origin::Nobody => {}
         }
@@ -176,14 +180,15 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let own = self.id;
-        let last = self.fanouts.lane_mut(own).batches.back_mut();
         let number = self.publications;
-        match last {
-            Some(batch)
-                if connection.fanning != Fanning::No
-                    && (batch.messages.last()).is_some_and(|last| last.number == number) =>
-            {
+        let is_last = |batch: &&mut Batch| {
+            let last = batch.messages.last();
+            last.is_some_and(|last| last.number == number)
+        };
+        let lanes = self.fanouts.lanes.iter_mut();
+        let mut last = lanes.filter_map(|lane| lane.batches.back_mut());
+        match last.find(is_last) {
+            Some(batch) if connection.fanning != Fanning::No => {
                 connection.line.answers_open += 1;
                 batch.answers.push(Behind {
                     connection: key,
@@ -207,8 +212,11 @@ impl Exchange {
             let mut origins = batch.messages.iter().map(|one| one.origin);
             origins.any(|origin| origin == Origin::Connection(key))
         };
-        let own = self.id;
-        let mut batches = self.fanouts.lane_mut(own).batches.iter_mut().rev();
+        // Of its own, never of another shard's.
+        let ways = [Way::Home.index(), Way::Of(self.id).index()];
+        let lanes = self.fanouts.lanes.iter_mut().enumerate();
+        let lanes = lanes.filter(|(index, _)| ways.contains(index));
+        let mut batches = lanes.flat_map(|(_, lane)| lane.batches.iter_mut().rev());
         match (batches.find(of), self.connections.get_mut(key)) {
             (Some(batch), Some(connection)) => {
                 connection.line.answers_open += 1;
@@ -329,7 +337,7 @@ impl Exchange {
             match sending.origin {
                 Origin::Connection(key) => self.go_on(key),
                 Origin::Link(from) | Origin::Home(from) => {
-                    self.fanouts.lane_mut(from).fanning = Fanning::No;
+                    self.fanouts.lane_mut(Way::Of(from)).fanning = Fanning::No;
                     self.mesh.release(from);
                 }
                 Origin::Nobody => {}

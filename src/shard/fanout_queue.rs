@@ -28,9 +28,28 @@ pub(super) enum Fanning {
     Waits,
 }
 
+/// Which lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// What is retained, and has one order for all: of this shard and, where its topic is at
+    /// home here, of others.
+    Home,
+    /// Everything else, by the shard it is from; this one's own among them.
+    Of(ShardId),
+}
+
+impl Way {
+    pub(super) fn index(self) -> usize {
+        match self {
+            Way::Home => 0,
+            Way::Of(shard) => usize::from(shard.0) + 1,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Fanouts {
-    /// By the shard they are from; this one's own among them.
+    /// By their ways.
     pub(super) lanes: Vec<OriginLane>,
     /// Batches in all lanes.
     pub(super) waiting: usize,
@@ -151,21 +170,25 @@ impl Fanouts {
         self.waiting
     }
 
-    /// Something waits in this shard's own lane.
-    pub(super) fn has_of(&self, shard: ShardId) -> bool {
-        let lane = self.lanes.get(usize::from(shard.0));
+    fn lane(&self, way: Way) -> Option<&OriginLane> {
+        self.lanes.get(way.index())
+    }
+
+    /// Something waits in this lane.
+    pub(super) fn has_of(&self, way: Way) -> bool {
+        let lane = self.lane(way);
         lane.is_some_and(|lane| !lane.batches.is_empty())
     }
 
     /// Whether what another shard has said can be heard: nothing of it is on its way.
     pub(super) fn fanning(&self, shard: ShardId) -> Fanning {
-        let lane = self.lanes.get(usize::from(shard.0));
+        let lane = self.lane(Way::Of(shard));
         lane.map_or(Fanning::No, |lane| lane.fanning)
     }
 
     /// Whether a PUBLISH whose head these bytes are would join the last batch of a lane.
     pub(super) fn joins(&self, shard: ShardId, epoch: u64, message: &[u8]) -> bool {
-        let lane = self.lanes.get(usize::from(shard.0));
+        let lane = self.lane(Way::Of(shard));
         let last = lane.and_then(|lane| lane.batches.back());
         match (last, live_topic(message)) {
             (Some(batch), Some(topic)) => batch.takes(topic, epoch),
@@ -173,13 +196,13 @@ impl Fanouts {
         }
     }
 
-    pub(super) fn push(&mut self, shard: ShardId, batch: Batch) {
-        self.lane_mut(shard).batches.push_back(batch);
+    pub(super) fn push(&mut self, way: Way, batch: Batch) {
+        self.lane_mut(way).batches.push_back(batch);
         self.waiting += 1;
     }
 
-    pub(super) fn lane_mut(&mut self, shard: ShardId) -> &mut OriginLane {
-        let index = usize::from(shard.0);
+    pub(super) fn lane_mut(&mut self, way: Way) -> &mut OriginLane {
+        let index = way.index();
         if index >= self.lanes.len() {
             self.lanes.resize_with(index + 1, OriginLane::default);
         }

@@ -404,12 +404,8 @@ impl Exchange {
             Origin::Link(from) => Some(self.fanouts.fanning(from)),
             Origin::Home(_) | Origin::Nobody => None,
         };
-        let lane = match origin {
-            Origin::Link(from) => from,
-            Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.id,
-        };
         fanning.is_some_and(|fanning| fanning != Fanning::No)
-            || (in_order && self.fanouts.has_of(lane))
+            || (in_order && self.fanouts.has_of(self.way_of(origin, in_order)))
     }
 
     pub(super) fn publication<'a>(

@@ -12,8 +12,8 @@
 //! moves in every turn. A lane without work leaves the turn shorter, and the next begins
 //! sooner: that is how what it leaves goes to the others.
 //!
-//! The step that passes the end of a share is finished: a turn is bounded by all shares and
-//! one such step of each lane.
+//! The step that passes the end of a share is finished: a turn is bounded by all shares, one
+//! such step of each lane, and `UNITS_BEYOND` for each connection that has sent something.
 
 /// What a connection may still do in a turn whose share of input is used up: it is heard, a
 /// little.

@@ -27,7 +27,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Requests, PUBLISHes, subscriptions and services share the connection; an answer comes to
 /// who asked, in whatever order. The connection lives until [`Client::close`], or until the
-/// last handle is dropped: clones, [`Subscription`]s, [`Service`]s and [`Requests`] are all
+/// last handle is dropped: clones, [`Subscription`](crate::client::Subscription)s,
+/// [`Service`](crate::client::Service)s and [`Requests`](crate::client::Requests) are all
 /// handles.
 ///
 /// Dropped, it does not wait: its task sends what was published, and CLOSE, while the runtime

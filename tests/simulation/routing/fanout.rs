@@ -166,7 +166,8 @@ fn what_is_retained_does_not_pass_what_was_before_it() {
     let [stays, leaves] = scene.enter_each([reader("q"), reader("q")]);
     let writers = scene.enter_each([(); 8].map(|()| Traffic::default()));
     for (index, &writer) in writers[2..].iter().enumerate() {
-        scene.act(writer, [Act::publish(&format!("f/{index}"))]);
+        let before = Publish::retained(&format!("f/{index}"));
+        scene.act(writer, [Act::Publish(before)]);
     }
     scene.server.run_turns(15);
     let retained = Act::Publish(Publish::retained("q"));
