@@ -11,7 +11,7 @@
 
 use super::access;
 use super::announce::announce;
-use super::certificate::{CertificateError, Keeper};
+use super::certificate::{CertificateError, CertificateWatcher};
 use super::config::{Config, ConfigErrors};
 use super::control::{self, Control, ControlError, Host, Prepared};
 use super::listen;
@@ -242,7 +242,7 @@ pub(super) fn boot(
     let cores = config.cores_of(&available_cores())?;
     let lockable_bytes = lockable_bytes(config, cores.len());
     let descriptors = probe::check(lockable_bytes)?;
-    let keeper = Keeper::open(config)?;
+    let watcher = CertificateWatcher::open(config)?;
     let topics = schema::load(config)?;
     let memory_budget_bytes = announce(config, &cores, descriptors);
     let (address, listeners) = bind(config, cores.len())?;
@@ -267,7 +267,7 @@ pub(super) fn boot(
         services: services.into(),
         jobs,
         histograms,
-        tls: keeper.as_ref().map(Keeper::settings),
+        tls: watcher.as_ref().map(CertificateWatcher::settings),
         ready: ready_in,
     };
     start_shards(config, &cores, listeners, &shared, &mut control, &ended_in)?;
@@ -277,8 +277,11 @@ pub(super) fn boot(
     let collector = Collector::new(board.clone(), shards.clone(), collected);
     let core = control_core(config, &cores);
     let stats = start_stats(collector, core)?;
-    let host = Host::new(memory_budget_bytes, keeper.as_ref().map(Keeper::expires));
-    let watch = keeper.map(|keeper| keeper.watch(move || pin(core)));
+    let host = Host::new(
+        memory_budget_bytes,
+        watcher.as_ref().map(CertificateWatcher::expires),
+    );
+    let watch = watcher.map(|watcher| watcher.watch(move || pin(core)));
     let watch = watch.transpose().map_err(Error::Thread)?;
     let failed = move |cause| drop(ended_in.send(Ended::Control(cause)));
     let control = control.start(board.clone(), shards.clone(), host, core, failed);

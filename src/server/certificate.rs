@@ -103,13 +103,13 @@ impl Source<'_> {
 /// # Errors
 /// A file cannot be read, or does not hold what it must, or they do not fit each other.
 pub fn check(config: &Config) -> Result<(), CertificateError> {
-    Keeper::open(config).map(drop)
+    CertificateWatcher::open(config).map(drop)
 }
 
 /// What was read.
 struct Loaded {
     config: ServerConfig,
-    /// See [`Keeper::expires`].
+    /// See [`CertificateWatcher::expires`].
     expires: i64,
     /// What its dates say that clients will refuse it for.
     outdated: Vec<String>,
@@ -253,7 +253,7 @@ fn marks(tls: &Tls) -> [Mark; 3] {
 }
 
 /// Keeps the certificate that is served in line with the files.
-pub(super) struct Keeper {
+pub(super) struct CertificateWatcher {
     tls: Tls,
     config: Arc<ArcSwap<ServerConfig>>,
     expires: Arc<AtomicI64>,
@@ -262,12 +262,12 @@ pub(super) struct Keeper {
     failure: Option<CertificateError>,
 }
 
-impl Keeper {
+impl CertificateWatcher {
     /// Reads the files; `None` when TLS is off.
     ///
     /// # Errors
     /// As [`check`].
-    pub(super) fn open(config: &Config) -> Result<Option<Keeper>, CertificateError> {
+    pub(super) fn open(config: &Config) -> Result<Option<CertificateWatcher>, CertificateError> {
         let tls = &config.tls;
         if tls.mode == TlsMode::Off {
             return Ok(None);
@@ -276,7 +276,7 @@ impl Keeper {
         let Loaded {
             config, expires, ..
         } = load(tls)?;
-        Ok(Some(Keeper {
+        Ok(Some(CertificateWatcher {
             config: Arc::new(ArcSwap::from_pointee(config)),
             expires: Arc::new(AtomicI64::new(expires)),
             tls: tls.clone(),

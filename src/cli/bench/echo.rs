@@ -1,12 +1,12 @@
 //! `ringmail bench echo`: requests to `$sys/echo`, to Redis' ECHO, or bytes to a bare echo.
 
-use super::course::{Course, Subject, positive};
+use super::connections::Connections;
 use super::dialect::redis;
 use super::engine::{self, Pace};
 use super::fault::{Fault, Halt};
-use super::fleet::Fleet;
 use super::meter::Outcome;
 use super::report::Load;
+use super::run::{Run, Subject, positive};
 use super::speaker::{Asker, Echo, Raw, Shape};
 use super::target::{Site, Target};
 use crate::base::clock::Instant;
@@ -56,7 +56,7 @@ pub struct Args {
     raw: bool,
 
     #[command(flatten)]
-    course: Course,
+    run: Run,
 
     #[command(flatten)]
     target: Target,
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         load: Load::Echo {},
     };
     let measure = |site: &Site, pace: &Pace| args.measure(protocol, site, pace);
-    args.course
+    args.run
         .conduct(&args.target, subject, connections, measure)
 }
 
@@ -129,7 +129,7 @@ impl Args {
     ) -> Result<Outcome, Halt> {
         let timeout = self.target.timeout;
         let count = self.connections as usize;
-        let mut fleet = Fleet::open(
+        let mut connections = Connections::open(
             site.endpoint.clone(),
             count,
             timeout,
@@ -137,9 +137,9 @@ impl Args {
             speak,
         )?;
         let now = Instant::now();
-        let meter = self.course.meter(now, &self.target, site);
-        let outcome = engine::run(&mut fleet, pace, meter, now, timeout)?;
-        fleet.close();
+        let meter = self.run.meter(now, &self.target, site);
+        let outcome = engine::run(&mut connections, pace, meter, now, timeout)?;
+        connections.close();
         Ok(outcome)
     }
 }

@@ -1,4 +1,4 @@
-//! The load: a closed loop or an open one, over a fleet, into a meter.
+//! The load: a closed loop or an open one, over all connections, into a meter.
 //!
 //! **Closed**: each connection keeps `depth` requests in flight; latency runs from the
 //! actual send. It finds the throughput; its tail is too kind (see `schedule`).
@@ -14,8 +14,8 @@
 //! seen to be answered exactly once.
 
 use super::connection::Connection;
+use super::connections::Connections;
 use super::fault::Halt;
-use super::fleet::Fleet;
 use super::flight::Flight;
 use super::meter::{LATENCY_MAX, Meter, Outcome, Phase};
 use super::schedule::{Schedule, Walk};
@@ -50,7 +50,7 @@ pub enum Pace {
 /// # Errors
 /// The first fault of any connection, and silence for longer than `silence_max`.
 pub fn run<S: Asker>(
-    fleet: &mut Fleet<S>,
+    connections: &mut Connections<S>,
     pace: &Pace,
     mut meter: Meter,
     begin: Instant,
@@ -58,8 +58,8 @@ pub fn run<S: Asker>(
 ) -> Result<Outcome, Halt> {
     let mut guard = Guard::new(silence_max, begin);
     let load = match pace {
-        Pace::Closed { depth, spin } => closed(fleet, *depth, *spin, &mut meter, &guard),
-        Pace::Open(schedule) => open(fleet, schedule, begin, &mut meter, &mut guard),
+        Pace::Closed { depth, spin } => closed(connections, *depth, *spin, &mut meter, &guard),
+        Pace::Open(schedule) => open(connections, schedule, begin, &mut meter, &mut guard),
     };
     meter.conclude(load)
 }
@@ -93,14 +93,14 @@ impl Guard {
     /// More waits to be sent than is to be held.
     pub fn check_backlog<S: Speaker>(
         &mut self,
-        fleet: &Fleet<S>,
+        connections: &Connections<S>,
         now: Instant,
     ) -> Result<(), Halt> {
         if now < self.next {
             return Ok(());
         }
         self.next = now + SLEEP_MAX;
-        let bytes = fleet.backlog_bytes();
+        let bytes = connections.backlog_bytes();
         if bytes > BACKLOG_BYTES_MAX {
             return Err(Halt::Backlog { bytes });
         }
@@ -137,22 +137,22 @@ fn ask<S: Asker>(connection: &mut Connection<S>, flight: &mut Flight, since: Ins
     speaker.request(id, out);
 }
 
-fn flights<S>(fleet: &Fleet<S>) -> Vec<Flight> {
+fn flights<S>(connections: &Connections<S>) -> Vec<Flight> {
     let flights = std::iter::repeat_with(Flight::default);
-    flights.take(fleet.connections.len()).collect()
+    flights.take(connections.all.len()).collect()
 }
 
 fn closed<S: Asker>(
-    fleet: &mut Fleet<S>,
+    connections: &mut Connections<S>,
     depth: usize,
     spin: bool,
     meter: &mut Meter,
     guard: &Guard,
 ) -> Result<(), Halt> {
-    let mut events = Fleet::<S>::events();
-    let mut in_flight = (fleet.connections.len() * depth) as u64;
-    let mut flights = flights(fleet);
-    for (connection, flight) in fleet.connections.iter_mut().zip(&mut flights) {
+    let mut events = Connections::<S>::events();
+    let mut in_flight = (connections.all.len() * depth) as u64;
+    let mut flights = flights(connections);
+    for (connection, flight) in connections.all.iter_mut().zip(&mut flights) {
         let now = Instant::now();
         (0..depth).for_each(|_| ask(connection, flight, now));
         connection.flush();
@@ -169,11 +169,11 @@ fn closed<S: Asker>(
         } else {
             sleep(meter.next_edge(), now)
         };
-        fleet.wait(&mut events, Some(timeout))?;
+        connections.wait(&mut events, Some(timeout))?;
         for event in &events {
             let mut answers = 0;
             let flight = &mut flights[event.token().0];
-            let connection = fleet.handle(event, |id, now| {
+            let connection = connections.handle(event, |id, now| {
                 meter.answered(flight.take(id)?, now);
                 answers += 1;
                 Ok(())
@@ -190,22 +190,22 @@ fn closed<S: Asker>(
 }
 
 fn open<S: Asker>(
-    fleet: &mut Fleet<S>,
+    connections: &mut Connections<S>,
     schedule: &Schedule,
     begin: Instant,
     meter: &mut Meter,
     guard: &mut Guard,
 ) -> Result<(), Halt> {
-    let mut events = Fleet::<S>::events();
+    let mut events = Connections::<S>::events();
     let mut sender = Sender {
         walk: Walk::new(schedule, begin),
-        flights: flights(fleet),
+        flights: flights(connections),
         dirty: Vec::with_capacity(SENDS_PER_TURN),
     };
     let mut in_flight = 0u64;
     loop {
         let now = Instant::now();
-        let sent = sender.send_due(fleet, meter, now);
+        let sent = sender.send_due(connections, meter, now);
         if in_flight == 0 && sent > 0 {
             meter.expect(now);
         }
@@ -217,15 +217,15 @@ fn open<S: Asker>(
             }
         } else {
             guard.check(meter, in_flight, now)?;
-            guard.check_backlog(fleet, now)?;
+            guard.check_backlog(connections, now)?;
             check_overdue(&sender.walk, in_flight, now)?;
         }
         let next = sender.walk.next().min(meter.next_edge());
-        fleet.wait(&mut events, Some(doze(next, now)))?;
+        connections.wait(&mut events, Some(doze(next, now)))?;
         for event in &events {
             let flight = &mut sender.flights[event.token().0];
             let mut seen = now;
-            let connection = fleet.handle(event, |id, now| {
+            let connection = connections.handle(event, |id, now| {
                 meter.answered(flight.take(id)?, now);
                 seen = now;
                 in_flight -= 1;
@@ -234,7 +234,7 @@ fn open<S: Asker>(
             connection.flush();
             // Answers of many connections take longer than the next message may wait.
             if sender.walk.next() <= seen {
-                in_flight += sender.send_due(fleet, meter, seen);
+                in_flight += sender.send_due(connections, meter, seen);
             }
         }
     }
@@ -250,8 +250,13 @@ struct Sender<'s> {
 
 impl Sender<'_> {
     /// Sends what is due, each connection's share in one write; returns how many.
-    fn send_due<S: Asker>(&mut self, fleet: &mut Fleet<S>, meter: &mut Meter, now: Instant) -> u64 {
-        let count = fleet.connections.len();
+    fn send_due<S: Asker>(
+        &mut self,
+        connections: &mut Connections<S>,
+        meter: &mut Meter,
+        now: Instant,
+    ) -> u64 {
+        let count = connections.all.len();
         let mut sent = 0;
         while sent < SENDS_PER_TURN
             && let Some((number, intended)) = self.walk.due(now)
@@ -261,7 +266,7 @@ impl Sender<'_> {
             if !flight.is_fresh() {
                 self.dirty.push(index);
             }
-            ask(&mut fleet.connections[index], flight, intended);
+            ask(&mut connections.all[index], flight, intended);
             sent += 1;
         }
         for index in self.dirty.drain(..) {
@@ -269,7 +274,7 @@ impl Sender<'_> {
             for intended in self.flights[index].take_fresh() {
                 meter.sent(intended, now);
             }
-            fleet.connections[index].flush();
+            connections.all[index].flush();
         }
         sent as u64
     }

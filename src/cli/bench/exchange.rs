@@ -8,13 +8,13 @@
 //! A message carries its sender, its number and the time it is measured from. A copy too
 //! many ends the run; a copy too few leaves its message open, and silence ends the run.
 
-use super::crowd::Crowd;
+use super::connections::Connections;
 use super::dialect::{Actor, Dialect, Seen};
 use super::engine::{Guard, Pace, SENDS_PER_TURN, check_overdue, doze, sleep};
 use super::fault::{Fault, Halt};
-use super::fleet::Fleet;
 use super::meter::{Meter, Outcome, Phase};
 use super::schedule::{Schedule, Walk};
+use super::slow_readers::SlowReaders;
 use super::window::Window;
 use crate::base::clock::Instant;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use std::time::Duration;
 /// Who sends, and what is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// Its connection in the fleet.
+    /// Its connection's index.
     pub connection: usize,
     /// Copies that arrive of each of its messages.
     pub copies: u32,
 }
 
-/// What takes part beside the fleet, and how.
+/// What takes part beside the run's connections, and how.
 pub struct Parts<'a> {
     pub senders: &'a [Sender],
     /// The window of a closed loop moves on with the server's confirmations, and not with
     /// arrivals.
     pub is_confirmed: bool,
-    pub crowd: Option<&'a mut Crowd>,
+    pub slow_readers: Option<&'a mut SlowReaders>,
 }
 
 /// Runs the load to its end.
@@ -42,7 +42,7 @@ pub struct Parts<'a> {
 /// # Errors
 /// The first fault of any connection, and silence for longer than `silence_max`.
 pub fn run<D: Dialect>(
-    fleet: &mut Fleet<Actor<D>>,
+    connections: &mut Connections<Actor<D>>,
     parts: Parts<'_>,
     pace: &Pace,
     mut meter: Meter,
@@ -52,8 +52,10 @@ pub fn run<D: Dialect>(
     let mut guard = Guard::new(silence_max, begin);
     let mut exchange = Exchange::new(parts, begin);
     let load = match pace {
-        Pace::Closed { depth, spin } => exchange.closed(fleet, *depth, *spin, &mut meter, &guard),
-        Pace::Open(schedule) => exchange.open(fleet, schedule, begin, &mut meter, &mut guard),
+        Pace::Closed { depth, spin } => {
+            exchange.closed(connections, *depth, *spin, &mut meter, &guard)
+        }
+        Pace::Open(schedule) => exchange.open(connections, schedule, begin, &mut meter, &mut guard),
     };
     meter.conclude(load)
 }
@@ -78,13 +80,13 @@ struct Exchange<'a> {
     in_flight: u64,
     /// Origins with room in their windows (closed), or something to flush (open).
     dirty: Vec<usize>,
-    crowd: Option<&'a mut Crowd>,
+    slow_readers: Option<&'a mut SlowReaders>,
 }
 
 impl<'a> Exchange<'a> {
     fn new(mut parts: Parts<'a>, begin: Instant) -> Exchange<'a> {
-        if let Some(crowd) = &mut parts.crowd {
-            crowd.begin(begin);
+        if let Some(slow_readers) = &mut parts.slow_readers {
+            slow_readers.begin(begin);
         }
         let origin = |sender: &Sender| Origin {
             connection: sender.connection,
@@ -99,26 +101,31 @@ impl<'a> Exchange<'a> {
             is_confirmed: parts.is_confirmed,
             in_flight: 0,
             dirty: Vec::with_capacity(parts.senders.len()),
-            crowd: parts.crowd,
+            slow_readers: parts.slow_readers,
         }
     }
 
     /// Publishes to the slow readers what is due; returns when more is.
     #[inline]
     fn feed_crowd(&mut self, now: Instant) -> Result<Instant, Halt> {
-        let Some(crowd) = &mut self.crowd else {
+        let Some(slow_readers) = &mut self.slow_readers else {
             return Ok(Instant::NEVER);
         };
-        crowd.publish_due(now)?;
-        Ok(crowd.next())
+        slow_readers.publish_due(now)?;
+        Ok(slow_readers.next())
     }
 
     /// Encodes one message of a sender.
     #[inline]
-    fn send<D: Dialect>(&mut self, index: usize, since: Instant, fleet: &mut Fleet<Actor<D>>) {
+    fn send<D: Dialect>(
+        &mut self,
+        index: usize,
+        since: Instant,
+        connections: &mut Connections<Actor<D>>,
+    ) {
         let origin = &mut self.origins[index];
         let number = origin.window.push(origin.copies);
-        let (actor, out) = fleet.connections[origin.connection].say();
+        let (actor, out) = connections.all[origin.connection].say();
         actor.send(number, since, out);
         self.in_flight += u64::from(origin.copies) + u64::from(self.is_confirmed);
     }
@@ -160,25 +167,25 @@ impl<'a> Exchange<'a> {
     }
 
     /// Fills the windows that have room.
-    fn refill<D: Dialect>(&mut self, fleet: &mut Fleet<Actor<D>>) {
+    fn refill<D: Dialect>(&mut self, connections: &mut Connections<Actor<D>>) {
         while let Some(index) = self.dirty.pop() {
             let now = Instant::now();
             for _ in 0..std::mem::take(&mut self.origins[index].room) {
-                self.send(index, now, fleet);
+                self.send(index, now, connections);
             }
-            fleet.connections[self.origins[index].connection].flush();
+            connections.all[self.origins[index].connection].flush();
         }
     }
 
     fn closed<D: Dialect>(
         &mut self,
-        fleet: &mut Fleet<Actor<D>>,
+        connections: &mut Connections<Actor<D>>,
         depth: usize,
         spin: bool,
         meter: &mut Meter,
         guard: &Guard,
     ) -> Result<(), Halt> {
-        let mut events = Fleet::<Actor<D>>::events();
+        let mut events = Connections::<Actor<D>>::events();
         for (index, origin) in self.origins.iter_mut().enumerate() {
             origin.room = depth;
             self.dirty.push(index);
@@ -187,7 +194,7 @@ impl<'a> Exchange<'a> {
             let now = Instant::now();
             let phase = meter.tick(now)?;
             if phase != Phase::Drain {
-                self.refill(fleet);
+                self.refill(connections);
             } else if self.in_flight == 0 {
                 return Ok(());
             }
@@ -197,9 +204,10 @@ impl<'a> Exchange<'a> {
                 true => Duration::ZERO,
                 false => sleep(next, now),
             };
-            fleet.wait(&mut events, Some(timeout))?;
+            connections.wait(&mut events, Some(timeout))?;
             for event in &events {
-                let connection = fleet.handle(event, |seen, now| self.take(seen, now, meter))?;
+                let connection =
+                    connections.handle(event, |seen, now| self.take(seen, now, meter))?;
                 connection.flush();
             }
         }
@@ -207,20 +215,20 @@ impl<'a> Exchange<'a> {
 
     fn open<D: Dialect>(
         &mut self,
-        fleet: &mut Fleet<Actor<D>>,
+        connections: &mut Connections<Actor<D>>,
         schedule: &Schedule,
         begin: Instant,
         meter: &mut Meter,
         guard: &mut Guard,
     ) -> Result<(), Halt> {
-        let mut events = Fleet::<Actor<D>>::events();
+        let mut events = Connections::<Actor<D>>::events();
         let mut walk = Walk::new(schedule, begin);
         loop {
             let now = Instant::now();
             if self.in_flight == 0 {
                 meter.expect(now);
             }
-            self.send_due(&mut walk, fleet, meter, now);
+            self.send_due(&mut walk, connections, meter, now);
             let phase = meter.tick(now)?;
             if self.in_flight == 0 {
                 if phase == Phase::Drain && walk.is_done() {
@@ -228,22 +236,22 @@ impl<'a> Exchange<'a> {
                 }
             } else {
                 guard.check(meter, self.in_flight, now)?;
-                guard.check_backlog(fleet, now)?;
+                guard.check_backlog(connections, now)?;
                 check_overdue(&walk, self.in_flight, now)?;
             }
             let fed = self.feed_crowd(now)?;
             let next = walk.next().min(meter.next_edge()).min(fed);
-            fleet.wait(&mut events, Some(doze(next, now)))?;
+            connections.wait(&mut events, Some(doze(next, now)))?;
             for event in &events {
                 let mut last = now;
-                let connection = fleet.handle(event, |seen, now| {
+                let connection = connections.handle(event, |seen, now| {
                     last = now;
                     self.take(seen, now, meter)
                 })?;
                 connection.flush();
                 // A fan-out's arrivals take longer than the next message may wait.
                 if walk.next() <= last {
-                    self.send_due(&mut walk, fleet, meter, last);
+                    self.send_due(&mut walk, connections, meter, last);
                 }
             }
         }
@@ -253,7 +261,7 @@ impl<'a> Exchange<'a> {
     fn send_due<D: Dialect>(
         &mut self,
         walk: &mut Walk<'_>,
-        fleet: &mut Fleet<Actor<D>>,
+        connections: &mut Connections<Actor<D>>,
         meter: &mut Meter,
         now: Instant,
     ) {
@@ -264,7 +272,7 @@ impl<'a> Exchange<'a> {
                 break;
             };
             let index = number % self.origins.len();
-            self.send(index, intended, fleet);
+            self.send(index, intended, connections);
             let fresh = &mut self.origins[index].fresh;
             if fresh.is_empty() {
                 self.dirty.push(index);
@@ -277,7 +285,7 @@ impl<'a> Exchange<'a> {
             for intended in origin.fresh.drain(..) {
                 meter.sent(intended, now);
             }
-            fleet.connections[origin.connection].flush();
+            connections.all[origin.connection].flush();
         }
     }
 }
@@ -380,8 +388,8 @@ mod tests {
     fn load(address: SocketAddr, pace: &Pace, silence_max: Duration) -> Result<Outcome, Halt> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let open = |_, _: &mut Vec<u8>| Ok(Actor::new(Redis::default()));
-        let mut fleet = Fleet::open(address, 5, ms(10_000), &interrupted, open)?;
-        fleet.settle(|index, actor, out| {
+        let mut connections = Connections::open(address, 5, ms(10_000), &interrupted, open)?;
+        connections.settle(|index, actor, out| {
             let role = if index < 2 { publisher() } else { subscriber() };
             let script = Rc::new(Redis::script(&role, 0, &payload(32)));
             actor.assume(&role, index as u32, index as u32, &script, out);
@@ -396,9 +404,9 @@ mod tests {
         let parts = Parts {
             senders: &senders,
             is_confirmed: false,
-            crowd: None,
+            slow_readers: None,
         };
-        run(&mut fleet, parts, pace, meter, now, silence_max)
+        run(&mut connections, parts, pace, meter, now, silence_max)
     }
 
     const CLOSED: Pace = Pace::Closed {

@@ -11,10 +11,10 @@
 //! connections come and go before. Kernel memory (sockets) is not resident user memory and
 //! not in it either.
 
-use super::course::positive;
+use super::connections::Connections;
 use super::fault::Halt;
-use super::fleet::Fleet;
 use super::process::{Memory, Process, own_cpu_time};
+use super::run::positive;
 use super::speaker::{Echo, Shape};
 use super::target::{Site, Target};
 use crate::base::clock::Instant;
@@ -124,7 +124,7 @@ impl Args {
         let shape = Rc::new(Shape::echo(0));
         let settings = Echo::settings(&shape, self.target.timeout);
         let open = |connections: u32| {
-            Fleet::open(
+            Connections::open(
                 site.endpoint.clone(),
                 connections as usize,
                 self.target.timeout,
@@ -139,10 +139,10 @@ impl Args {
         stay(&mut first, self.settle, &mut 0)?;
         first.close();
         let before = server.memory().map_err(Halt::Process)?;
-        let mut fleet = open(self.connections)?;
-        stay(&mut fleet, self.settle, &mut 0)?;
-        let outcome = quiet(&mut fleet, server, before, self.duration)?;
-        fleet.close();
+        let mut connections = open(self.connections)?;
+        stay(&mut connections, self.settle, &mut 0)?;
+        let outcome = quiet(&mut connections, server, before, self.duration)?;
+        connections.close();
         Ok(outcome)
     }
 
@@ -172,7 +172,7 @@ impl Args {
 }
 
 fn quiet(
-    fleet: &mut Fleet<Echo>,
+    connections: &mut Connections<Echo>,
     server: Process,
     before: Memory,
     duration: Duration,
@@ -181,7 +181,7 @@ fn quiet(
     let cpu = server.cpu_time().map_err(Halt::Process)?;
     let begin = Instant::now();
     let mut server_messages = 0;
-    let is_interrupted = match stay(fleet, duration, &mut server_messages) {
+    let is_interrupted = match stay(connections, duration, &mut server_messages) {
         Ok(()) => false,
         Err(Halt::Interrupted) => true,
         Err(halt) => return Err(halt),
@@ -200,18 +200,22 @@ fn quiet(
 }
 
 /// Answers PINGs for a while; counts how often connections had something to read.
-fn stay(fleet: &mut Fleet<Echo>, duration: Duration, reads: &mut u64) -> Result<(), Halt> {
-    let mut events = Fleet::<Echo>::events();
+fn stay(
+    connections: &mut Connections<Echo>,
+    duration: Duration,
+    reads: &mut u64,
+) -> Result<(), Halt> {
+    let mut events = Connections::<Echo>::events();
     let end = Instant::now() + duration;
     loop {
         let left = end - Instant::now();
         if left.is_zero() {
             return Ok(());
         }
-        fleet.wait(&mut events, Some(left.min(Duration::from_millis(100))))?;
+        connections.wait(&mut events, Some(left.min(Duration::from_millis(100))))?;
         for event in &events {
             *reads += u64::from(event.is_readable());
-            fleet.handle(event, |_, _| Ok(()))?.flush();
+            connections.handle(event, |_, _| Ok(()))?.flush();
         }
     }
 }

@@ -16,10 +16,10 @@
 //! notice its end: begun late, it ends late. That of an open loop stands in the schedule.
 
 use super::fault::Halt;
+use super::impact::Impact;
 use super::process::{CpuTime, Process, own_cpu_time};
 pub use super::progress::Phase;
 use super::progress::Progress;
-use super::toll::Toll;
 use crate::base::clock::Instant;
 use hdrhistogram::Histogram;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Outcome {
     pub server_cpu: Option<Duration>,
     pub generator_cpu: Duration,
     /// What the server did about slow readers, if there were any.
-    pub slow: Option<Toll>,
+    pub slow: Option<Impact>,
     /// The window ended early, by a signal.
     pub is_interrupted: bool,
 }

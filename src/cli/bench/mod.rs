@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!   echo, pubsub, request, idle      what is measured: arguments, settings
-//!     │   course                     what measured runs share: pace, window, report
-//!     │   cast                       who takes part in an exchange (pubsub, request)
+//!     │   run                        what measured runs share: pace, window, report
+//!     │   participants               who takes part in an exchange (pubsub, request)
 //!     │   target                     which server; spawn, process: one of its own, /proc
 //!     ▼
 //!   engine ── flight                 asking: each answer comes on its own connection
-//!   exchange ── window, crowd        messages go out here and arrive there; slow readers
+//!   exchange ── window, slow_readers messages go out here and arrive there
 //!     │   schedule                   open loops           meter ── progress
 //!     ▼                                                     ▼
-//!   fleet ── connection                                   report, plot ── overlay
+//!   connections ── connection                             report, plot ── overlay
 //!     ▼
 //!   speaker, dialect                 the protocols: the only parts that know what is said
 //! ```
@@ -23,20 +23,19 @@
 //! It shares the machine with what it measures, so it is made of one thread, epoll and
 //! reused buffers, and reports its own CPU time and its own lateness with every result.
 
-mod cast;
 mod connection;
-mod course;
-mod crowd;
+mod connections;
 mod dialect;
 mod echo;
 mod engine;
 mod exchange;
 mod fault;
-mod fleet;
 mod flight;
 mod idle;
+mod impact;
 mod meter;
 mod overlay;
+mod participants;
 mod plot;
 mod pool;
 mod process;
@@ -44,13 +43,14 @@ mod progress;
 mod pubsub;
 mod report;
 mod request;
+mod run;
 mod schedule;
+mod slow_readers;
 mod spawn;
 mod speaker;
 mod target;
 #[cfg(test)]
 mod tests;
-mod toll;
 mod window;
 
 use crate::cli::args::exit_codes;

@@ -3,8 +3,8 @@
 //! Reads what `--hdr` writes (HdrHistogram's percentile distribution, values in µs), so runs
 //! of different servers, or of different days, can stand side by side.
 
-use super::course::unwritable;
 use super::plot::{self, Line, Panel, reach};
+use super::run::unwritable;
 use crate::base::exit::Status;
 use crate::cli::args::exit_codes;
 use crate::cli::failure::Failure;

@@ -3,9 +3,9 @@
 //! Here the load is the library's own async client on one thread: what is compared is what a
 //! program gets. Rounds of both kinds alternate, and ratios are taken within a round.
 
-use super::course::positive;
 use super::fault::Halt;
 use super::process::Process;
+use super::run::positive;
 use super::target::{Site, Target};
 use crate::cli::access;
 use crate::cli::args::exit_codes;

@@ -1,10 +1,10 @@
 //! `ringmail bench pubsub`: messages published on some connections, delivered on others.
 
-use super::cast::{Cast, Placement};
-use super::course::{Course, Subject, positive};
-use super::crowd;
 use super::dialect::{Protocol, Role, STAMP_BYTES, payload};
+use super::participants::{Participants, Placement};
 use super::report::{Load, PubSub};
+use super::run::{Run, Subject, positive};
+use super::slow_readers;
 use super::target::Target;
 use crate::base::exit::Status;
 use crate::base::limits::GROUP_BYTES_MAX;
@@ -79,10 +79,10 @@ pub struct Args {
     protocol: Protocol,
 
     #[command(flatten)]
-    slow: crowd::Args,
+    slow: slow_readers::Args,
 
     #[command(flatten)]
-    course: Course,
+    run: Run,
 
     #[command(flatten)]
     target: Target,
@@ -99,7 +99,7 @@ fn parse_group(text: &str) -> Result<String, String> {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.check()?;
-    let cast = args.cast();
+    let participants = args.participants();
     let subject = Subject {
         benchmark: "pubsub",
         protocol: args.protocol.name(),
@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         bytes: args.payload_bytes as usize,
         senders: args.publishers as usize,
         depth: args.in_flight as usize,
-        connections: cast.connections(),
+        connections: participants.connections(),
         load: Load::PubSub(PubSub {
             publishers: args.publishers,
             subscribers: args.subscribers,
@@ -118,10 +118,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             placement: args.placement.name(),
         }),
     };
-    let (course, target) = (&args.course, &args.target);
-    course.conduct(target, subject, cast.connections_max(), |site, pace| {
-        cast.play(args.protocol, course, target, site, pace)
-    })
+    let (run, target) = (&args.run, &args.target);
+    run.conduct(
+        target,
+        subject,
+        participants.connections_max(),
+        |site, pace| participants.play(args.protocol, run, target, site, pace),
+    )
 }
 
 /// Refuses what one of the peers' protocols does not have.
@@ -161,7 +164,7 @@ impl Args {
         check_protocol(self.protocol, &self.target, &ours)
     }
 
-    fn cast(&self) -> Cast<'_> {
+    fn participants(&self) -> Participants<'_> {
         let topic = |number: u32| format!("bench/topic-{}", number % self.topics);
         let members = |number: u32| {
             let topic = number % self.topics;
@@ -187,7 +190,7 @@ impl Args {
         let holder = |first: u32| Role::Holder {
             filters: first..self.subscriptions.min(first.saturating_add(step)),
         };
-        Cast {
+        Participants {
             senders: (0..self.publishers).map(publisher).collect(),
             receivers: (0..self.subscribers).map(subscriber).collect(),
             bystanders: (0..self.subscriptions)
@@ -197,7 +200,7 @@ impl Args {
             payload: payload(self.payload_bytes as usize),
             is_confirmed: self.confirm,
             placement: self.placement,
-            crowd: Some(&self.slow),
+            slow_readers: Some(&self.slow),
         }
     }
 }
@@ -221,7 +224,7 @@ mod tests {
     }
 
     fn copies(line: &str) -> Vec<u32> {
-        let senders = args(line).cast().senders;
+        let senders = args(line).participants().senders;
         senders.into_iter().map(|(_, copies)| copies).collect()
     }
 
@@ -241,8 +244,8 @@ mod tests {
     #[test]
     fn idle_subscriptions_are_spread_over_connections_to_the_last() {
         let args = args("--subscriptions 2500");
-        let cast = args.cast();
-        let held: Vec<_> = (cast.bystanders.iter())
+        let participants = args.participants();
+        let held: Vec<_> = (participants.bystanders.iter())
             .map(|role| match role {
                 Role::Holder { filters } => filters.clone(),
                 other => panic!("{other:?}"),

@@ -4,8 +4,8 @@
 //! Times are in microseconds everywhere. The payload alone counts as bytes, once: what
 //! went there, and not what came back as well.
 
+use super::impact::Impact;
 use super::meter::Outcome;
-use super::toll::Toll;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
@@ -196,7 +196,7 @@ pub struct Report {
     pub generator_cpu_us_per_message: f64,
     pub generator_cpu_cores: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub slow: Option<Toll>,
+    pub slow: Option<Impact>,
 }
 
 /// The sender's lag may make up a tenth of the tail it is measured with, not more.

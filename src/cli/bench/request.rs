@@ -1,11 +1,11 @@
 //! `ringmail bench request`: requests answered by connections of the generator's own, through
 //! the server.
 
-use super::cast::{Cast, Placement};
-use super::course::{Course, Subject, positive};
 use super::dialect::{Protocol, Role, STAMP_BYTES, payload};
+use super::participants::{Participants, Placement};
 use super::pubsub::check_protocol;
 use super::report::{Load, Request};
+use super::run::{Run, Subject, positive};
 use super::target::Target;
 use crate::base::exit::Status;
 use crate::cli::args::exit_codes;
@@ -61,7 +61,7 @@ pub struct Args {
     protocol: Protocol,
 
     #[command(flatten)]
-    course: Course,
+    run: Run,
 
     #[command(flatten)]
     target: Target,
@@ -69,7 +69,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.check()?;
-    let cast = args.cast();
+    let participants = args.participants();
     let subject = Subject {
         benchmark: "request",
         protocol: args.protocol.name(),
@@ -77,17 +77,20 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         bytes: args.payload_bytes as usize,
         senders: args.requesters as usize,
         depth: args.in_flight as usize,
-        connections: cast.connections(),
+        connections: participants.connections(),
         load: Load::Request(Request {
             requesters: args.requesters,
-            responders: cast.receivers.len() as u32,
+            responders: participants.receivers.len() as u32,
             placement: args.placement.name(),
         }),
     };
-    let (course, target) = (&args.course, &args.target);
-    course.conduct(target, subject, cast.connections_max(), |site, pace| {
-        cast.play(args.protocol, course, target, site, pace)
-    })
+    let (run, target) = (&args.run, &args.target);
+    run.conduct(
+        target,
+        subject,
+        participants.connections_max(),
+        |site, pace| participants.play(args.protocol, run, target, site, pace),
+    )
 }
 
 impl Args {
@@ -108,7 +111,7 @@ impl Args {
         check_protocol(self.protocol, &self.target, &[("--placement", is_placed)])
     }
 
-    fn cast(&self) -> Cast<'static> {
+    fn participants(&self) -> Participants<'static> {
         let service = || self.service.as_deref().unwrap_or(SERVICE).to_owned();
         let responders = match self.service {
             Some(_) => 0,
@@ -122,14 +125,14 @@ impl Args {
             let service = service();
             Role::Responder { service }
         };
-        Cast {
+        Participants {
             senders: (0..self.requesters).map(requester).collect(),
             receivers: (0..responders).map(responder).collect(),
             bystanders: Vec::new(),
             payload: payload(self.payload_bytes as usize),
             is_confirmed: false,
             placement: self.placement,
-            crowd: None,
+            slow_readers: None,
         }
     }
 }

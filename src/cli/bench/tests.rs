@@ -1,8 +1,8 @@
 //! The engine against real sockets: an echo server in a thread, on loopback.
 
+use super::connections::Connections;
 use super::engine::{self, Pace};
 use super::fault::{Fault, Halt};
-use super::fleet::Fleet;
 use super::meter::{Meter, Outcome};
 use super::schedule::{Schedule, Spacing};
 use super::speaker::{Raw, Shape};
@@ -67,12 +67,12 @@ fn load_within(
     let shape = Rc::new(Shape::raw(100));
     let interrupted = Arc::new(AtomicBool::new(false));
     let speak = |_, _: &mut Vec<u8>| Ok::<_, Fault>(Raw::open(&shape));
-    let mut fleet = Fleet::open(address, connections, TIMEOUT, &interrupted, speak)?;
+    let mut connections = Connections::open(address, connections, TIMEOUT, &interrupted, speak)?;
     let now = Instant::now();
     let is_open = matches!(pace, Pace::Open(_));
     let meter = Meter::start(now, ms(50), ms(200), is_open, None, None);
-    let outcome = engine::run(&mut fleet, pace, meter, now, timeout)?;
-    fleet.close();
+    let outcome = engine::run(&mut connections, pace, meter, now, timeout)?;
+    connections.close();
     Ok(outcome)
 }
 

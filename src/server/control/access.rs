@@ -5,9 +5,9 @@ use super::error::ControlError;
 use super::https::Https;
 use super::issuer::{Issuer, KnownKey, Terms};
 use super::jwks::{self, KeyFile, Told};
+use super::revocations::{self, Lives};
 use super::store::Store;
-use super::store::family::Founder;
-use super::warden::{self, Lives};
+use super::store::token_family::Origin;
 use crate::auth::Authority;
 use crate::auth::key::ApiKey;
 use crate::auth::keyring::{Algorithm, Keyring};
@@ -80,7 +80,7 @@ impl Access {
             jwks::report(&source, &told);
         }
         let store = Arc::new(Store::open(directory)?);
-        let revocations = warden::kept(&store).map_err(|cause| {
+        let revocations = revocations::kept(&store).map_err(|cause| {
             ControlError::Access(format!(
                 "the revocations in {} cannot be read: {cause}; they were written by another \
                  version: use that one, or move access.redb away to forget them",
@@ -137,8 +137,8 @@ fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<Read, ControlError> {
     let json = file
         .read_changed()
         .map_err(|error| unreadable(error.to_string()))?;
-    let set = warden::read(&json.unwrap_or_default(), algorithms).map_err(unreadable)?;
-    let told = (source.to_owned(), warden::told(&set));
+    let set = revocations::read(&json.unwrap_or_default(), algorithms).map_err(unreadable)?;
+    let told = (source.to_owned(), revocations::told(&set));
     Ok((KeySet::File(file), set, Some(told)))
 }
 
@@ -151,13 +151,13 @@ fn issuer(auth: &Auth, authority: &Authority, store: Arc<Store>) -> Issuer {
         audience: auth.jwt.audience.clone(),
     };
     let known = |key: &ApiKey| {
-        let founder = Founder {
+        let origin = Origin {
             principal: key.principal.to_string(),
             key_id: key.id.to_string(),
             fingerprint: key.sha256.to_ascii_lowercase(),
         };
         let roles = key.roles.clone();
-        (key.id.clone(), KnownKey { founder, roles })
+        (key.id.clone(), KnownKey { origin, roles })
     };
     let keys: HashMap<_, _> = authority.api_keys().iter().map(known).collect();
     Issuer::new(store, terms, keys)

@@ -1,8 +1,8 @@
 //! The desk: where shards hand in what they ask, and how they get the answers.
 
 use super::issuer::Issuer;
+use super::revocations::RevocationRegistry;
 use super::wanted::Wanted;
-use super::warden::Warden;
 use crate::auth::Denied;
 use crate::auth::ask::{Answer, Ask, Desk};
 use crate::base::clock::unix_seconds;
@@ -36,13 +36,13 @@ impl Desk for Counter {
 pub(super) async fn answer(
     mut asked: mpsc::Receiver<Ask>,
     issuer: Option<Arc<Issuer>>,
-    warden: Arc<Warden>,
+    registry: Arc<RevocationRegistry>,
     shards: Vec<Mailbox>,
 ) {
     let mut asks = Vec::new();
     while asked.recv_many(&mut asks, ASKS_PER_CHANGE).await > 0 {
         let (asks, issuer, shards) = (std::mem::take(&mut asks), issuer.clone(), shards.clone());
-        let authority = warden.authority();
+        let authority = registry.authority();
         let work = move || {
             let answers = match issuer {
                 Some(issuer) => issuer.answer(&authority, &asks, unix_seconds()),

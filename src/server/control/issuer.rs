@@ -8,7 +8,7 @@
 //! is gone from it, has another secret or another principal has no families any more: what
 //! it founded ends with the next use.
 
-use super::store::family::{Families, Founder, Refused, Rotated, Token};
+use super::store::token_family::{Origin, Refused, Rotated, Token, TokenFamilies};
 use super::store::{Store, StoreError, random};
 use crate::auth::ask::{Answer, Ask, AskKind, TokenPair};
 use crate::auth::issue::{NewToken, issue_numbered, key_id};
@@ -29,7 +29,7 @@ pub struct Terms {
 
 /// An API key of the configuration.
 pub struct KnownKey {
-    pub founder: Founder,
+    pub origin: Origin,
     pub roles: Box<[Box<str>]>,
 }
 
@@ -107,7 +107,7 @@ impl Issuer {
     fn look_at(&self, ask: &Ask) -> Result<Result<Wanted<'_>, Denied>, StoreError> {
         Ok(match &ask.kind {
             AskKind::ApiKey { id } => {
-                let key = self.keys.get(id).map(Wanted::Family);
+                let key = self.keys.get(id).map(Wanted::TokenFamily);
                 key.ok_or(Denied::UnknownApiKey)
             }
             AskKind::Refresh { token } => match Token::parse(token) {
@@ -119,7 +119,7 @@ impl Issuer {
 
     fn make(
         &self,
-        families: &mut Families<'_>,
+        families: &mut TokenFamilies<'_>,
         wanted: Wanted<'_>,
         client_id: Option<&str>,
         authority: &Authority,
@@ -127,21 +127,21 @@ impl Issuer {
     ) -> Result<Result<Made, Denied>, StoreError> {
         let ttl_s = u64::from(self.terms.refresh_ttl_s);
         let rotated = match wanted {
-            Wanted::Family(key) => {
+            Wanted::TokenFamily(key) => {
                 // Before it is founded: a revoked principal gets no family.
                 if let Err(denied) = self.vouch(authority, key, now) {
                     return Ok(Err(denied));
                 }
-                families.found(key.founder.clone(), now, ttl_s)?
+                families.start(key.origin.clone(), now, ttl_s)?
             }
             Wanted::Successor(token) => match families.rotate(&token, now, ttl_s)? {
                 Ok(rotated) => rotated,
                 Err(Refused::Unknown) => return Ok(Err(Denied::UnknownRefreshToken)),
                 Err(Refused::Expired) => return Ok(Err(Denied::Expired)),
-                Err(Refused::Reused(founder)) => {
+                Err(Refused::Reused(origin)) => {
                     tracing::warn!(
-                        principal = founder.principal,
-                        api_key = founder.key_id,
+                        principal = origin.principal,
+                        api_key = origin.key_id,
                         client_id,
                         "a refresh token was used twice: whoever has one of its kin has to \
                          authenticate by API key again"
@@ -152,11 +152,11 @@ impl Issuer {
         };
         let Rotated {
             family,
-            founder,
+            origin,
             token,
         } = rotated;
-        let key = self.keys.get(founder.key_id.as_str());
-        let granted = match key.filter(|key| key.founder == founder) {
+        let key = self.keys.get(origin.key_id.as_str());
+        let granted = match key.filter(|key| key.origin == origin) {
             Some(key) => self.vouch(authority, key, now),
             None => Err(Denied::UnknownApiKey),
         };
@@ -178,7 +178,7 @@ impl Issuer {
 
     fn vouch(&self, authority: &Authority, key: &KnownKey, now: u64) -> Result<Grant, Denied> {
         let expires = now + u64::from(self.terms.access_ttl_s);
-        authority.vouch(&key.founder.principal, &key.roles, Some(expires), now)
+        authority.vouch(&key.origin.principal, &key.roles, Some(expires), now)
     }
 
     fn sign(&self, made: Made, now: u64) -> Answer {
@@ -213,7 +213,7 @@ impl Issuer {
 
 /// What an ask comes to, if it comes to anything.
 enum Wanted<'a> {
-    Family(&'a KnownKey),
+    TokenFamily(&'a KnownKey),
     Successor(Token),
 }
 
@@ -234,7 +234,7 @@ mod tests {
     use crate::auth::token::Requirements;
     use crate::auth::{Method, Refused};
     use crate::base::id::{Key, ShardId};
-    use crate::server::control::store::family::GRACE_S;
+    use crate::server::control::store::token_family::GRACE_S;
     use tempfile::TempDir;
 
     const NOW: u64 = 1_700_000_000;
@@ -264,13 +264,13 @@ mod tests {
             audience: "them".to_owned(),
         };
         let known = keys.iter().map(|key| {
-            let founder = Founder {
+            let origin = Origin {
                 principal: key.principal.to_string(),
                 key_id: key.id.to_string(),
                 fingerprint: key.sha256.clone(),
             };
             let roles = key.roles.clone();
-            (key.id.clone(), KnownKey { founder, roles })
+            (key.id.clone(), KnownKey { origin, roles })
         });
         let store = Arc::new(Store::open(directory.path()).expect("a store"));
         Issuer::new(store, terms, known.collect())

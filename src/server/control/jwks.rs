@@ -102,7 +102,7 @@ pub async fn keep(
     wanted: Arc<Wanted>,
     first: impl FnOnce(),
 ) {
-    let mut keeper = Keeper {
+    let mut watcher = Watcher {
         origin,
         taker,
         etag: None,
@@ -111,15 +111,15 @@ pub async fn keep(
     let mut first = Some(first);
     loop {
         let began = Instant::now();
-        let rest = keeper.fetch(began, &wanted).await;
+        let rest = watcher.fetch(began, &wanted).await;
         if let Some(first) = first.take() {
             first();
         }
-        keeper.rest(began, began + rest, &wanted).await;
+        watcher.rest(began, began + rest, &wanted).await;
     }
 }
 
-struct Keeper<O, T> {
+struct Watcher<O, T> {
     origin: O,
     taker: T,
     /// Of what is held.
@@ -128,7 +128,7 @@ struct Keeper<O, T> {
     confirmed: Option<Instant>,
 }
 
-impl<O: Origin, T: Take> Keeper<O, T> {
+impl<O: Origin, T: Take> Watcher<O, T> {
     /// Fetches once; returns how long to wait before the next time.
     async fn fetch(&mut self, now: Instant, wanted: &Wanted) -> Duration {
         let name = self.origin.name();

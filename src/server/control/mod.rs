@@ -2,9 +2,9 @@
 //! admin address. One thread, tokio's current-thread runtime, on no shard's core.
 //!
 //! ```text
-//!   operators ── http ──► warden ── herald ──► every shard: the authority in force
-//!   provider ─── jwks ──►   │                      │
-//!                         store ◄── issuer ◄───────┘ asks: pairs of tokens
+//!   operators ── http ──► revocations ── broadcaster ──► every shard: the authority in force
+//!   provider ─── jwks ──►   │                  │
+//!                         store ◄── issuer ◄───┘ asks: pairs of tokens
 //! ```
 //!
 //! | file | idea |
@@ -12,7 +12,7 @@
 //! | `host`, `error`, `blocking` | what is told of the process; why nothing starts; work beside this thread |
 //! | `access` | from the configuration to the authority in force at the start |
 //! | `http` | the admin address: one file an endpoint |
-//! | `warden`, `herald` | revocations and keys; every shard has them |
+//! | `revocations`, `broadcaster` | revocations and keys; every shard has them |
 //! | `jwks`, `https`, `wanted` | keeping a key set; fetching it; which keys it is asked for |
 //! | `desk`, `issuer` | what shards ask: token pairs for API keys and refresh tokens |
 //! | `profile` | where the CPU's time goes, what holds the memory |
@@ -27,19 +27,19 @@
 
 mod access;
 mod blocking;
+mod broadcaster;
 mod desk;
 mod error;
-mod herald;
 mod host;
 mod http;
 mod https;
 mod issuer;
 mod jwks;
 mod profile;
+mod revocations;
 pub mod store;
 mod survey;
 mod wanted;
-mod warden;
 
 use super::config::{AuthMode, Config};
 use super::listen;
@@ -53,13 +53,14 @@ use crate::shard::sys::Board;
 use crate::shard::{self, Mailbox, Tracing, Wall};
 use access::{Access, KeySet, Keys};
 use blocking::{blocking, pass_on_panic};
+use broadcaster::Broadcaster;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use desk::{Counter, answer};
 pub use error::ControlError;
-use herald::Herald;
 pub use host::Host;
 use http::{Admin, Guard, Reserve};
 use jwks::Told;
+use revocations::{KeyTaker, RevocationRegistry};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,7 +76,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use wanted::Wanted;
-use warden::{KeyTaker, Warden};
 
 /// How soon a store that failed is tried again; and that many times what the trial took.
 const RECOVER: Duration = Duration::from_secs(1);
@@ -320,21 +320,25 @@ impl Prepared {
         shards: Vec<Mailbox>,
         host: Host,
     ) -> io::Result<Exports> {
-        let mut warden = None;
+        let mut registry = None;
         let traces = self.exporter.as_ref().map(Exporter::tally);
         let exports = Exports::start(self.exporter, tasks);
         if let Some(access) = self.access {
-            let (herald, couriers) = Herald::new(access.authority, &shards);
+            let (broadcaster, couriers) = Broadcaster::new(access.authority, &shards);
             for courier in couriers {
                 tasks.spawn(courier.run());
             }
             tasks.spawn(recover(access.store.clone()));
-            let one = Arc::new(Warden::new(herald, access.store, access.lives));
+            let one = Arc::new(RevocationRegistry::new(
+                broadcaster,
+                access.store,
+                access.lives,
+            ));
             tasks.spawn(sweep(one.clone()));
             let issuer = access.issuer.map(Arc::new);
             tasks.spawn(answer(self.asked, issuer, one.clone(), shards.clone()));
             let taker = KeyTaker {
-                warden: one.clone(),
+                registry: one.clone(),
                 fixed: access.fixed,
                 algorithms: access.algorithms,
                 is_fetched: matches!(access.key_set, KeySet::Https(_)),
@@ -348,7 +352,7 @@ impl Prepared {
                     drop(tasks.spawn(kept));
                 }
             }
-            warden = Some(one);
+            registry = Some(one);
         }
         if let Some((address, listener)) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -359,7 +363,7 @@ impl Prepared {
                 settled: self.settled,
                 is_loopback: address.ip().to_canonical().is_loopback(),
                 surveyor: Surveyor::new(shards),
-                warden,
+                registry,
                 wanted: self.wanted,
                 traces,
                 guard: self.guard,
@@ -411,9 +415,9 @@ impl Drop for Control {
     }
 }
 
-async fn sweep(warden: Arc<Warden>) {
+async fn sweep(registry: Arc<RevocationRegistry>) {
     loop {
-        warden.sweep(unix_seconds()).await;
+        registry.sweep(unix_seconds()).await;
         sleep(SWEEP).await;
     }
 }

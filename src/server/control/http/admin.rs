@@ -3,9 +3,9 @@
 use super::guard::Guard;
 use super::reserve::Reserve;
 use crate::server::control::host::Host;
+use crate::server::control::revocations::RevocationRegistry;
 use crate::server::control::survey::Surveyor;
 use crate::server::control::wanted::Wanted;
-use crate::server::control::warden::Warden;
 use crate::server::trace::Tally;
 use crate::shard::sys::Board;
 use crossbeam_channel::Receiver;
@@ -22,7 +22,7 @@ pub struct Admin {
     pub is_loopback: bool,
     pub surveyor: Surveyor,
     /// `None`: nobody authenticates.
-    pub warden: Option<Arc<Warden>>,
+    pub registry: Option<Arc<RevocationRegistry>>,
     /// Told when a token brought an unknown key.
     pub wanted: Arc<Wanted>,
     /// `None`: nothing is traced.

@@ -50,7 +50,7 @@ impl FromRequestParts<Arc<Admin>> for Changer {
 impl Admin {
     /// The principal of a request by an administrator.
     fn authenticate(&self, parts: &Parts) -> Result<Box<str>, Refusal> {
-        let Some(warden) = &self.warden else {
+        let Some(registry) = &self.registry else {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "nobody can authenticate here, because auth.mode is \"none\"; set it to \
@@ -66,7 +66,7 @@ impl Admin {
             );
         };
         let now = unix_seconds();
-        let authority = warden.authority();
+        let authority = registry.authority();
         let method = credential_kind(credential);
         let id = match method {
             Credential::ApiKey => authority.api_keys().claimed(credential),

@@ -35,13 +35,13 @@ async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<String, Re
             "the key set is being fetched for the first time; send clients in a moment",
         );
     }
-    let Some(warden) = &admin.warden else {
+    let Some(registry) = &admin.registry else {
         return Ok("ok\n".to_owned());
     };
-    match warden.failure() {
+    match registry.failure() {
         None => Ok("ok\n".to_owned()),
         // Nobody who comes with an API key or a refresh token gets in.
-        Some(cause) if warden.issues() => refuse(
+        Some(cause) if registry.issues() => refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
                 "the state cannot be kept: {cause}; API keys and refresh tokens are not taken \

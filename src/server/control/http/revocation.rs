@@ -5,7 +5,7 @@ use super::answer::{Refusal, read, refuse};
 use super::credential::Changer;
 use crate::auth::revocation::{Revocation, Target};
 use crate::base::clock::unix_seconds;
-use crate::server::control::warden::RevokeError;
+use crate::server::control::revocations::RevokeError;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -32,13 +32,13 @@ async fn revocations(
         Refusal(StatusCode::BAD_REQUEST, error)
     })?;
     // Whoever got here was authenticated by it.
-    let Some(warden) = &admin.warden else {
+    let Some(registry) = &admin.registry else {
         return refuse(
             StatusCode::FORBIDDEN,
             "auth.mode is \"none\"; set it to \"required\"",
         );
     };
-    let revoked = warden
+    let revoked = registry
         .revoke(target, unix_seconds())
         .await
         .map_err(|error| {

@@ -9,18 +9,18 @@ use crate::auth::keyring::Keyring;
 use crate::auth::rights::{Role, Roles};
 use crate::auth::token::Requirements;
 use crate::base::clock::Instant;
-use crate::server::control::herald::Herald;
+use crate::server::control::broadcaster::Broadcaster;
 use crate::server::control::host::Host;
+use crate::server::control::revocations::Lives;
+use crate::server::control::revocations::RevocationRegistry;
 use crate::server::control::store::Store;
 use crate::server::control::survey::Surveyor;
-use crate::server::control::warden::Lives;
-use crate::server::control::warden::Warden;
 use crate::shard::sys::Board;
 use axum::http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The status of `GET path`, of an address that others than this host can reach.
-async fn status(warden: Option<Arc<Warden>>, path: &str, credential: &str) -> u16 {
+async fn status(registry: Option<Arc<RevocationRegistry>>, path: &str, credential: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let admin = Admin {
@@ -37,7 +37,7 @@ async fn status(warden: Option<Arc<Warden>>, path: &str, credential: &str) -> u1
         reserve: Arc::default(),
         is_loopback: false,
         surveyor: Surveyor::new(Vec::new()),
-        warden,
+        registry,
         wanted: Arc::default(),
         traces: None,
     };
@@ -77,7 +77,7 @@ async fn beyond_loopback_reading_needs_an_administrator_too() {
     let requirements = Requirements::default();
     let authority = Authority::new(roles, Keyring::default(), requirements, keys.expect("keys"));
     let directory = tempfile::tempdir().expect("a directory");
-    let (herald, _) = Herald::new(Arc::new(authority), &[]);
+    let (broadcaster, _) = Broadcaster::new(Arc::new(authority), &[]);
     let store = Arc::new(Store::open(directory.path()).expect("a store"));
     let lives = Lives {
         own_s: None,
@@ -85,7 +85,7 @@ async fn beyond_loopback_reading_needs_an_administrator_too() {
         certificates: false,
         leeway_s: 0,
     };
-    let warden = Arc::new(Warden::new(herald, store, lives));
+    let registry = Arc::new(RevocationRegistry::new(broadcaster, store, lives));
     for path in [
         "/livez",
         "/readyz",
@@ -101,8 +101,8 @@ async fn beyond_loopback_reading_needs_an_administrator_too() {
     ] {
         assert_eq!(status(None, path, "").await, 403, "{path}");
         let status = async |credential: &str| {
-            let warden = Some(warden.clone());
-            status(warden, path, credential).await
+            let registry = Some(registry.clone());
+            status(registry, path, credential).await
         };
         assert_eq!(status("").await, 401, "{path}");
         assert_eq!(status("op.wrong").await, 401, "{path}");

@@ -1,11 +1,11 @@
 //! What is asked of the store beside changes: what it holds, and what has run out.
 
-use super::family::{FAMILIES, FamilyId, TOKENS, Token};
 use super::revoked::REVOKED;
+use super::token_family::{FAMILIES, TOKENS, Token, TokenFamilyId};
 use super::{Change, Store, StoreError};
 use redb::{ReadableDatabase, ReadableTable};
 
-/// Families ended in one change, when many have expired.
+/// TokenFamilies ended in one change, when many have expired.
 const SWEEP: usize = 256;
 
 impl Store {
@@ -28,7 +28,7 @@ impl Store {
             for entry in families.iter()? {
                 let (id, row) = entry?;
                 if row.value().6 <= now {
-                    expired.push(FamilyId(*id.value()));
+                    expired.push(TokenFamilyId(*id.value()));
                 }
             }
             Ok(expired)

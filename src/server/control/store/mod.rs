@@ -17,18 +17,17 @@
 //! The file is for its owner alone (0600), and one process: redb locks it, and we its directory.
 
 mod error;
-pub(super) mod family;
 mod file;
 mod health;
 mod look;
 pub(super) mod revoked;
+pub(super) mod token_family;
 
 use crate::base::clock::unix_seconds;
 use crate::server::state::StateError;
 use aws_lc_rs::hmac;
 pub use error::StoreError;
 pub(super) use error::random;
-use family::Families;
 use file::Held;
 pub use health::Health;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
@@ -36,6 +35,7 @@ use revoked::Revoked;
 use std::io;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
+use token_family::TokenFamilies;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// The key in `META` of what successors are derived with.
@@ -186,7 +186,7 @@ fn furnish(database: &Database) -> Result<[u8; SECRET_BYTES], StoreError> {
         None => random::<SECRET_BYTES>()?,
     };
     // Made now, so that readers find them.
-    Families::open(&transaction, &hmac::Key::new(hmac::HMAC_SHA256, &secret))?;
+    TokenFamilies::open(&transaction, &hmac::Key::new(hmac::HMAC_SHA256, &secret))?;
     Revoked::open(&transaction)?;
     if kept.is_none() {
         let mut meta = transaction.open_table(META)?;
@@ -226,8 +226,8 @@ pub struct Change<'t> {
 
 impl<'t> Change<'t> {
     /// Refresh tokens. One at a time.
-    pub fn families(&self) -> Result<Families<'t>, StoreError> {
-        Families::open(self.transaction, self.successor)
+    pub fn families(&self) -> Result<TokenFamilies<'t>, StoreError> {
+        TokenFamilies::open(self.transaction, self.successor)
     }
 
     /// Revocations. One at a time.
@@ -238,16 +238,16 @@ impl<'t> Change<'t> {
 
 #[cfg(test)]
 mod tests {
-    use super::family::{Founder, Token};
     use super::file::FILE;
+    use super::token_family::{Origin, Token};
     use super::*;
     use std::fs::Permissions;
     use std::io::{BufRead, BufReader};
     use std::os::unix::fs::PermissionsExt;
     use std::process::{Command, Stdio};
 
-    pub(crate) fn founder(key_id: &str) -> Founder {
-        Founder {
+    pub(crate) fn origin(key_id: &str) -> Origin {
+        Origin {
             principal: "device-7".to_owned(),
             key_id: key_id.to_owned(),
             fingerprint: "ab".repeat(32),
@@ -260,7 +260,7 @@ mod tests {
     const CHILD: &str = "RINGMAIL_TEST_STORE";
 
     fn found(store: &Store) -> Token {
-        let found = store.change(|change| change.families()?.found(founder("k"), NOW, TTL));
+        let found = store.change(|change| change.families()?.start(origin("k"), NOW, TTL));
         found.expect("founded").token
     }
 

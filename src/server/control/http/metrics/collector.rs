@@ -7,7 +7,7 @@ use crate::base::reason::Reason;
 use crate::metrics::counter::{Counter, Counters};
 use crate::proto::message::MessageType;
 use crate::server::control::http::admin::Admin;
-use crate::server::control::warden::Warden;
+use crate::server::control::revocations::RevocationRegistry;
 use crate::server::log;
 use crate::server::trace::Tally;
 use prometheus_client::collector;
@@ -77,12 +77,12 @@ impl Collector {
         count_in(&mut spans, &[("result", "taken")], of(Tally::exported))?;
         count_in(&mut spans, &[("result", "failed")], of(Tally::failed))?;
         let help = "1 while refresh tokens and revocations cannot be kept, 0 while they can.";
-        let state = admin.warden.as_deref();
-        let failing = u64::from(state.is_some_and(|warden| warden.failure().is_some()));
+        let state = admin.registry.as_deref();
+        let failing = u64::from(state.is_some_and(|registry| registry.failure().is_some()));
         out.gauge("ringmail_state_failing", help, None)?
             .encode_gauge(&failing)?;
         let help = "Times that the state's disk failed, trials to recover among them.";
-        let failures = state.map_or(0, Warden::failures);
+        let failures = state.map_or(0, RevocationRegistry::failures);
         out.counter("ringmail_state_failures", help, None)?
             .encode_counter::<NoLabelSet, _, u64>(&failures, None)?;
         let help = "Requests that the admin address refused, by reason: a wrong credential, too \

@@ -54,7 +54,7 @@ fn admin() -> Arc<Admin> {
         reserve: Arc::default(),
         is_loopback: true,
         surveyor: Surveyor::new(Vec::new()),
-        warden: None,
+        registry: None,
         wanted: Arc::default(),
     })
 }

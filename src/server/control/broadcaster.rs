@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// Counts authorities: the higher, the later.
 type Version = u64;
 
-pub struct Herald {
+pub struct Broadcaster {
     news: watch::Sender<(Version, Arc<Authority>)>,
     /// What each shard has.
     heard: Vec<watch::Receiver<Version>>,
@@ -31,9 +31,9 @@ pub struct Courier {
 #[derive(Debug)]
 pub struct Late;
 
-impl Herald {
-    /// A herald for shards that have `authority` already, and a courier for each.
-    pub fn new(authority: Arc<Authority>, shards: &[Mailbox]) -> (Herald, Vec<Courier>) {
+impl Broadcaster {
+    /// A broadcaster to shards that have `authority` already, and a courier for each.
+    pub fn new(authority: Arc<Authority>, shards: &[Mailbox]) -> (Broadcaster, Vec<Courier>) {
         let (news, _) = watch::channel((0, authority));
         let courier = |mailbox: &Mailbox| Courier {
             mailbox: mailbox.clone(),
@@ -45,7 +45,7 @@ impl Herald {
             .iter()
             .map(|courier| courier.heard.subscribe())
             .collect();
-        (Herald { news, heard }, couriers)
+        (Broadcaster { news, heard }, couriers)
     }
 
     /// The authority in force.
@@ -54,7 +54,7 @@ impl Herald {
     }
 
     /// Puts what `change` makes of the authority into force; the couriers bring it. Returns
-    /// what to wait for with [`Herald::heard`].
+    /// what to wait for with [`Broadcaster::heard`].
     pub fn put(&self, change: impl FnOnce(&Authority) -> Authority) -> Version {
         let mut version = 0;
         self.news.send_modify(|(latest, authority)| {
@@ -137,24 +137,24 @@ mod tests {
     async fn an_ended_shard_is_not_waited_for() {
         let (mailbox, inbox) = mailbox(waker());
         drop(inbox);
-        let (herald, mut couriers) = Herald::new(authority(), &[mailbox]);
-        let version = herald.put(Authority::clone);
+        let (broadcaster, mut couriers) = Broadcaster::new(authority(), &[mailbox]);
+        let version = broadcaster.put(Authority::clone);
         let courier = couriers.pop().expect("a courier");
         tokio::select! {
             () = courier.run() => panic!("a courier does not end"),
-            heard = herald.heard(version, SOON) => assert!(heard.is_ok()),
+            heard = broadcaster.heard(version, SOON) => assert!(heard.is_ok()),
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_shard_that_does_not_take_it_is_late() {
         let (mailbox, _inbox) = mailbox(waker());
-        let (herald, mut couriers) = Herald::new(authority(), &[mailbox]);
-        let version = herald.put(Authority::clone);
+        let (broadcaster, mut couriers) = Broadcaster::new(authority(), &[mailbox]);
+        let version = broadcaster.put(Authority::clone);
         let courier = couriers.pop().expect("a courier");
         tokio::select! {
             () = courier.run() => panic!("a courier does not end"),
-            heard = herald.heard(version, SOON) => assert!(heard.is_err()),
+            heard = broadcaster.heard(version, SOON) => assert!(heard.is_err()),
         }
     }
 }

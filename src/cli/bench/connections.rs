@@ -24,9 +24,9 @@ const RAMP_MAX: Duration = Duration::from_secs(120);
 const SCRATCH_BYTES: usize = 128 << 10;
 const EVENTS_MAX: usize = 1024;
 
-pub struct Fleet<S> {
+pub struct Connections<S> {
     poll: Poll,
-    pub connections: Vec<Connection<S>>,
+    pub all: Vec<Connection<S>>,
     /// How many there are once all are open.
     count: usize,
     /// Longest time for one connection to become ready.
@@ -36,7 +36,7 @@ pub struct Fleet<S> {
     interrupted: Arc<AtomicBool>,
 }
 
-impl<S: Speaker> Fleet<S> {
+impl<S: Speaker> Connections<S> {
     /// Opens `count` connections, each given its speaker (and first words) by `speak`.
     ///
     /// # Errors
@@ -47,23 +47,23 @@ impl<S: Speaker> Fleet<S> {
         timeout: Duration,
         interrupted: &Arc<AtomicBool>,
         speak: impl FnMut(Instant, &mut Vec<u8>) -> Result<S, Fault>,
-    ) -> Result<Fleet<S>, Halt> {
-        let mut fleet = Fleet {
+    ) -> Result<Connections<S>, Halt> {
+        let mut connections = Connections {
             poll: Poll::new().map_err(Halt::Poll)?,
-            connections: Vec::with_capacity(count),
+            all: Vec::with_capacity(count),
             count: 0,
             timeout,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             interrupted: Arc::clone(interrupted),
         };
-        fleet.grow(to, count, speak)?;
-        Ok(fleet)
+        connections.grow(to, count, speak)?;
+        Ok(connections)
     }
 
     /// Opens `more` connections as well.
     ///
     /// # Errors
-    /// As [`Fleet::open`].
+    /// As [`Connections::open`].
     pub fn grow(
         &mut self,
         to: impl Into<Endpoint>,
@@ -73,10 +73,10 @@ impl<S: Speaker> Fleet<S> {
         let to = to.into();
         let first = self.count;
         self.count += more;
-        self.ready(first..self.count, |fleet, index| {
-            debug_assert_eq!(index, fleet.connections.len());
-            let started = fleet.start(&to, &mut speak);
-            started.map_err(|fault| halt(index, fleet.count, fault))
+        self.ready(first..self.count, |connections, index| {
+            debug_assert_eq!(index, connections.all.len());
+            let started = connections.start(&to, &mut speak);
+            started.map_err(|fault| halt(index, connections.count, fault))
         })
     }
 
@@ -89,8 +89,8 @@ impl<S: Speaker> Fleet<S> {
         &mut self,
         mut speak: impl FnMut(usize, &mut S, &mut Vec<u8>),
     ) -> Result<(), Halt> {
-        self.ready(0..self.count, |fleet, index| {
-            let connection = &mut fleet.connections[index];
+        self.ready(0..self.count, |connections, index| {
+            let connection = &mut connections.all[index];
             let (speaker, out) = connection.say();
             speak(index, speaker, out);
             connection.flush();
@@ -105,7 +105,7 @@ impl<S: Speaker> Fleet<S> {
         range: Range<usize>,
         mut begin: impl FnMut(&mut Self, usize) -> Result<(), Halt>,
     ) -> Result<(), Halt> {
-        let mut events = Fleet::<S>::events();
+        let mut events = Connections::<S>::events();
         let mut opening: Vec<(usize, Instant)> = Vec::with_capacity(OPENING_MAX);
         let mut next = range.start;
         let began = Instant::now();
@@ -115,7 +115,7 @@ impl<S: Speaker> Fleet<S> {
                 begin(self, next)?;
                 next += 1;
             }
-            opening.retain(|&(index, _)| !self.connections[index].is_ready());
+            opening.retain(|&(index, _)| !self.all[index].is_ready());
             if opening.is_empty() && next == range.end {
                 return Ok(());
             }
@@ -130,7 +130,7 @@ impl<S: Speaker> Fleet<S> {
             }
             let now = Instant::now();
             let late = |&&(index, since): &&(usize, Instant)| {
-                now - since > self.timeout && !self.connections[index].is_ready()
+                now - since > self.timeout && !self.all[index].is_ready()
             };
             if let Some(&(index, _)) = opening.iter().find(late) {
                 let fault = Fault::HandshakeTimeout(self.timeout);
@@ -158,10 +158,9 @@ impl<S: Speaker> Fleet<S> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut stream, Token(self.connections.len()), both)
+            .register(&mut stream, Token(self.all.len()), both)
             .map_err(Fault::connect)?;
-        self.connections
-            .push(Connection::new(stream, tls, speaker, output));
+        self.all.push(Connection::new(stream, tls, speaker, output));
         Ok(())
     }
 
@@ -190,7 +189,7 @@ impl<S: Speaker> Fleet<S> {
     ) -> Result<&mut Connection<S>, Halt> {
         let index = event.token().0;
         let count = self.count;
-        let connection = &mut self.connections[index];
+        let connection = &mut self.all[index];
         match connection.handle(event, &mut self.scratch, taken) {
             Ok(()) => Ok(connection),
             Err(fault) => Err(halt(index, count, fault)),
@@ -199,12 +198,12 @@ impl<S: Speaker> Fleet<S> {
 
     /// Bytes that wait for their sockets.
     pub fn backlog_bytes(&self) -> usize {
-        self.connections.iter().map(Connection::backlog_bytes).sum()
+        self.all.iter().map(Connection::backlog_bytes).sum()
     }
 
     /// Says farewell on every connection and closes them all.
     pub fn close(self) {
-        for mut connection in self.connections {
+        for mut connection in self.all {
             connection.close();
         }
     }

@@ -13,9 +13,9 @@
 //! A revocation ends refresh tokens too: by `jti` the family that token is of, by `sub`
 //! those of that principal whose latest token was made before.
 
-use super::herald::Herald;
+use super::broadcaster::Broadcaster;
 use super::jwks::{Take, Told};
-use super::store::family::FamilyId;
+use super::store::token_family::TokenFamilyId;
 use super::store::{Store, StoreError};
 use crate::auth::Authority;
 use crate::auth::keyring::{Algorithm, Keyring};
@@ -84,18 +84,18 @@ pub enum RevokeError {
     Late,
 }
 
-pub struct Warden {
-    herald: Herald,
+pub struct RevocationRegistry {
+    broadcaster: Broadcaster,
     store: Arc<Store>,
     lives: Lives,
     /// Held while revocations change: on the disk and in force alike.
     revoking: Mutex<()>,
 }
 
-impl Warden {
-    pub fn new(herald: Herald, store: Arc<Store>, lives: Lives) -> Warden {
-        Warden {
-            herald,
+impl RevocationRegistry {
+    pub fn new(broadcaster: Broadcaster, store: Arc<Store>, lives: Lives) -> RevocationRegistry {
+        RevocationRegistry {
+            broadcaster,
             store,
             lives,
             revoking: Mutex::new(()),
@@ -119,7 +119,7 @@ impl Warden {
 
     /// The authority in force.
     pub fn authority(&self) -> Arc<Authority> {
-        self.herald.authority()
+        self.broadcaster.authority()
     }
 
     /// Revokes: on the disk, in every shard, refresh tokens included. What is revoked stays
@@ -141,7 +141,7 @@ impl Warden {
             super::blocking::blocking(move || keep(&store, &kept)).await?;
             self.put_revocations(all)
         };
-        match self.herald.heard(version, HEARD_MAX).await {
+        match self.broadcaster.heard(version, HEARD_MAX).await {
             Ok(()) => Ok(revocation),
             Err(_) => Err(RevokeError::Late),
         }
@@ -170,7 +170,8 @@ impl Warden {
 
     fn put_revocations(&self, all: Revocations) -> u64 {
         let all = Arc::new(all);
-        self.herald.put(|authority| authority.with_revocations(all))
+        self.broadcaster
+            .put(|authority| authority.with_revocations(all))
     }
 }
 
@@ -182,7 +183,7 @@ fn keep(store: &Store, revocation: &Revocation) -> Result<(), StoreError> {
             .revoked()?
             .insert(&written(target), revocation.forget_at)?;
         match target {
-            Target::Token(id) => match FamilyId::of_token_id(id) {
+            Target::Token(id) => match TokenFamilyId::of_token_id(id) {
                 Some(family) => change.families()?.end(family),
                 None => Ok(()),
             },
@@ -218,7 +219,7 @@ pub fn kept(store: &Store) -> Result<Revocations, String> {
 
 /// Takes a key set into the authority in force, beside the keys of the configuration.
 pub struct KeyTaker {
-    pub warden: Arc<Warden>,
+    pub registry: Arc<RevocationRegistry>,
     pub fixed: Keyring,
     pub algorithms: Vec<Algorithm>,
     /// It may bring keys that nobody here has heard of.
@@ -236,8 +237,8 @@ impl Take for KeyTaker {
             set = set.awaiting(HashSet::new());
         }
         let keys = self.fixed.with(&set);
-        self.warden
-            .herald
+        self.registry
+            .broadcaster
             .put(|authority| authority.with_keyring(keys));
         Ok(told)
     }
@@ -247,7 +248,7 @@ impl Take for KeyTaker {
             let keys = authority.keyring().awaiting(absent);
             authority.with_keyring(keys)
         };
-        self.warden.herald.put(awaiting);
+        self.registry.broadcaster.put(awaiting);
     }
 }
 
@@ -286,7 +287,7 @@ mod tests {
     use crate::auth::rights::Roles;
     use crate::auth::token::Requirements;
     use crate::auth::{Denied, Method, Unjudged};
-    use crate::server::control::store::family::{Founder, Rotated};
+    use crate::server::control::store::token_family::{Origin, Rotated};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use rcgen::{KeyPair, PublicKeyData};
@@ -301,27 +302,30 @@ mod tests {
         leeway_s: 30,
     };
 
-    /// A warden without shards.
-    fn warden() -> (Warden, TempDir) {
+    /// A registry without shards.
+    fn registry() -> (RevocationRegistry, TempDir) {
         let directory = tempfile::tempdir().expect("a directory");
         let roles = Roles::new([]).expect("no roles");
         let requirements = Requirements::default();
         let keys = ApiKeys::default();
         let authority = Authority::new(roles, Keyring::default(), requirements, keys);
-        let (herald, _) = Herald::new(Arc::new(authority), &[]);
+        let (broadcaster, _) = Broadcaster::new(Arc::new(authority), &[]);
         let store = Arc::new(Store::open(directory.path()).expect("a store"));
-        (Warden::new(herald, store, LIVES), directory)
+        (
+            RevocationRegistry::new(broadcaster, store, LIVES),
+            directory,
+        )
     }
 
-    fn found(warden: &Warden, principal: &str) -> Rotated {
-        let founder = Founder {
+    fn found(registry: &RevocationRegistry, principal: &str) -> Rotated {
+        let origin = Origin {
             principal: principal.to_owned(),
             key_id: "k".to_owned(),
             fingerprint: String::new(),
         };
-        let found = warden
+        let found = registry
             .store
-            .change(|change| change.families()?.found(founder, NOW, 3600));
+            .change(|change| change.families()?.start(origin, NOW, 3600));
         found.expect("founded")
     }
 
@@ -359,38 +363,39 @@ mod tests {
 
     #[tokio::test]
     async fn revocations_are_in_force_on_the_disk_and_forgotten_in_time() {
-        let (warden, _directory) = warden();
-        let ahead = warden.revoke(subject(NOW * 1000), NOW).await;
+        let (registry, _directory) = registry();
+        let ahead = registry.revoke(subject(NOW * 1000), NOW).await;
         assert!(matches!(ahead, Err(RevokeError::Ahead)));
         for target in [subject(NOW), Target::Key("k".into())] {
-            let revoked = warden.revoke(target.clone(), NOW).await.expect("revoked");
+            let revoked = registry.revoke(target.clone(), NOW).await.expect("revoked");
             assert_eq!(revoked.target, target);
         }
-        let in_force = |warden: &Warden| Revocations::clone(warden.authority().revocations());
-        assert_eq!(in_force(&warden).len(), 2);
-        assert_eq!(kept(&warden.store).expect("kept"), in_force(&warden));
-        warden.sweep(NOW + FOREIGN_LIFE_S + 29).await;
-        assert_eq!(in_force(&warden).len(), 2);
-        warden.sweep(NOW + FOREIGN_LIFE_S + 30).await;
-        assert_eq!(in_force(&warden).len(), 1);
-        assert_eq!(kept(&warden.store).expect("kept"), in_force(&warden));
+        let in_force =
+            |registry: &RevocationRegistry| Revocations::clone(registry.authority().revocations());
+        assert_eq!(in_force(&registry).len(), 2);
+        assert_eq!(kept(&registry.store).expect("kept"), in_force(&registry));
+        registry.sweep(NOW + FOREIGN_LIFE_S + 29).await;
+        assert_eq!(in_force(&registry).len(), 2);
+        registry.sweep(NOW + FOREIGN_LIFE_S + 30).await;
+        assert_eq!(in_force(&registry).len(), 1);
+        assert_eq!(kept(&registry.store).expect("kept"), in_force(&registry));
     }
 
     #[tokio::test]
     async fn a_revocation_ends_the_refresh_tokens_it_is_about() {
-        let (warden, _directory) = warden();
-        let known = |one: &Rotated| warden.store.knows(&one.token).expect("read");
-        let (one, other) = (found(&warden, "a"), found(&warden, "a"));
+        let (registry, _directory) = registry();
+        let known = |one: &Rotated| registry.store.knows(&one.token).expect("read");
+        let (one, other) = (found(&registry, "a"), found(&registry, "a"));
         let token_id = one.family.token_id(&[7; 16]);
-        let done = warden.revoke(Target::Token(token_id.into()), NOW).await;
+        let done = registry.revoke(Target::Token(token_id.into()), NOW).await;
         assert!(done.is_ok() && !known(&one) && known(&other));
-        let stranger = found(&warden, "b");
-        let done = warden.revoke(subject(NOW), NOW).await;
+        let stranger = found(&registry, "b");
+        let done = registry.revoke(subject(NOW), NOW).await;
         assert!(
             done.is_ok() && known(&other),
             "made at that second, not before"
         );
-        let done = warden.revoke(subject(NOW + 1), NOW).await;
+        let done = registry.revoke(subject(NOW + 1), NOW).await;
         assert!(done.is_ok() && !known(&other) && known(&stranger));
     }
 
@@ -416,10 +421,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_rotated_key_set_decides_from_then_on() {
-        let (warden, _directory) = warden();
-        let warden = Arc::new(warden);
+        let (registry, _directory) = registry();
+        let registry = Arc::new(registry);
         let taker = KeyTaker {
-            warden: warden.clone(),
+            registry: registry.clone(),
             fixed: Keyring::from_config(&ES256, "", "").expect("no key"),
             algorithms: ES256.into(),
             is_fetched: true,
@@ -427,7 +432,9 @@ mod tests {
         let ((old, old_set), (new, new_set)) = (provider_key("k1"), provider_key("k2"));
         let (old, new) = (token(&old, "k1"), token(&new, "k2"));
         let check = |token: &str| {
-            let checked = warden.authority().check(Method::Jwt, token.as_bytes(), NOW);
+            let checked = registry
+                .authority()
+                .check(Method::Jwt, token.as_bytes(), NOW);
             checked.map(|grant| grant.identity.principal.to_string())
         };
         assert!(check(&old).is_err(), "no keys yet");

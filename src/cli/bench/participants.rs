@@ -5,15 +5,15 @@
 //! connections than are needed, keeps those that are where they should be, and leaves the
 //! others idle: closed, they would be given the same place again.
 
-use super::course::Course;
-use super::crowd;
+use super::connections::Connections;
 use super::dialect::ringmail::Ringmail;
 use super::dialect::{Actor, Dialect, Protocol, Role, Script, mqtt, nats, redis};
 use super::engine::Pace;
 use super::exchange::{self, Parts, Sender};
 use super::fault::{Fault, Halt};
-use super::fleet::Fleet;
 use super::meter::Outcome;
+use super::run::Run;
+use super::slow_readers;
 use super::speaker;
 use super::target::{Site, Target};
 use crate::base::clock::Instant;
@@ -46,7 +46,7 @@ impl Placement {
 
 /// The parts of an exchange.
 #[derive(Debug)]
-pub struct Cast<'a> {
+pub struct Participants<'a> {
     /// Each sender, and how many copies arrive of each of its messages.
     pub senders: Vec<(Role, u32)>,
     pub receivers: Vec<Role>,
@@ -55,14 +55,14 @@ pub struct Cast<'a> {
     pub payload: Vec<u8>,
     pub is_confirmed: bool,
     pub placement: Placement,
-    /// Slow readers, who are none of the fleet's.
-    pub crowd: Option<&'a crowd::Args>,
+    /// Slow readers, beside the run's connections.
+    pub slow_readers: Option<&'a slow_readers::Args>,
 }
 
-impl Cast<'_> {
+impl Participants<'_> {
     pub fn connections(&self) -> usize {
-        let fleet = self.placed() + self.bystanders.len();
-        fleet + self.crowd.map_or(0, crowd::Args::connections)
+        let connections = self.placed() + self.bystanders.len();
+        connections + self.slow_readers.map_or(0, slow_readers::Args::connections)
     }
 
     /// Descriptors to make room for.
@@ -86,14 +86,14 @@ impl Cast<'_> {
     pub fn play(
         &self,
         protocol: Protocol,
-        course: &Course,
+        run: &Run,
         target: &Target,
         site: &Site,
         pace: &Pace,
     ) -> Result<Outcome, Halt> {
         let stage = Stage {
-            cast: self,
-            course,
+            participants: self,
+            run,
             target,
             site,
             pace,
@@ -116,8 +116,8 @@ impl Cast<'_> {
 
 /// All that one run needs.
 struct Stage<'a> {
-    cast: &'a Cast<'a>,
-    course: &'a Course,
+    participants: &'a Participants<'a>,
+    run: &'a Run,
     target: &'a Target,
     site: &'a Site,
     pace: &'a Pace,
@@ -128,60 +128,65 @@ impl Stage<'_> {
         &self,
         mut open: impl FnMut(Instant, &mut Vec<u8>) -> Result<D, Fault>,
     ) -> Result<Outcome, Halt> {
-        let cast = self.cast;
+        let participants = self.participants;
         let (to, timeout) = (&self.site.endpoint, self.target.timeout);
         let mut speak = |now, out: &mut Vec<u8>| open(now, out).map(Actor::new);
-        let count = cast.placed();
+        let count = participants.placed();
         let interrupted = &self.site.interrupted;
-        let mut fleet = Fleet::open(to.clone(), count, timeout, interrupted, &mut speak)?;
-        let mut placed = place(cast, &fleet);
+        let mut connections =
+            Connections::open(to.clone(), count, timeout, interrupted, &mut speak)?;
+        let mut placed = place(participants, &connections);
         while placed.is_none() {
-            if fleet.connections.len() >= count * SPARES_MAX {
-                return Err(Halt::Placement(cast.placement.name()));
+            if connections.all.len() >= count * SPARES_MAX {
+                return Err(Halt::Placement(participants.placement.name()));
             }
-            fleet.grow(to.clone(), count, &mut speak)?;
-            placed = place(cast, &fleet);
+            connections.grow(to.clone(), count, &mut speak)?;
+            placed = place(participants, &connections);
         }
         let mut parts = placed.unwrap_or_default();
-        let first = fleet.connections.len();
-        fleet.grow(to.clone(), cast.bystanders.len(), &mut speak)?;
-        parts.extend(first..fleet.connections.len());
-        self.assign(&mut fleet, &parts)?;
+        let first = connections.all.len();
+        connections.grow(to.clone(), participants.bystanders.len(), &mut speak)?;
+        parts.extend(first..connections.all.len());
+        self.assign(&mut connections, &parts)?;
 
-        let senders: Vec<Sender> = (cast.senders.iter().zip(&parts))
+        let senders: Vec<Sender> = (participants.senders.iter().zip(&parts))
             .map(|(&(_, copies), &connection)| Sender { connection, copies })
             .collect();
-        let mut crowd = match &cast.crowd {
-            Some(crowd) => crowd.gather(self.target, self.site)?,
+        let mut slow_readers = match &participants.slow_readers {
+            Some(slow_readers) => slow_readers.gather(self.target, self.site)?,
             None => None,
         };
         let now = Instant::now();
-        let meter = self.course.meter(now, self.target, self.site);
+        let meter = self.run.meter(now, self.target, self.site);
         let parts = Parts {
             senders: &senders,
-            is_confirmed: cast.is_confirmed,
-            crowd: crowd.as_mut(),
+            is_confirmed: participants.is_confirmed,
+            slow_readers: slow_readers.as_mut(),
         };
-        let mut outcome = exchange::run(&mut fleet, parts, self.pace, meter, now, timeout)?;
-        if let Some(crowd) = crowd {
-            outcome.slow = Some(crowd.finish(Instant::now(), self.site, timeout)?);
+        let mut outcome = exchange::run(&mut connections, parts, self.pace, meter, now, timeout)?;
+        if let Some(slow_readers) = slow_readers {
+            outcome.slow = Some(slow_readers.finish(Instant::now(), self.site, timeout)?);
         }
-        fleet.close();
+        connections.close();
         Ok(outcome)
     }
 
-    /// Gives each connection its part; `parts` names their connections in the cast's order.
-    fn assign<D: Dialect>(&self, fleet: &mut Fleet<Actor<D>>, parts: &[usize]) -> Result<(), Halt> {
-        let cast = self.cast;
-        let roles = (cast.senders.iter().map(|sender| &sender.0))
-            .chain(&cast.receivers)
-            .chain(&cast.bystanders);
-        let mut by_connection: Vec<Option<(u32, &Role)>> = vec![None; fleet.connections.len()];
+    /// Gives each connection its part; `parts` names their connections in the order of the participants.
+    fn assign<D: Dialect>(
+        &self,
+        connections: &mut Connections<Actor<D>>,
+        parts: &[usize],
+    ) -> Result<(), Halt> {
+        let participants = self.participants;
+        let roles = (participants.senders.iter().map(|sender| &sender.0))
+            .chain(&participants.receivers)
+            .chain(&participants.bystanders);
+        let mut by_connection: Vec<Option<(u32, &Role)>> = vec![None; connections.all.len()];
         for (origin, (role, &connection)) in (0..).zip(roles.zip(parts)) {
             by_connection[connection] = Some((origin, role));
         }
         let mut scripts: Vec<(&Role, Rc<Script>)> = Vec::new();
-        fleet.settle(|index, actor, out| {
+        connections.settle(|index, actor, out| {
             let Some((origin, role)) = by_connection[index] else {
                 return;
             };
@@ -191,7 +196,7 @@ impl Stage<'_> {
             let script = match known {
                 Some((_, script)) if is_shared => Rc::clone(script),
                 _ => {
-                    let script = Rc::new(D::script(role, origin, &cast.payload));
+                    let script = Rc::new(D::script(role, origin, &participants.payload));
                     if is_shared {
                         scripts.push((role, Rc::clone(&script)));
                     }
@@ -205,13 +210,16 @@ impl Stage<'_> {
 
 /// The connections of senders and receivers, in this order, if there are enough of them
 /// in the right places.
-fn place<D: Dialect>(cast: &Cast, fleet: &Fleet<Actor<D>>) -> Option<Vec<usize>> {
-    let shards = fleet.connections.iter().map(|c| c.speaker().shard());
+fn place<D: Dialect>(
+    participants: &Participants,
+    connections: &Connections<Actor<D>>,
+) -> Option<Vec<usize>> {
+    let shards = connections.all.iter().map(|c| c.speaker().shard());
     let shards: Vec<Option<u16>> = shards.collect();
     choose(
-        cast.placement,
-        cast.senders.len(),
-        cast.receivers.len(),
+        participants.placement,
+        participants.senders.len(),
+        participants.receivers.len(),
         &shards,
     )
 }

@@ -31,12 +31,12 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 pub const GRACE_S: u64 = 10;
 /// Used tokens of a family whose use is noticed; ten days of the usual renewal.
 pub const REMEMBERED: u32 = 1000;
-/// Families of one API key: a fleet may share one.
+/// Token families of one API key: a fleet may share one.
 pub const FAMILIES_PER_KEY_MAX: u64 = 10_000;
 pub(super) type Hash = [u8; 32];
-/// Not secret: it stands in access tokens (see [`FamilyId::of_token_id`]).
+/// Not secret: it stands in access tokens (see [`TokenFamilyId::of_token_id`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FamilyId(pub(super) [u8; 16]);
+pub struct TokenFamilyId(pub(super) [u8; 16]);
 
 /// Principal, API key's id, its fingerprint, number among the key's families, latest
 /// token's number, when that was made, when it expires.
@@ -78,7 +78,7 @@ fn fixed(bytes: &[u8]) -> [u8; 32] {
     fixed
 }
 
-impl FamilyId {
+impl TokenFamilyId {
     /// A `jti` for an access token of this family; `number` tells its tokens apart.
     pub fn token_id(self, number: &[u8; 16]) -> String {
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -86,16 +86,16 @@ impl FamilyId {
     }
 
     /// The family of an access token with this `jti`, if it is one of ours.
-    pub fn of_token_id(token_id: &str) -> Option<FamilyId> {
+    pub fn of_token_id(token_id: &str) -> Option<TokenFamilyId> {
         let (family, _) = token_id.split_once('.')?;
         let bytes = URL_SAFE_NO_PAD.decode(family).ok()?;
-        Some(FamilyId(bytes.try_into().ok()?))
+        Some(TokenFamilyId(bytes.try_into().ok()?))
     }
 }
 
 /// On whose behalf a family is: what the API key says that founded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Founder {
+pub struct Origin {
     pub principal: String,
     /// The API key's id.
     pub key_id: String,
@@ -105,8 +105,8 @@ pub struct Founder {
 
 /// A refresh token just made, or made again.
 pub struct Rotated {
-    pub family: FamilyId,
-    pub founder: Founder,
+    pub family: TokenFamilyId,
+    pub origin: Origin,
     pub token: Token,
 }
 
@@ -116,12 +116,12 @@ pub enum Refused {
     /// None of ours, or its family has ended.
     Unknown,
     Expired,
-    /// Used again after the grace: its family, of this founder, has ended now.
-    Reused(Founder),
+    /// Used again after the grace: its family, of this origin, has ended now.
+    Reused(Origin),
 }
 
 /// The tables, within a change.
-pub struct Families<'t> {
+pub struct TokenFamilies<'t> {
     families: Table<'t, &'static [u8; 16], Row>,
     tokens: Table<'t, &'static Hash, (&'static [u8; 16], u32, u64)>,
     chains: Table<'t, (&'static [u8; 16], u32), &'static Hash>,
@@ -131,20 +131,20 @@ pub struct Families<'t> {
 }
 
 /// A row of `FAMILIES` that is no longer borrowed.
-pub(super) struct Family {
-    founder: Founder,
+pub(super) struct TokenFamily {
+    origin: Origin,
     number: u64,
     latest: u32,
     issued_at: u64,
     pub(super) expires: u64,
 }
 
-impl Family {
+impl TokenFamily {
     fn of(
         (principal, key_id, fingerprint, number, latest, issued_at, expires): RowRef<'_>,
-    ) -> Family {
-        Family {
-            founder: Founder {
+    ) -> TokenFamily {
+        TokenFamily {
+            origin: Origin {
                 principal: principal.to_owned(),
                 key_id: key_id.to_owned(),
                 fingerprint: fingerprint.to_owned(),
@@ -157,11 +157,11 @@ impl Family {
     }
 
     fn row(&self) -> RowRef<'_> {
-        let founder = &self.founder;
+        let origin = &self.origin;
         (
-            &founder.principal,
-            &founder.key_id,
-            &founder.fingerprint,
+            &origin.principal,
+            &origin.key_id,
+            &origin.fingerprint,
             self.number,
             self.latest,
             self.issued_at,
@@ -172,12 +172,12 @@ impl Family {
 
 type RowRef<'a> = (&'a str, &'a str, &'a str, u64, u32, u64, u64);
 
-impl<'t> Families<'t> {
+impl<'t> TokenFamilies<'t> {
     pub(super) fn open(
         transaction: &'t WriteTransaction,
         successor: &'t hmac::Key,
-    ) -> Result<Families<'t>, StoreError> {
-        Ok(Families {
+    ) -> Result<TokenFamilies<'t>, StoreError> {
+        Ok(TokenFamilies {
             families: transaction.open_table(FAMILIES)?,
             tokens: transaction.open_table(TOKENS)?,
             chains: transaction.open_table(CHAINS)?,
@@ -188,20 +188,20 @@ impl<'t> Families<'t> {
     }
 
     /// Makes a family and its first token, which lives for `ttl_s`.
-    pub fn found(&mut self, founder: Founder, now: u64, ttl_s: u64) -> Result<Rotated, StoreError> {
-        let (count, number) = self.key(&founder.key_id)?;
+    pub fn start(&mut self, origin: Origin, now: u64, ttl_s: u64) -> Result<Rotated, StoreError> {
+        let (count, number) = self.key(&origin.key_id)?;
         if count >= FAMILIES_PER_KEY_MAX {
-            self.end_oldest_of(&founder.key_id)?;
+            self.end_oldest_of(&origin.key_id)?;
         }
-        let (count, _) = self.key(&founder.key_id)?;
-        let key_id = founder.key_id.as_str();
+        let (count, _) = self.key(&origin.key_id)?;
+        let key_id = origin.key_id.as_str();
         self.keys.insert(key_id, (count + 1, number + 1))?;
-        let family = FamilyId(random()?);
+        let family = TokenFamilyId(random()?);
         self.of_key.insert((key_id, number), &family.0)?;
         let token = Token(random()?);
         self.put_token(family, 0, &token)?;
-        let row = Family {
-            founder,
+        let row = TokenFamily {
+            origin,
             number,
             latest: 0,
             issued_at: now,
@@ -210,7 +210,7 @@ impl<'t> Families<'t> {
         self.families.insert(&family.0, row.row())?;
         Ok(Rotated {
             family,
-            founder: row.founder,
+            origin: row.origin,
             token,
         })
     }
@@ -246,18 +246,18 @@ impl<'t> Families<'t> {
             self.families.insert(&id.0, family.row())?;
         } else if now.abs_diff(used_at) > GRACE_S {
             self.end(id)?;
-            return Ok(Err(Refused::Reused(family.founder)));
+            return Ok(Err(Refused::Reused(family.origin)));
         }
         Ok(Ok(Rotated {
             family: id,
-            founder: family.founder,
+            origin: family.origin,
             token: next,
         }))
     }
 
     /// Ends a family: none of its tokens is known any more. Ending one that is not there is
     /// nothing.
-    pub fn end(&mut self, id: FamilyId) -> Result<(), StoreError> {
+    pub fn end(&mut self, id: TokenFamilyId) -> Result<(), StoreError> {
         let Some(family) = self.family(id)? else {
             return Ok(());
         };
@@ -271,7 +271,7 @@ impl<'t> Families<'t> {
             self.tokens.remove(hash)?;
         }
         self.chains.retain_in(whole, |_, _| false)?;
-        let key_id = family.founder.key_id.as_str();
+        let key_id = family.origin.key_id.as_str();
         self.of_key.remove((key_id, family.number))?;
         match self.key(key_id)? {
             (0 | 1, _) => drop(self.keys.remove(key_id)?),
@@ -288,7 +288,7 @@ impl<'t> Families<'t> {
             let (id, row) = entry?;
             let family = row.value();
             if family.0 == principal && family.5 < before {
-                ids.push(FamilyId(*id.value()));
+                ids.push(TokenFamilyId(*id.value()));
             }
         }
         self.end_all(&ids)
@@ -299,7 +299,7 @@ impl<'t> Families<'t> {
         Ok(self.families.len()?)
     }
 
-    fn end_all(&mut self, ids: &[FamilyId]) -> Result<usize, StoreError> {
+    fn end_all(&mut self, ids: &[TokenFamilyId]) -> Result<usize, StoreError> {
         for id in ids {
             self.end(*id)?;
         }
@@ -310,14 +310,19 @@ impl<'t> Families<'t> {
         let oldest = {
             let mut range = self.of_key.range((key_id, 0)..=(key_id, u64::MAX))?;
             match range.next() {
-                Some(entry) => Some(FamilyId(*entry?.1.value())),
+                Some(entry) => Some(TokenFamilyId(*entry?.1.value())),
                 None => None,
             }
         };
         oldest.map_or(Ok(()), |oldest| self.end(oldest))
     }
 
-    fn put_token(&mut self, id: FamilyId, number: u32, token: &Token) -> Result<(), StoreError> {
+    fn put_token(
+        &mut self,
+        id: TokenFamilyId,
+        number: u32,
+        token: &Token,
+    ) -> Result<(), StoreError> {
         let hash = token.hash();
         self.tokens.insert(&hash, (&id.0, number, 0))?;
         self.chains.insert((&id.0, number), &hash)?;
@@ -325,7 +330,7 @@ impl<'t> Families<'t> {
     }
 
     /// Forgets that a token was ever one of the family's.
-    fn forget(&mut self, id: FamilyId, number: u32) -> Result<(), StoreError> {
+    fn forget(&mut self, id: TokenFamilyId, number: u32) -> Result<(), StoreError> {
         let hash = self
             .chains
             .remove((&id.0, number))?
@@ -336,18 +341,18 @@ impl<'t> Families<'t> {
         Ok(())
     }
 
-    fn token(&self, hash: &Hash) -> Result<Option<(FamilyId, u32, u64)>, StoreError> {
+    fn token(&self, hash: &Hash) -> Result<Option<(TokenFamilyId, u32, u64)>, StoreError> {
         Ok(self.tokens.get(hash)?.map(|entry| {
             let (family, number, used_at) = entry.value();
-            (FamilyId(*family), number, used_at)
+            (TokenFamilyId(*family), number, used_at)
         }))
     }
 
-    pub(super) fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+    pub(super) fn family(&self, id: TokenFamilyId) -> Result<Option<TokenFamily>, StoreError> {
         Ok(self
             .families
             .get(&id.0)?
-            .map(|entry| Family::of(entry.value())))
+            .map(|entry| TokenFamily::of(entry.value())))
     }
 
     /// How many families a key has, and the number of the next.
@@ -380,13 +385,16 @@ mod tests {
             }
         }
 
-        fn change<R>(&self, work: impl FnOnce(&mut Families<'_>) -> Result<R, StoreError>) -> R {
+        fn change<R>(
+            &self,
+            work: impl FnOnce(&mut TokenFamilies<'_>) -> Result<R, StoreError>,
+        ) -> R {
             let changed = self.store.change(|change| work(&mut change.families()?));
             changed.expect("a store")
         }
 
-        fn found(&self, key_id: &str, now: u64) -> Rotated {
-            self.change(|families| families.found(founder(key_id), now, TTL))
+        fn start(&self, key_id: &str, now: u64) -> Rotated {
+            self.change(|families| families.start(origin(key_id), now, TTL))
         }
 
         fn rotate(&self, token: &Token, now: u64) -> Result<Rotated, Refused> {
@@ -407,8 +415,8 @@ mod tests {
         }
     }
 
-    fn founder(key_id: &str) -> Founder {
-        Founder {
+    fn origin(key_id: &str) -> Origin {
+        Origin {
             principal: format!("{key_id}-device"),
             key_id: key_id.to_owned(),
             fingerprint: "00".repeat(32),
@@ -418,13 +426,13 @@ mod tests {
     #[test]
     fn each_token_is_new_and_gives_one_successor() {
         let fixture = Fixture::new();
-        let mut latest = fixture.found("k", NOW);
+        let mut latest = fixture.start("k", NOW);
         let mut seen = HashSet::from([latest.token.text()]);
         for step in 1..20 {
             latest = fixture
                 .rotate(&latest.token, NOW + 100 * step)
                 .expect("the latest");
-            assert_eq!(latest.founder, founder("k"));
+            assert_eq!(latest.origin, origin("k"));
             assert!(seen.insert(latest.token.text()), "a token came twice");
         }
         assert_eq!(fixture.rows(), [1, 20, 20, 1, 1]);
@@ -433,7 +441,7 @@ mod tests {
     #[test]
     fn a_used_token_gives_the_same_successor_within_the_grace() {
         let fixture = Fixture::new();
-        let first = fixture.found("k", NOW).token;
+        let first = fixture.start("k", NOW).token;
         let second = fixture.rotate(&first, NOW).expect("the latest").token;
         // Even when the successor has been used meanwhile.
         let third = fixture.rotate(&second, NOW + 1).expect("the latest").token;
@@ -451,11 +459,11 @@ mod tests {
     fn a_used_token_ends_its_family_after_the_grace_and_no_other() {
         for late in [NOW + GRACE_S + 1, NOW + 1000, NOW - GRACE_S - 1] {
             let fixture = Fixture::new();
-            let other = fixture.found("k", NOW).token;
-            let first = fixture.found("k", NOW).token;
+            let other = fixture.start("k", NOW).token;
+            let first = fixture.start("k", NOW).token;
             let second = fixture.rotate(&first, NOW).expect("the latest").token;
             let reused = fixture.rotate(&first, late).err();
-            assert_eq!(reused, Some(Refused::Reused(founder("k"))));
+            assert_eq!(reused, Some(Refused::Reused(origin("k"))));
             assert_eq!(
                 fixture.rotate(&second, NOW + 1).err(),
                 Some(Refused::Unknown)
@@ -473,7 +481,7 @@ mod tests {
     #[test]
     fn at_once_from_many_threads_there_is_one_successor() {
         let fixture = Fixture::new();
-        let first = fixture.found("k", NOW).token;
+        let first = fixture.start("k", NOW).token;
         let texts: HashSet<String> = std::thread::scope(|scope| {
             let use_it = || {
                 fixture
@@ -494,8 +502,8 @@ mod tests {
     #[test]
     fn an_expired_family_is_refused_and_swept() {
         let fixture = Fixture::new();
-        let early = fixture.found("a", NOW).token;
-        let late = fixture.found("b", NOW + 10);
+        let early = fixture.start("a", NOW).token;
+        let late = fixture.start("b", NOW + 10);
         assert_eq!(
             fixture.rotate(&early, NOW + TTL).err(),
             Some(Refused::Expired)
@@ -518,7 +526,7 @@ mod tests {
     #[test]
     fn only_so_many_used_tokens_are_remembered() {
         let fixture = Fixture::new();
-        let first = fixture.found("k", NOW).token;
+        let first = fixture.start("k", NOW).token;
         let mut latest = Token(first.0);
         fixture.change(|families| {
             for step in 0..u64::from(REMEMBERED) + 5 {
@@ -539,12 +547,12 @@ mod tests {
     #[test]
     fn the_oldest_family_of_a_key_makes_way() {
         let fixture = Fixture::new();
-        let other = fixture.found("other", NOW).token;
-        let first = fixture.found("k", NOW).token;
-        let second = fixture.found("k", NOW).token;
+        let other = fixture.start("other", NOW).token;
+        let first = fixture.start("k", NOW).token;
+        let second = fixture.start("k", NOW).token;
         fixture.change(|families| {
             for _ in 2..=FAMILIES_PER_KEY_MAX {
-                families.found(founder("k"), NOW, TTL)?;
+                families.start(origin("k"), NOW, TTL)?;
             }
             Ok(())
         });
@@ -557,13 +565,13 @@ mod tests {
     #[test]
     fn a_principals_families_end_if_their_latest_token_is_older() {
         let fixture = Fixture::new();
-        let old = fixture.found("k", NOW).token;
-        let renewed = fixture.found("k", NOW).token;
+        let old = fixture.start("k", NOW).token;
+        let renewed = fixture.start("k", NOW).token;
         let renewed = fixture
             .rotate(&renewed, NOW + 10)
             .expect("the latest")
             .token;
-        let other = fixture.found("other", NOW).token;
+        let other = fixture.start("other", NOW).token;
         let ended = fixture.change(|families| families.end_of_principal("k-device", NOW + 10));
         let known = |token| fixture.store.knows(token).expect("read");
         assert_eq!(ended, 1);
@@ -573,14 +581,14 @@ mod tests {
     #[test]
     fn a_family_is_found_by_its_access_tokens() {
         let fixture = Fixture::new();
-        let rotated = fixture.found("k", NOW);
+        let rotated = fixture.start("k", NOW);
         let id = rotated.family.token_id(&[7; 16]);
-        assert_eq!(FamilyId::of_token_id(&id), Some(rotated.family));
+        assert_eq!(TokenFamilyId::of_token_id(&id), Some(rotated.family));
         fixture.change(|families| families.end(rotated.family));
         fixture.change(|families| families.end(rotated.family));
         assert_eq!(fixture.rows(), [0; 5]);
         for foreign in ["", ".", "x.y", "0b5c2b1e", "AAAA.BBBB", &"A".repeat(300)] {
-            assert_eq!(FamilyId::of_token_id(foreign), None, "{foreign}");
+            assert_eq!(TokenFamilyId::of_token_id(foreign), None, "{foreign}");
         }
     }
 
@@ -612,7 +620,7 @@ mod tests {
     #[test]
     fn no_token_stands_in_the_store() {
         let fixture = Fixture::new();
-        let first = fixture.found("k", NOW).token;
+        let first = fixture.start("k", NOW).token;
         let second = fixture.rotate(&first, NOW).expect("the latest").token;
         let file = fixture._directory.path().join(super::super::file::FILE);
         let bytes = std::fs::read(file).expect("readable");

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// What the server did about the slow readers, during warm-up and window.
 #[derive(Clone, Debug, Serialize)]
-pub struct Toll {
+pub struct Impact {
     pub readers: u32,
     pub policy: Option<&'static str>,
     /// They only stand by: a baseline.
@@ -28,7 +28,7 @@ pub struct Toll {
     pub resident_peak_bytes: Option<u64>,
 }
 
-impl fmt::Display for Toll {
+impl fmt::Display for Impact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.idle { "idle" } else { "slow" };
         let policy = self.policy.unwrap_or("the server's policy");

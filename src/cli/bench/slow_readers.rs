@@ -6,7 +6,7 @@
 //!   (--slow-rate)     └─ none ─► idle readers     --slow-idle: bench/elsewhere, the baseline
 //! ```
 //!
-//! They are none of the fleet's connections, which are all read as soon as something comes:
+//! They are apart from the run's connections, which are all read as soon as something comes:
 //! each is a plain socket in nobody's epoll, with the smallest receive buffer the kernel
 //! gives, so that what is sent to it stays with the server. Established and subscribed before the
 //! load begins, one after the other.
@@ -18,12 +18,12 @@
 //! The publisher is paced by a constant schedule of its own. When the server stops reading
 //! from it, it waits: `published` is what the server has taken.
 
-use super::course::positive;
 use super::fault::{Fault, Halt};
+use super::impact::Impact;
 use super::process::Process;
+use super::run::positive;
 use super::speaker;
 use super::target::{Site, Target};
-use super::toll::Toll;
 use crate::base::clock::Instant;
 use crate::cli::args::SlowPolicy as Policy;
 use crate::client::blocking::Client;
@@ -104,11 +104,11 @@ impl Stats {
 }
 
 /// The slow readers and their publisher, ready.
-pub struct Crowd {
+pub struct SlowReaders {
     readers: Vec<TcpStream>,
     publisher: Publisher,
     before: Stats,
-    toll: Toll,
+    impact: Impact,
 }
 
 impl Args {
@@ -124,7 +124,7 @@ impl Args {
     ///
     /// # Errors
     /// The first connection that is refused, or not served in time.
-    pub fn gather(&self, target: &Target, site: &Site) -> Result<Option<Crowd>, Halt> {
+    pub fn gather(&self, target: &Target, site: &Site) -> Result<Option<SlowReaders>, Halt> {
         if self.readers == 0 {
             return Ok(None);
         }
@@ -139,16 +139,16 @@ impl Args {
                 return Err(Halt::Interrupted);
             }
             let reader = open(address, Some(RECEIVE_BYTES), &settings, &subscribe);
-            readers.push(reader.map_err(|fault| super::fleet::halt(index, count, fault))?);
+            readers.push(reader.map_err(|fault| super::connections::halt(index, count, fault))?);
         }
         let publisher = open(address, None, &settings, &[])
             .and_then(|stream| Publisher::new(stream, self))
-            .map_err(|fault| super::fleet::halt(count - 1, count, fault))?;
-        Ok(Some(Crowd {
+            .map_err(|fault| super::connections::halt(count - 1, count, fault))?;
+        Ok(Some(SlowReaders {
             readers,
             publisher,
             before: Stats::ask(address, target.timeout)?,
-            toll: Toll {
+            impact: Impact {
                 readers: self.readers,
                 policy: policy.map(SlowPolicy::label),
                 idle: self.idle,
@@ -169,7 +169,7 @@ impl Args {
     }
 }
 
-impl Crowd {
+impl SlowReaders {
     /// The publisher's schedule begins.
     pub fn begin(&mut self, now: Instant) {
         self.publisher.begin(now);
@@ -196,14 +196,14 @@ impl Crowd {
     ///
     /// # Errors
     /// The server does not answer, or its process cannot be read.
-    pub fn finish(self, now: Instant, site: &Site, timeout: Duration) -> Result<Toll, Halt> {
-        let mut toll = self.toll;
-        toll.published = self.publisher.published();
-        toll.seconds = (now - self.publisher.begun).as_secs_f64();
+    pub fn finish(self, now: Instant, site: &Site, timeout: Duration) -> Result<Impact, Halt> {
+        let mut impact = self.impact;
+        impact.published = self.publisher.published();
+        impact.seconds = (now - self.publisher.begun).as_secs_f64();
         if let Some(server) = site.process {
             let memory = server.memory().map_err(Halt::Process)?;
-            toll.resident_bytes = Some(memory.resident_bytes);
-            toll.resident_peak_bytes = Some(peak(server)?);
+            impact.resident_bytes = Some(memory.resident_bytes);
+            impact.resident_peak_bytes = Some(peak(server)?);
         }
         std::thread::sleep(STATS_AGE_MAX);
         let after = Stats::ask(site.address, timeout)?;
@@ -211,14 +211,14 @@ impl Crowd {
             let before = self.before.of(part, name);
             after.of(part, name).saturating_sub(before)
         };
-        toll.deliveries = since("total", "deliveries");
-        toll.dropped_oldest = since("total", "slow_dropped_oldest");
-        toll.dropped_newest = since("total", "slow_dropped_newest");
-        toll.replaced = since("total", "slow_replaced");
-        toll.disconnected = since("closed", "slow_consumer");
-        toll.turn_us = after.0["timings_us"]["turn"].clone();
+        impact.deliveries = since("total", "deliveries");
+        impact.dropped_oldest = since("total", "slow_dropped_oldest");
+        impact.dropped_newest = since("total", "slow_dropped_newest");
+        impact.replaced = since("total", "slow_replaced");
+        impact.disconnected = since("closed", "slow_consumer");
+        impact.turn_us = after.0["timings_us"]["turn"].clone();
         drop(self.readers);
-        Ok(toll)
+        Ok(impact)
     }
 }
 

@@ -1,7 +1,7 @@
-//! The course of a measured run: the arguments that all loads share (pace, window, files
+//! A measured run: the arguments that all loads share (pace, window, files
 //! to write), and what is done around the load itself.
 //!
-//! A benchmark says who takes part and how a fleet is loaded; this opens the files, gets
+//! A benchmark says who takes part and how its connections are loaded; this opens the files, gets
 //! the server, runs, reports, and judges whether the run is void.
 
 use super::engine::Pace;
@@ -25,7 +25,7 @@ use std::time::Duration;
 const IN_FLIGHT_BYTES_MAX: usize = 1 << 30;
 
 #[derive(Debug, clap::Args)]
-pub struct Course {
+pub struct Run {
     /// How long to measure
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse_bounded_positive)]
     pub duration: Duration,
@@ -84,7 +84,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-impl Course {
+impl Run {
     /// Runs `measure`, with room for so many connections, and reports what comes of it.
     ///
     /// # Errors
