@@ -2,8 +2,8 @@
 
 use super::clients::Clients;
 use super::handle::Pool;
-use super::lease::Shared;
 use super::settings::Settings;
+use super::shared::Shared;
 use crate::client::address::Address;
 use crate::client::builder::Builder;
 use crate::client::error::Error;

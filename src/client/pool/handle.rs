@@ -1,7 +1,8 @@
 //! The pool as callers hold it, and the connections it lends.
 
 use super::clients::Clients;
-use super::lease::{Lease, Refusal, Shared};
+use super::lease::{Lease, Refusal, acquire};
+use super::shared::Shared;
 use super::status::PoolStatus;
 use crate::client::error::Error;
 use crate::client::handle::Client;
@@ -71,9 +72,7 @@ impl Pool {
     /// `PoolTimeout` when `acquire_timeout` has passed; `PoolClosed`; and what refuses every
     /// connection: `Invalid`, `Tls`, `Credential`, `Refused`, `Protocol`.
     pub async fn acquire(&self) -> Result<PooledClient, Error> {
-        let lease = self
-            .shared
-            .acquire()
+        let lease = acquire(&self.shared)
             .await
             .map_err(|refusal| match refusal {
                 Refusal::TimedOut {

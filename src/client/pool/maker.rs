@@ -1,6 +1,6 @@
 //! What a pool needs to know of connections: how one is made, judged and ended.
 //!
-//! The pool proper (`stock`, `lease`, `task`) knows no more of a connection than this, so that
+//! The pool proper (`stock`, `shared`, `lease`) knows no more of a connection than this, so that
 //! its tests can have connections that fail and linger at will.
 
 use super::status::Reason;

@@ -15,9 +15,10 @@
 //! ```text
 //!   Pool, PooledClient     the public surface, over Clients (clients.rs)
 //!     ▼
-//!   lease: Shared, Lease   acquire, try out, give back; every change of the books
-//!     │         task       dial, close, upkeep: tasks that do not keep the pool
-//!     ▼           ▼
+//!   lease                  acquire, try out, give back
+//!     ▼
+//!   shared                 every change of the books; dial, close, upkeep: tasks that follow
+//!     ▼
 //!   stock                  the books: who is idle, who waits, what is counted; no I/O
 //!     ▼
 //!   maker                  what is asked of a connection
@@ -29,9 +30,9 @@ mod handle;
 mod lease;
 mod maker;
 mod settings;
+mod shared;
 mod status;
 mod stock;
-mod task;
 #[cfg(test)]
 mod tests;
 

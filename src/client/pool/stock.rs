@@ -16,11 +16,10 @@
 //! Nothing here waits, spawns or locks: changes leave in `leaving` what is to be closed, and
 //! whoever made the change sees to it and to the dials that are wanted then (`Shared::change`).
 
-use super::lease::{Grant, Lease, Shared};
 use super::maker::Maker;
 use super::settings::Settings;
 use super::status::{PoolStatus, Reason};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -43,11 +42,20 @@ impl<C> Kept<C> {
 /// Somebody's place in the line: who has the smaller one came earlier.
 pub(super) type Ticket = u64;
 
+/// What comes to whoever waits.
+pub(super) enum Grant<M: Maker> {
+    Connection(Kept<M::Connection>),
+    Failed(M::Error),
+}
+
 pub(super) struct Stock<M: Maker> {
     pub settings: Settings,
     /// The one used last is at the back, and lent next: the others grow old and go.
     idle: VecDeque<Kept<M::Connection>>,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Grant<M>>>,
+    /// Who waits, each woken when something is granted to it.
+    waiting: BTreeMap<Ticket, oneshot::Sender<()>>,
+    /// What has been granted and not yet collected. A connection here counts as lent.
+    granted: HashMap<Ticket, Grant<M>>,
     next_ticket: Ticket,
     open: usize,
     dialing: usize,
@@ -69,6 +77,7 @@ impl<M: Maker> Stock<M> {
             settings,
             idle: VecDeque::new(),
             waiting: BTreeMap::new(),
+            granted: HashMap::new(),
             next_ticket: 0,
             open: 0,
             dialing: 0,
@@ -113,10 +122,7 @@ impl<M: Maker> Stock<M> {
 
     /// The idle one that was used last; or a place in the line, which keeps its order however
     /// often it is taken.
-    pub fn take(
-        &mut self,
-        ticket: Ticket,
-    ) -> Result<Kept<M::Connection>, oneshot::Receiver<Grant<M>>> {
+    pub fn take(&mut self, ticket: Ticket) -> Result<Kept<M::Connection>, oneshot::Receiver<()>> {
         self.idle.pop_back().ok_or_else(|| {
             let (sender, receiver) = oneshot::channel();
             self.waiting.insert(ticket, sender);
@@ -124,9 +130,21 @@ impl<M: Maker> Stock<M> {
         })
     }
 
-    /// Whoever had this place waits no longer.
-    pub fn leave_line(&mut self, ticket: Ticket) -> Option<oneshot::Sender<Grant<M>>> {
-        self.waiting.remove(&ticket)
+    /// Whoever had this place waits no longer; what has been granted to it is its own now.
+    pub fn leave_line(&mut self, ticket: Ticket) -> Option<Grant<M>> {
+        self.waiting.remove(&ticket);
+        self.granted.remove(&ticket)
+    }
+
+    /// Grants it to whoever has waited longest; gives it back if nobody waits.
+    fn grant(&mut self, grant: Grant<M>) -> Option<Grant<M>> {
+        let Some((ticket, waiter)) = self.waiting.pop_first() else {
+            return Some(grant);
+        };
+        self.granted.insert(ticket, grant);
+        // Whoever does not listen any more is about to leave the line, and finds it then.
+        let _ = waiter.send(());
+        None
     }
 
     pub fn count_acquired(&mut self) {
@@ -139,17 +157,9 @@ impl<M: Maker> Stock<M> {
 
     // ---- what becomes of one ----
 
-    /// Gives one to who has waited longest, else to the idle ones.
-    pub fn put(&mut self, kept: Kept<M::Connection>, shared: &Arc<Shared<M>>) {
-        let mut lease = Lease::new(kept, shared.clone());
-        while let Some((_, waiter)) = self.waiting.pop_first() {
-            match waiter.send(Grant::Lease(lease)) {
-                Ok(()) => return,
-                Err(Grant::Lease(back)) => lease = back,
-                Err(Grant::Failed(_)) => return,
-            }
-        }
-        if let Some(kept) = lease.take() {
+    /// Gives one to whoever has waited longest, else to the idle ones.
+    pub fn put(&mut self, kept: Kept<M::Connection>) {
+        if let Some(Grant::Connection(kept)) = self.grant(Grant::Connection(kept)) {
             self.idle.push_back(kept);
         }
     }
@@ -201,14 +211,13 @@ impl<M: Maker> Stock<M> {
         }
     }
 
-    /// Ends all that are idle, now and from now on; whoever waits is told, once what is
-    /// returned has been dropped.
-    pub fn close(&mut self) -> BTreeMap<Ticket, oneshot::Sender<Grant<M>>> {
+    /// Ends all that are idle, now and from now on, and wakes whoever waits.
+    pub fn close(&mut self) {
         self.is_closed = true;
         for kept in std::mem::take(&mut self.idle) {
             self.retire(kept.connection, Reason::Pool);
         }
-        std::mem::take(&mut self.waiting)
+        self.waiting.clear();
     }
 
     // ---- making new ones ----
@@ -262,12 +271,6 @@ impl<M: Maker> Stock<M> {
     pub fn note_refusal(&mut self, error: M::Error, fill_at: Instant) {
         self.counted.failed += 1;
         self.fill_at = fill_at;
-        let mut grant = Grant::Failed(error);
-        while let Some((_, waiter)) = self.waiting.pop_first() {
-            match waiter.send(grant) {
-                Ok(()) => return,
-                Err(back) => grant = back,
-            }
-        }
+        self.grant(Grant::Failed(error));
     }
 }

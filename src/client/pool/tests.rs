@@ -3,9 +3,10 @@
 //! The fake server counts the connections that exist at any moment, dials included, and knows
 //! who holds which: it, and not the pool's own books, says whether a bound was broken.
 
-use super::lease::{Lease, Refusal, Shared};
+use super::lease::{Lease, Refusal, acquire};
 use super::maker::Maker;
 use super::settings::Settings;
+use super::shared::Shared;
 use super::status::{PoolStatus, Reason};
 use fastrand::Rng;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -214,7 +215,7 @@ impl Drop for Held {
 }
 
 async fn hold(pool: &Pool) -> Held {
-    Held::new(pool.acquire().await.ok().unwrap())
+    Held::new(acquire(&pool).await.ok().unwrap())
 }
 
 /// Closes the pool: everything is back, and the books are even.
@@ -226,7 +227,7 @@ async fn leave(pool: Pool, world: &Arc<World>) -> PoolStatus {
     assert_eq!((status.open, status.waiting), (0, 0), "{status}");
     assert_eq!(status.made, world.made.load(SeqCst) as u64);
     assert_eq!(status.made, status.closed.sum());
-    assert!(matches!(pool.acquire().await, Err(Refusal::Closed)));
+    assert!(matches!(acquire(&pool).await, Err(Refusal::Closed)));
     drop(pool);
     assert_eq!(world.existing.load(SeqCst), 0, "connections leak");
     status
@@ -448,10 +449,10 @@ fn a_check_that_is_cut_short_proves_nothing() {
         world.vanish();
         sleep(Duration::from_secs(2)).await;
         assert!(matches!(
-            pool.acquire().await,
+            acquire(&pool).await,
             Err(Refusal::TimedOut { .. })
         ));
-        let cancelled = timeout(50 * MS, pool.acquire()).await;
+        let cancelled = timeout(50 * MS, acquire(&pool)).await;
         assert!(cancelled.is_err());
         let status = pool.status();
         assert_eq!((status.idle, status.closed.dead), (1, 0), "{status}");
@@ -476,7 +477,7 @@ fn who_waits_too_long_is_told_the_numbers_and_the_cause() {
             waited,
             status,
             cause,
-        }) = pool.acquire().await
+        }) = acquire(&pool).await
         else {
             panic!("there is none to be had");
         };
@@ -487,7 +488,7 @@ fn who_waits_too_long_is_told_the_numbers_and_the_cause() {
         world.is_up.store(false, SeqCst);
         world.restart();
         drop(held);
-        let Err(Refusal::TimedOut { cause, .. }) = pool.acquire().await else {
+        let Err(Refusal::TimedOut { cause, .. }) = acquire(&pool).await else {
             panic!("there is no server");
         };
         assert_eq!(cause.as_deref(), Some(&Trouble::Passing));
@@ -506,7 +507,7 @@ fn a_refusal_for_good_is_told_at_once_and_not_repeated_in_advance() {
         };
         let pool = open(&world, settings);
         for _ in 0..5 {
-            let Err(Refusal::Failed(error)) = pool.acquire().await else {
+            let Err(Refusal::Failed(error)) = acquire(&pool).await else {
                 panic!("it refuses");
             };
             assert_eq!(error, Trouble::Lasting);
@@ -552,7 +553,7 @@ fn a_closed_pool_tells_who_waits_and_waits_for_what_is_lent() {
         let held = hold(&pool).await;
         let waiting = tokio::spawn({
             let pool = pool.clone();
-            async move { matches!(pool.acquire().await, Err(Refusal::Closed)) }
+            async move { matches!(acquire(&pool).await, Err(Refusal::Closed)) }
         });
         sleep(MS).await;
         let closing = tokio::spawn({
@@ -620,12 +621,12 @@ fn a_pool_whose_runtime_has_ended_is_closed() {
     let second = runtime();
     let waiting = {
         let pool = pool.clone();
-        second.spawn(async move { matches!(pool.acquire().await, Err(Refusal::Closed)) })
+        second.spawn(async move { matches!(acquire(&pool).await, Err(Refusal::Closed)) })
     };
     second.block_on(async { sleep(MS).await });
     drop(first);
     assert!(second.block_on(waiting).unwrap());
-    assert!(second.block_on(async { matches!(pool.acquire().await, Err(Refusal::Closed)) }));
+    assert!(second.block_on(async { matches!(acquire(&pool).await, Err(Refusal::Closed)) }));
     second.block_on(leave(pool, &world));
 }
 
@@ -672,7 +673,7 @@ async fn compete(pool: Pool, world: Arc<World>, rounds: usize) -> usize {
             0 => MS * world.up_to(30) as u32,
             _ => Duration::from_secs(3600),
         };
-        let Ok(acquired) = timeout(patience, pool.acquire()).await else {
+        let Ok(acquired) = timeout(patience, acquire(&pool)).await else {
             continue; // gave up
         };
         let held = Held::new(acquired.expect("an hour is enough"));

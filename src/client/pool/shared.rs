@@ -1,14 +1,18 @@
-//! What a pool does beside its callers: dial, close, and look after what is idle.
+//! The books under their lock, and the tasks that carry out what a change of them asks for:
+//! dial, close, look after what is idle.
 //!
-//! None of these tasks keeps the pool: when its last handle and lease are gone, a dial that
-//! still comes through is closed again.
+//! None of these tasks keeps the pool alive: when its last handle and lease are gone, a dial
+//! that still comes through is closed again.
 
-use super::lease::Shared;
 use super::maker::Maker;
-use super::status::Reason;
-use super::stock::Kept;
-use std::sync::{Arc, Weak};
+use super::settings::Settings;
+use super::status::{PoolStatus, Reason};
+use super::stock::{Kept, Stock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// Attempts of one dial wait a random part of this, doubled from one to the next.
@@ -19,6 +23,90 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// A connection's lifetime is this part of `lifetime_max` at least: those that were made
 /// together do not end together.
 const LIFETIME_PART_MIN: f64 = 0.8;
+
+/// What the handles and tasks of one pool share.
+pub(super) struct Shared<M: Maker> {
+    stock: Mutex<Stock<M>>,
+    pub maker: Arc<M>,
+    pub settings: Settings,
+    runtime: Handle,
+    /// Told when nothing is open.
+    emptied: Notify,
+    upkeep: OnceLock<AbortHandle>,
+}
+
+impl<M: Maker> Drop for Shared<M> {
+    fn drop(&mut self) {
+        if let Some(upkeep) = self.upkeep.get() {
+            upkeep.abort();
+        }
+    }
+}
+
+impl<M: Maker> Shared<M> {
+    /// An empty pool, with its upkeep running on this runtime.
+    pub fn open(maker: M, settings: Settings, runtime: &Handle) -> Arc<Shared<M>> {
+        let shared = Arc::new(Shared {
+            stock: Mutex::new(Stock::new(settings, Instant::now())),
+            maker: Arc::new(maker),
+            settings,
+            runtime: runtime.clone(),
+            emptied: Notify::new(),
+            upkeep: OnceLock::new(),
+        });
+        let upkeep = upkeep(Arc::downgrade(&shared), settings.upkeep_interval());
+        let _ = shared.upkeep.set(runtime.spawn(upkeep).abort_handle());
+        shared
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stock<M>> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the books, and sees to what follows from that: dials, closes.
+    ///
+    /// Tasks are spawned behind the lock: a runtime that has ended drops them at once, and
+    /// they book their end.
+    pub fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut Stock<M>) -> R) -> R {
+        let (result, dials, leaving) = {
+            let mut stock = self.lock();
+            let result = change(&mut stock);
+            let dials = stock.begin_dials(Instant::now());
+            let leaving = std::mem::take(&mut stock.leaving);
+            stock.check_invariants();
+            if stock.status().open == 0 {
+                self.emptied.notify_waiters();
+            }
+            (result, dials, leaving)
+        };
+        for _ in 0..dials {
+            let slot = Slot::new(self);
+            self.runtime.spawn(dial(slot, self.maker.clone()));
+        }
+        for connection in leaving {
+            let closing = Closing::new(self);
+            let maker = self.maker.clone();
+            self.runtime.spawn(close(closing, maker, connection));
+        }
+        result
+    }
+
+    pub fn status(&self) -> PoolStatus {
+        self.lock().status()
+    }
+
+    /// Ends it: see `Pool::close`.
+    pub async fn close(self: &Arc<Self>) {
+        self.change(Stock::close);
+        loop {
+            let emptied = self.emptied.notified();
+            if self.status().open == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
 
 /// Room for one connection, while it is being made.
 pub(super) struct Slot<M: Maker> {
@@ -61,7 +149,7 @@ impl<M: Maker> Slot<M> {
             stock.finish_dial();
             match stock.is_closed {
                 true => stock.retire(kept.connection, Reason::Pool),
-                false => stock.put(kept, &shared),
+                false => stock.put(kept),
             }
         });
         None
@@ -97,11 +185,12 @@ impl<M: Maker> Drop for Slot<M> {
         if self.is_open
             && let Some(shared) = self.shared.upgrade()
         {
-            let waiting = shared.change(|stock| {
+            shared.change(|stock| {
                 stock.abandon_dial();
-                (!std::thread::panicking()).then(|| stock.close())
+                if !std::thread::panicking() {
+                    stock.close();
+                }
             });
-            drop(waiting);
         }
     }
 }
