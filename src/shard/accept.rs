@@ -14,6 +14,7 @@
 use super::command::Command;
 use super::connection::Connection;
 use super::state::Shard;
+use super::transport::Transport;
 use crate::base::id::Key;
 use crate::base::limits::REFUSALS_OPEN_MAX;
 use crate::metrics::counter::Counter;
@@ -106,8 +107,8 @@ impl<D: Driver> Shard<D> {
         }
         let (settings, now) = (self.settings.clone(), self.exchange.resources.now);
         let seq = self.exchange.entropy.u32();
-        let made =
-            |key: Key| Connection::new(key, socket, Session::accept(settings, seq, now), now);
+        let session = Session::accept(settings, seq, now);
+        let made = |key: Key| Connection::new(key, Transport::new(socket, session, now));
         let Some(key) = self.exchange.connections.insert_with(made) else {
             debug_assert!(false, "there was room");
             self.leave_door(address);
@@ -121,19 +122,21 @@ impl<D: Driver> Shard<D> {
         if self.exchange.tls.is_some()
             && let Some(connection) = self.exchange.connections.get_mut(key)
         {
-            connection.undecided = true;
+            connection.transport.undecided = true;
         }
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
         let full = (room == Room::Refusal).then(Session::full);
         if let Some(connection) = self.exchange.connections.get_mut(key) {
             if address.is_some() {
-                connection.line.guest_mut().address = address;
+                connection.transport.guest_mut().address = address;
             }
             if room == Room::Trial {
-                connection.line.session.put_on_trial(now);
+                connection.transport.session.put_on_trial(now);
             }
             if let Some(refusal) = unwelcome.or(full) {
-                connection.refuse_with(&refusal, &mut self.exchange.resources);
+                connection
+                    .transport
+                    .refuse_with(&refusal, &mut self.exchange.resources);
             }
         }
         self.exchange.touch(key);

@@ -26,12 +26,13 @@
 //! tells whether the answer is still wanted.
 
 use super::authenticator::Access;
-use super::connection::{Connection, Stage};
+use super::connection::Connection;
 use super::deliver::topic_of;
 use super::exchange::Exchange;
 use super::guest::Pass;
-use super::line::Line;
 use super::station::{Membership, Station};
+use super::transport::Stage;
+use super::transport::Transport;
 use crate::auth::ask::{Answer, Ask, AskKind, TokenPair};
 use crate::auth::bucket::Limit;
 use crate::auth::{Authority, Denied, Grant, Method, Refused, Unjudged, token};
@@ -83,8 +84,8 @@ impl Exchange {
             tracer.begin_authenticate(key, self.resources.now);
         }
         let now = self.resources.now;
-        let has_pass = connection.line.principal().is_some();
-        let guest = connection.line.guest.as_mut();
+        let has_pass = connection.transport.principal().is_some();
+        let guest = connection.transport.guest.as_mut();
         if let (Some(door), Some(guest)) = (&self.door, guest)
             && let Some(address) = guest.address
         {
@@ -99,14 +100,16 @@ impl Exchange {
         }
         if has_pass
             && Limit::per_second(AUTHS_PER_S, AUTHS_BURST)
-                .spend(&mut connection.line.guest_mut().auths, 1, now)
+                .spend(&mut connection.transport.guest_mut().auths, 1, now)
                 .is_err()
         {
             // A right credential costs more to verify than anything else that may be asked.
             let text = "AUTH comes too often; once before the credential expires is enough";
             self.resources
                 .end_authenticate(key, Some(Code::RateLimited));
-            return connection.refuse(Code::RateLimited, text, &mut self.resources);
+            return connection
+                .transport
+                .refuse(Code::RateLimited, text, &mut self.resources);
         }
         let now_unix = access.wall.now(now);
         let Some(method) = Method::from_wire(method) else {
@@ -152,20 +155,19 @@ impl Exchange {
             return;
         };
         self.asked += 1;
-        let line = &mut connection.line;
         let ask = Ask {
             shard: self.id,
             key,
             number: self.asked,
-            client_id: line.session.client_id().map(Box::from),
+            client_id: connection.transport.session.client_id().map(Box::from),
             kind,
         };
         if asks.post(ask).is_err() {
             self.resources.end_authenticate(key, Some(Code::Overloaded));
-            return connection.overload(&mut self.resources);
+            return connection.transport.overload(&mut self.resources);
         }
-        line.guest_mut().asking = self.asked;
-        connection.held = true;
+        connection.transport.guest_mut().asking = self.asked;
+        connection.transport.held = true;
     }
 
     /// The control thread has answered.
@@ -173,16 +175,16 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let guest = connection.line.guest_mut();
+        let guest = connection.transport.guest_mut();
         if guest.asking != number {
             return;
         }
         guest.asking = 0;
-        connection.held = guest.waits();
-        if connection.stage != Stage::Running {
+        connection.transport.held = guest.waits();
+        if connection.transport.stage != Stage::Running {
             return;
         }
-        if !std::mem::replace(&mut connection.ready, true) {
+        if !std::mem::replace(&mut connection.member.ready, true) {
             self.ready.push_back(key);
         }
         // It may have been answered before somebody revoked it.
@@ -206,13 +208,13 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Some(certificate) = connection.certificate() else {
+        let Some(certificate) = connection.transport.certificate() else {
             return;
         };
         match access.authority.certify(certificate, now_unix) {
             Ok(grant) => {
-                connection.line.guest_mut().pass = Some(Pass::new(grant, now, now_unix));
-                connection.line.session.authenticate();
+                connection.transport.guest_mut().pass = Some(Pass::new(grant, now, now_unix));
+                connection.transport.session.authenticate();
                 self.resources.counters.add(Counter::AuthAccepted, 1);
                 self.resources.end_authenticate(key, None);
             }
@@ -229,27 +231,30 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let line = &mut connection.line;
-        let again = line.principal().is_some();
-        if again && line.principal() != Some(&*grant.identity.principal) {
+        let again = connection.transport.principal().is_some();
+        if again && connection.transport.principal() != Some(&*grant.identity.principal) {
             return self.deny(key, &Denied::OtherPrincipal);
         }
         let expires_in_s = grant.expires_in_s(now_unix);
-        let narrowed = line.bearer().is_narrowed();
+        let narrowed = connection.transport.bearer().is_narrowed();
         let mut pass = Pass::new(grant, now, now_unix);
         pass.narrowed = narrowed;
-        line.guest_mut().pass = Some(pass);
-        line.session.authenticate();
-        let principal = line.principal().unwrap_or_default().to_owned();
+        connection.transport.guest_mut().pass = Some(pass);
+        connection.transport.session.authenticate();
+        let principal = connection
+            .transport
+            .principal()
+            .unwrap_or_default()
+            .to_owned();
         let done = Message::AuthOk {
             expires_in_s,
             principal: &principal,
             access_token: pair.map_or(b"", |pair| pair.access_token.as_bytes()),
             refresh_token: pair.map_or(b"", |pair| pair.refresh_token.as_bytes()),
         };
-        line.send(&done, &mut self.resources);
+        connection.transport.send(&done, &mut self.resources);
         // The new deadline may be an earlier one.
-        connection.timer = Instant::NEVER;
+        connection.member.timer = Instant::NEVER;
         self.resources.counters.add(Counter::AuthAccepted, 1);
         self.resources.end_authenticate(key, None);
         if again {
@@ -275,7 +280,7 @@ impl Exchange {
         let guest = self
             .connections
             .get(key)
-            .map(|connection| &connection.line.guest);
+            .map(|connection| &connection.transport.guest);
         let shown = guest.and_then(|guest| guest.as_ref()?.shown);
         if let (Some(door), Some(shown)) = (&self.door, shown)
             && door.note_failure(&shown, self.resources.now)
@@ -298,7 +303,9 @@ impl Exchange {
         self.resources.counters.add(counter, 1);
         self.resources.end_authenticate(key, Some(refusal.code));
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.refuse_with(refusal, &mut self.resources);
+            connection
+                .transport
+                .refuse_with(refusal, &mut self.resources);
         }
     }
 
@@ -307,19 +314,18 @@ impl Exchange {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
-        let Some(station) = &connection.line.station else {
+        let Some(station) = &connection.member.station else {
             return;
         };
-        let lost = self.uncovered(station, &connection.line);
+        let lost = self.uncovered(station, &connection.transport);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let line = &mut connection.line;
-        if let Some(pass) = &mut line.guest_mut().pass {
+        if let Some(pass) = &mut connection.transport.guest_mut().pass {
             pass.narrowed = true;
         }
-        line.note_care();
-        let station = line.station_mut();
+        connection.note_care();
+        let station = connection.member.station_mut();
         station
             .subscriptions
             .retain(|one| !lost.subscriptions.contains(one));
@@ -327,21 +333,21 @@ impl Exchange {
         if lost.will {
             station.will = None;
         }
-        line.recharge(&mut self.resources);
+        connection.member.recharge(&mut self.resources);
         self.leave(key, &lost.subscriptions, &lost.servings);
     }
 
-    /// What of a station the rights of a line (its own, or that of who would resume it) do
+    /// What of a station the rights of a transport (its own, or that of who would resume it) do
     /// not cover.
-    pub(super) fn uncovered(&self, station: &Station, line: &Line) -> Uncovered {
+    pub(super) fn uncovered(&self, station: &Station, transport: &Transport) -> Uncovered {
         let is_subscription_lost = |one: &&Membership| {
             let mut filter = String::new();
             self.router.filter_name(one.filter, &mut filter);
-            !line.bearer().may_subscribe(&filter)
+            !transport.bearer().may_subscribe(&filter)
         };
         let is_serving_lost = |one: &&Membership| {
             let name = one.number.and_then(|number| self.router.group_name(number));
-            !line.bearer().may_serve(name.map_or("", |name| name.0))
+            !transport.bearer().may_serve(name.map_or("", |name| name.0))
         };
         let will = station.will.as_ref();
         Uncovered {
@@ -353,7 +359,7 @@ impl Exchange {
                 .filter(is_serving_lost)
                 .copied()
                 .collect(),
-            will: will.is_some_and(|will| !line.bearer().may_publish(topic_of(&will.message))),
+            will: will.is_some_and(|will| !transport.bearer().may_publish(topic_of(&will.message))),
         }
     }
 
@@ -393,10 +399,12 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        match connection.stage {
+        match connection.transport.stage {
             Stage::Running => {
                 let text = "your credential has been revoked";
-                connection.cut_off(Code::Revoked, text, &mut self.resources);
+                connection
+                    .transport
+                    .cut_off(Code::Revoked, text, &mut self.resources);
             }
             // Its session waits: nobody shall take that up.
             Stage::Detached => self.absent_until(key, self.resources.now),
@@ -410,7 +418,7 @@ impl Exchange {
 }
 
 fn is_revoked(authority: &Authority, connection: &Connection) -> bool {
-    let guest = connection.line.guest.as_ref();
+    let guest = connection.transport.guest.as_ref();
     let pass = guest.and_then(|guest| guest.pass.as_ref());
     pass.is_some_and(|pass| authority.is_revoked(&pass.identity))
 }

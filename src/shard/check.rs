@@ -12,11 +12,11 @@
 //! before it is back.
 
 use super::confirmation::Answer;
-use super::connection::Stage;
 use super::exchange::Exchange;
 use super::finding::Finding;
 use super::parcel::Parcel;
 use super::publication::{Form, Origin, SchemaId, Translation, other};
+use super::transport::Stage;
 use crate::base::id::Key;
 use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::codec::{Misfit, Schema};
@@ -76,7 +76,7 @@ impl Exchange {
             let text = "this shard's memory is lent out; try again later";
             return Err(Refusal::new(Code::Overloaded, text));
         }
-        let message = match connection.line.session.has_checksum() {
+        let message = match connection.transport.session.has_checksum() {
             true => {
                 let mut plain = Vec::with_capacity(message.len());
                 strip_checksum(message, &mut plain);
@@ -97,9 +97,9 @@ impl Exchange {
         let tracer = self.resources.tracer.as_ref();
         let context = tracer.and_then(|tracer| tracer.received());
         self.resources.pool.charge(message.len());
-        connection.line.guest_mut().checking = true;
-        connection.held = true;
-        connection.line.answers_open += 1;
+        connection.transport.guest_mut().checking = true;
+        connection.transport.held = true;
+        connection.member.answers_open += 1;
         let findings = self.findings.clone();
         self.resources.calls.work(move || {
             let found = task.run();
@@ -123,16 +123,16 @@ impl Exchange {
         let (mut origin, mut is_member) = (Origin::Nobody, false);
         if let Some(connection) = self.connections.get_mut(key) {
             let now = self.resources.now;
-            connection.line.answers_open -= 1;
-            let guest = connection.line.guest_mut();
+            connection.member.answers_open -= 1;
+            let guest = connection.transport.guest_mut();
             guest.checking = false;
-            connection.held = guest.waits();
-            is_member = matches!(connection.stage, Stage::Running | Stage::Detached);
-            if connection.stage == Stage::Running {
+            connection.transport.held = guest.waits();
+            is_member = matches!(connection.transport.stage, Stage::Running | Stage::Detached);
+            if connection.transport.stage == Stage::Running {
                 origin = Origin::Connection(key);
                 // Time in which it was not read from does not count against it.
-                connection.line.session.restart_frame_clock(now);
-                if !std::mem::replace(&mut connection.ready, true) {
+                connection.transport.session.restart_frame_clock(now);
+                if !std::mem::replace(&mut connection.member.ready, true) {
                     self.ready.push_back(key);
                 }
             }

@@ -3,12 +3,12 @@
 //! Rare things only: results of worker threads, descriptors handed over, the control plane.
 //! Messages between connections of different shards do not travel here.
 
-use super::connection::Connection;
 use super::finding::Finding;
 use super::listing::Survey;
 use super::mailbox::{self, Tell, Told};
 use super::mesh::Mesh;
 use super::seek::Seek;
+use super::transport::Transport;
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -51,5 +51,5 @@ pub enum Command {
 pub type Mailbox = mailbox::Mailbox<Command>;
 pub type Inbox = mailbox::Inbox<Command>;
 
-/// A connection on its way to another shard.
-pub struct Moved(pub(super) Connection);
+/// A transport on its way to another shard.
+pub struct Moved(pub(super) Transport);

@@ -11,7 +11,6 @@
 use super::confirmation::{Answer, Pending, Until};
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
-use super::outbox::Writer;
 use crate::base::id::Key;
 use crate::proto::message::Message;
 use crate::proto::session::Event;
@@ -53,7 +52,7 @@ impl Exchange {
 
     /// Answers an operation when that is over and nothing stands before it.
     pub(super) fn answer_at(&mut self, key: Key, answer: Answer, until: Option<Until>) {
-        let answer = match self.connections.get(key).map(|one| one.fanning) {
+        let answer = match self.connections.get(key).map(|one| one.member.fanning) {
             Some(Fanning::Open | Fanning::Waits) => self.answer_behind(key, answer, until),
             Some(Fanning::No) | None => Some(answer),
         };
@@ -74,14 +73,14 @@ impl Exchange {
         };
         if answer.publish && answer.refusal.is_some() && answer.id != 0 {
             connection
-                .line
+                .member
                 .refuse_publish(answer.id, &mut self.resources);
         }
-        let waits = connection.line.answers_open > 0 || !is_past;
+        let waits = connection.member.answers_open > 0 || !is_past;
         if !waits {
             return self.give_answer(key, answer);
         }
-        connection.line.answers_open += 1;
+        connection.member.answers_open += 1;
         self.confirmations.queue.push_back(Pending {
             until,
             connection: key,
@@ -104,7 +103,7 @@ impl Exchange {
             let Some(waiting) = self.connections.get_mut(connection) else {
                 continue;
             };
-            waiting.line.answers_open -= 1;
+            waiting.member.answers_open -= 1;
             if waiting.heed_answers() {
                 self.ready.push_back(connection);
             }
@@ -122,27 +121,22 @@ impl Exchange {
         };
         if answer.publish
             && answer.refusal.is_none()
-            && let Some(durable) = connection.line.durable_mut()
+            && let Some(durable) = connection.member.durable_mut()
         {
             durable.receipts.confirm(answer.id);
         }
-        let line = &mut connection.line;
-        if line.away {
+        if connection.transport.has_left {
             return;
         }
-        let mut out = Writer {
-            outbox: &mut line.outbox,
-            pool: &mut self.resources.pool,
-        };
+        let transport = &mut connection.transport;
+        let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
         match answer.refusal {
-            None => line.session.send(&Message::Ok { id: answer.id }, &mut out),
+            None => session.send(&Message::Ok { id: answer.id }, &mut out),
             Some(refusal) => {
                 let now = self.resources.now;
-                let event =
-                    line.session
-                        .error(refusal.code, answer.id, &refusal.text, now, &mut out);
+                let event = session.error(refusal.code, answer.id, &refusal.text, now, &mut out);
                 if let Event::Ended(reason) = event {
-                    connection.end(reason, &mut self.resources);
+                    transport.end(reason, &mut self.resources);
                     self.touch(key);
                 }
             }

@@ -97,7 +97,7 @@ impl Exchange {
     pub(super) fn wants_other(&self, to: Subscription, publication: &Publication<'_>) -> bool {
         let wanted = match to.codec {
             Codec::Bytes => match self.connections.get(to.connection) {
-                Some(connection) => connection.line.session.codec(),
+                Some(connection) => connection.transport.session.codec(),
                 None => return false,
             },
             codec => codec,
@@ -117,11 +117,11 @@ impl Exchange {
         else {
             return;
         };
-        if connection.line.has_taken(publication) {
+        if connection.member.has_taken(publication) {
             return;
         }
         let Some(message) = publication.translate(schemas, &mut self.resources) else {
-            connection.line.note_taken(publication);
+            connection.member.note_taken(publication);
             return self.resources.counters.add(Counter::DeliveriesTooLarge, 1);
         };
         // Name and headers are the same; of the envelope nothing else is asked for.
@@ -144,7 +144,7 @@ impl Exchange {
         let Some(count) = schemas.demand.of(codec) else {
             return;
         };
-        let wants = &mut connection.line.station_mut().wants;
+        let wants = &mut connection.member.station_mut().wants;
         let counted = match codec {
             Codec::Protobuf => &mut wants.protobuf,
             Codec::Bytes | Codec::Json => &mut wants.json,

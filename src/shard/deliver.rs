@@ -13,14 +13,14 @@
 //! Requests and responses do not wait on the shelf: they are bounded by the calls open, and
 //! may pass publications that wait. Those of a session without connection go to its log.
 
-use super::connection::{Connection, Stage};
+use super::connection::Connection;
 use super::exchange::Exchange;
-use super::line::Line;
 use super::parcel::Parcel;
 use super::publication::Publication;
 use super::resource::Resources;
 use super::shelf::{Bound, Dropped, Held, Put};
 use super::slow::{SLOW_REPORTS_MAX, SlowReport};
+use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::{CHUNK_BYTES, MESSAGE_HEADER_BYTES};
@@ -40,25 +40,28 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(to.connection) else {
             return self.leave_to_others(publication);
         };
-        let line = &mut connection.line;
         let taken = match publication.sliced {
-            false => &mut line.taken,
-            true => &mut line.taken_sliced,
+            false => &mut connection.member.taken,
+            true => &mut connection.member.taken_sliced,
         };
         if *taken == publication.number {
             return;
         }
         *taken = publication.number;
-        if connection.stage == Stage::Running
-            && !line.careful
+        if connection.transport.stage == Stage::Running
+            && !connection.member.careful
             && !publication.is_special()
-            && line.takes(publication.parcel.len())
-            && line.has_room(publication.parcel.len(), &self.resources)
+            && connection.transport.takes(publication.parcel.len())
+            && connection
+                .transport
+                .has_room(publication.parcel.len(), &self.resources)
         {
-            line.write(&mut publication.parcel, None, &mut self.resources);
+            connection
+                .transport
+                .write(&mut publication.parcel, None, &mut self.resources);
             self.resources.counters.add(Counter::Deliveries, 1);
-            if !connection.touched {
-                connection.touched = true;
+            if !connection.member.touched {
+                connection.member.touched = true;
                 self.touched.push(to.connection);
             }
         } else {
@@ -73,15 +76,19 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(to.connection) else {
             return;
         };
-        let (line, resources) = (&mut connection.line, &mut self.resources);
-        let is_running = connection.stage == Stage::Running;
-        if !is_running && !line.counted {
+        let resources = &mut self.resources;
+        let is_running = connection.transport.stage == Stage::Running;
+        if !is_running && !connection.member.counted {
             return self.leave_to_others(publication);
         }
-        if !line.bearer().may_receive(publication.envelope.name) {
+        if !connection
+            .transport
+            .bearer()
+            .may_receive(publication.envelope.name)
+        {
             return resources.counters.add(Counter::DeliveriesForbidden, 1);
         }
-        if !line.takes(publication.parcel.len()) {
+        if !connection.transport.takes(publication.parcel.len()) {
             return match publication.parcel.ungrown() {
                 Some(message) => self.deliver_ungrown(to, publication, &message),
                 None => resources.counters.add(Counter::DeliveriesTooLarge, 1),
@@ -89,18 +96,18 @@ impl Exchange {
         }
         if !is_running {
             self.leave_behind(to, publication);
-        } else if !connection.line.shelved
+        } else if !connection.member.shelved
             && connection.takes_now(publication.parcel.len(), publication.expires, resources)
         {
             let (group, expires) = (publication.group, publication.expires);
-            connection
-                .line
-                .put(&mut publication.parcel, group, expires, resources);
+            connection.put(&mut publication.parcel, group, expires, resources);
         } else {
             self.shelve(to, publication);
             // While a send is in flight there is nothing to settle; its end settles all.
             let connection = self.connections.get(to.connection);
-            if connection.is_some_and(|one| one.sending && one.stage == Stage::Running) {
+            if connection
+                .is_some_and(|one| one.transport.sending && one.transport.stage == Stage::Running)
+            {
                 return;
             }
         }
@@ -131,7 +138,6 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(to.connection) else {
             return;
         };
-        let line = &mut connection.line;
         let held = Held {
             message: publication.parcel.share(),
             expires: publication.expires,
@@ -141,21 +147,21 @@ impl Exchange {
             group: publication.group,
         };
         let bytes = held.message.len();
-        let is_late =
-            !(line.has_room(bytes, &self.resources) && line.may_log(bytes, &self.resources));
-        let queued = line.outbox.queued_bytes();
+        let is_late = !(connection.transport.has_room(bytes, &self.resources)
+            && connection.member.may_log(bytes, &self.resources));
+        let queued = connection.transport.outbox.queued_bytes();
         let is_keyed = policy == SlowPolicy::LatestPerKey;
         let key = is_keyed.then(|| publication.latest_key(&mut self.latest_key));
-        let bound = line.shelf_bound(&self.resources);
-        let is_away = line.away;
-        let station = line.station_mut();
+        let bound = connection.shelf_bound(&self.resources);
+        let is_away = connection.transport.has_left;
+        let station = connection.member.station_mut();
         let (put, dropped) = station.shelf.put(held, key, &bound, now);
         let age = station.shelf.oldest_age(now);
         let waiting = queued + station.shelf.bytes();
         let acted = acted(&put, &dropped);
         let first = !is_away && acted && !std::mem::replace(&mut station.told_slow, true);
-        line.shelved = true;
-        line.recharge(&mut self.resources);
+        connection.member.shelved = true;
+        connection.member.recharge(&mut self.resources);
         count_dropped(&dropped, &self.resources);
         if first && self.slow_reports.len() < SLOW_REPORTS_MAX {
             self.slow_reports.push_back(SlowReport {
@@ -168,19 +174,24 @@ impl Exchange {
         match put {
             // Whoever comes back for it learns that it is gone.
             Put::Full if is_away => {
-                line.lapse(&mut self.resources);
+                connection.lapse(&mut self.resources);
                 self.leave_to_others(publication);
             }
             Put::Full => {
-                let text = match line.may_log(publication.parcel.len(), &self.resources) {
+                let text = match connection
+                    .member
+                    .may_log(publication.parcel.len(), &self.resources)
+                {
                     true => "you do not read as fast as others publish",
                     false => "you do not acknowledge as fast as others publish",
                 };
-                connection.refuse(Code::SlowConsumer, text, &mut self.resources);
+                connection
+                    .transport
+                    .refuse(Code::SlowConsumer, text, &mut self.resources);
                 self.leave_behind(to, publication);
             }
             Put::Held => {
-                line.careful = true;
+                connection.member.careful = true;
                 if is_late {
                     self.note_stalled(to.connection, true);
                 }
@@ -191,8 +202,8 @@ impl Exchange {
     /// The connection ends, or has ended: its session, if it has one, keeps the publication
     /// for the next.
     fn leave_behind(&mut self, to: Subscription, publication: &mut Publication<'_>) {
-        let waits = |one: &Connection| one.line.counted && one.line.away;
-        let counted = |one: &Connection| one.line.counted;
+        let waits = |one: &Connection| one.member.counted && one.transport.has_left;
+        let counted = |one: &Connection| one.member.counted;
         if self.connections.get(to.connection).is_some_and(counted) {
             self.depart(to.connection);
         }
@@ -213,32 +224,33 @@ impl Exchange {
         let now = resources.now;
         loop {
             // Asked with its size: one that does not fit would take a large chunk.
-            let shelf = &connection.line.station_mut().shelf;
+            let shelf = &connection.member.station_mut().shelf;
             let (bytes, expires) = (shelf.oldest_bytes(), shelf.oldest_expires());
             if !connection.takes_now(bytes, expires, resources) {
                 break;
             }
-            let line = &mut connection.line;
-            let station = line.station_mut();
+            let station = connection.member.station_mut();
             let before = station.shelved_before;
             let Some(held) = station.shelf.next(now) else {
                 break;
             };
-            if (before || line.bearer().is_narrowed())
-                && !line.bearer().may_subscribe(topic_of(&held.message))
+            if (before || connection.transport.bearer().is_narrowed())
+                && !connection
+                    .transport
+                    .bearer()
+                    .may_subscribe(topic_of(&held.message))
             {
                 resources.counters.add(Counter::DeliveriesForbidden, 1);
                 continue;
             }
-            if before && !line.takes(held.message.len()) {
+            if before && !connection.transport.takes(held.message.len()) {
                 resources.counters.add(Counter::DeliveriesTooLarge, 1);
                 continue;
             }
             let parcel = &mut Parcel::shared(&held.message);
-            line.put(parcel, held.group, held.expires, resources);
+            connection.put(parcel, held.group, held.expires, resources);
         }
-        let line = &mut connection.line;
-        let station = line.station_mut();
+        let station = connection.member.station_mut();
         let expired = station.shelf.take_expired();
         resources
             .counters
@@ -246,10 +258,10 @@ impl Exchange {
         let done = station.shelf.is_empty();
         if done {
             (station.told_slow, station.shelved_before) = (false, false);
-            line.shelved = false;
-            line.note_care();
+            connection.member.shelved = false;
+            connection.note_care();
         }
-        line.recharge(resources);
+        connection.member.recharge(resources);
         if done {
             self.note_stalled(key, false);
         }
@@ -287,9 +299,9 @@ impl Connection {
     /// takes only when that goes with the next send: what has to wait longer waits where it is
     /// looked at again, while there is memory for that.
     fn takes_now(&self, bytes: usize, expires: Instant, resources: &Resources) -> bool {
-        let goes_next = || !self.sending && self.line.outbox.goes_next(bytes);
-        self.line.has_room(bytes, resources)
-            && self.line.may_log(bytes, resources)
+        let goes_next = || !self.transport.sending && self.transport.outbox.goes_next(bytes);
+        self.transport.has_room(bytes, resources)
+            && self.member.may_log(bytes, resources)
             && (expires == Instant::NEVER || goes_next() || resources.pool.is_crowded())
     }
 
@@ -303,9 +315,8 @@ impl Connection {
         expires: Instant,
         resources: &mut Resources,
     ) -> bool {
-        let is_running = self.stage == Stage::Running;
-        let line = &mut self.line;
-        if (is_running || line.counted) && !line.takes(parcel.len()) {
+        let is_running = self.transport.stage == Stage::Running;
+        if (is_running || self.member.counted) && !self.transport.takes(parcel.len()) {
             return match parcel.ungrown() {
                 Some(message) => {
                     let mut parcel = Parcel::plain(&message);
@@ -314,24 +325,56 @@ impl Connection {
                 None => false,
             };
         }
-        if line.counted {
+        if self.member.counted {
             let mut message = parcel.message().to_vec();
             message[MESSAGE_HEADER_BYTES..MESSAGE_HEADER_BYTES + 4]
                 .copy_from_slice(&id.to_be_bytes());
-            line.log(&message, expires, is_running, resources);
+            self.log(&message, expires, is_running, resources);
         }
         if is_running {
-            line.write(parcel, Some(id), resources);
+            self.transport.write(parcel, Some(id), resources);
         }
         true
     }
 
-    /// How much it has before it, for the choice among members of a group or servers.
-    pub(super) fn load(&self) -> u32 {
-        if self.stage != Stage::Running {
-            return u32::MAX;
+    /// Writes a publication into the outbox, and keeps it where it has to be kept.
+    fn put(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        group: Option<Key>,
+        expires: Instant,
+        resources: &mut Resources,
+    ) {
+        self.log_for(group, parcel.message(), expires, true, resources);
+        self.transport.write(parcel, None, resources);
+        if let Some(group) = group {
+            self.note_trail(group, parcel, expires, resources);
         }
-        self.line.load()
+        resources.counters.add(Counter::Deliveries, 1);
+    }
+
+    /// How much may wait on its shelf.
+    fn shelf_bound(&self, resources: &Resources) -> Bound {
+        let (pool, limits) = (&resources.pool, &resources.limits);
+        let shelf = self.member.station.as_ref().map(|station| &station.shelf);
+        // A chunk's worth may wait for whoever is only late: a turn of many deliveries makes
+        // anybody late.
+        let holds = shelf.is_some_and(|shelf| shelf.cost_bytes() >= CHUNK_BYTES);
+        if self.transport.has_left {
+            let logged = self
+                .member
+                .durable()
+                .map_or(0, |durable| durable.log.bytes());
+            return Bound {
+                bytes_max: limits.session_buffer_bytes_max.saturating_sub(logged),
+                pressed: pool.is_exhausted() && holds,
+            };
+        }
+        let queued = self.transport.outbox.queued_bytes();
+        Bound {
+            bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
+            pressed: pool.is_exhausted() || (pool.is_crowded() && holds),
+        }
     }
 }
 
@@ -349,67 +392,5 @@ impl Publication<'_> {
             key.extend_from_slice(value);
         }
         key
-    }
-}
-
-impl Line {
-    /// Writes a publication into the outbox, and keeps it where it has to be kept.
-    fn put(
-        &mut self,
-        parcel: &mut Parcel<'_>,
-        group: Option<Key>,
-        expires: Instant,
-        resources: &mut Resources,
-    ) {
-        self.log_for(group, parcel.message(), expires, true, resources);
-        self.write(parcel, None, resources);
-        if let Some(group) = group {
-            self.note_trail(group, parcel, expires, resources);
-        }
-        resources.counters.add(Counter::Deliveries, 1);
-    }
-
-    /// The publication has been delivered to it, or would have been.
-    pub(super) fn has_taken(&self, publication: &Publication<'_>) -> bool {
-        let taken = match publication.sliced {
-            false => self.taken,
-            true => self.taken_sliced,
-        };
-        taken == publication.number
-    }
-
-    pub(super) fn note_taken(&mut self, publication: &Publication<'_>) {
-        match publication.sliced {
-            false => self.taken = publication.number,
-            true => self.taken_sliced = publication.number,
-        }
-    }
-
-    /// How much may wait on its shelf.
-    fn shelf_bound(&self, resources: &Resources) -> Bound {
-        let (pool, limits) = (&resources.pool, &resources.limits);
-        let shelf = self.station.as_ref().map(|station| &station.shelf);
-        // A chunk's worth may wait for whoever is only late: a turn of many deliveries makes
-        // anybody late.
-        let holds = shelf.is_some_and(|shelf| shelf.cost_bytes() >= CHUNK_BYTES);
-        if self.away {
-            let logged = self.durable().map_or(0, |durable| durable.log.bytes());
-            return Bound {
-                bytes_max: limits.session_buffer_bytes_max.saturating_sub(logged),
-                pressed: pool.is_exhausted() && holds,
-            };
-        }
-        let queued = self.outbox.queued_bytes();
-        Bound {
-            bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
-            pressed: pool.is_exhausted() || (pool.is_crowded() && holds),
-        }
-    }
-
-    /// The peer accepts a message of so many bytes, header included. The CRC that it may get
-    /// does not count.
-    #[inline]
-    pub(super) fn takes(&self, bytes: usize) -> bool {
-        bytes <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
     }
 }

@@ -74,8 +74,8 @@ impl Exchange {
                 // It receives nothing more but the answers it waits for.
                 self.dissolve(key, false);
                 let connection = self.connections.get_mut(key)?;
-                if !connection.line.is_owed_answers() {
-                    connection.line.finish(&mut self.resources);
+                if !connection.member.is_owed_answers() {
+                    connection.transport.finish(&mut self.resources);
                     return Some(Reason::PeerClose);
                 }
             }
@@ -88,7 +88,9 @@ impl Exchange {
             Event::Message(_) => {
                 let connection = self.connections.get_mut(key)?;
                 let refusal = Refusal::new(Code::Unexpected, "nobody here takes such a message");
-                connection.refuse_with(&refusal, &mut self.resources);
+                connection
+                    .transport
+                    .refuse_with(&refusal, &mut self.resources);
             }
             Event::Handled | Event::Established(_) => {}
         }

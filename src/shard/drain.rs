@@ -21,12 +21,13 @@
 //! knows: by then the peer's machine has acknowledged it.
 
 use super::accord::{DEAF, OPEN, TOLD};
-use super::connection::{Connection, Stage};
+use super::connection::Connection;
 use super::draining::{Drain, Look};
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::resource::Resources;
 use super::state::Shard;
+use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
@@ -158,8 +159,8 @@ impl<D: Driver> Shard<D> {
             || !exchange.replays.is_empty()
             || !exchange.legacies.is_settled();
         let goes_on = |(_, one): (Key, &Connection)| {
-            one.stage == Stage::Running
-                && (one.line.is_owed_answers()
+            one.transport.stage == Stage::Running
+                && (one.member.is_owed_answers()
                     || one.is_at_work()
                     || one.is_heard_since(now)
                     || is_on_its_way(one, drain.began, now, &self.driver))
@@ -175,7 +176,7 @@ impl<D: Driver> Shard<D> {
 /// DRAIN, or what was sent behind it, may not have reached the peer.
 fn is_on_its_way(one: &Connection, began: Instant, now: Instant, driver: &impl Driver) -> bool {
     now.since(began) < ROUND_TRIP_MAX
-        && (!one.line.outbox.is_empty() || driver.unacknowledged(one.socket) > 0)
+        && (!one.transport.outbox.is_empty() || driver.unacknowledged(one.transport.socket) > 0)
 }
 
 impl Exchange {
@@ -185,7 +186,7 @@ impl Exchange {
         self.blocked.clear();
         for (_, connection) in self.connections.iter_mut() {
             // Nobody ends that: it is in no list.
-            connection.blocked = true;
+            connection.member.blocked = true;
         }
         let keys: Vec<Key> = self.connections.keys().collect();
         keys.into_iter().for_each(|key| self.touch(key));
@@ -204,19 +205,19 @@ impl Exchange {
 
 impl Connection {
     fn tell_drain(&mut self, left: Duration, reconnect_after_ms: u32, resources: &mut Resources) {
-        if self.stage != Stage::Running {
+        if self.transport.stage != Stage::Running {
             return;
         }
-        if self.line.session.is_open() {
+        if self.transport.session.is_open() {
             let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
             let drain = Message::Drain {
                 deadline_ms,
                 reconnect_after_ms,
                 alternative: "",
             };
-            self.line.send(&drain, resources);
-        } else if !self.line.session.is_established() {
-            self.close(
+            self.transport.send(&drain, resources);
+        } else if !self.transport.session.is_established() {
+            self.transport.close(
                 Code::Draining,
                 "this server is ending",
                 Reason::Drained,
@@ -227,16 +228,20 @@ impl Connection {
 
     /// It has input left to handle, or waits for something of the shard's.
     fn is_at_work(&self) -> bool {
-        self.ready || self.blocked || self.fanning != Fanning::No || self.held || self.is_moving()
+        self.member.ready
+            || self.member.blocked
+            || self.member.fanning != Fanning::No
+            || self.transport.held
+            || self.is_moving()
     }
 
     fn is_heard_since(&self, now: Instant) -> bool {
-        now.since(self.line.session.heard()) < QUIET
+        now.since(self.transport.session.heard()) < QUIET
     }
 
     /// Nothing of what others may still publish or ask is for it, and it is silent.
     fn may_end_early(&self, began: Instant, now: Instant, driver: &impl Driver) -> bool {
-        let station = self.line.station.as_ref();
+        let station = self.member.station.as_ref();
         let listens = station.is_some_and(|one| {
             let count = one.subscriptions.len() + one.servings.len();
             count > 0
@@ -250,18 +255,19 @@ impl Connection {
 
     fn step_drain(&mut self, look: Look, resources: &mut Resources) {
         if look == Look::Cut {
-            return self.abort(Reason::Shutdown, resources);
+            return self.transport.abort(Reason::Shutdown, resources);
         }
-        if self.stage != Stage::Running {
+        if self.transport.stage != Stage::Running {
             return;
         }
-        let unsent = self.line.shelved || !self.line.outbox.is_empty();
+        let unsent = self.member.shelved || !self.transport.outbox.is_empty();
         let reason = match look {
-            _ if !self.line.is_owed_answers() && !unsent => Reason::Drained,
+            _ if !self.member.is_owed_answers() && !unsent => Reason::Drained,
             Look::Everybody => Reason::Shutdown,
             Look::Early | Look::Wait | Look::Done | Look::Cut => return,
         };
         let text = "this server is ending";
-        self.close(Code::Shutdown, text, reason, resources);
+        self.transport
+            .close(Code::Shutdown, text, reason, resources);
     }
 }

@@ -2,10 +2,9 @@
 //! connection's part in the exchange when that ends. How a session gets another connection
 //! stands in `resume`.
 
+use super::connection::Connection;
 use super::exchange::Exchange;
-use super::line::Line;
 use super::log::{Log, Loss};
-use super::outbox::Writer;
 use super::receipt::Receipts;
 use super::seek::{Found, Resumption};
 use super::station::Durable;
@@ -35,21 +34,28 @@ impl Exchange {
         received: u32,
     ) -> Option<Reason> {
         let connection = self.connections.get_mut(key)?;
-        let line = &connection.line;
-        let fresh = line
+        let fresh = connection
+            .member
             .station
             .as_ref()
             .is_none_or(|station| station.is_idle());
-        if line.durable().is_some()
-            || (*session != NEW && !(fresh && line.calls_open == 0 && line.answers_open == 0))
+        if connection.member.durable().is_some()
+            || (*session != NEW
+                && !(fresh
+                    && connection.member.calls_open == 0
+                    && connection.member.answers_open == 0))
         {
             let text = "SESSION comes once, and before what it would resume";
             let refusal = Refusal::new(Code::Unexpected, text);
-            connection.refuse_with(&refusal, &mut self.resources);
+            connection
+                .transport
+                .refuse_with(&refusal, &mut self.resources);
             return None;
         }
-        if *session == NEW && line.session.is_on_trial() {
-            connection.refuse_with(&Session::full(), &mut self.resources);
+        if *session == NEW && connection.transport.session.is_on_trial() {
+            connection
+                .transport
+                .refuse_with(&Session::full(), &mut self.resources);
             return None;
         }
         if *session == NEW {
@@ -65,7 +71,7 @@ impl Exchange {
         self.end_calls(key);
         // When nothing of its transport is in flight `settle` goes on.
         let connection = self.connections.get_mut(key)?;
-        connection.moving = Some(Box::new(Resumption {
+        connection.transport.moving = Some(Box::new(Resumption {
             key: *session,
             received,
             home,
@@ -81,22 +87,21 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let line = &mut connection.line;
-        let principal = line.principal().map(Box::from);
-        line.station_mut().durable = Some(Box::new(Durable {
+        let principal = connection.transport.principal().map(Box::from);
+        connection.member.station_mut().durable = Some(Box::new(Durable {
             key: session,
             principal,
             log: Log::new(),
             lapsed: false,
             receipts: Receipts::default(),
         }));
-        (line.counted, line.careful) = (true, true);
+        (connection.member.counted, connection.member.careful) = (true, true);
         let begun = Message::SessionOk {
             key: session,
             resumed: false,
             last_publish_id: 0,
         };
-        line.send(&begun, &mut self.resources);
+        connection.transport.send(&begun, &mut self.resources);
         self.sessions.insert(session, key);
         self.resources.counters.add(Counter::SessionsBegun, 1);
     }
@@ -110,7 +115,7 @@ impl Exchange {
         principal: Option<&str>,
     ) -> bool {
         let slot = self.sessions.get(session).copied();
-        let durable = slot.and_then(|slot| self.connections.get(slot)?.line.durable());
+        let durable = slot.and_then(|slot| self.connections.get(slot)?.member.durable());
         durable.is_some_and(|durable| {
             durable.principal.as_deref() == principal
                 && !durable.lapsed
@@ -131,20 +136,21 @@ impl Exchange {
             return false;
         };
         let slot = self.sessions.get(session).copied();
-        let station = slot.and_then(|slot| self.connections.get(slot)?.line.station.as_ref());
+        let station = slot.and_then(|slot| self.connections.get(slot)?.member.station.as_ref());
         let Some(station) = station else {
             return false;
         };
         let Some(durable) = &station.durable else {
             return false;
         };
-        durable.principal.as_deref() == newcomer.line.principal()
+        durable.principal.as_deref() == newcomer.transport.principal()
             && !durable.lapsed
             && durable.log.covers(received)
-            && self.uncovered(station, &newcomer.line).is_empty()
-            && (newcomer.line.principal().is_none()
-                || (durable.log)
-                    .all_behind(received, |message| newcomer.line.bearer().may_have(message)))
+            && self.uncovered(station, &newcomer.transport).is_empty()
+            && (newcomer.transport.principal().is_none()
+                || (durable.log).all_behind(received, |message| {
+                    newcomer.transport.bearer().may_have(message)
+                }))
     }
 
     /// The key cannot be resumed; the connection goes on without a session.
@@ -152,15 +158,9 @@ impl Exchange {
         let connection = self.connections.get_mut(key)?;
         let text = "no session of that key can be resumed here: begin a new one";
         let now = self.resources.now;
-        let line = &mut connection.line;
-        let mut out = Writer {
-            outbox: &mut line.outbox,
-            pool: &mut self.resources.pool,
-        };
-        match line
-            .session
-            .error(Code::SessionUnknown, 0, text, now, &mut out)
-        {
+        let transport = &mut connection.transport;
+        let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
+        match session.error(Code::SessionUnknown, 0, text, now, &mut out) {
             Event::Ended(reason) => Some(reason),
             _ => None,
         }
@@ -171,16 +171,18 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let text = match connection.line.durable_mut() {
+        let text = match connection.member.durable_mut() {
             None => "there is no session to acknowledge messages of",
             Some(durable) => {
                 if durable.lapsed || durable.log.ack(received) {
-                    return connection.line.recharge(&mut self.resources);
+                    return connection.member.recharge(&mut self.resources);
                 }
                 "more is acknowledged than was sent, or less than before"
             }
         };
-        connection.refuse_with(&Refusal::new(Code::Unexpected, text), &mut self.resources);
+        connection
+            .transport
+            .refuse_with(&Refusal::new(Code::Unexpected, text), &mut self.resources);
     }
 
     /// A connection has begun to end: its session waits for another, or all it had at the
@@ -190,21 +192,20 @@ impl Exchange {
             return;
         };
         let in_order = matches!(
-            connection.reason,
+            connection.transport.reason,
             Some(Reason::PeerClose | Reason::Drained | Reason::Shutdown)
         );
-        let revoked = connection.reason == Some(Reason::Revoked);
-        let line = &mut connection.line;
-        if line.away {
+        let revoked = connection.transport.reason == Some(Reason::Revoked);
+        if connection.transport.has_left {
             return;
         }
         let will = !in_order && !self.draining;
-        if !line.counted || !will || revoked {
+        if !connection.member.counted || !will || revoked {
             self.end_calls(key);
             return self.dissolve(key, will);
         }
         // What waits on its shelf has never been sent, and now waits for the next connection.
-        line.away = true;
+        connection.transport.has_left = true;
         self.note_stalled(key, true);
     }
 
@@ -213,19 +214,21 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let line = &mut connection.line;
-        let Some(mut station) = line.station.take() else {
+        let Some(mut station) = connection.member.station.take() else {
             return;
         };
-        (line.counted, line.shelved) = (false, false);
-        line.note_care();
+        (connection.member.counted, connection.member.shelved) = (false, false);
+        connection.note_care();
         self.resources.pool.discharge(station.charged);
         // Where the server ends, all members do: what they were sent still goes out.
-        let ends_all = matches!(connection.reason, Some(Reason::Drained | Reason::Shutdown));
+        let ends_all = matches!(
+            connection.transport.reason,
+            Some(Reason::Drained | Reason::Shutdown)
+        );
         if !station.trail.is_empty() && !ends_all {
             // How much of it is another's is known when its transport is over.
-            line.station_mut().trail = mem::take(&mut station.trail);
-            line.recharge(&mut self.resources);
+            connection.member.station_mut().trail = mem::take(&mut station.trail);
+            connection.member.recharge(&mut self.resources);
         }
         if !ends_all {
             self.bequeath(&mut station);
@@ -250,21 +253,15 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let line = &mut connection.line;
-        (line.away, line.careful) = (false, true);
-        let Line {
-            session,
-            outbox,
-            station: Some(station),
-            ..
-        } = line
-        else {
+        let Connection { member, transport } = connection;
+        member.careful = true;
+        let Some(station) = &mut member.station else {
             return;
         };
         let Some(durable) = &mut station.durable else {
             return;
         };
-        let length_max = session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES;
+        let length_max = transport.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES;
         let counters = &self.resources.counters;
         let mut too_large = Vec::new();
         let covered = durable
@@ -278,10 +275,7 @@ impl Exchange {
                 too_large.extend(asked_in(message).filter(|_| loss == Loss::TooLarge));
             });
         debug_assert!(covered, "asked before it moved");
-        let mut out = Writer {
-            outbox,
-            pool: &mut self.resources.pool,
-        };
+        let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
         let resumed = Message::SessionOk {
             key: durable.key,
             resumed: true,
@@ -297,10 +291,10 @@ impl Exchange {
         });
         let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
         let waits = !station.shelf.is_empty();
-        (station.shelved_before, line.shelved) = (waits, waits);
+        (station.shelved_before, member.shelved) = (waits, waits);
         // It was the other transport's kernel that held much.
         station.trail.backed_up = false;
-        line.recharge(&mut self.resources);
+        member.recharge(&mut self.resources);
         self.resources.counters.add(Counter::SessionsResumed, 1);
         if subscribes {
             self.note_wanted(key, codec);
@@ -315,8 +309,8 @@ impl Exchange {
     /// Input that came before the session was there is handled now.
     fn handle_what_waits(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
-            && connection.has_input()
-            && !mem::replace(&mut connection.ready, true)
+            && connection.transport.has_input()
+            && !mem::replace(&mut connection.member.ready, true)
         {
             self.ready.push_back(key);
         }
@@ -331,7 +325,7 @@ impl Exchange {
                 let text = "the request is larger than the service accepts";
                 self.fail_errand(key, id, &Failure::of(Code::TooLarge, text));
             } else if let Some(connection) = self.connections.get_mut(key) {
-                connection.line.refuse_too_large(id, &mut self.resources);
+                connection.refuse_too_large(id, &mut self.resources);
             }
         }
     }

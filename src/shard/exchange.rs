@@ -16,7 +16,7 @@
 use super::authenticator::Access;
 use super::backlog::{BackedUp, Legacies, Replay};
 use super::confirmation::Confirmations;
-use super::connection::{Connection, Stage};
+use super::connection::Connection;
 use super::door::Door;
 use super::entropy::Entropy;
 use super::errand::Errands;
@@ -29,6 +29,7 @@ use super::schema::Schemas;
 use super::service::Services;
 use super::slow::SlowReport;
 use super::tls::{Handshakes, TlsSettings};
+use super::transport::{Stage, Transport};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{CHUNK_BYTES, SESSION_KEY_BYTES};
@@ -173,9 +174,9 @@ impl Exchange {
     #[inline]
     pub(super) fn touch(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
-            && !connection.touched
+            && !connection.member.touched
         {
-            connection.touched = true;
+            connection.member.touched = true;
             self.touched.push(key);
         }
     }
@@ -189,15 +190,15 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.wire.bytes_in += bytes.len() as u64;
-        if connection.is_veiled() {
+        connection.transport.wire.bytes_in += bytes.len() as u64;
+        if connection.transport.is_veiled() {
             return self.take_veiled(key, bytes);
         }
-        if connection.stage != Stage::Running {
+        if connection.transport.stage != Stage::Running {
             return;
         }
         if connection.is_paused() {
-            connection.keep(bytes, &mut self.resources);
+            connection.transport.keep(bytes, &mut self.resources);
         } else {
             self.run(key, bytes);
         }
@@ -208,11 +209,11 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if connection.stage != Stage::Running {
+        if connection.transport.stage != Stage::Running {
             return;
         }
         if connection.is_paused() {
-            connection.keep(bytes, &mut self.resources);
+            connection.transport.keep(bytes, &mut self.resources);
         } else {
             self.run(key, bytes);
         }
@@ -228,8 +229,8 @@ impl Exchange {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
-            connection.ready = false;
-            if connection.stage == Stage::Running && !connection.is_paused() {
+            connection.member.ready = false;
+            if connection.transport.stage == Stage::Running && !connection.is_paused() {
                 self.run(key, &[]);
                 if let Some(connection) = self.connections.get_mut(key) {
                     connection.finish_if_done(&mut self.resources);
@@ -245,22 +246,22 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let mut input = std::mem::take(&mut connection.input);
+        let mut input = std::mem::take(&mut connection.transport.input);
         let mut handled = 0;
         let spent = self.resources.work.spent();
         let limited = !self.resources.limits.rates.is_none();
         let mut sampled = self.resources.begin_message();
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
-            if connection.fanning == Fanning::Open
+            if connection.member.fanning == Fanning::Open
                 && !self.fanouts.joins(self.id, self.router.epoch(), view)
             {
-                connection.fanning = Fanning::Waits;
+                connection.member.fanning = Fanning::Waits;
                 break;
             }
-            match connection.line.handle(view, &mut self.resources) {
+            match connection.transport.handle(view, &mut self.resources) {
                 Step::Taken { used, ref event } => {
-                    let established = connection.line.session.is_established();
+                    let established = connection.transport.session.is_established();
                     if let Some(kind) = kind_of(event, view, established) {
                         self.resources.counters.add_received(kind);
                     }
@@ -283,9 +284,9 @@ impl Exchange {
                         break;
                     };
                     if let Some(reason) = ended {
-                        connection.end(reason, &mut self.resources);
+                        connection.transport.end(reason, &mut self.resources);
                     }
-                    if connection.stage != Stage::Running
+                    if connection.transport.stage != Stage::Running
                         || connection.must_pause(
                             handled,
                             handled as usize + self.resources.work.spent_since(spent),
@@ -298,10 +299,10 @@ impl Exchange {
                 }
                 Step::Incomplete { need } => {
                     if need > CHUNK_BYTES && self.resources.pool.is_exhausted() {
-                        connection.overload(&mut self.resources);
+                        connection.transport.overload(&mut self.resources);
                         break;
                     }
-                    connection.lend_input(&mut input, bytes, &mut self.resources);
+                    Transport::lend_input(&mut input, bytes, &mut self.resources);
                     if !input.fill(need, &mut bytes) {
                         break;
                     }
@@ -335,14 +336,14 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if connection.line.bearer().may_request(request.name) {
-            let (line, resources) = (&mut connection.line, &mut self.resources);
+        if connection.transport.bearer().may_request(request.name) {
+            let resources = &mut self.resources;
             let tracer = resources.tracer.as_ref();
             match tracer.and_then(|tracer| tracer.received()) {
-                None => self.services.call(request, line, resources),
+                None => self.services.call(request, connection, resources),
                 Some(context) => {
                     self.services
-                        .call_traced(request, &context, line, resources);
+                        .call_traced(request, &context, connection, resources);
                 }
             }
         } else {
@@ -360,22 +361,22 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.input = input;
-        if connection.stage == Stage::Running {
-            connection.keep(bytes, &mut self.resources);
+        connection.transport.input = input;
+        if connection.transport.stage == Stage::Running {
+            connection.transport.keep(bytes, &mut self.resources);
         } else {
-            connection.drop_input(&mut self.resources);
+            connection.transport.drop_input(&mut self.resources);
         }
-        if connection.line.counted {
+        if connection.member.counted {
             // Answers given in place are put to the others unasked.
             connection.check_answers(&mut self.resources);
         }
-        connection.account_input(&mut self.resources);
+        connection.transport.account_input(&mut self.resources);
         connection.note_established(&mut self.resources);
-        if connection.ready {
+        if connection.member.ready {
             self.ready.push_back(key);
         }
-        if connection.blocked {
+        if connection.member.blocked {
             self.blocked.push(key);
         }
     }

@@ -105,7 +105,7 @@ impl Exchange {
         let mut brought: Vec<Key> = replays.map(|one| one.to()).collect();
         brought.retain(|&key| {
             let connection = self.connections.get(key);
-            connection.is_some_and(|one| one.line.has_taken(publication))
+            connection.is_some_and(|one| one.member.has_taken(publication))
         });
         let waits = |one: &&Subscription| !brought.contains(&one.connection);
         let waiting = subscribers.iter().filter(waits).copied().collect();
@@ -162,7 +162,7 @@ impl Exchange {
         match origin {
             Origin::Connection(key) => {
                 let before = self.connections.get_mut(key);
-                let before = before.map(|one| std::mem::replace(&mut one.fanning, fanning));
+                let before = before.map(|one| std::mem::replace(&mut one.member.fanning, fanning));
                 if before.is_some_and(|before| before != Fanning::No) {
                     self.fanouts.lane_mut(way).wait_for_last(origin);
                 }
@@ -188,8 +188,8 @@ impl Exchange {
         let lanes = self.fanouts.lanes.iter_mut();
         let mut last = lanes.filter_map(|lane| lane.batches.back_mut());
         match last.find(is_last) {
-            Some(batch) if connection.fanning != Fanning::No => {
-                connection.line.answers_open += 1;
+            Some(batch) if connection.member.fanning != Fanning::No => {
+                connection.member.answers_open += 1;
                 batch.answers.push(Behind {
                     connection: key,
                     answer,
@@ -219,7 +219,7 @@ impl Exchange {
         let mut batches = lanes.flat_map(|(_, lane)| lane.batches.iter_mut().rev());
         match (batches.find(of), self.connections.get_mut(key)) {
             (Some(batch), Some(connection)) => {
-                connection.line.answers_open += 1;
+                connection.member.answers_open += 1;
                 let until = Done::Other(until);
                 batch.answers.push(Behind {
                     connection: key,
@@ -269,7 +269,7 @@ impl Exchange {
                     if let Origin::Connection(key) = sending.origin
                         && let Some(connection) = self.connections.get_mut(key)
                     {
-                        connection.fanning = Fanning::Waits;
+                        connection.member.fanning = Fanning::Waits;
                     }
                 }
             }
@@ -349,7 +349,7 @@ impl Exchange {
         // None of them waits for another of them.
         for behind in &batch.answers {
             if let Some(connection) = self.connections.get_mut(behind.connection) {
-                connection.line.answers_open -= 1;
+                connection.member.answers_open -= 1;
             }
         }
         for behind in batch.answers {
@@ -378,9 +378,9 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let fanning = std::mem::take(&mut connection.fanning);
-        if fanning != Fanning::No && !connection.ready {
-            connection.ready = true;
+        let fanning = std::mem::take(&mut connection.member.fanning);
+        if fanning != Fanning::No && !connection.member.ready {
+            connection.member.ready = true;
             self.ready.push_back(key);
         }
         self.touch(key);

@@ -17,7 +17,7 @@
 use super::call::Place;
 use super::errand::Errand;
 use super::exchange::Exchange;
-use super::member::load;
+use super::group::load;
 use super::mesh::Call;
 use super::parcel::Parcel;
 use super::service::refuse_name;
@@ -40,7 +40,7 @@ impl Exchange {
     /// Forwards a REQUEST that no service of this shard answers, or fails it.
     pub(super) fn request(&mut self, key: Key, request: &Envelope<'_>, message: &[u8]) {
         let connection = self.connections.get(key);
-        if connection.is_some_and(|one| !one.line.bearer().may_request(request.name)) {
+        if connection.is_some_and(|one| !one.transport.bearer().may_request(request.name)) {
             return self.forbid_request(key, request);
         }
         self.resources.counters.add(Counter::Requests, 1);
@@ -54,20 +54,22 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let line = &mut connection.line;
         let shard = match choice {
             Choice::Local(_) => self.id,
             Choice::Remote { shard, .. } => shard,
         };
         let (asked, place) = ((request.id, request.codec), Place::Connection(shard));
         let timeout_ms = request.headers.timeout_ms();
-        let (call, deadline) = match self.resources.open_call(line, asked, place, timeout_ms) {
+        let (call, deadline) = match self
+            .resources
+            .open_call(connection, asked, place, timeout_ms)
+        {
             Ok(opened) => opened,
             Err(failure) => return self.fail(key, request.id, &failure),
         };
-        line.uses_mesh |= shard != self.id;
+        connection.member.uses_mesh |= shard != self.id;
         self.resources.counters.add(Counter::RequestsForwarded, 1);
-        let checksum = line.session.has_checksum();
+        let checksum = connection.transport.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::received(message, checksum, &mut scratch);
         let call = Call {
@@ -192,11 +194,11 @@ impl Exchange {
             let text = "the service has just ended";
             return Err(Failure::of(Code::ServiceGone, text));
         };
-        if connection.line.is_behind(&self.resources) {
+        if connection.is_behind(&self.resources) {
             let text = "the service does not read its requests";
             return Err(Failure::of(Code::Overloaded, text));
         }
-        let station = connection.line.station_mut();
+        let station = connection.member.station_mut();
         let opened = match self.errands.may_have(station.errands_open) {
             true => {
                 let last = &mut station.errand_last;
@@ -221,7 +223,7 @@ impl Exchange {
     fn close_errand(&mut self, errand: Key) -> Option<Errand> {
         let errand = self.errands.remove(errand)?;
         if let Some(connection) = self.connections.get_mut(errand.server) {
-            connection.line.station_mut().errands_open -= 1;
+            connection.member.station_mut().errands_open -= 1;
         }
         Some(errand)
     }
@@ -237,7 +239,7 @@ impl Exchange {
     /// the answers to what it asked.
     pub(super) fn end_calls(&mut self, requester: Key) {
         let requester_of = self.connections.get(requester);
-        let reason = requester_of.and_then(|one| one.reason);
+        let reason = requester_of.and_then(|one| one.transport.reason);
         let fault = Fault::Ended(reason.unwrap_or(Reason::PeerReset));
         while let Some(ended) = self.resources.calls.end_next(requester) {
             self.resources.end_call(ended.span, Some(fault));
@@ -250,7 +252,7 @@ impl Exchange {
             }
         }
         if let Some(connection) = self.connections.get_mut(requester) {
-            connection.line.calls_open = 0;
+            connection.member.calls_open = 0;
         }
     }
 
@@ -263,8 +265,8 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(server) else {
             return;
         };
-        connection.line.uses_mesh |= errand.call.shard != self.id;
-        let checksum = connection.line.session.has_checksum();
+        connection.member.uses_mesh |= errand.call.shard != self.id;
+        let checksum = connection.transport.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::received(message, checksum, &mut scratch);
         let tracer = self.resources.tracer.as_ref();
@@ -277,7 +279,7 @@ impl Exchange {
 
     fn count_unasked(&self, server: Key) {
         let serves = self.connections.get(server).is_some_and(|one| {
-            let station = one.line.station.as_ref();
+            let station = one.member.station.as_ref();
             station.is_some_and(|station| station.has_served)
         });
         let counter = match serves {
@@ -354,9 +356,7 @@ impl Exchange {
     fn fail(&mut self, key: Key, id: u32, failure: &Failure) {
         self.resources.note_refusal(failure.code);
         if let Some(connection) = self.connections.get_mut(key) {
-            connection
-                .line
-                .respond_failed(id, failure, &mut self.resources);
+            connection.respond_failed(id, failure, &mut self.resources);
         }
     }
 

@@ -20,7 +20,7 @@
 //! Of what is behind that, what has expired meanwhile and what is larger than the new
 //! connection takes is dropped, and the messages after it move up.
 //!
-//! What it does not do: bound itself (see `line`); look into messages.
+//! What it does not do: bound itself (see `connection`); look into messages.
 //!
 //! Invariants: `sent_len ≤ entries.len()`; all that were sent come before all that were
 //! not; the lengths of the entries sum to `bytes.len()`.

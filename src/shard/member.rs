@@ -1,270 +1,171 @@
-//! Members of groups: which one gets a message, and who counts as stalled.
+//! What a slot is at the exchange, whichever transport is in it: its key, the lists of the
+//! shard it is in, what it has asked, and its station. With a session it outlives its transport
+//! and is there for the next one (see `resume`).
 //!
-//! ```text
-//!   PUBLISH ─► group ─► a member here
-//!                    └► a shard ─► a member there ─ all have left ─► a member elsewhere
-//! ```
-//!
-//! A subscriber that a publication reaches by other filters as well has it once. Where it
-//! goes to a member after the plain subscribers of that shard have had it (they may have had
-//! it from elsewhere: it comes from a member that has left), those count as having it: one
-//! of the others is chosen, and if there is none, a member has it.
-//!
-//! A member stalls when it has to wait on its shelf, and when the kernel holds much for it:
-//! a program that hangs takes in megabytes before anything waits here. The kernel does not
-//! say when that is over, so it is asked; more and more rarely while nothing is read.
+//! Invariant: a flag that says "in the shard's list" is the slot's, as the lists hold keys.
 
-use super::backlog::{LOOK_MAX, LOOK_MIN};
-use super::connection::{Connection, Stage};
-use super::exchange::Exchange;
-use super::mesh::Terms;
-use super::publication::{Origin, Publication, Sent};
-use super::state::Shard;
+use super::fanout_queue::Fanning;
+use super::publication::Publication;
+use super::resource::Resources;
+use super::station::{Durable, Station};
 use crate::base::clock::Instant;
-use crate::base::id::{Key, ShardId};
-use crate::base::slab::Slab;
-use crate::metrics::counter::Counter;
-use crate::ring::driver::Driver;
-use crate::router::{Choice, ShardSet, Subscription};
+use crate::base::id::Key;
 
-impl Exchange {
-    /// The member that gets a group's message: here or on another shard.
-    pub(super) fn choose(&mut self, group: Key) -> Option<Choice> {
-        let connections = &self.connections;
-        self.router
-            .choose(group, &mut self.random, |key| load(connections, key))
-    }
+pub(super) struct Member {
+    pub(super) key: Key,
+    /// Requests of this connection that are answered later.
+    pub(super) calls_open: u32,
+    /// Operations that wait for their OK or ERROR.
+    pub(super) answers_open: u32,
+    /// The number of the last publication delivered to it.
+    pub(super) taken: u64,
+    /// Likewise of those delivered in slices, between which others come.
+    pub(super) taken_sliced: u64,
+    pub(super) station: Option<Box<Station>>,
+    /// Where the slot's timer stands.
+    pub(super) timer: Instant,
+    /// In the shard's list of connections to settle.
+    pub(super) touched: bool,
+    /// In the shard's list of connections with input left to handle.
+    pub(super) ready: bool,
+    /// In the shard's list of sessions that are being taken over: nothing more is read or sent.
+    pub(super) yields: bool,
+    /// In the shard's queue for receive buffers.
+    pub(super) starved: bool,
+    /// Waits for room in the mesh before it handles more.
+    pub(super) blocked: bool,
+    /// So much of what it has asked is unanswered that it handles no more until some is.
+    pub(super) unanswered: bool,
+    /// What it has published is being delivered to many, or it is being brought much that is
+    /// retained: from the end of the turn on it handles no more until that is done.
+    pub(super) fanning: Fanning,
+    /// It has a session: what it is sent from type 0x10 on is counted and logged.
+    pub(super) counted: bool,
+    /// Publications wait on its shelf.
+    pub(super) shelved: bool,
+    /// `counted`, `shelved` or with narrowed rights: it cannot simply be written to.
+    pub(super) careful: bool,
+    /// What it does goes to other shards: it waits while the mesh is pressed.
+    pub(super) uses_mesh: bool,
+    /// It has been sent messages of groups: what the kernel takes of it is noted (`trail`).
+    pub(super) trails: bool,
+}
 
-    /// The member that gets a message another shard has picked this one for: if all here
-    /// have gone meanwhile, one elsewhere.
-    pub(super) fn choose_here(&mut self, group: Key) -> Option<Choice> {
-        let connections = &self.connections;
-        let here = self
-            .router
-            .choose_local(group, &mut self.random, |key| load(connections, key));
-        match here {
-            Some(member) => Some(Choice::Local(member)),
-            None => self.choose(group),
+impl Member {
+    pub(super) fn new(key: Key) -> Member {
+        Member {
+            key,
+            calls_open: 0,
+            answers_open: 0,
+            taken: 0,
+            taken_sliced: 0,
+            station: None,
+            timer: Instant::NEVER,
+            touched: false,
+            ready: false,
+            yields: false,
+            starved: false,
+            blocked: false,
+            unanswered: false,
+            fanning: Fanning::No,
+            counted: false,
+            shelved: false,
+            careful: false,
+            uses_mesh: false,
+            trails: false,
         }
     }
 
-    /// Gives a publication to a member of this shard.
-    pub(super) fn deliver_to_member(
-        &mut self,
-        group: Key,
-        member: Subscription,
-        publication: &mut Publication<'_>,
-    ) {
-        publication.group = Some(group);
-        self.deliver(member, publication);
-        publication.group = None;
+    /// Something it asked for is unanswered.
+    pub(super) fn is_owed_answers(&self) -> bool {
+        self.calls_open > 0 || self.answers_open > 0
     }
 
-    /// Gives a publication to a member of each of these groups, if that is one of this shard;
-    /// the others are picked for their shards. How many were here.
+    // ---- publications ----
+
+    /// The publication has been delivered to it, or would have been.
+    pub(super) fn has_taken(&self, publication: &Publication<'_>) -> bool {
+        let taken = match publication.sliced {
+            false => self.taken,
+            true => self.taken_sliced,
+        };
+        taken == publication.number
+    }
+
     #[inline]
-    pub(super) fn deliver_or_pick(
-        &mut self,
-        groups: &[Key],
-        publication: &mut Publication<'_>,
-        picks: &mut Vec<(ShardId, Key)>,
-    ) -> usize {
-        let mut here = 0;
-        for &group in groups {
-            match self.choose(group) {
-                Some(Choice::Local(member)) => {
-                    self.deliver_to_member(group, member, publication);
-                    here += 1;
-                }
-                Some(Choice::Remote { shard, group }) => picks.push((shard, group)),
-                None => {}
-            }
+    pub(super) fn note_taken(&mut self, publication: &Publication<'_>) {
+        match publication.sliced {
+            false => self.taken = publication.number,
+            true => self.taken_sliced = publication.number,
         }
-        here
     }
 
-    /// Gives a publication to a member of each of these groups, after all plain subscribers
-    /// were given it: those that `had` it over turns, the others by its number. True: some
-    /// are other shards'.
-    pub(super) fn deliver_to_groups(
-        &mut self,
-        origin: Origin,
-        groups: &[Key],
-        had: impl Fn(Key) -> bool,
-        publication: &mut Publication<'_>,
-    ) -> bool {
-        let mut elsewhere = false;
-        for &group in groups {
-            let chosen = match origin {
-                Origin::Link(_) => self.choose_here(group),
-                Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.choose(group),
-            };
-            match chosen {
-                Some(Choice::Local(member)) if had(member.connection) => {}
-                Some(Choice::Local(member)) => self.deliver_to_member(group, member, publication),
-                Some(Choice::Remote { shard, group }) => {
-                    self.send_on(shard, group, publication);
-                    elsewhere = true;
-                }
-                None => self.resources.counters.add(Counter::GroupLost, 1),
-            }
+    /// Whether its session has taken a PUBLISH of this id before.
+    #[inline]
+    pub(super) fn has_published(&self, id: u32) -> bool {
+        // Of a session that has overflowed, too: its client may be in the midst of repeating.
+        id != 0 && self.durable().is_some_and(|one| one.receipts.has(id))
+    }
+
+    /// A PUBLISH of this id is taken.
+    #[inline]
+    pub(super) fn take_publish(&mut self, id: u32) {
+        if id != 0
+            && let Some(durable) = self.durable_mut()
+        {
+            durable.receipts.take(id);
         }
-        elsewhere
     }
 
-    /// Gives a publication to a member that has not had it as a plain subscriber, one of this
-    /// shard's if it shall be `here`. False: there is no member.
-    pub(super) fn deliver_again(
-        &mut self,
-        group: Key,
-        here: bool,
-        publication: &mut Publication<'_>,
-    ) -> bool {
-        self.note_plain(publication);
-        let chosen = match here {
-            true => self.choose_here(group),
-            false => self.choose(group),
-        };
-        let has_it = |exchange: &Exchange, key: Key| {
-            let connection = exchange.connections.get(key);
-            connection.is_some_and(|one| one.line.has_taken(publication))
-        };
-        let member = match chosen {
-            Some(Choice::Local(member)) if has_it(self, member.connection) => {
-                let others = |key| !has_it(self, key);
-                // None: all members here have it, so one has.
-                self.router.first_member(group, others)
-            }
-            Some(Choice::Local(member)) => Some(member),
-            Some(Choice::Remote { shard, group }) => {
-                self.send_on(shard, group, publication);
-                return true;
-            }
-            None => {
-                self.resources.counters.add(Counter::GroupLost, 1);
-                return false;
-            }
-        };
-        if let Some(member) = member {
-            self.deliver_to_member(group, member, publication);
-        }
-        true
-    }
-
-    /// Sends a publication to one member of another shard, whose plain subscribers have had
-    /// it.
-    fn send_on(&mut self, shard: ShardId, group: Key, publication: &mut Publication<'_>) {
-        let translation = publication.translation.as_ref();
-        let (translation, translated) = translation.map_or((Sent::None, None), |t| t.sent());
-        let terms = Terms {
-            plain: false,
-            retain: false,
-            again: true,
-            grown: publication.parcel.is_grown(),
-            translation,
-            at: self.resources.now,
-            expires: publication.expires,
-        };
-        let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
-        let parcel = &mut publication.parcel;
-        self.mesh
-            .publish(parcel, &nowhere, &pick, terms, translated, None);
-    }
-
-    /// All plain subscribers of this shard count as having it.
-    fn note_plain(&mut self, publication: &Publication<'_>) {
-        let mut matches = std::mem::take(&mut self.matches);
-        self.router.find(publication.envelope.name, &mut matches);
-        for subscription in &matches.local {
-            if let Some(connection) = self.connections.get_mut(subscription.connection) {
-                connection.line.note_taken(publication);
-            }
-        }
-        self.matches = matches;
-    }
-}
-
-impl<D: Driver> Shard<D> {
-    /// The kernel has taken so many bytes more for a member of a group.
+    /// A PUBLISH of this id is refused: it may come again.
     #[cold]
-    pub(super) fn follow_trail(&mut self, key: Key, went: usize) {
-        let exchange = &mut self.exchange;
-        let Some(connection) = exchange.connections.get_mut(key) else {
-            return;
-        };
-        let Some(station) = &mut connection.line.station else {
-            return;
-        };
-        if !station.trail.note_left(went) {
-            return;
-        }
-        let held = self.driver.unacknowledged(connection.socket);
-        let changed = station.trail.note_held(held);
-        let backed_up = station.trail.backed_up;
-        connection.line.recharge(&mut exchange.resources);
-        if changed && backed_up {
-            exchange.backed_up.add(key, exchange.resources.now);
-            exchange.note_stalled(key, true);
-        } else if changed {
-            exchange.note_kept_up(key);
-        } else if backed_up {
-            let now = exchange.resources.now;
-            exchange.backed_up.hurry(key, now);
+    pub(super) fn refuse_publish(&mut self, id: u32, resources: &mut Resources) {
+        if let Some(durable) = self.durable_mut() {
+            durable.receipts.refuse(id);
+            self.recharge(resources);
         }
     }
 
-    /// Asks whether the kernel still holds much for those for whom it did.
-    pub(super) fn look_at_backed_up(&mut self) {
-        let exchange = &mut self.exchange;
-        let now = exchange.resources.now;
-        if now < exchange.backed_up.next_look {
-            return;
-        }
-        let mut members = std::mem::take(&mut exchange.backed_up.members);
-        members.retain_mut(|one| {
-            let Some(connection) = exchange.connections.get_mut(one.member) else {
-                return false;
-            };
-            let Some(station) = &mut connection.line.station else {
-                return false;
-            };
-            if connection.stage != Stage::Running || !station.trail.backed_up {
-                return false;
-            }
-            if now < one.next_look {
-                return true;
-            }
-            let held = self.driver.unacknowledged(connection.socket);
-            if !station.trail.note_held(held) {
-                let reads = held < std::mem::replace(&mut one.held, held);
-                one.pause = match reads {
-                    true => LOOK_MIN,
-                    false => (one.pause * 2).min(LOOK_MAX),
-                };
-                one.next_look = now + one.pause;
-                return true;
-            }
-            connection.line.recharge(&mut exchange.resources);
-            exchange.note_kept_up(one.member);
-            false
-        });
-        let looks = members.iter().map(|one| one.next_look);
-        exchange.backed_up.next_look = looks.min().unwrap_or(Instant::NEVER);
-        exchange.backed_up.members = members;
-    }
-}
+    // ---- its station ----
 
-impl Exchange {
-    /// The kernel holds little for it again.
-    fn note_kept_up(&mut self, key: Key) {
-        let connection = self.connections.get(key);
-        if connection.is_some_and(|one| !one.line.shelved && !one.line.away) {
-            self.note_stalled(key, false);
+    pub(super) fn station_mut(&mut self) -> &mut Station {
+        self.station.get_or_insert_default()
+    }
+
+    pub(super) fn durable(&self) -> Option<&Durable> {
+        self.station.as_ref()?.durable.as_deref()
+    }
+
+    pub(super) fn durable_mut(&mut self) -> Option<&mut Durable> {
+        self.station.as_mut()?.durable.as_deref_mut()
+    }
+
+    /// Whether its session keeps a publication of so many bytes now: it keeps nothing yet, or
+    /// not much. One that does not fit waits until the client acknowledges.
+    #[inline]
+    pub(super) fn may_log(&self, bytes: usize, resources: &Resources) -> bool {
+        !self.counted
+            || self.durable().is_none_or(|durable| {
+                let most = resources.limits.session_buffer_bytes_max;
+                durable.log.is_empty() || durable.log.bytes() + bytes <= most
+            })
+    }
+
+    /// Brings what the pool is charged for the station in line with what it holds.
+    pub(super) fn recharge(&mut self, resources: &mut Resources) {
+        if let Some(station) = &mut self.station {
+            let cost = station.cost_bytes();
+            resources.pool.charge_growth(station.charged, cost);
+            station.charged = cost;
         }
     }
-}
 
-/// How much a connection has before it, in a measure of which only the order counts.
-pub(super) fn load(connections: &Slab<Connection>, key: Key) -> u32 {
-    connections.get(key).map_or(u32::MAX, Connection::load)
+    /// Its transport has gone to another slot, and it ends: what the pool is charged for it is
+    /// given back. No session or subscription is its own, as whoever resumes has none.
+    pub(super) fn release(self, resources: &mut Resources) {
+        if let Some(station) = self.station {
+            debug_assert!(station.is_idle(), "it resumes before it has anything");
+            resources.pool.discharge(station.charged);
+        }
+    }
 }

@@ -6,11 +6,11 @@
 //! | `state` | the shard: what it holds, and what it is made of |
 //! | `accept`, `census` | new connections, refusals, handing over to an emptier shard |
 //! | `door`, `access`, `authenticator`, `guest`, `rate` | who may come, who it is, what it may do, how much it may send |
-//! | `connection` | one connection: bytes in, stages to its end |
+//! | `connection`, `member`, `transport` | one connection: its slot and session, its socket and the stages to its end |
 //! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel`, `publication` | PUBLISH: from one connection to many; its bytes and itself as values |
 //! | `fanout` | a publication to many, in slices |
-//! | `member`, `trail` | a group's message: to which member, and whether that has got it |
+//! | `group`, `trail` | a group's message: to which member, and whether that has got it |
 //! | `legacy` | wills, and what a gone member had not got |
 //! | `retain`, `home`, `replay` | each topic's last message; one order of them; much of that to one, in slices |
 //! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
@@ -22,7 +22,7 @@
 //! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
 //! | `tls` | records opened and sealed: a byte transform, nothing else |
-//! | `line`, `outbox`, `pool` | what goes out, and the memory for it |
+//! | `outbox`, `pool` | what goes out, and the memory for it |
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
 //! | `receipt` | which of a session's PUBLISHes were taken |
@@ -69,10 +69,10 @@ mod fanout_queue;
 mod finding;
 mod forward;
 mod gauge;
+mod group;
 mod guest;
 mod home;
 mod legacy;
-mod line;
 mod listing;
 mod log;
 mod mailbox;
@@ -107,6 +107,7 @@ pub mod sys;
 pub mod tls;
 mod trace;
 mod trail;
+mod transport;
 mod turn;
 pub mod worker;
 

@@ -35,8 +35,8 @@ impl Exchange {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
-            connection.blocked = false;
-            if !std::mem::replace(&mut connection.ready, true) {
+            connection.member.blocked = false;
+            if !std::mem::replace(&mut connection.member.ready, true) {
                 self.ready.push_back(key);
             }
             self.touch(key);

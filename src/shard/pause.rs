@@ -11,18 +11,18 @@ impl Connection {
     /// What is received has to wait behind what is kept.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.ready || self.waits()
+        self.member.ready || self.waits()
     }
 
     /// It has to wait for something of which it will be told.
     #[inline]
     pub(super) fn waits(&self) -> bool {
-        self.stalled
-            || self.blocked
-            || self.fanning == Fanning::Waits
-            || self.unanswered
+        self.transport.stalled
+            || self.member.blocked
+            || self.member.fanning == Fanning::Waits
+            || self.member.unanswered
             || self.is_moving()
-            || self.held
+            || self.transport.held
     }
 
     /// After a message: whether the rest must wait, for another turn or for the outbox.
@@ -36,44 +36,44 @@ impl Connection {
         mesh_pressed: bool,
         resources: &Resources,
     ) -> bool {
-        let queued = self.line.outbox.queued_bytes();
+        let queued = self.transport.outbox.queued_bytes();
         let pressed = queued > 0 && resources.pool.is_exhausted();
         if queued > resources.limits.outbox_bytes_max / 2 || pressed {
-            self.stalled = true;
+            self.transport.stalled = true;
         } else if handled >= MESSAGES_PER_TURN
             || (resources.work.is_over() && units >= UNITS_BEYOND)
         {
-            self.ready = true;
+            self.member.ready = true;
         }
-        self.blocked = mesh_pressed && self.line.uses_mesh;
-        self.unanswered = self.line.answers_open >= ANSWERS_OPEN_MAX;
+        self.member.blocked = mesh_pressed && self.member.uses_mesh;
+        self.member.unanswered = self.member.answers_open >= ANSWERS_OPEN_MAX;
         self.is_paused()
     }
 
     /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
     /// is input to handle, or an end that had to wait for it.
     pub(super) fn unstall(&mut self, resources: &Resources) -> bool {
-        let outbox = &self.line.outbox;
+        let outbox = &self.transport.outbox;
         let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
         let eased = outbox.is_empty() || !resources.pool.is_exhausted();
-        if !self.stalled || !low || !eased {
+        if !self.transport.stalled || !low || !eased {
             return false;
         }
-        self.stalled = false;
-        self.line.session.restart_frame_clock(resources.now);
-        let ending = self.peer_ended || self.line.session.is_peer_closing();
-        let listed = self.ready;
-        self.ready |= ending || !self.input.is_empty();
-        self.ready && !listed
+        self.transport.stalled = false;
+        self.transport.session.restart_frame_clock(resources.now);
+        let ending = self.transport.peer_ended || self.transport.session.is_peer_closing();
+        let listed = self.member.ready;
+        self.member.ready |= ending || !self.transport.input.is_empty();
+        self.member.ready && !listed
     }
 
     /// Some of what it asked has been answered: goes on if it had to wait for that. True if
     /// it is to be listed.
     pub(super) fn heed_answers(&mut self) -> bool {
-        if !self.unanswered || self.line.answers_open > ANSWERS_OPEN_MAX / 2 {
+        if !self.member.unanswered || self.member.answers_open > ANSWERS_OPEN_MAX / 2 {
             return false;
         }
-        self.unanswered = false;
-        !std::mem::replace(&mut self.ready, true)
+        self.member.unanswered = false;
+        !std::mem::replace(&mut self.member.ready, true)
     }
 }

@@ -19,13 +19,13 @@ use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::home::Reach;
-use super::line::Line;
 use super::mesh::{Cause, Terms};
 use super::parcel::Parcel;
 use super::publication::{Origin, Publication, SchemaId, Sent, Translation};
 use super::schema::is_long;
 use super::station::Will;
 use super::trace::{About, Open};
+use super::transport::Transport;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::MESSAGE_HEADER_BYTES;
@@ -48,11 +48,11 @@ impl Exchange {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
-        if connection.line.has_published(id) {
+        if connection.member.has_published(id) {
             // Whatever would be said of it now.
             return self.answer(key, Answer::ok(id), true);
         }
-        if let Err(refusal) = self.check_publish(&connection.line, envelope, message.len()) {
+        if let Err(refusal) = self.check_publish(&connection.transport, envelope, message.len()) {
             if refusal.code == Code::Overloaded {
                 self.sweep_retained();
             }
@@ -68,10 +68,9 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let line = &mut connection.line;
-        line.uses_mesh = true;
-        line.take_publish(id);
-        let checksum = line.session.has_checksum();
+        connection.member.uses_mesh = true;
+        connection.member.take_publish(id);
+        let checksum = connection.transport.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let parcel = Parcel::received(message, checksum, &mut scratch);
         let tracer = self.resources.tracer.as_ref();
@@ -122,8 +121,8 @@ impl Exchange {
     ) {
         let id = envelope.id;
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.line.uses_mesh = true;
-            connection.line.take_publish(id);
+            connection.member.uses_mesh = true;
+            connection.member.take_publish(id);
         }
         let reach = match context {
             None => self.route(origin, key, envelope, parcel, None, translation),
@@ -162,13 +161,13 @@ impl Exchange {
     #[inline]
     fn check_publish(
         &self,
-        line: &Line,
+        transport: &Transport,
         envelope: &Envelope<'_>,
         bytes: usize,
     ) -> Result<(), Refusal> {
         check_topic(envelope.name)?;
         refuse_reserved(envelope.name)?;
-        if !line.bearer().may_publish(envelope.name) {
+        if !transport.bearer().may_publish(envelope.name) {
             return Err(self.forbid());
         }
         let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();
@@ -400,7 +399,7 @@ impl Exchange {
     fn comes_behind(&self, origin: Origin, publication: &Publication<'_>) -> bool {
         let in_order = publication.envelope.flags & FLAG_RETAIN != 0;
         let fanning = match origin {
-            Origin::Connection(key) => self.connections.get(key).map(|one| one.fanning),
+            Origin::Connection(key) => self.connections.get(key).map(|one| one.member.fanning),
             Origin::Link(from) => Some(self.fanouts.fanning(from)),
             Origin::Home(_) | Origin::Nobody => None,
         };

@@ -39,8 +39,7 @@ impl Exchange {
                 self.resources.counters.add(Counter::Requests, 1);
                 if let Some(connection) = self.connections.get_mut(key) {
                     let failure = Failure::of(Code::RateLimited, TEXT);
-                    let line = &mut connection.line;
-                    line.respond_failed(envelope.id, &failure, &mut self.resources);
+                    connection.respond_failed(envelope.id, &failure, &mut self.resources);
                     self.resources.note_refusal(failure.code);
                 }
             }
@@ -76,29 +75,29 @@ impl Connection {
         }
         let Rates { messages, bytes } = resources.limits.rates;
         let now = resources.now;
-        let guest = self.line.guest_mut();
+        let guest = self.transport.guest_mut();
         let Err(again) = guest.spend(messages, bytes, len, now) else {
             return false;
         };
         guest.limited_until = again.clamp(now + PAUSE_MIN, now + PAUSE_MAX);
-        self.held = true;
+        self.transport.held = true;
         // The pause ends earlier than anything else it waits for.
-        self.timer = Instant::NEVER;
+        self.member.timer = Instant::NEVER;
         true
     }
 
     /// The time it was not to be read from is over. True: it goes on.
     pub(super) fn unhold(&mut self, resources: &Resources) -> bool {
-        let Some(guest) = &mut self.line.guest else {
+        let Some(guest) = &mut self.transport.guest else {
             return false;
         };
         if guest.limited_until == Instant::ZERO || guest.limited_until > resources.now {
             return false;
         }
         guest.limited_until = Instant::ZERO;
-        self.held = guest.waits();
+        self.transport.held = guest.waits();
         // Time in which it was not read from does not count against it.
-        self.line.session.restart_frame_clock(resources.now);
-        !self.held && !std::mem::replace(&mut self.ready, true)
+        self.transport.session.restart_frame_clock(resources.now);
+        !self.transport.held && !std::mem::replace(&mut self.member.ready, true)
     }
 }

@@ -17,11 +17,11 @@
 
 use super::backlog::Replay;
 use super::confirmation::Answer;
-use super::connection::Stage;
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::publication::Publication;
 use super::scheduler::Lane;
+use super::transport::Stage;
 use crate::base::id::Key;
 use crate::proto::name::matches;
 use crate::router::{Subscription, Walk};
@@ -35,8 +35,8 @@ impl Exchange {
             return true;
         }
         if let Some(connection) = self.connections.get_mut(subscription.connection) {
-            connection.fanning = Fanning::Waits;
-            connection.line.answers_open += 1;
+            connection.member.fanning = Fanning::Waits;
+            connection.member.answers_open += 1;
         }
         self.replays.push_back(Replay {
             id,
@@ -82,7 +82,7 @@ impl Exchange {
     /// A connection, or the session of one, that what it subscribes to may still be sent to.
     pub(super) fn keeps_subscriptions(&self, key: Key) -> bool {
         let connection = self.connections.get(key);
-        connection.is_some_and(|one| one.stage == Stage::Running || one.line.counted)
+        connection.is_some_and(|one| one.transport.stage == Stage::Running || one.member.counted)
     }
 
     fn finish_replay(&mut self, replay: &Replay) {
@@ -90,7 +90,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.line.answers_open -= 1;
+        connection.member.answers_open -= 1;
         self.go_on(key);
         let made = self.make_subscription(&replay.filter, None, replay.subscription);
         self.answer_subscribe(key, Answer::of(replay.id, made));

@@ -5,10 +5,10 @@
 //! the transport in it (socket, protocol session, outbox, input):
 //!
 //! ```text
-//!   slot 7  [ station │ transport ]      the connection breaks
-//!   slot 7  [ station │ ─         ]      detached: messages go to the log, for linger_ms
-//!   slot 9  [ ─       │ transport ]      the client is back with SESSION(key)
-//!   slot 7  [ station │ transport ]      its transport has moved; slot 9 is free
+//!   slot 7  [ member │ transport ]      the connection breaks
+//!   slot 7  [ member │ ─         ]      detached: messages go to the log, for linger_ms
+//!   slot 9  [ ─      │ transport ]      the client is back with SESSION(key)
+//!   slot 7  [ member │ transport ]      its transport has moved; slot 9 is free
 //! ```
 //!
 //! A key names the shard of its session. A client that comes back elsewhere is handed to
@@ -29,13 +29,12 @@
 //! whatever reason is SESSION_UNKNOWN, and the reasons cannot be told apart.
 
 use super::command::{Command, Moved};
-use super::connection::{Connection, Stage};
+use super::connection::Connection;
 use super::exchange::Exchange;
-use super::fanout_queue::Fanning;
 use super::mailbox::Unposted;
-use super::resource::Resources;
 use super::seek::{Found, Resumption, Seek};
 use super::state::Shard;
+use super::transport::{Stage, Transport};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::reason::Reason;
@@ -55,7 +54,7 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = self.exchange.connections.get_mut(key) else {
             return;
         };
-        let Some(resumption) = &connection.moving else {
+        let Some(resumption) = &connection.transport.moving else {
             return;
         };
         let Resumption {
@@ -78,26 +77,23 @@ impl<D: Driver> Shard<D> {
         let Some(&slot) = self.exchange.sessions.get(&session) else {
             return;
         };
-        let newcomers = &self.exchange.connections;
-        let Some(old) = newcomers.get(slot) else {
+        let connections = &self.exchange.connections;
+        let Some(old) = connections.get(slot) else {
             return;
         };
         // One at a time takes over, and whoever waits looks again in the next turn.
-        let taken_by_other = old.yields_to.as_deref().is_some_and(|&other| {
-            other != key
-                && newcomers
-                    .get(other)
-                    .is_some_and(|other| other.moving.is_some())
+        let taken_by_other = self.yielding.get(&slot).is_some_and(|&other| {
+            let comes = |other: &Connection| other.transport.moving.is_some();
+            other != key && connections.get(other).is_some_and(comes)
         });
         // Answers still on their way would tell of more than SESSION_OK then says.
-        let answered = old.line.answers_open == 0;
-        if old.is_quiet() && answered && !taken_by_other {
+        let answered = old.member.answers_open == 0;
+        if old.transport.is_quiet() && answered && !taken_by_other {
             self.transplant(slot, key, received);
         } else {
             if !taken_by_other && let Some(old) = self.exchange.connections.get_mut(slot) {
-                if old.yields_to.replace(Box::new(key)).is_none() {
-                    self.yielding.push(slot);
-                }
+                old.member.yields = true;
+                self.yielding.insert(slot, key);
                 self.exchange.touch(slot);
             }
             self.waiting.push(key);
@@ -115,17 +111,15 @@ impl<D: Driver> Shard<D> {
         for seek in mem::take(&mut self.unanswered) {
             self.take_seek(seek);
         }
-        for slot in mem::take(&mut self.yielding) {
-            let connections = &self.exchange.connections;
-            let newcomer = connections
-                .get(slot)
-                .and_then(|old| old.yields_to.as_deref().copied());
-            let Some(newcomer) = newcomer else { continue };
-            let comes = |one: &Connection| one.moving.is_some() && one.stage == Stage::Running;
+        for (slot, newcomer) in mem::take(&mut self.yielding) {
+            let connections = &mut self.exchange.connections;
+            let comes = |one: &Connection| {
+                one.transport.moving.is_some() && one.transport.stage == Stage::Running
+            };
             if connections.get(newcomer).is_some_and(comes) {
-                self.yielding.push(slot);
-            } else if let Some(old) = self.exchange.connections.get_mut(slot) {
-                old.yields_to = None;
+                self.yielding.insert(slot, newcomer);
+            } else if let Some(old) = connections.get_mut(slot) {
+                old.member.yields = false;
                 self.exchange.touch(slot);
             }
         }
@@ -142,9 +136,11 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = self.exchange.connections.get_mut(key) else {
             return;
         };
-        let principal = connection.line.principal().map(Box::from);
-        let (Some(resumption), Some(peer)) = (&mut connection.moving, self.peers.get(home.index()))
-        else {
+        let principal = connection.transport.principal().map(Box::from);
+        let (Some(resumption), Some(peer)) = (
+            &mut connection.transport.moving,
+            self.peers.get(home.index()),
+        ) else {
             return;
         };
         let seek = Seek {
@@ -182,7 +178,7 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = self.exchange.connections.get_mut(key) else {
             return;
         };
-        let Some(resumption) = &mut connection.moving else {
+        let Some(resumption) = &mut connection.transport.moving else {
             return;
         };
         if known {
@@ -200,10 +196,10 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
-        connection.moving = None;
+        connection.transport.moving = None;
         if let Some(reason) = ended {
-            connection.end(reason, &mut exchange.resources);
-        } else if !mem::replace(&mut connection.ready, true) {
+            connection.transport.end(reason, &mut exchange.resources);
+        } else if !mem::replace(&mut connection.member.ready, true) {
             exchange.ready.push_back(key);
         }
         exchange.touch(key);
@@ -213,20 +209,26 @@ impl<D: Driver> Shard<D> {
     fn transplant(&mut self, slot: Key, from: Key, received: u32) {
         self.is_back(slot);
         let exchange = &mut self.exchange;
-        let Some(mut other) = exchange.connections.remove(from) else {
+        let Some(Connection {
+            member,
+            mut transport,
+        }) = exchange.connections.remove(from)
+        else {
             return;
         };
-        other.line.session.end_trial();
         self.timers.cancel(from.slot);
+        member.release(&mut exchange.resources);
         exchange.resources.forget_arrival(from, None);
         let Some(connection) = exchange.connections.get_mut(slot) else {
             return;
         };
-        other.moving = None;
-        connection.swap_transport(&mut other);
-        connection.yields_to = None;
-        if other.stage != Stage::Detached {
-            self.evict(other);
+        transport.session.end_trial();
+        transport.moving = None;
+        let old = connection.take_over(transport);
+        connection.member.yields = false;
+        self.yielding.remove(&slot);
+        if old.stage != Stage::Detached {
+            self.evict(old);
         }
         self.exchange.resumed(slot, received);
         // Perhaps for the same session.
@@ -234,42 +236,53 @@ impl<D: Driver> Shard<D> {
     }
 
     /// A transport whose session has been taken over gets a slot of its own to end in.
-    fn evict(&mut self, mut old: Connection) {
+    fn evict(&mut self, mut old: Transport) {
         let exchange = &mut self.exchange;
-        old.become_stranger();
         if old.stage == Stage::Running {
             let text = "this session has been resumed by another connection";
             let refusal = Refusal::new(Code::SessionTaken, text);
             old.refuse_with(&refusal, &mut exchange.resources);
         }
-        let mut old = Some(old);
-        let inserted = exchange.connections.insert_with(|key| {
-            // Called at most once, and only if there is room.
-            let mut old = old.take().unwrap_or_else(|| unreachable!("made twice"));
-            old.line.key = key;
-            old
-        });
-        match inserted {
-            Some(key) => exchange.touch(key),
-            None => old.into_iter().for_each(|old| self.discard(old)),
+        if let Some(key) = self.give_slot(old) {
+            self.exchange.touch(key);
         }
     }
 
-    /// Passes a connection on to the shard of its session.
+    /// Gives a transport that comes from another slot or shard one of its own. `None`: there
+    /// is none, and it is over.
+    fn give_slot(&mut self, transport: Transport) -> Option<Key> {
+        let mut transport = Some(transport);
+        let inserted = self.exchange.connections.insert_with(|key| {
+            // Called at most once, and only if there is room.
+            let transport = transport
+                .take()
+                .unwrap_or_else(|| unreachable!("made twice"));
+            Connection::new(key, transport)
+        });
+        transport.into_iter().for_each(|one| self.discard(one));
+        inserted
+    }
+
+    /// Passes a transport on to the shard of its session.
     fn hand_over(&mut self, key: Key, home: ShardId) {
         let Some(peer) = self.peers.get(home.index()) else {
             return;
         };
         let exchange = &mut self.exchange;
-        let Some(mut connection) = exchange.connections.remove(key) else {
+        let Some(Connection {
+            member,
+            mut transport,
+        }) = exchange.connections.remove(key)
+        else {
             return;
         };
         self.timers.cancel(key.slot);
-        connection.discharge(&mut exchange.resources);
+        member.release(&mut exchange.resources);
+        transport.discharge(&mut exchange.resources);
         exchange.resources.forget_arrival(key, None);
         exchange.resources.counters.add(Counter::MovedOut, 1);
         self.census.pass(self.id, home);
-        let moved = Command::Move(Box::new(Moved(connection)));
+        let moved = Command::Move(Box::new(Moved(transport)));
         let (unposted, is_over) = match peer.try_post(moved) {
             Ok(()) => return,
             Err(Unposted::Full(unposted)) => (unposted, false),
@@ -291,7 +304,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Takes over a connection that another shard has handed over.
+    /// Takes over a transport that another shard has handed over.
     pub(super) fn receive_moved(&mut self, moved: Moved) {
         if let Some(key) = self.take_moved(moved) {
             // It may have passed the command that ends such.
@@ -300,41 +313,31 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Gives a connection a slot here. `None`: there is none, and it is over.
-    fn take_moved(&mut self, Moved(mut connection): Moved) -> Option<Key> {
+    /// Gives a transport a slot here. `None`: there is none, and it is over.
+    fn take_moved(&mut self, Moved(mut transport): Moved) -> Option<Key> {
         let exchange = &mut self.exchange;
         exchange.resources.counters.add(Counter::MovedIn, 1);
-        connection.become_stranger();
-        connection.charge(&mut exchange.resources);
+        transport.charge(&mut exchange.resources);
         let limits = &exchange.resources.limits;
         if exchange.connection_count() >= limits.connections_max {
             // Here there is room for it only in its session's place.
             let now = exchange.resources.now;
-            connection.line.session.put_on_trial(now);
+            transport.session.put_on_trial(now);
         }
-        let mut connection = Some(connection);
-        let inserted = exchange.connections.insert_with(|key| {
-            let mut connection = connection
-                .take()
-                .unwrap_or_else(|| unreachable!("made twice"));
-            connection.line.key = key;
-            connection
-        });
-        connection.into_iter().for_each(|one| self.discard(one));
-        inserted
+        self.give_slot(transport)
     }
 
-    /// Ends a connection for which there is no slot.
-    fn discard(&mut self, mut connection: Connection) {
+    /// Ends a transport for which there is no slot.
+    fn discard(&mut self, mut transport: Transport) {
         let resources = &mut self.exchange.resources;
-        let reason = connection.reason.unwrap_or(Reason::TooManyConnections);
-        connection.drop_input(resources);
-        connection.line.outbox.clear(&mut resources.pool);
-        connection.release_tls(resources);
-        self.driver.close(connection.socket);
+        let reason = transport.reason.unwrap_or(Reason::TooManyConnections);
+        transport.drop_input(resources);
+        transport.outbox.clear(&mut resources.pool);
+        transport.release_tls(resources);
+        self.driver.close(transport.socket);
         self.census.leave(self.id);
         resources.counters.add_closed(reason);
-        self.leave_door(connection.line.guest.and_then(|guest| guest.address));
+        self.leave_door(transport.guest.and_then(|guest| guest.address));
     }
 
     /// The connection of a session is over; the session waits in its slot.
@@ -344,8 +347,9 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = self.exchange.connections.get_mut(key) else {
             return;
         };
-        connection.stage = Stage::Detached;
-        connection.yields_to = None;
+        connection.transport.stage = Stage::Detached;
+        connection.member.yields = false;
+        self.yielding.remove(&key);
         let deadline = self.exchange.resources.now + linger;
         self.exchange.absent_until(key, deadline);
         self.exchange.touch(key);
@@ -357,7 +361,7 @@ impl<D: Driver> Shard<D> {
     /// A session has a connection again, or ends: it waits no longer.
     fn is_back(&mut self, key: Key) {
         if let Some(connection) = self.exchange.connections.get(key) {
-            let entry = (connection.stage_deadline, key);
+            let entry = (connection.transport.stage_deadline, key);
             self.exchange.absent.remove(&entry);
         }
     }
@@ -400,57 +404,11 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        self.absent.remove(&(connection.stage_deadline, key));
-        connection.stage_deadline = deadline;
+        self.absent
+            .remove(&(connection.transport.stage_deadline, key));
+        connection.transport.stage_deadline = deadline;
         // Wherever the timer stands, the deadline is another now.
-        connection.timer = Instant::NEVER;
+        connection.member.timer = Instant::NEVER;
         self.absent.insert((deadline, key));
-    }
-}
-
-impl Connection {
-    /// Exchanges the transports of two connections; what is the slot's stays.
-    fn swap_transport(&mut self, other: &mut Connection) {
-        mem::swap(self, other);
-        mem::swap(&mut self.timer, &mut other.timer);
-        mem::swap(&mut self.touched, &mut other.touched);
-        mem::swap(&mut self.ready, &mut other.ready);
-        mem::swap(&mut self.starved, &mut other.starved);
-        mem::swap(&mut self.blocked, &mut other.blocked);
-        mem::swap(&mut self.fanning, &mut other.fanning);
-        mem::swap(&mut self.unanswered, &mut other.unanswered);
-        mem::swap(&mut self.line, &mut other.line);
-        mem::swap(&mut self.line.session, &mut other.line.session);
-        mem::swap(&mut self.line.outbox, &mut other.line.outbox);
-        mem::swap(&mut self.line.guest, &mut other.line.guest);
-        // Wherever the timer stands, the deadline is another now.
-        self.timer = Instant::NEVER;
-    }
-
-    /// It is in no list and has no timer: it comes from another slot or shard.
-    fn become_stranger(&mut self) {
-        (self.touched, self.ready, self.starved, self.blocked) = (false, false, false, false);
-        (self.fanning, self.unanswered) = (Fanning::No, false);
-        self.yields_to = None;
-        self.timer = Instant::NEVER;
-    }
-
-    /// Whether its input wants to be handled.
-    pub(super) fn has_input(&self) -> bool {
-        self.stage == Stage::Running && (!self.input.is_empty() || self.peer_ended)
-    }
-
-    /// What it holds of a shard's memory is no longer that shard's.
-    fn discharge(&mut self, resources: &mut Resources) {
-        resources.pool.discharge(self.held_bytes());
-    }
-
-    fn charge(&mut self, resources: &mut Resources) {
-        resources.pool.charge(self.held_bytes());
-    }
-
-    fn held_bytes(&self) -> usize {
-        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
-        self.input.charged() + self.line.outbox.held_bytes() + tls
     }
 }

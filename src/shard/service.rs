@@ -15,7 +15,7 @@
 //! the request with INTERNAL, so that no requester waits in vain.
 
 use super::call::{Asked, Deferred, Place};
-use super::line::Line;
+use super::connection::Connection;
 use super::resource::{Current, Resources};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -80,7 +80,7 @@ impl<'a> Request<'a> {
 /// Two references, passed in registers; what is known of the request stands in
 /// `Resources::current`, where `Services::call` also sees whether an answer was given.
 pub struct Reply<'a> {
-    line: &'a mut Line,
+    connection: &'a mut Connection,
     resources: &'a mut Resources,
 }
 
@@ -98,7 +98,7 @@ impl Reply<'_> {
         let current = &mut self.resources.current;
         current.answered = true;
         let id = current.id;
-        self.line.respond(id, codec, payload, self.resources);
+        self.connection.respond(id, codec, payload, self.resources);
     }
 
     /// Fails the request. Codes of the application's own are from 0x1000 on.
@@ -107,7 +107,7 @@ impl Reply<'_> {
         let current = &mut self.resources.current;
         (current.answered, current.failure) = (true, Some(failure.code));
         let id = current.id;
-        self.line.respond_failed(id, failure, self.resources);
+        self.connection.respond_failed(id, failure, self.resources);
     }
 
     /// Takes the answer out of this call: whoever holds the [`Deferred`], on this shard,
@@ -141,7 +141,7 @@ impl<'a> Reply<'a> {
     fn open(self, place: Place) -> Option<(Key, &'a mut Resources)> {
         let current = self.resources.current;
         let asked = (current.id, current.codec);
-        let opened = (self.resources).open_call(self.line, asked, place, current.timeout_ms);
+        let opened = (self.resources).open_call(self.connection, asked, place, current.timeout_ms);
         let call = match opened {
             Ok((call, _)) => call,
             Err(failure) => {
@@ -161,29 +161,29 @@ impl<'a> Reply<'a> {
 }
 
 impl Resources {
-    /// Opens a call for a REQUEST of this line's, within all bounds; with its deadline.
+    /// Opens a call for a REQUEST of this connection's, within all bounds; with its deadline.
     ///
     /// # Errors
     /// TOO_MANY_REQUESTS, OVERLOADED.
     pub(super) fn open_call(
         &mut self,
-        line: &mut Line,
+        connection: &mut Connection,
         (id, codec): (u32, Codec),
         place: Place,
         timeout_ms: Option<u32>,
     ) -> Result<(Key, Instant), Failure> {
-        if line.calls_open >= self.limits.requests_open_max {
+        if connection.member.calls_open >= self.limits.requests_open_max {
             let text = "too many unanswered requests on this connection";
             return Err(Failure::of(Code::TooManyRequests, text));
         }
         let asked = Asked {
-            connection: line.key,
+            connection: connection.member.key,
             id,
             codec,
         };
         let deadline = self.now + self.limits.timeout(timeout_ms);
         let call = self.calls.open(asked, place, self.now, deadline)?;
-        line.calls_open += 1;
+        connection.member.calls_open += 1;
         Ok((call, deadline))
     }
 }
@@ -220,7 +220,7 @@ impl Services {
     pub(super) fn call(
         &mut self,
         request: &Envelope<'_>,
-        line: &mut Line,
+        connection: &mut Connection,
         resources: &mut Resources,
     ) {
         resources.counters.add(Counter::Requests, 1);
@@ -242,12 +242,15 @@ impl Services {
             answered: false,
             failure: None,
         };
-        let reply = Reply { line, resources };
+        let reply = Reply {
+            connection,
+            resources,
+        };
         service.call(Request { envelope: request }, reply);
         if !resources.current.answered {
             let failure = Failure::of(Code::Internal, "the service did not answer");
             resources.current.failure = Some(failure.code);
-            line.respond_failed(request.id, &failure, resources);
+            connection.respond_failed(request.id, &failure, resources);
         }
     }
 
@@ -258,14 +261,14 @@ impl Services {
         &mut self,
         request: &Envelope<'_>,
         parent: &TraceContext,
-        line: &mut Line,
+        connection: &mut Connection,
         resources: &mut Resources,
     ) {
         let now = resources.now;
         let Some(tracer) = &mut resources.tracer else {
             return;
         };
-        let span = tracer.begin_call(parent, request.name, line.key, now);
+        let span = tracer.begin_call(parent, request.name, connection.member.key, now);
         let mut block = Vec::new();
         let headers = headers_with(&request.headers, span.context(), &mut block);
         tracer.put_call(span);
@@ -275,7 +278,7 @@ impl Services {
             headers: headers.unwrap_or(request.headers),
             ..*request
         };
-        self.call(&request, line, resources);
+        self.call(&request, connection, resources);
         let fault = resources.current.failure.map(Fault::Code);
         if let Some(tracer) = &mut resources.tracer
             && let Some(span) = tracer.take_call()

@@ -5,10 +5,11 @@
 //! to know what others have done: a multishot that ended for whatever cause is armed again
 //! simply because the connection still wants to receive.
 
-use super::connection::{Connection, Receive, Stage};
+use super::connection::Connection;
 use super::outbox::give_back;
 use super::resource::Resources;
 use super::state::Shard;
+use super::transport::{Receive, Stage, Transport};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
@@ -51,7 +52,7 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
-        connection.touched = false;
+        connection.member.touched = false;
         if connection.is_unusual() && !self.settle_exchange(key) {
             return;
         }
@@ -62,13 +63,13 @@ impl<D: Driver> Shard<D> {
         connection.settle_send(&mut self.driver, &mut exchange.resources);
         connection.settle_stage(&mut self.driver, &exchange.resources);
         connection.settle_receive(&mut self.driver, &mut exchange.resources);
-        if connection.stage == Stage::Closing && connection.is_quiet() {
+        if connection.transport.stage == Stage::Closing && connection.transport.is_quiet() {
             return self.free(key);
         }
-        if connection.timer == Instant::NEVER || connection.may_be_due_earlier() {
-            let deadline = connection.deadline();
-            if deadline != connection.timer {
-                connection.timer = deadline;
+        if connection.member.timer == Instant::NEVER || connection.transport.may_be_due_earlier() {
+            let deadline = connection.transport.deadline();
+            if deadline != connection.member.timer {
+                connection.member.timer = deadline;
                 self.timers.arm(key.slot, deadline);
             }
         }
@@ -81,24 +82,24 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = self.exchange.connections.get_mut(key) else {
             return false;
         };
-        match connection.stage {
+        match connection.transport.stage {
             Stage::Running => {
-                if connection.moving.is_some() && connection.is_quiet() {
+                if connection.transport.moving.is_some() && connection.transport.is_quiet() {
                     self.move_on(key);
-                } else if connection.line.shelved && !connection.is_moving() {
+                } else if connection.member.shelved && !connection.is_moving() {
                     self.exchange.refill(key);
                 }
             }
-            Stage::Detached if !connection.line.counted => {
+            Stage::Detached if !connection.member.counted => {
                 // More waited for it than may.
                 self.end_session(key, true);
             }
             Stage::Detached => {}
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
                 let is_over = self.exchange.resources.work.is_over();
-                if is_over && connection.line.station.is_some() {
+                if is_over && connection.member.station.is_some() {
                     // Listed already, as whoever touches it sees.
-                    connection.touched = true;
+                    connection.member.touched = true;
                     self.exchange.leaving.push_back(key);
                     return false;
                 }
@@ -117,25 +118,28 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
-        connection.line.outbox.clear(&mut exchange.resources.pool);
-        connection.release_tls(&mut exchange.resources);
-        debug_assert!(connection.line.outbox.is_empty());
-        self.driver.close(connection.socket);
-        let guest = connection.line.guest.as_mut();
+        connection
+            .transport
+            .outbox
+            .clear(&mut exchange.resources.pool);
+        connection.transport.release_tls(&mut exchange.resources);
+        debug_assert!(connection.transport.outbox.is_empty());
+        self.driver.close(connection.transport.socket);
+        let guest = connection.transport.guest.as_mut();
         let address = guest.and_then(|guest| guest.address.take());
         if let (Some(door), Some(address)) = (&exchange.door, address) {
             door.leave(address);
         }
         self.census.leave(self.id);
-        let reason = connection.reason.unwrap_or(Reason::Internal);
+        let reason = connection.transport.reason.unwrap_or(Reason::Internal);
         exchange.resources.counters.add_closed(reason);
         exchange.resources.forget_arrival(key, Some(reason));
         tracing::debug!(shard = self.id.0, connection = %key, reason = reason.label(), "closed");
-        if connection.line.away && connection.line.counted && !exchange.draining {
+        if connection.transport.has_left && connection.member.counted && !exchange.draining {
             return self.detach(key);
         }
         // Whatever else stands in the slot has been dissolved when it began to end.
-        debug_assert!(connection.line.station.is_none() || connection.line.away);
+        debug_assert!(connection.member.station.is_none() || connection.transport.has_left);
         let publish_will = !exchange.draining;
         self.exchange.end_calls(key);
         self.exchange.dissolve(key, publish_will);
@@ -149,25 +153,25 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
-        let Some(station) = &mut connection.line.station else {
+        let Some(station) = &mut connection.member.station else {
             return;
         };
         let trail = std::mem::take(&mut station.trail);
         let is_idle = station.is_idle();
-        connection.line.trails = false;
-        connection.line.recharge(&mut exchange.resources);
+        connection.member.trails = false;
+        connection.member.recharge(&mut exchange.resources);
         if is_idle {
-            connection.line.station = None;
+            connection.member.station = None;
         }
         if trail.is_empty() {
             return;
         }
-        let held = match connection.reason {
+        let held = match connection.transport.reason {
             Some(Reason::PeerClose) => 0,
             _ => {
                 // Our FIN, which goes when all else has gone, counts as a byte.
-                let fin = usize::from(connection.line.outbox.is_empty());
-                let held = self.driver.unacknowledged(connection.socket);
+                let fin = usize::from(connection.transport.outbox.is_empty());
+                let held = self.driver.unacknowledged(connection.transport.socket);
                 held.saturating_sub(fin)
             }
         };
@@ -178,28 +182,33 @@ impl<D: Driver> Shard<D> {
 impl Connection {
     #[inline]
     fn settle_send(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
-        if self.sending || self.stage > Stage::Flushing || self.is_moving() {
+        if self.transport.sending || self.transport.stage > Stage::Flushing || self.is_moving() {
             return;
         }
-        let outbox = &mut self.line.outbox;
-        let next = match &mut self.tls {
+        let outbox = &mut self.transport.outbox;
+        let next = match &mut self.transport.tls {
             None => outbox.next_chunk(),
             Some(tls) => {
-                let ends = self.stage == Stage::Flushing;
+                let ends = self.transport.stage == Stage::Flushing;
                 tls.next_chunk(outbox, ends, &mut resources.pool)
             }
         };
-        if self.tls.as_ref().is_some_and(|tls| tls.has_failed()) {
-            self.end(Reason::TlsFailed, resources);
+        if self
+            .transport
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.has_failed())
+        {
+            self.transport.end(Reason::TlsFailed, resources);
         }
         if let Some((chunk, from)) = next {
-            self.sending = true;
-            self.sent_of_chunk = from as u32;
-            self.line.outbox.begin_send(resources.now);
+            self.transport.sending = true;
+            self.transport.sent_of_chunk = from as u32;
+            self.transport.outbox.begin_send(resources.now);
             resources
                 .sampler
-                .send_begins(self.line.key, &mut resources.histograms);
-            driver.send(self.line.key, self.socket, chunk, from);
+                .send_begins(self.member.key, &mut resources.histograms);
+            driver.send(self.member.key, self.transport.socket, chunk, from);
         }
     }
 
@@ -212,12 +221,12 @@ impl Connection {
         chunk: Chunk,
         resources: &mut Resources,
     ) -> usize {
-        let queued = self.line.outbox.queued_bytes();
-        let (key, now) = (self.line.key, resources.now);
+        let queued = self.transport.outbox.queued_bytes();
+        let (key, now) = (self.member.key, resources.now);
         resources
             .sampler
             .send_ended(key, now, &mut resources.histograms);
-        let (from, length) = (self.sent_of_chunk as usize, chunk.len());
+        let (from, length) = (self.transport.sent_of_chunk as usize, chunk.len());
         let went = match result {
             Ok(bytes) => Some(bytes),
             // For a takeover, or at the end: nothing of it went.
@@ -227,41 +236,41 @@ impl Connection {
         resources
             .counters
             .add(Counter::BytesSent, went.unwrap_or(0) as u64);
-        self.wire.bytes_out += went.unwrap_or(0) as u64;
+        self.transport.wire.bytes_out += went.unwrap_or(0) as u64;
         match went {
-            Some(bytes) if from + bytes < length && self.stage <= Stage::Flushing => {
-                if self.tls.is_none() {
-                    self.line.outbox.sent(bytes);
+            Some(bytes) if from + bytes < length && self.transport.stage <= Stage::Flushing => {
+                if self.transport.tls.is_none() {
+                    self.transport.outbox.sent(bytes);
                 }
-                self.extend_flush(resources);
-                if self.yields_to.is_some() {
+                self.transport.extend_flush(resources);
+                if self.member.yields {
                     // The rest goes from the slot this transport moves to.
-                    match &mut self.tls {
-                        None => self.line.outbox.put_back(chunk, from + bytes),
+                    match &mut self.transport.tls {
+                        None => self.transport.outbox.put_back(chunk, from + bytes),
                         Some(tls) => tls.put_back(chunk, from + bytes),
                     }
-                    self.sent_of_chunk = 0;
+                    self.transport.sent_of_chunk = 0;
                 } else {
-                    self.sent_of_chunk = (from + bytes) as u32;
-                    self.sending = true;
-                    driver.send(self.line.key, self.socket, chunk, from + bytes);
+                    self.transport.sent_of_chunk = (from + bytes) as u32;
+                    self.transport.sending = true;
+                    driver.send(self.member.key, self.transport.socket, chunk, from + bytes);
                 }
-                return queued - self.line.outbox.queued_bytes();
+                return queued - self.transport.outbox.queued_bytes();
             }
-            Some(_) => self.extend_flush(resources),
-            None if self.stage == Stage::Closing => {}
-            None => self.abort(Reason::PeerReset, resources),
+            Some(_) => self.transport.extend_flush(resources),
+            None if self.transport.stage == Stage::Closing => {}
+            None => self.transport.abort(Reason::PeerReset, resources),
         }
-        match &mut self.tls {
-            None => self.line.outbox.sent(length - from),
-            Some(tls) => tls.sent(&mut self.line.outbox),
+        match &mut self.transport.tls {
+            None => self.transport.outbox.sent(length - from),
+            Some(tls) => tls.sent(&mut self.transport.outbox),
         }
-        self.sent_of_chunk = 0;
+        self.transport.sent_of_chunk = 0;
         give_back(chunk, &mut resources.pool);
-        let gone = queued - self.line.outbox.queued_bytes();
+        let gone = queued - self.transport.outbox.queued_bytes();
         match went {
             // What is sealed counts whole: a part of it is of no use.
-            Some(bytes) if self.tls.is_none() => bytes.min(gone),
+            Some(bytes) if self.transport.tls.is_none() => bytes.min(gone),
             Some(bytes) if from + bytes == length => gone,
             _ => 0,
         }
@@ -270,9 +279,53 @@ impl Connection {
     /// It has more to it than a socket and a session.
     #[inline]
     fn is_unusual(&self) -> bool {
-        self.line.shelved || self.moving.is_some() || self.stage != Stage::Running
+        self.member.shelved
+            || self.transport.moving.is_some()
+            || self.transport.stage != Stage::Running
     }
 
+    fn settle_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
+        let sealed = self
+            .transport
+            .tls
+            .as_ref()
+            .is_none_or(|tls| tls.is_flushed());
+        let flushed = self.transport.outbox.is_empty() && sealed && !self.transport.sending;
+        if self.transport.stage == Stage::Flushing && flushed && !self.member.yields {
+            driver.shutdown(self.transport.socket);
+            self.transport.stage = Stage::Lingering;
+            self.transport.stage_deadline = resources.now + Transport::STAGE_TIME;
+        }
+        if self.transport.stage == Stage::Lingering && self.transport.peer_ended {
+            self.transport.stage = Stage::Closing;
+        }
+        let gives_up = self.transport.stage == Stage::Closing || self.member.yields;
+        if gives_up && self.transport.sending && !self.transport.send_cancelled {
+            self.transport.send_cancelled = true;
+            driver.cancel_send(self.member.key);
+        }
+    }
+
+    #[inline]
+    fn settle_receive(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
+        match (self.transport.receive, self.wants_receive()) {
+            (Receive::Off, true) if !self.member.starved => {
+                driver.receive(self.member.key, self.transport.socket);
+                self.transport.receive = Receive::Armed;
+            }
+            (Receive::Armed, false) => {
+                driver.cancel_receive(self.member.key);
+                self.transport.receive = Receive::Cancelling;
+                if self.transport.stage == Stage::Running {
+                    resources.counters.add(Counter::ReceivePaused, 1);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Transport {
     /// A peer that still takes bytes is given time for the next.
     /// Not one whose credential is good no longer, or whom an operator ends: it might make
     /// the send in flight last.
@@ -280,43 +333,7 @@ impl Connection {
         let cuts_off = [Reason::Revoked, Reason::AuthExpired, Reason::Kicked];
         let is_cut_off = self.reason.is_some_and(|reason| cuts_off.contains(&reason));
         if self.stage == Stage::Flushing && !is_cut_off {
-            self.stage_deadline = resources.now + Connection::STAGE_TIME;
-        }
-    }
-
-    fn settle_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
-        let sealed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
-        let flushed = self.line.outbox.is_empty() && sealed && !self.sending;
-        if self.stage == Stage::Flushing && flushed && self.yields_to.is_none() {
-            driver.shutdown(self.socket);
-            self.stage = Stage::Lingering;
-            self.stage_deadline = resources.now + Connection::STAGE_TIME;
-        }
-        if self.stage == Stage::Lingering && self.peer_ended {
-            self.stage = Stage::Closing;
-        }
-        let gives_up = self.stage == Stage::Closing || self.yields_to.is_some();
-        if gives_up && self.sending && !self.send_cancelled {
-            self.send_cancelled = true;
-            driver.cancel_send(self.line.key);
-        }
-    }
-
-    #[inline]
-    fn settle_receive(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
-        match (self.receive, self.wants_receive()) {
-            (Receive::Off, true) if !self.starved => {
-                driver.receive(self.line.key, self.socket);
-                self.receive = Receive::Armed;
-            }
-            (Receive::Armed, false) => {
-                driver.cancel_receive(self.line.key);
-                self.receive = Receive::Cancelling;
-                if self.stage == Stage::Running {
-                    resources.counters.add(Counter::ReceivePaused, 1);
-                }
-            }
-            _ => {}
+            self.stage_deadline = resources.now + Transport::STAGE_TIME;
         }
     }
 }

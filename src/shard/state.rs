@@ -30,7 +30,7 @@ use crate::metrics::histogram::Histograms;
 use crate::proto::session::Settings;
 use crate::ring::driver::Driver;
 use crossbeam_channel::Sender;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What a shard is made of.
@@ -82,8 +82,8 @@ pub struct Shard<D> {
     pub(super) waiting: Vec<Key>,
     /// Connections that would move, or ask another shard, whose mailbox was full.
     pub(super) unposted: Vec<Key>,
-    /// Sessions that are being taken over.
-    pub(super) yielding: Vec<Key>,
+    /// Sessions that are being taken over, and by whom.
+    pub(super) yielding: BTreeMap<Key, Key>,
     /// What other shards want to know, whose mailboxes were full.
     pub(super) unanswered: Vec<Seek>,
     /// Connections whose receive found no buffer.
@@ -161,7 +161,7 @@ impl<D: Driver> Shard<D> {
             completions_per_turn: setup.completions_per_turn,
             waiting: Vec::new(),
             unposted: Vec::new(),
-            yielding: Vec::new(),
+            yielding: BTreeMap::new(),
             unanswered: Vec::new(),
             starved: VecDeque::new(),
             surveys: VecDeque::new(),

@@ -5,12 +5,12 @@
 
 use super::confirmation::Answer;
 use super::exchange::Exchange;
-use super::line::Line;
 use super::mesh::{InterestKind, Mesh};
 use super::publication::Translation;
 use super::publish::refuse_reserved;
 use super::schema::is_long;
 use super::station::{Membership, Station, Will};
+use super::transport::Transport;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, Envelope, header};
@@ -37,7 +37,7 @@ impl Exchange {
         operation: impl FnOnce(&mut Exchange) -> Result<Done, Refusal>,
     ) {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.line.uses_mesh = true;
+            connection.member.uses_mesh = true;
         }
         match operation(self) {
             Ok(Done::Later) => {}
@@ -50,7 +50,7 @@ impl Exchange {
     pub(super) fn subscribe(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let filter = envelope.name;
         check_filter(filter)?;
-        self.check_right(key, |line| line.bearer().may_subscribe(filter))?;
+        self.check_right(key, |transport| transport.bearer().may_subscribe(filter))?;
         self.check_count(key)?;
         let group = envelope.headers.find(header::GROUP);
         let subscription = Subscription {
@@ -77,7 +77,7 @@ impl Exchange {
         if !self.keeps_subscriptions(key) {
             return Ok(());
         }
-        self.check_right(key, |line| line.bearer().may_subscribe(filter))?;
+        self.check_right(key, |transport| transport.bearer().may_subscribe(filter))?;
         let codec = match subscription.codec {
             Codec::Bytes => self.codec_of(key),
             codec => codec,
@@ -116,7 +116,7 @@ impl Exchange {
             .tell_members(filter, group.unwrap_or_default(), number, change);
         self.part(key, id, number, |station| &mut station.subscriptions);
         if let Some(connection) = self.connections.get_mut(key)
-            && let Some(station) = &mut connection.line.station
+            && let Some(station) = &mut connection.member.station
             && station.subscriptions.is_empty()
         {
             let wants = std::mem::take(&mut station.wants);
@@ -129,7 +129,7 @@ impl Exchange {
         let service = envelope.name;
         check_filter(service)?;
         refuse_reserved(service)?;
-        self.check_right(key, |line| line.bearer().may_serve(service))?;
+        self.check_right(key, |transport| transport.bearer().may_serve(service))?;
         self.check_count(key)?;
         let made = self.router.serve(service, key);
         self.mesh.tell_servers(service, made.group, made.change);
@@ -200,7 +200,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Some(station) = connection.line.station.as_deref_mut() else {
+        let Some(station) = connection.member.station.as_deref_mut() else {
             return;
         };
         let stalled = stalled || station.trail.backed_up;
@@ -232,14 +232,16 @@ impl Exchange {
     ) -> Result<Done, Refusal> {
         if envelope.name.is_empty() {
             if let Some(connection) = self.connections.get_mut(key) {
-                connection.line.station_mut().will = None;
-                connection.line.recharge(&mut self.resources);
+                connection.member.station_mut().will = None;
+                connection.member.recharge(&mut self.resources);
             }
             return Ok(Done::Now);
         }
         check_topic(envelope.name)?;
         refuse_reserved(envelope.name)?;
-        self.check_right(key, |line| line.bearer().may_publish(envelope.name))?;
+        self.check_right(key, |transport| {
+            transport.bearer().may_publish(envelope.name)
+        })?;
         let translation = match self.schema_of(envelope) {
             None => None,
             Some(id) if is_long(envelope) => {
@@ -252,7 +254,7 @@ impl Exchange {
             }
         };
         let connection = self.connections.get(key);
-        if connection.is_some_and(|one| one.line.session.has_checksum()) {
+        if connection.is_some_and(|one| one.transport.session.has_checksum()) {
             let mut plain = Vec::with_capacity(message.len());
             strip_checksum(message, &mut plain);
             self.put_will(key, &plain, translation);
@@ -275,22 +277,22 @@ impl Exchange {
         let mut message: Box<[u8]> = message.into();
         // The PUBLISH it will be: the same envelope under the other type.
         message[3] = MessageType::Publish as u8;
-        connection.line.station_mut().will = Some(Will {
+        connection.member.station_mut().will = Some(Will {
             message,
             translation,
         });
-        connection.line.recharge(&mut self.resources);
+        connection.member.recharge(&mut self.resources);
     }
 
     /// The codec that a connection prefers.
     fn codec_of(&self, key: Key) -> Codec {
         let connection = self.connections.get(key);
-        connection.map_or(Codec::Bytes, |one| one.line.session.codec())
+        connection.map_or(Codec::Bytes, |one| one.transport.session.codec())
     }
 
-    fn check_right(&self, key: Key, may: impl FnOnce(&Line) -> bool) -> Result<(), Refusal> {
+    fn check_right(&self, key: Key, may: impl FnOnce(&Transport) -> bool) -> Result<(), Refusal> {
         match self.connections.get(key) {
-            Some(connection) if !may(&connection.line) => Err(self.forbid()),
+            Some(connection) if !may(&connection.transport) => Err(self.forbid()),
             _ => Ok(()),
         }
     }
@@ -300,7 +302,7 @@ impl Exchange {
         let station = self
             .connections
             .get(key)
-            .and_then(|one| one.line.station.as_ref());
+            .and_then(|one| one.member.station.as_ref());
         let count = station.map_or(0, |one| one.subscriptions.len() + one.servings.len());
         if count >= most {
             let text = format!("a connection has at most {most} subscriptions and services");
@@ -322,13 +324,13 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let station = connection.line.station_mut();
+        let station = connection.member.station_mut();
         list(station).push(Membership {
             filter: made.filter,
             number: made.group,
         });
         let stalled = std::mem::replace(&mut station.stalled, false);
-        connection.line.recharge(&mut self.resources);
+        connection.member.recharge(&mut self.resources);
         if stalled {
             // The new one shall know it too.
             self.note_stalled(key, true);
@@ -345,12 +347,12 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let list = list(connection.line.station_mut());
+        let list = list(connection.member.station_mut());
         let gone = Membership { filter, number };
         if let Some(index) = list.iter().position(|one| *one == gone) {
             list.swap_remove(index);
         }
-        connection.line.recharge(&mut self.resources);
+        connection.member.recharge(&mut self.resources);
     }
 }
 

@@ -13,9 +13,10 @@
 //! makes it another by its key; whoever merges the shards' answers tells by `opened` and the
 //! address that it is the same. A session without connection is counted, not seen.
 
-use super::connection::{Connection, Stage};
+use super::connection::Connection;
 use super::listing::{Query, Rank, Row, Seen, Sort, State, Survey, Walk, nanos, seniority};
 use super::state::Shard;
+use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::{SURVEY_CONNECTIONS_MAX, SURVEY_SLOTS_PER_TURN};
@@ -28,21 +29,21 @@ use std::time::Duration;
 
 impl Query {
     fn matches(&self, connection: &Connection) -> bool {
-        let line = &connection.line;
         let is = |wanted: &Option<Box<str>>, has: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| has == Some(wanted))
         };
-        is(&self.principal, line.principal()) && is(&self.client_id, line.session.client_id())
+        is(&self.principal, connection.transport.principal())
+            && is(&self.client_id, connection.transport.session.client_id())
     }
 
     fn rank(&self, key: Key, connection: &Connection, now: Instant) -> Rank {
         let value = match self.sort {
             Sort::Queued => connection.queued_bytes(),
-            Sort::Age => seniority(connection.opened),
-            Sort::In => connection.wire.bytes_in,
-            Sort::Out => connection.wire.bytes_out,
+            Sort::Age => seniority(connection.transport.opened),
+            Sort::In => connection.transport.wire.bytes_in,
+            Sort::Out => connection.transport.wire.bytes_out,
             Sort::Oldest => nanos(connection.oldest_queued(now)),
-            Sort::RoundTrip => connection.line.session.round_trip().map_or(0, nanos),
+            Sort::RoundTrip => connection.transport.session.round_trip().map_or(0, nanos),
             Sort::Id => 0,
         };
         match self.descending {
@@ -116,9 +117,9 @@ impl<D: Driver> Shard<D> {
             left -= 1;
             // It may have ended, and its session stayed.
             if let Some(one) = connections.get(key)
-                && one.stage != Stage::Detached
+                && one.transport.stage != Stage::Detached
             {
-                let address = self.driver.peer(one.socket);
+                let address = self.driver.peer(one.transport.socket);
                 walk.seen.rows.push(one.row(self.id, key, address, now));
             }
         }
@@ -137,12 +138,14 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = exchange.connections.get_mut(key) else {
             return false;
         };
-        if connection.stage != Stage::Running {
+        if connection.transport.stage != Stage::Running {
             return false;
         }
         let text = "an operator has ended this connection";
         let resources = &mut exchange.resources;
-        connection.close(Code::Shutdown, text, Reason::Kicked, resources);
+        connection
+            .transport
+            .close(Code::Shutdown, text, Reason::Kicked, resources);
         exchange.touch(key);
         true
     }
@@ -150,7 +153,7 @@ impl<D: Driver> Shard<D> {
 
 impl Walk {
     fn take(&mut self, key: Key, connection: &Connection, now: Instant) {
-        if connection.stage == Stage::Detached {
+        if connection.transport.stage == Stage::Detached {
             self.seen.sessions_waiting += 1;
         } else if self.query.matches(connection) {
             self.seen.total += 1;
@@ -162,33 +165,32 @@ impl Walk {
 impl Connection {
     /// Bytes in its outbox and on its shelf.
     fn queued_bytes(&self) -> u64 {
-        let station = self.line.station.as_ref();
+        let station = self.member.station.as_ref();
         let shelved = station.map_or(0, |station| station.shelf.bytes());
-        (self.line.outbox.queued_bytes() + shelved) as u64
+        (self.transport.outbox.queued_bytes() + shelved) as u64
     }
 
     /// How long the oldest of that has waited, at least.
     fn oldest_queued(&self, now: Instant) -> Duration {
-        let station = self.line.station.as_ref();
+        let station = self.member.station.as_ref();
         let shelved = station.map_or(Duration::ZERO, |station| station.shelf.oldest_age(now));
-        let outbox = &self.line.outbox;
-        match self.sending && !outbox.is_empty() {
+        let outbox = &self.transport.outbox;
+        match self.transport.sending && !outbox.is_empty() {
             true => shelved.max(outbox.sending_age(now)),
             false => shelved,
         }
     }
 
     fn state(&self) -> State {
-        let line = &self.line;
-        if self.stage != Stage::Running {
+        if self.transport.stage != Stage::Running {
             State::Closing
-        } else if !line.session.is_established() {
+        } else if !self.transport.session.is_established() {
             State::Handshake
-        } else if !line.session.is_authenticated() {
+        } else if !self.transport.session.is_authenticated() {
             State::Authenticating
         } else if self.is_moving() {
             State::Resuming
-        } else if line.shelved || self.stalled {
+        } else if self.member.shelved || self.transport.stalled {
             State::Slow
         } else {
             State::Open
@@ -196,23 +198,22 @@ impl Connection {
     }
 
     fn row(&self, shard: ShardId, key: Key, address: Option<SocketAddr>, now: Instant) -> Row {
-        let line = &self.line;
         Row {
             shard,
             key,
             address,
-            principal: line.principal().map(Box::from),
-            client_id: line.session.client_id().map(Box::from),
-            opened: self.opened,
-            age: now.since(self.opened),
-            messages_in: line.session.messages_in(),
-            bytes_in: self.wire.bytes_in,
-            messages_out: line.session.messages_out(),
-            bytes_out: self.wire.bytes_out,
+            principal: self.transport.principal().map(Box::from),
+            client_id: self.transport.session.client_id().map(Box::from),
+            opened: self.transport.opened,
+            age: now.since(self.transport.opened),
+            messages_in: self.transport.session.messages_in(),
+            bytes_in: self.transport.wire.bytes_in,
+            messages_out: self.transport.session.messages_out(),
+            bytes_out: self.transport.wire.bytes_out,
             queued_bytes: self.queued_bytes(),
             oldest_queued: self.oldest_queued(now),
-            round_trip: line.session.round_trip(),
-            session: line.durable().is_some(),
+            round_trip: self.transport.session.round_trip(),
+            session: self.member.durable().is_some(),
             state: self.state(),
         }
     }

@@ -20,7 +20,7 @@ use crate::metrics::span::Fault;
 use crate::proto::error::Code;
 use crate::proto::outcome::Outcome;
 use crate::ring::driver::{Chunk, Completion, Driver, Received};
-use crate::shard::connection::Receive;
+use crate::shard::transport::Receive;
 use std::io;
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ impl<D: Driver> Shard<D> {
             return;
         };
         if !more {
-            connection.receive = Receive::Off;
+            connection.transport.receive = Receive::Off;
         }
         match result {
             Received::Data(buffer) => {
@@ -168,15 +168,17 @@ impl<D: Driver> Shard<D> {
                     .resources
                     .counters
                     .add(Counter::BuffersExhausted, 1);
-                if !connection.starved {
-                    connection.starved = true;
+                if !connection.member.starved {
+                    connection.member.starved = true;
                     self.starved.push_back(key);
                 }
             }
             Received::Stopped => {}
             Received::Failed(_) => {
-                connection.peer_ended = true;
-                connection.abort(Reason::PeerReset, &mut self.exchange.resources);
+                connection.transport.peer_ended = true;
+                connection
+                    .transport
+                    .abort(Reason::PeerReset, &mut self.exchange.resources);
             }
         }
         self.exchange.touch(key);
@@ -189,14 +191,17 @@ impl<D: Driver> Shard<D> {
             give_back(chunk, &mut self.exchange.resources.pool);
             return;
         };
-        (connection.sending, connection.send_cancelled) = (false, false);
+        (
+            connection.transport.sending,
+            connection.transport.send_cancelled,
+        ) = (false, false);
         let went = connection.take_sent(
             &mut self.driver,
             result,
             chunk,
             &mut self.exchange.resources,
         );
-        let trails = connection.line.trails;
+        let trails = connection.member.trails;
         if connection.unstall(&self.exchange.resources) {
             self.exchange.ready.push_back(key);
         }
@@ -306,14 +311,19 @@ impl<D: Driver> Shard<D> {
             };
             if let Some(connection) = self.exchange.connections.get_mut(key) {
                 let resources = &mut self.exchange.resources;
-                let late = resources.now.since(connection.timer);
+                let late = resources.now.since(connection.member.timer);
                 resources.histograms.record(Timing::TimerLate, late);
-                connection.timer = Instant::NEVER;
-                if connection.is_forgotten(self.exchange.resources.now) {
+                connection.member.timer = Instant::NEVER;
+                if connection
+                    .transport
+                    .is_forgotten(self.exchange.resources.now)
+                {
                     self.end_session(key, true);
                     continue;
                 }
-                connection.take_timeout(&mut self.exchange.resources);
+                connection
+                    .transport
+                    .take_timeout(&mut self.exchange.resources);
                 if connection.unhold(&self.exchange.resources) {
                     self.exchange.ready.push_back(key);
                 }
@@ -336,7 +346,7 @@ impl<D: Driver> Shard<D> {
                 break;
             };
             if let Some(connection) = self.exchange.connections.get_mut(key) {
-                connection.starved = false;
+                connection.member.starved = false;
                 self.exchange.touch(key);
             }
         }
@@ -355,15 +365,15 @@ impl<D: Driver> Shard<D> {
             let Some(connection) = self.exchange.connections.get(report.connection) else {
                 continue;
             };
-            let address = self.driver.peer(connection.socket);
+            let address = self.driver.peer(connection.transport.socket);
             tracing::warn!(
                 shard = self.id.0,
                 connection = %report.connection,
-                client_id = connection.line.session.client_id(),
+                client_id = connection.transport.session.client_id(),
                 principal = connection
-                    .line
+                    .transport
                     .principal()
-                    .or(connection.certificate_principal()),
+                    .or(connection.transport.certificate_principal()),
                 address = address.map(tracing::field::display),
                 policy = report.policy.label(),
                 bytes_queued = report.bytes_queued,

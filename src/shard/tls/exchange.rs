@@ -9,9 +9,10 @@
 //! The first flight is the dear one (a signature). When more come than can be served, those
 //! that have got it finish first, and those that have waited too long do not get it any more.
 
-use super::super::connection::{Connection, Stage};
+use super::super::connection::Connection;
 use super::super::exchange::Exchange;
 use super::super::resource::Resources;
+use super::super::transport::{Stage, Transport};
 use super::{FIRST_BYTE, Opened, Tls};
 use crate::auth::certificate::Certificate;
 use crate::base::clock::Instant;
@@ -24,11 +25,11 @@ use crate::proto::error::Code;
 /// The first byte of a control frame (PROTOCOL.md §1).
 const MAGIC_BYTE: u8 = 0x4D;
 
-impl Connection {
+impl Transport {
     /// Most of the time that a handshake may take has gone by: begun now, it would be paid for
     /// and then given up.
     fn is_late_to_begin(&self, now: Instant) -> bool {
-        let left = self.line.session.timeout().since(now);
+        let left = self.session.timeout().since(now);
         now.since(self.opened) > left * 3
     }
 }
@@ -38,8 +39,8 @@ impl Exchange {
     #[inline(never)]
     pub(in super::super) fn take_veiled(&mut self, key: Key, bytes: &[u8]) {
         match self.connections.get(key) {
-            Some(connection) if connection.stage != Stage::Running => {}
-            Some(connection) if connection.undecided => self.decide(key, bytes),
+            Some(connection) if connection.transport.stage != Stage::Running => {}
+            Some(connection) if connection.transport.undecided => self.decide(key, bytes),
             _ => self.take_records(key, bytes),
         }
     }
@@ -51,16 +52,18 @@ impl Exchange {
             return;
         };
         let Some(settings) = &self.tls else { return };
-        connection.undecided = false;
+        connection.transport.undecided = false;
         if bytes.first() != Some(&FIRST_BYTE) {
             if settings.is_required && bytes.first() == Some(&MAGIC_BYTE) {
                 let text = "this server speaks TLS only";
-                return connection.refuse(Code::TlsRequired, text, &mut self.resources);
+                return connection
+                    .transport
+                    .refuse(Code::TlsRequired, text, &mut self.resources);
             }
             return self.take_plain(key, bytes);
         }
         match Tls::accept(settings.config.load_full(), settings.asks_certificate) {
-            Ok(tls) => connection.tls = Some(Box::new(tls)),
+            Ok(tls) => connection.transport.tls = Some(Box::new(tls)),
             Err(error) => return self.fail_tls(key, &error.to_string()),
         }
         self.take_records(key, bytes);
@@ -71,7 +74,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Some(tls) = &mut connection.tls else {
+        let Some(tls) = &mut connection.transport.tls else {
             return;
         };
         if !tls.take(bytes, &mut self.resources.pool) {
@@ -102,14 +105,16 @@ impl Exchange {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
-            let is_late = connection.is_late_to_begin(now);
-            let Some(tls) = &mut connection.tls else {
+            let is_late = connection.transport.is_late_to_begin(now);
+            let Some(tls) = &mut connection.transport.tls else {
                 continue;
             };
             tls.listed = false;
             if !tls.begun && is_late {
-                connection.abort(Reason::HandshakeTimeout, &mut self.resources);
-            } else if connection.stage == Stage::Running {
+                connection
+                    .transport
+                    .abort(Reason::HandshakeTimeout, &mut self.resources);
+            } else if connection.transport.stage == Stage::Running {
                 left -= usize::from(self.open_records(key));
             }
             self.touch(key);
@@ -122,7 +127,7 @@ impl Exchange {
             return false;
         };
         // Taken out, so that what its plaintext does may reach any connection.
-        let Some(mut tls) = connection.tls.take() else {
+        let Some(mut tls) = connection.transport.tls.take() else {
             return false;
         };
         let waited = tls.outgoing.len();
@@ -145,16 +150,16 @@ impl Exchange {
             return advanced;
         };
         let partial = !tls.incoming.is_empty();
-        if partial || connection.input.is_empty() {
+        if partial || connection.transport.input.is_empty() {
             // A record that does not come to its end is a message that does not.
-            let session = &mut connection.line.session;
+            let session = &mut connection.transport.session;
             session.note_undelivered(partial, self.resources.now);
         }
-        connection.tls = Some(tls);
+        connection.transport.tls = Some(tls);
         match opened {
             Opened::Failed(why) => self.fail_tls(key, &why),
             Opened::All if needs_much && self.resources.pool.is_exhausted() => {
-                connection.overload(&mut self.resources);
+                connection.transport.overload(&mut self.resources);
             }
             Opened::Established(_) | Opened::All => {}
         }
@@ -169,10 +174,10 @@ impl Exchange {
     /// that it said right behind it is handled. Gives back the TLS, which stays out.
     fn take_secured(&mut self, key: Key, tls: Box<Tls>, first: &[u8]) -> Option<Box<Tls>> {
         let connection = self.connections.get_mut(key)?;
-        connection.tls = Some(tls);
+        connection.transport.tls = Some(tls);
         connection.note_secured(self.id, &self.resources);
         self.admit_certificate(key);
-        let tls = self.connections.get_mut(key)?.tls.take();
+        let tls = self.connections.get_mut(key)?.transport.tls.take();
         if !first.is_empty() {
             self.take_plain(key, first);
         }
@@ -183,7 +188,9 @@ impl Exchange {
     fn fail_tls(&mut self, key: Key, why: &str) {
         tracing::debug!(shard = self.id.0, connection = %key, why, "TLS failed");
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.end(Reason::TlsFailed, &mut self.resources);
+            connection
+                .transport
+                .end(Reason::TlsFailed, &mut self.resources);
         }
     }
 }
@@ -191,19 +198,23 @@ impl Exchange {
 impl Connection {
     fn note_secured(&self, shard: ShardId, resources: &Resources) {
         resources.counters.add(Counter::TlsEstablished, 1);
-        let Some(tls) = &self.tls else { return };
+        let Some(tls) = &self.transport.tls else {
+            return;
+        };
         let (version, suite) = tls.terms();
-        let principal = self.certificate_principal();
+        let principal = self.transport.certificate_principal();
         tracing::debug!(
             shard = shard.0,
-            connection = %self.line.key,
+            connection = %self.member.key,
             version,
             suite,
             principal,
             "TLS established"
         );
     }
+}
 
+impl Transport {
     /// Whom the client's certificate names: with `tls.client_ca` set everyone has one.
     pub(in super::super) fn certificate_principal(&self) -> Option<&str> {
         self.certificate()

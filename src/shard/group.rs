@@ -1,0 +1,271 @@
+//! Members of groups: which one gets a message, and who counts as stalled.
+//!
+//! ```text
+//!   PUBLISH ─► group ─► a member here
+//!                    └► a shard ─► a member there ─ all have left ─► a member elsewhere
+//! ```
+//!
+//! A subscriber that a publication reaches by other filters as well has it once. Where it
+//! goes to a member after the plain subscribers of that shard have had it (they may have had
+//! it from elsewhere: it comes from a member that has left), those count as having it: one
+//! of the others is chosen, and if there is none, a member has it.
+//!
+//! A member stalls when it has to wait on its shelf, and when the kernel holds much for it:
+//! a program that hangs takes in megabytes before anything waits here. The kernel does not
+//! say when that is over, so it is asked; more and more rarely while nothing is read.
+
+use super::backlog::{LOOK_MAX, LOOK_MIN};
+use super::connection::Connection;
+use super::exchange::Exchange;
+use super::mesh::Terms;
+use super::publication::{Origin, Publication, Sent};
+use super::state::Shard;
+use super::transport::Stage;
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::base::slab::Slab;
+use crate::metrics::counter::Counter;
+use crate::ring::driver::Driver;
+use crate::router::{Choice, ShardSet, Subscription};
+
+impl Exchange {
+    /// The member that gets a group's message: here or on another shard.
+    pub(super) fn choose(&mut self, group: Key) -> Option<Choice> {
+        let connections = &self.connections;
+        self.router
+            .choose(group, &mut self.random, |key| load(connections, key))
+    }
+
+    /// The member that gets a message another shard has picked this one for: if all here
+    /// have gone meanwhile, one elsewhere.
+    pub(super) fn choose_here(&mut self, group: Key) -> Option<Choice> {
+        let connections = &self.connections;
+        let here = self
+            .router
+            .choose_local(group, &mut self.random, |key| load(connections, key));
+        match here {
+            Some(member) => Some(Choice::Local(member)),
+            None => self.choose(group),
+        }
+    }
+
+    /// Gives a publication to a member of this shard.
+    pub(super) fn deliver_to_member(
+        &mut self,
+        group: Key,
+        member: Subscription,
+        publication: &mut Publication<'_>,
+    ) {
+        publication.group = Some(group);
+        self.deliver(member, publication);
+        publication.group = None;
+    }
+
+    /// Gives a publication to a member of each of these groups, if that is one of this shard;
+    /// the others are picked for their shards. How many were here.
+    #[inline]
+    pub(super) fn deliver_or_pick(
+        &mut self,
+        groups: &[Key],
+        publication: &mut Publication<'_>,
+        picks: &mut Vec<(ShardId, Key)>,
+    ) -> usize {
+        let mut here = 0;
+        for &group in groups {
+            match self.choose(group) {
+                Some(Choice::Local(member)) => {
+                    self.deliver_to_member(group, member, publication);
+                    here += 1;
+                }
+                Some(Choice::Remote { shard, group }) => picks.push((shard, group)),
+                None => {}
+            }
+        }
+        here
+    }
+
+    /// Gives a publication to a member of each of these groups, after all plain subscribers
+    /// were given it: those that `had` it over turns, the others by its number. True: some
+    /// are other shards'.
+    pub(super) fn deliver_to_groups(
+        &mut self,
+        origin: Origin,
+        groups: &[Key],
+        had: impl Fn(Key) -> bool,
+        publication: &mut Publication<'_>,
+    ) -> bool {
+        let mut elsewhere = false;
+        for &group in groups {
+            let chosen = match origin {
+                Origin::Link(_) => self.choose_here(group),
+                Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.choose(group),
+            };
+            match chosen {
+                Some(Choice::Local(member)) if had(member.connection) => {}
+                Some(Choice::Local(member)) => self.deliver_to_member(group, member, publication),
+                Some(Choice::Remote { shard, group }) => {
+                    self.send_on(shard, group, publication);
+                    elsewhere = true;
+                }
+                None => self.resources.counters.add(Counter::GroupLost, 1),
+            }
+        }
+        elsewhere
+    }
+
+    /// Gives a publication to a member that has not had it as a plain subscriber, one of this
+    /// shard's if it shall be `here`. False: there is no member.
+    pub(super) fn deliver_again(
+        &mut self,
+        group: Key,
+        here: bool,
+        publication: &mut Publication<'_>,
+    ) -> bool {
+        self.note_plain(publication);
+        let chosen = match here {
+            true => self.choose_here(group),
+            false => self.choose(group),
+        };
+        let has_it = |exchange: &Exchange, key: Key| {
+            let connection = exchange.connections.get(key);
+            connection.is_some_and(|one| one.member.has_taken(publication))
+        };
+        let member = match chosen {
+            Some(Choice::Local(member)) if has_it(self, member.connection) => {
+                let others = |key| !has_it(self, key);
+                // None: all members here have it, so one has.
+                self.router.first_member(group, others)
+            }
+            Some(Choice::Local(member)) => Some(member),
+            Some(Choice::Remote { shard, group }) => {
+                self.send_on(shard, group, publication);
+                return true;
+            }
+            None => {
+                self.resources.counters.add(Counter::GroupLost, 1);
+                return false;
+            }
+        };
+        if let Some(member) = member {
+            self.deliver_to_member(group, member, publication);
+        }
+        true
+    }
+
+    /// Sends a publication to one member of another shard, whose plain subscribers have had
+    /// it.
+    fn send_on(&mut self, shard: ShardId, group: Key, publication: &mut Publication<'_>) {
+        let translation = publication.translation.as_ref();
+        let (translation, translated) = translation.map_or((Sent::None, None), |t| t.sent());
+        let terms = Terms {
+            plain: false,
+            retain: false,
+            again: true,
+            grown: publication.parcel.is_grown(),
+            translation,
+            at: self.resources.now,
+            expires: publication.expires,
+        };
+        let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
+        let parcel = &mut publication.parcel;
+        self.mesh
+            .publish(parcel, &nowhere, &pick, terms, translated, None);
+    }
+
+    /// All plain subscribers of this shard count as having it.
+    fn note_plain(&mut self, publication: &Publication<'_>) {
+        let mut matches = std::mem::take(&mut self.matches);
+        self.router.find(publication.envelope.name, &mut matches);
+        for subscription in &matches.local {
+            if let Some(connection) = self.connections.get_mut(subscription.connection) {
+                connection.member.note_taken(publication);
+            }
+        }
+        self.matches = matches;
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// The kernel has taken so many bytes more for a member of a group.
+    #[cold]
+    pub(super) fn follow_trail(&mut self, key: Key, went: usize) {
+        let exchange = &mut self.exchange;
+        let Some(connection) = exchange.connections.get_mut(key) else {
+            return;
+        };
+        let Some(station) = &mut connection.member.station else {
+            return;
+        };
+        if !station.trail.note_left(went) {
+            return;
+        }
+        let held = self.driver.unacknowledged(connection.transport.socket);
+        let changed = station.trail.note_held(held);
+        let backed_up = station.trail.backed_up;
+        connection.member.recharge(&mut exchange.resources);
+        if changed && backed_up {
+            exchange.backed_up.add(key, exchange.resources.now);
+            exchange.note_stalled(key, true);
+        } else if changed {
+            exchange.note_kept_up(key);
+        } else if backed_up {
+            let now = exchange.resources.now;
+            exchange.backed_up.hurry(key, now);
+        }
+    }
+
+    /// Asks whether the kernel still holds much for those for whom it did.
+    pub(super) fn look_at_backed_up(&mut self) {
+        let exchange = &mut self.exchange;
+        let now = exchange.resources.now;
+        if now < exchange.backed_up.next_look {
+            return;
+        }
+        let mut members = std::mem::take(&mut exchange.backed_up.members);
+        members.retain_mut(|one| {
+            let Some(connection) = exchange.connections.get_mut(one.member) else {
+                return false;
+            };
+            let Some(station) = &mut connection.member.station else {
+                return false;
+            };
+            if connection.transport.stage != Stage::Running || !station.trail.backed_up {
+                return false;
+            }
+            if now < one.next_look {
+                return true;
+            }
+            let held = self.driver.unacknowledged(connection.transport.socket);
+            if !station.trail.note_held(held) {
+                let reads = held < std::mem::replace(&mut one.held, held);
+                one.pause = match reads {
+                    true => LOOK_MIN,
+                    false => (one.pause * 2).min(LOOK_MAX),
+                };
+                one.next_look = now + one.pause;
+                return true;
+            }
+            connection.member.recharge(&mut exchange.resources);
+            exchange.note_kept_up(one.member);
+            false
+        });
+        let looks = members.iter().map(|one| one.next_look);
+        exchange.backed_up.next_look = looks.min().unwrap_or(Instant::NEVER);
+        exchange.backed_up.members = members;
+    }
+}
+
+impl Exchange {
+    /// The kernel holds little for it again.
+    fn note_kept_up(&mut self, key: Key) {
+        let connection = self.connections.get(key);
+        if connection.is_some_and(|one| !one.member.shelved && !one.transport.has_left) {
+            self.note_stalled(key, false);
+        }
+    }
+}
+
+/// How much a connection has before it, in a measure of which only the order counts.
+pub(super) fn load(connections: &Slab<Connection>, key: Key) -> u32 {
+    connections.get(key).map_or(u32::MAX, Connection::load)
+}

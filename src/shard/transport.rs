@@ -1,0 +1,416 @@
+//! The transport of a connection: a socket and all that goes with it, to another slot or
+//! another shard, when a session is resumed. What stays in the slot is the `Member`.
+//!
+//! ```text
+//!   Running ──end(reason)──► Flushing ──all sent──► Lingering ──peer's FIN, 1 s──► Closing ──► slot freed
+//!      │                        │ peer's FIN came already, or 1 s without progress     ▲   └──► Detached
+//!      └──reset─────────────────┴───────────────────────────────────────────────────────┘   (a session waits)
+//! ```
+//!
+//! A detached one has no socket any more. It stays until another takes its place, because a
+//! session goes on by what its client last said: the codec, how large a message may be, and
+//! who it was.
+//!
+//! Nothing here touches the driver: methods change what the connection wants, and
+//! `settle` (in `shard::settle`) brings the driver's operations in line with that, once
+//! a turn.
+//!
+//! Invariants: the first reason given is the one counted; a transport moves only when neither
+//! receive nor send is in flight, as the driver knows them by the slot's key; nothing in it
+//! depends on the slot it is in.
+
+use super::guest::{Bearer, Guest};
+use super::outbox::{Outbox, Writer};
+use super::parcel::Parcel;
+use super::pool::Pool;
+use super::resource::Resources;
+use super::seek::Resumption;
+use super::tls::Tls;
+use crate::base::clock::Instant;
+use crate::base::limits::{LINGER_MS, MESSAGE_HEADER_BYTES};
+use crate::base::reason::Reason;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::Message;
+use crate::proto::reassembly::Reassembly;
+use crate::proto::session::{Event, Session, Step};
+use crate::ring::driver::Socket;
+use std::time::Duration;
+
+/// Bytes received and not yet handled at which a connection stops receiving.
+pub(super) const INPUT_BYTES_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Running,
+    /// Ending: what is queued still goes out, what comes in is dropped.
+    Flushing,
+    /// Our sending side is shut down; reading and dropping until the peer's is.
+    Lingering,
+    /// Over: only waits for the driver's last completions.
+    Closing,
+    /// Gone; its session waits in the slot for another.
+    Detached,
+}
+
+/// The state of the multishot receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receive {
+    Off,
+    Armed,
+    Cancelling,
+}
+
+/// What a connection has received and sent, TLS and handshakes included.
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+pub(super) struct Transport {
+    pub(super) session: Session,
+    pub(super) outbox: Outbox,
+    /// Who its peer is and what it may; none where nobody is asked and nothing is counted.
+    pub(super) guest: Option<Box<Guest>>,
+    pub(super) socket: Socket,
+    pub(super) stage: Stage,
+    pub(super) receive: Receive,
+    /// A send is in flight.
+    pub(super) sending: bool,
+    /// Bytes of the chunk in flight that went in earlier, short sends.
+    pub(super) sent_of_chunk: u32,
+    /// The send in flight has been cancelled.
+    pub(super) send_cancelled: bool,
+    /// Waits for its outbox to drain before it handles more.
+    pub(super) stalled: bool,
+    /// Its guest waits: for the issuer, for a worker, or because it has sent more than it may.
+    pub(super) held: bool,
+    /// It ends, and has left its session to wait for another.
+    pub(super) has_left: bool,
+    /// On its way to the session it resumes.
+    pub(super) moving: Option<Box<Resumption>>,
+    /// The peer has shut its sending side down.
+    pub(super) peer_ended: bool,
+    pub(super) established: bool,
+    pub(super) reason: Option<Reason>,
+    /// Nothing has come yet, so whether it speaks TLS is not known.
+    pub(super) undecided: bool,
+    pub(super) tls: Option<Box<Tls>>,
+    pub(super) input: Reassembly,
+    /// The deadline of the stage, while not `Running`.
+    pub(super) stage_deadline: Instant,
+    pub(super) opened: Instant,
+    pub(super) wire: Wire,
+}
+
+impl Transport {
+    /// How long flushing may make no progress, and how long lingering lasts.
+    pub(super) const STAGE_TIME: Duration = Duration::from_millis(LINGER_MS);
+
+    pub(super) fn new(socket: Socket, session: Session, now: Instant) -> Transport {
+        Transport {
+            session,
+            outbox: Outbox::default(),
+            guest: None,
+            socket,
+            stage: Stage::Running,
+            receive: Receive::Off,
+            sending: false,
+            sent_of_chunk: 0,
+            send_cancelled: false,
+            stalled: false,
+            held: false,
+            has_left: false,
+            moving: None,
+            peer_ended: false,
+            established: false,
+            reason: None,
+            undecided: false,
+            tls: None,
+            input: Reassembly::default(),
+            stage_deadline: Instant::NEVER,
+            opened: now,
+            wire: Wire::default(),
+        }
+    }
+
+    /// What it receives is not simply plaintext.
+    #[inline]
+    pub(super) fn is_veiled(&self) -> bool {
+        self.tls.is_some() || self.undecided
+    }
+
+    /// Nothing of it is in flight.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.receive == Receive::Off && !self.sending
+    }
+
+    /// It was a session's, whose client has not come back in time.
+    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
+        self.stage == Stage::Detached && self.stage_deadline <= now
+    }
+
+    // ---- who its peer is ----
+
+    pub(super) fn guest_mut(&mut self) -> &mut Guest {
+        self.guest.get_or_insert_default()
+    }
+
+    /// Who is asked what it may.
+    #[inline]
+    pub(super) fn bearer(&self) -> Bearer<'_> {
+        Bearer {
+            pass: self.guest.as_ref().and_then(|guest| guest.pass.as_ref()),
+            session: &self.session,
+        }
+    }
+
+    /// Whom its credential names.
+    pub(super) fn principal(&self) -> Option<&str> {
+        let pass = self.guest.as_ref()?.pass.as_ref()?;
+        Some(&pass.identity.principal)
+    }
+
+    // ---- what it receives ----
+
+    /// Has the session handle the first of what was received.
+    #[inline]
+    pub(super) fn handle<'a>(&mut self, bytes: &'a [u8], resources: &mut Resources) -> Step<'a> {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.handle(bytes, resources.now, &mut out)
+    }
+
+    /// Whether its input wants to be handled.
+    pub(super) fn has_input(&self) -> bool {
+        self.stage == Stage::Running && (!self.input.is_empty() || self.peer_ended)
+    }
+
+    /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait
+    /// (a receive is cancelled between turns): when the shard's memory is lent out that is
+    /// more than can be had.
+    pub(super) fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.input.len() > INPUT_BYTES_MAX && resources.pool.is_exhausted() {
+            return self.overload(resources);
+        }
+        let mut input = std::mem::take(&mut self.input);
+        Self::lend_input(&mut input, bytes, resources);
+        input.keep(bytes);
+        self.input = input;
+        self.account_input(resources);
+    }
+
+    /// A buffer for its reassembly, if bytes are about to be kept and there is none.
+    pub(super) fn lend_input(input: &mut Reassembly, bytes: &[u8], resources: &mut Resources) {
+        if input.charged() == 0 && !bytes.is_empty() {
+            let chunk = resources.pool.take();
+            input.note_charged(chunk.capacity());
+            *input.buffer_mut() = chunk;
+        }
+    }
+
+    /// Charges what the reassembly has grown by, or gives its buffer back when empty.
+    #[inline]
+    pub(super) fn account_input(&mut self, resources: &mut Resources) {
+        if self.input.charged() == 0 {
+            return;
+        }
+        let capacity = self.input.capacity();
+        resources.pool.charge_growth(self.input.charged(), capacity);
+        self.input.note_charged(capacity);
+        if self.input.is_empty() {
+            resources.pool.give(std::mem::take(self.input.buffer_mut()));
+            self.input.note_charged(0);
+        }
+    }
+
+    pub(super) fn drop_input(&mut self, resources: &mut Resources) {
+        self.input.clear();
+        self.account_input(resources);
+    }
+
+    // ---- what it sends ----
+
+    /// The session, and where it writes.
+    #[inline]
+    pub(super) fn session_and_out<'a>(
+        &'a mut self,
+        pool: &'a mut Pool,
+    ) -> (&'a mut Session, Writer<'a>) {
+        let outbox = &mut self.outbox;
+        (&mut self.session, Writer { outbox, pool })
+    }
+
+    /// Whether the outbox takes a publication of so many bytes now: it is empty, or it has
+    /// not much in it.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize, resources: &Resources) -> bool {
+        let queued = self.outbox.queued_bytes();
+        queued == 0 || queued + bytes <= resources.direct_bytes_max()
+    }
+
+    /// The peer accepts a message of so many bytes, header included. The CRC that it may get
+    /// does not count.
+    #[inline]
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
+    }
+
+    /// Writes a message of another connection's, with another id if one is given.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        id: Option<u32>,
+        resources: &mut Resources,
+    ) {
+        if id.is_none() && parcel.is_large() && self.session.forwards_as_it_is() {
+            self.session.note_forwarded();
+            return self.outbox.push_shared(parcel.share(), &mut resources.pool);
+        }
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.forward(parcel.message(), id, &mut out);
+    }
+
+    #[inline]
+    pub(super) fn send(&mut self, message: &Message<'_>, resources: &mut Resources) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.send(message, &mut out);
+    }
+
+    /// Answers the peer's CLOSE: nothing it asked for is unanswered.
+    pub(super) fn finish(&mut self, resources: &mut Resources) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.finish(&mut out);
+    }
+
+    // ---- time ----
+
+    /// A deadline has passed.
+    pub(super) fn take_timeout(&mut self, resources: &mut Resources) {
+        self.outbox.shrink();
+        match self.stage {
+            Stage::Running => {
+                if self.receive != Receive::Armed {
+                    // We are not reading: the rest of a message cannot come.
+                    self.session.restart_frame_clock(resources.now);
+                }
+                let guest = self.guest.as_ref();
+                if guest.is_some_and(|guest| guest.has_expired(resources.now)) {
+                    let text = "your credential has expired: send AUTH again before it does";
+                    return self.cut_off(Code::AuthExpired, text, resources);
+                }
+                let (session, mut out) = self.session_and_out(&mut resources.pool);
+                let event = session.handle_timeout(resources.now, &mut out);
+                if let Event::Ended(reason) = event {
+                    self.end(reason, resources);
+                }
+            }
+            Stage::Flushing | Stage::Lingering if self.stage_deadline <= resources.now => {
+                self.stage = Stage::Closing;
+            }
+            _ => {}
+        }
+    }
+
+    /// When it next wants `take_timeout`.
+    pub(super) fn deadline(&self) -> Instant {
+        match self.stage {
+            Stage::Running => {
+                let guest = self.guest.as_ref();
+                let own = guest.map_or(Instant::NEVER, |guest| guest.deadline());
+                self.session.timeout().min(own)
+            }
+            Stage::Flushing | Stage::Lingering | Stage::Detached => self.stage_deadline,
+            Stage::Closing => Instant::NEVER,
+        }
+    }
+
+    /// Whether the deadline may have moved to before where the timer stands.
+    #[inline]
+    pub(super) fn may_be_due_earlier(&self) -> bool {
+        self.stage != Stage::Running || self.session.is_mid_message()
+    }
+
+    // ---- its end ----
+
+    /// Ends the connection for a reason of the peer's making.
+    pub(super) fn refuse(&mut self, code: Code, text: &'static str, resources: &mut Resources) {
+        self.refuse_with(&Refusal::new(code, text), resources);
+    }
+
+    pub(super) fn refuse_with(&mut self, refusal: &Refusal, resources: &mut Resources) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        if let Event::Ended(reason) = session.refuse(refusal, &mut out) {
+            self.end(reason, resources);
+        }
+    }
+
+    /// Ends a connection whose credential is good no longer: what waits to be sent is not
+    /// sent any more. It is told so, unless it is in the middle of a message, as only a peer
+    /// is that does not keep up: then nothing can be said, and the send in flight ends too.
+    pub(super) fn cut_off(&mut self, code: Code, text: &'static str, resources: &mut Resources) {
+        let between_messages = self.outbox.cut(&mut resources.pool);
+        self.refuse(code, text, resources);
+        if !between_messages && let Some(reason) = self.reason {
+            self.abort(reason, resources);
+        }
+    }
+
+    /// Ends the connection in order, with a CLOSE (before it is established, an RST).
+    pub(super) fn close(
+        &mut self,
+        code: Code,
+        text: &'static str,
+        reason: Reason,
+        resources: &mut Resources,
+    ) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.close(code, text, &mut out);
+        self.end(reason, resources);
+    }
+
+    /// Neither a message larger than a chunk nor a long backlog can be taken in while the
+    /// shard's memory is lent out.
+    pub(super) fn overload(&mut self, resources: &mut Resources) {
+        let text = "this shard's buffers are lent out; try again later";
+        self.close(Code::Overloaded, text, Reason::Overloaded, resources);
+    }
+
+    /// Begins the end: flush, shut down, linger, close.
+    pub(super) fn end(&mut self, reason: Reason, resources: &mut Resources) {
+        self.reason.get_or_insert(reason);
+        if self.stage == Stage::Running {
+            self.stage = Stage::Flushing;
+            // It goes nowhere any more, and its last word is sent from here.
+            self.moving = None;
+            self.stage_deadline = resources.now + Transport::STAGE_TIME;
+        }
+        self.drop_input(resources);
+    }
+
+    /// The connection is broken: nothing can be sent any more.
+    pub(super) fn abort(&mut self, reason: Reason, resources: &mut Resources) {
+        self.reason.get_or_insert(reason);
+        self.stage = Stage::Closing;
+        self.drop_input(resources);
+    }
+
+    // ---- from one shard to another ----
+
+    /// What it holds of a shard's memory is no longer that shard's.
+    pub(super) fn discharge(&mut self, resources: &mut Resources) {
+        resources.pool.discharge(self.held_bytes());
+    }
+
+    pub(super) fn charge(&mut self, resources: &mut Resources) {
+        resources.pool.charge(self.held_bytes());
+    }
+
+    fn held_bytes(&self) -> usize {
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        self.input.charged() + self.outbox.held_bytes() + tls
+    }
+}
