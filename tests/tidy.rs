@@ -54,6 +54,11 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("unsafe", &["ring"]),
     ("glommio", &["shard", "server"]),
     ("tokio", &["server", "client", "cli"]),
+    // Where what stands in a message is known to `proto` alone: elsewhere `proto::encoded`.
+    ("MESSAGE_HEADER_BYTES", &["base", "proto"]),
+    ("ENVELOPE_FIXED_BYTES", &["base", "proto"]),
+    ("CHECKSUM_BYTES", &["base", "proto"]),
+    ("FRAME_HEADER_BYTES", &["base", "proto"]),
 ];
 
 /// Top-level entries, dotfiles aside.
@@ -351,7 +356,7 @@ fn main_and_lib_hold_no_logic() {
 }
 
 #[test]
-fn unsafe_glommio_and_tokio_stay_in_their_folders() {
+fn unsafe_glommio_tokio_and_the_layout_of_messages_stay_in_their_folders() {
     for (word, folders) in CONFINED {
         hold(
             source::rust("src")
@@ -360,7 +365,7 @@ fn unsafe_glommio_and_tokio_stay_in_their_folders() {
         );
         let snippet = format!("//! {word}\nuse {word}::x; // {word}\nlet s = \"{word}\";\n");
         let detect = |source: &Source| rule::confined(word, folders, source);
-        assert_eq!(lines("src/proto/name.rs", &snippet, detect), [2]);
+        assert_eq!(lines("src/auth/key.rs", &snippet, detect), [2]);
         assert_eq!(lines("src/lib.rs", &snippet, detect), [2]);
         assert_eq!(
             lines(&format!("src/{}/x.rs", folders[0]), &snippet, detect),

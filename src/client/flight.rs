@@ -4,10 +4,9 @@
 //! one only their topics are, to name them in an error.
 
 use super::error::Error;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
-use crate::proto::message::{Message, MessageType};
+use crate::proto::message::MessageType;
 use std::collections::VecDeque;
 
 /// How many a client keeps before publishing waits.
@@ -19,7 +18,7 @@ const BYTES_MAX: usize = 8 << 20;
 struct Sent {
     id: u32,
     topic: Box<str>,
-    /// The encoded envelope; empty where nothing will be repeated.
+    /// The encoded envelope, without a message's header, which is each connection's own; empty where nothing will be repeated.
     body: Box<[u8]>,
     /// Somebody waits for this one's confirmation.
     is_awaited: bool,
@@ -62,7 +61,7 @@ impl Flight {
             id: envelope.id,
             topic: envelope.name.into(),
             body: if keep {
-                to_body(envelope)
+                envelope.to_body()
             } else {
                 Box::default()
             },
@@ -153,13 +152,6 @@ impl Flight {
     fn position(&self, id: u32) -> Option<usize> {
         self.sent.iter().position(|sent| sent.id == id)
     }
-}
-
-/// An envelope's bytes without a message's header, which is each connection's own.
-pub(super) fn to_body(envelope: &Envelope<'_>) -> Box<[u8]> {
-    let mut bytes = Vec::with_capacity(MESSAGE_HEADER_BYTES + envelope.encoded_len());
-    Message::Envelope(MessageType::Publish, *envelope).encode(false, &mut bytes);
-    bytes.split_off(MESSAGE_HEADER_BYTES).into_boxed_slice()
 }
 
 /// Whether `id` is not behind `last`, modulo 2^32; nothing is before 0, which is no id.

@@ -4,7 +4,6 @@
 //! Entries are made when the server has confirmed, and removed when it has confirmed that,
 //! whether anybody still waits for the confirmation or not.
 
-use super::flight::to_body;
 use super::subscribe::Interest;
 use crate::proto::envelope::Envelope;
 use crate::proto::kind::{Class, MessageType, Operation};
@@ -25,7 +24,7 @@ impl Change {
     }
 
     pub(super) fn will(envelope: &Envelope<'_>) -> Change {
-        Change::Will(Some(to_body(envelope)))
+        Change::Will(Some(envelope.to_body()))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::proto::envelope::{Codec, Envelope, header};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
+use crate::proto::outcome::Failure;
 use std::time::Duration;
 
 /// A request with more to it than service and payload.
@@ -107,11 +108,10 @@ impl Response {
         if !envelope.failed() {
             return Ok(Response::of(envelope));
         }
-        // A failed response's payload: code u16 and UTF-8 text.
-        Err(match envelope.payload.split_first_chunk() {
-            Some((code, text)) => Error::Failed {
-                code: Code::from_wire(u16::from_be_bytes(*code)),
-                text: String::from_utf8_lossy(text).into_owned(),
+        Err(match Failure::of_response(envelope) {
+            Some(Failure { code, text }) => Error::Failed {
+                code: Code::from_wire(code),
+                text,
             },
             None => Error::Protocol(Refusal::new(
                 Code::Malformed,

@@ -33,7 +33,7 @@ impl Codec {
 }
 
 /// Where the flags stand in a message: after the id.
-const FLAGS_AT: usize = MESSAGE_HEADER_BYTES + 4;
+pub(super) const FLAGS_AT: usize = MESSAGE_HEADER_BYTES + 4;
 
 /// What happens to a subscriber that does not keep up (header SLOW_POLICY).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,6 +155,24 @@ impl<'a> Envelope<'a> {
         ENVELOPE_FIXED_BYTES + self.name.len() + headers + self.payload.len()
     }
 
+    /// Bytes of the largest payload that fits in its payload's place, where a message's body is
+    /// so large at most.
+    pub fn payload_bytes_max(&self, body_bytes_max: usize) -> usize {
+        body_bytes_max.saturating_sub(self.encoded_len() - self.payload.len())
+    }
+
+    /// Bytes of the largest body with a payload of so many and no headers.
+    pub const fn body_bytes_max(payload_bytes: usize) -> usize {
+        ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX + payload_bytes
+    }
+
+    /// The body of a message, as [`Envelope::parse`] takes it.
+    pub fn to_body(&self) -> Box<[u8]> {
+        let mut message = Vec::with_capacity(MESSAGE_HEADER_BYTES + self.encoded_len());
+        self.encode(&[0; MESSAGE_HEADER_BYTES], &mut message);
+        message.split_off(MESSAGE_HEADER_BYTES).into_boxed_slice()
+    }
+
     const fn has_header_block(&self) -> bool {
         self.flags & FLAG_HEADERS != 0 || !self.headers.is_empty()
     }
@@ -181,29 +199,6 @@ impl<'a> Envelope<'a> {
         }
         out.put(self.payload);
     }
-}
-
-/// The topic of a PUBLISH without RETAIN of which these bytes are the beginning: for whoever
-/// looks ahead. `None`: it is something else, or not that much of it is there.
-#[inline]
-pub fn live_topic(message: &[u8]) -> Option<&[u8]> {
-    if MessageType::of(message)? != MessageType::Publish
-        || message.get(FLAGS_AT)? & FLAG_RETAIN != 0
-    {
-        return None;
-    }
-    let body = message.get(MESSAGE_HEADER_BYTES..)?;
-    let (fixed, rest) = body.split_first_chunk::<ENVELOPE_FIXED_BYTES>()?;
-    rest.get(..usize::from(fixed[ENVELOPE_FIXED_BYTES - 1]))
-}
-
-/// Whether a whole RESPONSE carries FAILED: for whoever passes it on without taking it
-/// apart.
-#[inline]
-pub fn is_failed_response(message: &[u8]) -> bool {
-    message
-        .get(FLAGS_AT)
-        .is_some_and(|flags| flags & FLAG_FAILED != 0)
 }
 
 /// A checked header block: entries of `key u8, length u16, value`.

@@ -413,35 +413,23 @@ fn reframe_summed(message: &[u8], id: Option<u32>, out: &mut impl Output) {
 }
 
 /// Appends a whole message whose CRC has been checked as it would stand without CHECKSUM.
-pub fn strip_checksum(message: &[u8], out: &mut Vec<u8>) {
+pub(super) fn strip_checksum(message: &[u8], out: &mut Vec<u8>) {
     let body = &message[MESSAGE_HEADER_BYTES..message.len() - CHECKSUM_BYTES];
     out.extend_from_slice(&message[..4]);
     out.extend_from_slice(&(body.len() as u32).to_be_bytes());
     out.extend_from_slice(body);
 }
 
-/// Appends what stands before a message's payload, with another codec; the message is of a
-/// type from 0x10 on, and `out` empty.
-pub fn copy_head(head: &[u8], codec: Codec, out: &mut Vec<u8>) {
-    const CODEC_AT: usize = MESSAGE_HEADER_BYTES + 5;
-    debug_assert!(out.is_empty() && head.len() > CODEC_AT);
-    out.extend_from_slice(head);
-    if let Some(byte) = out.get_mut(CODEC_AT) {
-        *byte = codec as u8;
-    }
-}
-
-/// Has a whole message without CRC say how long it is.
-pub fn set_length(message: &mut [u8]) {
-    if let Some(body_bytes) = message.len().checked_sub(MESSAGE_HEADER_BYTES) {
-        message[4..MESSAGE_HEADER_BYTES].copy_from_slice(&(body_bytes as u32).to_be_bytes());
-    }
-}
-
 /// Writes a RESPONSE without headers and CRC: the same bytes as encoding the [`Message`],
 /// from its fields. Most of what a server sends is this.
 #[inline]
-pub fn encode_response(id: u32, flags: u8, codec: Codec, payload: &[u8], out: &mut impl Output) {
+pub(super) fn encode_response(
+    id: u32,
+    flags: u8,
+    codec: Codec,
+    payload: &[u8],
+    out: &mut impl Output,
+) {
     encode_response_head(id, flags, codec, payload.len(), out);
     out.put(payload);
 }

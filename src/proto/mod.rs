@@ -12,6 +12,7 @@
 //! | `frame`, `option` | the link phase: control frames, and what SYN and SYN-ACK offer |
 //! | `kind`, `message`, `body` | the table of message types; headers and bodies |
 //! | `envelope`, `header` | the layout of all types from 0x10 on; the headers in it |
+//! | `encoded` | a message as its bytes: how it is passed on, kept and stored |
 //! | `name` | topics, filters, services |
 //! | `error`, `budget` | codes, refusals; how many errors one may provoke |
 //! | `session` | one end of a connection as a state machine |
@@ -21,6 +22,7 @@
 
 mod body;
 pub mod budget;
+pub mod encoded;
 pub mod envelope;
 pub mod error;
 pub mod frame;

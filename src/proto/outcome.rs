@@ -1,8 +1,8 @@
 //! What a service answers a REQUEST with, as a value: the server's services and the clients'
 //! hand over the same one. How it becomes a RESPONSE is theirs to say.
 
-use super::envelope::Codec;
-use super::error::Code;
+use super::envelope::{Codec, Envelope};
+use super::error::{Code, clip};
 use bytes::Bytes;
 use std::fmt;
 
@@ -42,6 +42,22 @@ impl Failure {
     /// One by a code of the protocol's own.
     pub fn of(code: Code, text: &str) -> Failure {
         Failure::new(code.to_wire(), text)
+    }
+
+    /// The payload of a RESPONSE with FAILED: its code, and its text, clipped.
+    pub fn to_payload(&self) -> Vec<u8> {
+        let mut payload = self.code.to_be_bytes().to_vec();
+        payload.extend_from_slice(clip(&self.text).as_bytes());
+        payload
+    }
+
+    /// What a RESPONSE says that has FAILED. `None`: it has not, or does not say why.
+    pub fn of_response(response: &Envelope<'_>) -> Option<Failure> {
+        let (code, text) = response.payload.split_first_chunk()?;
+        response.failed().then(|| Failure {
+            code: u16::from_be_bytes(*code),
+            text: String::from_utf8_lossy(text).into_owned(),
+        })
     }
 }
 

@@ -94,7 +94,7 @@ pub enum Carried {
 
 /// Writes `message` with `context` as its TRACEPARENT to `out`, which it replaces. `None`
 /// when there is no room for another header.
-pub fn carry(message: &[u8], context: &TraceContext, out: &mut Vec<u8>) -> Option<Carried> {
+pub(super) fn carry(message: &[u8], context: &TraceContext, out: &mut Vec<u8>) -> Option<Carried> {
     let value = context.to_bytes();
     let block = Block::of(message)?;
     out.clear();
@@ -120,7 +120,7 @@ pub fn carry(message: &[u8], context: &TraceContext, out: &mut Vec<u8>) -> Optio
 
 /// Writes `message` without its TRACEPARENT to `out`, which it replaces. `None` when it has
 /// none.
-pub fn strip(message: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn strip(message: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let block = Block::of(message)?;
     let at = block.traceparent_at(message)?;
     let block_bytes = block.bytes().checked_sub(ENTRY_BYTES)?;
@@ -157,7 +157,7 @@ pub fn headers_with(
 
 /// What a message carries, if it is worth a look: its header block is looked at only when
 /// it says that it has one.
-pub fn carried(message: &[u8]) -> Option<TraceContext> {
+pub(super) fn carried(message: &[u8]) -> Option<TraceContext> {
     let block = Block::of(message)?;
     let at = block.traceparent_at(message)?;
     TraceContext::parse(message.get(at..at + TRACEPARENT_BYTES)?)

@@ -126,17 +126,15 @@ impl<D: Driver> Shard<D> {
         }
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
         let full = (room == Room::Refusal).then(Session::full);
-        if let Some(connection) = self.exchange.connections.get_mut(key) {
+        if let Some(Connection { transport, .. }) = self.exchange.connections.get_mut(key) {
             if address.is_some() {
-                connection.transport.guest_mut().address = address;
+                transport.guest_mut().address = address;
             }
             if room == Room::Trial {
-                connection.transport.session.put_on_trial(now);
+                transport.session.put_on_trial(now);
             }
             if let Some(refusal) = unwelcome.or(full) {
-                connection
-                    .transport
-                    .refuse_with(&refusal, &mut self.exchange.resources);
+                transport.refuse_with(&refusal, &mut self.exchange.resources);
             }
         }
         self.exchange.touch(key);

@@ -27,7 +27,6 @@
 
 use super::authenticator::Access;
 use super::connection::Connection;
-use super::deliver::topic_of;
 use super::exchange::Exchange;
 use super::guest::Pass;
 use super::station::{Membership, Station};
@@ -39,6 +38,7 @@ use crate::auth::{Authority, Denied, Grant, Method, Refused, Unjudged, token};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
+use crate::proto::encoded::Encoded;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
 use std::sync::Arc;
@@ -107,9 +107,8 @@ impl Exchange {
             let text = "AUTH comes too often; once before the credential expires is enough";
             self.resources
                 .end_authenticate(key, Some(Code::RateLimited));
-            return connection
-                .transport
-                .refuse(Code::RateLimited, text, &mut self.resources);
+            let transport = &mut connection.transport;
+            return transport.refuse(Code::RateLimited, text, &mut self.resources);
         }
         let now_unix = access.wall.now(now);
         let Some(method) = Method::from_wire(method) else {
@@ -228,33 +227,29 @@ impl Exchange {
         let wall = access.wall;
         let now = self.resources.now;
         let now_unix = wall.now(now);
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(Connection { member, transport }) = self.connections.get_mut(key) else {
             return;
         };
-        let again = connection.transport.principal().is_some();
-        if again && connection.transport.principal() != Some(&*grant.identity.principal) {
+        let again = transport.principal().is_some();
+        if again && transport.principal() != Some(&*grant.identity.principal) {
             return self.deny(key, &Denied::OtherPrincipal);
         }
         let expires_in_s = grant.expires_in_s(now_unix);
-        let narrowed = connection.transport.bearer().is_narrowed();
+        let narrowed = transport.bearer().is_narrowed();
         let mut pass = Pass::new(grant, now, now_unix);
         pass.narrowed = narrowed;
-        connection.transport.guest_mut().pass = Some(pass);
-        connection.transport.session.authenticate();
-        let principal = connection
-            .transport
-            .principal()
-            .unwrap_or_default()
-            .to_owned();
+        transport.guest_mut().pass = Some(pass);
+        transport.session.authenticate();
+        let principal = transport.principal().unwrap_or_default().to_owned();
         let done = Message::AuthOk {
             expires_in_s,
             principal: &principal,
             access_token: pair.map_or(b"", |pair| pair.access_token.as_bytes()),
             refresh_token: pair.map_or(b"", |pair| pair.refresh_token.as_bytes()),
         };
-        connection.transport.send(&done, &mut self.resources);
+        transport.send(&done, &mut self.resources);
         // The new deadline may be an earlier one.
-        connection.member.timer = Instant::NEVER;
+        member.timer = Instant::NEVER;
         self.resources.counters.add(Counter::AuthAccepted, 1);
         self.resources.end_authenticate(key, None);
         if again {
@@ -302,10 +297,8 @@ impl Exchange {
     fn end_unauthenticated(&mut self, key: Key, counter: Counter, refusal: &Refusal) {
         self.resources.counters.add(counter, 1);
         self.resources.end_authenticate(key, Some(refusal.code));
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection
-                .transport
-                .refuse_with(refusal, &mut self.resources);
+        if let Some(Connection { transport, .. }) = self.connections.get_mut(key) {
+            transport.refuse_with(refusal, &mut self.resources);
         }
     }
 
@@ -359,7 +352,11 @@ impl Exchange {
                 .filter(is_serving_lost)
                 .copied()
                 .collect(),
-            will: will.is_some_and(|will| !transport.bearer().may_publish(topic_of(&will.message))),
+            will: will.is_some_and(|will| {
+                !transport
+                    .bearer()
+                    .may_publish(Encoded::of(&will.message).topic())
+            }),
         }
     }
 
@@ -402,9 +399,8 @@ impl Exchange {
         match connection.transport.stage {
             Stage::Running => {
                 let text = "your credential has been revoked";
-                connection
-                    .transport
-                    .cut_off(Code::Revoked, text, &mut self.resources);
+                let transport = &mut connection.transport;
+                transport.cut_off(Code::Revoked, text, &mut self.resources);
             }
             // Its session waits: nobody shall take that up.
             Stage::Detached => self.absent_until(key, self.resources.now),

@@ -18,17 +18,16 @@ use super::parcel::Parcel;
 use super::publication::{Form, Origin, SchemaId, Translation, other};
 use super::transport::Stage;
 use crate::base::id::Key;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::codec::{Misfit, Schema};
+use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::{MessageType, strip_checksum};
+use crate::proto::message::MessageType;
 use bytes::Bytes;
 
 /// What a worker is to do.
 struct Task {
     schema: Schema,
-    kind: MessageType,
     message: Bytes,
     /// The translated payload's bytes at most; none: nobody wants one.
     payload_bytes_max: Option<usize>,
@@ -36,9 +35,7 @@ struct Task {
 
 impl Task {
     fn run(&self) -> Result<Form, Misfit> {
-        let body = &self.message[MESSAGE_HEADER_BYTES..];
-        let Ok(envelope) = Envelope::parse(self.kind, body) else {
-            debug_assert!(false, "it was parsed before it was put aside");
+        let Some(envelope) = Encoded::of(&self.message).envelope() else {
             return Ok(Form::TooLarge);
         };
         let checked = self.schema.check(envelope.codec, envelope.payload)?;
@@ -76,23 +73,15 @@ impl Exchange {
             let text = "this shard's memory is lent out; try again later";
             return Err(Refusal::new(Code::Overloaded, text));
         }
-        let message = match connection.transport.session.has_checksum() {
-            true => {
-                let mut plain = Vec::with_capacity(message.len());
-                strip_checksum(message, &mut plain);
-                Bytes::from(plain)
-            }
-            false => Bytes::copy_from_slice(message),
-        };
+        let checksum = connection.transport.session.has_checksum();
+        let message = Bytes::from(Encoded::copied(message, checksum));
         let is_kept = kind == MessageType::Will || envelope.flags & FLAG_RETAIN != 0;
         let is_wanted = is_kept || schemas.is_wanted(other(envelope.codec));
-        let head_bytes = message.len() - envelope.payload.len();
         let task = Task {
             schema: schemas.schema(id).clone(),
-            kind,
             message: message.clone(),
             payload_bytes_max: (is_wanted && envelope.codec != Codec::Bytes)
-                .then(|| schemas.payload_bytes_max(head_bytes)),
+                .then(|| schemas.payload_bytes_max(envelope)),
         };
         let tracer = self.resources.tracer.as_ref();
         let context = tracer.and_then(|tracer| tracer.received());
@@ -140,9 +129,7 @@ impl Exchange {
         if self.deaf {
             return;
         }
-        let body = &finding.message[MESSAGE_HEADER_BYTES..];
-        let Ok(envelope) = Envelope::parse(finding.kind, body) else {
-            debug_assert!(false, "it was parsed before it was put aside");
+        let Some(envelope) = Encoded::of(&finding.message).envelope() else {
             return;
         };
         match finding.found {
@@ -161,7 +148,7 @@ impl Exchange {
                 if finding.kind == MessageType::Will && !is_member {
                     // All it had is dissolved, and it was not told that the will is kept.
                 } else if finding.kind == MessageType::Will {
-                    self.put_will(key, &finding.message, translation);
+                    self.put_will(key, Encoded::of(&finding.message), translation);
                     self.answer(key, Answer::ok(envelope.id), true);
                 } else {
                     let parcel = Parcel::shared(&finding.message);

@@ -9,6 +9,7 @@
 //! its later ones wait too.
 
 use super::confirmation::{Answer, Pending, Until};
+use super::connection::Connection;
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use crate::base::id::Key;
@@ -68,19 +69,17 @@ impl Exchange {
         if let Some(refusal) = &answer.refusal {
             self.resources.note_refusal(refusal.code.to_wire());
         }
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(Connection { member, .. }) = self.connections.get_mut(key) else {
             return;
         };
         if answer.publish && answer.refusal.is_some() && answer.id != 0 {
-            connection
-                .member
-                .refuse_publish(answer.id, &mut self.resources);
+            member.refuse_publish(answer.id, &mut self.resources);
         }
-        let waits = connection.member.answers_open > 0 || !is_past;
+        let waits = member.answers_open > 0 || !is_past;
         if !waits {
             return self.give_answer(key, answer);
         }
-        connection.member.answers_open += 1;
+        member.answers_open += 1;
         self.confirmations.queue.push_back(Pending {
             until,
             connection: key,

@@ -6,7 +6,6 @@ use super::parcel::Parcel;
 use super::publication::{Form, Publication, SchemaId, Translation, other};
 use super::station::Wants;
 use crate::base::id::Key;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
@@ -65,9 +64,8 @@ impl Exchange {
         else {
             return translation;
         };
-        let head = MESSAGE_HEADER_BYTES + envelope.encoded_len() - envelope.payload.len();
         let mut payload = Vec::new();
-        let most = schemas.payload_bytes_max(head);
+        let most = schemas.payload_bytes_max(envelope);
         let written = checked.write(other(envelope.codec), most, &mut payload);
         let form = match written {
             Ok(()) => Form::Payload(payload),

@@ -16,18 +16,14 @@ use super::resource::Resources;
 use super::transport::{INPUT_BYTES_MAX, Stage, Transport};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
+use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, FLAG_FAILED};
-use crate::proto::error::{Code, clip};
-use crate::proto::message::encode_response;
+use crate::proto::error::Code;
 use crate::proto::outcome::{Failure, Outcome};
 use bytes::Bytes;
-
-/// Bytes of a RESPONSE without CRC beside the application's payload.
-const RESPONSE_BYTES_BESIDE_PAYLOAD: usize = MESSAGE_HEADER_BYTES + ENVELOPE_FIXED_BYTES;
 
 pub(super) struct Connection {
     pub(super) member: Member,
@@ -200,8 +196,7 @@ impl Connection {
         resources: &mut Resources,
     ) {
         if self.member.counted {
-            let mut message = Vec::with_capacity(RESPONSE_BYTES_BESIDE_PAYLOAD + payload.len());
-            encode_response(id, flags, codec, payload, &mut message);
+            let message = Encoded::response(id, flags, codec, payload);
             let sent = !self.transport.has_left && !self.transport.session.is_ended();
             self.log(&message, Instant::NEVER, sent, resources);
         }
@@ -239,8 +234,7 @@ impl Connection {
 
     #[inline]
     fn is_too_large(&self, payload: &[u8]) -> bool {
-        let most = self.transport.session.peer_message_bytes_max() as usize;
-        payload.len() > most.saturating_sub(ENVELOPE_FIXED_BYTES)
+        !self.transport.session.peer_accepts_response(payload.len())
     }
 
     #[cold]
@@ -253,8 +247,7 @@ impl Connection {
     #[cold]
     pub(super) fn respond_failed(&mut self, id: u32, failure: &Failure, resources: &mut Resources) {
         resources.counters.add(Counter::RequestsFailed, 1);
-        let mut payload = failure.code.to_be_bytes().to_vec();
-        payload.extend_from_slice(clip(&failure.text).as_bytes());
+        let payload = failure.to_payload();
         self.send_response(id, FLAG_FAILED, Codec::Bytes, &payload, resources);
     }
 

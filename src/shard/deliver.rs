@@ -20,14 +20,14 @@ use super::publication::Publication;
 use super::resource::Resources;
 use super::shelf::{Bound, Dropped, Held, Put};
 use super::slow::{SLOW_REPORTS_MAX, SlowReport};
-use super::transport::Stage;
+use super::transport::{Stage, Transport};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{CHUNK_BYTES, MESSAGE_HEADER_BYTES};
+use crate::base::limits::CHUNK_BYTES;
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::{Envelope, SlowPolicy, header};
+use crate::proto::encoded::Encoded;
+use crate::proto::envelope::{SlowPolicy, header};
 use crate::proto::error::Code;
-use crate::proto::message::MessageType;
 use crate::router::Subscription;
 
 impl Exchange {
@@ -37,31 +37,27 @@ impl Exchange {
         if publication.translation.is_some() && self.wants_other(to, publication) {
             return self.deliver_translated(to, publication);
         }
-        let Some(connection) = self.connections.get_mut(to.connection) else {
+        let Some(Connection { member, transport }) = self.connections.get_mut(to.connection) else {
             return self.leave_to_others(publication);
         };
         let taken = match publication.sliced {
-            false => &mut connection.member.taken,
-            true => &mut connection.member.taken_sliced,
+            false => &mut member.taken,
+            true => &mut member.taken_sliced,
         };
         if *taken == publication.number {
             return;
         }
         *taken = publication.number;
-        if connection.transport.stage == Stage::Running
-            && !connection.member.careful
+        if transport.stage == Stage::Running
+            && !member.careful
             && !publication.is_special()
-            && connection.transport.takes(publication.parcel.len())
-            && connection
-                .transport
-                .has_room(publication.parcel.len(), &self.resources)
+            && transport.takes(publication.parcel.len())
+            && transport.has_room(publication.parcel.len(), &self.resources)
         {
-            connection
-                .transport
-                .write(&mut publication.parcel, None, &mut self.resources);
+            transport.write(&mut publication.parcel, None, &mut self.resources);
             self.resources.counters.add(Counter::Deliveries, 1);
-            if !connection.member.touched {
-                connection.member.touched = true;
+            if !member.touched {
+                member.touched = true;
                 self.touched.push(to.connection);
             }
         } else {
@@ -77,18 +73,15 @@ impl Exchange {
             return;
         };
         let resources = &mut self.resources;
-        let is_running = connection.transport.stage == Stage::Running;
-        if !is_running && !connection.member.counted {
+        let Connection { member, transport } = connection;
+        let is_running = transport.stage == Stage::Running;
+        if !is_running && !member.counted {
             return self.leave_to_others(publication);
         }
-        if !connection
-            .transport
-            .bearer()
-            .may_receive(publication.envelope.name)
-        {
+        if !transport.bearer().may_receive(publication.envelope.name) {
             return resources.counters.add(Counter::DeliveriesForbidden, 1);
         }
-        if !connection.transport.takes(publication.parcel.len()) {
+        if !transport.takes(publication.parcel.len()) {
             return match publication.parcel.ungrown() {
                 Some(message) => self.deliver_ungrown(to, publication, &message),
                 None => resources.counters.add(Counter::DeliveriesTooLarge, 1),
@@ -96,7 +89,7 @@ impl Exchange {
         }
         if !is_running {
             self.leave_behind(to, publication);
-        } else if !connection.member.shelved
+        } else if !member.shelved
             && connection.takes_now(publication.parcel.len(), publication.expires, resources)
         {
             let (group, expires) = (publication.group, publication.expires);
@@ -105,9 +98,9 @@ impl Exchange {
             self.shelve(to, publication);
             // While a send is in flight there is nothing to settle; its end settles all.
             let connection = self.connections.get(to.connection);
-            if connection
-                .is_some_and(|one| one.transport.sending && one.transport.stage == Stage::Running)
-            {
+            let sends =
+                |transport: &Transport| transport.sending && transport.stage == Stage::Running;
+            if connection.is_some_and(|one| sends(&one.transport)) {
                 return;
             }
         }
@@ -117,9 +110,7 @@ impl Exchange {
     /// As it came, to a subscriber for whom TRACEPARENT makes it too large.
     #[cold]
     fn deliver_ungrown(&mut self, to: Subscription, publication: &Publication<'_>, message: &[u8]) {
-        let body = &message[MESSAGE_HEADER_BYTES..];
-        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
-            debug_assert!(false, "it was parsed before it grew");
+        let Some(envelope) = Encoded::of(message).publication() else {
             return;
         };
         let mut publication = Publication {
@@ -178,16 +169,12 @@ impl Exchange {
                 self.leave_to_others(publication);
             }
             Put::Full => {
-                let text = match connection
-                    .member
-                    .may_log(publication.parcel.len(), &self.resources)
-                {
+                let Connection { member, transport } = connection;
+                let text = match member.may_log(publication.parcel.len(), &self.resources) {
                     true => "you do not read as fast as others publish",
                     false => "you do not acknowledge as fast as others publish",
                 };
-                connection
-                    .transport
-                    .refuse(Code::SlowConsumer, text, &mut self.resources);
+                transport.refuse(Code::SlowConsumer, text, &mut self.resources);
                 self.leave_behind(to, publication);
             }
             Put::Held => {
@@ -234,11 +221,9 @@ impl Exchange {
             let Some(held) = station.shelf.next(now) else {
                 break;
             };
-            if (before || connection.transport.bearer().is_narrowed())
-                && !connection
-                    .transport
-                    .bearer()
-                    .may_subscribe(topic_of(&held.message))
+            let bearer = connection.transport.bearer();
+            if (before || bearer.is_narrowed())
+                && !bearer.may_subscribe(Encoded::of(&held.message).topic())
             {
                 resources.counters.add(Counter::DeliveriesForbidden, 1);
                 continue;
@@ -266,14 +251,6 @@ impl Exchange {
             self.note_stalled(key, false);
         }
     }
-}
-
-/// The topic of a PUBLISH that was parsed before it was put aside; `""`, which nobody may
-/// have, if it was not.
-pub(super) fn topic_of(message: &[u8]) -> &str {
-    let envelope = Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]);
-    debug_assert!(envelope.is_ok(), "it was parsed before");
-    envelope.map_or("", |envelope| envelope.name)
 }
 
 fn acted(put: &Put, dropped: &Dropped) -> bool {
@@ -326,9 +303,7 @@ impl Connection {
             };
         }
         if self.member.counted {
-            let mut message = parcel.message().to_vec();
-            message[MESSAGE_HEADER_BYTES..MESSAGE_HEADER_BYTES + 4]
-                .copy_from_slice(&id.to_be_bytes());
+            let message = parcel.message().with_id(id);
             self.log(&message, expires, is_running, resources);
         }
         if is_running {
@@ -345,7 +320,7 @@ impl Connection {
         expires: Instant,
         resources: &mut Resources,
     ) {
-        self.log_for(group, parcel.message(), expires, true, resources);
+        self.log_for(group, parcel.bytes(), expires, true, resources);
         self.transport.write(parcel, None, resources);
         if let Some(group) = group {
             self.note_trail(group, parcel, expires, resources);

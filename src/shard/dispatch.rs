@@ -5,7 +5,7 @@ use super::trace::About;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::proto::envelope::Envelope;
-use crate::proto::error::{Code, Refusal};
+use crate::proto::error::Code;
 use crate::proto::kind::{Class, MessageType, Operation};
 use crate::proto::message::Message;
 use crate::proto::session::Event;
@@ -86,11 +86,9 @@ impl Exchange {
             }
             Event::Ended(reason) => return Some(*reason),
             Event::Message(_) => {
-                let connection = self.connections.get_mut(key)?;
-                let refusal = Refusal::new(Code::Unexpected, "nobody here takes such a message");
-                connection
-                    .transport
-                    .refuse_with(&refusal, &mut self.resources);
+                let transport = &mut self.connections.get_mut(key)?.transport;
+                let text = "nobody here takes such a message";
+                transport.refuse(Code::Unexpected, text, &mut self.resources);
             }
             Event::Handled | Event::Established(_) => {}
         }

@@ -9,9 +9,10 @@ use super::receipt::Receipts;
 use super::seek::{Found, Resumption};
 use super::station::Durable;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::{MESSAGE_HEADER_BYTES, SESSION_KEY_BYTES};
+use crate::base::limits::SESSION_KEY_BYTES;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
+use crate::proto::encoded::Encoded;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::{Message, MessageType};
 use crate::proto::outcome::Failure;
@@ -33,29 +34,17 @@ impl Exchange {
         session: &[u8; SESSION_KEY_BYTES],
         received: u32,
     ) -> Option<Reason> {
-        let connection = self.connections.get_mut(key)?;
-        let fresh = connection
-            .member
-            .station
-            .as_ref()
-            .is_none_or(|station| station.is_idle());
-        if connection.member.durable().is_some()
-            || (*session != NEW
-                && !(fresh
-                    && connection.member.calls_open == 0
-                    && connection.member.answers_open == 0))
-        {
+        let Connection { member, transport } = self.connections.get_mut(key)?;
+        let station = member.station.as_ref();
+        let fresh = station.is_none_or(|station| station.is_idle()) && !member.is_owed_answers();
+        if member.durable().is_some() || (*session != NEW && !fresh) {
             let text = "SESSION comes once, and before what it would resume";
             let refusal = Refusal::new(Code::Unexpected, text);
-            connection
-                .transport
-                .refuse_with(&refusal, &mut self.resources);
+            transport.refuse_with(&refusal, &mut self.resources);
             return None;
         }
-        if *session == NEW && connection.transport.session.is_on_trial() {
-            connection
-                .transport
-                .refuse_with(&Session::full(), &mut self.resources);
+        if *session == NEW && transport.session.is_on_trial() {
+            transport.refuse_with(&Session::full(), &mut self.resources);
             return None;
         }
         if *session == NEW {
@@ -149,7 +138,7 @@ impl Exchange {
             && self.uncovered(station, &newcomer.transport).is_empty()
             && (newcomer.transport.principal().is_none()
                 || (durable.log).all_behind(received, |message| {
-                    newcomer.transport.bearer().may_have(message)
+                    newcomer.transport.bearer().may_have(Encoded::of(message))
                 }))
     }
 
@@ -168,21 +157,20 @@ impl Exchange {
 
     /// Takes ACK: what the client has got is kept no longer.
     pub(super) fn take_ack(&mut self, key: Key, received: u32) {
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(Connection { member, transport }) = self.connections.get_mut(key) else {
             return;
         };
-        let text = match connection.member.durable_mut() {
+        let text = match member.durable_mut() {
             None => "there is no session to acknowledge messages of",
             Some(durable) => {
                 if durable.lapsed || durable.log.ack(received) {
-                    return connection.member.recharge(&mut self.resources);
+                    return member.recharge(&mut self.resources);
                 }
                 "more is acknowledged than was sent, or less than before"
             }
         };
-        connection
-            .transport
-            .refuse_with(&Refusal::new(Code::Unexpected, text), &mut self.resources);
+        let refusal = Refusal::new(Code::Unexpected, text);
+        transport.refuse_with(&refusal, &mut self.resources);
     }
 
     /// A connection has begun to end: its session waits for another, or all it had at the
@@ -261,7 +249,7 @@ impl Exchange {
         let Some(durable) = &mut station.durable else {
             return;
         };
-        let length_max = transport.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES;
+        let length_max = transport.session.peer_whole_bytes_max();
         let counters = &self.resources.counters;
         let mut too_large = Vec::new();
         let covered = durable
@@ -272,7 +260,7 @@ impl Exchange {
                     Loss::TooLarge => Counter::DeliveriesTooLarge,
                 };
                 counters.add(counter, 1);
-                too_large.extend(asked_in(message).filter(|_| loss == Loss::TooLarge));
+                too_large.extend(asked_in(Encoded::of(message)).filter(|_| loss == Loss::TooLarge));
             });
         debug_assert!(covered, "asked before it moved");
         let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
@@ -332,8 +320,7 @@ impl Exchange {
 }
 
 /// The type and id of a counted message for whose answer somebody waits.
-fn asked_in(message: &[u8]) -> Option<(MessageType, u32)> {
-    let kind = MessageType::of(message)?;
-    let id = message.get(MESSAGE_HEADER_BYTES..)?.first_chunk()?;
-    (kind != MessageType::Publish).then_some((kind, u32::from_be_bytes(*id)))
+fn asked_in(message: Encoded<'_>) -> Option<(MessageType, u32)> {
+    let (kind, id) = (message.kind()?, message.id()?);
+    (kind != MessageType::Publish).then_some((kind, id))
 }

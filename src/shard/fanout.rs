@@ -36,9 +36,8 @@ use super::publication::{Origin, Publication};
 use super::scheduler::Lane;
 use super::trace::About;
 use crate::base::id::Key;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
-use crate::proto::envelope::{Envelope, FLAG_RETAIN};
-use crate::proto::message::MessageType;
+use crate::proto::encoded::Encoded;
+use crate::proto::envelope::FLAG_RETAIN;
 use crate::router::Subscription;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -281,16 +280,12 @@ impl Exchange {
 
     /// Delivers to the next of a batch's subscribers. True: those were all.
     fn deliver_slice(&mut self, batch: &mut Batch) -> bool {
-        let messages: Vec<Bytes> = batch
-            .messages
-            .iter()
-            .map(|one| one.message.clone())
-            .collect();
+        let messages = batch.messages.iter().map(|one| one.message.clone());
+        let messages: Vec<Bytes> = messages.collect();
         let envelopes = messages
             .iter()
-            .map(|message| Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]));
-        let Ok(envelopes) = envelopes.collect::<Result<Vec<_>, _>>() else {
-            debug_assert!(false, "they were parsed before they were queued");
+            .map(|message| Encoded::of(message).publication());
+        let Some(envelopes) = envelopes.collect::<Option<Vec<_>>>() else {
             return true;
         };
         let shared = messages.iter().zip(&envelopes);

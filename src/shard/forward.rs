@@ -23,17 +23,17 @@ use super::parcel::Parcel;
 use super::service::refuse_name;
 use super::trace::About;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
 use crate::metrics::span::Fault;
+use crate::proto::encoded::{Encoded, response_id};
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
-use crate::proto::error::{Code, clip};
-use crate::proto::message::{MessageType, encode_response};
+use crate::proto::error::Code;
+use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::outcome::Failure;
-use crate::proto::trace::{Carried, TraceContext, carry};
+use crate::proto::trace::{Carried, TraceContext};
 use crate::router::Choice;
 
 impl Exchange {
@@ -105,7 +105,7 @@ impl Exchange {
         };
         let span = tracer.begin_call(parent, service, connection, now);
         let mut scratch = std::mem::take(&mut tracer.scratch);
-        let mut parcel = match carry(parcel.message(), span.context(), &mut scratch) {
+        let mut parcel = match parcel.message().with_trace(span.context(), &mut scratch) {
             Some(done) => {
                 call.grown = done == Carried::Added;
                 Parcel::plain(&scratch).grown(call.grown)
@@ -297,7 +297,7 @@ impl Exchange {
         };
         let mut scratch = std::mem::take(&mut tracer.scratch);
         // It has a TRACEPARENT, which is replaced: there is room.
-        let mut parcel = match carry(parcel.message(), context, &mut scratch) {
+        let mut parcel = match parcel.message().with_trace(context, &mut scratch) {
             Some(_) => Parcel::plain(&scratch),
             None => parcel,
         };
@@ -345,10 +345,8 @@ impl Exchange {
     }
 
     fn fail_call(&mut self, call: Call, failure: &Failure) {
-        let mut payload = failure.code.to_be_bytes().to_vec();
-        payload.extend_from_slice(clip(&failure.text).as_bytes());
-        let mut message = Vec::new();
-        encode_response(0, FLAG_FAILED, Codec::Bytes, &payload, &mut message);
+        let payload = failure.to_payload();
+        let message = Encoded::response(0, FLAG_FAILED, Codec::Bytes, &payload);
         self.bring(call, &mut Parcel::plain(&message));
     }
 
@@ -375,15 +373,12 @@ impl Exchange {
     /// the server's end.
     #[cold]
     pub(super) fn refuse_answer(&mut self, server: Key, begun: &[u8]) {
-        let id = begun
-            .get(MESSAGE_HEADER_BYTES..)
-            .and_then(<[u8]>::first_chunk);
-        let Some(id) = id.filter(|_| MessageType::of(begun) == Some(MessageType::Response)) else {
+        let Some(id) = response_id(begun) else {
             return;
         };
         let text = "the answer is larger than this server accepts";
         let failure = Failure::of(Code::TooLarge, text);
-        self.fail_errand(server, u32::from_be_bytes(*id), &failure);
+        self.fail_errand(server, id, &failure);
     }
 
     /// A server will not be sent the request of this id.
@@ -410,10 +405,9 @@ impl Exchange {
 
 /// Why a RESPONSE says that its request failed, if it does.
 #[cold]
-fn fault_of(message: &[u8]) -> Option<Fault> {
-    let body = &message[MESSAGE_HEADER_BYTES..];
-    let response = Envelope::parse(MessageType::Response, body).ok()?;
-    let code = response.payload.first_chunk::<2>();
-    let code = code.map_or(Code::Internal.to_wire(), |code| u16::from_be_bytes(*code));
-    response.failed().then_some(Fault::Code(code))
+fn fault_of(message: Encoded<'_>) -> Option<Fault> {
+    let response = message.envelope().filter(Envelope::failed)?;
+    let failure = Failure::of_response(&response);
+    let code = failure.map_or(Code::Internal.to_wire(), |failure| failure.code);
+    Some(Fault::Code(code))
 }

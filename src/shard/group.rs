@@ -17,8 +17,7 @@
 use super::backlog::{LOOK_MAX, LOOK_MIN};
 use super::connection::Connection;
 use super::exchange::Exchange;
-use super::mesh::Terms;
-use super::publication::{Origin, Publication, Sent};
+use super::publication::{Origin, Publication};
 use super::state::Shard;
 use super::transport::Stage;
 use crate::base::clock::Instant;
@@ -155,19 +154,9 @@ impl Exchange {
     /// Sends a publication to one member of another shard, whose plain subscribers have had
     /// it.
     fn send_on(&mut self, shard: ShardId, group: Key, publication: &mut Publication<'_>) {
-        let translation = publication.translation.as_ref();
-        let (translation, translated) = translation.map_or((Sent::None, None), |t| t.sent());
-        let terms = Terms {
-            plain: false,
-            retain: false,
-            again: true,
-            grown: publication.parcel.is_grown(),
-            translation,
-            at: self.resources.now,
-            expires: publication.expires,
-        };
+        let terms = publication.terms(false, true, self.resources.now);
         let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
-        let parcel = &mut publication.parcel;
+        let (parcel, translated) = publication.forms();
         self.mesh
             .publish(parcel, &nowhere, &pick, terms, translated, None);
     }

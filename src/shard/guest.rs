@@ -8,10 +8,9 @@ use crate::auth::bucket::Limit;
 use crate::auth::tally::Shown;
 use crate::auth::{Grant, Identity, Rights, Who};
 use crate::base::clock::Instant;
-use crate::base::limits::{EXPIRY_GRACE_S, MESSAGE_HEADER_BYTES};
-use crate::proto::envelope::Envelope;
+use crate::base::limits::EXPIRY_GRACE_S;
+use crate::proto::encoded::Encoded;
 use crate::proto::kind::Class;
-use crate::proto::message::Header;
 use crate::proto::session::Session;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -161,11 +160,8 @@ impl Bearer<'_> {
 
     /// Whether its rights cover a counted message that a session has kept. A RESPONSE
     /// answers what the session's principal has asked.
-    pub(super) fn may_have(self, message: &[u8]) -> bool {
-        let Ok(Some(Header { kind, .. })) = Header::parse(message, u32::MAX) else {
-            return false;
-        };
-        let Ok(envelope) = Envelope::parse(kind, &message[MESSAGE_HEADER_BYTES..]) else {
+    pub(super) fn may_have(self, message: Encoded<'_>) -> bool {
+        let (Some(kind), Some(envelope)) = (message.kind(), message.envelope()) else {
             return false;
         };
         match kind.class() {

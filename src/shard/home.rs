@@ -5,13 +5,10 @@
 use super::confirmation::{Answer, Until};
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
-use super::mesh::{Cause, Terms, Ticket};
+use super::mesh::{Cause, Ticket};
 use super::parcel::Parcel;
-use super::publication::{Origin, Publication, Sent, Translation};
+use super::publication::{Origin, Publication, Terms, Translation};
 use crate::base::id::Key;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
-use crate::proto::envelope::Envelope;
-use crate::proto::message::MessageType;
 
 /// When a publication is queued for all who get it.
 #[derive(Clone, Copy)]
@@ -37,18 +34,8 @@ impl Exchange {
         if !retain && !self.mesh.has_homing(home, by) {
             return None;
         }
-        let translation = publication.translation.as_ref();
-        let (translation, translated) = translation.map_or((Sent::None, None), |t| t.sent());
-        let terms = Terms {
-            plain: false,
-            retain,
-            again: false,
-            grown: false,
-            translation,
-            at: self.resources.now,
-            expires: publication.expires,
-        };
-        let parcel = &mut publication.parcel;
+        let terms = publication.terms(retain, false, self.resources.now);
+        let (parcel, translated) = publication.forms();
         Some(self.mesh.send_home(home, by, parcel, terms, translated))
     }
 
@@ -60,16 +47,11 @@ impl Exchange {
         terms: &Terms,
         translation: Option<Box<Translation>>,
     ) {
-        let body = &parcel.message()[MESSAGE_HEADER_BYTES..];
-        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
-            debug_assert!(false, "another shard has checked it");
+        let Some(envelope) = parcel.message().publication() else {
             return;
         };
         let bytes = parcel.len();
-        let parcel = parcel.grown(terms.grown);
-        let mut publication = self.publication(&envelope, parcel, terms.expires);
-        publication.span = self.resources.begin_deliver(&envelope.headers);
-        publication.translation = translation;
+        let publication = self.publication_of_peer(&envelope, parcel, terms, translation);
         self.spread(Origin::Home(cause.from), publication, Some(cause));
         if self.fanouts.fanning(cause.from) == Fanning::No {
             self.mesh.owe(cause.from, bytes);

@@ -24,10 +24,9 @@ use super::station::Station;
 use super::trail::Trail;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{HANDED_ON_BYTES, LEGACIES_PER_TURN, MESSAGE_HEADER_BYTES};
+use crate::base::limits::{HANDED_ON_BYTES, LEGACIES_PER_TURN};
 use crate::metrics::counter::Counter;
-use crate::proto::envelope::Envelope;
-use crate::proto::message::MessageType;
+use crate::proto::encoded::Encoded;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -98,9 +97,7 @@ impl Exchange {
         if *expires <= self.resources.now {
             return self.resources.counters.add(Counter::DeliveriesExpired, 1);
         }
-        let body = &message[MESSAGE_HEADER_BYTES..];
-        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
-            debug_assert!(false, "it was parsed before it was delivered");
+        let Some(envelope) = Encoded::of(message).publication() else {
             return;
         };
         let mut publication = self.publication(&envelope, Parcel::shared(message), *expires);

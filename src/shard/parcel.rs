@@ -2,15 +2,14 @@
 //! encoded it. Small ones are copied into outboxes; one that has to wait, or is large, is
 //! shared by reference, and the copy that makes it shareable is made once.
 
-use crate::proto::message::strip_checksum;
-use crate::proto::trace::strip;
+use crate::proto::encoded::Encoded;
 use bytes::Bytes;
 
 /// Messages from here on are worth a send of their own rather than a copy.
 pub(super) const SHARED_BYTES_MIN: usize = 16_384;
 
 pub(super) struct Parcel<'a> {
-    message: &'a [u8],
+    message: Encoded<'a>,
     shared: Option<Bytes>,
     /// Longer than its sender made it, by a TRACEPARENT (see `trace`).
     grown: bool,
@@ -21,16 +20,15 @@ impl<'a> Parcel<'a> {
     /// `scratch` is needed.
     #[inline]
     pub(super) fn received(message: &'a [u8], checksum: bool, scratch: &'a mut Vec<u8>) -> Self {
-        if checksum {
-            scratch.clear();
-            strip_checksum(message, scratch);
-            return Parcel::plain(scratch);
-        }
-        Parcel::plain(message)
+        Parcel::of(Encoded::received(message, checksum, scratch))
     }
 
     /// A message without CRC.
     pub(super) fn plain(message: &'a [u8]) -> Parcel<'a> {
+        Parcel::of(Encoded::of(message))
+    }
+
+    fn of(message: Encoded<'a>) -> Parcel<'a> {
         Parcel {
             message,
             shared: None,
@@ -41,7 +39,7 @@ impl<'a> Parcel<'a> {
     /// A message without CRC that others hold as well.
     pub(super) fn shared(message: &'a Bytes) -> Parcel<'a> {
         Parcel {
-            message,
+            message: Encoded::of(message),
             shared: Some(message.clone()),
             grown: false,
         }
@@ -60,17 +58,20 @@ impl<'a> Parcel<'a> {
     /// The message as its sender made it, if it has grown.
     #[cold]
     pub(super) fn ungrown(&self) -> Option<Vec<u8>> {
-        let mut message = Vec::new();
-        if !self.grown {
-            return None;
+        match self.grown {
+            true => self.message.without_trace(),
+            false => None,
         }
-        strip(self.message, &mut message)?;
-        Some(message)
     }
 
     #[inline]
-    pub(super) fn message(&self) -> &'a [u8] {
+    pub(super) fn message(&self) -> Encoded<'a> {
         self.message
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.message.bytes()
     }
 
     #[inline]
@@ -85,7 +86,7 @@ impl<'a> Parcel<'a> {
 
     /// The message by reference.
     pub(super) fn share(&mut self) -> Bytes {
-        let message = self.message;
+        let message = self.message.bytes();
         self.shared
             .get_or_insert_with(|| Bytes::copy_from_slice(message))
             .clone()

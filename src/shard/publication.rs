@@ -40,13 +40,51 @@ pub(super) struct Publication<'a> {
     pub(super) span: Option<Open>,
 }
 
-impl Publication<'_> {
+impl<'a> Publication<'a> {
+    /// Its bytes, and those in the other codec, if they have been made.
+    pub(super) fn forms(&mut self) -> (&mut Parcel<'a>, Option<&Bytes>) {
+        let translation = self.translation.as_ref();
+        (&mut self.parcel, translation.and_then(|one| one.made()))
+    }
+
     /// What becomes of it once it waits in an outbox is not all the same: it may expire, or
     /// have to go to another.
     #[inline]
     pub(super) fn is_special(&self) -> bool {
         self.group.is_some() || self.expires != Instant::NEVER
     }
+
+    /// On what terms it goes to other shards; to whose plain subscribers the mesh sees for
+    /// itself.
+    pub(super) fn terms(&self, retain: bool, again: bool, at: Instant) -> Terms {
+        let translation = self.translation.as_ref();
+        Terms {
+            plain: false,
+            retain,
+            again,
+            grown: self.parcel.is_grown(),
+            translation: translation.map_or(Sent::None, |translation| translation.sent()),
+            at,
+            expires: self.expires,
+        }
+    }
+}
+
+/// What goes to another shard with a publication, beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// For the plain subscribers there too, not only for the groups picked.
+    pub(super) plain: bool,
+    pub(super) retain: bool,
+    /// For a member of the groups picked that has not had it as a plain subscriber, as others
+    /// there have.
+    pub(super) again: bool,
+    /// See `Parcel::grown`.
+    pub(super) grown: bool,
+    pub(super) translation: Sent,
+    /// When the shard that delivers it took it.
+    pub(super) at: Instant,
+    pub(super) expires: Instant,
 }
 
 /// A schema's number, the same on all shards.
@@ -111,11 +149,11 @@ impl Translation {
         Translation::new(self.schema, form)
     }
 
-    pub(super) fn sent(&self) -> (Sent, Option<&Bytes>) {
+    fn sent(&self) -> Sent {
         match &self.form {
-            Form::Made(message) => (Sent::Made(self.schema), Some(message)),
-            Form::TooLarge => (Sent::TooLarge(self.schema), None),
-            Form::Unmade(_) | Form::Payload(_) => (Sent::Unmade(self.schema), None),
+            Form::Made(_) => Sent::Made(self.schema),
+            Form::TooLarge => Sent::TooLarge(self.schema),
+            Form::Unmade(_) | Form::Payload(_) => Sent::Unmade(self.schema),
         }
     }
 

@@ -19,23 +19,23 @@ use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::home::Reach;
-use super::mesh::{Cause, Terms};
+use super::mesh::Cause;
 use super::parcel::Parcel;
-use super::publication::{Origin, Publication, SchemaId, Sent, Translation};
+use super::publication::{Origin, Publication, SchemaId, Terms, Translation};
 use super::schema::is_long;
 use super::station::Will;
 use super::trace::{About, Open};
 use super::transport::Transport;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::metrics::counter::Counter;
 use crate::metrics::span::SpanName;
+use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
-use crate::proto::trace::{Carried, TraceContext, carry};
+use crate::proto::trace::{Carried, TraceContext};
 use crate::router::{Subscription, Version};
 use std::time::Duration;
 
@@ -140,8 +140,7 @@ impl Exchange {
             translation,
         } = will;
         let message = &*message;
-        let body = &message[MESSAGE_HEADER_BYTES..];
-        if let Ok(envelope) = Envelope::parse(MessageType::Publish, body) {
+        if let Some(envelope) = Encoded::of(message).publication() {
             self.resources.counters.add(Counter::Wills, 1);
             let is_traced = self.resources.tracer.is_some();
             let context = TraceContext::of(&envelope.headers).filter(TraceContext::is_sampled);
@@ -197,7 +196,7 @@ impl Exchange {
         let route = tracer.begin(SpanName::Route, parent, now);
         let deliver = tracer.begin(SpanName::Deliver, &route.context, now);
         let mut scratch = std::mem::take(&mut tracer.scratch);
-        let (parcel, deliver) = match carry(parcel.message(), &route.context, &mut scratch) {
+        let (parcel, deliver) = match parcel.message().with_trace(&route.context, &mut scratch) {
             Some(done) => {
                 let parcel = Parcel::plain(&scratch).grown(done == Carried::Added);
                 (parcel, Some(deliver))
@@ -206,8 +205,8 @@ impl Exchange {
             None => (parcel, None),
         };
         let message = parcel.message();
-        let reach = match Envelope::parse(MessageType::Publish, &message[MESSAGE_HEADER_BYTES..]) {
-            Ok(envelope) => {
+        let reach = match message.publication() {
+            Some(envelope) => {
                 let reach = self.route(origin, by, &envelope, parcel, deliver, translation);
                 if let Some(tracer) = &mut self.resources.tracer {
                     let about = About::delivered(envelope.name, message.len(), 0);
@@ -215,10 +214,7 @@ impl Exchange {
                 }
                 reach
             }
-            Err(_) => {
-                debug_assert!(false, "it was parsed before it was given another parent");
-                Reach::Here
-            }
+            None => Reach::Here,
         };
         if let Some(tracer) = &mut self.resources.tracer {
             tracer.scratch = scratch;
@@ -274,7 +270,7 @@ impl Exchange {
         mut publication: Publication<'_>,
         cause: Option<Cause<'_>>,
     ) -> bool {
-        let (envelope, expires) = (publication.envelope, publication.expires);
+        let envelope = publication.envelope;
         let (now, retain) = (self.resources.now, envelope.flags & FLAG_RETAIN != 0);
         let at = if retain { self.retain_version() } else { now };
         if retain {
@@ -295,18 +291,8 @@ impl Exchange {
         }
         let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
         if everywhere {
-            let translation = publication.translation.as_ref();
-            let (translation, translated) = translation.map_or((Sent::None, None), |t| t.sent());
-            let terms = Terms {
-                plain: false,
-                retain,
-                again: false,
-                grown: false,
-                translation,
-                at,
-                expires,
-            };
-            let parcel = &mut publication.parcel;
+            let terms = publication.terms(retain, false, at);
+            let (parcel, translated) = publication.forms();
             self.mesh
                 .publish(parcel, &matches.shards, &picks, terms, translated, cause);
         }
@@ -333,15 +319,10 @@ impl Exchange {
         terms: &Terms,
         translation: Option<Box<Translation>>,
     ) {
-        let body = &parcel.message()[MESSAGE_HEADER_BYTES..];
-        let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
-            debug_assert!(false, "another shard has checked it");
+        let Some(envelope) = parcel.message().publication() else {
             return;
         };
-        let parcel = parcel.grown(terms.grown);
-        let mut publication = self.publication(&envelope, parcel, terms.expires);
-        publication.span = self.resources.begin_deliver(&envelope.headers);
-        publication.translation = translation;
+        let mut publication = self.publication_of_peer(&envelope, parcel, terms, translation);
         let (mut reached, mut sliced) = (0, false);
         if terms.retain {
             let version = Version {
@@ -424,6 +405,23 @@ impl Exchange {
             group: None,
             translation: None,
             span: None,
+        }
+    }
+
+    /// One that another shard has sent, with whose `deliver` span it goes on.
+    pub(super) fn publication_of_peer<'a>(
+        &mut self,
+        envelope: &'a Envelope<'a>,
+        parcel: Parcel<'a>,
+        terms: &Terms,
+        translation: Option<Box<Translation>>,
+    ) -> Publication<'a> {
+        let parcel = parcel.grown(terms.grown);
+        let span = self.resources.begin_deliver(&envelope.headers);
+        Publication {
+            translation,
+            span,
+            ..self.publication(envelope, parcel, terms.expires)
         }
     }
 }

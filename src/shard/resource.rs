@@ -16,9 +16,10 @@ use crate::base::reason::Reason;
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::Histograms;
 use crate::metrics::span::{Fault, SpanName};
-use crate::proto::envelope::{Codec, Headers, SlowPolicy, is_failed_response};
+use crate::proto::encoded::Encoded;
+use crate::proto::envelope::{Codec, Headers, SlowPolicy};
 use crate::proto::error::Code;
-use crate::proto::trace::{TraceContext, carried};
+use crate::proto::trace::TraceContext;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,9 +156,9 @@ impl Resources {
 
     /// A RESPONSE that somebody else made was put into an outbox.
     #[inline]
-    pub(super) fn count_response(&self, message: &[u8]) {
+    pub(super) fn count_response(&self, message: Encoded<'_>) {
         self.counters.add(Counter::Responses, 1);
-        if is_failed_response(message) {
+        if message.has_failed() {
             self.counters.add(Counter::RequestsFailed, 1);
         }
     }
@@ -209,9 +210,9 @@ impl Resources {
 
     /// The same of a message that has not been parsed here.
     #[inline]
-    pub(super) fn begin_deliver_of(&mut self, message: &[u8]) -> Option<Open> {
+    pub(super) fn begin_deliver_of(&mut self, message: Encoded<'_>) -> Option<Open> {
         let tracer = self.tracer.as_mut()?;
-        let parent = carried(message).filter(TraceContext::is_sampled)?;
+        let parent = message.trace().filter(TraceContext::is_sampled)?;
         Some(tracer.begin(SpanName::Deliver, &parent, self.now))
     }
 

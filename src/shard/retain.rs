@@ -9,9 +9,8 @@ use super::exchange::Exchange;
 use super::parcel::Parcel;
 use super::publication::{Form, Publication, Translation};
 use crate::base::clock::Instant;
-use crate::base::limits::{MESSAGE_HEADER_BYTES, RETAINED_SWEPT};
-use crate::proto::envelope::Envelope;
-use crate::proto::message::MessageType;
+use crate::base::limits::RETAINED_SWEPT;
+use crate::proto::encoded::Encoded;
 use crate::router::{Kept, Subscription, Version, Walk};
 use std::time::Duration;
 
@@ -42,9 +41,7 @@ impl Exchange {
                 message,
                 translated,
             } = kept;
-            let body = &message[MESSAGE_HEADER_BYTES..];
-            let Ok(envelope) = Envelope::parse(MessageType::Publish, body) else {
-                debug_assert!(false, "it was parsed before it was retained");
+            let Some(envelope) = Encoded::of(&message).publication() else {
                 continue;
             };
             let mut publication = self.publication(&envelope, Parcel::shared(&message), expires);

@@ -27,11 +27,10 @@
 
 use super::publication::{Form, Publication, SchemaId, other};
 use super::resource::Resources;
-use crate::base::limits::{CHECKED_BYTES_MAX, MESSAGE_HEADER_BYTES};
+use crate::base::limits::CHECKED_BYTES_MAX;
 use crate::codec::Schema;
 use crate::metrics::counter::Counter;
 use crate::proto::envelope::{Codec, Envelope};
-use crate::proto::message::{copy_head, set_length};
 use crate::router::Trie;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -81,9 +80,9 @@ impl Schemas {
         &self.schemas[id.0 as usize]
     }
 
-    /// Bytes a payload may have when translated, behind what stands before it.
-    pub(super) fn payload_bytes_max(&self, head_bytes: usize) -> usize {
-        (self.bytes_max + MESSAGE_HEADER_BYTES).saturating_sub(head_bytes)
+    /// Bytes this one's payload may have when translated.
+    pub(super) fn payload_bytes_max(&self, envelope: &Envelope<'_>) -> usize {
+        envelope.payload_bytes_max(self.bytes_max)
     }
 
     pub(super) fn is_wanted(&self, codec: Codec) -> bool {
@@ -131,43 +130,34 @@ impl Publication<'_> {
         let form = std::mem::replace(&mut translation.form, Form::TooLarge);
         let codec = other(self.envelope.codec);
         let payload = self.envelope.payload;
-        let message = self.parcel.message();
-        let head = &message[..message.len() - payload.len()];
-        let mut out = Vec::with_capacity(message.len() + payload.len() / 2);
-        copy_head(head, codec, &mut out);
-        let most = schemas.payload_bytes_max(head.len());
-        let written = match form {
-            Form::Made(_) | Form::TooLarge => return None,
+        let most = schemas.payload_bytes_max(self.envelope);
+        let write = |out: &mut Vec<u8>| match form {
+            Form::Made(_) | Form::TooLarge => None,
             Form::Payload(payload) => {
                 out.extend_from_slice(&payload);
-                true
+                Some(())
             }
             Form::Unmade(Some(checked)) => {
                 resources.spend(payload.len());
                 resources.spend_values(payload.len(), checked.values());
-                checked.write(codec, most, &mut out).is_ok()
+                checked.write(codec, most, out).ok()
             }
             Form::Unmade(None) => {
                 resources.spend(2 * payload.len());
                 let schema = schemas.schema(translation.schema);
-                let checked = schema.check(self.envelope.codec, payload).ok();
-                checked.is_some_and(|checked| {
-                    resources.spend_values(2 * payload.len(), 2 * checked.values());
-                    checked.write(codec, most, &mut out).is_ok()
-                })
+                let checked = schema.check(self.envelope.codec, payload).ok()?;
+                resources.spend_values(2 * payload.len(), 2 * checked.values());
+                checked.write(codec, most, out).ok()
             }
         };
-        if !written {
-            return None;
-        }
-        set_length(&mut out);
-        out.shrink_to_fit();
+        let message = self.parcel.message();
+        let message = message.with_payload(payload.len(), codec, write)?;
         let counter = match codec {
             Codec::Protobuf => Counter::TranslatedToProtobuf,
             Codec::Bytes | Codec::Json => Counter::TranslatedToJson,
         };
         resources.counters.add(counter, 1);
-        let made = Bytes::from(out);
+        let made = Bytes::from(message);
         translation.form = Form::Made(made.clone());
         Some(made)
     }

@@ -115,31 +115,28 @@ impl<D: Driver> Shard<D> {
         self.timers.cancel(key.slot);
         self.leave_trail(key);
         let exchange = &mut self.exchange;
-        let Some(connection) = exchange.connections.get_mut(key) else {
+        let Some(Connection { member, transport }) = exchange.connections.get_mut(key) else {
             return;
         };
-        connection
-            .transport
-            .outbox
-            .clear(&mut exchange.resources.pool);
-        connection.transport.release_tls(&mut exchange.resources);
-        debug_assert!(connection.transport.outbox.is_empty());
-        self.driver.close(connection.transport.socket);
-        let guest = connection.transport.guest.as_mut();
+        transport.outbox.clear(&mut exchange.resources.pool);
+        transport.release_tls(&mut exchange.resources);
+        debug_assert!(transport.outbox.is_empty());
+        self.driver.close(transport.socket);
+        let guest = transport.guest.as_mut();
         let address = guest.and_then(|guest| guest.address.take());
         if let (Some(door), Some(address)) = (&exchange.door, address) {
             door.leave(address);
         }
         self.census.leave(self.id);
-        let reason = connection.transport.reason.unwrap_or(Reason::Internal);
+        let reason = transport.reason.unwrap_or(Reason::Internal);
         exchange.resources.counters.add_closed(reason);
         exchange.resources.forget_arrival(key, Some(reason));
         tracing::debug!(shard = self.id.0, connection = %key, reason = reason.label(), "closed");
-        if connection.transport.has_left && connection.member.counted && !exchange.draining {
+        if transport.has_left && member.counted && !exchange.draining {
             return self.detach(key);
         }
         // Whatever else stands in the slot has been dissolved when it began to end.
-        debug_assert!(connection.member.station.is_none() || connection.transport.has_left);
+        debug_assert!(member.station.is_none() || transport.has_left);
         let publish_will = !exchange.draining;
         self.exchange.end_calls(key);
         self.exchange.dissolve(key, publish_will);

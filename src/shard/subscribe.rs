@@ -13,9 +13,10 @@ use super::station::{Membership, Station, Will};
 use super::transport::Transport;
 use crate::base::id::Key;
 use crate::metrics::counter::Counter;
+use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, Envelope, header};
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::{MessageType, strip_checksum};
+use crate::proto::message::MessageType;
 use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
 
@@ -254,13 +255,10 @@ impl Exchange {
             }
         };
         let connection = self.connections.get(key);
-        if connection.is_some_and(|one| one.transport.session.has_checksum()) {
-            let mut plain = Vec::with_capacity(message.len());
-            strip_checksum(message, &mut plain);
-            self.put_will(key, &plain, translation);
-        } else {
-            self.put_will(key, message, translation);
-        }
+        let checksum = connection.is_some_and(|one| one.transport.session.has_checksum());
+        let mut scratch = Vec::new();
+        let message = Encoded::received(message, checksum, &mut scratch);
+        self.put_will(key, message, translation);
         Ok(Done::Now)
     }
 
@@ -268,17 +266,14 @@ impl Exchange {
     pub(super) fn put_will(
         &mut self,
         key: Key,
-        message: &[u8],
+        message: Encoded<'_>,
         translation: Option<Box<Translation>>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let mut message: Box<[u8]> = message.into();
-        // The PUBLISH it will be: the same envelope under the other type.
-        message[3] = MessageType::Publish as u8;
         connection.member.station_mut().will = Some(Will {
-            message,
+            message: message.published(),
             translation,
         });
         connection.member.recharge(&mut self.resources);

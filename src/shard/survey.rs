@@ -135,17 +135,15 @@ impl<D: Driver> Shard<D> {
     /// its will is published.
     pub(super) fn kick(&mut self, key: Key) -> bool {
         let exchange = &mut self.exchange;
-        let Some(connection) = exchange.connections.get_mut(key) else {
+        let Some(Connection { transport, .. }) = exchange.connections.get_mut(key) else {
             return false;
         };
-        if connection.transport.stage != Stage::Running {
+        if transport.stage != Stage::Running {
             return false;
         }
         let text = "an operator has ended this connection";
         let resources = &mut exchange.resources;
-        connection
-            .transport
-            .close(Code::Shutdown, text, Reason::Kicked, resources);
+        transport.close(Code::Shutdown, text, Reason::Kicked, resources);
         exchange.touch(key);
         true
     }

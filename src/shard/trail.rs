@@ -78,7 +78,7 @@ impl Trail {
         let shared = parcel.is_large().then(|| parcel.share());
         match &shared {
             Some(message) => self.shared_bytes += message.len(),
-            None => self.bytes.extend(parcel.message()),
+            None => self.bytes.extend(parcel.bytes()),
         }
         self.steps.push_back(Step {
             end: self.left + queued as u64,

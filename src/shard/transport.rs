@@ -27,7 +27,7 @@ use super::resource::Resources;
 use super::seek::Resumption;
 use super::tls::Tls;
 use crate::base::clock::Instant;
-use crate::base::limits::{LINGER_MS, MESSAGE_HEADER_BYTES};
+use crate::base::limits::LINGER_MS;
 use crate::base::reason::Reason;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
@@ -255,7 +255,7 @@ impl Transport {
     /// does not count.
     #[inline]
     pub(super) fn takes(&self, bytes: usize) -> bool {
-        bytes <= self.session.peer_message_bytes_max() as usize + MESSAGE_HEADER_BYTES
+        bytes <= self.session.peer_whole_bytes_max()
     }
 
     /// Writes a message of another connection's, with another id if one is given.
@@ -271,7 +271,7 @@ impl Transport {
             return self.outbox.push_shared(parcel.share(), &mut resources.pool);
         }
         let (session, mut out) = self.session_and_out(&mut resources.pool);
-        session.forward(parcel.message(), id, &mut out);
+        session.forward(parcel.bytes(), id, &mut out);
     }
 
     #[inline]

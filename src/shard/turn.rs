@@ -175,10 +175,9 @@ impl<D: Driver> Shard<D> {
             }
             Received::Stopped => {}
             Received::Failed(_) => {
-                connection.transport.peer_ended = true;
-                connection
-                    .transport
-                    .abort(Reason::PeerReset, &mut self.exchange.resources);
+                let transport = &mut connection.transport;
+                transport.peer_ended = true;
+                transport.abort(Reason::PeerReset, &mut self.exchange.resources);
             }
         }
         self.exchange.touch(key);
@@ -314,17 +313,12 @@ impl<D: Driver> Shard<D> {
                 let late = resources.now.since(connection.member.timer);
                 resources.histograms.record(Timing::TimerLate, late);
                 connection.member.timer = Instant::NEVER;
-                if connection
-                    .transport
-                    .is_forgotten(self.exchange.resources.now)
-                {
+                if connection.transport.is_forgotten(resources.now) {
                     self.end_session(key, true);
                     continue;
                 }
-                connection
-                    .transport
-                    .take_timeout(&mut self.exchange.resources);
-                if connection.unhold(&self.exchange.resources) {
+                connection.transport.take_timeout(resources);
+                if connection.unhold(resources) {
                     self.exchange.ready.push_back(key);
                 }
                 self.exchange.touch(key);

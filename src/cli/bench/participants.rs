@@ -17,7 +17,7 @@ use super::slow_readers;
 use super::speaker;
 use super::target::{Site, Target};
 use crate::base::clock::Instant;
-use crate::base::limits::{ENVELOPE_FIXED_BYTES, NAME_BYTES_MAX};
+use crate::proto::envelope::Envelope;
 use std::rc::Rc;
 
 /// Connections opened at most for each that is needed, to find one on the right shard.
@@ -100,7 +100,7 @@ impl Participants<'_> {
         };
         match protocol {
             Protocol::Ringmail => {
-                let bytes = ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX + self.payload.len();
+                let bytes = Envelope::body_bytes_max(self.payload.len());
                 let settings = speaker::settings(bytes, target.timeout);
                 stage.play(|now, out| {
                     let actor = Ringmail::open(&settings, bytes, now, out)?;

@@ -12,12 +12,14 @@
 
 use super::fault::Fault;
 use crate::base::clock::Instant;
-use crate::base::limits::{MESSAGE_BYTES_FLOOR, MESSAGE_HEADER_BYTES};
+use crate::base::limits::MESSAGE_BYTES_FLOOR;
 use crate::client::Credential;
+use crate::proto::encoded::{self, Encoded};
 use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::option::{AUTH_OPTIONAL, Options};
+use crate::proto::outcome::Failure;
 use crate::proto::session::{Event, Session, Settings, Step};
 use std::io;
 use std::rc::Rc;
@@ -153,10 +155,6 @@ impl Proof {
     }
 }
 
-/// Where the id stands in a request and in its answer.
-const ID_AT: usize = MESSAGE_HEADER_BYTES;
-const ID_END: usize = ID_AT + 4;
-
 /// The messages of one benchmark, encoded once; only the id differs from one to the next.
 #[derive(Debug)]
 pub struct Shape {
@@ -202,21 +200,17 @@ impl Shape {
     fn put_request(&self, id: u32, out: &mut Vec<u8>) {
         let at = out.len();
         out.extend_from_slice(&self.request);
-        out[at + ID_AT..at + ID_END].copy_from_slice(&id.to_be_bytes());
+        encoded::set_id(&mut out[at..], id);
     }
 
     /// The id, when `bytes` begin with exactly the answer that is expected.
     #[inline]
     fn answered(&self, bytes: &[u8]) -> Option<u32> {
         let message = bytes.get(..self.answer.len())?;
-        let (head, tail) = (&message[..ID_AT], &message[ID_END..]);
-        if head != &self.answer[..ID_AT] || tail != &self.answer[ID_END..] {
-            return None;
+        match encoded::is_alike(message, &self.answer) {
+            true => Encoded::of(message).id(),
+            false => None,
         }
-        message[ID_AT..ID_END]
-            .try_into()
-            .ok()
-            .map(u32::from_be_bytes)
     }
 
     fn payload(&self) -> &[u8] {
@@ -275,7 +269,6 @@ impl Echo {
             Step::Incomplete { need } => return Ok(Taken::Incomplete { need }),
             Step::Taken { used, event } => (used, event),
         };
-        let max = self.session.peer_message_bytes_max();
         match event {
             Event::Handled => Ok(Taken::Other { used }),
             Event::Message(Message::AuthOk { .. }) if self.proof.is_open => {
@@ -284,7 +277,8 @@ impl Echo {
             }
             Event::Established(options) => {
                 self.proof.begin(&options, out)?;
-                let bytes = self.shape.request_bytes() - MESSAGE_HEADER_BYTES;
+                let bytes = Encoded::of(&self.shape.request).body_bytes();
+                let max = self.session.peer_message_bytes_max();
                 if bytes > max as usize {
                     return Err(Fault::TooLarge { bytes, max });
                 }
@@ -325,15 +319,14 @@ pub fn unwanted(event: Event<'_>) -> Fault {
     }
 }
 
-/// A RESPONSE with FAILED: code u16, UTF-8 text.
+/// A RESPONSE with FAILED.
 pub fn failed(envelope: &Envelope<'_>) -> Fault {
-    let (code, text) = match envelope.payload.split_first_chunk() {
-        Some((code, text)) => (Code::from_wire(u16::from_be_bytes(*code)), text),
-        None => (Code::Malformed, envelope.payload),
-    };
+    let text = "it does not say why";
+    let failure = Failure::of_response(envelope);
+    let Failure { code, text } = failure.unwrap_or_else(|| Failure::of(Code::Malformed, text));
     Fault::Failed {
-        code,
-        text: String::from_utf8_lossy(text).into_owned(),
+        code: Code::from_wire(code),
+        text,
     }
 }
 

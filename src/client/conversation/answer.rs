@@ -5,7 +5,6 @@
 use super::{Conversation, next_id};
 use crate::base::clock::Instant;
 use crate::client::error::Error;
-use crate::client::flight::to_body;
 use crate::client::inbox::BoxId;
 use crate::client::incoming::IncomingRequest;
 use crate::client::ledger::Stage;
@@ -92,7 +91,7 @@ impl Conversation {
             self.link
                 .send(&Message::Envelope(MessageType::Response, envelope));
         } else {
-            self.ledger.responses.push(to_body(&envelope));
+            self.ledger.responses.push(envelope.to_body());
         }
     }
 

@@ -6,7 +6,6 @@ use crate::base::clock::Instant;
 use crate::client::access::Show;
 use crate::client::credential::{Credential, Login};
 use crate::client::error::Error;
-use crate::client::flight::to_body;
 use crate::client::ledger::Stage;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
@@ -82,7 +81,7 @@ impl Conversation {
     /// All that stood at the server is to be asked for again.
     pub(super) fn restore(&mut self) {
         let operations = self.ledger.registry.operations();
-        let unrestored = operations.map(|(kind, envelope)| (kind, to_body(&envelope)));
+        let unrestored = operations.map(|(kind, envelope)| (kind, envelope.to_body()));
         self.ledger.unrestored = unrestored.collect();
         self.ledger.stage = Stage::Restoring;
     }

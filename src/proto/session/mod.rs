@@ -36,7 +36,8 @@ use super::option::Options;
 use super::output::Output;
 use crate::base::clock::Instant;
 use crate::base::limits::{
-    AUTH_BYTES_MAX, CHECKSUM_BYTES, CONTROLS_PER_S_MAX, UNAUTHENTICATED_BYTES_MAX,
+    AUTH_BYTES_MAX, CHECKSUM_BYTES, CONTROLS_PER_S_MAX, ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES,
+    UNAUTHENTICATED_BYTES_MAX,
 };
 use crate::base::reason::Reason;
 use pulse::{Jitter, RoundTrip};
@@ -223,6 +224,18 @@ impl Session {
     /// Bytes of the largest payload the peer accepts, a CRC not counted.
     pub fn peer_message_bytes_max(&self) -> u32 {
         self.peer_message_bytes_max
+    }
+
+    /// Bytes of the largest whole message the peer accepts, a CRC not counted.
+    #[inline]
+    pub fn peer_whole_bytes_max(&self) -> usize {
+        self.peer_message_bytes_max as usize + MESSAGE_HEADER_BYTES
+    }
+
+    /// Whether the peer accepts a RESPONSE with a payload of so many bytes.
+    #[inline]
+    pub fn peer_accepts_response(&self, payload_bytes: usize) -> bool {
+        ENVELOPE_FIXED_BYTES + payload_bytes <= self.peer_message_bytes_max as usize
     }
 
     // ---- bytes in ----

@@ -8,7 +8,7 @@ use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::router::Count;
 use crate::shard::parcel::Parcel;
-use crate::shard::publication::Sent;
+use crate::shard::publication::{Sent, Terms};
 use bytes::Bytes;
 
 /// One thing said. Lengths refer to the batch's bytes, in order.
@@ -64,23 +64,6 @@ pub(in crate::shard) enum InterestKind {
     Plain,
     Group,
     Servers,
-}
-
-/// What goes with a publication beside its bytes.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::shard) struct Terms {
-    /// For the plain subscribers there too, not only for the groups picked.
-    pub(in crate::shard) plain: bool,
-    pub(in crate::shard) retain: bool,
-    /// For a member of the groups picked that has not had it as a plain subscriber, as others
-    /// there have.
-    pub(in crate::shard) again: bool,
-    /// See `Parcel::grown`.
-    pub(in crate::shard) grown: bool,
-    pub(in crate::shard) translation: Sent,
-    /// When the shard that delivers it took it.
-    pub(in crate::shard) at: Instant,
-    pub(in crate::shard) expires: Instant,
 }
 
 /// A call that waits for a RESPONSE, wherever it is open.
@@ -183,7 +166,7 @@ impl Batch {
             self.put_shared(parcel.share());
             return None;
         }
-        self.bytes.extend_from_slice(parcel.message());
+        self.bytes.extend_from_slice(parcel.bytes());
         Some(parcel.len() as u32)
     }
 

@@ -17,11 +17,12 @@
 //! there, two homes could wait for each other. Instead what is on its way through a home, and
 //! not confirmed, is bounded at the shard it comes from: a link with too much of it is pressed.
 
-use super::batch::{Batch, Entry, Terms};
+use super::batch::{Batch, Entry};
 use super::passage::{Home, Owed, Ticket, cost};
 use super::{Link, Mesh};
 use crate::base::id::{Key, ShardId};
 use crate::shard::parcel::Parcel;
+use crate::shard::publication::Terms;
 use bytes::Bytes;
 
 impl Mesh {
@@ -215,13 +216,13 @@ mod tests {
                 match item {
                     Item::Publish { message, .. } => {
                         let parcel = message.parcel();
-                        told.push(String::from_utf8_lossy(parcel.message()).into_owned());
+                        told.push(String::from_utf8_lossy(parcel.bytes()).into_owned());
                     }
                     Item::Home {
                         message, counts, ..
                     } => {
                         let parcel = message.parcel();
-                        say(mesh, parcel.message(), Some(Cause { from, counts }));
+                        say(mesh, parcel.bytes(), Some(Cause { from, counts }));
                         mesh.owe(from, parcel.len());
                     }
                     Item::Homed { count, bytes } => mesh.take_homed(from, count, bytes),

@@ -36,12 +36,12 @@ mod home;
 mod link;
 mod passage;
 
-pub(super) use batch::{Call, InterestKind, Item, Reading, Terms};
+pub(super) use batch::{Call, InterestKind, Item, Reading};
 pub(super) use passage::{Cause, Ticket};
 
 use super::accord::Accord;
 use super::parcel::Parcel;
-use super::publication::Sent;
+use super::publication::{Sent, Terms};
 use crate::base::id::{Key, ShardId};
 use crate::ring::driver::Waker;
 use crate::router::{Count, ShardSet};

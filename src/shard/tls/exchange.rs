@@ -56,9 +56,8 @@ impl Exchange {
         if bytes.first() != Some(&FIRST_BYTE) {
             if settings.is_required && bytes.first() == Some(&MAGIC_BYTE) {
                 let text = "this server speaks TLS only";
-                return connection
-                    .transport
-                    .refuse(Code::TlsRequired, text, &mut self.resources);
+                let transport = &mut connection.transport;
+                return transport.refuse(Code::TlsRequired, text, &mut self.resources);
             }
             return self.take_plain(key, bytes);
         }

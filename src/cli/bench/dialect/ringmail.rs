@@ -6,18 +6,15 @@
 
 use super::{Dialect, Role, Script, Template, idle_filter};
 use crate::base::clock::Instant;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::cli::bench::fault::Fault;
 use crate::cli::bench::speaker::{self, Proof, Taken};
 use crate::client::Credential;
+use crate::proto::encoded::id_range;
 use crate::proto::envelope::{Envelope, Headers, header};
 use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::session::{Event, Session, Settings, Step};
 use std::sync::Arc;
-
-/// Where an envelope's id stands.
-const ID_AT: usize = MESSAGE_HEADER_BYTES;
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -47,7 +44,7 @@ fn template(kind: MessageType, name: &str, payload: &[u8], has_id: bool) -> Temp
     };
     encode(kind, envelope, &mut bytes);
     let stamp_at = bytes.len() - payload.len();
-    Template::new(bytes, has_id.then_some(ID_AT), stamp_at)
+    Template::new(bytes, has_id.then_some(id_range().start), stamp_at)
 }
 
 impl Ringmail {

@@ -5,11 +5,11 @@ use super::nats::Nats;
 use super::redis::{self, Redis};
 use super::ringmail::Ringmail;
 use super::*;
-use crate::base::limits::MESSAGE_HEADER_BYTES;
 use crate::cli::bench::speaker::{Asker, settings};
+use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Envelope, FLAG_FAILED};
 use crate::proto::error::Code;
-use crate::proto::message::{Message, MessageType};
+use crate::proto::message::{Header, Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Session, Step};
 use std::sync::Arc;
@@ -385,8 +385,7 @@ fn ringmail_subscribes_in_a_group_and_reads_the_bytes_that_were_published() {
     for split in 0..=stream.len() {
         let (mut receiver, _, out) = ringmail(&subscriber(Some("g")));
         assert!(!receiver.is_ready());
-        let body = &out[MESSAGE_HEADER_BYTES..];
-        let asked = Envelope::parse(MessageType::Subscribe, body).unwrap();
+        let asked = Encoded::of(&out).envelope().unwrap();
         assert_eq!(asked.name, "bench/t");
         let group = crate::proto::envelope::header::GROUP;
         assert_eq!(asked.headers.find(group), Some(&b"g"[..]));
@@ -489,12 +488,11 @@ fn idle_subscriptions_are_confirmed_each_and_match_no_topic_of_the_load() {
     let (mut idle, _, out) = ringmail(&holder);
     let mut names = Vec::new();
     let mut rest = &out[..];
-    while let Some((head, _)) = rest.split_first_chunk::<8>() {
-        let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
-        let body = &rest[8..8 + length];
-        let asked = Envelope::parse(MessageType::Subscribe, body).unwrap();
+    while let Some(header) = Header::parse(rest, u32::MAX).unwrap() {
+        let (message, behind) = rest.split_at(header.message_bytes());
+        let asked = Encoded::of(message).envelope().unwrap();
         names.push(asked.name.to_owned());
-        rest = &rest[8 + length..];
+        rest = behind;
     }
     assert_eq!(
         names,

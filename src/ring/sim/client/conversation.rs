@@ -9,6 +9,7 @@ use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::option::{FEATURE_CHECKSUM, Options};
+use crate::proto::outcome::Failure;
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Settings, Step};
 use crate::ring::sim::kernel::Kernel;
@@ -340,8 +341,7 @@ fn take(
     report.responses += 1;
     report.overtaken += u32::from(number != *due);
     *due = number + 1;
-    let code = answer.payload.first_chunk().filter(|_| answer.failed());
-    let code = code.map(|bytes| Code::from_wire(u16::from_be_bytes(*bytes)));
+    let code = Failure::of_response(answer).map(|failure| Code::from_wire(failure.code));
     report.failures.extend(code);
     let right = match ask_of(plan, number).expect {
         Expect::Echo => !answer.failed() && answer.payload == payload(client, plan, number),

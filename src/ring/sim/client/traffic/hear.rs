@@ -12,6 +12,7 @@ use crate::proto::envelope::{Envelope, FLAG_FAILED};
 use crate::proto::error::Code;
 use crate::proto::kind::{Class, MessageType};
 use crate::proto::message::Message;
+use crate::proto::outcome::Failure;
 use crate::proto::session::Event;
 
 /// Takes what came. `closing`: the client has sent CLOSE.
@@ -246,8 +247,8 @@ impl Mind {
         };
         let mut right = !envelope.failed();
         if envelope.failed() {
-            let code = envelope.payload.first_chunk();
-            answer.failed = code.map(|code| Code::from_wire(u16::from_be_bytes(*code)));
+            let failure = Failure::of_response(envelope);
+            answer.failed = failure.map(|failure| Code::from_wire(failure.code));
             right = answer.failed.is_some();
         } else if asked.service.starts_with('$') {
             right = asked.service != "$sys/echo" || envelope.payload == label.payload(asked.bytes);
