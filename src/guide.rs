@@ -1,20 +1,20 @@
-//! Four programs, from end to end: a device, a service, a gateway, a server of one's own.
+//! Four complete programs: a device, a service, a gateway, and a server with a service.
 //!
-//! Each of them runs, as a test, against a server that it starts for itself. Outside of a
-//! test that server is `ringmail serve`, and the address its own (`127.0.0.1:7411`).
+//! Each of them runs as a test, against a server that it starts itself. Outside of a test, the
+//! server is `ringmail serve`, and its address `127.0.0.1:7411`.
 //!
-//! | program | stands on |
+//! | program | uses |
 //! |---|---|
 //! | [a device that reports](#a-device-that-reports-readings) | [`Client`](crate::Client) with a session, a will, JSON by serde |
-//! | [a service that answers](#a-service-that-answers) | [`Client::serve`](crate::Client::serve), failures of its own |
+//! | [a service that answers](#a-service-that-answers) | [`Client::serve`](crate::Client::serve), its own failures |
 //! | [a gateway](#a-gateway-that-reads-json-lines) | [`blocking::Client`](crate::blocking::Client), PUBLISHes confirmed in bulk |
 //! | [a server](#a-server-with-a-service-of-its-own) | [`Server`](crate::Server), [`Pool`](crate::Pool), statistics in protobuf |
 //!
 //! # A device that reports readings
 //!
-//! It keeps a session: a reading whose confirmation was lost with its connection is repeated,
-//! and delivered once. When the device vanishes, its will says so, to those that listen now
-//! and, retained, to those that come later.
+//! It keeps a session: if the connection breaks before a reading is confirmed, the client
+//! repeats the reading, and the server delivers it once. When the device vanishes, its will says
+//! so, to current subscribers and, because it is retained, to later ones.
 //!
 //! ```
 //! use ringmail::Client;
@@ -41,13 +41,13 @@
 //!
 //!     for celsius in [21.5, 21.25] {
 //!         let reading = Reading { celsius, battery: 3.7 };
-//!         // Waits while there is no connection, for the builder's request_timeout.
+//!         // Waits while there is no connection, up to the builder's request_timeout.
 //!         client.publish_confirmed_json("site/7/thermostat/reading", &reading).await?;
 //!         // tokio::time::sleep(Duration::from_secs(60)).await;
 //!     }
 //!
 //!     client.publish_with(&state.payload(b"off")).await?;
-//!     client.close().await // and there is no will any more
+//!     client.close().await // CLOSE discards the will
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -73,9 +73,9 @@
 //!
 //! # A service that answers
 //!
-//! Whoever asks for `site/7/thermostat/set` is answered by this connection, wherever both are
-//! connected. Several that serve one name share its requests. Codes from 0x1000 on are the
-//! service's own.
+//! This connection answers requests to `site/7/thermostat/set`, whichever shard either side is
+//! connected to. Several connections that serve one name share its requests. Codes from 0x1000
+//! on are the service's own.
 //!
 //! ```
 //! use ringmail::client::{Code, Error};
@@ -127,7 +127,7 @@
 //!     _ => panic!("50 degrees are too many"),
 //! }
 //! # app.close().await?;
-//! service.end().await?; // what it has taken is answered first
+//! service.end().await?; // answers the requests it has taken first
 //! # thermostat.close().await?;
 //! # server.drain();
 //! # server.wait()?;
@@ -136,9 +136,9 @@
 //!
 //! # A gateway that reads JSON lines
 //!
-//! Lines come from a serial port, a file, another program; each names its sensor, and goes to
-//! that sensor's topic as it is. Confirmations are not waited for one by one: up to 16,384
-//! are on their way, and in the end all have come.
+//! Lines come from a serial port, a file or another program; each names its sensor, and is
+//! published unchanged on that sensor's topic. The program does not wait for each confirmation:
+//! up to 16,384 may be outstanding, and at the end it waits for all of them.
 //!
 //! ```
 //! use ringmail::blocking::Client;
@@ -199,20 +199,17 @@
 //!
 //! # A server with a service of its own
 //!
-//! The service is made once on each shard, and keeps what it has to itself: no lock. What it
-//! computes for long it would put on a worker ([`Reply::offload`](crate::Reply::offload)).
-//! It is asked through a pool here, by many tasks over four connections; and the server's
-//! statistics are read in protobuf, as [`sys`](crate::sys) has them.
+//! The factory makes one service on each shard, which keeps its state to itself and needs no
+//! lock. Long computations would go to a worker ([`Reply::offload`](crate::Reply::offload)).
+//! Here, many tasks call it through a pool of four connections; then the client reads the
+//! server's statistics in protobuf, as [`sys`](crate::sys) defines them.
 //!
 //! ```
 //! use ringmail::sys::Stats;
 //! use ringmail::{Config, Pool, Reply, Request, Server, ShardId};
 //!
-//! /// Counts words, and the requests that this shard has answered.
-//! struct Words {
-//!     shard: ShardId,
-//!     answered: u64,
-//! }
+//! /// Counts words, and the requests that this shard has answered. struct Words { shard:
+//! ShardId, answered: u64, }
 //!
 //! impl ringmail::Service for Words {
 //!     fn call(&mut self, request: Request<'_>, reply: Reply<'_>) {

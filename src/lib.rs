@@ -2,26 +2,25 @@
 //! speaks MCP, the *Message Communication Protocol* (not the Model Context Protocol): a
 //! small binary protocol over TCP.
 //!
-//! It is a thread-per-core io_uring server: each core has an executor, a ring, and
-//! connections of its own, and shares nothing with the others on the way of a message.
-//! The crate is the server as a library, and its clients; the `ringmail` binary is made of
-//! both.
+//! It is a thread-per-core io_uring server: each core has its own executor, ring and
+//! connections, and shares nothing with the others on a message's path. The crate contains the
+//! server as a library, and its clients; the `ringmail` binary is built from both.
 //!
 //! | to | there is |
 //! |---|---|
 //! | exchange messages, in a program on tokio | [`Client`], over one connection; [`Pool`], over several |
 //! | exchange messages, without a runtime | [`blocking::Client`] |
-//! | run a server inside of one's own program | [`Server`], [`Config`], [`Service`] |
-//! | run a server as a service, see what it does, find what is wrong | [`operating`] |
-//! | know what it costs, and how that was measured | [`benchmarks`] |
-//! | read what a server tells about itself | [`sys`] |
-//! | see whole programs | [`guide`] |
+//! | run a server inside another program | [`Server`], [`Config`], [`Service`] |
+//! | run a server as a service, monitor it, troubleshoot it | [`operating`] |
+//! | know what it costs, and how we measured that | [`benchmarks`] |
+//! | read what a server reports about itself | [`sys`] |
+//! | see complete programs | [`guide`] |
 //! | write a client in another language | [`protocol`] |
 //! | change the server | [`architecture`] |
 //!
 //! # A whole program
 //!
-//! A server with a service of its own, asked by a client:
+//! A server with a service, and a client that sends it a request:
 //!
 //! ```
 //! use ringmail::blocking::Client;
@@ -51,8 +50,8 @@
 //!
 //! # A client
 //!
-//! [`Client`] is a handle on one connection that many tasks share; [`client`] says what it
-//! does about slowness, broken connections and credentials.
+//! [`Client`] is a handle on one connection that many tasks share; [`client`] says how it
+//! handles slow readers, broken connections and credentials.
 //!
 //! ```
 //! # let config = ringmail::Config::from_toml("server = { listen = '127.0.0.1:0', admin = '', shards = [0] }")?;
@@ -78,28 +77,28 @@
 //!
 //! # Features
 //!
-//! A program that is a client and no server needs a fifth of what the crate stands on, and no
+//! A program that is only a client needs a fifth of the crate's dependencies, and does not need
 //! Linux:
 //!
 //! ```toml
 //! ringmail = { version = "0.1", default-features = false, features = ["client"] }
 //! ```
 //!
-//! | feature | in the default | has |
+//! | feature | default | contains |
 //! |---|---|---|
-//! | `client` | by `cli` | [`client`] and what stands in it: [`Client`], [`Pool`], [`blocking`] |
+//! | `client` | through `cli` | [`client`] and its items: [`Client`], [`Pool`], [`blocking`] |
 //! | `server` | yes | [`Server`], [`Running`], [`Drainer`], [`Config`], [`Service`], [`Request`], [`Reply`], [`Deferred`]; Linux only |
-//! | `cli` | yes | the `ringmail` binary; with it `client` and `server` |
-//! | `bench` | no | `ringmail bench`, the load generator |
+//! | `cli` | yes | the `ringmail` binary; implies `client` and `server` |
+//! | `bench` | yes | `ringmail bench`, the load generator |
 //! | `sim` | no | the simulated driver, for this crate's own tests |
 //!
-//! [`sys`], [`Answer`], [`Failure`], [`Codec`], [`Headers`] and [`TraceContext`] are always there.
+//! [`sys`], [`Answer`], [`Failure`], [`Codec`], [`Headers`] and [`TraceContext`] are always included.
 //!
 //! # Where things are
 //!
-//! Layers import only downwards; `tests/tidy.rs` holds them to it.
+//! Layers import only downwards; `tests/tidy.rs` checks that.
 //!
-//! | layer | module | holds |
+//! | layer | module | contents |
 //! |---|---|---|
 //! | 5 | `cli` | one file per subcommand of the binary |
 //! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients and their pool |

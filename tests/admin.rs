@@ -343,7 +343,7 @@ fn a_body_that_is_too_long_is_refused_however_it_comes() {
     stream.write_all(head.as_bytes()).unwrap();
     let end = Instant::now() + PATIENCE;
     while stream.write_all(chunk.as_bytes()).is_ok() {
-        assert!(Instant::now() < end, "an endless body is read for ever");
+        assert!(Instant::now() < end, "an endless body is read forever");
     }
     // A head that is too long likewise.
     let long = format!("X: {}\r\n", "x".repeat(64 << 10));

@@ -278,7 +278,7 @@ fn keep_alive_tells_how_the_connection_ended() {
         client.keep_alive().err()
     });
     let text = ended.unwrap().to_string();
-    assert!(text.contains("stood still for too long"), "{text}");
+    assert!(text.contains("stalled for too long"), "{text}");
 }
 
 #[test]

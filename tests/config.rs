@@ -572,7 +572,9 @@ fn all_errors_are_reported_at_once_in_the_order_of_file_environment_flags() {
         format!("{name}:2:1: unknown key ring.bufers; did you mean buffers?"),
         format!("{name}:4:19: limits.connections_max: expected a whole number"),
         format!("{name}:5:20: limits.frame_timeout_ms must be from 1 to"),
-        format!("{name}:7:8: auth.mode is \"required\", and nobody could authenticate"),
+        format!(
+            "{name}:7:8: auth.mode is \"required\", but nothing is configured to authenticate with"
+        ),
         format!("{name}:9:15: heartbeat.timeout_ms (90000) must be above"),
         "environment RINGMAIL__LIMIT__X: unknown key limit; did you mean limits?".to_owned(),
         "environment RINGMAIL__RING__ENTRIES: ring.entries must be a power of two".to_owned(),
@@ -750,7 +752,7 @@ fn a_file_that_cannot_be_read_is_named() {
     assert!(text.contains("it is not UTF-8 (line 2)"), "{text}");
     let endless = Config::load(&Sources::new().file("/dev/zero")).unwrap_err();
     assert!(
-        endless.to_string().contains("more than 1048576 bytes"),
+        endless.to_string().contains("max 1048576 bytes"),
         "{endless}"
     );
 }
@@ -773,7 +775,7 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (section, line) in keys {
         let text = format!("[{section}]\n{line}");
         let column = line.find('=').unwrap() + 3;
-        let words = ["is not yet supported", "leave it out"];
+        let words = ["is not yet supported", "remove it"];
         assert_refused(&text, &format!("2:{column}"), &words);
     }
     // At its default a key says nothing; and what has no meaning is not printed.
@@ -811,18 +813,18 @@ fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
         (
             topic("a", manifest, "site.Reading"),
             "3:15",
-            ["holds no FileDescriptorSet", "protoc --include_imports"],
+            ["is not a FileDescriptorSet", "protoc --include_imports"],
         ),
         (
             topic("a", "/dev/null", "site.Reading"),
             "3:15",
-            ["holds no message at all", "protoc --include_imports"],
+            ["defines no messages", "protoc --include_imports"],
         ),
         (
             topic("a", SET, "Reading"),
             "4:11",
             [
-                "is not among the 2 messages",
+                "is not one of the 2 messages",
                 "did you mean \"site.Reading\"?",
             ],
         ),
@@ -830,19 +832,22 @@ fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
             topic("a", SET, "zzzzzzzz"),
             "4:11",
             [
-                "is not among the 2 messages",
+                "is not one of the 2 messages",
                 "name a message with its package",
             ],
         ),
         (
             topic("a/#/b", SET, "site.Reading"),
             "2:10",
-            ["# stands only at the end", "write a topic filter"],
+            [
+                "# is allowed only as the last level",
+                "write a topic filter",
+            ],
         ),
         (
             topic("$sys/a", SET, "site.Reading"),
             "2:10",
-            ["nobody publishes there", "write a topic filter"],
+            ["nobody can publish there", "write a topic filter"],
         ),
         (
             "[[topic]]\nfilter = \"a\"".to_owned(),
@@ -857,7 +862,7 @@ fn a_topic_with_a_schema_is_taken_and_what_is_wrong_with_one_is_told() {
         (
             topic("a", SET, "site.Reading").repeat(2),
             "6:10",
-            ["\"a\" stands in topic.0 already", "leave one of them out"],
+            ["\"a\" is already in topic.0", "remove one of them"],
         ),
     ] {
         assert_refused_among(&text, place, &words);
@@ -877,15 +882,12 @@ fn a_schema_file_of_an_edition_is_taken_or_told_and_so_is_one_that_is_not_whole(
     let importing = b"\x0a\x12\x0a\x07e.proto\x1a\x02zz\x22\x03\x0a\x01M".to_vec();
     for (set, wanted) in [
         (edition(0xe8), None), // 2023
-        (
-            edition(0xef),
-            Some("\"e.proto\" is of an edition that is not known here"),
-        ),
+        (edition(0xef), Some("\"e.proto\" uses edition number")),
         (
             importing.clone(),
             Some("\"e.proto\" imports \"zz\", which is not in it"),
         ),
-        (importing[..12].to_vec(), Some("holds no FileDescriptorSet")),
+        (importing[..12].to_vec(), Some("is not a FileDescriptorSet")),
     ] {
         std::fs::write(path, set).unwrap();
         let text = topic("a", path, "M");
@@ -972,7 +974,7 @@ fn an_open_address_without_authentication_must_be_meant() {
     assert!(Config::load(&flagged.flag("auth.mode", "none", "--auth")).is_ok());
     let admin = refusal("[server]\nadmin = \"0.0.0.0:7412\"").to_string();
     assert!(
-        admin.contains("server.admin 0.0.0.0:7412 can be reached from elsewhere"),
+        admin.contains("server.admin 0.0.0.0:7412 is reachable from other hosts"),
         "{admin}"
     );
 }
@@ -1035,13 +1037,13 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
     assert_refused(
         &both,
         "3:15",
-        &["auth.jwt.secret and auth.jwt.secret_file are both given"],
+        &["auth.jwt.secret and auth.jwt.secret_file are both set"],
     );
     let stronger = with_environment(&[
         ("RINGMAIL__AUTH__JWT__SECRET", "hush"),
         ("RINGMAIL__AUTH__JWT__SECRET_FILE", &path.to_string()),
     ]);
-    assert!(stronger.unwrap_err().to_string().contains("are both given"));
+    assert!(stronger.unwrap_err().to_string().contains("are both set"));
     assert_refused(
         "[server]\nlisten_file = \"x\"",
         "2:1",
@@ -1059,12 +1061,15 @@ fn cores_are_those_of_the_host_or_an_error_names_the_missing() {
     let missing = cores("[server]\nshards = \"0-2\"\ncontrol_core = 9")
         .unwrap_err()
         .to_string();
-    assert!(missing.contains("core 2, which is not there"), "{missing}");
+    assert!(
+        missing.contains("core 2, which this process does not have"),
+        "{missing}"
+    );
     assert!(missing.contains("control_core is 9"), "{missing}");
     let idle = cores("[shard.3.limits]\nconnections_max = 1")
         .unwrap_err()
         .to_string();
-    assert!(idle.contains("[shard.3] has no shard"), "{idle}");
+    assert!(idle.contains("[shard.3] matches no shard"), "{idle}");
 }
 
 #[test]
@@ -1184,7 +1189,10 @@ fn what_gives_no_access_control_is_refused_with_its_place_and_a_remedy() {
         (
             "[auth]\nmode = \"required\"".to_owned(),
             "2:8",
-            ["nobody could authenticate", "ringmail token key"],
+            [
+                "nothing is configured to authenticate with",
+                "ringmail token key",
+            ],
         ),
         (
             "[roles.device]\npublish = [\"a/#/b\"]".to_owned(),
@@ -1217,7 +1225,7 @@ fn what_gives_no_access_control_is_refused_with_its_place_and_a_remedy() {
         "[auth]\nmode = \"required\"\n[auth.jwt]\nalgorithms = [\"RS256\"]\nsecret = \"hunter2\"";
     let errors = refusal(secret).to_string();
     assert!(
-        errors.contains("auth.jwt.algorithms does not have it"),
+        errors.contains("auth.jwt.algorithms does not list"),
         "{errors}"
     );
     assert!(!errors.contains("hunter2"), "{errors}");

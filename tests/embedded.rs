@@ -595,7 +595,7 @@ fn a_panic_on_a_shard_ends_the_process_with_its_reason() {
         wire.send(&request);
         let (status, errors) = end_of(child);
         assert_eq!(status, Some(1), "{service}: {errors}");
-        let told = "program: shard 0 cannot go on: it panicked: ";
+        let told = "program: shard 0 failed: it panicked: ";
         assert!(errors.contains(told), "{service}: {errors}");
         assert!(errors.contains("as asked"), "{service}: {errors}");
     }
@@ -664,6 +664,6 @@ fn a_panic_on_the_control_thread_ends_the_process_with_its_reason() {
     stream.write_all(b"no HTTP at all\r\n\r\n").unwrap();
     let (status, errors) = end_of(child);
     assert_eq!(status, Some(1), "{errors}");
-    let told = "program: the control thread cannot go on: it panicked: in the log, as asked";
+    let told = "program: the control thread failed: it panicked: in the log, as asked";
     assert!(errors.contains(told), "{errors}");
 }

@@ -491,7 +491,7 @@ fn a_wake_ends_a_sleep_and_none_is_lost_around_its_edges() {
         .unwrap();
     assert!(looked.load(Ordering::Relaxed), "it slept without looking");
 
-    // Many times against the edge: each posts one item; a lost wake would sleep for ever.
+    // Many times against the edge: each posts one item; a lost wake would sleep forever.
     const ITEMS: u32 = 20_000;
     let posted = Arc::new(AtomicU32::new(0));
     let taken = Arc::new(AtomicU32::new(0));

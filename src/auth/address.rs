@@ -1,4 +1,4 @@
-//! Addresses: which are let in, and which count as one.
+//! Addresses: which may connect, and which count as one.
 //!
 //! An IPv4 address written as IPv6 (`::ffff:192.0.2.1`, as a socket for both gives it) is an
 //! IPv4 address here, in lists and in counts.
@@ -16,8 +16,7 @@ pub struct AccessList {
 /// Something in `allow` or `deny` that is no block of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "access.{list} has {block:?}, which is no block of addresses; \
-     write it like \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.7\""
+    "access.{list} has {block:?}, which is not an address block (CIDR); write it like \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.7\""
 )]
 pub struct BlockError {
     pub list: &'static str,

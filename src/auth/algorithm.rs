@@ -1,4 +1,4 @@
-//! How a token is signed: the algorithms there are here, and their names.
+//! The signature algorithms supported for tokens, and their names.
 
 /// How a token is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
-//! What a shard asks the control thread, and what comes back: a pair of tokens.
+//! Requests of a shard to the control thread, and the answer: a pair of tokens.
 //!
-//! The shard has checked what it can check alone: an API key's secret. Drawing tokens,
-//! exchanging refresh tokens and putting both on the disk takes milliseconds, and is the
-//! control thread's. The answer comes as a command.
+//! The shard has checked what it can check itself: an API key's secret. Generating tokens,
+//! exchanging refresh tokens and writing both to disk takes milliseconds, so the control thread
+//! does it. The answer arrives as a command.
 //!
-//! The way there is bounded. When it is full the shard answers OVERLOADED, which is not
-//! fatal: nothing was wrong with the credential, and the client may show it again within
-//! its time to authenticate.
+//! The queue to it is bounded. When it is full, the shard answers OVERLOADED, which is not
+//! fatal: the credential was not at fault, and the client may present it again within its time
+//! to authenticate.
 
 use super::denied::Refused;
 use super::identity::Grant;

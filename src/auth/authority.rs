@@ -1,5 +1,5 @@
-//! All that decides who gets in, together: made of the configuration, a key set and the
-//! revocations, and never changed. What changes makes another one, which shares the rest.
+//! Everything that decides who is admitted: built from the configuration, a key set and the
+//! revocations, and immutable. A change makes a new one, which shares the unchanged parts.
 //!
 //! What it does not do: exchange refresh tokens (the issuer does, on the control thread), or
 //! tell the peer what was wrong ([`Denied::TEXT`]).

@@ -1,7 +1,8 @@
-//! So many in a second: a token bucket in one number.
+//! Rate limit per second: a token bucket in one number.
 //!
-//! It keeps when the bucket will be full again. What is spent moves that moment on by the
-//! time it takes to flow in again; it may lie at most one whole bucket's filling ahead.
+//! It stores when the bucket will be full again. Spending moves that moment on by the time the
+//! spent amount takes to flow in again; it may lie ahead by at most the time to fill a whole
+//! bucket.
 //!
 //! ```text
 //!        now          full_at        now + burst
@@ -9,11 +10,11 @@
 //!         └─ still owed ─┴─ may be spent ┘
 //! ```
 //!
-//! Over any span of time at most `burst` and what flows in meanwhile is spent, but for one
-//! thing: what is larger than the whole bucket is let through when it is full, and owed
-//! (otherwise a large message would never be).
+//! Over any span of time, at most `burst` plus the inflow is spent, with one exception: an
+//! amount larger than the bucket passes when the bucket is full, and is owed (otherwise a large
+//! message would never pass).
 //!
-//! Times are whole nanoseconds: who spends one by one at a million a second may get a
+//! Times are whole nanoseconds: spending one by one at a million per second may yield a
 //! thousandth more.
 //!
 //! No clock: `now` comes in.

@@ -2,9 +2,9 @@
 //!
 //! Its principal is the subject's common name, its roles are the subject's organizational
 //! units (those that are roles of the configuration) and those of the API keys with the same
-//! principal. It counts as issued at `notBefore` and expires at `notAfter`. Authorities date
-//! new ones back, so that one issued after a revocation of its principal may count as issued
-//! before: to revoke one of several there is its fingerprint, which is its `jti`.
+//! principal. It counts as issued at `notBefore` and expires at `notAfter`. Authorities backdate
+//! new certificates, so that one issued after a revocation of its principal may count as issued
+//! before it: to revoke one of several, use its fingerprint, which is its `jti`.
 
 use super::identity::is_principal;
 use super::key::to_hex;

@@ -1,6 +1,5 @@
-//! What a verified token says (RFC 7519 §4.1), read strictly: each claim has its type or the
-//! token is refused. Times are integers, Unix seconds; what could be read in two ways is
-//! not read.
+//! The claims of a verified token (RFC 7519 §4.1), parsed strictly: a claim of the wrong type
+//! refuses the token. Times are integers, in Unix seconds; ambiguous values are refused.
 
 use super::denied::Denied;
 use super::identity::is_principal;
@@ -40,7 +39,7 @@ impl Claims {
         required: &Requirements,
         now_unix: u64,
     ) -> Result<Claims, Denied> {
-        let unreadable = "is not a JSON object whose keys appear once";
+        let unreadable = "is not a JSON object with unique keys";
         let claims = json::parse(payload).map_err(|_| Denied::Payload(unreadable))?;
         let expires = time(&claims, "exp")?.ok_or_else(|| missing("exp"))?;
         let starts = time(&claims, "nbf")?;
@@ -48,15 +47,17 @@ impl Claims {
         check_party(&claims, required)?;
         let subject = text(&claims, "sub")?.ok_or_else(|| missing("sub"))?;
         if !is_principal(subject) {
-            return Err(wrong("sub", "is not one plain level of a topic"));
+            return Err(wrong("sub", "is not a single topic level"));
         }
         let token_id = text(&claims, "jti")?;
         if token_id.is_some_and(|id| id.len() > TOKEN_ID_BYTES_MAX) {
-            return Err(wrong("jti", "has more than 256 bytes"));
+            return Err(wrong("jti", "is too long (max 256 bytes)"));
         }
         let roles = match claims.get("roles") {
             None => Vec::new(),
-            Some(value) => texts(value).ok_or_else(|| wrong("roles", "is not a list of texts"))?,
+            Some(value) => {
+                texts(value).ok_or_else(|| wrong("roles", "is not a list of strings"))?
+            }
         };
         let leeway = u64::from(required.leeway_s);
         if now_unix >= expires.saturating_add(leeway) {
@@ -80,7 +81,7 @@ impl Claims {
 /// Whose token it is, and for whom.
 fn check_party(claims: &Map<String, Value>, required: &Requirements) -> Result<(), Denied> {
     let issuer = text(claims, "iss")?;
-    let fault = "is neither a text nor a list of texts";
+    let fault = "is neither a string nor a list of strings";
     let audiences = match claims.get("aud") {
         None => None,
         Some(Value::String(one)) => Some(vec![one.as_str()]),
@@ -111,7 +112,7 @@ fn time(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<u64>,
         None => Ok(None),
         Some(value) => match value.as_u64() {
             Some(time) => Ok(Some(time)),
-            None => Err(wrong(claim, "is not an integer from 0 on")),
+            None => Err(wrong(claim, "is not a non-negative integer")),
         },
     }
 }
@@ -123,7 +124,7 @@ fn text<'a>(
     match claims.get(claim) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(wrong(claim, "is not a text")),
+        Some(_) => Err(wrong(claim, "is not a string")),
     }
 }
 

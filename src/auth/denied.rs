@@ -1,4 +1,4 @@
-//! Why someone is not let in, by whose fault it is: for the log.
+//! Why a client is not admitted, by whose fault it is: for the log.
 //!
 //! | | whose fault | the peer is told | counted against it |
 //! |---|---|---|---|
@@ -8,19 +8,19 @@
 /// What was wrong with a credential. It holds nothing of the credential itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    #[error("the token has more than 8192 bytes")]
+    #[error("token too long (max 8192 bytes)")]
     TooLarge,
-    #[error("not a signed token: it has not three parts in base64url, joined by dots")]
+    #[error("not a signed token: it must have three base64url parts, separated by dots")]
     NotAToken,
     #[error("the token's header {0}")]
     Header(&'static str),
-    #[error("the token's algorithm is none of those configured")]
+    #[error("the token's algorithm is not one of those configured")]
     Algorithm,
-    #[error("none of the known keys has the name that the token gives, and its algorithm")]
+    #[error("no known key has the token's kid and algorithm")]
     UnknownKey,
-    #[error("the token names no key, and there are several of its algorithm")]
+    #[error("the token has no kid, and several keys have its algorithm")]
     AmbiguousKey,
-    #[error("the token's signature is wrong")]
+    #[error("the token's signature is invalid")]
     Signature,
     #[error("the token's payload {0}")]
     Payload(&'static str),
@@ -33,27 +33,27 @@ pub enum Denied {
     Expired,
     #[error("the token is not yet valid: its {0} is in the future")]
     NotYetValid(&'static str),
-    #[error("the token is of another issuer")]
+    #[error("the token was issued by another issuer")]
     Issuer,
     #[error("the token is for another audience")]
     Audience,
-    #[error("not an API key, or one of an unknown id")]
+    #[error("not an API key, or its id is unknown")]
     UnknownApiKey,
     #[error("the API key's secret is wrong")]
     Secret,
-    #[error("the name is not one plain level of a topic")]
+    #[error("the name is not a single topic level")]
     Principal,
-    #[error("a refresh token is exchanged by the issuer, it does not authenticate by itself")]
+    #[error("a refresh token does not authenticate by itself: the issuer exchanges it")]
     Refresh,
-    #[error("AUTH has no such method")]
+    #[error("unknown AUTH method")]
     Method,
-    #[error("it is another principal's than the connection has")]
+    #[error("the credential belongs to a different principal than the connection")]
     OtherPrincipal,
-    #[error("the refresh token is unknown, or all that came of its API key's AUTH has ended")]
+    #[error("the refresh token is unknown, or its token family has ended")]
     UnknownRefreshToken,
-    #[error("the refresh token was used before, longer ago than a retry: its kin has ended")]
+    #[error("the refresh token was reused, too late for a retry: its token family has been ended")]
     ReusedRefreshToken,
-    #[error("it was revoked")]
+    #[error("the credential was revoked")]
     Revoked,
 }
 
@@ -66,7 +66,7 @@ impl Denied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unjudged {
     /// Nobody knows yet whether the provider has the key that the token names.
-    #[error("the key set has not been fetched since a token named this key")]
+    #[error("the key set has not been fetched again since a token first named this key")]
     KeySet,
     #[error("tokens cannot be issued now: the log says why")]
     Issuer,
@@ -74,7 +74,7 @@ pub enum Unjudged {
 
 impl Unjudged {
     /// What the peer is told, whichever it was.
-    pub const TEXT: &'static str = "the credential cannot be judged now";
+    pub const TEXT: &'static str = "the credential cannot be checked right now";
 }
 
 /// Why a credential brings no grant.

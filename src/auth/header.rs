@@ -1,8 +1,8 @@
-//! A token's parts and its header: read before any cryptography, and strictly.
+//! A token's parts and its header: parsed strictly, before any cryptography.
 //!
-//! What would have the server use another key than its own (`jku`, `jwk`, `x5u`, `x5c`), or
-//! understand something that it does not (`crit`, `b64`, `zip`, a token in a token), is refused.
-//! Other members are of no meaning here and ignored, as RFC 7515 §4 asks.
+//! A header that would make the server use another key than its own (`jku`, `jwk`, `x5u`,
+//! `x5c`), or that relies on something unsupported (`crit`, `b64`, `zip`, a nested token), is
+//! refused. Other members are ignored, as RFC 7515 §4 requires.
 
 use super::algorithm::Algorithm;
 use super::denied::Denied;
@@ -60,14 +60,14 @@ pub(super) fn decode(part: &str) -> Option<Vec<u8>> {
 }
 
 const REFUSED: [(&str, &str); 8] = [
-    ("crit", "asks with crit for what is not understood here"),
-    ("b64", "has b64, which is not understood here"),
-    ("zip", "is compressed, which no signed token is (zip)"),
-    ("jku", "brings keys of its own (jku)"),
-    ("jwk", "brings a key of its own (jwk)"),
-    ("x5u", "brings keys of its own (x5u)"),
-    ("x5c", "brings keys of its own (x5c)"),
-    ("cty", "says that it is around another token (cty)"),
+    ("crit", "has crit, and extensions are not supported"),
+    ("b64", "has b64, which is not supported"),
+    ("zip", "has zip, but signed tokens are never compressed"),
+    ("jku", "carries its own keys (jku), which are never trusted"),
+    ("jwk", "carries its own key (jwk), which is never trusted"),
+    ("x5u", "carries its own keys (x5u), which are never trusted"),
+    ("x5c", "carries its own keys (x5c), which are never trusted"),
+    ("cty", "says that it wraps another token (cty)"),
 ];
 
 /// Media types of an access token (RFC 7519 §5.1, RFC 9068 §4), without regard to case.
@@ -81,7 +81,7 @@ impl Header {
         accepts: impl Fn(Algorithm) -> bool,
     ) -> Result<Header, Denied> {
         let bytes = decode(encoded).ok_or(Denied::NotAToken)?;
-        let unreadable = "is not a JSON object whose keys appear once";
+        let unreadable = "is not a JSON object with unique keys";
         let members = json::parse(&bytes).map_err(|_| Denied::Header(unreadable))?;
         for (name, fault) in REFUSED {
             if members.contains_key(name) {
@@ -96,7 +96,12 @@ impl Header {
         let key_id = match members.get("kid") {
             None => None,
             Some(Value::String(text)) if text.len() <= KEY_ID_BYTES_MAX => Some(text.as_str()),
-            Some(_) => return Err(Denied::Header("has a kid that is no text of 256 bytes")),
+            Some(_) => {
+                return Err(Denied::Header(
+                    "has a kid that is not a string of at most 256 \
+                                                  bytes",
+                ));
+            }
         };
         let Some(Value::String(name)) = members.get("alg") else {
             return Err(Denied::Header("has no alg"));

@@ -1,4 +1,4 @@
-//! Who someone is, as their credential said it.
+//! A client's identity, as its credential states it.
 
 use super::rights::Rights;
 use crate::base::limits::PRINCIPAL_BYTES_MAX;

@@ -1,8 +1,8 @@
-//! Access tokens that this server issues: HS256, short-lived, each with a number of its own
-//! (`jti`) by which it can be revoked.
+//! Access tokens that this server issues: HS256, short-lived, each with its own id (`jti`) by
+//! which it can be revoked.
 //!
-//! The header names the key: the name is made of the secret by HMAC, so that tokens of a
-//! former secret are told from forged ones, and tells nothing about a strong secret.
+//! The header names the key. The name is derived from the secret by HMAC, so that tokens signed
+//! with a former secret can be told from forged ones; it reveals nothing about a strong secret.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Issued {
 
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    #[error("the system gives no random numbers: {0}; check that getrandom(2) is allowed")]
+    #[error("the system provides no random numbers: {0}; check that getrandom(2) is allowed")]
     Random(#[from] getrandom::Error),
     #[error("the token could not be signed: {0}; check auth.issuer.signing_secret")]
     Sign(#[from] jsonwebtoken::errors::Error),

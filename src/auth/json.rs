@@ -1,7 +1,8 @@
-//! JSON without second meanings: an object in which a key appears twice, at any depth, is
-//! refused, because two readers may each believe another one (RFC 7515 §4, RFC 7519 §4).
+//! Unambiguous JSON: an object in which a key appears twice, at any depth, is refused, because
+//! two readers may each use a different one (RFC 7515 §4, RFC 7519 §4).
 //!
-//! A list of others' making, a key set, is read leniently: there such an object is `null`.
+//! A list from a third party, a key set, is parsed leniently: there such an object becomes
+//! `null`.
 //!
 //! Numbers keep their kind: what is written as an integer in 0..2^64 is a `u64` of
 //! `serde_json`, everything else is not. Nesting is bounded by `serde_json`, size by the caller.
@@ -28,7 +29,7 @@ pub(super) fn parse_leniently(bytes: &[u8]) -> Result<Map<String, Value>, Error>
 fn read<const STRICT: bool>(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
     match serde_json::from_slice::<Read<STRICT>>(bytes)? {
         Read(Value::Object(map)) => Ok(map),
-        Read(Value::Null) => Err(Error::custom("not an object whose keys appear once")),
+        Read(Value::Null) => Err(Error::custom("not an object with unique keys")),
         Read(_) => Err(Error::custom("not an object")),
     }
 }

@@ -1,11 +1,11 @@
 //! Key sets (JWKS, RFC 7517): the public keys that an OAuth 2.0 or OpenID provider publishes.
 //!
-//! Read as providers write them: what cannot be used here (another kind of key, another use,
-//! another algorithm, too short, broken, a member that appears twice) is left out with a
-//! note, as RFC 7517 §5 asks, so that one odd key does not lock everybody out. Keys may share
-//! a name or have none; the same key twice is one. What is written as `null` is not there,
-//! numbers may be padded or in plain base64, and a single key is a set of one. A text that is
-//! no key set at all is refused.
+//! Key sets are read as providers write them: keys that cannot be used here (another key type,
+//! use or algorithm, too short, damaged, a member that appears twice) are skipped with a note,
+//! as RFC 7517 §5 asks, so that one odd key does not lock everybody out. Keys may share a name
+//! or have none; duplicates count once. A member that is `null` counts as absent, numbers may be
+//! padded or in plain base64, and a single key is a set of one. A text that is not a key set at
+//! all is refused.
 //!
 //! | kty | crv | algorithm |
 //! |---|---|---|
@@ -37,7 +37,7 @@ impl Keyring {
         // RFC 8259 §8.1: who parses may ignore it.
         let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
         let set = json::parse_leniently(json).map_err(|error| {
-            KeyError::new(format!("the key set is not usable: {error}"), REMEDY)
+            KeyError::new(format!("the key set cannot be used: {error}"), REMEDY)
         })?;
         let single = [Value::Object(set.clone())];
         let entries = match set.get("keys") {
@@ -51,7 +51,11 @@ impl Keyring {
             match key(entry, algorithms) {
                 Ok(key) if keys.iter().any(|other| key.is_same(other)) => {}
                 Ok(key) if keys.len() < KEYS_MAX => keys.push(key),
-                Ok(_) => skipped.push(format!("key {} of the set: {KEYS_MAX} are read", index + 1)),
+                Ok(_) => skipped.push(format!(
+                    "key {} of the set: only the first {KEYS_MAX} are \
+                                               read",
+                    index + 1
+                )),
                 Err(fault) => skipped.push(format!("key {} of the set: {fault}", index + 1)),
             }
         }
@@ -65,7 +69,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// Why it is left out.
 fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
     let Value::Object(entry) = entry else {
-        return Err("not an object whose members appear once".to_owned());
+        return Err("not an object with unique members".to_owned());
     };
     let id = text(entry, "kid")?;
     if id.is_some_and(|id| id.len() > KEY_ID_BYTES_MAX) {
@@ -75,24 +79,24 @@ fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
         (Some("RSA"), _) => Algorithm::Rs256,
         (Some("EC"), Some("P-256")) => Algorithm::Es256,
         (Some("OKP"), Some("Ed25519")) => Algorithm::EdDsa,
-        (Some(_), _) => return Err("a kind of key that is not used here".to_owned()),
+        (Some(_), _) => return Err("its key type is not supported".to_owned()),
         (None, _) => return Err("it has no kty".to_owned()),
     };
     let named = text(entry, "alg")?;
     if named.is_some_and(|name| Algorithm::from_name(name) != Some(algorithm)) {
-        return Err("it is for an algorithm that is not used here".to_owned());
+        return Err("its algorithm is not supported".to_owned());
     }
     if !algorithms.contains(&algorithm) {
         return Err(format!(
-            "auth.jwt.algorithms does not have {}",
+            "auth.jwt.algorithms does not list {}",
             algorithm.name()
         ));
     }
     if text(entry, "use")?.is_some_and(|usage| usage != "sig") || !may_verify(entry)? {
-        return Err("it is not for signatures".to_owned());
+        return Err("it is not a signature key".to_owned());
     }
     if member(entry, "d").is_some() {
-        return Err("it holds a private key, which everybody can read here".to_owned());
+        return Err("it contains a private key, which anybody can read here".to_owned());
     }
     match algorithm {
         Algorithm::Rs256 => Key::rsa(id, &number(entry, "n")?, &number(entry, "e")?),
@@ -101,7 +105,7 @@ fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
             let point = [vec![4], number(entry, "x")?, number(entry, "y")?].concat();
             Key::p256(id, &point)
         }
-        Algorithm::Hs256 => Err("a secret is no public key".to_owned()),
+        Algorithm::Hs256 => Err("it is a shared secret, not a public key".to_owned()),
     }
 }
 
@@ -123,7 +127,7 @@ fn text<'a>(entry: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>,
     match member(entry, key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("its {key} is not a text")),
+        Some(_) => Err(format!("its {key} is not a string")),
     }
 }
 

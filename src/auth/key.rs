@@ -1,8 +1,8 @@
 //! API keys: `id.secret`, for devices that cannot fetch tokens.
 //!
-//! The id is like a CLIENT_ID and no secret. The secret is 32 random bytes in base64url, 43
-//! characters. The configuration has the SHA-256 of *those characters*, all that comes
-//! after the last dot, so that anyone can make it:
+//! The id has the form of a CLIENT_ID and is not secret. The secret is 32 random bytes in
+//! base64url, 43 characters. The configuration has the SHA-256 of *those characters*, all that
+//! comes after the last dot, so that anyone can make it:
 //!
 //! ```text
 //!   printf %s "$SECRET" | sha256sum
@@ -11,8 +11,8 @@
 //! A plain hash is enough, because nobody guesses 256 bits; a slow one would only be a way
 //! to keep the server busy.
 //!
-//! Checking takes the same work whether the id is known or not and wherever the secret is
-//! wrong: one hash, and one comparison in constant time, with a dummy for unknown ids.
+//! Every check does the same work, whether or not the id is known and wherever the secret
+//! differs: one hash, and one comparison in constant time, against a dummy for unknown ids.
 
 use super::denied::Denied;
 use super::identity::is_principal;
@@ -68,11 +68,12 @@ impl ApiKeys {
             };
             if !is_client_id(&key.id) {
                 let remedy = "use 1 to 64 of A-Z a-z 0-9 _ - .";
-                return Err(refuse("the id is not one", remedy));
+                return Err(refuse("the id is not valid", remedy));
             }
             if !is_principal(&key.principal) {
-                let remedy = "use 1 to 128 bytes without / + # and controls, not beginning with $";
-                return Err(refuse("the principal is not one level of a topic", remedy));
+                let remedy = "use 1 to 128 bytes, without / + # and control characters, not \
+                              starting with $";
+                return Err(refuse("the principal is not a single topic level", remedy));
             }
             let Some(hash) = from_hex(&key.sha256) else {
                 let remedy = "`ringmail token key` prints a new key and its hash";
@@ -81,10 +82,7 @@ impl ApiKeys {
             match known.entry(key.id.clone()) {
                 Entry::Vacant(place) => place.insert((hash, key)),
                 Entry::Occupied(_) => {
-                    return Err(refuse(
-                        "there are two of this id",
-                        "give each an id of its own",
-                    ));
+                    return Err(refuse("the id is used twice", "give each key its own id"));
                 }
             };
         }
@@ -175,9 +173,9 @@ impl fmt::Debug for NewApiKey {
 
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    #[error("{0:?} cannot be a key's id; use 1 to 64 of A-Z a-z 0-9 _ - .")]
+    #[error("{0:?} is not a valid key id; use 1 to 64 of A-Z a-z 0-9 _ - .")]
     Id(String),
-    #[error("the system gives no random numbers: {0}; check that getrandom(2) is allowed")]
+    #[error("the system provides no random numbers: {0}; check that getrandom(2) is allowed")]
     Random(#[from] getrandom::Error),
 }
 
@@ -281,7 +279,7 @@ mod tests {
             (vec![entry("a b", &good)], "id"),
             (vec![entry("", &good)], "id"),
             (vec![entry("a", "abc")], "ringmail token key"),
-            (vec![entry("a", &good), entry("a", &good)], "two"),
+            (vec![entry("a", &good), entry("a", &good)], "twice"),
             (vec![nobody], "principal"),
         ];
         for (keys, part) in rows {

@@ -1,9 +1,8 @@
-//! The keys that verify access tokens. A key has one algorithm, and a token is verified by
-//! a key of the algorithm it names, or not at all: a public key never serves as the secret
-//! of an HMAC.
+//! The keys that verify access tokens. A key has one algorithm, and a token is verified only by
+//! a key of the algorithm it names: a public key never serves as the secret of an HMAC.
 //!
-//! A key may have a name (`kid`), which is compared as text and is nothing else: no path,
-//! no query. Which keys may verify a token:
+//! A key may have a name (`kid`), which is only compared as text, never used as a path or query.
+//! Which keys may verify a token:
 //!
 //! | the token | verified by |
 //! |---|---|
@@ -13,10 +12,9 @@
 //!
 //! Several keys may have one name, or none: each is tried, `TRIED_MAX` at most.
 //!
-//! **Unknown** is [`Denied::UnknownKey`] where all keys are here. Where a key set is fetched
-//! it may be one that the provider has published since, so nobody knows
-//! ([`Unjudged::KeySet`]) until a fetch that began after somebody had asked for it
-//! ([`Keyring::awaiting`]) has not brought it.
+//! **Unknown** means [`Denied::UnknownKey`] if all keys are local. With a fetched key set, the
+//! provider may have published the key since, so the result is [`Unjudged::KeySet`] until a
+//! fetch that started after the key was requested ([`Keyring::awaiting`]) has not found it.
 //!
 //! Keys of the configuration have no name; those of a key set (`jwks`) usually have one; the
 //! server's own, for the tokens it issues, is named after its secret.
@@ -112,7 +110,7 @@ impl Key {
         let der = RsaPublicKeyComponents { n, e }.as_der();
         let valid = der.is_ok_and(|der| RsaPublicKey::from_der(der.as_ref()).is_ok());
         if !valid {
-            return Err("its RSA modulus and exponent do not make a key".to_owned());
+            return Err("its RSA modulus and exponent do not form a key".to_owned());
         }
         let key = DecodingKey::from_rsa_raw_components(n, e);
         Ok(Key::new(id, Algorithm::Rs256, key, &[n, e].concat()))
@@ -126,7 +124,7 @@ impl Key {
         // Its hybrid and compressed forms are no key of a token.
         let known = point.len() == 65 && point[0] == 4;
         if !known || !is_key(&ECDSA_P256_SHA256_FIXED, point) {
-            return Err("it is no point of P-256".to_owned());
+            return Err("it is not a point on P-256".to_owned());
         }
         let key = DecodingKey::from_ec_der(point);
         Ok(Key::new(id, Algorithm::Es256, key, point))
@@ -138,7 +136,7 @@ impl Key {
     /// What is wrong with it.
     pub(super) fn ed25519(id: Option<&str>, point: &[u8]) -> Result<Key, String> {
         if point.len() != 32 || !is_key(&ED25519, point) {
-            return Err("it is no Ed25519 key".to_owned());
+            return Err("it is not an Ed25519 key".to_owned());
         }
         let key = DecodingKey::from_ed_der(point);
         Ok(Key::new(id, Algorithm::EdDsa, key, point))
@@ -195,9 +193,9 @@ impl Keyring {
         let mut keys = Vec::new();
         if !secret.is_empty() {
             if secret.contains("-----BEGIN") {
-                let cause = "auth.jwt.secret is a key in PEM";
-                let remedy = "a public key goes into auth.jwt.public_key, which serves RS256, \
-                              ES256 or EdDSA; a private key stays with whoever issues the tokens";
+                let cause = "auth.jwt.secret contains a PEM key";
+                let remedy = "put a public key into auth.jwt.public_key (RS256, ES256 or \
+                              EdDSA); a private key belongs to the token issuer alone";
                 return Err(KeyError::new(cause, remedy));
             }
             keys.push(Key::hmac(None, secret.as_bytes()));
@@ -212,10 +210,10 @@ impl Keyring {
                     other => (other.name(), "public_key"),
                 };
                 let cause = format!(
-                    "auth.jwt.{option} is a key for {name}, \
-                     and auth.jwt.algorithms does not have it"
+                    "auth.jwt.{option} is a key for {name}, which auth.jwt.algorithms does not \
+                     list"
                 );
-                let remedy = "add the algorithm, or take the key out";
+                let remedy = "add the algorithm, or remove the key";
                 return Err(KeyError::new(cause, remedy));
             }
         }
@@ -326,8 +324,8 @@ impl Keyring {
     }
 }
 
-const PUBLIC_KEY_REMEDY: &str = "auth.jwt.public_key takes one public key of 2048 or more bits of \
-     RSA, of P-256 or of Ed25519, as `openssl pkey -in private.pem -pubout` prints it";
+const PUBLIC_KEY_REMEDY: &str = "auth.jwt.public_key takes one public key, RSA of 2048 bits or \
+                                 more, P-256 or Ed25519, as `openssl pkey -in private.pem -pubout` prints it";
 
 /// `BEGIN PUBLIC KEY`, or RSA's own `BEGIN RSA PUBLIC KEY`.
 fn public_key(text: &str) -> Result<Key, KeyError> {
@@ -375,13 +373,13 @@ fn public_key(text: &str) -> Result<Key, KeyError> {
     };
     match key {
         Some(Ok(key)) => Ok(key),
-        Some(Err(fault)) => Err(refuse(&format!("is of no use: {fault}"))),
+        Some(Err(fault)) => Err(refuse(&format!("cannot be used: {fault}"))),
         None => Err(refuse("is not a public key in PEM")),
     }
 }
 
-/// What makes an HS256 secret weak, if anything does: too short, or hardly any different
-/// bytes. Weak ones work; whoever has one token can try to guess them.
+/// Why an HS256 secret is weak, if it is: too short, or too few distinct bytes. Weak ones work,
+/// but the holder of one token can try to guess them.
 pub fn secret_weakness(secret: &[u8]) -> Option<String> {
     let mut seen = [false; 256];
     for byte in secret {
@@ -390,11 +388,11 @@ pub fn secret_weakness(secret: &[u8]) -> Option<String> {
     let different = seen.iter().filter(|seen| **seen).count();
     if secret.len() < SECRET_BYTES_MIN {
         Some(format!(
-            "it has {} bytes, {SECRET_BYTES_MIN} random ones are safe (RFC 7518)",
+            "it has {} bytes; use at least {SECRET_BYTES_MIN} random ones (RFC 7518)",
             secret.len()
         ))
     } else if different < 10 {
-        Some(format!("it has only {different} different bytes"))
+        Some(format!("it has only {different} distinct bytes"))
     } else {
         None
     }

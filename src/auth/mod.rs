@@ -1,9 +1,8 @@
-//! Access: who someone is, and what they may do.
+//! Access: who a client is, and what it may do.
 //!
-//! A credential goes in, a [`Grant`] or a [`Refused`] comes out: that it is not good, or that
-//! this cannot be judged now. All of it together is an
-//! [`Authority`], which never changes: a new key set or a revocation makes another one, and
-//! the shards exchange it whole.
+//! A credential goes in, a [`Grant`] or a [`Refused`] comes out: the credential is invalid, or
+//! it cannot be checked now. Everything together is an [`Authority`], which is immutable: a new
+//! key set or a revocation makes a new one, and the shards replace theirs.
 //!
 //! ```text
 //!   AUTH ──► Authority::check ──┬─ token ── header, keyring, signature, claims ──┐
@@ -14,24 +13,24 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `authority`, `denied` | all of it together; why someone is not let in |
-//! | `identity` | who someone is: principal, token, roles |
-//! | `rights`, `pattern` | roles, and what they let someone do; one filter of a role |
+//! | `authority`, `denied` | all of it together; why a client is not admitted |
+//! | `identity` | a client: principal, token, roles |
+//! | `rights`, `pattern` | roles and what they permit; one filter of a role |
 //! | `token`, `header`, `claims` | access tokens (JWT): verified, and read strictly |
 //! | `keyring`, `jwks`, `algorithm` | the keys that verify them, from the configuration or a key set |
 //! | `issue` | access tokens of this server's own |
 //! | `ask` | what shards ask the control thread: pairs of tokens |
 //! | `key`, `certificate` | API keys; clients' certificates |
-//! | `revocation` | tokens that count no more |
+//! | `revocation` | revoked tokens |
 //! | `address`, `tally` | blocks of addresses; how often each address came and failed |
-//! | `bucket` | so many in a second |
-//! | `json` | JSON without second meanings |
+//! | `bucket` | rate limits |
+//! | `json` | unambiguous JSON |
 //!
-//! No I/O and no clock: wall time is an argument in Unix seconds, because tokens speak of
-//! it; rates run on the monotonic clock. Nothing secret is in any `Debug`, `Display` or error.
+//! No I/O and no clock: wall time is an argument in Unix seconds, because tokens use it; rates
+//! use the monotonic clock. No `Debug`, `Display` or error contains a secret.
 //!
-//! What it does not do: fetch key sets, keep refresh tokens, end connections. That is the
-//! business of `server` and `shard`.
+//! What it does not do: fetch key sets, store refresh tokens, end connections. `server` and
+//! `shard` do that.
 
 pub mod address;
 pub mod ask;

@@ -5,16 +5,16 @@
 //!   └─head─┘└principal┘/+└text─┘└ everything below
 //! ```
 //!
-//! Levels that stand next to each other and are literal are one piece of text, compared as
-//! such; most rights that do not fit are told by the first piece.
+//! Adjacent literal levels form one piece of text and are compared as such; most rights that do
+//! not match differ already in the first piece.
 //!
-//! A pattern covers a filter if it covers the *whole* of it: `+` stands for a literal level
-//! and for `+`, not for `#`; `#` for everything from its level on. `{principal}` and
-//! `{client_id}` stand for exactly that level, and only if it is plain: a value with a
-//! slash, a wildcard or a control in it, or an empty one, stands for nothing. What begins with anything but
-//! a literal covers no name that begins with `$`.
+//! A pattern covers a filter only if it covers *all* of it: `+` covers a literal level and `+`,
+//! but not `#`; `#` covers everything from its level on. `{principal}` and `{client_id}` cover
+//! exactly their value, and only if that is a plain level: a value that is empty, or contains a
+//! slash, a wildcard or a control character, covers nothing. A pattern that starts with anything
+//! but a literal covers no name starting with `$`.
 //!
-//! Names come valid (`proto::name`); what is not is at worst not covered.
+//! Names have been validated (`proto::name`); an invalid one is at worst not covered.
 
 use crate::proto::name::check_filter;
 
@@ -144,11 +144,11 @@ fn flush(text: &mut String, parts: &mut Vec<Part>) {
 /// its author has in mind.
 fn check_literal(level: &str) -> Result<(), String> {
     if level.contains(PRINCIPAL) || level.contains(CLIENT_ID) {
-        return Err("{principal} and {client_id} stand alone in their level".to_owned());
+        return Err("{principal} and {client_id} must each be a whole level".to_owned());
     }
     if level.starts_with('{') && level.ends_with('}') {
         return Err(format!(
-            "{level} is not known; there are {PRINCIPAL} and {CLIENT_ID}"
+            "unknown placeholder {level}; use {PRINCIPAL} or {CLIENT_ID}"
         ));
     }
     Ok(())
@@ -318,8 +318,8 @@ mod tests {
     fn a_mistaken_filter_says_what_is_wrong() {
         let fault = |filter| Pattern::compile(filter).expect_err("should be refused");
         assert!(fault("").contains("empty"));
-        assert!(fault("a/#/b").contains("# stands only at the end"));
-        assert!(fault("dev-{principal}/x").contains("alone"));
+        assert!(fault("a/#/b").contains("# is allowed only as the last level"));
+        assert!(fault("dev-{principal}/x").contains("a whole level"));
         assert!(fault("a/{principle}").contains("{principal}"));
         assert!(Pattern::compile("a/{b").is_ok());
     }

@@ -1,13 +1,13 @@
-//! Tokens that count no more, though they have not expired.
+//! Tokens that are no longer valid although they have not expired.
 //!
-//! What is revoked is one token (`jti`), all tokens of somebody that were issued before an
-//! instant (`sub`, `before`), or all that one key signed (`kid`). Each revocation is kept
-//! until every token it is about would have expired by itself: the caller knows how long
-//! its tokens live, and says until when.
+//! A revocation covers one token (`jti`), all tokens of a principal issued before an instant
+//! (`sub`, `before`), or all tokens signed by one key (`kid`). Each revocation is kept until
+//! every token it covers would have expired by itself: the caller knows how long tokens live,
+//! and says until when.
 //!
-//! A token without `iat` may have been issued at any time: it falls under every revocation
-//! of its `sub`. A connection by API key counts as issued when the key was shown: revoking
-//! ends it, and the key opens another one, until it is taken out of the configuration.
+//! A token without `iat` may have been issued at any time: every revocation of its `sub` covers
+//! it. A connection by API key counts as issued when the key was presented: a revocation ends
+//! it, but the key opens another one, until it is removed from the configuration.
 
 use super::identity::{Identity, is_principal};
 use crate::base::limits::{KEY_ID_BYTES_MAX, REVOCATIONS_MAX, TOKEN_ID_BYTES_MAX};
@@ -39,13 +39,13 @@ pub struct Revocation {
 /// The JSON of a target that is none: what is asked for, never what was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    #[error("a revocation has one of \"jti\", \"kid\", or \"sub\" with \"before\"")]
+    #[error("a revocation needs exactly one of \"jti\", \"kid\", and \"sub\" with \"before\"")]
     Shape,
     #[error("\"sub\" needs \"before\", in Unix seconds: tokens issued before are revoked")]
     Before,
-    #[error("\"sub\" is not one plain level of a topic, so that no token has it")]
+    #[error("\"sub\" is not a single topic level, so no token can have it")]
     Subject,
-    #[error("\"jti\" and \"kid\" have 1 to 256 bytes")]
+    #[error("\"jti\" and \"kid\" must have 1 to 256 bytes")]
     Length,
 }
 
@@ -105,7 +105,10 @@ impl From<Target> for Written {
 
 /// There are as many as are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are {REVOCATIONS_MAX} revocations; revoke the key instead, by its kid")]
+#[error(
+    "the limit of {REVOCATIONS_MAX} revocations is reached; revoke the signing key instead, \
+         by its kid"
+)]
 pub struct Full;
 
 /// All that are not forgotten yet.

@@ -5,8 +5,8 @@
 //! in while matching ([`Who`]), so that a connection needs no filters of its own.
 //!
 //! A check allocates nothing and takes tens of nanoseconds (benches/rights.rs): it runs on
-//! every PUBLISH and REQUEST. A right is one filter of one role; what only several rights
-//! together would cover is not covered. No rights: nothing allowed.
+//! every PUBLISH and REQUEST. A right is one filter of one role; a name that only several rights
+//! together would cover is not covered. Without rights nothing is allowed.
 
 use super::pattern::Pattern;
 pub use super::pattern::Who;

@@ -1,15 +1,15 @@
-//! How often each address came and failed: connections open, connections made lately,
-//! credentials refused lately.
+//! Connections and failures per address: open connections, recent connections, recently refused
+//! credentials.
 //!
 //! Addresses count by [`Prefix`]. Two maps: connections open, of which there are as many
 //! entries as the caller has connections at most; and what happened lately, bounded by
-//! `PREFIXES_MAX`. An entry of the latter says nothing any more once its buckets are full
-//! again; such are swept every minute or when room is needed. If that is not enough,
-//! because a flood comes from more addresses than there is room for, the half that would
-//! fall silent first is forgotten: who did worst is remembered longest.
+//! `PREFIXES_MAX`. An entry of the latter is meaningless once its buckets are full again; such
+//! entries are swept every minute or when room is needed. If that is not enough, because a flood
+//! comes from more addresses than there is room for, the half whose buckets would fill first is
+//! dropped: the worst offenders are remembered longest.
 //!
-//! **Failures** are counted so that guessing is slow, and nobody pays for others behind the
-//! same address. Each address has a budget, and of each address each API key that there is:
+//! **Failures** are counted so that guessing is slow, and no client pays for others behind the
+//! same address. Each address has a budget, and so has each existing API key from that address:
 //!
 //! | wrong credential | counts against | over that budget |
 //! |---|---|---|
@@ -17,14 +17,14 @@
 //! | an API key of a known id | that id from that address, and the address | all for that id from there are refused unseen |
 //! | any other | the address | whatever is wrong is told to come too often, not that it is wrong |
 //!
-//! So a device with an old key, however often it shows it, bars itself alone; a guesser bars
-//! the key it guesses at; and a good credential gets in whatever else came from its address.
-//! Once an address is over its budget, one wrong secret closes the key it is for, from there,
-//! for a minute: the budget and one guess a minute at each key is all there is.
+//! So a device that keeps presenting an old key locks out only itself; a guesser locks out the
+//! key it guesses at; and a valid credential is accepted whatever else came from its address.
+//! Once an address is over its budget, one wrong secret blocks its key, from there, for a
+//! minute: a guesser has the budget plus one guess a minute at each key, no more.
 //!
-//! A limit of 0 is none, and what is not limited is not counted.
+//! A limit of 0 means no limit, and nothing is counted for it.
 //!
-//! What it does not do: know of other shards. Each has its own tally.
+//! What it does not do: share counts between shards. Each shard has its own tally.
 
 use super::address::Prefix;
 use super::bucket::Limit;

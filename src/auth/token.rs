@@ -6,9 +6,9 @@
 //!   header.payload ──► signature verified by it ──► payload ──► strictly read ──► claims
 //! ```
 //!
-//! The signature is the business of `jsonwebtoken`; everything around it is ours, because
-//! that library ignores `crit` and `typ`, takes tokens without `aud` or `iss`, and reads the
-//! clock. What is verified and what is read are the same bytes.
+//! `jsonwebtoken` verifies the signature; everything around it is ours, because that library
+//! ignores `crit` and `typ`, accepts tokens without `aud` or `iss`, and reads the clock. The
+//! bytes verified are the bytes parsed.
 
 pub use super::claims::{Claims, Requirements};
 use super::denied::{Denied, Refused};

@@ -1,7 +1,7 @@
-//! Files that others name: read whole, with a bound, and never waited for. A FIFO that nobody
-//! writes to, or a device, must not keep a start or a command for ever.
+//! Files named by the user: read completely, within a bound, and without waiting. A FIFO that
+//! nobody writes to, or a device, must not block a start or a command forever.
 //!
-//! Where there is no Unix a file is a file, and read as one: clients name some there too.
+//! On systems other than Unix every file is read as a regular one: clients name files there too.
 
 #[cfg(unix)]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,7 +30,7 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let bytes = read_some(path, bytes_max)?;
     match bytes.len() as u64 > bytes_max {
         true => Err(io::Error::other(format!(
-            "it has more than {bytes_max} bytes"
+            "it is too large (max {bytes_max} bytes)"
         ))),
         false => Ok(bytes),
     }
@@ -59,7 +59,7 @@ fn read_some(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         true => {
             read_pipe(file, bytes_max, &mut bytes)?;
             if bytes.is_empty() && kind.is_fifo() {
-                return Err(io::Error::other("it is a FIFO, and nobody writes to it"));
+                return Err(io::Error::other("it is a FIFO that nobody writes to"));
             }
         }
     }
@@ -80,7 +80,7 @@ fn read_pipe(mut file: File, bytes_max: u64, bytes: &mut Vec<u8>) -> io::Result<
                     // What it says of the descriptor is seen by reading.
                     Ok(1..) | Err(Errno::INTR) => {}
                     Ok(0) => {
-                        let told = "it is no regular file, and nothing comes from it";
+                        let told = "it is not a regular file, and nothing can be read from it";
                         return Err(io::Error::new(ErrorKind::TimedOut, told));
                     }
                     Err(error) => return Err(error.into()),
@@ -102,7 +102,7 @@ pub fn append(path: &Path) -> io::Result<File> {
     options.create(true).append(true);
     let tried = options.clone().custom_flags(libc::O_NONBLOCK).open(path);
     let file = tried.map_err(|error| match error.raw_os_error() {
-        Some(libc::ENXIO) => io::Error::other("it is a FIFO, and nobody reads from it"),
+        Some(libc::ENXIO) => io::Error::other("it is a FIFO that nobody reads from"),
         _ => error,
     })?;
     match file.metadata()?.is_file() {
@@ -132,7 +132,7 @@ mod tests {
                 .to_string()
                 .contains("FIFO")
         );
-        assert!(refused(Path::new("/dev/zero")).contains("more than 100"));
+        assert!(refused(Path::new("/dev/zero")).contains("max 100"));
         assert!(read(directory.path(), 100).is_err());
         // A writer that says nothing, and one that does.
         let mut held = OpenOptions::new()
@@ -140,11 +140,11 @@ mod tests {
             .write(true)
             .open(&fifo)
             .expect("held");
-        assert!(refused(&fifo).contains("nothing comes"));
+        assert!(refused(&fifo).contains("nothing can be read"));
         held.write_all(b"hush").expect("written");
         let path = fifo.clone();
         let reader = std::thread::spawn(move || read(&path, 3).expect_err("too much").to_string());
-        assert!(reader.join().expect("read").contains("more than 3"));
+        assert!(reader.join().expect("read").contains("max 3"));
         let mut log = append(&fifo).expect("somebody reads");
         log.write_all(b"line").expect("written");
         assert_eq!(read(Path::new("/dev/null"), 100).expect("empty"), b"");

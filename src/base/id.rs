@@ -1,4 +1,4 @@
-//! Names for things that are numbers, so that one cannot be taken for another.
+//! Types for ids, so that one kind of number cannot be mistaken for another.
 
 use std::fmt;
 

@@ -98,7 +98,7 @@ pub fn blocks(bytes: &[u8]) -> Result<Vec<Block>, PemError> {
     }
     match open {
         None => Ok(found),
-        Some(Open { line, .. }) => Err(broken(line, "begins a block that has no end")),
+        Some(Open { line, .. }) => Err(broken(line, "starts a block that does not end")),
     }
 }
 
@@ -118,7 +118,7 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErr
     if found.is_empty() {
         return Err(PemError {
             problem: "holds no certificate".to_owned(),
-            remedy: "it must hold PEM blocks that begin with -----BEGIN CERTIFICATE-----",
+            remedy: "it must contain PEM blocks that start with -----BEGIN CERTIFICATE-----",
         });
     }
     Ok(found)
@@ -138,7 +138,7 @@ pub fn private_keys(bytes: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, PemErro
             Kind::Locked => {
                 return Err(PemError {
                     problem: format!("holds a key with a passphrase (line {})", block.line),
-                    remedy: "take the passphrase off: openssl pkey -in FILE -out FILE",
+                    remedy: "remove the passphrase: openssl pkey -in FILE -out FILE",
                 });
             }
             Kind::Unknown => return Err(unknown(block.line)),
@@ -148,7 +148,7 @@ pub fn private_keys(bytes: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, PemErro
     if found.is_empty() {
         return Err(PemError {
             problem: "holds no private key".to_owned(),
-            remedy: "it must hold one in PEM, PKCS #8, SEC1 or PKCS #1, without a passphrase",
+            remedy: "it must contain one in PEM (PKCS #8, SEC1 or PKCS #1), without a passphrase",
         });
     }
     Ok(found)
@@ -163,8 +163,8 @@ fn broken(line: usize, what: &str) -> PemError {
 
 fn unknown(line: usize) -> PemError {
     PemError {
-        problem: format!("holds what is not read here: the block that begins in line {line}"),
-        remedy: "leave certificates and keys in it, each in a block of its own (no PKCS #7, no \
+        problem: format!("contains an unsupported block, which starts in line {line}"),
+        remedy: "keep only certificates and keys in it, each in its own block (no PKCS #7, no \
                  revocation lists)",
     }
 }
@@ -200,7 +200,7 @@ fn read_line<'a>(
                 return match is_half_a_marker(rest) {
                     true => Err(broken(
                         line,
-                        "has part of a block's first or last line, or such a line behind other text",
+                        "has an incomplete BEGIN or END line, or one that follows other text",
                     )),
                     false => Ok(()),
                 };
@@ -213,7 +213,10 @@ fn read_line<'a>(
         };
         let Some(end) = find(rest, END) else {
             if find(rest, DASHES).is_some() {
-                let what = format!("is no part of the block that begins in line {}", block.line);
+                let what = format!(
+                    "does not belong to the block that starts in line {}",
+                    block.line
+                );
                 return Err(broken(line, &what));
             }
             block.body.push((line, rest));
@@ -223,7 +226,10 @@ fn read_line<'a>(
         block.body.push((line, &rest[..end]));
         let (ended, behind) = label(&rest[end + END.len()..], line)?;
         if ended != block.label {
-            let what = format!("ends another block than the one of line {}", block.line);
+            let what = format!(
+                "does not match the block that starts in line {}",
+                block.line
+            );
             return Err(broken(line, &what));
         }
         found.push(decoded(&block)?);
@@ -313,11 +319,15 @@ fn base64_of(block: &Open<'_>) -> Result<Vec<u8>, PemError> {
     })
 }
 
-/// What OpenSSL writes behind a TRUSTED CERTIFICATE is not heeded here, and must not seem so.
+/// The trust settings that OpenSSL writes after a TRUSTED CERTIFICATE are not supported, so they
+/// must not be silently ignored.
 fn take_settings(block: &Open<'_>, der: &mut Vec<u8>) -> Result<(), PemError> {
     let whole = sequence_bytes(der).filter(|length| *length <= der.len());
     let Some(length) = whole else {
-        return Err(broken(block.line, "begins a block that is no certificate"));
+        return Err(broken(
+            block.line,
+            "starts a block that is not a certificate",
+        ));
     };
     if block.label != b"TRUSTED CERTIFICATE" || is_empty(&der[length..]) {
         der.truncate(length);
@@ -325,10 +335,10 @@ fn take_settings(block: &Open<'_>, der: &mut Vec<u8>) -> Result<(), PemError> {
     }
     Err(PemError {
         problem: format!(
-            "holds a TRUSTED CERTIFICATE that says for what it is to be trusted (line {})",
+            "contains a TRUSTED CERTIFICATE with trust settings (line {})",
             block.line
         ),
-        remedy: "that is not heeded here: write it as CERTIFICATE (openssl x509 -in FILE)",
+        remedy: "trust settings are not supported here: convert it to CERTIFICATE (openssl x509 -in FILE)",
     })
 }
 

@@ -1,7 +1,7 @@
-//! Protobuf's wire format: keys, varints, and what is delimited by its length.
+//! Protobuf's wire format: keys, varints, and length-delimited fields.
 //!
 //! A [`Reader`] has the bytes of one message and never reads beyond them, whatever the lengths
-//! inside say: so no message is deeper than the ones around it have room for.
+//! inside say: so the message itself bounds the nesting.
 
 /// Messages within messages, as Google's libraries have it.
 pub const LEVELS_MAX: usize = 100;
@@ -24,15 +24,15 @@ pub enum WireType {
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    #[error("it ends before its value does")]
+    #[error("it ends in the middle of a value")]
     Truncated,
     #[error("a number takes more than ten bytes")]
     VarintTooLong,
-    #[error("no field begins with this byte")]
+    #[error("this byte is not a valid field tag")]
     Key,
-    #[error("a group ends that has not begun, or begins and does not end")]
+    #[error("a group ends without a start, or starts without an end")]
     Group,
-    #[error("more levels than protobuf may have, {LEVELS_MAX}")]
+    #[error("nested more than {LEVELS_MAX} levels deep")]
     TooDeep,
 }
 

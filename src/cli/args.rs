@@ -29,8 +29,8 @@ use std::time::Duration;
 /// the tools to talk to one, and the load to measure it with.
 ///
 /// Data is written to standard output, everything else to standard error. Addresses are
-/// host:port, ringmail://host:port, or ringmails://host:port by TLS; durations are 250ms, 10s, 1.5m, or plain seconds.
-/// A variable of the environment that is empty counts as not set.
+/// host:port, ringmail://host:port, or ringmails://host:port for TLS; durations are 250ms, 10s, 1.5m, or plain seconds.
+/// An empty environment variable counts as not set.
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "ringmail",
@@ -41,12 +41,12 @@ use std::time::Duration;
   ringmail serve                          a server on 127.0.0.1:7411, no file needed
   ringmail ping                           round trips to it, until Ctrl-C
   ringmail sub 'site/#'                   every message of every site, until Ctrl-C
-  ringmail pub site/7/door open           one message; or one a line of standard input
+  ringmail pub site/7/door open           one message; or one per line of standard input
   ringmail req '$sys/echo' hello          one request, its answer on standard output
   ringmail reply text/upper --exec 'tr a-z A-Z'   a service: a command that answers
-  ringmail bench echo --spawn             how fast a server is on this machine
-  ringmail top                            what a server does, live
-  ringmail check --config ringmail.toml   every mistake in a configuration at once
+  ringmail bench echo --spawn             measure a server on this machine
+  ringmail top                            watch a server live
+  ringmail check --config ringmail.toml   report every mistake in a configuration at once
   ringmail help req                       what a subcommand can do",
         exit_codes!()
     )
@@ -100,7 +100,7 @@ pub enum Command {
 /// Where the configuration comes from, the same for `serve` and `check`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Configuration {
-    /// The configuration file; without it the defaults hold
+    /// The configuration file; without it the defaults apply
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -112,7 +112,7 @@ pub struct Configuration {
     #[arg(long, value_name = "CORES")]
     pub shards: Option<String>,
 
-    /// What is logged: error, warn, info, debug, trace, or per target (log.level)
+    /// What to log: error, warn, info, debug, trace, or per target (log.level)
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
 
@@ -120,7 +120,7 @@ pub struct Configuration {
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 
-    /// Sets any key; may be given several times
+    /// Set any key; may be given several times
     #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
 }
@@ -131,8 +131,8 @@ pub struct Configuration {
 /// from the first of these that sets it: flag, environment (RINGMAIL__SECTION__KEY), file,
 /// default.
 ///
-/// SIGTERM, SIGINT or SIGQUIT drains: clients are told, what was taken is answered, and the server
-/// ends with 0 within server.drain_timeout_ms. A second one ends it at once.
+/// SIGTERM, SIGINT or SIGQUIT drains: the server notifies its clients, answers what it has accepted, and
+/// exits with 0 within server.drain_timeout_ms. A second signal ends it at once.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -146,18 +146,18 @@ pub struct Serve {
     #[command(flatten)]
     pub configuration: Configuration,
 
-    /// Where what must survive a restart is kept (refresh tokens, revocations); without it
+    /// Where to keep what must survive a restart (refresh tokens, revocations); by default
     /// $STATE_DIRECTORY, $XDG_STATE_HOME/ringmail or ~/.local/state/ringmail. Used only with
     /// auth.mode = "required"
     #[arg(long, value_name = "DIR", env = "RINGMAIL_STATE_DIRECTORY")]
     pub state_directory: Option<PathBuf>,
 }
 
-/// Check a configuration, every mistake at once
+/// Check a configuration and report every mistake at once
 ///
 /// Reads what `serve` would read with the same arguments and environment. Prints ok, or one
 /// line for each mistake with its place and the remedy. It does not look at the host:
-/// whether cores, memory and ports are there shows when the server starts.
+/// whether cores, memory and ports are available shows when the server starts.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -177,8 +177,8 @@ pub struct Check {
 
 /// Send one request and print the answer
 ///
-/// The payload is the argument. Without it, or for -, it is read from standard input to its
-/// end; only where that is a terminal and - is not given, the payload is empty.
+/// The payload is the argument. Without one, or with -, it is read from standard input to its
+/// end; but if that is a terminal and - is not given, the payload is empty.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -199,15 +199,15 @@ pub struct Req {
     #[command(flatten)]
     pub peer: Peer,
 
-    /// How long to wait for the connection, and then for the answer; the server is told too
+    /// How long to wait for the connection, and then for the answer; also sent to the server
     #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub timeout: Duration,
 
-    /// What the payload is written in, and by most services the answer
+    /// Codec of the payload, and with most services of the answer
     #[arg(long, value_enum, default_value_t = Codec::Bytes)]
     pub codec: Codec,
 
-    /// raw: the answer's bytes as they are, with a newline only on a terminal; json: one
+    /// raw: the answer's bytes unchanged, plus a newline on a terminal; json: one
     /// object with the answer, its codec, size and time
     #[arg(short, long, value_enum, default_value_t = ReqOutput::Raw)]
     pub output: ReqOutput,
@@ -222,7 +222,7 @@ pub enum ReqOutput {
 /// Measure round trips to a server, like ping(8)
 ///
 /// Sends PING messages over one connection, one at a time, and prints each round trip, then
-/// a summary. Ctrl-C ends it early; the summary is printed all the same.
+/// a summary. Ctrl-C stops it early; the summary is still printed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -235,15 +235,15 @@ pub struct Ping {
     #[command(flatten)]
     pub peer: Peer,
 
-    /// Stop after this many; without it, at Ctrl-C
+    /// Stop after this many; by default, at Ctrl-C
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
-    /// Time from one PING to the next; 0: as fast as answers come
+    /// Time from one PING to the next; 0: as fast as the answers arrive
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
     pub interval: Duration,
 
-    /// Bytes each PING carries, 64 at most
+    /// Bytes that each PING carries, at most 64
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = 8, value_parser = clap::value_parser!(u8).range(..=64))]
     pub payload_bytes: u8,
 
@@ -251,11 +251,11 @@ pub struct Ping {
     #[arg(short, long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     pub timeout: Duration,
 
-    /// Only the summary
+    /// Print only the summary
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// text, or json: one object a line, the summary last
+    /// text, or json: one object per line, the summary last
     #[arg(short, long, value_enum, default_value_t = PingOutput::Text)]
     pub output: PingOutput,
 }
@@ -290,7 +290,7 @@ pub struct Completions {
     exit_codes!()
 ))]
 pub struct Man {
-    /// Write ringmail.1, ringmail-req.1 and so on here, instead of printing ringmail.1
+    /// Write ringmail.1, ringmail-req.1 and so on into DIR instead of printing ringmail.1
     #[arg(short, long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }

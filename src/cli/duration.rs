@@ -41,7 +41,7 @@ const LOAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub fn parse_bounded(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         duration if duration <= LOAD_MAX => Ok(duration),
-        _ => Err("must be 24h at most".to_owned()),
+        _ => Err("must be at most 24h".to_owned()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `ringmail man`: the manual pages, made from the table of arguments.
 //!
-//! clap_mangen writes all of a page but the examples and exit codes behind the help: it
-//! would fill their lines into paragraphs, and an example is copied by the line.
+//! clap_mangen writes all of a page except the examples and exit codes at its end: it would join
+//! their lines into paragraphs, and examples are copied by the line.
 
 use super::args::{Args, Man};
 use super::failure::{Failure, print};

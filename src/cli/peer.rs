@@ -1,5 +1,5 @@
-//! Talking to a server, as all subcommands do that do: connecting, and what failing means
-//! for the exit status.
+//! Talking to a server, shared by all subcommands that do: connecting, and the exit status of
+//! failures.
 
 use super::access;
 use super::args::Peer;

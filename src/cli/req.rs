@@ -69,7 +69,7 @@ fn payload(argument: Option<&OsStr>) -> Result<Vec<u8>, Failure> {
             Failure::new(Status::Runtime, text)
         })?;
     if bytes.len() as u64 > bytes_max {
-        let text = "the payload on standard input is larger than any server takes (1 GiB)";
+        let text = "the payload on standard input is larger than any server accepts (1 GiB)";
         return Err(Failure::new(Status::Usage, text));
     }
     Ok(bytes)

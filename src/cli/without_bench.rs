@@ -6,11 +6,11 @@ use std::ffi::OsString;
 
 /// Load a server and measure it: not in this build
 ///
-/// This ringmail was built without its load generator. One that has it is built by
+/// This ringmail was built without its load generator. To include it, build with
 /// `cargo build --release --features bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Whatever the load generator would be told
+    /// Arguments of the load generator
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
 }
@@ -18,7 +18,7 @@ pub struct Args {
 /// # Errors
 /// UNAVAILABLE, always.
 pub fn run(_: &Args) -> Result<(), Failure> {
-    let text = "this ringmail was built without the load generator; \
-                cargo build --release --features bench builds one that has it";
+    let text = "this ringmail was built without the load generator; build one with it by cargo \
+                build --release --features bench";
     Err(Failure::new(Status::Unavailable, text))
 }

@@ -1,18 +1,18 @@
-//! When a client says who it is, and by what: after each handshake that asks for it, and
-//! again before the credential expires.
+//! When a client authenticates, and with what: after each handshake that requires it, and again
+//! before the credential expires.
 //!
 //! | | shows |
 //! |---|---|
 //! | a new connection | what its source gives; the last refresh token, where the source gives nothing new |
 //! | 80 % of `expires_in_s` later | the last refresh token; else what the source gives |
 //!
-//! A refresh token is worn out by its AUTH, whatever comes of it: if that was refused, the
-//! source has the next word. A fixed access token is never shown twice over one connection:
-//! it would bring nothing.
+//! A refresh token is used up by its AUTH, whatever the result: if it was refused, the source
+//! provides the next credential. A fixed access token is never presented twice on one
+//! connection, since that would gain nothing.
 //!
-//! Fetching may take time and is the owner's: it is told what to call ([`Show::Fetch`]), and
-//! brings back what came of it ([`Access::provide`]). That nothing could be fetched is the end
-//! of a connection that waits for it, and says nothing about the next one.
+//! Fetching may take time, so the owner does it: it is told what to call ([`Show::Fetch`]), and
+//! returns the result ([`Access::provide`]). A failed fetch ends the connection that waits for
+//! it, but does not affect the next one.
 
 use super::credential::{Credential, Fetched, Login, Secret, Source, methods_told, ways_told};
 use super::error::Error;
@@ -97,7 +97,7 @@ impl Access {
             let accepted = methods_told(methods);
             return Err(Error::Credential {
                 text: format!(
-                    "this server asks who its clients are, and there is no credential; give \
+                    "this server requires authentication, and no credential was given; give \
                      {accepted}{}",
                     ways_told(methods)
                 ),
@@ -120,7 +120,7 @@ impl Access {
             let (name, accepted) = (credential.name(), methods_told(methods));
             return Err(Error::Credential {
                 text: format!(
-                    "this server does not take {name}; give {accepted}{}",
+                    "this server does not accept {name}; give {accepted}{}",
                     ways_told(methods)
                 ),
             });
@@ -314,7 +314,7 @@ mod tests {
         assert!(text.contains("give a token or an API key"), "{text}");
         let mut access = Access::new(Some(Source::Fixed(key())));
         let text = access.first(1).unwrap_err().to_string();
-        assert!(text.contains("does not take an API key; give a token"));
+        assert!(text.contains("does not accept an API key; give a token"));
         assert!(!text.contains("secret"));
     }
 }

@@ -1,7 +1,7 @@
-//! Where a server is: `host:port`, or the same with the scheme `ringmail://` before it, or
-//! `ringmails://` for TLS.
+//! A server's address: `host:port`, optionally preceded by `ringmail://`, or `ringmails://` for
+//! TLS.
 //!
-//! Syntax only: a name is resolved when the connection is made, each time anew.
+//! Syntax only: a name is resolved again for each connection.
 
 use super::error::Error;
 
@@ -35,28 +35,28 @@ impl Address {
         };
         if text.contains('@') {
             return Err(bad(
-                "a credential does not stand in it: give a token or an API key beside it",
+                "an address must not contain a credential: give the token or API key separately",
             ));
         }
         let (secure, rest) = match text.split_once("://") {
             None => (false, text),
             Some(("ringmail", rest)) => (false, rest),
             Some(("ringmails", rest)) => (true, rest),
-            Some(_) => return Err(bad("the scheme is not known")),
+            Some(_) => return Err(bad("unknown scheme")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let Some((host, port)) = rest.rsplit_once(':') else {
-            return Err(bad("there is no port"));
+            return Err(bad("the port is missing"));
         };
         let bracketed = host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
         if bracketed.is_none() && host.contains(':') {
-            return Err(bad("an IPv6 address stands in brackets"));
+            return Err(bad("an IPv6 address must be in brackets"));
         }
         let host = bracketed.unwrap_or(host);
         if host.is_empty() {
-            return Err(bad("there is no host"));
+            return Err(bad("the host is missing"));
         }
         match port.parse() {
             Ok(port) if port > 0 => Ok(Address {
@@ -103,10 +103,10 @@ mod tests {
     #[test]
     fn what_is_wrong_with_an_address_is_named() {
         for (text, problem) in [
-            ("", "no port"),
-            ("localhost", "no port"),
-            (":7411", "no host"),
-            ("ringmail://:7411", "no host"),
+            ("", "port is missing"),
+            ("localhost", "port is missing"),
+            (":7411", "host is missing"),
+            ("ringmail://:7411", "host is missing"),
             ("::1:7411", "brackets"),
             ("localhost:0", "from 1 to 65535"),
             ("localhost:65536", "from 1 to 65535"),

@@ -1,5 +1,5 @@
-//! A header block under construction: entries are appended as a builder is told them, and
-//! checked once, when what they belong to is sent.
+//! A header block under construction: a builder appends entries, which are checked once, when
+//! their operation is sent.
 
 use super::error::Error;
 use crate::proto::envelope::Headers;

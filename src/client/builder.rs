@@ -18,9 +18,9 @@ const HEARTBEATS_MISSED_MAX: u32 = 3;
 /// The interval assumed until the server names its own.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Options of a connection, of a [`Client`](super::Client) or a
-/// [`blocking::Client`](super::blocking::Client). `Duration::MAX` is no limit, for each time;
-/// zero, where it would mean that nothing can ever happen, is refused by `connect`.
+/// Options of a connection, for a [`Client`](super::Client) or a
+/// [`blocking::Client`](super::blocking::Client). For each timeout, `Duration::MAX` means no
+/// limit; `connect` refuses zero wherever it would mean that nothing can ever happen.
 ///
 /// ```no_run
 /// use ringmail::Client;
@@ -43,7 +43,7 @@ pub struct Builder<C> {
     client: PhantomData<fn() -> C>,
 }
 
-/// What a builder was told.
+/// The options set so far.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) connect_timeout: Duration,
@@ -104,22 +104,22 @@ impl Default for Options {
 }
 
 impl<C> Builder<C> {
-    /// For connecting and shaking hands together; 5 s by default. Resolving a name comes
+    /// The time for connecting and the handshake together; 5 s by default. Name resolution comes
     /// before it and takes as long as the system's resolver allows.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder<C> {
         self.options.connect_timeout = timeout;
         self
     }
 
-    /// How long `connect` goes on trying where the server is not there yet; by default it
-    /// tries once. For programs that start beside their server, or before it.
+    /// How long `connect` keeps trying if the server is not up yet; by default it tries once.
+    /// For programs that start along with their server, or before it.
     ///
-    /// Tried again is what may pass ([`Error::is_retryable`]): nobody listens, the name is not
-    /// known yet, the server is full, starting, going down or silent. What the next attempt
-    /// would only repeat, such as a refused credential or an untrusted certificate, is told at
-    /// once. Between attempts passes a random time of up to 100 ms at first, later 1 s; the
-    /// last one begins when the time is over, and has its `connect_timeout` like each. When
-    /// none succeeds `connect` fails as the last one did.
+    /// It retries failures that may pass ([`Error::is_retryable`]): nobody listens, the name is
+    /// not known yet, the server is full, starting, shutting down or silent. Failures that would
+    /// only repeat, such as a refused credential or an untrusted certificate, are returned at
+    /// once. Between attempts it waits a random time of up to 100 ms at first, later 1 s; the
+    /// last attempt begins when the time is over, and like every other has its
+    /// `connect_timeout`. If no attempt succeeds, `connect` fails as the last one did.
     ///
     /// ```no_run
     /// use ringmail::Client;
@@ -136,20 +136,20 @@ impl<C> Builder<C> {
         self
     }
 
-    /// For each request and ping that does not bring its own; 10 s by default.
+    /// The timeout of each request and ping without one of its own; 10 s by default.
     pub fn request_timeout(mut self, timeout: Duration) -> Builder<C> {
         self.options.request_timeout = timeout;
         self
     }
 
-    /// The name the server knows this client by: 1 to 64 of `A–Z a–z 0–9 _ - .`
+    /// The client id, the server's name for this client: 1 to 64 of `A–Z a–z 0–9 _ - .`
     pub fn client_id(mut self, client_id: &str) -> Builder<C> {
         self.options.client_id = Some(client_id.to_owned());
         self
     }
 
-    /// The heartbeat interval to ask for (at least 100 ms); the server's own by default. The
-    /// server has the last word: see `ServerInfo::heartbeat`.
+    /// The heartbeat interval to request (at least 100 ms); by default the server's own. The
+    /// server decides: see `ServerInfo::heartbeat`.
     pub fn heartbeat(mut self, interval: Duration) -> Builder<C> {
         self.options.heartbeat = Some(interval);
         self
@@ -186,47 +186,47 @@ impl<C> Builder<C> {
         self
     }
 
-    /// Connects again by itself when the connection breaks or the server drains, and then
-    /// subscribes and serves again. Off by default. For the first connection see
-    /// [`Builder::wait`].
+    /// Reconnects by itself when the connection breaks or the server drains, and then subscribes
+    /// and serves again. Off by default. For the first connection see [`Builder::wait`].
     pub fn reconnect(mut self, reconnect: Reconnect) -> Builder<C> {
         self.options.reconnect = Some(reconnect);
         self
     }
 
-    /// Bytes of messages and requests that may wait to be taken, of all subscriptions and
-    /// services together; 16 MiB by default, at least 1. While they are more nothing is read
-    /// from the connection, whether it stands or is being made again: answers wait behind
+    /// Bytes of messages and requests that may wait to be taken, for all subscriptions and
+    /// services together; 16 MiB by default, at least 1. While there are more, the client reads
+    /// nothing from the connection, even while it is being re-established: answers wait behind
     /// them, and calls that wait fail with `InboxFull`.
     pub fn inbox_bytes_max(mut self, bytes: usize) -> Builder<C> {
         self.options.inbox_bytes_max = bytes;
         self
     }
 
-    /// Says who this client is by an access token, to servers that ask. It is used as it is
-    /// until it expires: see [`Builder::credential_by`] for tokens that are fetched.
+    /// Authenticates with an access token, at servers that require it. The token is used
+    /// unchanged until it expires: see [`Builder::credential_by`] for tokens that are fetched.
     pub fn token(self, token: impl Into<Secret>) -> Builder<C> {
         self.credential(Credential::Token(token.into()))
     }
 
-    /// Says who this client is by an API key, `id.secret`, to servers that ask. Where the
-    /// server issues tokens for it, they are renewed while they last.
+    /// Authenticates with an API key, `id.secret`, at servers that require it. If the server
+    /// issues tokens for it, the client renews them before they expire.
     pub fn api_key(self, key: impl Into<Secret>) -> Builder<C> {
         self.credential(Credential::ApiKey(key.into()))
     }
 
-    /// Says who this client is, to servers that ask.
+    /// Authenticates with this credential, at servers that require it.
     pub fn credential(mut self, credential: Credential) -> Builder<C> {
         self.options.source = Some(Source::Fixed(credential));
         self
     }
 
-    /// Fetches the credential, anew for each connection and when 80 % of its life have
-    /// passed; it may block, on a thread for that, and ask the client itself. An error's text is
-    /// told to the user as it is, at the first connection. Behind that it costs an attempt: it
-    /// is fetched again with the next one, and calls that run out of time meanwhile say why,
-    /// as for a fetch that panics or takes too long. A server waits for AUTH for its
-    /// `limits.auth_timeout_ms` (5 s by default).
+    /// Fetches the credential, again for each connection and once 80 % of its lifetime has
+    /// passed. The function may block, since it runs on a thread of its own, and may use the
+    /// client itself. If it fails at the first connection, `connect` returns its text unchanged.
+    /// Later, a failure costs one attempt: the credential is fetched again with the next one,
+    /// and calls that time out meanwhile report the cause, as they do for a fetch that panics or
+    /// takes too long. A server waits for AUTH for its `limits.auth_timeout_ms` (5 s by
+    /// default).
     ///
     /// ```no_run
     /// use ringmail::Client;
@@ -252,7 +252,7 @@ impl<C> Builder<C> {
         self
     }
 
-    /// As [`Builder::credential_by`], by a future: from an identity provider, for one.
+    /// As [`Builder::credential_by`], with a future: for example, to ask an identity provider.
     pub fn credential_by_async<F>(
         mut self,
         fetch: impl Fn() -> F + Send + Sync + 'static,
@@ -265,20 +265,20 @@ impl<C> Builder<C> {
         self
     }
 
-    /// Speaks TLS to whatever address is given, in this way. Without it `ringmails://` speaks
-    /// TLS as by `Tls::default()`, trusting the system's authorities.
+    /// Uses TLS with these options, whatever the address. Without it, `ringmails://` uses TLS
+    /// with `Tls::default()`, which trusts the system's authorities.
     pub fn tls(mut self, tls: Tls) -> Builder<C> {
         self.options.tls = Some(tls);
         self
     }
 
-    /// Trusts the certificate authorities in this PEM file, and speaks TLS.
+    /// Trusts the certificate authorities in this PEM file, and uses TLS.
     pub fn tls_ca(self, file: impl Into<PathBuf>) -> Builder<C> {
         let tls = self.options.tls.clone().unwrap_or_default().ca(file);
         self.tls(tls)
     }
 
-    /// Shows this certificate, whose key is in the other PEM file, and speaks TLS.
+    /// Presents this certificate, whose key is in the other PEM file, and uses TLS.
     pub fn tls_identity(
         self,
         certificate: impl Into<PathBuf>,
@@ -295,7 +295,7 @@ pub(super) fn no_time(name: &str) -> String {
 }
 
 impl Options {
-    /// How connections that break are made again, if they are.
+    /// How broken connections are re-established, if at all.
     pub(super) fn schedule(&self, home: Address) -> Option<Schedule> {
         let policy = match &self.reconnect {
             Some(reconnect) => Some(reconnect.clone()),
@@ -324,7 +324,7 @@ impl Options {
     /// How a link behaves.
     ///
     /// # Errors
-    /// `Invalid`: an option that cannot be.
+    /// `Invalid`: an option is out of range.
     pub(super) fn settings(&self) -> Result<Settings, Error> {
         if let Some(id) = self.client_id.as_deref().filter(|id| !is_client_id(id)) {
             return Err(Error::invalid(format!(

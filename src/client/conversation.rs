@@ -1,5 +1,5 @@
-//! A client's talk with a server, over as many connections as it takes. No socket, no clock,
-//! no waiting: any client is this and a way to move bytes.
+//! A client's conversation with a server, over as many connections as it takes. No socket, no
+//! clock, no waiting: every client is this plus a way to move bytes.
 //!
 //! ```text
 //!            connect(link)           SYN-ACK        AUTH_OK
@@ -9,17 +9,18 @@
 //!        says when to try again                        without a schedule, or for good: Over
 //! ```
 //!
-//! - A session is resumed with its key and the count of what was received; PUBLISHes that
-//!   the server does not know are sent again under their ids. An unknown session is begun
-//!   anew: subscriptions, services and the will are asked for again, and so are the PUBLISHes.
-//! - Without a session all that stood at the server is asked for again, and PUBLISHes in
-//!   flight become an error.
-//! - A server that drains gets nothing new, is read until it says CLOSE, so that whatever it
-//!   still had for this client has come, and left then. (CLOSE from this side would make the
-//!   session drop what was on its way.)
+//! - A session is resumed with its key and the count of received messages; PUBLISHes that the
+//!   server does not know are sent again under their ids. If the session is unknown, a new one
+//!   is started: subscriptions, services and the will are restored, and the PUBLISHes are
+//!   repeated.
+//! - Without a session, subscriptions, services and the will are restored, and PUBLISHes in
+//!   flight fail.
+//! - A draining server gets nothing new; the client reads until the server sends CLOSE, so that
+//!   everything it still had for this client arrives, and then leaves. (CLOSE from this side
+//!   would make the session drop what is in transit.)
 //!
-//! What it does not do: repeat requests and answers, of which nobody could tell whether they
-//! were carried out.
+//! What it does not do: repeat requests and answers, since it cannot know whether they were
+//! carried out.
 //!
 //! Invariants: operations are sent only while Open, answers also while Leaving; a broken
 //! connection is either Down with a time to connect again, or Over.

@@ -1,7 +1,7 @@
-//! What a client shows to say who it is, and where that comes from.
+//! What a client authenticates with, and where that comes from.
 //!
-//! A credential is fixed, or fetched anew each time it is needed. Neither is in any `Debug`,
-//! `Display` or error.
+//! A credential is fixed, or fetched again each time it is needed. Neither appears in any
+//! `Debug`, `Display` or error.
 
 use crate::proto::option::{AUTH_API_KEY, AUTH_JWT, AUTH_REFRESH};
 use std::fmt;
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Text that is shown to nobody by accident.
+/// Text that cannot be printed by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
@@ -18,7 +18,7 @@ impl Secret {
         Secret(text.into().into_boxed_str())
     }
 
-    /// The text itself. Whoever asks takes care of it.
+    /// The text itself; the caller has to keep it secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -53,7 +53,7 @@ pub enum Credential {
     Token(Secret),
     /// `id.secret`
     ApiKey(Secret),
-    /// A refresh token: it is good for one AUTH, which brings the next.
+    /// A refresh token: valid for one AUTH, which returns the next one.
     Refresh(Secret),
 }
 
@@ -67,7 +67,7 @@ impl Credential {
         }
     }
 
-    /// What is shown.
+    /// The secret to present.
     pub fn secret(&self) -> &Secret {
         match self {
             Credential::Token(secret)
@@ -76,7 +76,7 @@ impl Credential {
         }
     }
 
-    /// Whether a server that accepts these methods (bits as in SYN-ACK) takes it.
+    /// Whether a server that accepts these methods (bits as in SYN-ACK) accepts it.
     pub fn is_among(&self, methods: u8) -> bool {
         methods & (1 << (self.method() - 1)) != 0
     }
@@ -105,7 +105,7 @@ pub(super) fn methods_told(methods: u8) -> String {
     }
 }
 
-/// How what these methods take is given, in brackets, where there is a flag for it.
+/// In brackets, how to give a credential for these methods, if there is a flag for it.
 pub(super) fn ways_told(methods: u8) -> String {
     let known = [
         (AUTH_JWT, "--token-file or the builder's token"),
@@ -119,7 +119,7 @@ pub(super) fn ways_told(methods: u8) -> String {
     }
 }
 
-/// What a fetch comes to: a credential, or a text for the user.
+/// The result of a fetch: a credential, or a text for the user.
 pub(super) type Fetched = Result<Credential, String>;
 type Fetch = dyn Fn() -> Fetched + Send + Sync;
 type Fetching = Pin<Box<dyn Future<Output = Fetched> + Send>>;
@@ -129,13 +129,13 @@ type FetchAsync = dyn Fn() -> Fetching + Send + Sync;
 #[derive(Clone)]
 pub(super) enum Source {
     Fixed(Credential),
-    /// Called where it may block.
+    /// Called on a thread where it may block.
     Fetched(Arc<Fetch>),
     FetchedAsync(Arc<FetchAsync>),
 }
 
 impl Source {
-    /// Whether what it gives may be better than what it gave before.
+    /// Whether it may yield a better credential than before.
     pub(super) fn is_lasting(&self) -> bool {
         !matches!(
             self,
@@ -153,16 +153,16 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Who the server says this client is.
+/// The client's identity as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Login {
     pub principal: String,
-    /// How long the credential was good for when the server said so; `None`: for ever.
+    /// How long the credential was valid when the server reported it; `None`: without limit.
     pub expires_in: Option<Duration>,
-    /// An access token, where the server issues some; else empty.
+    /// An access token, if the server issues them; else empty.
     pub access_token: Secret,
-    /// The refresh token for the next AUTH, where the server issues some; else empty.
+    /// The refresh token for the next AUTH, if the server issues them; else empty.
     pub refresh_token: Secret,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong for a client, told apart by whose fault it is.
+//! What can go wrong for a client, grouped by whose fault it is.
 
 use super::pool::PoolStatus;
 use crate::base::terminal;
@@ -40,30 +40,30 @@ use std::time::Duration;
 /// | INTERNAL | server | no |
 /// | SESSION_TAKEN, TOO_MANY_SUBSCRIPTIONS, BAD_NAME, BAD_PAYLOAD, NOT_SUBSCRIBED, TOO_LARGE and all others | caller | no |
 ///
-/// Retryable says that the same call may succeed later, not that it is safe to repeat: where
-/// "was it done?" is unknown, only what may happen twice should be.
+/// Retryable means that the same call may succeed later, not that it is safe to repeat: if "was
+/// it done?" is unknown, repeat only operations that may happen twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument that no server could make sense of; nothing was sent.
+    /// An argument that no server would accept; nothing was sent.
     #[error("{text}")]
     Invalid { text: String },
-    /// There is no server at the address, or something else than one.
+    /// There is no server at the address, or it is not a ringmail server.
     #[error("cannot connect to {address}: {source}; {}", connect_remedy(source))]
     Connect { address: String, source: io::Error },
-    /// TLS could not be spoken: a file, a certificate, or the other side.
+    /// TLS failed: because of a file, a certificate, or the other side.
     #[error("{text}")]
     Tls { text: String },
-    /// The server asks who this client is, and there is nothing to show that it takes.
+    /// The server requires authentication, and there is no credential that it accepts.
     #[error("{text}")]
     Credential { text: String },
     /// The server refused the connection: RST during the handshake, a fatal ERROR after it.
     #[error("the server refused the connection: {}", tell(*code, reason))]
     Refused { code: Code, reason: String },
-    /// The answer to this operation is a failure. The connection stands.
+    /// The answer to this operation is a failure. The connection stays open.
     #[error("the request failed: {}", tell(*code, text))]
     Failed { code: Code, text: String },
-    /// The server refused this PUBLISH; it reached nobody. The connection stands.
+    /// The server refused this PUBLISH; it reached nobody. The connection stays open.
     #[error("publishing on {topic:?} failed (id {id}): {}", tell(*code, text))]
     Rejected {
         id: u32,
@@ -82,32 +82,33 @@ pub enum Error {
         topic: String,
         count: usize,
     },
-    /// More messages wait to be received than the client keeps, so that the answer waited
-    /// for cannot be read. The connection stands.
+    /// The inbox is full, so that the client cannot read the answer it waits for. The connection
+    /// stays open.
     #[error(
-        "{bytes} bytes of messages wait to be taken; take some first, or allow more \
+        "the inbox is full, with {bytes} bytes of messages; take some first, or allow more \
          (inbox_bytes_max)"
     )]
     InboxFull { bytes: usize },
-    /// What came is not what it was to be read as: the two sides' types differ. The
-    /// connection stands.
+    /// The payload cannot be decoded as requested: the two sides' types differ. The connection
+    /// stays open.
     #[error(
-        "the payload cannot be read as {codec:?}: {source}; do both sides have the same types?"
+        "the payload cannot be decoded as {codec:?}: {source}; do both sides use the same types?"
     )]
     Payload {
         codec: Codec,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No answer in time. The connection stands; what was asked may still be carried out,
-    /// and an answer that comes late is dropped.
+    /// No answer in time. The connection stays open; the operation may still be carried out, and
+    /// a late answer is dropped.
     #[error(
-        "{what}: no answer within {after:?}; allow more time, or look whether the server is overloaded"
+        "{what}: no answer within {after:?}; allow more time, or check whether the server is \
+         overloaded"
     )]
     Timeout { what: &'static str, after: Duration },
     /// The server ended the connection in order, with CLOSE.
     #[error("the server closed the connection: {}", tell(*code, reason))]
     Closed { code: Code, reason: String },
-    /// The server, or what answers in its place, does not keep to the protocol.
+    /// The server, or whatever answers in its place, violates the protocol.
     #[error("the server broke the protocol: {0}; is it a ringmail server, of this version?")]
     Protocol(#[source] Refusal),
     /// The connection broke.
@@ -120,9 +121,9 @@ pub enum Error {
     #[error("no connection of the pool within {waited:?}, {status}; {}", pool_remedy(status, cause.as_deref()))]
     PoolTimeout {
         waited: Duration,
-        /// The pool at that moment.
+        /// The pool's status at that moment.
         status: Box<PoolStatus>,
-        /// Why none could be made, if that was it.
+        /// Why no connection could be opened, if that was the cause.
         #[source]
         cause: Option<Arc<Error>>,
     },
@@ -140,7 +141,7 @@ impl Error {
         Error::Tls { text: text.into() }
     }
 
-    /// The client itself is at its end.
+    /// The client itself has ended.
     pub(super) fn ended(what: &'static str) -> Error {
         Error::Io {
             what,
@@ -148,12 +149,12 @@ impl Error {
         }
     }
 
-    /// The answer's channel is gone without a word: the client's task has ended.
+    /// The answer's channel was closed without an answer: the client's task has ended.
     pub(super) fn silent() -> Error {
         Error::ended("the client's task has ended")
     }
 
-    /// The same once more, for each who waits; causes by their kind and text.
+    /// A copy for each waiting caller; causes by their kind and text.
     pub(super) fn copy(&self) -> Error {
         let again = |source: &io::Error| match source.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
@@ -193,7 +194,7 @@ impl Error {
         }
     }
 
-    /// What a broken stream means: TLS has words of its own.
+    /// What a broken stream means; TLS has its own errors.
     pub(super) fn of_stream(what: &'static str, source: io::Error) -> Error {
         let tls = source.get_ref().and_then(|inner| inner.downcast_ref());
         match tls {
@@ -202,7 +203,7 @@ impl Error {
         }
     }
 
-    /// Whether the server does not let this client in, or not do what it asked: another
+    /// Whether the server does not admit this client, or does not permit the operation: another
     /// credential, or other rights, may help.
     pub fn is_permission(&self) -> bool {
         use Code::*;
@@ -212,8 +213,8 @@ impl Error {
     }
 
     /// Whether the same call may succeed later, on this connection or a new one, without
-    /// the caller changing anything. It says nothing about whether repeating is *safe*:
-    /// after `Timeout`, `Closed` and `Io` the request may have been carried out.
+    /// the caller changing anything. It does not say whether repeating is *safe*: after
+    /// `Timeout`, `Closed` and `Io` the request may have been carried out.
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Invalid { .. }
@@ -254,7 +255,7 @@ impl Error {
         }
     }
 
-    /// The wire code, where the server or its service sent one.
+    /// The wire code, if the server or its service sent one.
     pub fn code(&self) -> Option<Code> {
         match self {
             Error::Refused { code, .. }
@@ -273,15 +274,15 @@ impl Error {
 pub enum Fault {
     /// The program that called.
     Caller,
-    /// Whoever runs the server, gives out its credentials and rights, or takes it down.
+    /// The operator, who runs the server, grants credentials and rights, or shuts it down.
     Operator,
-    /// The server's, or what answers in its place: it does not do what it should.
+    /// The server, or whatever answers in its place: it does not do what it should.
     Server,
-    /// Who answers for the service that was asked.
+    /// Whoever serves the service.
     Service,
-    /// Nobody in particular: there is too much to do at the moment.
+    /// Nobody in particular: the load is too high at the moment.
     Load,
-    /// The way between the two.
+    /// The network between the two.
     Network,
     /// It cannot be told from here.
     Unknown,
@@ -303,7 +304,7 @@ impl Fault {
     }
 }
 
-/// Whether what a code names is a matter of load or moment.
+/// Whether a code stands for a temporary condition, such as load.
 pub(super) fn passes(code: Code) -> bool {
     use Code::*;
     matches!(
@@ -324,7 +325,7 @@ pub(super) fn passes(code: Code) -> bool {
     )
 }
 
-/// Code, reason and, where there is one, the remedy; one line.
+/// Code, reason and, if there is one, the remedy; one line.
 fn tell(code: Code, reason: &str) -> String {
     let mut line = code.to_string();
     if !reason.is_empty() {
@@ -343,9 +344,9 @@ fn remedy(code: Code) -> Option<&'static str> {
     use Code::*;
     Some(match code {
         TooLarge => "send less, or raise the server's limits.message_bytes_max",
-        HeartbeatTimeout => "this program or the network stood still for too long: connect again",
+        HeartbeatTimeout => "this program or the network stalled for too long: connect again",
         AuthRequired => {
-            "this server asks who its clients are: give a token or an API key (--token-file, \
+            "this server requires authentication: give a token or an API key (--token-file, \
              --api-key-file; in a program, the builder's token, api_key or credential_by)"
         }
         AuthFailed => {
@@ -353,18 +354,21 @@ fn remedy(code: Code) -> Option<&'static str> {
              revoked; the server's log says more (log.level = \"debug\")"
         }
         AuthExpired => "connect again with a new token",
-        Unavailable => "what the server needs for this is away at the moment: try again",
-        BadPayload => "mend the field it names: the payload does not fit its topic's schema",
-        Revoked => "the credential was withdrawn: ask the server's operator for another",
+        Unavailable => {
+            "something that the server needs for this is unavailable at the moment: \
+                        try again"
+        }
+        BadPayload => "fix the field it names: the payload does not match its topic's schema",
+        Revoked => "the credential was revoked: ask the server's operator for a new one",
         Forbidden => "ask the server's operator for the right",
-        AddressDenied => "this address is shut out by the server's [access] section",
+        AddressDenied => "this address is denied by the server's [access] section",
         TlsRequired => "connect to ringmails://",
-        RateLimited | TooManyRequests | Overloaded => "ask less often, or again later",
+        RateLimited | TooManyRequests | Overloaded => "send less, or try again later",
         TooManyConnections => "try again later, or raise the server's limits.connections_max",
         NoService => "check the name of the service",
-        RequestTimeout => "allow more time, or look at the service",
+        RequestTimeout => "allow more time, or check the service",
         ServiceGone => "the service's connection ended: try again",
-        Draining => "the server is going down: connect again later",
+        Draining => "the server is shutting down: connect again later",
         // The server's own words say whether it ends, or this connection alone.
         Shutdown => "connect again later",
         _ => return None,
@@ -373,11 +377,11 @@ fn remedy(code: Code) -> Option<&'static str> {
 
 fn pool_remedy(status: &PoolStatus, cause: Option<&Error>) -> String {
     match cause {
-        Some(error) => format!("the last attempt to make one failed: {error}"),
+        Some(error) => format!("the last attempt to open one failed: {error}"),
         None if status.lent < status.connections_max => {
             "is the server slow, or far away? Allow more time (acquire_timeout)".to_owned()
         }
-        None => "hold them for less long, or allow more (connections_max, acquire_timeout)".into(),
+        None => "return them sooner, or allow more (connections_max, acquire_timeout)".into(),
     }
 }
 
@@ -388,20 +392,23 @@ fn connect_remedy(source: &io::Error) -> &'static str {
         // No connect(2) says so: the name was not found.
         NotFound => "check the name, and that this machine can resolve it (DNS, /etc/hosts)",
         PermissionDenied => {
-            "this machine forbids it: look at its firewall, and at what this program is confined \
-             by (container, seccomp, SELinux, systemd's IPAddressDeny)"
+            "this machine forbids it: check its firewall, and what confines this program \
+             (container, seccomp, SELinux, systemd's IPAddressDeny)"
         }
         TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown => {
-            "is the host up, and the way to it open (network, firewall)?"
+            "is the host up, and reachable (network, firewall)?"
         }
         AddrNotAvailable => {
-            "this machine has no address or no port left to connect from: look at its network, and \
-             at how many connections it has"
+            "this machine has no address or no port left to connect from: check its network, \
+             and how many connections it has open"
         }
-        QuotaExceeded | ResourceBusy | OutOfMemory => "this machine is out of what it takes",
+        QuotaExceeded | ResourceBusy | OutOfMemory => {
+            "this machine has run out of memory or of \
+                                                       another resource"
+        }
         UnexpectedEof | ConnectionReset | ConnectionAborted | NotConnected | BrokenPipe => {
             "something answers there and hangs up: is it a ringmail server, or a proxy whose \
-             server is away?"
+             server is down?"
         }
         _ if is_out_of_files(source) => "close some files, or allow more (ulimit -n)",
         _ => "is a server running there (`ringmail serve`)?",
@@ -413,22 +420,25 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// What is wrong with a peer's certificate, in words; of all else what rustls says.
+/// What is wrong with a peer's certificate, in words; for everything else, what rustls says.
 fn told(error: &rustls::Error) -> String {
     use rustls::CertificateError::*;
     let rustls::Error::InvalidCertificate(wrong) = error else {
         return error.to_string();
     };
     let text = match wrong {
-        UnknownIssuer => "the server's certificate is signed by nobody this client trusts",
+        UnknownIssuer => {
+            "the server's certificate is not signed by an authority that this \
+                          client trusts"
+        }
         BadSignature => "the server's certificate is not signed by the authority it names",
         UnsupportedSignatureAlgorithmContext { .. }
         | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "the server's certificate is not signed by the authority it names, or in a way that \
-             this client does not know"
+            "the server's certificate is not signed by the authority it names, or by an \
+             algorithm that this client does not support"
         }
         InvalidPurpose | InvalidPurposeContext { .. } => {
-            "the server's certificate is not one for servers (extended key usage)"
+            "the server's certificate is not valid for servers (extended key usage)"
         }
         Expired | ExpiredContext { .. } => "the server's certificate has expired",
         NotValidYet | NotValidYetContext { .. } => "the server's certificate is not valid yet",
@@ -450,19 +460,19 @@ fn tls_remedy(error: &rustls::Error) -> &'static str {
             | UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
         ) => "name the authority that signed the server's certificate (--tls-ca FILE)",
         InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
-            "connect by a name that the server's certificate has"
+            "connect by a name that is in the server's certificate"
         }
         InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
         ) => "renew the server's certificate, or check the clock",
         InvalidCertificate(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "the server's certificate is an authority's (CA:TRUE); make it one that is none \
+            "the server's certificate is a CA certificate (CA:TRUE); make one that is not \
              (openssl: -addext basicConstraints=critical,CA:FALSE)"
         }
-        InvalidCertificate(_) => "look at the server's certificate",
+        InvalidCertificate(_) => "check the server's certificate",
         AlertReceived(_) => {
-            "the server does not go on with this client: it may want a certificate that it knows \
-             (--cert FILE)"
+            "the server aborted the handshake: it may require a client certificate (--cert \
+             FILE)"
         }
         _ => "does the server speak TLS there (its tls.mode)?",
     }

@@ -1,4 +1,4 @@
-//! PUBLISHes that asked for a confirmation and have none yet, oldest first.
+//! PUBLISHes that requested a confirmation and are still unconfirmed, oldest first.
 //!
 //! With a session their bytes are kept, so that a resumed connection can repeat them; without
 //! one only their topics are, to name them in an error.

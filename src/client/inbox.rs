@@ -1,5 +1,5 @@
-//! What has come and was not taken yet, bounded; who is to have it; and how far a session's
-//! counted messages have been dealt with.
+//! Messages that have arrived and have not been taken, bounded; which mailbox each is for; and
+//! how far a session's counted messages have been handled.
 //!
 //! ```text
 //!   counted   1   2   3   4   5   6   7        received = 7
@@ -11,13 +11,13 @@
 //!   mailbox b            ▲   ▲                 and goes when the last of them is done with it
 //! ```
 //!
-//! - A mailbox is one subscription's, one service's, or takes everything. The server sends a
-//!   message once however many filters of a connection match: who gets it is found here. A
-//!   request goes to one mailbox, and so does a message of a group: to the one with the
-//!   fewest that wait.
-//! - A message is done when its mailbox is asked for the next one, a request when it was
-//!   answered: only then are they acknowledged. What was answered to a call (a RESPONSE) is
-//!   done as soon as all before it is.
+//! - A mailbox belongs to one subscription or one service, or takes everything. The server sends
+//!   a message once, however many filters of a connection match: the inbox decides which
+//!   mailboxes get it. A request goes to one mailbox, and so does a message of a group: to the
+//!   one with the fewest waiting.
+//! - A message is done when its mailbox is asked for the next one, a request when it has been
+//!   answered: only then are they acknowledged. The answer to a call (a RESPONSE) is done as
+//!   soon as everything before it is.
 //!
 //! Invariants: counts rise with the keys of `entries`; `done() ≤ received`, both modulo 2^32;
 //! an entry's contents are there, and in `bytes`, exactly while it waits in a mailbox.

@@ -1,26 +1,26 @@
-//! What comes to a client without having been asked for by the call that waits: messages of
-//! its subscriptions, requests to what it serves, and word of a reconnect.
+//! What arrives at a client other than answers to its calls: messages of its subscriptions,
+//! requests to its services, and notice of a reconnect.
 //!
 //! All of it is owned: it waits in the inbox until the application takes it.
 
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN, Headers};
 use std::time::Duration;
 
-/// What `receive` hands out.
+/// What `receive` returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Incoming {
     /// A message of a topic this client subscribes to.
     Message(Message),
-    /// A request to a service this client answers for: to be answered by `respond` or
-    /// `respond_failed`, once.
+    /// A request to a service of this client: answer it once, with `respond` or
+    /// `respond_failed`.
     Request(IncomingRequest),
-    /// The connection broke and stands again; what came before it and what comes after it
-    /// are on either side of this. Only with `Builder::reconnect` or `Builder::session`.
+    /// The connection broke and has been re-established; messages before and after that are on
+    /// either side of this. Only with `Builder::reconnect` or `Builder::session`.
     Reconnected {
-        /// True: the session goes on, and nothing was lost. False: what was published in
-        /// between did not come, and open requests have been failed by the server. Either
-        /// way the client has subscribed and served again by itself.
+        /// True: the session was resumed, and nothing was lost. False: messages published in the
+        /// meantime were not delivered, and the server has failed open requests. Either way the
+        /// client has subscribed and served again by itself.
         resumed: bool,
     },
 }
@@ -67,19 +67,19 @@ impl Message {
         }
     }
 
-    /// Its headers: the publisher's, passed on untouched.
+    /// The publisher's headers, passed on unchanged.
     pub fn headers(&self) -> Headers<'_> {
         Headers::check(&self.headers).unwrap_or_default() // was checked when it came
     }
 }
 
-/// A request somebody makes of a service that this client answers for.
+/// A request to a service of this client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IncomingRequest {
     pub service: String,
     pub payload: Vec<u8>,
-    /// What the payload is written in, and what the answer is best written in.
+    /// The codec of the payload, and the preferred codec of the answer.
     pub codec: Codec,
     pub(super) headers: Vec<u8>,
     /// The server's number for it, and the life of the session in which that is valid.
@@ -99,12 +99,12 @@ impl IncomingRequest {
         }
     }
 
-    /// Its headers: the requester's, passed on untouched.
+    /// The requester's headers, passed on unchanged.
     pub fn headers(&self) -> Headers<'_> {
         Headers::check(&self.headers).unwrap_or_default() // was checked when it came
     }
 
-    /// How long the requester waits, where it said so (TIMEOUT_MS), from when it asked.
+    /// How long the requester waits, counted from its request, if it said so (TIMEOUT_MS).
     pub fn timeout(&self) -> Option<Duration> {
         let ms = self.headers().timeout_ms()?;
         Some(Duration::from_millis(u64::from(ms)))

@@ -1,7 +1,7 @@
-//! What a client knows across its connections: operations waited for, PUBLISHes in flight,
-//! what has come, what stands at the server, the session. Fed by a link's arrivals; it sends
-//! nothing itself, but notes what the conversation has to send, and what its owner has to
-//! hand to those who wait (`answers`).
+//! The state that a client keeps across its connections: pending operations, PUBLISHes in
+//! flight, received messages, subscriptions and services, the session. Fed by a link's arrivals;
+//! it sends nothing itself, but records what the conversation has to send, and what its owner
+//! has to hand to waiting callers (`answers`).
 
 use super::budget::{Budget, MARK};
 use super::credential::Login;

@@ -1,9 +1,9 @@
-//! What any client does with the bytes it receives, however it waits for them: session,
-//! reassembly, bytes to send, and how it ended. No socket and no clock.
+//! The processing of received bytes that all clients share: session, reassembly, bytes to send,
+//! and how the connection ended. No socket and no clock.
 //!
-//! The owner hands received bytes to [`Link::receive`] and gets what it has to deal with as
-//! [`Arrival`]; all else (PING, DRAIN, fatal errors, CLOSE) is dealt with here. A link is one
-//! connection's: what outlives that is the conversation's.
+//! The owner passes received bytes to [`Link::receive`] and gets what it has to handle as
+//! [`Arrival`]; everything else (PING, DRAIN, fatal errors, CLOSE) is handled here. A link
+//! belongs to one connection; state that outlives it belongs to the conversation.
 //!
 //! Invariants: once `ending` is set it never changes, and nothing more is delivered;
 //! `sent ≤ out.len()`.
@@ -430,6 +430,6 @@ impl State {
         {
             return Refusal::with(code, text.to_owned());
         }
-        Refusal::new(Code::Internal, "this side ended the connection")
+        Refusal::new(Code::Internal, "this side closed the connection")
     }
 }

@@ -1,78 +1,79 @@
-//! Layer 4: the clients, over the same sans-I/O session as the server. By the feature `client`,
-//! with which alone there is no server and no need of Linux ([features](crate#features)).
+//! Layer 4: the clients, on the same sans-I/O session as the server. The feature `client` alone
+//! builds them without the server, and on systems other than Linux ([features](crate#features)).
 //!
 //! [`Client`] is a handle on one connection that many tasks share (on tokio);
 //! [`blocking::Client`] is the same for programs without a runtime.
 //!
-//! | to | call | answered by |
+//! | to | call | answer |
 //! |---|---|---|
-//! | ask a service | [`request`](Client::request), [`request_json`](Client::request_json), [`request_proto`](Client::request_proto) | its [`Response`], or the value in it |
-//! | publish | [`publish`](Client::publish), `_json`, `_proto` | nothing: it is on its way |
-//! | publish what must arrive | [`publish_confirmed`](Client::publish_confirmed), `_json`, `_proto` | the server: every subscriber present has it queued |
+//! | send a request | [`request`](Client::request), [`request_json`](Client::request_json), [`request_proto`](Client::request_proto) | its [`Response`], or the value in it |
+//! | publish | [`publish`](Client::publish), `_json`, `_proto` | none: it is on its way |
+//! | publish what must arrive | [`publish_confirmed`](Client::publish_confirmed), `_json`, `_proto` | the server's OK: it is queued for every subscriber present |
 //! | subscribe | [`subscribe`](Client::subscribe) | a [`Subscription`], a stream of [`Message`]s |
-//! | answer for a service | [`serve`](Client::serve) with a handler, [`requests`](Client::requests) one by one | a [`Service`], a stream of [`OpenRequest`]s |
-//! | know how the connection is | [`status`](Client::status), [`watch`](Client::watch) | [`Status`] |
+//! | serve a service | [`serve`](Client::serve) with a handler, [`requests`](Client::requests) one by one | a [`Service`], a stream of [`OpenRequest`]s |
+//! | observe the connection | [`status`](Client::status), [`watch`](Client::watch) | [`Status`] |
 //! | end | [`close`](Client::close) | the server's CLOSE |
 //!
-//! What is put together with more than a name and a payload ([`Request`], [`Publish`],
-//! [`Subscribe`], [`Serve`]) goes to the call whose name ends in `_with`. Each call has a
-//! deadline; dropped before it is done, it is not waited for any more. What fails says whose
-//! fault it is and whether it may succeed later: [`Error`].
+//! Operations with more than a name and a payload ([`Request`], [`Publish`], [`Subscribe`],
+//! [`Serve`]) go to the call whose name ends in `_with`. Each call has a deadline; dropping its
+//! future stops waiting for it. A failure says whose fault it is and whether the call may
+//! succeed later: [`Error`].
 //!
 //! # When the connection breaks
 //! | | plain | [`Builder::reconnect`] | [`Builder::session`] |
 //! |---|---|---|---|
-//! | the client | has ended | connects again | connects again |
-//! | subscriptions, services, will | end | are asked for again | stand |
-//! | messages published meanwhile | do not come | do not come | come, within the server's `session` bounds |
+//! | the client | has ended | reconnects | reconnects |
+//! | subscriptions, services, will | end | are restored | persist |
+//! | messages published meanwhile | are lost | are lost | are delivered, within the server's `session` bounds |
 //! | PUBLISHes not yet confirmed | [`Error::Io`] | [`Error::Unconfirmed`] | are repeated, and delivered once |
-//! | a request that waits for its answer | [`Error::Io`] | [`Error::Io`] | [`Error::Io`] |
-//! | calls made meanwhile | [`Error::Io`] | wait, up to their time | wait, up to their time |
+//! | a request waiting for its answer | [`Error::Io`] | [`Error::Io`] | [`Error::Io`] |
+//! | calls made meanwhile | [`Error::Io`] | wait, up to their timeout | wait, up to their timeout |
 //! | answers of handlers | are dropped | are dropped | are sent afterwards |
 //! | [`Status::lapses`] | – | rises | stays |
 //!
-//! Connecting again happens with full jitter ([`Reconnect`]), where and when a DRAIN asked for
-//! it if there was one. A session that the server does not know any more (its linger passed,
-//! its buffer was too small, the server was started anew) is begun anew: `lapses` rises, what
-//! was published meanwhile may be lost, and PUBLISHes that are repeated may be delivered
-//! twice. With a session a message counts as received when its stream is asked for the next
-//! one, a request when it was answered; since the server counts all of a connection's in one
-//! row, one that is held for long keeps those behind it in the server's session buffer.
+//! The client reconnects with full jitter ([`Reconnect`]), or, after a DRAIN, where and when
+//! that asked for. If the server no longer knows the session (its linger passed, its buffer was
+//! too small, the server was restarted), the client starts a new one: `lapses` rises, messages
+//! published in the meantime may be lost, and repeated PUBLISHes may be delivered twice. With a
+//! session, a message counts as received when its stream is asked for the next one, a request
+//! when it has been answered. The server counts all messages of a connection in one sequence, so
+//! a message that is held for long keeps those behind it in the server's session buffer.
 //!
-//! # Memory, and a subscription that nobody takes from
-//! What has come and was not taken waits in one inbox, of at most
-//! [`inbox_bytes_max`](Builder::inbox_bytes_max) bytes and what one read brings. Below that a
-//! slow stream is nobody else's concern. At the bound nothing more is read until some is
-//! taken: answers wait behind it (a call that runs out of time says [`Error::InboxFull`]), the
-//! server queues, and then does what the subscription's [`SlowPolicy`] says. The
-//! connection is kept alive meanwhile. That holds as well for one that is being made again: it
-//! stands once what it brings has been taken. What must not wait for each other has
-//! connections of its own. Out go at most 256 KiB of unsent bytes and one message, and 16,384 unconfirmed
-//! PUBLISHes or 8 MiB of them: beyond that calls wait. A client that publishes without
-//! confirmation to its own subscription, faster than it takes, is a slow consumer.
+//! # Memory, and a subscription that nobody reads
+//! Messages that have arrived and have not been taken wait in one inbox, of at most
+//! [`inbox_bytes_max`](Builder::inbox_bytes_max) bytes plus the result of one read. Below that,
+//! a slow stream affects nobody else. When the inbox is full, the client reads nothing more
+//! until some messages are taken: answers wait behind them (a call that times out meanwhile
+//! fails with [`Error::InboxFull`]), the server queues, and then applies the subscription's
+//! [`SlowPolicy`]. The connection is kept alive meanwhile. The same holds for a connection that
+//! is being re-established: it is up once the messages it delivers have been taken. Operations
+//! that must not wait for each other need separate connections. In the other direction, a client
+//! holds at most 256 KiB of unsent bytes plus one message, and at most 16,384 unconfirmed
+//! PUBLISHes or 8 MiB of them: beyond that, calls wait. A client that publishes to its own
+//! subscription without confirmation, faster than it takes the messages, is a slow consumer.
 //!
 //! # What the server refuses
-//! A server that has refused ten operations within a second ends the connection with the next
-//! one, for all who share it. The client does not let it come to that: of what could be
-//! refused, a topic's first PUBLISHes and whatever is subscribed to or served, it sends only as
-//! much at once as may fail, and holds the rest until it knows more. Who does what is refused
-//! all the time waits, up to its time; requests, and PUBLISHes on topics that were accepted
-//! before, pass. Payloads that do not fit their topic's schema do not count.
+//! If a server has refused ten operations within a second, the next refusal ends the connection,
+//! for everyone who shares it. The client prevents that: of operations that could be refused (a
+//! topic's first PUBLISHes, and every SUBSCRIBE or SERVE), it sends only as many at once as may
+//! fail, and holds the rest until it knows more. A caller whose operations keep being refused
+//! therefore waits, up to its timeout; requests, and PUBLISHes on topics that were accepted
+//! before, pass. Payloads that do not match their topic's schema do not count.
 //!
-//! # Who it is
-//! A server may ask ([`ServerInfo::auth`]): the builder's credential is shown after each
-//! handshake, and again when 80 % of its life have passed, by the refresh token the server
-//! gave with it, or by fetching it anew ([`Builder::credential_by`],
-//! [`Builder::credential_by_async`]).
+//! # Authentication
+//! A server may require authentication ([`ServerInfo::auth`]): the client then presents the
+//! builder's credential after each handshake, and again once 80 % of its lifetime has passed,
+//! either with the refresh token that the server issued along with it, or by fetching the
+//! credential again ([`Builder::credential_by`], [`Builder::credential_by_async`]).
 //!
 //! # Inside
 //! - `handle`: what tasks hold; `blocking`: what threads hold.
 //! - `driver`: the task that owns a connection's socket, and what it shares with the handles.
 //! - `pool`: several connections, lent one by one.
-//! - `conversation`: what any client does over its connections, however it waits: `link` (one
-//!   connection), `ledger` (what outlives it), `inbox`, `flight`, `registry`, `withdrawal`,
+//! - `conversation`: what every client does over its connections, whichever way it waits: `link`
+//!   (one connection), `ledger` (what outlives it), `inbox`, `flight`, `registry`, `withdrawal`,
 //!   `budget`, `wildcard`, `reconnect`.
-//! - `credential`, `access`, `tls`: who a client is, when it says so, and over what.
+//! - `credential`, `access`, `tls`: how a client authenticates, and when, and over what.
 //! - `address`, `builder`, `request`, `publish`, `subscribe`, `incoming`, `payload`, `status`,
 //!   `error`: what callers give and get.
 

@@ -1,5 +1,5 @@
-//! Payloads to values and back. What says nothing of its codec (bytes) is taken for what is
-//! asked of it; what says that it is something else is not tried.
+//! Payloads to values and back. A payload without a codec (bytes) is decoded as requested; one
+//! with a different codec is refused without trying.
 
 use super::error::Error;
 use super::incoming::{IncomingRequest, Message};
@@ -124,7 +124,7 @@ mod tests {
         };
         let error = from_proto::<Node>(Codec::Protobuf, &deep.encode_to_vec()).unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
-        assert!(source.contains("within each other"), "{source}");
+        assert!(source.contains("nested more than"), "{source}");
     }
 
     #[test]

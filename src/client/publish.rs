@@ -1,4 +1,4 @@
-//! A message as the publisher composes it: also what a will is.
+//! A message as the publisher composes it; also used for wills.
 
 use super::block::Block;
 use super::error::Error;
@@ -7,7 +7,7 @@ use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use std::time::Duration;
 
-/// A message to publish with more to it than topic and payload.
+/// A message to publish with more than topic and payload.
 ///
 /// ```
 /// use ringmail::client::{Codec, Publish};
@@ -50,32 +50,32 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// What the payload is written in; nothing is translated on this side.
+    /// The codec of the payload; the client does not translate anything.
     pub fn codec(mut self, codec: Codec) -> Publish<'a> {
         self.codec = codec;
         self
     }
 
-    /// Keeps it as the topic's last message, delivered to whoever subscribes later. With an
-    /// empty payload it clears the one that was kept.
+    /// Keeps it as the topic's last message, which later subscribers get. With an empty payload
+    /// it clears the retained message.
     pub fn retain(mut self, retain: bool) -> Publish<'a> {
         self.retain = retain;
         self
     }
 
-    /// Asks the server to confirm that every subscriber present has it queued.
+    /// Asks the server to confirm that it is queued for every subscriber present.
     pub fn confirm(mut self, confirm: bool) -> Publish<'a> {
         self.confirm = confirm;
         self
     }
 
-    /// Dropped where it was not delivered after this long (EXPIRES_MS, whole milliseconds).
+    /// Drops it if it has not been delivered after this long (EXPIRES_MS, whole milliseconds).
     pub fn expires(mut self, after: Duration) -> Publish<'a> {
         self.headers.push_ms(header::EXPIRES_MS, after);
         self
     }
 
-    /// What it is about (KEY): a slow subscriber may ask for the latest of each key only.
+    /// What it is about (KEY): a slow subscriber may ask for only the latest of each key.
     pub fn key(self, key: &[u8]) -> Publish<'a> {
         self.header(header::KEY, key)
     }
@@ -90,14 +90,14 @@ impl<'a> Publish<'a> {
         self.header(header::TIMESTAMP_NS, &unix_ns.to_be_bytes())
     }
 
-    /// Adds a header: one of PROTOCOL.md's ([`header`](crate::client::header)), or one of the
+    /// Adds a header: one from PROTOCOL.md ([`header`](crate::client::header)), or one of the
     /// application's own, with a key from 0x40 on.
     pub fn header(mut self, key: u8, value: &[u8]) -> Publish<'a> {
         self.headers.push(key, value);
         self
     }
 
-    /// The envelope without an id, everything checked but its size.
+    /// The envelope without an id; everything but its size is checked.
     pub(super) fn envelope(&self) -> Result<Envelope<'_>, Error> {
         check_topic(self.topic)
             .map_err(|refusal| Error::invalid(format!("topic {:?}: {refusal}", self.topic)))?;

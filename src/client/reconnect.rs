@@ -1,8 +1,8 @@
-//! When to connect again, and where: full jitter back-off, the delay and the address that a
-//! DRAIN asked for. Numbers only: the clock and the sockets are the owner's.
+//! When and where to reconnect: full jitter back-off, the delay and the address that a DRAIN
+//! asked for. Numbers only: the clock and the sockets are the owner's.
 //!
-//! Full jitter (a delay drawn evenly from zero to a bound that doubles) spreads the clients
-//! of a server that came back better than a fixed delay with some noise on it.
+//! Full jitter (a delay drawn uniformly from zero to a bound that doubles) spreads the clients
+//! of a restarted server better than a fixed delay with some noise.
 
 use super::address::Address;
 use super::link::Drain;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Between two attempts at the first connection at most: somebody waits for it.
 const FIRST_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// How a client connects again after its connection broke.
+/// How a client reconnects after its connection broke.
 ///
 /// ```
 /// use ringmail::client::Reconnect;
@@ -30,7 +30,7 @@ pub struct Reconnect {
 }
 
 impl Default for Reconnect {
-    /// 100 ms at first, 10 s at most, without end.
+    /// 100 ms at first, at most 10 s, any number of attempts.
     fn default() -> Reconnect {
         Reconnect {
             delay_base: Duration::from_millis(100),
@@ -41,19 +41,19 @@ impl Default for Reconnect {
 }
 
 impl Reconnect {
-    /// The bound of the delay before the first attempt; it doubles with each one that fails.
+    /// The bound of the delay before the first attempt; it doubles with each failed attempt.
     pub fn delay_base(mut self, delay: Duration) -> Reconnect {
         self.delay_base = delay;
         self
     }
 
-    /// The bound of the delay at most.
+    /// The largest bound of the delay.
     pub fn delay_max(mut self, delay: Duration) -> Reconnect {
         self.delay_max = delay;
         self
     }
 
-    /// Attempts in a row before the client gives up; without end by default.
+    /// Failed attempts in a row before the client gives up; by default it never does.
     pub fn attempts_max(mut self, attempts: u32) -> Reconnect {
         self.attempts_max = Some(attempts);
         self
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_drain_without_an_address_or_with_none_that_could_be_leads_home() {
-        for alternative in ["", "no port", "http://other:2"] {
+        for alternative in ["", "port is missing", "http://other:2"] {
             let mut schedule = schedule(Reconnect::default());
             let told = drain(alternative);
             // Its time has passed already: at once.

@@ -1,8 +1,8 @@
-//! What stands at the server in this client's name, to be asked for again where a new
-//! connection (or a new session) starts from nothing: subscriptions, services, the will.
+//! What the server holds for this client (subscriptions, services, the will), to be restored
+//! when a new connection or a new session starts from nothing.
 //!
-//! Entries are made when the server has confirmed, and removed when it has confirmed that,
-//! whether anybody still waits for the confirmation or not.
+//! Entries are added when the server has confirmed the operation, and removed when it has
+//! confirmed the end, whether or not anybody still waits for that.
 
 use super::subscribe::Interest;
 use crate::proto::envelope::Envelope;

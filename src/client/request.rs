@@ -9,7 +9,7 @@ use crate::proto::name::check_topic;
 use crate::proto::outcome::Failure;
 use std::time::Duration;
 
-/// A request with more to it than service and payload.
+/// A request with more than service and payload.
 ///
 /// ```
 /// use ringmail::client::{Codec, Request};
@@ -48,29 +48,28 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// What the payload is written in; nothing is translated on this side.
+    /// The codec of the payload; the client does not translate anything.
     pub fn codec(mut self, codec: Codec) -> Request<'a> {
         self.codec = codec;
         self
     }
 
-    /// How long to wait, instead of the client's `request_timeout`. It is told to the server
-    /// too (TIMEOUT_MS, in whole milliseconds, at least one), so that nobody works on for an
-    /// answer that is not waited for.
+    /// How long to wait, instead of the client's `request_timeout`. Also sent to the server
+    /// (TIMEOUT_MS, in whole milliseconds, at least one), so that nobody works on an answer for
+    /// which nobody waits.
     pub fn timeout(mut self, timeout: Duration) -> Request<'a> {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Adds a header: one of PROTOCOL.md's (`proto::envelope::header`), or one of the
+    /// Adds a header: one from PROTOCOL.md (`proto::envelope::header`), or one of the
     /// application's own, with a key from 0x40 on.
     pub fn header(mut self, key: u8, value: &'a [u8]) -> Request<'a> {
         self.headers.push((key, value));
         self
     }
 
-    /// The header block as it stands on the wire, everything about the request checked but
-    /// its size.
+    /// The header block in wire format; everything about the request but its size is checked.
     pub(super) fn block(&self) -> Result<Block, Error> {
         check_topic(self.service)
             .map_err(|refusal| Error::invalid(format!("service {:?}: {refusal}", self.service)))?;
@@ -91,7 +90,7 @@ impl<'a> Request<'a> {
 #[non_exhaustive]
 pub struct Response {
     pub payload: Vec<u8>,
-    /// What the payload is written in.
+    /// The codec of the payload.
     pub codec: Codec,
 }
 

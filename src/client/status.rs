@@ -1,36 +1,35 @@
-//! What a client tells about its connection while it goes on.
+//! What a client reports about its connection.
 
 use std::fmt;
 
-/// How a client's connection is, and how often it was made.
+/// The state of a client's connection, and how often it was established.
 ///
-/// A watcher may miss states that pass quickly; the counts it does not: `lapses` that rose
-/// says that something may have been missed, however short it was.
+/// A watcher may miss states that pass quickly, but not the counts: a risen `lapses` means that
+/// messages may have been missed, however short the interruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
     pub phase: Phase,
-    /// Connections that came to stand, the first one counted.
+    /// Connections established, including the first.
     pub connections: u64,
-    /// How many of them did not go on where the one before was: without a session, or with
-    /// one that the server did not know any more. What was published in between did not
-    /// come.
+    /// How many of them did not resume the previous one: without a session, or with one that the
+    /// server no longer knew. Messages published in the meantime were not delivered.
     pub lapses: u64,
 }
 
-/// Where a client stands with its connection.
+/// The phase of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// It stands.
+    /// It is established.
     Open,
-    /// The server goes down, and the client will connect again: it gets nothing new, and
-    /// still says what it has to. A client that does not reconnect stays `Open` until the
+    /// The server is shutting down, and the client will reconnect: it receives nothing new, and
+    /// still sends what it has to. A client that does not reconnect stays `Open` until the
     /// server ends the connection.
     Draining,
-    /// There is none, and one is being made.
+    /// There is no connection, and the client is trying to establish one.
     Lost,
-    /// There is none, and there will be none.
+    /// There is no connection, and there will be none.
     Ended,
 }
 

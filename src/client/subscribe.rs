@@ -1,4 +1,4 @@
-//! What a client wants to be brought: a subscription, or the requests to a service.
+//! What a client asks the server to send it: a subscription, or the requests to a service.
 
 use super::block::Block;
 use super::error::Error;
@@ -6,7 +6,7 @@ use crate::proto::envelope::{Codec, Envelope, SlowPolicy, header};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_filter;
 
-/// A subscription with more to it than its filter.
+/// A subscription with more than its filter.
 ///
 /// ```
 /// use ringmail::client::{SlowPolicy, Subscribe};
@@ -36,19 +36,21 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// Of all members of this filter and group, one gets each message; 1 to 64 bytes.
+    /// Joins a group: each message goes to one of the members of this filter and group; 1 to 64
+    /// bytes.
     pub fn group(mut self, group: &'a str) -> Subscribe<'a> {
         self.group = Some(group);
         self
     }
 
-    /// What happens when this client does not keep up; the server's policy by default.
+    /// What happens when this client does not keep up; by default the server's policy.
     pub fn slow_policy(mut self, policy: SlowPolicy) -> Subscribe<'a> {
         self.slow_policy = Some(policy);
         self
     }
 
-    /// The codec wanted, where the server can translate; as published by default.
+    /// The codec to receive payloads in, where the server can translate; by default as
+    /// published.
     pub fn codec(mut self, codec: Codec) -> Subscribe<'a> {
         self.codec = codec;
         self
@@ -70,7 +72,7 @@ impl<'a> Subscribe<'a> {
     }
 }
 
-/// A service to answer for, with more to it than its name.
+/// A service to serve, with more than its name.
 ///
 /// ```
 /// use ringmail::client::Serve;
@@ -95,8 +97,8 @@ impl<'a> Serve<'a> {
         }
     }
 
-    /// Requests that are worked on at once by [`Client::serve`](super::Client::serve), at
-    /// least one; 64 by default. What comes meanwhile waits.
+    /// How many requests [`Client::serve`](super::Client::serve) handles at once, at least one;
+    /// 64 by default. Further requests wait.
     pub fn concurrency_max(mut self, count: usize) -> Serve<'a> {
         self.concurrency_max = count.clamp(1, 1 << 20);
         self
@@ -160,8 +162,8 @@ impl Interest {
         match others.find(is_in_doubt) {
             None => Ok(()),
             Some(other) => Err(Error::invalid(format!(
-                "{:?} overlaps with this client's subscription to {:?}, and one of them is a \
-                 group's; use a connection for each",
+                "{:?} overlaps with this client's subscription to {:?}, and one of them is in a \
+                 group; use a connection for each",
                 self.name, other.name
             ))),
         }

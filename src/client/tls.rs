@@ -1,7 +1,7 @@
-//! How a client speaks TLS: whose certificates it trusts, and the one it may show.
+//! How a client uses TLS: whose certificates it trusts, and the one it may present.
 //!
-//! Files are read anew for each connection, so that renewed ones are in force after the next
-//! reconnect. No text made here repeats what stands in a file.
+//! Files are read again for each connection, so that renewed ones take effect at the next
+//! reconnect. No error text contains anything from a file.
 
 use super::error::Error;
 use crate::base::file;
@@ -17,8 +17,8 @@ const ALPN: &[u8] = b"mcp/1";
 /// Bytes of a file: a list of all authorities there are has a fifth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Options of TLS. By default the system's certificate authorities are trusted, and no
-/// certificate is shown.
+/// TLS options. By default the client trusts the system's certificate authorities and presents
+/// no certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     ca: Option<PathBuf>,
@@ -26,14 +26,14 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts the authorities in this PEM file, and no others.
+    /// Trusts only the authorities in this PEM file.
     pub fn ca(mut self, file: impl Into<PathBuf>) -> Tls {
         self.ca = Some(file.into());
         self
     }
 
-    /// Shows this certificate (PEM, its chain behind it), whose key is in another PEM file or
-    /// in the same.
+    /// Presents this certificate (PEM, followed by its chain), whose key is in another PEM file
+    /// or in the same.
     pub fn identity(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Tls {
         self.identity = Some((certificate.into(), key.into()));
         self
@@ -62,7 +62,7 @@ impl Tls {
                 let unfit = |why: &dyn std::fmt::Display| {
                     let files = (certificate.display(), key.display());
                     Error::tls(format!(
-                        "certificate {} and key {}: {why}; name two that were made together",
+                        "certificate {} and key {}: {why}; name a matching pair",
                         files.0, files.1
                     ))
                 };

@@ -34,7 +34,7 @@ const NOTHING: [u8; 16] = [0xff; 16];
 /// Why a payload is not of a type.
 #[derive(Debug, thiserror::Error)]
 pub enum TypedError {
-    #[error("more than {LEVELS_MAX} messages within each other")]
+    #[error("messages nested more than {LEVELS_MAX} levels deep")]
     TooDeep,
     #[error(transparent)]
     Malformed(#[from] DecodeError),

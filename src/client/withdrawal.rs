@@ -1,8 +1,8 @@
-//! Subscriptions and services that nobody holds any more, until the server has confirmed
-//! that they ended: who drops one does not wait for that.
+//! Subscriptions and services that have been dropped, until the server has confirmed their end:
+//! dropping one does not wait for that.
 //!
-//! What is not confirmed when the connection breaks is said again over the next one, if that
-//! goes on with the session; else nothing stands there.
+//! If the connection breaks before the confirmation, the client repeats it over the next one if
+//! that resumes the session; otherwise the server holds nothing any more.
 
 use super::subscribe::Interest;
 use crate::proto::message::MessageType;

@@ -1,6 +1,6 @@
-//! Protobuf to a tree, as Google's libraries read it: a field of another wire type than its
-//! own is an unknown one, as is a number that a closed enum does not name; the last of a
-//! field's values counts, messages grow together, and lists and maps grow.
+//! Protobuf to a tree, as Google's libraries decode it: a field with the wrong wire type counts
+//! as unknown, as does a number that a closed enum does not name; the last value of a field
+//! wins, messages are merged, and lists and maps accumulate.
 
 use super::descriptor::{Field, Kind, MessageType, Shape, TypeId, Types, place};
 use super::fault::Fault;
@@ -249,7 +249,7 @@ impl<'a> Decoder<'a> {
             Kind::Bool => Value::Bool(reader.varint()? != 0),
             Kind::String => match str::from_utf8(reader.delimited()?) {
                 Ok(text) => Value::String(text.into()),
-                Err(_) => return Err(Fault::new("it is no UTF-8")),
+                Err(_) => return Err(Fault::new("it is not UTF-8")),
             },
             Kind::Bytes => Value::Bytes(reader.delimited()?.into()),
             Kind::Uint32 => Value::U32(reader.varint()? as u32),
@@ -296,7 +296,7 @@ pub(super) fn held(
 #[cold]
 pub(super) fn unknown_type(type_url: &str) -> Fault {
     Fault::new(format!(
-        "an Any of type {type_url:?}, which the schema does not have"
+        "an Any of type {type_url:?}, which is not in the schema"
     ))
 }
 

@@ -1,5 +1,5 @@
-//! A tree to protobuf: fields by their numbers, maps by their keys, so that one tree is always
-//! the same bytes.
+//! A tree to protobuf: fields sorted by number, maps by key, so that a tree always yields the
+//! same bytes.
 
 use super::decode::own_wire_type;
 use super::descriptor::{Field, Kind, TypeId, Types};

@@ -1,4 +1,4 @@
-//! What is wrong with a payload, and where: found at the bottom, told with the path to it.
+//! What is wrong with a payload, and where: found at the bottom, reported with the path to it.
 
 use crate::base::protobuf::Malformed;
 use std::fmt::Display;

@@ -1,5 +1,5 @@
-//! Whether what came as protobuf has a form in JSON: not every timestamp, duration, FieldMask,
-//! Any and number of a Value has.
+//! Whether a protobuf payload can be written as JSON: not every timestamp, duration, FieldMask,
+//! Any and number of a Value can.
 
 use super::decode::held;
 use super::descriptor::{Form, MessageType, TypeId, Types, place};

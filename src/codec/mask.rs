@@ -7,19 +7,19 @@ pub(super) fn to_json(path: &str, out: &mut String) -> Result<(), &'static str> 
     for letter in path.chars() {
         match (is_behind, letter) {
             (_, letter) if letter.is_uppercase() => {
-                return Err("a FieldMask's path has no capitals");
+                return Err("a FieldMask path must not contain capital letters");
             }
             (true, letter) if letter.is_lowercase() => {
                 out.extend(letter.to_uppercase());
                 is_behind = false;
             }
-            (true, _) => return Err("a FieldMask's path has small letters behind each _"),
+            (true, _) => return Err("a FieldMask path must have a lowercase letter after each _"),
             (false, '_') => is_behind = true,
             (false, letter) => out.push(letter),
         }
     }
     match is_behind {
-        true => Err("a FieldMask's path has small letters behind each _"),
+        true => Err("a FieldMask path must have a lowercase letter after each _"),
         false => Ok(()),
     }
 }
@@ -30,7 +30,7 @@ pub(super) fn from_json(path: &str) -> Result<String, &'static str> {
     let mut snake = String::with_capacity(path.len() + 4);
     for letter in path.chars() {
         match letter {
-            '_' => return Err("in JSON a FieldMask's path has capitals in place of _"),
+            '_' => return Err("in JSON a FieldMask path is written in camelCase, without _"),
             letter if letter.is_uppercase() => {
                 snake.push('_');
                 snake.extend(letter.to_lowercase());

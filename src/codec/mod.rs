@@ -13,29 +13,29 @@
 //! ```
 //!
 //! A payload becomes a tree of values and is written from it, because neither codec can be
-//! written from the other without knowing the fields. Its cost is that tree, by the value and
-//! not by the byte ([`Checked::values`]); who may not wait for that has a worker do it
-//! (`shard::check`).
+//! written from the other without knowing the fields. The tree is the cost, which grows with the
+//! number of values rather than bytes ([`Checked::values`]); a caller that must not wait for it
+//! uses a worker (`shard::check`).
 //!
-//! All of it is written here. prost-reflect, which did it before, takes a schema file on trust
-//! and panics where it is not protoc's (or has an edition), follows lengths out of the message
-//! they stand in, and so as deep as the sender likes, refuses a known field of another wire
-//! type, and has a mapping to JSON of its own: infinities in wrappers were null, −0.0 was 0, 2^64
-//! was 2^64 − 1, durations of two signs were written, and a dozen more. What is right is Google's
+//! All of it is our own. prost-reflect, which did it before, trusts schema files and panics if
+//! one was not made by protoc (or uses an edition), follows lengths beyond the message they are
+//! in, and so nests as deep as the sender likes, refuses a known field of another wire type, and
+//! maps to JSON in its own way: infinities in wrappers were null, −0.0 was 0, 2^64 was 2^64 − 1,
+//! durations with mixed signs were written, and a dozen more. The reference is Google's
 //! `json_format`, which tests/python.rs compares this with, value by value and refusal by
-//! refusal. Where it does otherwise than its later versions and C++ that is not followed: `read`,
+//! refusal. Where it differs from its later versions and from C++, we do not follow it: `read`,
 //! `scalar` and `judge` say where.
 //!
-//! Payloads are hostile. Bounds: 128 levels of JSON, and 100 of protobuf, which JSON has to
-//! fit in too. What is written is bounded by the caller: an enum's long name takes a byte in
-//! protobuf. The tree has 40 bytes for each value, of which protobuf has one in a byte or two,
-//! and a message of one value as much again, so that a payload may take a hundred times its
-//! size while it is looked at: 400 KB on a shard, and of the largest messages 100 MB on each
-//! worker. A panic is a misfit: no input ends the server.
+//! Payloads are hostile. Bounds: 128 levels of JSON, and 100 of protobuf, which also apply to
+//! JSON. The caller bounds the output, since an enum's long name takes one byte in protobuf. The
+//! tree takes 40 bytes per value, which protobuf may write in a byte or two, and as much again
+//! for a message of one value, so that a payload may take a hundred times its size while it is
+//! checked: 400 KB on a shard, and 100 MB on each worker for the largest messages. A panic
+//! counts as a misfit: no input ends the server.
 //!
-//! Not done: fields that protobuf carries and the schema does not know pass, as protobuf
-//! wants it, and are not in the JSON; JSON fields that the schema does not know do not fit.
-//! `required` of proto2 is not asked for. MessageSets are messages like others.
+//! Limits: protobuf fields that the schema does not know are accepted, as protobuf requires, and
+//! left out of the JSON; JSON fields that the schema does not know are refused. `required` of
+//! proto2 is not enforced. MessageSets are treated like other messages.
 
 mod decode;
 mod descriptor;

@@ -1,4 +1,4 @@
-//! Timestamps and durations as JSON has them: RFC 3339's text, and seconds with an `s`.
+//! Timestamps and durations in JSON: RFC 3339 text, and seconds with an `s`.
 //!
 //! As Google's library for Python reads them: hours and days may have one digit, an offset any
 //! number of minutes, and a duration's digits behind the ninth are rounded.
@@ -31,23 +31,23 @@ pub(super) struct Moment {
 impl Moment {
     pub(super) fn check_timestamp(self) -> Result<(), &'static str> {
         if !TIMESTAMP_SECONDS.contains(&self.seconds) {
-            return Err("a timestamp is of the years 1 to 9999");
+            return Err("a timestamp must be in the years 1 to 9999");
         }
         match (0..NANOS).contains(&self.nanos) {
             true => Ok(()),
-            false => Err("a timestamp's nanos are 0 to 999999999"),
+            false => Err("a timestamp's nanos must be 0 to 999999999"),
         }
     }
 
     pub(super) fn check_duration(self) -> Result<(), &'static str> {
         if !DURATION_SECONDS.contains(&self.seconds) {
-            return Err("a duration is of 315576000000 seconds at most");
+            return Err("a duration must be at most 315576000000 seconds");
         }
         if !(1 - NANOS..NANOS).contains(&self.nanos) {
-            return Err("a duration's nanos are less than a second");
+            return Err("a duration's nanos must be less than a second");
         }
         match self.seconds.signum() * i64::from(self.nanos.signum()) {
-            -1 => Err("a duration's seconds and nanos have the same sign"),
+            -1 => Err("a duration's seconds and nanos must have the same sign"),
             _ => Ok(()),
         }
     }

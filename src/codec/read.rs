@@ -1,9 +1,9 @@
-//! JSON to a tree, by proto3's mapping as `google.protobuf.json_format` has it.
+//! JSON to a tree, by proto3's mapping as `google.protobuf.json_format` implements it.
 //!
-//! Fields go by their names in JSON or in the schema, extensions by their full names in
-//! brackets. Null is a field that is not set, where it is no value itself. A key may not stand
-//! twice in an object, nor two fields of a oneof. What is no object is no message, although that
-//! library takes `[]` and `""` for empty ones.
+//! Fields are named as in JSON or as in the schema, extensions by their full names in brackets.
+//! Null means an unset field, unless it is a value of its own. A key may not appear twice in an
+//! object, nor two fields of one oneof. Only an object is a message, although that library
+//! accepts `[]` and `""` as empty ones.
 
 use super::decode::{as_key, unknown_type};
 use super::descriptor::{Field, FieldName, Form, Kind, MessageType, Shape, TypeId, Types, place};
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
             (Form::Any, Token::Object) => self.any(message, tree, levels),
             (Form::FieldMask, Token::String(paths)) => self.mask(message, &paths, tree),
             (Form::Timestamp, Token::String(text)) => {
-                let wanted = "no timestamp of the years 1 to 9999, such as \
+                let wanted = "not a timestamp in the years 1 to 9999, such as \
                               \"2026-01-31T12:00:00.5Z\"";
                 let moment = Moment::parse_timestamp(&text);
                 let moment = moment.ok_or_else(|| self.text.fault(wanted))?;
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             (Form::Duration, Token::String(text)) => {
-                let wanted = "no duration of ten thousand years at most, such as \"1.5s\"";
+                let wanted = "not a duration of at most ten thousand years, such as \"1.5s\"";
                 let moment = Moment::parse_duration(&text);
                 let moment = moment.ok_or_else(|| self.text.fault(wanted))?;
                 set_moment(message, moment, tree);
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         let index = found.index as usize;
         let field = &message.fields[index];
         if !seen.insert(2 * index + usize::from(found.is_second)) {
-            return Err(self.text.fault("it stands twice in its object"));
+            return Err(self.text.fault("it appears twice in its object"));
         }
         if self.text.peek() == Some(b'n') {
             self.text.token()?;
@@ -167,7 +167,9 @@ impl<'a> Reader<'a> {
         if let Some(oneof) = field.oneof
             && !seen.insert(2 * message.fields.len() + oneof as usize)
         {
-            return Err(self.text.fault("another field of its oneof is set too"));
+            return Err(self
+                .text
+                .fault("another field of the same oneof is set too"));
         }
         match (field.shape, field.kind) {
             (Shape::Map, _) => {
@@ -280,7 +282,7 @@ impl<'a> Reader<'a> {
                 Key::I64(_) | Key::U64(_) => names.insert(name.clone()),
             };
             if !is_new {
-                let fault = self.text.fault("it stands twice in its object");
+                let fault = self.text.fault("it appears twice in its object");
                 return Err(fault.within(&name));
             }
             let read = match value.kind.message() {
@@ -372,7 +374,7 @@ impl<'a> Reader<'a> {
             read.map_err(|fault| fault.within(&name))?;
             let value = Value::Message(value);
             if entries.insert(Key::String((*name).into()), value).is_some() {
-                let fault = self.text.fault("it stands twice in its object");
+                let fault = self.text.fault("it appears twice in its object");
                 return Err(fault.within(&name));
             }
         }

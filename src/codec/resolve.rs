@@ -1,10 +1,10 @@
-//! From the files of a descriptor set to [`Types`]: names are looked up, editions and syntaxes
-//! become what they say of each field, and what contradicts itself is named.
+//! From the files of a descriptor set to [`Types`]: resolves names, applies editions and
+//! syntaxes to each field, and reports contradictions.
 //!
-//! What protoc makes is taken, in proto2, proto3 and the editions of 2023 and 2024; what it
-//! would not make is refused where payloads could depend on it: types that are missing or
-//! declared twice, numbers and names that two fields have, maps that are none. What no payload
-//! depends on, such as options, services and the order or cycles of imports, is not looked at.
+//! It accepts what protoc produces, in proto2, proto3 and editions 2023 and 2024, and refuses
+//! what protoc would not produce if payloads could depend on it: types that are missing or
+//! declared twice, numbers and names shared by two fields, malformed maps. It ignores what no
+//! payload depends on, such as options, services and the order or cycles of imports.
 
 use super::descriptor::{
     EnumType, Field, FieldName, Form, Kind, MessageType, Shape, TypeId, Types,
@@ -46,13 +46,13 @@ impl Features {
             ("proto3", _) => Ok(features(false, false, true)),
             ("editions", 1000 | 1001) => Ok(features(true, false, true).with(file.features)),
             ("editions", edition) => Err(format!(
-                "{:?} is of an edition that is not known here ({edition}): editions 2023 and \
-                 2024 are, and syntax \"proto2\" and \"proto3\"",
+                "{:?} uses edition number {edition}, which is not supported: use edition 2023 \
+                 or 2024, or syntax \"proto2\" or \"proto3\"",
                 file.name
             )),
             (syntax, _) => Err(format!(
-                "{:?} has the syntax {syntax:?}: \"proto2\", \"proto3\" and editions 2023 and \
-                 2024 are known here",
+                "{:?} uses syntax {syntax:?}, which is not supported: use \"proto2\", \
+                 \"proto3\", or edition 2023 or 2024",
                 file.name
             )),
         }
@@ -108,7 +108,7 @@ pub(super) fn resolve(files: &[(RawFile<'_>, &[u8])]) -> Result<Types, String> {
         match seen.insert(file.name, bytes) {
             // Two sets in one file, both with what they import.
             Some(first) if first == *bytes => continue,
-            Some(_) => return Err(format!("it has two files {:?}", file.name)),
+            Some(_) => return Err(format!("it contains the file {:?} twice", file.name)),
             None => resolver.declare(file)?,
         }
     }
@@ -135,7 +135,7 @@ impl<'a> Resolver<'a> {
         if file.package.len() > NAME_BYTES_MAX {
             let name = file.name;
             return Err(format!(
-                "{name:?} has a package of more than {NAME_BYTES_MAX} bytes"
+                "{name:?} has a package name of more than {NAME_BYTES_MAX} bytes"
             ));
         }
         for message in &file.messages {
@@ -188,7 +188,7 @@ impl<'a> Resolver<'a> {
         let is_closed = features.with(raw.features).is_closed;
         let declared = EnumType::new(&name, is_closed, &raw.values);
         if declared.numbers.len() < raw.values.len() {
-            return Err(format!("enum {name} has two values of one name"));
+            return Err(format!("enum {name} has two values with the same name"));
         }
         self.types.enums.push(declared);
         Ok(())
@@ -249,8 +249,8 @@ impl<'a> Resolver<'a> {
             let name = joined(&extension.scope, extension.raw.name);
             let extended = extension.raw.extendee;
             let Some(Named::Message(id)) = self.find(extended, &extension.scope) else {
-                let problem = "which is no message of it";
-                return Err(format!("extension {name} is of {extended:?}, {problem}"));
+                let problem = "which is not a message in it";
+                return Err(format!("extension {name} extends {extended:?}, {problem}"));
             };
             let mut field = self.field(extension.raw, &extension.scope, extension.features)?;
             field.name = format!("[{name}]").into();
@@ -284,7 +284,7 @@ impl<'a> Resolver<'a> {
                 Some(oneof) => match usize::try_from(oneof) {
                     Ok(oneof) if oneof < raw.oneofs.len() => Some(oneof),
                     _ => {
-                        let problem = "is in a oneof that is not there";
+                        let problem = "is in a oneof that does not exist";
                         return Err(format!("{name}.{} {problem}", field.name));
                     }
                 },
@@ -325,7 +325,7 @@ impl<'a> Resolver<'a> {
             (false, false) => Shape::Single,
             (true, false) => Shape::List,
             (true, true) => Shape::Map,
-            (false, true) => return Err(format!("{name} is a map's entry alone")),
+            (false, true) => return Err(format!("{name} may be used only as a map entry")),
         };
         // A map's entries are never groups.
         let kind = match (kind, shape) {
@@ -383,9 +383,9 @@ impl<'a> Resolver<'a> {
                     (0 | 11, Some(Named::Message(id))) => Ok(Kind::Message(id)),
                     (0 | 14, Some(Named::Enum(id))) => Ok(Kind::Enum(id)),
                     (0 | 10 | 11 | 14, _) => Err(format!(
-                        "{name} is of {wanted:?}, which is no such type of it"
+                        "{name} has the type {wanted:?}, which is not in it"
                     )),
-                    (given, _) => Err(format!("{name} is of a type that is not known: {given}")),
+                    (given, _) => Err(format!("{name} has an unknown type: {given}")),
                 };
             }
         };
@@ -409,7 +409,7 @@ impl<'a> Resolver<'a> {
                 _ => false,
             };
             if !is_map {
-                return Err(format!("{} is no map's entry", message.name));
+                return Err(format!("{} is not a map entry", message.name));
             }
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! What JSON's numbers, strings and words are to fields that hold one value.
+//! JSON numbers, strings and literals as values of scalar fields.
 //!
-//! As `google.protobuf.json_format` has it, which has it from Python in part: an integer may be
+//! It follows `google.protobuf.json_format`, which partly follows Python: an integer may be
 //! written as `1e2`, or in quotes as `"+1"` or `"1_000"`, a double as `true`. Two things that it
-//! lets pass are refused, because they lose what was meant: letters in bytes that no base64
-//! has, which it skips, and numbers that are beyond a float.
+//! accepts are refused here, because they lose information: non-base64 characters in bytes,
+//! which it skips, and numbers beyond the range of a float.
 
 use super::descriptor::{EnumType, Kind, Types};
 use super::text::Token;
@@ -83,12 +83,12 @@ pub(super) fn unlike(wanted: &str, found: &Token<'_>) -> Problem {
 
 fn integer<T: TryFrom<i128>>(token: &Token<'_>) -> Result<T, Problem> {
     let value = match token {
-        Token::Number(text) => whole_number(text).ok_or("it is not a whole number")?,
+        Token::Number(text) => whole_number(text).ok_or("it is not an integer")?,
         Token::String(text) if text.contains(' ') => return Err("invalid integer literal".into()),
         Token::String(text) => whole(text).ok_or("invalid integer literal")?,
         other => return Err(unlike("an integer", other)),
     };
-    T::try_from(value).map_err(|_| Cow::Borrowed("it is beyond the range of the field"))
+    T::try_from(value).map_err(|_| Cow::Borrowed("it is out of range for the field"))
 }
 
 /// Of a number in JSON; what is beyond all fields stays beyond them.
@@ -157,7 +157,7 @@ fn float(token: &Token<'_>) -> Result<f32, Problem> {
             let value = value as f32;
             match value.is_finite() {
                 true => Ok(value),
-                false => Err(Cow::Borrowed("it is beyond the range of the field")),
+                false => Err(Cow::Borrowed("it is out of range for the field")),
             }
         }),
         other => double(other).map(|value| value as f32),
@@ -168,14 +168,14 @@ fn finite(parsed: Result<f64, std::num::ParseFloatError>) -> Result<f64, Problem
     let value = parsed.map_err(|error| error.to_string())?;
     match value.is_finite() {
         true => Ok(value),
-        false => Err(Cow::Borrowed("it is beyond the range of the field")),
+        false => Err(Cow::Borrowed("it is out of range for the field")),
     }
 }
 
-/// A number as Python reads it, which has infinities and what is none.
+/// A number as Python reads it, which has infinities and NaN.
 fn quoted(text: &str) -> Result<f64, Problem> {
     if text == "nan" {
-        return Err(Cow::Borrowed("a number that is none is \"NaN\""));
+        return Err(Cow::Borrowed("not-a-number is written \"NaN\""));
     }
     let digits = without_underscores(text.trim()).ok_or("invalid float literal")?;
     digits
@@ -215,5 +215,5 @@ fn number_of(one: &EnumType, token: &Token<'_>) -> Result<i32, Problem> {
 
 #[cold]
 fn no_value(one: &EnumType, given: &str) -> Problem {
-    Cow::Owned(format!("{given:?} is no value of {}", one.name))
+    Cow::Owned(format!("{given:?} is not a value of {}", one.name))
 }

@@ -1,5 +1,5 @@
-//! One message of a descriptor set: whether a payload fits it, and the same in the other
-//! codec.
+//! One message of a descriptor set: checks payloads against it, and translates them into the
+//! other codec.
 
 use super::decode::Decoder;
 use super::descriptor::{TypeId, Types};
@@ -23,13 +23,13 @@ const LIKENESS_MIN: f64 = 0.5;
 /// "schema_file …" or "message …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    #[error("holds no FileDescriptorSet: {0}")]
+    #[error("is not a FileDescriptorSet: {0}")]
     NotASet(String),
-    #[error("holds no message at all")]
+    #[error("defines no messages")]
     Empty,
     #[error("cannot be used: {0}")]
     Contradicting(String),
-    #[error("is not among the {count} messages of its schema_file")]
+    #[error("is not one of the {count} messages in its schema_file")]
     NoMessage {
         count: usize,
         /// What was probably meant.
@@ -86,7 +86,7 @@ impl Descriptors {
     }
 }
 
-/// Why a payload does not fit, for whoever sent it: the field's path first.
+/// Why a payload does not match, for its sender: the field's path first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misfit {
     pub text: String,
@@ -134,7 +134,7 @@ impl Schema {
 
     fn check_json(&self, payload: &[u8]) -> Result<Checked, Misfit> {
         let Ok(text) = str::from_utf8(payload) else {
-            return Err(self.misfit(Fault::new("it is no UTF-8")));
+            return Err(self.misfit(Fault::new("it is not UTF-8")));
         };
         let mut reader = Reader::new(&self.types, text);
         let read = reader.whole(self.id, LEVELS_MAX);

@@ -1,8 +1,8 @@
-//! A FileDescriptorSet (google/protobuf/descriptor.proto) as it is written: what of it counts
-//! here, field by field. Nothing is looked up yet: see `resolve`.
+//! Parses a FileDescriptorSet (google/protobuf/descriptor.proto), as far as it matters here.
+//! Names are not resolved yet: see `resolve`.
 //!
-//! It is read by hand, because a schema file is as hostile as any other: what builds tables of
-//! it elsewhere takes on trust that protoc has made it, and panics where it has not.
+//! The parser is our own, because a schema file is as hostile as any other input: existing
+//! libraries trust that protoc made it, and panic if it did not.
 
 use crate::base::protobuf::{Malformed, Reader, WireType};
 
@@ -16,7 +16,7 @@ const NESTED_MAX: usize = 64;
 pub(super) enum NotASet {
     #[error("{0}")]
     Malformed(#[from] Malformed),
-    #[error("a name in it is no UTF-8")]
+    #[error("a name in it is not UTF-8")]
     NoText,
     #[error("messages are declared in each other more than {NESTED_MAX} deep")]
     TooDeep,

@@ -1,4 +1,4 @@
-//! Google's own types: which messages of a set are ones that JSON has a form of its own for.
+//! Google's well-known types: which messages of a set have a special form in JSON.
 
 use super::descriptor::{Field, Form, Kind, MessageType, Shape, TypeId, Types};
 
@@ -112,7 +112,7 @@ pub(super) fn recognize(types: &mut Types) -> Result<(), String> {
             })
         });
         if !is_like || is_longer(message, fields.len()) {
-            return Err(format!("its {name} is not Google's"));
+            return Err(format!("its {name} differs from Google's definition"));
         }
         types.messages[id as usize].form = form;
     }

@@ -156,16 +156,10 @@ fn depth_is_bounded_in_both_codecs() {
     };
     translated(&deep, Codec::Json, detail(20).as_bytes());
     let text = misfit("site.Event", Codec::Json, detail(60));
-    assert!(
-        text.contains("more levels than protobuf may have"),
-        "{text}"
-    );
+    assert!(text.contains("nested more than"), "{text}");
     for levels in [101, 1000, 20_000] {
         let text = misfit("site.Event", Codec::Protobuf, nested(levels));
-        assert!(
-            text.contains("more levels than protobuf may have"),
-            "{text}"
-        );
+        assert!(text.contains("nested more than"), "{text}");
         // Groups that nobody knows, open and never closed.
         let groups = [0xa3, 0x06].repeat(levels);
         assert!(deep.check(Codec::Protobuf, &groups).is_err());
@@ -276,8 +270,8 @@ fn a_set_that_cannot_be_used_says_why() {
             .map(|error| error.to_string())
     };
     let text = decode(b"syntax = \"proto3\";").unwrap();
-    assert!(text.starts_with("holds no FileDescriptorSet: "), "{text}");
-    assert_eq!(decode(b"").unwrap(), "holds no message at all");
+    assert!(text.starts_with("is not a FileDescriptorSet: "), "{text}");
+    assert_eq!(decode(b"").unwrap(), "defines no messages");
     let known = Descriptors::decode(SITE).unwrap();
     for (asked, meant) in [
         ("Reading", Some("site.Reading")),

@@ -1,7 +1,7 @@
-//! JSON as it is written (RFC 8259), piece by piece: who reads knows what is to come.
+//! A pull parser for JSON text (RFC 8259): the caller knows what to expect next.
 //!
-//! Numbers stay text, because what they are depends on the field: 2^64 is not an integer of 64
-//! bits, and a double.
+//! Numbers stay text, because their type depends on the field: 2^64 is not a 64-bit integer, but
+//! it is a double.
 
 use super::fault::Fault;
 use std::borrow::Cow;
@@ -60,8 +60,8 @@ impl<'a> Text<'a> {
     #[cold]
     fn unexpected(&mut self, wanted: &str) -> Fault {
         match self.whole[self.at..].chars().next() {
-            None => self.fault(format_args!("{wanted} is missing: the JSON ends")),
-            Some(found) => self.fault(format_args!("{wanted} is missing before {found:?}")),
+            None => self.fault(format_args!("expected {wanted}, but the JSON ends")),
+            Some(found) => self.fault(format_args!("expected {wanted} before {found:?}")),
         }
     }
 
@@ -78,7 +78,7 @@ impl<'a> Text<'a> {
         self.levels += 1;
         match self.levels <= LEVELS_MAX {
             true => Ok(()),
-            false => Err(self.fault(format_args!("more levels than {LEVELS_MAX}"))),
+            false => Err(self.fault(format_args!("nested more than {LEVELS_MAX} levels deep"))),
         }
     }
 
@@ -253,7 +253,7 @@ impl<'a> Text<'a> {
                 self.at += 1;
                 return self.unit();
             }
-            _ => return Err(self.fault("an escape that JSON does not have")),
+            _ => return Err(self.fault("an escape sequence that JSON does not have")),
         };
         self.at += 1;
         Ok(plain)
@@ -273,7 +273,7 @@ impl<'a> Text<'a> {
                 return char::from_u32(both).ok_or_else(|| self.fault("no character"));
             }
         }
-        Err(self.fault("half a surrogate pair"))
+        Err(self.fault("an unpaired surrogate"))
     }
 
     fn four(&mut self) -> Result<u32, Fault> {
@@ -281,7 +281,7 @@ impl<'a> Text<'a> {
             .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
             .and_then(|digits| str::from_utf8(digits).ok());
         let Some(digits) = digits else {
-            return Err(self.fault("an escape that JSON does not have"));
+            return Err(self.fault("an escape sequence that JSON does not have"));
         };
         self.at += 4;
         u32::from_str_radix(digits, 16).map_err(|error| self.fault(error))

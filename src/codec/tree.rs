@@ -1,7 +1,7 @@
-//! A message taken apart: the fields that are set, by their place in the message's type.
+//! A decoded message: the fields that are set, by their position in the message's type.
 //!
-//! A field without presence is not set while it has its default, in which `-0.0` is not
-//! `0.0`. Of a oneof one field is set at most.
+//! A field without presence is unset while it has its default value; `-0.0` is not the default
+//! `0.0`. At most one field of a oneof is set.
 
 use super::descriptor::{Field, MessageType, Shape};
 use std::collections::BTreeMap;

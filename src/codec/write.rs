@@ -1,6 +1,6 @@
 //! A tree to JSON, by proto3's mapping as `google.protobuf.json_format` writes it: fields that
-//! are set, in the order of their numbers, by their names in JSON; integers of 64 bits as
-//! strings; what has a form of its own in that.
+//! are set, in the order of their numbers, under their JSON names; 64-bit integers as strings;
+//! well-known types in their special form.
 
 use super::decode::held;
 use super::descriptor::{Field, Form, Kind, Shape, TypeId, Types, place};

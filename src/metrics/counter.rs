@@ -1,8 +1,8 @@
 //! Counters of one shard: written by that shard alone, read by anyone at any time.
 //!
-//! Each is an atomic with one writer, so adding is a plain load, add and store: no locked
-//! instruction. A reader sees each counter some nanoseconds late and never torn; two
-//! counters read together may be one message apart.
+//! Each is an atomic with one writer, so adding is a plain load, add and store, without a locked
+//! instruction. A reader sees each counter some nanoseconds late and never torn; two counters
+//! read together may be one message apart.
 
 use super::gauge::Gauges;
 use crate::base::reason::Reason;
@@ -33,7 +33,7 @@ counters! {
     /// Connections closed, for whatever reason; `closed` says for which.
     Closed = "connections_closed",
     Established = "connections_established",
-    /// TLS handshakes that came to their end.
+    /// TLS handshakes completed.
     TlsEstablished = "tls_established",
     /// Accepted here and handed to an emptier shard.
     HandedOver = "connections_handed_over",
@@ -99,9 +99,9 @@ counters! {
     AuthUnavailable = "auth_unavailable",
     /// Operations that the connection's rights do not cover.
     Forbidden = "forbidden",
-    /// Messages refused because more came than one connection may send.
+    /// Messages refused because a connection exceeded its rate.
     RateLimited = "rate_limited",
-    /// Connections refused for their address, or for how many came from it.
+    /// Connections refused because of their address, or of how many came from it.
     AddressRefused = "address_refused",
     /// RESPONSEs of clients that nobody asked.
     ResponsesUnasked = "responses_unasked",

@@ -23,7 +23,7 @@ macro_rules! gauges {
 }
 
 gauges! {
-    /// Sessions, those that wait for their client to come back among them.
+    /// Sessions, including those whose client is away.
     Sessions = "sessions",
     /// Retained messages: every shard keeps all of them.
     Retained = "retained",

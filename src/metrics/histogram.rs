@@ -36,7 +36,7 @@ timings! {
     Call = "call",
     /// From accept to established.
     Handshake = "handshake",
-    /// How long after a connection's timer was due it was looked at.
+    /// How late connections' timers were handled.
     TimerLate = "timer_late",
     // Of one message in each sampled turn (see `shard::sample`):
     /// From the completion that brought it to the begin of its handling.

@@ -5,9 +5,8 @@
 //!               └ full: dropped, and counted by the shard
 //! ```
 //!
-//! A span is plain data with monotonic times; what a collector calls them is for whoever
-//! exports it. Only the topic or service it is about is allocated, and only of messages
-//! that are sampled.
+//! A span is plain data with monotonic times; the exporter translates it for a collector. Only
+//! the name of the topic or service is allocated, and only for sampled messages.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};

@@ -6,20 +6,20 @@
 //! ```
 //!
 //! **Sketch.** Space-Saving (Metwally, Agrawal, El Abbadi, 2005): a count for each of a few
-//! hundred topics. One that has none takes the place of the one with the least, and its
-//! count goes on from there: the count of what went is its error. So a count is never too
-//! low, too high by its error at most, and whatever is more frequent than one in the number
-//! of counts is there. All is inline and looked up by a scan of hashes that lie side by
-//! side: two kilobytes, faster than a table would be to keep.
+//! hundred topics. A topic without a count replaces the one with the lowest, and continues from
+//! that count, which becomes its error. So a count is never too low, and too high by at most its
+//! error; every topic more frequent than one in the number of counts is included. Everything is
+//! inline, and a lookup scans adjacent hashes: two kilobytes, which is faster than maintaining a
+//! table.
 //!
 //! **Sampling.** A publish costs a decrement. The first thousand of a minute are all
 //! counted; then one in 2, in 4, up to one in [`STRIDE_MAX`], at random distances, because
 //! publishers take turns: every 64th message of 64 devices would be the same one's. A sample
 //! counts for all messages since the one before.
 //!
-//! **Forgetting.** What is told is of this minute and the last one, so that a topic that was
-//! busy yesterday does not hide the one that is busy now. The minutes are those of the
-//! shards' common clock, so all shards tell of the same time.
+//! **Forgetting.** The answer covers this minute and the last one, so that a topic that was busy
+//! yesterday does not hide one that is busy now. The minutes are those of the shards' common
+//! clock, so all shards report the same time.
 
 use crate::base::clock::Instant;
 use crate::base::limits::NAME_BYTES_MAX;

@@ -1,8 +1,8 @@
 //! Fields of a control message's body (PROTOCOL.md §2, types below 0x10): taken off its front
 //! one by one, and written likewise.
 //!
-//! All borrow from the body; a field that does not fit what is left is `None`, which the
-//! caller makes MALFORMED. Bodies from type 0x10 on are envelopes, read by `envelope`.
+//! All borrow from the body; a field longer than the rest is `None`, which the caller turns into
+//! MALFORMED. Bodies from type 0x10 on are envelopes, read by `envelope`.
 
 use super::output::Output;
 use crate::base::limits::PING_BYTES_MAX;

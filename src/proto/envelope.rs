@@ -1,8 +1,8 @@
 //! The envelope: the one layout of all messages from type 0x10 on (PROTOCOL.md §2).
 //!
-//! Parsing borrows everything and checks everything once, headers included, so that
-//! whoever holds an [`Envelope`] may read it without a second thought. Whether its name is
-//! a valid topic, filter or service is asked later, by `name`: the protocol checks names last.
+//! Parsing borrows everything and checks everything once, including headers, so that an
+//! [`Envelope`] can be read without further checks. Whether its name is a valid topic, filter or
+//! service is checked later, by `name`: the protocol checks names last.
 
 use super::error::Refusal;
 pub use super::header;
@@ -110,10 +110,12 @@ impl<'a> Envelope<'a> {
         };
         let [i0, i1, i2, i3, flags, codec, name_bytes] = *fixed;
         if flags & !kind.flags() != 0 {
-            return Err(Refusal::malformed("a flag that this type does not have"));
+            return Err(Refusal::malformed(
+                "a flag this message type does not allow",
+            ));
         }
         let Some(codec) = Codec::from_wire(codec) else {
-            return Err(Refusal::malformed("no such codec"));
+            return Err(Refusal::malformed("unknown codec"));
         };
         let Some((name, mut payload)) = rest.split_at_checked(usize::from(name_bytes)) else {
             return Err(Refusal::malformed(
@@ -124,7 +126,7 @@ impl<'a> Envelope<'a> {
             return Err(Refusal::malformed("the name is not UTF-8"));
         };
         if kind == MessageType::Response && !name.is_empty() {
-            return Err(Refusal::malformed("a RESPONSE has no name"));
+            return Err(Refusal::malformed("the name of a RESPONSE must be empty"));
         }
         let mut headers = Headers::default();
         if flags & FLAG_HEADERS != 0 {
@@ -253,7 +255,7 @@ impl<'a> Headers<'a> {
             if key < header::APPLICATION {
                 let bit = 1u64 << key;
                 if seen & bit != 0 && !header::may_repeat(key) {
-                    return Err(Refusal::malformed("a header is given twice"));
+                    return Err(Refusal::malformed("a header appears twice"));
                 }
                 seen |= bit;
                 if !header::allows(key, value) {
@@ -263,7 +265,7 @@ impl<'a> Headers<'a> {
                 }
                 if client_sends.is_some_and(|kind| !header::client_sends(key, kind)) {
                     return Err(Refusal::malformed(
-                        "a client sends START on SUBSCRIBE alone, and SEQ never",
+                        "a client may send START only on SUBSCRIBE, and SEQ never",
                     ));
                 }
             }

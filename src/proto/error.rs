@@ -1,4 +1,4 @@
-//! Wire codes, and what a refusal is: whose fault, what it costs the connection, what is counted.
+//! Wire codes and refusals: whose fault, the effect on the connection, and what is counted.
 //!
 //! `Code` is PROTOCOL.md §3 as a type. Every place that refuses something makes a
 //! [`Refusal`]; one exhaustive match each says whether it is fatal and which close reason

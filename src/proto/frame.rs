@@ -57,7 +57,9 @@ impl<'a> Frame<'a> {
     /// MALFORMED (magic), UNKNOWN_TYPE, TOO_LARGE, BAD_CHECKSUM, in this order.
     pub fn parse(bytes: &'a [u8]) -> Result<Parsed<Frame<'a>>, Refusal> {
         if bytes.iter().zip(MAGIC).any(|(&byte, magic)| byte != magic) {
-            return Err(Refusal::malformed("a frame begins with 0x4D 0x43"));
+            return Err(Refusal::malformed(
+                "a control frame must start with 0x4D 0x43",
+            ));
         }
         let Some(&kind) = bytes.get(2) else {
             return Ok(Parsed::Incomplete {
@@ -67,7 +69,7 @@ impl<'a> Frame<'a> {
         let Some(kind) = FrameType::from_wire(kind) else {
             return Err(Refusal::with(
                 Code::UnknownType,
-                format!("no control frame type {kind}"),
+                format!("unknown control frame type {kind}"),
             ));
         };
         let Some(&[high, low]) = bytes.get(7..9) else {
@@ -77,7 +79,7 @@ impl<'a> Frame<'a> {
         };
         let length = usize::from(u16::from_be_bytes([high, low]));
         if length > FRAME_PAYLOAD_BYTES_MAX {
-            let text = format!("a control frame carries at most 1024 bytes, not {length}");
+            let text = format!("a control frame of {length} bytes; at most 1024 are allowed");
             return Err(Refusal::with(Code::TooLarge, text));
         }
         let need = FRAME_HEADER_BYTES + length;

@@ -1,8 +1,8 @@
 //! The headers of an envelope that the protocol knows (PROTOCOL.md §2), in one table: what
 //! a value has to be, which may repeat, and which a client may send on some types only.
 //!
-//! All others below 0x40 are a later version's, and from there on the application's own:
-//! nobody reads them, and they may repeat.
+//! All others below 0x40 belong to later versions, those from 0x40 on to the application: they
+//! are not read, and may repeat.
 
 use super::kind::MessageType;
 use super::name::check_topic;

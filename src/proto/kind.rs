@@ -1,10 +1,9 @@
-//! The types of messages: one table, of which everything else about them follows
-//! (PROTOCOL.md §2). Each column is an allow-list: nothing is allowed because nobody has
-//! forbidden it.
+//! The message types: one table, from which everything else about them follows (PROTOCOL.md §2).
+//! Each column is an allow-list: nothing is allowed by default.
 //!
-//! Whoever tells types apart asks for a column, or for the class and matches all of its
-//! members, never `_`. A new type is then a row here, its body in `message` (an envelope has
-//! one already), and the one place on each side that the compiler asks for.
+//! Code that distinguishes types uses a column, or matches all members of a class, never `_`. A
+//! new type is then a row here, its body in `message` (an envelope has one already), and the one
+//! place on each side that the compiler asks for.
 
 /// Which side may send a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@
 //!                                                         payload accepted does not
 //! ```
 //!
-//! [`Header::parse`] decides all that the header alone can decide, before a byte of the
-//! payload is waited for; [`open`] then checks the CRC and hands out the body;
-//! [`Message::parse`] reads it. Between the two the session asks whether the type is
-//! allowed now: that is the protocol's order of checks.
+//! [`Header::parse`] checks everything that depends only on the header, before any byte of the
+//! payload has arrived; [`open`] then checks the CRC and returns the body; [`Message::parse`]
+//! parses it. Between the two the session checks whether the type is allowed now: this is the
+//! protocol's order of checks.
 
 use super::body::{Reader, put_bytes16, put_str8};
 use super::envelope::{Codec, Envelope};
@@ -59,12 +59,15 @@ impl Header {
     #[cold]
     fn refuse(bytes: &[u8], length_max: u32) -> Result<Option<Header>, Refusal> {
         if bytes.iter().zip(MAGIC).any(|(&byte, magic)| byte != magic) {
-            return Err(Refusal::malformed("a message begins with 0x4D 0x43"));
+            return Err(Refusal::malformed("a message must start with 0x4D 0x43"));
         }
         if let Some(&version) = bytes.get(2)
             && version != VERSION
         {
-            let text = format!("this side speaks version 1, not {version}");
+            let text = format!(
+                "protocol version {version} is not supported; this side speaks \
+                                version 1"
+            );
             return Err(Refusal::with(Code::UnsupportedVersion, text));
         }
         if let Some(&kind) = bytes.get(3)
@@ -72,7 +75,7 @@ impl Header {
         {
             return Err(Refusal::with(
                 Code::UnknownType,
-                format!("no message type {kind:#04x}"),
+                format!("unknown message type {kind:#04x}"),
             ));
         }
         if let Some(&[l0, l1, l2, l3]) = bytes.get(4..8).and_then(|length| length.first_chunk()) {
@@ -102,7 +105,7 @@ pub fn open(message: &[u8], checksum: bool) -> Result<&[u8], Refusal> {
     let Some((body, crc)) = body.split_last_chunk::<CHECKSUM_BYTES>() else {
         return Err(Refusal::new(
             Code::BadChecksum,
-            "the message has no room for its CRC",
+            "the message is too short to hold its CRC",
         ));
     };
     let summed = &message[..MESSAGE_HEADER_BYTES + body.len()];
@@ -173,7 +176,7 @@ impl<'a> Message<'a> {
     pub fn parse(kind: MessageType, body: &'a [u8]) -> Result<Message<'a>, Refusal> {
         match kind.class() {
             Class::Control(control) => {
-                let text = "the body does not fit the message's type";
+                let text = "the body does not match the message type";
                 Message::parse_control(control, &mut Reader::new(body))
                     .ok_or(Refusal::malformed(text))
             }

@@ -3,9 +3,9 @@
 //! Bytes and a clock value go in; messages, bytes to send and deadlines come out. The same
 //! code is the server's side and the clients'.
 //!
-//! What both sides say to each other is written down in `PROTOCOL.md`, beside this file; its
-//! tables are held against the ones here by `tests/proto/page.rs`. Where this crate has to
-//! choose and that page is silent, the choice is added to it.
+//! `PROTOCOL.md`, beside this file, specifies what both sides send; `tests/proto/page.rs`
+//! compares its tables with the ones here. Where this crate has to choose and that page is
+//! silent, the choice is added to it.
 //!
 //! | file | idea |
 //! |---|---|

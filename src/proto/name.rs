@@ -2,8 +2,8 @@
 //!
 //! A level may be empty: `/a`, `a//b` and `a/` have one, which is a level like any other.
 //!
-//! A service is named like a topic. `$` at the start marks the server's own names; who may
-//! use them is the router's question, not the syntax's.
+//! A service is named like a topic. Names starting with `$` are reserved for the server; who may
+//! use them is decided by the router, not by the syntax.
 
 use super::error::{Code, Refusal};
 use crate::base::limits::{NAME_BYTES_MAX, NAME_LEVELS_MAX};
@@ -35,7 +35,7 @@ fn is_plain(name: &str) -> bool {
 fn refuse_topic(name: &str) -> Result<(), Refusal> {
     check_levels(name)?;
     if name.contains(['+', '#']) {
-        return Err(bad("a topic or service has no wildcards"));
+        return Err(bad("topic and service names must not contain wildcards"));
     }
     Ok(())
 }
@@ -50,10 +50,10 @@ pub fn check_filter(filter: &str) -> Result<(), Refusal> {
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
         if level.len() > 1 && level.contains(['+', '#']) {
-            return Err(bad("a wildcard stands alone in its level"));
+            return Err(bad("a wildcard must be a whole level"));
         }
         if level == "#" && levels.peek().is_some() {
-            return Err(bad("# stands only at the end"));
+            return Err(bad("# is allowed only as the last level"));
         }
     }
     Ok(())
@@ -82,13 +82,13 @@ fn check_levels(name: &str) -> Result<(), Refusal> {
         return Err(bad("the name is empty"));
     }
     if name.len() > NAME_BYTES_MAX {
-        return Err(bad("a name has at most 255 bytes"));
+        return Err(bad("name too long (max 255 bytes)"));
     }
     if name.bytes().any(|byte| byte < 0x20) {
-        return Err(bad("a name has no control characters"));
+        return Err(bad("names must not contain control characters"));
     }
     if name.split('/').count() > NAME_LEVELS_MAX {
-        return Err(bad("a name has at most 32 levels"));
+        return Err(bad("name has too many levels (max 32)"));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Options of SYN and SYN-ACK: `kind u8, length u8, value` (PROTOCOL.md §1).
 //!
-//! Both directions share one set and one parser: a kind that the other side alone sends is
-//! checked like any known kind, and then nobody looks at it.
+//! Both directions share one set and one parser: a kind that only the other side sends is
+//! checked like any known kind, then ignored.
 
 use super::envelope::Codec;
 use super::error::Refusal;
@@ -138,7 +138,7 @@ pub fn is_client_id(text: &str) -> bool {
 
 fn once<T>(place: &mut Option<T>, value: Option<T>) -> Result<(), Refusal> {
     if place.is_some() {
-        return Err(Refusal::malformed("an option is given twice"));
+        return Err(Refusal::malformed("an option appears twice"));
     }
     match value {
         Some(value) => *place = Some(value),

@@ -1,5 +1,5 @@
-//! What a service answers a REQUEST with, as a value: the server's services and the clients'
-//! hand over the same one. How it becomes a RESPONSE is theirs to say.
+//! A service's answer to a REQUEST, as a value: services of the server and of clients return the
+//! same one. Each side decides how it becomes a RESPONSE.
 
 use super::envelope::{Codec, Envelope};
 use super::error::{Code, clip};
@@ -9,7 +9,7 @@ use std::fmt;
 /// A successful answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Sent from where it is when it is large, so several answers may share it.
+    /// A large one is sent without a copy, so several answers may share it.
     pub payload: Bytes,
     /// `None`: the request's.
     pub codec: Option<Codec>,
@@ -24,7 +24,7 @@ impl<T: Into<Bytes>> From<T> for Answer {
     }
 }
 
-/// A failed answer: a code (the application's own are from 0x1000 on) and a text for people.
+/// A failed answer: a code (the application's own start at 0x1000) and a text for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub code: u16,
@@ -39,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// One by a code of the protocol's own.
+    /// A failure with one of the protocol's own codes.
     pub fn of(code: Code, text: &str) -> Failure {
         Failure::new(code.to_wire(), text)
     }
@@ -69,5 +69,5 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a call ends with.
+/// The result of a call.
 pub type Outcome = Result<Answer, Failure>;

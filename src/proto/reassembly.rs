@@ -1,5 +1,5 @@
-//! Zero-copy reassembly: whole messages are parsed where the kernel put them; only the
-//! partial tail of a receive is copied, and completed by what comes next.
+//! Zero-copy reassembly: complete messages are parsed where the kernel put them; only the
+//! partial tail of a receive is copied, and completed by the next one.
 //!
 //! ```text
 //!  receive 1   [ message ][ message ][ mess        parsed in place; "mess" is kept
@@ -18,8 +18,8 @@
 //!  input.keep(bytes)          // only if the loop was left early
 //! ```
 //!
-//! Both numbers are of 32 bits, because each connection has them: what is kept is at most a
-//! message and what one turn may bring.
+//! Both numbers have 32 bits, because each connection has them: the kept bytes are at most one
+//! message plus what one turn may receive.
 //!
 //! Invariant: `start ≤ kept.len()`, and `kept` is empty when `start` reaches its end. The
 //! kept bytes grow as bytes arrive, never by a length that a peer claims.

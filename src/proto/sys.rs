@@ -1,8 +1,8 @@
 //! What `$sys/time`, `$sys/info` and `$sys/stats` answer, in JSON and in protobuf.
 //!
 //! The schema is `ringmail.proto` beside this file ([`SCHEMA`]). The structs are written by
-//! hand, so that nobody needs protoc to build this crate; a test (`tests/proto/schema.rs`) has
-//! protoc compile the schema and holds the two against each other, field by field.
+//! hand, so that building this crate does not need protoc; a test (`tests/proto/schema.rs`)
+//! compiles the schema with protoc and compares the two, field by field.
 //!
 //! ```
 //! use prost::Message;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
-/// `ringmail.proto`, for protoc and its like.
+/// `ringmail.proto`, for protoc and similar tools.
 pub const SCHEMA: &str = include_str!("ringmail.proto");
 
 /// Counts by name.
@@ -45,7 +45,7 @@ pub struct Info {
     /// The shard that answers: the one this connection is on.
     #[prost(uint32, tag = "3")]
     pub shard: u32,
-    /// How many there are.
+    /// The number of shards.
     #[prost(uint32, tag = "4")]
     pub shards: u32,
     /// Time since the server started, in whole seconds.
@@ -71,12 +71,12 @@ pub struct Stats {
     /// Counters of each shard, in the order of their numbers.
     #[prost(message, repeated, tag = "4")]
     pub shards: Vec<Counters>,
-    /// Microseconds; of all shards since the start, as of the last second.
+    /// In microseconds, of all shards since the start, as of the last second.
     #[prost(btree_map = "string, message", tag = "5")]
     pub timings_us: BTreeMap<String, Percentiles>,
 }
 
-/// Counters of one shard. In JSON it is the object of its counters, without a name around.
+/// Counters of one shard. In JSON this is the bare object of its counters.
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Counters {
@@ -92,7 +92,7 @@ impl Deref for Counters {
     }
 }
 
-/// A histogram in short. The unit is the field's that holds it.
+/// A summary of a histogram. Its unit is that of the field that holds it.
 #[derive(Clone, Copy, PartialEq, Message, Serialize, Deserialize)]
 pub struct Percentiles {
     #[prost(uint64, tag = "1")]

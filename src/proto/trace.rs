@@ -7,8 +7,8 @@
 //!                                                                   added at the block's end: 28 to 30 bytes more
 //! ```
 //!
-//! The messages here are whole, without CRC, and have been parsed before: what does not fit
-//! that comes back as `None`, and the message then goes on as it is.
+//! Messages here are complete, without CRC, and have been parsed before: for any other the
+//! result is `None`, and the message is passed on unchanged.
 
 use super::envelope::{FLAG_HEADERS, Headers, header};
 use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};

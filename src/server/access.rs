@@ -1,8 +1,8 @@
-//! From the configuration to who may come and what they may do: the authority, the door,
-//! the rates.
+//! From the configuration to who may connect and what they may do: the authority, admission, the
+//! rates.
 //!
-//! The same steps judge the configuration (`config::check`) and start the server, so that
-//! what is accepted can be built.
+//! The same steps check the configuration (`config::check`) and start the server, so that an
+//! accepted configuration can always be built.
 
 use super::config::{Algorithm, AuthMode, Config, ConfigError, ConfigErrors, Origin, TlsMode};
 use crate::auth::address::{AccessList, BlockError};
@@ -64,7 +64,7 @@ impl From<BlockError> for Fault {
         Fault {
             key: format!("access.{}", error.list),
             problem: format!(
-                "access.{} has {:?}, which is no block of addresses",
+                "access.{} has {:?}, which is not an address block (CIDR)",
                 error.list, error.block
             ),
             remedy: "write it like \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.7\"".to_owned(),
@@ -100,9 +100,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     {
         faults.push(Fault {
             key: "auth.mode".to_owned(),
-            problem: "auth.mode is \"required\", and nobody could authenticate".to_owned(),
+            problem: "auth.mode is \"required\", but nothing is configured to authenticate \
+                      with"
+                .to_owned(),
             remedy: "set auth.jwt.secret, auth.jwt.public_key or auth.jwt.jwks, add an \
-                     [[auth.api_key]] (`ringmail token key` makes one), or ask for \
+                     [[auth.api_key]] (`ringmail token key` makes one), or require client \
                      certificates with tls.client_ca"
                 .to_owned(),
         });
@@ -138,7 +140,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         || takes_certificates(config);
     for role in config.roles.keys() {
         if !others_may_name_any && !named.contains(role.as_str()) {
-            warnings.push(format!("roles.{role} is a role that nobody has"));
+            warnings.push(format!("roles.{role} is defined, but nobody has this role"));
         }
     }
     for key in keys {
@@ -148,7 +150,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
             .filter(|role| !config.roles.contains_key(*role))
         {
             warnings.push(format!(
-                "auth.api_key {:?} has the role {role:?}, and there is no [roles.{role}]",
+                "auth.api_key {:?} has the role {role:?}, but there is no [roles.{role}]",
                 key.id
             ));
         }

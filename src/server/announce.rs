@@ -42,8 +42,9 @@ pub(super) fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 
         .sum();
     if wanted > descriptors {
         tracing::info!(
-            "this process may open {descriptors} files and limits.connections_max allows {wanted} \
-             connections: accepting pauses when they run out; raise LimitNOFILE (ulimit -n)"
+            "this process may open {descriptors} files, but limits.connections_max allows \
+             {wanted} connections: the server stops accepting while descriptors are short; \
+             raise LimitNOFILE (ulimit -n)"
         );
     }
     budget.total()

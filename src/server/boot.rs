@@ -72,9 +72,9 @@ pub enum Error {
     /// Keys or roles that cannot be used, or a collector.
     #[error("{0}")]
     Access(String),
-    #[error("the control thread cannot go on: {0}")]
+    #[error("the control thread failed: {0}")]
     Control(String),
-    #[error("shard {shard} cannot go on: {cause}")]
+    #[error("shard {shard} failed: {cause}")]
     Shard { shard: ShardId, cause: String },
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -112,7 +112,7 @@ impl From<ControlError> for Error {
 fn remedy(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another server has the port: end it, or choose another with server.listen or --listen"
+            "; another server uses the port: stop it, or choose another port with server.listen or --listen"
         }
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one"
@@ -125,7 +125,7 @@ fn remedy(cause: &io::Error) -> &'static str {
 fn admin_remedy(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another server has the port: end it, or choose another with server.admin (\"\" for \
+            "; another server uses the port: stop it, or choose another port with server.admin (\"\" for \
              none)"
         }
         _ => remedy(cause),
@@ -191,7 +191,7 @@ impl Running {
     /// A shard failed: it panicked (a service called inline or a service's future did), or
     /// its ring broke; or the control thread panicked. Its connections are gone and the other shards go on in their threads,
     /// half a server: the program must end its process, as `ringmail serve` does (exit status
-    /// 1), and whoever watches it start it again.
+    /// 1), and its supervisor must restart it.
     pub fn wait(self) -> Result<(), Error> {
         for _ in 0..self.drainer.shards.len() {
             // The channel cannot close early: each shard thread reports before it ends.

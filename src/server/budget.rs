@@ -1,9 +1,9 @@
-//! The memory the shards may take, as a sum that is printed at boot and held against what
-//! the host has (ARCHITECTURE, Memory by budget).
+//! The memory the shards may take, as a sum that is printed at boot and compared with what the
+//! host has (ARCHITECTURE, Memory by budget).
 //!
-//! A bound, not a forecast: a slab or an outbox takes pages only as it fills. It counts
-//! what grows with clients; the program itself, its threads' stacks and the control plane
-//! are some tens of MiB that do not.
+//! A bound, not a forecast: a slab or an outbox takes pages only as it fills. It counts what
+//! grows with clients; the program itself, its threads' stacks and the control plane take some
+//! tens of MiB more.
 
 use std::fmt;
 use std::path::Path;
@@ -111,7 +111,7 @@ impl Budget {
     pub fn warning(&self, available: Option<u64>) -> Option<String> {
         let available = available.filter(|available| *available < self.total())?;
         Some(format!(
-            "the memory budget of {} is more than the {} available: \
+            "the memory budget of {} exceeds the {} available: \
              lower limits.connections_max, limits.sessions_waiting_max, \
              limits.outbox_bytes_shard_max or ring.buffers",
             mib(self.total()),

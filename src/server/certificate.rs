@@ -1,13 +1,13 @@
 //! The server's certificate, its key and the CA of its clients: read from the files that
 //! `[tls]` names, at start and again when they have changed.
 //!
-//! What is read is checked as a whole (the key must be the certificate's) and exchanged as
-//! a whole; connections that stand keep what they began with. A change that does not hold
-//! is told in the log, once, what was in force stays so, and it is tried until it holds: a
-//! file may become readable, and a moment's lack of descriptors ends, without a trace in
-//! what `Mark` sees.
+//! The files are checked together (the key must belong to the certificate) and replaced
+//! together; existing connections keep what they started with. If a change is invalid, the log
+//! says so once, the current certificate stays in use, and reading is retried until it succeeds:
+//! a file may become readable, and a short lack of descriptors may end, without a change that
+//! `Mark` could see.
 //!
-//! No text made here repeats what stands in a file.
+//! No error text contains anything from a file.
 
 use super::config::{Config, Tls, TlsMode};
 use super::validity;
@@ -127,7 +127,13 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| certificate.error(error.to_string(), "this is a mistake of ours"))?;
+        .map_err(|error| {
+            certificate.error(
+                error.to_string(),
+                "this is a bug in ringmail: \
+                                                               report it",
+            )
+        })?;
     let builder = match tls.client_ca.as_str() {
         "" => builder.with_no_client_auth(),
         path => builder.with_client_cert_verifier(verifier(path, &provider)?),
@@ -142,7 +148,7 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     });
     let mut config = tries
         .reduce(Result::or)
-        .unwrap_or_else(|| Err(key.error("holds no private key", "name the certificate's")))?;
+        .unwrap_or_else(|| Err(key.error("holds no private key", "name the certificate's key")))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     resume(&mut config, tls).map_err(|error| certificate.error(error, "try again"))?;
@@ -158,7 +164,7 @@ fn refused(error: &rustls::Error, certificate: &Source<'_>, key: &Source<'_>) ->
     match error {
         rustls::Error::InconsistentKeys(_) => key.error(
             format!("is not the key of tls.certificate {:?}", certificate.path),
-            "name the two that were made together",
+            "name a matching pair",
         ),
         rustls::Error::InvalidCertificate(error) => certificate.error(
             format!("cannot be used: {error:?}"),
@@ -229,7 +235,8 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if mode & 0o077 != 0 {
         warnings.push(format!(
-            "tls.key {:?} can be read by others than its owner (mode {:03o}): chmod 600 it",
+            "tls.key {:?} is readable by users other than its owner (mode {:03o}): run chmod \
+             600 on it",
             tls.key,
             mode & 0o777
         ));
@@ -335,7 +342,7 @@ impl CertificateWatcher {
                 self.config.store(Arc::new(config));
                 self.expires.store(expires, Relaxed);
                 self.failure = None;
-                tracing::info!("certificate reloaded: new connections get it");
+                tracing::info!("certificate reloaded: new connections use it");
                 for fault in outdated {
                     tracing::warn!("{fault}");
                 }
@@ -343,7 +350,7 @@ impl CertificateWatcher {
             Err(error) => {
                 if self.failure.as_ref() != Some(&error) {
                     tracing::warn!(
-                        "the certificate in force is kept: {error}; it is tried again each second"
+                        "keeping the current certificate: {error}; trying again every second"
                     );
                 }
                 self.failure = Some(error);

@@ -1,6 +1,6 @@
-//! `ringmail check`: everything that a server reads before it starts, read as it reads it, by
-//! the same functions. What is the host's alone (cores, ports, the state directory) is not
-//! looked at, and nothing is fetched.
+//! `ringmail check`: reads everything that a server reads before it starts, with the same
+//! functions. It does not look at what depends on the host (cores, ports, the state directory),
+//! and fetches nothing.
 
 use super::boot::Error;
 use super::config::{self, Config};
@@ -19,6 +19,6 @@ pub fn inspect(config: &Config) -> Result<Vec<String>, Error> {
     notes.extend(certificate::warnings(config));
     notes.extend(access::warnings(config));
     notes.extend(trace::notes(config, trace::environment));
-    notes.extend(trace::unheeded(config, trace::environment));
+    notes.extend(trace::ignored(config, trace::environment));
     Ok(notes)
 }

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!((found, listeners.len()), (address, 2));
         // More often if somebody's connection has the port in between.
         assert!(tries >= 3, "{tries}");
-        // Not for ever, and not for what does not go by itself.
+        // Not forever, and not for what does not go by itself.
         let again = || bind_now(address, 1, 16);
         let error = patiently(Duration::ZERO, again).expect_err("taken");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);

@@ -33,7 +33,7 @@ use config::Config;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A server to be started: its configuration and the services of the embedding program.
+/// A server to start: its configuration and the services of the embedding program.
 ///
 /// ```no_run
 /// use ringmail::{Reply, Request, Server};
@@ -69,17 +69,17 @@ impl Server {
         self
     }
 
-    /// Sets the directory that keeps what must survive a restart: refresh tokens and
-    /// revocations. It is made if it is missing, and used only if clients authenticate.
-    /// Without it: STATE_DIRECTORY (systemd), else `$XDG_STATE_HOME/ringmail`, else
+    /// Sets the directory for state that must survive a restart: refresh tokens and revocations.
+    /// It is created if it is missing, and used only if clients authenticate. Without it:
+    /// STATE_DIRECTORY (systemd), else `$XDG_STATE_HOME/ringmail`, else
     /// `~/.local/state/ringmail`.
     pub fn state_directory(mut self, directory: impl Into<PathBuf>) -> Server {
         self.state_directory = Some(directory.into());
         self
     }
 
-    /// Adds a service. The factory runs once on each shard, so that each has its own and
-    /// needs no locks.
+    /// Adds a service. The factory runs once on each shard, so that each shard has its own
+    /// instance and needs no locks.
     pub fn service<S: Service + 'static>(
         mut self,
         name: impl Into<String>,
@@ -93,14 +93,14 @@ impl Server {
     /// Starts the shards and returns when all of them serve.
     ///
     /// # Errors
-    /// The configuration does not fit this host, io_uring is not allowed, or an address or
-    /// the state directory cannot be had; each says what to do.
+    /// The configuration does not fit this host, io_uring is not allowed, or an address or the
+    /// state directory is not available; each error says what to do.
     pub fn start(self) -> Result<Running, Error> {
         boot::boot(&self.config, self.services, self.state_directory)
     }
 
-    /// Serves until SIGTERM, SIGINT or SIGQUIT has drained the server: the whole life of a
-    /// process that does nothing else. All other signals that would end it are caught too.
+    /// Serves until SIGTERM, SIGINT or SIGQUIT has drained the server: for a process that does
+    /// nothing else. It also catches all other signals that would end the process.
     ///
     /// # Errors
     /// As [`Server::start`]; or a shard failed, after which the process must end.

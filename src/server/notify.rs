@@ -1,5 +1,5 @@
-//! Telling the service manager how we are (sd_notify(3)): systemd, where it started us with
-//! Type=notify, and whoever speaks its protocol.
+//! Reports the server's state to the service manager (sd_notify(3)): to systemd, if it started
+//! us with Type=notify, or to any other that speaks its protocol.
 //!
 //! NOTIFY_SOCKET is a path, or with `@` before it a name in Linux's abstract namespace
 //! (unix(7)), as containers use it.
@@ -27,7 +27,7 @@ pub(super) fn tell(state: State) {
     };
     if let Err(error) = send(&socket, state) {
         tracing::warn!(
-            "the service manager could not be told at NOTIFY_SOCKET={}: {error}",
+            "the service manager could not be notified at NOTIFY_SOCKET={}: {error}",
             socket.display()
         );
     }

@@ -1,4 +1,4 @@
-//! What a panic said.
+//! The message of a panic.
 
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -1,4 +1,5 @@
-//! Threads: which cores there are, how many workers, where the others run and at what priority.
+//! Threads: the available cores, the number of workers, and where other threads run, at what
+//! priority.
 
 use super::config::{Config, ControlCore};
 use std::thread;

@@ -1,7 +1,7 @@
-//! `[[topic]]`: from the configuration to schemas, and all that may be wrong with them.
+//! `[[topic]]`: from the configuration to schemas, and everything that can be wrong with them.
 //!
-//! The same steps judge the configuration (`config::check`) and start the server. The files
-//! are read once at start; each shard then builds its own schemas from what was read.
+//! The same steps check the configuration (`config::check`) and start the server. The files are
+//! read once at the start; each shard then builds its own schemas from their contents.
 
 use super::access::Fault;
 use super::config::{Config, ConfigError, ConfigErrors, Origin, Topic};
@@ -134,14 +134,17 @@ impl<'a> Reading<'a> {
         if filter.is_empty() {
             self.fault(row, "filter", "is not set", remedy);
         } else if let Err(refusal) = check_filter(filter) {
-            let problem = format!("{filter:?} is no filter: {}", refusal.text);
+            let problem = format!("{filter:?} is not a filter: {}", refusal.text);
             self.fault(row, "filter", &problem, remedy);
         } else if filter.starts_with('$') {
-            let problem = format!("{filter:?} is the server's: nobody publishes there");
+            let problem = format!(
+                "{filter:?} starts with $, which is reserved for the server: \
+                                   nobody can publish there"
+            );
             self.fault(row, "filter", &problem, remedy);
         } else if let Some(first) = self.filters.get(filter) {
-            let problem = format!("{filter:?} stands in {first} already, which counts");
-            self.fault(row, "filter", &problem, "leave one of them out");
+            let problem = format!("{filter:?} is already in {first}, which takes precedence");
+            self.fault(row, "filter", &problem, "remove one of them");
         } else {
             self.filters.insert(filter, row.to_owned());
             return true;

@@ -1,15 +1,15 @@
-//! Signals: none of those that can be caught ends the server without a word.
+//! Signals: none that can be caught ends the server without a line in the log.
 //!
 //! | signal | what comes of it |
 //! |---|---|
 //! | TERM, INT, QUIT | the first begins the drain, the second ends the process at once |
-//! | USR1 | the log opens its file anew, which is the log's own doing; here it is told of |
+//! | USR1 | the log reopens its file by itself; here only a line says so |
 //! | HUP | a line: the configuration is not read again |
 //! | USR2, ALRM, VTALRM, IO, PWR, STKFLT, XCPU, real-time ones | a line |
-//! | PIPE, PROF, XFSZ | nothing: whoever writes gets an error and tells it, profiles use PROF |
+//! | PIPE, PROF, XFSZ | nothing: the write fails with an error that is reported; profiles use PROF |
 //! | ABRT, BUS, SYS, TRAP, and ILL, FPE, SEGV | the kernel's core dump: that is what they are for |
 //!
-//! They are caught before anything starts: what comes during the start waits for its end.
+//! They are caught before anything starts: a signal during the start is handled after it.
 
 use super::boot::Drainer;
 use super::log;
@@ -114,24 +114,24 @@ fn act(signal: i32, wanted: &Mutex<Wanted>) {
     }
     match signal {
         // This line is the first in the new file.
-        SIGUSR1 => tracing::info!("SIGUSR1: the log's file, if it has one, is opened anew"),
+        SIGUSR1 => tracing::info!("SIGUSR1: reopening the log file, if there is one"),
         SIGHUP => tracing::warn!(
-            "SIGHUP is ignored: the configuration is read at the start only; restart the server \
-             for a changed one (certificates and key sets are read again by themselves)"
+            "SIGHUP is ignored: the configuration is read only at the start; restart the server \
+             to apply changes (certificates and key sets are reloaded by themselves)"
         ),
-        _ => tracing::warn!("{name} is ignored: it means nothing here"),
+        _ => tracing::warn!("{name} is ignored: it has no meaning here"),
     }
 }
 
 fn drain(name: &str, wanted: &mut Wanted) {
     if wanted.drain {
-        tracing::warn!("{name} again: ending at once");
+        tracing::warn!("{name} again: exiting at once");
         // The log's own thread writes that line; an exit does not wait for it.
         log::flush(LAST_LINES);
         std::process::exit(i32::from(Status::Runtime.code()));
     }
     wanted.drain = true;
-    tracing::info!("{name}: draining; once more ends at once");
+    tracing::info!("{name}: draining; a second signal exits at once");
     notify::tell(State::Stopping);
     if let Some(drainer) = &wanted.drainer {
         drainer.drain();

@@ -1,5 +1,5 @@
-//! The state directory: what must survive a restart is kept there (refresh tokens,
-//! revocations). Which one it is, and making it.
+//! The state directory, which holds what must survive a restart (refresh tokens, revocations):
+//! choosing and creating it.
 //!
 //! No key of the configuration names it: where a program keeps its state is the host's
 //! business, as it is the service manager's. In this order: `--state-directory` or
@@ -27,7 +27,7 @@ pub enum StateError {
     )]
     Directory { path: PathBuf, cause: io::Error },
     #[error(
-        "the state in {} belongs to a server that is running; end that one, or name another \
+        "the state in {} belongs to a running server; stop that one, or name another \
          directory with --state-directory", path.display()
     )]
     Taken { path: PathBuf },

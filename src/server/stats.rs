@@ -1,10 +1,10 @@
 //! The stats thread: once a second it collects the shards' histograms, merges them and
 //! puts them on the board; once a minute it logs a line.
 //!
-//! Beside what was timed since the start it keeps what was timed lately: in windows of ten
-//! seconds, of which the one being filled and the one before it are shown.
+//! Besides the timings since the start it keeps recent ones, in windows of ten seconds: the one
+//! being filled and the one before it are shown.
 //!
-//! A shard that has done nothing since is left asleep.
+//! A shard that has done nothing in the meantime is not woken.
 
 use crate::base::id::ShardId;
 use crate::metrics::counter::{Counter, Counters};

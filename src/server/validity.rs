@@ -1,4 +1,4 @@
-//! When certificates are valid: what clients will refuse a server's chain for.
+//! Validity of certificates: reasons for which clients will refuse a server's chain.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::parse_x509_certificate;
@@ -27,8 +27,8 @@ pub(super) fn faults(path: &str, chain: &[CertificateDer<'_>], now: u64) -> Vec<
             _ => format!("certificate {} of ", index + 1),
         };
         faults.push(format!(
-            "{which}tls.certificate {path:?} {fault}: clients refuse it; put a valid one in its \
-             place, which is taken while the server runs, or set this host's clock"
+            "{which}tls.certificate {path:?} {fault}: clients refuse it; replace it with a \
+             valid one, which takes effect without a restart, or set this host's clock"
         ));
     }
     faults

@@ -289,7 +289,7 @@ fn a_token_is_issued_inspected_and_verified_only_by_a_key() {
     );
     let (code, _, errors) = run(&["token", "key", "no spaces"]);
     assert!(
-        code == 2 && errors.contains("one level") || errors.contains("id"),
+        code == 2 && errors.contains("one topic level") || errors.contains("id"),
         "{errors}"
     );
 }

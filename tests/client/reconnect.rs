@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-/// Where the peer's script has failed the test ends, which would wait for ever.
+/// Where the peer's script has failed the test ends, which would wait forever.
 pub const ATTEMPTS: u32 = 1000;
 
 fn quick() -> Builder {

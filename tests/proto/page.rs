@@ -538,7 +538,7 @@ fn bounds_are_those_of_the_page() {
             limits::MESSAGE_BYTES_CEILING.into(),
         ),
         (
-            "time the server reads on after its last word, ms",
+            "time the server reads on after its last message, ms",
             limits::LINGER_MS,
         ),
     ];

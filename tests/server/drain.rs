@@ -157,7 +157,7 @@ fn newcomers_are_refused_while_it_drains_and_a_second_signal_ends_it_at_once() {
     // With ten minutes to drain and a client that never rests, only this ends it.
     server.terminate();
     assert_eq!(server.wait().code(), Some(1), "{}", server.log());
-    assert!(server.log().contains("ending at once"), "{}", server.log());
+    assert!(server.log().contains("exiting at once"), "{}", server.log());
     drop(pesterer);
     pestering.join().unwrap();
 }

@@ -12,7 +12,7 @@ fn what_is_no_end_gets_a_line_and_clients_notice_nothing() {
     let mut wire = server.greet();
     let rows = [
         (SIGHUP, "SIGHUP is ignored: the configuration"),
-        (SIGUSR1, "SIGUSR1: the log's file"),
+        (SIGUSR1, "SIGUSR1: reopening the log file"),
         (SIGUSR2, "SIGUSR2 is ignored"),
         (SIGALRM, "SIGALRM is ignored"),
         (SIGVTALRM, "SIGVTALRM is ignored"),

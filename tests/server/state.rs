@@ -69,7 +69,7 @@ fn a_full_disk_is_told_of_and_gone_on_from_when_it_has_room() {
         peer.start_auth(API_KEY, DEVICE);
         assert_eq!(peer.read().unwrap().kind, AUTH_OK, "round {round}");
         peer.close();
-        for told in ["cannot be kept", "is kept again"] {
+        for told in ["cannot be written", "is written again"] {
             let is_it = |line: &str| line.contains(NEW) && line.contains(told);
             fixture.server.expect_lines(round, is_it);
         }

@@ -266,7 +266,7 @@ fn a_collector_down_slow_or_refusing_costs_spans_and_nothing_else() {
     reader.subscribe("a/#");
     go_on(&mut publisher, &mut reader);
     let end = std::time::Instant::now() + crate::wire::PATIENCE;
-    while !server.log().contains("takes no spans") {
+    while !server.log().contains("accepts no spans") {
         assert!(std::time::Instant::now() < end, "{}", server.log());
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
@@ -285,12 +285,12 @@ fn a_collector_down_slow_or_refusing_costs_spans_and_nothing_else() {
     assert_eq!(collector.resources()[0]["service.name"], "the-mail");
     assert!(collector.heads()[0].contains("x-key: a-secret"));
     let log = server.log();
-    assert_eq!(log.matches("takes no spans").count(), 1, "{log}");
+    assert_eq!(log.matches("accepts no spans").count(), 1, "{log}");
     assert!(!log.contains("a-secret"), "{log}");
     for peer in [publisher, reader] {
         peer.close();
     }
-    server.expect_lines(1, |line| line.contains("takes spans again"));
+    server.expect_lines(1, |line| line.contains("accepts spans again"));
     server.end();
 }
 
@@ -314,9 +314,7 @@ fn what_is_queued_at_the_end_is_exported_if_the_collector_takes_it() {
         let mut names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, expected);
-        let late = server
-            .log()
-            .contains("have not reached the collector in time");
+        let late = server.log().contains("did not reach the collector in time");
         assert_eq!(late, mood == Mood::Stalls, "{}", server.log());
     }
 }

@@ -52,7 +52,7 @@ fn what_cannot_be_shown_is_said_with_a_remedy() {
     for (args, code, words) in [
         (&[nobody, "--once"][..], 69, "is the server running"),
         (&[nobody], 2, "add --once"),
-        (&["--output", "json"], 2, "add --once"),
+        (&["--output", "json"], 2, "needs --once"),
         (&["ringmail://x:1", "--once"], 2, "http://host:port"),
         (&["--once", "--interval", "1ms"], 2, "100ms"),
     ] {

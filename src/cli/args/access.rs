@@ -13,19 +13,19 @@ pub struct Access {
     #[command(flatten)]
     pub credential: Credential,
 
-    /// Speak TLS, as ringmails:// does; the three options below do so too
+    /// Use TLS, as ringmails:// does; implied by the three options below
     #[arg(long, env = "RINGMAIL_TLS", value_parser = clap::builder::FalseyValueParser::new())]
     pub tls: bool,
 
-    /// Trust the certificate authorities in this PEM file, instead of the system's
+    /// Trust the certificate authorities in this PEM file instead of the system's
     #[arg(long, value_name = "FILE", env = "RINGMAIL_TLS_CA")]
     pub tls_ca: Option<PathBuf>,
 
-    /// Show this certificate (PEM, its chain behind it)
+    /// Client certificate to present (PEM, followed by its chain)
     #[arg(long, value_name = "FILE", env = "RINGMAIL_CERT")]
     pub cert: Option<PathBuf>,
 
-    /// The certificate's private key (PEM); without it, it is in the same file
+    /// The certificate's private key (PEM); by default in the same file
     #[arg(
         long,
         value_name = "FILE",
@@ -39,20 +39,20 @@ pub struct Access {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(id = "credential", multiple = false)]
 pub struct Credential {
-    /// Access token to show, if the server asks [env: RINGMAIL_TOKEN]
+    /// Access token to authenticate with, if the server requires it [env: RINGMAIL_TOKEN]
     ///
-    /// A secret given as a flag is moved to the environment at once, which only this user
-    /// and root can read; for the first milliseconds `ps` may show it to others. Use a file
-    /// or a variable where that matters.
+    /// A secret given as a flag is moved at once to the environment, which only this user
+    /// and root can read; for the first milliseconds `ps` may show it to others. Where that
+    /// matters, use a file or a variable.
     #[arg(long, value_name = "TOKEN", value_parser = secret)]
     pub token: Option<Secret>,
 
-    /// The same from a file, read anew for each connection and before the token expires
+    /// The same from a file, read again for each connection and before the token expires
     /// [env: RINGMAIL_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// API key to show, as `ringmail token key` prints it [env: RINGMAIL_API_KEY]
+    /// API key to authenticate with, as `ringmail token key` prints it [env: RINGMAIL_API_KEY]
     #[arg(long, value_name = "KEY", value_parser = secret)]
     pub api_key: Option<Secret>,
 

@@ -6,10 +6,10 @@ macro_rules! exit_codes {
         "\n\nExit codes:
   0   done
   1   it ran and failed: a request failed, no answer came, the connection broke
-  2   the command line is not understood
-  69  something needed is not there: no server at the address, a port taken, an old kernel
-  77  it is forbidden: the server wants another credential or right; io_uring disabled
-  78  the configuration is wrong"
+  2   the command line is invalid
+  69  something needed is unavailable: no server at the address, a port in use, an old kernel
+  77  permission denied: the server requires another credential or right; io_uring disabled
+  78  the configuration is invalid"
     };
 }
 pub(in crate::cli) use exit_codes;

@@ -12,7 +12,7 @@ pub const ADDRESS_VARIABLE: &str = "RINGMAIL_ADDRESS";
 /// Which server to talk to.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Peer {
-    /// The server: host:port or ringmail://host:port; by TLS ringmails://host:port
+    /// The server: host:port or ringmail://host:port; with TLS ringmails://host:port
     #[arg(
         short,
         long,
@@ -22,12 +22,12 @@ pub struct Peer {
     )]
     pub address: String,
 
-    /// The name the server knows this client by, beside its principal: 1 to 64 letters, digits,
-    /// underscores, hyphens and dots
+    /// The client id, a name beside the principal: 1 to 64 letters, digits, underscores,
+    /// hyphens and dots
     #[arg(long, value_name = "ID", env = "RINGMAIL_CLIENT_ID")]
     pub client_id: Option<String>,
 
-    /// Where no server is there yet, go on trying for so long: for scripts that start both.
+    /// If the server is not up yet, keep trying for this long: for scripts that start both.
     /// `req` waits for the service, too
     #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = duration::parse_bounded)]
     pub wait: Duration,

@@ -4,7 +4,7 @@ use super::{Peer, duration, exit_codes};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Make API keys and access tokens, look into a token, renew one
+/// Make API keys and access tokens; inspect or renew a token
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -29,8 +29,8 @@ pub enum TokenCommand {
 
 /// Make an API key
 ///
-/// Prints the key on standard output, this once: it is for the device. The configuration gets
-/// its hash only, in the lines printed on standard error.
+/// Prints the key, for the device, on standard output; it is not stored anywhere. Prints the
+/// lines for the server's configuration, which hold only its hash, on standard error.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -42,18 +42,18 @@ pub struct Key {
     /// The key's name: 1 to 64 of A-Z a-z 0-9 _ - .
     pub id: String,
 
-    /// Who the device is; by default its key's name
+    /// The device's principal; by default the key's name
     #[arg(long, value_name = "NAME")]
     pub principal: Option<String>,
 
-    /// A role it gets, by its name in the server's file; may be given several times
+    /// A role to grant, by its name in the server's configuration; may be given several times
     #[arg(long = "role", value_name = "ROLE", default_value = "device")]
     pub roles: Vec<String>,
 }
 
 /// Sign an access token (HS256)
 ///
-/// For servers whose auth.jwt.secret is the same secret. Prints the token.
+/// Prints a token for servers whose auth.jwt.secret is the same secret.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -66,31 +66,31 @@ pub struct Issue {
     #[arg(long, value_name = "FILE")]
     pub secret_file: PathBuf,
 
-    /// Who the token is for: one level of a topic
+    /// The principal that the token is for: one topic level
     #[arg(long, value_name = "NAME")]
     pub subject: String,
 
-    /// A role it gets, by its name in the server's file; may be given several times
+    /// A role to grant, by its name in the server's configuration; may be given several times
     #[arg(long = "role", value_name = "ROLE")]
     pub roles: Vec<String>,
 
-    /// How long it is good for, in whole seconds
+    /// How long it is valid, in whole seconds
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration::parse)]
     pub ttl: Duration,
 
-    /// Who issues it (auth.jwt.issuer)
+    /// The issuer (auth.jwt.issuer)
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub issuer: String,
 
-    /// Which server it is for (auth.jwt.audience)
+    /// The server it is for (auth.jwt.audience)
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub audience: String,
 }
 
 /// Show what a token says
 ///
-/// Prints header, claims and times, not the signature. Whether the token is any good is told
-/// only with a key to verify it with.
+/// Prints header, claims and times, not the signature. Verifies the token only if a key is
+/// given.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -100,14 +100,14 @@ pub struct Issue {
     exit_codes!()
 ))]
 pub struct Inspect {
-    /// File with the token; without it, or for -, standard input
+    /// File with the token; by default, or for -, standard input
     pub file: Option<PathBuf>,
 
-    /// Verify it by this secret (HS256)
+    /// Verify it with this secret (HS256)
     #[arg(long, value_name = "FILE", conflicts_with = "public_key")]
     pub secret_file: Option<PathBuf>,
 
-    /// Verify it by this public key in PEM (RS256, ES256, EdDSA)
+    /// Verify it with this public key in PEM (RS256, ES256, EdDSA)
     #[arg(long, value_name = "FILE")]
     pub public_key: Option<PathBuf>,
 }
@@ -115,7 +115,7 @@ pub struct Inspect {
 /// Exchange a refresh token for a new pair
 ///
 /// Prints one JSON object: principal, access_token, refresh_token, expires_in_s (null: never).
-/// The refresh token shown is worn out by it.
+/// The refresh token presented cannot be used again.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -124,7 +124,7 @@ pub struct Inspect {
     exit_codes!()
 ))]
 pub struct Refresh {
-    /// File with the refresh token; without it, or for -, standard input
+    /// File with the refresh token; by default, or for -, standard input
     #[arg(long, value_name = "FILE")]
     pub refresh_file: Option<PathBuf>,
 

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 /// Watch a server: shards, rates, latencies, connections, topics
 ///
-/// Asks the admin address (server.admin) again and again. Rates are between two answers,
-/// latencies of the last 10 to 20 seconds. Keys: q quits, Tab brings another table to the
-/// front, the arrows choose the column to sort by, r turns it round, / filters, p pauses, ?
-/// tells them all.
+/// Polls the admin address (server.admin). Rates are between two answers, latencies of the
+/// last 10 to 20 seconds. Keys: q quits, Tab shows the next table, the arrows choose the
+/// column to sort by, r reverses the order, / filters, p pauses, ? lists all of them.
 ///
-/// Other addresses than loopback want a credential whose role has admin = true. It travels
+/// Addresses other than loopback require a credential whose role has admin = true. It travels
 /// in the clear unless the address is https://.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = concat!(
@@ -34,11 +33,11 @@ pub struct Top {
     #[command(flatten)]
     pub credential: Credential,
 
-    /// Time from one look to the next
+    /// Time from one poll to the next
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
     pub interval: Duration,
 
-    /// Print what there is to see after one interval, and end
+    /// Print one report, after one interval, and exit
     #[arg(long)]
     pub once: bool,
 

@@ -164,7 +164,7 @@ impl<S: Speaker> Connections<S> {
         Ok(())
     }
 
-    /// Waits for events; `None` waits for ever, zero not at all. Epoll counts in
+    /// Waits for events; `None` waits forever, zero not at all. Epoll counts in
     /// milliseconds and rounds up: whoever needs less spins with zero.
     #[inline]
     pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Halt> {

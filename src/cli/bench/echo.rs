@@ -19,10 +19,10 @@ use std::rc::Rc;
 /// Without --rate a closed loop: each connection keeps --depth requests in flight, and
 /// latency runs from the actual send. This finds the throughput.
 ///
-/// With --rate an open loop: messages go out on a schedule made beforehand, whatever is
-/// unanswered, and latency runs from the time a message was meant to go. This finds the
-/// latency. The generator then spins on its core; the run is void (exit 1) when its own
-/// lag exceeds a tenth of the measured p99.
+/// With --rate an open loop: messages go out on a schedule fixed beforehand, whatever is
+/// unanswered, and latency runs from the time a message was due. This finds the latency.
+/// The generator then spins on its core; the run is void (exit 1) if its own lag exceeds
+/// a tenth of the measured p99.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=1 << 26))]
     bytes: u32,
 
-    /// What the server speaks
+    /// The server's protocol
     #[arg(long, value_enum, default_value_t = Protocol::Ringmail, conflicts_with = "spawn")]
     protocol: Protocol,
 

@@ -137,7 +137,7 @@ impl<'a> Exchange<'a> {
             Seen::Arrived(stamp) => {
                 let index = stamp.origin as usize;
                 let Some(origin) = self.origins.get_mut(index) else {
-                    return Err(Fault::Answer("a message of no sender"));
+                    return Err(Fault::Answer("a message from an unknown sender"));
                 };
                 let is_done = origin.window.take(stamp.number)?;
                 meter.answered(stamp.since, now);
@@ -440,7 +440,7 @@ mod tests {
     fn a_delivery_too_many_ends_the_run() {
         let (address, _) = Hub::listen(|number| if number == 20 { 2 } else { 1 });
         let halt = load(address, &CLOSED, ms(10_000)).unwrap_err();
-        assert!(halt.to_string().contains("not on its way"), "{halt}");
+        assert!(halt.to_string().contains("not in flight"), "{halt}");
     }
 
     #[test]

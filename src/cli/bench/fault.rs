@@ -25,7 +25,7 @@ pub enum Fault {
     Refused { code: Code, text: String },
     #[error("the server closed the connection: {code} {text}")]
     Closed { code: Code, text: String },
-    #[error("the server ended the connection without a word")]
+    #[error("the server closed the connection without giving a reason")]
     Eof,
     #[error("the connection broke: {0}")]
     Broken(#[source] io::Error),
@@ -36,7 +36,7 @@ pub enum Fault {
     #[error("the server said: {0}")]
     Said(String),
     #[error(
-        "the server asks who its clients are: give a credential that it takes (--token, --api-key)"
+        "the server requires authentication: give a credential that it accepts (--token, --api-key)"
     )]
     AuthRequired,
     #[error("a request of {bytes} bytes, but the server accepts at most {max}")]
@@ -69,7 +69,7 @@ pub enum Halt {
     Undrained { waited: Duration, in_flight: u64 },
     #[error("the server does not keep up with --rate: {bytes} bytes wait to be sent")]
     Backlog { bytes: usize },
-    #[error("--placement {0}: the server's shards are not as many, or get no connections")]
+    #[error("--placement {0}: the server has too few shards, or some of them get no connections")]
     Placement(&'static str),
     #[error("interrupted")]
     Interrupted,
@@ -79,7 +79,7 @@ pub enum Halt {
     Process(#[source] io::Error),
     #[error("the slow readers' publisher: {0}")]
     Publisher(#[source] Fault),
-    #[error("the server does not tell its $sys/stats: {0}")]
+    #[error("the server does not answer $sys/stats: {0}")]
     Stats(String),
     #[error("{0}")]
     Client(#[source] client::Error),

@@ -1,4 +1,4 @@
-//! `ringmail bench idle`: what connections cost that do nothing but stay alive.
+//! `ringmail bench idle`: the cost of connections that do nothing but stay alive.
 //!
 //! ```text
 //!    some come and go                      settle          quiet: --duration
@@ -33,12 +33,12 @@ const FIRST: u32 = 100;
 /// Measure idle connections: the server's memory for each, and its CPU time
 ///
 /// Opens the connections, answers the server's PINGs, and reads the server's memory before
-/// and after, its CPU time in between. Needs --spawn or --server-pid.
+/// and after, and its CPU time in between. Needs --spawn or --server-pid.
 ///
 /// Memory per connection is the growth of the server's resident memory, divided by the
-/// connections; a few have come and gone before, so that what a server takes once is not in
-/// it; what the kernel keeps for their sockets is not in it. Each connection takes
-/// a descriptor here and one there: see ulimit -n.
+/// number of connections. A few connections come and go first, so that what a server
+/// allocates once is not counted; nor is what the kernel keeps for the sockets. Each
+/// connection takes a descriptor here and one in the server: see ulimit -n.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse_bounded_positive)]
     duration: Duration,
 
-    /// How long to wait after connecting, the first few too, before measuring
+    /// How long to wait before measuring, after connecting and after the first few
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse_bounded)]
     settle: Duration,
 
@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if !args.target.spawn && args.target.server_pid.is_none() {
         return Err(Failure::new(
             Status::Usage,
-            "bench idle measures the server's process: --spawn or --server-pid PID",
+            "bench idle measures the server's process: give --spawn or --server-pid PID",
         ));
     }
     let site = args.target.prepare(args.connections as usize)?;
@@ -119,7 +119,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 impl Args {
     fn measure(&self, site: &Site) -> Result<Outcome, Halt> {
         let Some(server) = site.process else {
-            return Err(Halt::Process(io::Error::other("no process is named")));
+            return Err(Halt::Process(io::Error::other(
+                "no server process was given",
+            )));
         };
         let shape = Rc::new(Shape::echo(0));
         let settings = Echo::settings(&shape, self.target.timeout);

@@ -58,12 +58,12 @@ use crate::cli::failure::Failure;
 
 /// Load a server and measure it: throughput, latency, CPU time, memory
 ///
-/// The load comes from one thread. It shares the machine with what it measures: give it a
-/// core of its own (--core; --spawn sees to both sides), and compare figures of one machine
-/// only. Its own CPU time is part of every result.
+/// One thread generates the load. It shares the machine with what it measures: give it a
+/// core of its own (--core; --spawn places both sides), and compare only figures of one
+/// machine. Every result includes the generator's own CPU time.
 ///
 /// The server's CPU time and memory are read from /proc: for these it must run on this
-/// machine and be named, by --server-pid or --spawn. The result is written to standard
+/// machine, and --server-pid or --spawn must name it. The result is written to standard
 /// output, progress to standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(

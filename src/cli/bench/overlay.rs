@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 /// Draw the latencies of several runs as one SVG
 ///
-/// Each run is a file written by --hdr, with a name for its line. Runs named PANEL/NAME are
-/// drawn in a panel of their own with all others of that panel.
+/// Each run is a file written by --hdr, with a name for its curve. Runs named PANEL/NAME share
+/// a panel with all others of that PANEL.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:

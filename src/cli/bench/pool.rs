@@ -27,10 +27,10 @@ const LONGEST_NS: u64 = 60_000_000_000;
 
 /// Compare requests through a pool with a connection for each request
 ///
-/// Tasks on one thread ask $sys/echo, one request after the other each. In one kind of round
-/// they acquire a connection of a pool for each request and give it back; in the other they
-/// connect, ask and close. Rounds alternate. A time runs from wanting a connection to having
-/// the answer; closing is behind it, and counts in the requests per second alone.
+/// Each task, all on one thread, sends requests to $sys/echo one after the other. In one kind
+/// of round it acquires a connection from a pool for each request and returns it; in the other
+/// it connects, sends the request and closes. Rounds alternate. Latency runs from asking for a
+/// connection to receiving the answer; closing counts only in the requests per second.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -40,11 +40,11 @@ const LONGEST_NS: u64 = 60_000_000_000;
     exit_codes!()
 ))]
 pub struct Args {
-    /// How many tasks ask at once
+    /// How many tasks send requests at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive(4096))]
     tasks: u32,
 
-    /// The pool's connections_max; as many as there are tasks by default
+    /// The pool's connections_max; by default, the number of tasks
     #[arg(long, value_name = "N", value_parser = positive(4096))]
     connections: Option<u32>,
 

@@ -18,9 +18,9 @@ use crate::cli::failure::Failure;
 /// the publisher to the subscriber.
 ///
 /// Without --rate a closed loop: each publisher keeps --in-flight messages that not all
-/// subscribers have got yet. With --rate an open loop; see `ringmail bench help echo`.
+/// subscribers have received yet. With --rate an open loop; see `ringmail bench help echo`.
 ///
-/// Peers are measured with the same load: --protocol.
+/// --protocol measures other servers with the same load.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
     "Examples:
@@ -46,23 +46,23 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive(1_000_000))]
     topics: u32,
 
-    /// Closed loop: messages of each publisher on their way
+    /// Closed loop: messages in flight of each publisher
     #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "rate", value_parser = positive(1 << 20))]
     in_flight: u32,
 
-    /// Bytes of each payload; its first 16 say whose and since when
+    /// Bytes of each payload; the first 16 hold the sender and the send time
     #[arg(long, visible_alias = "bytes", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=1 << 26))]
     payload_bytes: u32,
 
-    /// Subscribe as a group of this name: of each topic's subscribers one gets a message
+    /// Subscribe as a group of this name: one of each topic's subscribers gets each message
     #[arg(long, value_name = "NAME", value_parser = parse_group)]
     group: Option<String>,
 
-    /// Have each message confirmed by the server; the closed loop waits for that alone
+    /// Have the server confirm each message; the closed loop then waits only for that
     #[arg(long)]
     confirm: bool,
 
-    /// Idle subscriptions beside those that are delivered to
+    /// Idle subscriptions beside those that receive messages
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     subscriptions: u32,
 
@@ -74,7 +74,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Placement::Any)]
     placement: Placement,
 
-    /// What the server speaks
+    /// The server's protocol
     #[arg(long, value_enum, default_value_t = Protocol::Ringmail)]
     protocol: Protocol,
 

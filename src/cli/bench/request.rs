@@ -17,9 +17,9 @@ const SERVICE: &str = "bench/service";
 
 /// Measure requests to a service that connections answer: throughput, latency, CPU time
 ///
-/// The responders are connections of the generator, too, and answer each request with its
-/// payload at once: what is measured is the server's work of bringing it there and back.
-/// With --service somebody else answers, and what is measured is that as well.
+/// The responders are connections of the generator too, and answer each request at once with
+/// its payload: this measures the server's work of carrying requests and answers. With
+/// --service another responder answers, and the result includes its time.
 /// For requests to a service of the server itself see `ringmail bench echo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = concat!(
@@ -32,7 +32,7 @@ const SERVICE: &str = "bench/service";
     exit_codes!()
 ))]
 pub struct Args {
-    /// Connections that ask
+    /// Connections that send requests
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive(1_000_000))]
     requesters: u32,
 
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive(1_000_000))]
     responders: u32,
 
-    /// Ask a service that others serve; its answers have to be the requests' payloads
+    /// Send requests to a service that others serve; it must answer with the request's payload
     #[arg(long, value_name = "NAME", conflicts_with_all = ["responders", "placement"])]
     service: Option<String>,
 
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "rate", value_parser = positive(1 << 20))]
     in_flight: u32,
 
-    /// Bytes of each payload; its first 16 say whose and since when
+    /// Bytes of each payload; the first 16 hold the sender and the send time
     #[arg(long, visible_alias = "bytes", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=1 << 26))]
     payload_bytes: u32,
 
@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Placement::Any)]
     placement: Placement,
 
-    /// What the server speaks: ringmail or nats
+    /// The server's protocol: ringmail or nats
     #[arg(long, value_enum, default_value_t = Protocol::Ringmail)]
     protocol: Protocol,
 
@@ -98,7 +98,7 @@ impl Args {
         if matches!(self.protocol, Protocol::Redis | Protocol::Mqtt) {
             return Err(Failure::new(
                 Status::Usage,
-                "bench request: --protocol ringmail or nats; the others have no requests",
+                "bench request: --protocol must be ringmail or nats; the others have no requests",
             ));
         }
         if let Some(service) = &self.service {

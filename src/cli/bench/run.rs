@@ -42,11 +42,12 @@ pub struct Run {
     #[arg(long, value_enum, default_value_t = Spacing::Poisson, requires = "rate")]
     pub schedule: Spacing,
 
-    /// Open loop: what the Poisson schedule is drawn from
+    /// Open loop: seed of the Poisson schedule
     #[arg(long, default_value_t = 1, requires = "rate")]
     pub seed: u64,
 
-    /// Closed loop: never sleep while waiting for answers; costs a core, hides its wake-ups
+    /// Closed loop: never sleep while waiting for answers; uses a whole core, but spares the
+    /// server the work of waking the generator
     #[arg(long, conflicts_with = "rate")]
     pub spin: bool,
 
@@ -54,7 +55,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub hdr: Option<PathBuf>,
 
-    /// Draw the latencies over their percentiles, as an SVG
+    /// Draw the latencies by percentile, as an SVG
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
 }

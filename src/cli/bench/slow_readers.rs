@@ -1,19 +1,19 @@
-//! Slow readers: connections that subscribe and then never read, and a publisher that goes
-//! on sending to them, beside whatever is measured.
+//! Slow readers: connections that subscribe and then never read, and a publisher that keeps
+//! sending to them, alongside the measured load.
 //!
 //! ```text
 //!   publisher ──► bench/slow ──► slow readers     never read, hold next to nothing themselves
 //!   (--slow-rate)     └─ none ─► idle readers     --slow-idle: bench/elsewhere, the baseline
 //! ```
 //!
-//! They are apart from the run's connections, which are all read as soon as something comes:
-//! each is a plain socket in nobody's epoll, with the smallest receive buffer the kernel
-//! gives, so that what is sent to it stays with the server. Established and subscribed before the
-//! load begins, one after the other.
+//! They are separate from the run's connections, all of which are read as soon as data arrives:
+//! each is a plain socket outside of epoll, with the smallest receive buffer the kernel allows,
+//! so that data sent to it stays with the server. They are established and subscribed one after
+//! the other, before the load begins.
 //!
-//! What came of them is the server's to say (`$sys/stats`, before and after, and its memory
-//! in /proc): a socket that is not read does not learn that it has been closed. The server
-//! takes them for dead after `heartbeat.timeout_ms`: runs are shorter than that.
+//! Their fate is taken from the server (`$sys/stats`, before and after, and its memory in
+//! /proc): a socket that is not read does not notice that it has been closed. The server
+//! considers them dead after `heartbeat.timeout_ms`: runs are shorter than that.
 //!
 //! The publisher is paced by a constant schedule of its own. When the server stops reading
 //! from it, it waits: `published` is what the server has taken.
@@ -60,11 +60,11 @@ pub struct Args {
     #[arg(long = "slow", id = "slow", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub readers: u32,
 
-    /// The slow readers' slow-consumer policy; the server's own if not given
+    /// The slow readers' slow-consumer policy; by default the server's own
     #[arg(long = "slow-policy", value_enum, requires = "slow")]
     policy: Option<Policy>,
 
-    /// Bytes of payload published to the slow readers per second; each is to get all
+    /// Bytes of payload per second to publish to the slow readers, all of it to each of them
     #[arg(long = "slow-rate", value_name = "BYTES", default_value_t = 1_000_000, requires = "slow", value_parser = positive(1 << 30))]
     bytes_per_second: u32,
 
@@ -72,7 +72,7 @@ pub struct Args {
     #[arg(long = "slow-bytes", id = "slow_bytes", value_name = "N", default_value_t = 1024, requires = "slow", value_parser = positive(1 << 20))]
     payload_bytes: u32,
 
-    /// The slow readers' baseline: as many connections, and as much published, but on a
+    /// The baseline for slow readers: as many connections and as much published, but on a
     /// topic that none of them subscribes to
     #[arg(long = "slow-idle", requires = "slow")]
     idle: bool,

@@ -64,8 +64,12 @@ impl Server {
     /// # Errors
     /// It cannot be started, ends, or says nothing of an address in time.
     pub fn start(shards: &str, config: Option<&Path>) -> Result<Server, Failure> {
-        let program = std::env::current_exe()
-            .map_err(|error| failure(format_args!("--spawn: this program has no path: {error}")))?;
+        let program = std::env::current_exe().map_err(|error| {
+            failure(format_args!(
+                "--spawn: the path of this program cannot be \
+                                                   found: {error}"
+            ))
+        })?;
         let mut command = Command::new(program);
         without_secrets(&mut command)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text"])
@@ -137,7 +141,7 @@ impl Server {
         match self.terminate() {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(failure(format_args!(
-                "the spawned server ended badly ({status}):\n{}",
+                "the spawned server failed ({status}):\n{}",
                 self.log.text()
             ))),
             None => Err(failure(format_args!(

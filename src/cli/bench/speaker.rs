@@ -312,9 +312,9 @@ pub fn unwanted(event: Event<'_>) -> Fault {
             text: reason.to_owned(),
         },
         Event::Refused { code, reason } => Fault::Refused { code, text: reason },
-        Event::Ended(_) => Fault::Answer("bytes that are not of this protocol"),
+        Event::Ended(_) => Fault::Answer("bytes that are not in this protocol"),
         Event::Message(_) | Event::Handled | Event::Established(_) => {
-            Fault::Answer("a message that answers no request")
+            Fault::Answer("a response without a request")
         }
     }
 }
@@ -533,7 +533,7 @@ mod tests {
             .contains("NO_SERVICE: none")
         );
         assert!(end(response(1, 0, b"otherwis")).contains("does not carry"));
-        assert!(end(b"HTTP/1.1 400 Bad Request".to_vec()).contains("not of this protocol"));
+        assert!(end(b"HTTP/1.1 400 Bad Request".to_vec()).contains("not in this protocol"));
 
         let shape = Rc::new(Shape::raw(8));
         let mut raw = Raw::open(&shape);

@@ -58,18 +58,18 @@ impl Output {
 
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// The server: host:port or ringmail://host:port; by TLS ringmails://host:port
+    /// The server: host:port or ringmail://host:port; with TLS ringmails://host:port
     /// [env: RINGMAIL_ADDRESS] [default: 127.0.0.1:7411]
     // Not clap's own `env`: a variable that is set for the other commands would conflict
     // with --spawn.
     #[arg(short, long, value_name = "ADDRESS", conflicts_with = "spawn")]
     address: Option<String>,
 
-    /// The server's process, whose CPU time and memory are measured
+    /// The server's process id, to measure its CPU time and memory
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     pub server_pid: Option<u32>,
 
-    /// Start a server of this program's own, and end it afterwards
+    /// Start a server of this program, and stop it afterwards
     #[arg(long)]
     pub spawn: bool,
 
@@ -81,22 +81,22 @@ pub struct Target {
     #[arg(long, value_name = "FILE", requires = "spawn")]
     pub server_config: Option<PathBuf>,
 
-    /// Core for the load to run on; by default, with --spawn the last that has no shard
+    /// Core for the load to run on; by default with --spawn, the last one without a shard
     #[arg(long)]
     pub core: Option<usize>,
 
-    /// Longest time to connect, and to go without any answer
+    /// How long to wait for connections, and for any answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse_bounded_positive)]
     pub timeout: Duration,
 
-    /// Where no server is there yet, go on trying for so long
+    /// If the server is not up yet, keep trying for this long
     #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, conflicts_with = "spawn", value_parser = duration::parse_bounded)]
     wait: Duration,
 
     #[command(flatten)]
     pub access: Access,
 
-    /// Show no progress
+    /// Do not show progress
     #[arg(long, short)]
     pub quiet: bool,
 
@@ -243,8 +243,12 @@ impl Target {
         let config = tls.config();
         let config = config.map_err(|error| Failure::new(Status::Unavailable, error))?;
         let host = named.map_or_else(|| address.ip().to_string(), |named| named.host);
-        let name = ServerName::try_from(host.clone())
-            .map_err(|error| usage(format!("{host}: {error}; no certificate has such a name")))?;
+        let name = ServerName::try_from(host.clone()).map_err(|error| {
+            usage(format!(
+                "{host}: {error}; it is not a name that a \
+                                            certificate can have"
+            ))
+        })?;
         Ok(Some((config, name)))
     }
 }

@@ -43,7 +43,7 @@ impl Window {
     pub fn take(&mut self, number: u32) -> Result<bool, Fault> {
         let index = number.wrapping_sub(self.front) as usize;
         let Some(left) = self.copies.get_mut(index).filter(|left| **left > 0) else {
-            return Err(Fault::Answer("a message arrived that is not on its way"));
+            return Err(Fault::Answer("a message arrived that was not in flight"));
         };
         *left -= 1;
         if *left > 0 {

@@ -1,7 +1,7 @@
 //! `ringmail ping`: round trips to a server, one at a time, like ping(8).
 //!
-//! A thread pings and tells; this one prints. So Ctrl-C ends it at once, also while an
-//! answer is waited for: whoever waits is left behind.
+//! A thread sends the pings and reports; this one prints. So Ctrl-C ends it at once, even while
+//! the other thread waits for an answer.
 
 mod tally;
 

@@ -1,4 +1,4 @@
-//! What came of the pings: counts and the distribution of the round trips.
+//! Results of the pings: counts and the distribution of the round trips.
 //!
 //! Minimum, mean, maximum and deviation are exact; percentiles come from a histogram of
 //! three significant digits.

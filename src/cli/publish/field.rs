@@ -1,8 +1,8 @@
 //! The topic of a JSON line: the value of the field that `--topic-from-json` names.
 //!
-//! The line is walked once and nothing of it is kept but that value; the rest is checked to be
-//! JSON and passed over. A name that comes twice in one object means its last value, as it
-//! does to most readers of JSON.
+//! The line is parsed once and only that value is kept; the rest is checked to be JSON and
+//! skipped. If a name appears twice in one object, its last value counts, as with most JSON
+//! parsers.
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Lines of standard input as they come: a thread reads, whoever publishes takes whole lines.
+//! Lines of standard input as they arrive: a thread reads, the publisher takes whole lines.
 //!
 //! ```text
 //!  read      [ line ][ line ][ li              goes on as one chunk of whole lines
@@ -6,8 +6,9 @@
 //!  read      ne ][ line ]                      "ne" completes the kept one
 //! ```
 //!
-//! A thread, because whoever waits for standard input must hear the server meanwhile, and
-//! because a file, a pipe and a terminal cannot all be polled. It is left behind at the end.
+//! It uses a thread because the publisher must listen to the server while waiting for standard
+//! input, and because a file, a pipe and a terminal cannot all be polled. The thread is
+//! abandoned at the end.
 //!
 //! Invariants: each chunk but the last ends in a newline; the kept part is at most
 //! `line_bytes_max` long; the channel is bounded, so that a file is read as fast as it is

@@ -1,10 +1,10 @@
 //! `ringmail pub`: the argument, standard input, or each line of it, published.
 //!
-//! Lines are published as they come and sent a chunk at a time: what one read brought goes
-//! out together, so that a file goes through in bulk and an idle pipe's line at once.
+//! Lines are published as they arrive and sent a chunk at a time: the lines of one read go out
+//! together, so that a file is sent in bulk and the line of an idle pipe at once.
 //!
-//! Without --confirm a round trip (a PING) stands between the last message and success, so
-//! that what the server refuses is heard of. It does not say that anybody got the others.
+//! Without --confirm, a round trip (a PING) follows the last message, so that refusals by the
+//! server are noticed. It does not show that anybody received the other messages.
 
 mod field;
 mod lines;
@@ -81,7 +81,7 @@ fn whole_input() -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut bytes);
     read.map_err(unreadable)?;
     if bytes.len() as u64 > bytes_max {
-        let text = "the payload on standard input is larger than any server takes (1 GiB)";
+        let text = "the payload on standard input is larger than any server accepts (1 GiB)";
         return Err(Failure::new(Status::Usage, text));
     }
     Ok(bytes)
@@ -207,7 +207,7 @@ impl Publisher<'_> {
                     self.line += 1;
                     let bytes = self.client.server().message_bytes_max;
                     self.skip(format!(
-                        "it is longer than {bytes} bytes, the server's most"
+                        "it is longer than the {bytes} bytes that the server accepts"
                     ))?;
                 }
                 Ok(Input::Broken(error)) => return Err(unreadable(error)),
@@ -248,15 +248,15 @@ impl Publisher<'_> {
                 Some(Incoming::Reconnected { resumed: true }) => {
                     let peer = self.client.peer();
                     note(format!(
-                        "connected again to {peer}: the session goes on, nothing was lost"
+                        "reconnected to {peer}: the session was resumed, nothing was lost"
                     ));
                 }
                 Some(Incoming::Reconnected { resumed: false }) => {
                     let peer = self.client.peer();
                     note(format!(
-                        "connected again to {peer}: the session was gone (the server was restarted, or \
-                         the client was away for too long), and what had been confirmed but not yet \
-                         delivered went with it"
+                        "reconnected to {peer}: the session is gone (the server was restarted, \
+                         or the client was away for too long), and with it what had been \
+                         confirmed but not yet delivered"
                     ));
                 }
                 Some(_) => {}
@@ -269,7 +269,7 @@ impl Publisher<'_> {
         let text = format!("line {}: {text}", self.line);
         if !self.args.skip_invalid {
             let remedy = match self.form.field {
-                Some(_) => "; --skip-invalid passes over such lines",
+                Some(_) => "; --skip-invalid skips such lines",
                 None => "",
             };
             return Err(Failure::new(Status::Runtime, format!("{text}{remedy}")));
@@ -286,7 +286,7 @@ impl Publisher<'_> {
         let settled = self.settle();
         if self.skipped > SKIPPED_TOLD_MAX {
             let (skipped, lines) = (self.skipped, self.line);
-            note(format!("{skipped} of {lines} lines were passed over"));
+            note(format!("{skipped} of {lines} lines were skipped"));
         }
         let _ = self.client.close();
         outcome.and(settled)

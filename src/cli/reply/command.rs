@@ -2,9 +2,9 @@
 //! size.
 //!
 //! One `poll` waits for the three pipes and the process's end, so that a command may read and
-//! write in any order, or not at all. The command leads a process group of its own: what has
-//! to be ended is ended with all it started. A command that ended by itself may leave
-//! something running behind; its output is not waited for.
+//! write in any order, or not at all. The command leads its own process group, so that killing
+//! it also kills everything it started. A command that ended by itself may leave processes
+//! running; their output is not waited for.
 //!
 //! Invariant: the process has been waited for when [`run`] returns.
 
@@ -123,7 +123,7 @@ impl Running {
             let exit = self.child.try_wait()?;
             self.pump(task)?;
             if self.answer.len() > task.answer_bytes_max {
-                let text = "the answer is larger than the server takes";
+                let text = "the answer is larger than the server accepts";
                 return Ok(Outcome::none(text));
             }
             if let Some(exit) = exit {
@@ -131,7 +131,7 @@ impl Running {
             }
             let now = Instant::now();
             if stop.load(Ordering::Relaxed) {
-                return Ok(Outcome::none("the service is going away"));
+                return Ok(Outcome::none("the service is shutting down"));
             }
             if now >= deadline {
                 return Ok(Outcome::Failed {
@@ -197,7 +197,10 @@ impl Running {
             (Some(code), _) => (code, format!("the command exited with status {code}")),
             (None, signal) => {
                 let signal = signal.unwrap_or_default();
-                (128 + signal, format!("the command died of signal {signal}"))
+                (
+                    128 + signal,
+                    format!("the command was killed by signal {signal}"),
+                )
             }
         };
         Outcome::Failed {
@@ -308,7 +311,7 @@ mod tests {
         );
         assert_eq!(
             outcome("kill -9 $$", b""),
-            failed(137, "the command died of signal 9")
+            failed(137, "the command was killed by signal 9")
         );
         let Outcome::Failed { status: 127, text } = outcome("/no/such/command", b"") else {
             panic!("sh says 127");
@@ -351,7 +354,7 @@ mod tests {
             answer_bytes_max: 1000,
             ..task("cat /dev/zero", b"")
         };
-        let text = "the answer is larger than the server takes";
+        let text = "the answer is larger than the server accepts";
         assert_eq!(run(&task, &AtomicBool::new(false)), failed(NO_ANSWER, text));
         let whole = Task {
             exec: OsStr::new("head -c 1000 /dev/zero"),
@@ -376,6 +379,6 @@ mod tests {
     fn a_command_ends_when_the_service_does() {
         let stopped = AtomicBool::new(true);
         let outcome = run(&task("sleep 1000", b""), &stopped);
-        assert_eq!(outcome, Outcome::none("the service is going away"));
+        assert_eq!(outcome, Outcome::none("the service is shutting down"));
     }
 }

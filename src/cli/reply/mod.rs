@@ -6,9 +6,10 @@
 //!                 └───────────── outcome ──────────────────┘
 //! ```
 //!
-//! This thread alone has the client. While every command that may run does, it waits for one
-//! of them to end and looks after the connection in between; while some do and more may, it
-//! waits for requests, in slices short against the time the commands have run for.
+//! Only this thread uses the client. While the maximum of commands is running, it waits for one
+//! of them to end and services the connection in between; while some are running and more may
+//! start, it waits for requests, in slices that are short compared with how long the commands
+//! have run.
 //!
 //! Invariants: `running ≤ parallel`; each request taken is answered once, or its requester
 //! has been told by the server that it is over; when it ends, so do the commands.
@@ -139,7 +140,7 @@ impl Desk<'_> {
         };
         let bytes = self.waiting_bytes + request.payload.len();
         if self.waiting.len() >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
-            let outcome = Outcome::none("too many requests wait for the command");
+            let outcome = Outcome::none("too many requests are waiting for the command");
             respond(client, &request, self.args, outcome)?;
             return Ok(true);
         }
@@ -258,7 +259,7 @@ impl Job {
             };
             run(&task, &self.stop)
         });
-        let lost = |_| Outcome::none("running the command went wrong");
+        let lost = |_| Outcome::none("the command could not be run");
         let outcome = catch_unwind(attempt).unwrap_or_else(lost);
         let _ = self.tell.send((self.request, outcome));
     }
@@ -319,7 +320,7 @@ mod tests {
             request: request.clone(),
         };
         let thread = std::thread::spawn(move || job.run_by(|_, _| panic!("as a test wants it")));
-        let lost = Outcome::none("running the command went wrong");
+        let lost = Outcome::none("the command could not be run");
         assert_eq!(outcomes.recv(), Ok((request, lost)));
         assert!(thread.join().is_ok(), "it ends the thread too");
     }

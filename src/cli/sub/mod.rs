@@ -1,11 +1,11 @@
 //! `ringmail sub`: the messages of topics on standard output, until the count, a timeout,
 //! Ctrl-C or the connection ends it.
 //!
-//! One thread takes what the client has and writes it together; only when nothing waits is
-//! it written out. A reader that stops reading stops this thread: the server then does what
-//! --slow-policy says.
+//! One thread takes messages from the client and buffers their output; the buffer is flushed
+//! only when no message is waiting. A reader that stops reading stops this thread: the server
+//! then does what --slow-policy says.
 //!
-//! It does not keep a session beyond its own life: ended in order, it says CLOSE.
+//! It does not keep a session beyond its own lifetime: an orderly end sends CLOSE.
 
 mod format;
 mod output;
@@ -37,7 +37,7 @@ const INBOX_BYTES_MAX: usize = 64 << 20;
 /// No server, a filter it refuses, the connection broke, nothing came in time.
 pub fn run(args: &Sub) -> Result<(), Failure> {
     if args.topic && args.output == SubOutput::Raw {
-        let text = "--topic is for lines: --output raw writes nothing but payloads";
+        let text = "--topic goes with --output lines: raw writes payloads only";
         return Err(Failure::new(Status::Usage, text));
     }
     let output = Output::stdout()?;
@@ -83,8 +83,8 @@ fn hint(filter: &str) -> Option<String> {
     let is_foreign = |level: &str| level.contains('*') || level.ends_with('>');
     filter.split('/').any(is_foreign).then(|| {
         format!(
-            "{filter}: * and > are no wildcards here, but stand for themselves: + stands for one \
-             level between slashes, # at the end for any number of them"
+            "{filter}: * and > are not wildcards here, but ordinary characters: + matches one \
+             level between slashes, # at the end any number of them"
         )
     })
 }
@@ -174,11 +174,11 @@ impl Stream<'_> {
             }
             Incoming::Reconnected { resumed } => {
                 let lost = if *resumed {
-                    "the session goes on, nothing was lost"
+                    "the session was resumed, nothing was lost"
                 } else {
-                    "the session was gone, and with it what was published in between"
+                    "the session is gone, and with it what was published in the meantime"
                 };
-                note(format!("connected again to {}: {lost}", client.peer()));
+                note(format!("reconnected to {}: {lost}", client.peer()));
                 Ok(())
             }
             // Nothing is served here, and nobody is told of a request.
@@ -206,7 +206,7 @@ impl Stream<'_> {
         let after = self.args.timeout.unwrap_or_default();
         let text = match self.args.count {
             Some(wanted) => format!(
-                "no message within {after:?}, {} of {wanted} have come",
+                "no message within {after:?}; {} of {wanted} were received",
                 self.count
             ),
             None => format!("no message within {after:?}"),
@@ -218,10 +218,7 @@ impl Stream<'_> {
         let Some(wanted) = self.args.count else {
             return Ok(());
         };
-        let text = format!(
-            "interrupted when {} of {wanted} messages had come",
-            self.count
-        );
+        let text = format!("interrupted after {} of {wanted} messages", self.count);
         Err(Failure::new(Status::Runtime, text))
     }
 }

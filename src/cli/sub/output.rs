@@ -1,5 +1,5 @@
-//! Standard output for a stream of messages: written together while more of them wait, at
-//! once when none does. `std`'s own buffer would write at each newline.
+//! Standard output for a stream of messages: buffered while more of them are waiting, flushed
+//! when none is. `std`'s own buffer would flush at each newline.
 
 use crate::cli::failure::Failure;
 use std::fs::File;

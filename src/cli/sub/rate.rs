@@ -1,4 +1,4 @@
-//! How many messages came, told once a second, also when none did.
+//! Reports once a second how many messages arrived, even if none did.
 
 use crate::base::clock::Instant;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! `ringmail token inspect`: what a token says. Without a key nobody knows whether it is true,
-//! and nothing is said about that.
+//! `ringmail token inspect`: shows what a token contains. Without a key it cannot be verified,
+//! and no statement about that is made.
 
 use super::input::read_input;
 use crate::auth::keyring::{Algorithm, Keyring};
@@ -21,8 +21,8 @@ pub fn run(args: &Inspect) -> Result<(), Failure> {
     let keyring = keyring(args)?;
     let now = unix_seconds();
     let shown = describe(token.expose(), now).ok_or_else(|| {
-        let text = "this is no signed token: it has not three parts in base64url, of which two \
-                    are JSON; is it an API key or a refresh token?";
+        let text = "this is not a signed token: it must have three base64url parts, two of them \
+                    JSON; is it an API key or a refresh token?";
         Failure::new(Status::Runtime, text)
     })?;
     print(shown.as_bytes())?;
@@ -31,7 +31,10 @@ pub fn run(args: &Inspect) -> Result<(), Failure> {
     };
     let required = Requirements::default();
     match verify(token.expose().as_bytes(), &keyring, &required, now) {
-        Ok(_) => print(b"verified: the signature is this key's, and the times hold\n"),
+        Ok(_) => print(
+            b"verified: the signature was made by this key, and the token is valid \
+                         now\n",
+        ),
         Err(denied) => Err(Failure::new(
             Status::Runtime,
             format!("not verified: {denied}"),
@@ -72,8 +75,8 @@ fn describe(token: &str, now: u64) -> Option<String> {
     let claims = object(claims)?;
     let mut text = format!("header  {header}\nclaims  {claims}\n");
     for (claim, past, future) in [
-        ("iat", "issued", "says it is issued"),
-        ("nbf", "may be used since", "may not be used before"),
+        ("iat", "issued", "claims to be issued"),
+        ("nbf", "valid since", "not valid before"),
         ("exp", "expired", "expires"),
     ] {
         let Some(at) = claims.get(claim).and_then(Value::as_u64) else {

@@ -54,7 +54,7 @@ fn make_token(args: &Issue) -> Result<(), Failure> {
     check_principal(&args.subject)?;
     let seconds = args.ttl.as_secs();
     if seconds == 0 {
-        return Err(usage("--ttl: a token lives for 1 s or longer".to_owned()));
+        return Err(usage("--ttl: must be at least 1 s".to_owned()));
     }
     let secret = access::read(&args.secret_file).map_err(usage)?;
     let roles: Vec<Box<str>> = args.roles.iter().map(|role| role.as_str().into()).collect();
@@ -79,9 +79,7 @@ fn check_principal(name: &str) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::new(
             Status::Usage,
-            format!(
-                "{name:?} cannot be who someone is; use one level of a topic, 128 bytes at most"
-            ),
+            format!("{name:?} cannot be a principal; use one topic level of at most 128 bytes"),
         )),
     }
 }
@@ -99,7 +97,7 @@ fn refresh(args: &Refresh) -> Result<(), Failure> {
     let builder = builder.credential(Credential::Refresh(secret));
     let client = peer::dial(&builder, &args.peer.address)?;
     let Some(login) = client.login() else {
-        let text = "this server does not ask who its clients are; there is nothing to refresh";
+        let text = "this server does not authenticate clients; there is nothing to refresh";
         return Err(Failure::new(Status::Runtime, text));
     };
     let pair = serde_json::json!({

@@ -1,4 +1,4 @@
-//! What the admin address answers, as far as it is shown here.
+//! The admin address's answers, as far as they are shown here.
 //!
 //! Every field may be missing: an older server says less, a newer one more.
 

@@ -1,5 +1,5 @@
-//! Asking the admin address, on a thread of its own: a server that is slow or gone never
-//! keeps a key from being heard.
+//! Queries the admin address on its own thread: a server that is slow or gone never delays the
+//! handling of a key.
 
 use super::answer::Sample;
 use crate::base::exit::Status as Exit;

@@ -4,10 +4,9 @@
 //! - `model`: from two answers to rates and tables (`table`, `value`).
 //! - `screen`: what the keys have made of it; `view`: drawing it; `text`: without a terminal.
 //!
-//! The terminal is given back on every way out: a key, a signal, an error, a panic (ratatui's
-//! hook). A server that is gone is no way out: it is said, and asked again. A terminal that is
-//! gone is one, on a thread of its own: crossterm reads an ended terminal over and over, and
-//! comes back to nobody.
+//! The terminal is restored on every exit: a key, a signal, an error, a panic (ratatui's hook).
+//! If the server is gone, `top` says so and keeps asking. If the terminal is gone, a separate
+//! thread ends the process: crossterm reads a closed terminal over and over, and never returns.
 
 mod answer;
 mod fetch;
@@ -58,10 +57,13 @@ pub fn run(args: &Top) -> Result<(), Failure> {
         return once(args, &source);
     }
     if args.output == TopOutput::Json {
-        return usage("--output json is for one look; add --once");
+        return usage("--output json needs --once");
     }
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return usage("this is no terminal; add --once, with --output json for programs");
+        return usage(
+            "standard output is not a terminal; add --once, and for programs --output \
+                      json",
+        );
     }
     live(args, source)
 }

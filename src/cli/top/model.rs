@@ -1,8 +1,8 @@
-//! From answers to what is shown: two samples make rates, one makes the rest. Pure.
+//! From answers to what is shown: rates come from two samples, the rest from one. Pure.
 //!
-//! The server counts since its start. Its own uptime tells how long lies between two
-//! answers, so neither this machine's clock nor a slow answer bends a rate; where it went
-//! back, or the process is another, the server was started again and there is no rate yet.
+//! The server counts since its start. The time between two answers comes from its own uptime, so
+//! neither this machine's clock nor a slow answer distorts a rate; if the uptime went back, or
+//! the process changed, the server was restarted and there is no rate yet.
 
 use super::answer::{Connection, Percentiles, Sample, Shard, Status, Sums, Timings};
 use super::table::{Column, Sort, Table};
@@ -316,7 +316,7 @@ fn recent<'a>(recent: &'a Timings, since_start: &'a Timings) -> &'a Timings {
 
 /// The names of timings in the order of a message's way, then what else there is.
 const WAY: [(&str, &str); 9] = [
-    ("receive", "receive: arrived to looked at"),
+    ("receive", "receive: arrival to handling"),
     ("parse", "parse"),
     ("route", "route: to outboxes and mesh"),
     ("queue", "queue: to the next send"),
@@ -324,7 +324,7 @@ const WAY: [(&str, &str); 9] = [
     ("call", "call: request to late answer"),
     ("handshake", "handshake: accept to established"),
     ("turn", "turn of a shard"),
-    ("timer_late", "timer: due to looked at"),
+    ("timer_late", "timer: due to handled"),
 ];
 
 fn latency(status: &Status) -> Table {
@@ -361,7 +361,7 @@ fn connections(span: Option<&Span<'_>>, now: &Sample) -> Table {
     let Some(answer) = &now.connections else {
         return Table {
             columns: CONNECTIONS,
-            note: Some("this server does not tell its connections"),
+            note: Some("this server does not list its connections"),
             ..Table::default()
         };
     };
@@ -406,7 +406,7 @@ fn topics(span: Option<&Span<'_>>, now: &Sample) -> Table {
     let Some(answer) = &now.topics else {
         return Table {
             columns: TOPICS,
-            note: Some("this server does not tell its topics"),
+            note: Some("this server does not list its topics"),
             ..Table::default()
         };
     };

@@ -1,5 +1,5 @@
-//! What the keys have made of the screen: which table is in front, how each is sorted,
-//! filtered and scrolled. Pure: keys in, state out.
+//! The state of the screen: which table is in front, how each is sorted, filtered and scrolled.
+//! Pure: keys in, state out.
 
 use super::model::Kind;
 use super::table::Sort;

@@ -1,4 +1,4 @@
-//! A table as all its readers want it: the screen, plain text, and JSON.
+//! A table for all its outputs: the screen, plain text, and JSON.
 
 use super::value::Value;
 use std::cmp::Ordering;

@@ -5,7 +5,7 @@
 //!                 (Tab brings another one to the front)                     latency | slow
 //!                                                                           connections | topics
 //! ```
-//! Columns give way by their rank where there is no room, texts are cut last.
+//! Columns are dropped by rank if there is no room; texts are cut last.
 
 use super::model::{Kind, Model, Summary};
 use super::screen::{Pane, Screen};
@@ -31,16 +31,16 @@ const KEYS: &str = " q quit  Tab table  ←→ sort  r reverse  / filter  p paus
 const HELP: &[&str] = &[
     "q Esc        quit",
     "Tab 1…5      the next table, or that one",
-    "→ s          sort by the next column",
-    "← S          sort by the one before",
-    "r            the other end first",
+    "→ s          sort by next column",
+    "← S          sort by previous column",
+    "r            reverse the order",
     "/            filter: type, Enter; Esc clears it",
-    "p Space      pause, and go on",
+    "p Space      pause or resume",
     "↑↓ PgUp PgDn scroll; Home End",
     "",
     "Rates are between the last two answers,",
     "latencies of the last 10 to 20 seconds.",
-    "– is what the server does not say.",
+    "– means that the server does not say.",
 ];
 
 /// How things are told apart; without colour by weight alone.
@@ -226,7 +226,7 @@ impl View<'_> {
             .title(self.title(table, pane, kind, rows.len()));
         let note = match (table.note, rows.is_empty()) {
             (Some(note), _) => Some(note),
-            (None, true) => Some("no row fits the filter"),
+            (None, true) => Some("no row matches the filter"),
             (None, false) => None,
         };
         if let Some(note) = note {

@@ -57,7 +57,7 @@ impl Engine {
         match self.process == std::process::id() {
             true => Ok(()),
             false => Err(Error::ended(
-                "this process was forked, and the connection is its parent's",
+                "this process was forked, and the connection belongs to its parent",
             )),
         }
     }

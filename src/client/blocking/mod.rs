@@ -11,7 +11,7 @@
 //! # Ok::<(), ringmail::client::Error>(())
 //! ```
 //!
-//! Publishing and subscribing, over a server of one's own:
+//! Publishing and subscribing, with a server in the same program:
 //!
 //! ```
 //! use ringmail::blocking::Client;
@@ -41,21 +41,21 @@
 //! ```
 //!
 //! # What runs between calls
-//! It is the async [`Client`](super::Client), with a thread of its own under it that answers
-//! the server's PINGs, takes what comes and connects again, whether a call waits or not. Messages wait
-//! for `receive`, up to [`Builder::inbox_bytes_max`](super::Builder::inbox_bytes_max): beyond
-//! that nothing is read, and calls that wait for an answer fail with `InboxFull`, since
-//! nobody takes messages meanwhile. Whoever subscribes calls `receive` often enough not to be
-//! a slow consumer.
+//! It is the async [`Client`](super::Client) on a thread of its own, which answers the server's
+//! PINGs, receives messages and reconnects, whether a call waits or not. Messages wait for
+//! `receive`, up to [`Builder::inbox_bytes_max`](super::Builder::inbox_bytes_max): beyond that
+//! the client reads nothing, and calls that wait for an answer fail with `InboxFull`, since
+//! nobody takes messages meanwhile. A program that subscribes must call `receive` often enough
+//! not to be a slow consumer.
 //!
 //! # When the connection breaks
-//! As [`client`](super) has it for both; and `receive` tells
+//! [`client`](super) describes it for both clients. In addition, `receive` returns
 //! [`Reconnected`](super::Incoming::Reconnected) in its place among the messages. A message
-//! counts as received when `receive` is called for the next one. A call that needs a
-//! connection waits for it, up to its own timeout.
+//! counts as received when `receive` is called for the next one. A call that needs a connection
+//! waits for it, up to its own timeout.
 //!
-//! A process that is forked off has no such thread: there every call that would wait fails,
-//! and the connection stays the parent's.
+//! A forked child process does not have that thread: every call that would wait fails there, and
+//! the connection stays with the parent.
 
 mod engine;
 mod publish;
@@ -74,18 +74,18 @@ use std::time::Duration;
 /// Options of a connection.
 pub type Builder = super::Builder<Client>;
 
-/// How long a dropped client waits until its CLOSE is on its way.
+/// How long a dropped client waits for its CLOSE to be sent.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Builder {
-    /// Connects to `host:port`, `ringmail://host:port` or, by TLS, `ringmails://host:port`,
-    /// shakes hands and says who this is, if the server asks; of several addresses of one
-    /// name the first that accepts is taken. Tries once, or for as long as `wait` says.
+    /// Connects to `host:port`, `ringmail://host:port` or, with TLS, `ringmails://host:port`,
+    /// performs the handshake and authenticates if the server requires it; of several addresses
+    /// of one name it uses the first that accepts. Tries once, or for as long as `wait` says.
     ///
     /// # Errors
-    /// `Invalid` for an address or option that cannot be; `Connect` where nobody, or nobody
-    /// who speaks, is at the address; `Tls`; `Credential` if the server asks for one and
-    /// there is none; `Refused`, `Protocol` and `Timeout` by the handshake.
+    /// `Invalid` for an invalid address or option; `Connect` if nobody, or no ringmail server,
+    /// answers at the address; `Tls`; `Credential` if the server requires one and none is set;
+    /// `Refused`, `Protocol` and `Timeout` from the handshake.
     pub fn connect(&self, address: &str) -> Result<Client, Error> {
         let (engine, client) = Engine::start(&self.options, address)?;
         let all = {
@@ -103,7 +103,7 @@ impl Builder {
     }
 }
 
-/// A connection to a server. Dropped, it says CLOSE without waiting for the answer.
+/// A connection to a server. Dropping it sends CLOSE without waiting for the answer.
 pub struct Client {
     client: super::Client,
     engine: Engine,
@@ -127,13 +127,13 @@ impl Client {
         Builder::default()
     }
 
-    /// What the server told about itself.
+    /// What the server reported about itself.
     pub fn server(&self) -> ServerInfo {
         self.client.server()
     }
 
-    /// Who the server says this client is, and the tokens it issued; `None` where it did not
-    /// ask.
+    /// The principal that the server sees, and the tokens it issued; `None` if it did not
+    /// authenticate this client.
     pub fn login(&self) -> Option<Login> {
         self.client.login()
     }
@@ -143,28 +143,29 @@ impl Client {
         self.client.peer()
     }
 
-    /// Set once the server has said that it goes down: finish, and connect again as it asks.
-    /// A client that reconnects by itself does so, and sends nothing new until it has.
+    /// Set once the server has announced that it is shutting down: finish, and reconnect as it
+    /// asks. A client that reconnects by itself does so, and sends nothing new until then.
     pub fn drain(&self) -> Option<Drain> {
         self.client.drain()
     }
 
-    /// Whether the connection stands, as far as is known.
+    /// Whether the connection is open, as far as is known.
     pub fn is_connected(&self) -> bool {
         self.client.shared().lock().conversation.can_answer()
     }
 
     // ---- calls ----
 
-    /// Asks `service` and waits for its answer, for the builder's `request_timeout`.
+    /// Sends a request to `service` and waits for the answer, up to the builder's
+    /// `request_timeout`.
     ///
     /// # Errors
-    /// `Failed` if the answer is a failure, `Timeout`, and what ends the connection.
+    /// `Failed` if the answer is a failure, `Timeout`, and any error that ends the connection.
     pub fn request(&mut self, service: &str, payload: impl AsRef<[u8]>) -> Result<Response, Error> {
         self.request_with(&Request::new(service).payload(payload.as_ref()))
     }
 
-    /// Asks with a codec, headers or a timeout of the request's own.
+    /// Sends a request with its own codec, headers or timeout.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -176,15 +177,15 @@ impl Client {
     /// One round trip of a PING with 8 bytes, on this side's clock.
     ///
     /// # Errors
-    /// `Timeout`, and what ends the connection.
+    /// `Timeout`, and any error that ends the connection.
     pub fn ping(&mut self) -> Result<Duration, Error> {
         self.ping_with(8, self.client.shared().options.request_timeout)
     }
 
     /// One round trip of a PING with `bytes` bytes (0 to 64), waiting for `timeout`.
     ///
-    /// With fewer than 8 bytes an answer that comes after its timeout cannot always be told
-    /// from the next one's.
+    /// With fewer than 8 bytes, a late answer cannot always be told from the answer to the next
+    /// PING.
     ///
     /// # Errors
     /// As [`Client::ping`].
@@ -203,8 +204,8 @@ impl Client {
         self.engine.wait(ping)
     }
 
-    /// Tells how the connection ended, if it did: for programs that call nothing else for
-    /// long. It is kept alive whether this is called or not.
+    /// Returns how the connection ended, if it did: for programs that make no other call for
+    /// long. The connection is kept alive whether this is called or not.
     ///
     /// # Errors
     /// What ended the connection.
@@ -213,9 +214,9 @@ impl Client {
         self.client.ending().map_or(Ok(()), Err)
     }
 
-    /// Says CLOSE and waits for the server's, 5 s at most. What is buffered is sent before,
-    /// but not waited for: call [`Client::wait_confirmed`] first where that matters. A
-    /// session ends with it.
+    /// Sends CLOSE and waits for the server's, at most 5 s. Buffered messages are sent first,
+    /// but their confirmations are not waited for: call [`Client::wait_confirmed`] before if
+    /// that matters. The session ends too.
     ///
     /// # Errors
     /// `Timeout` if the server does not answer, and what had ended the connection before.

@@ -17,7 +17,7 @@ const PUBLISH: &str = "the PUBLISH";
 const FLUSH_BYTES: usize = 32 * 1024;
 
 impl Client {
-    /// Publishes, unconfirmed: returns when it is on its way.
+    /// Publishes without confirmation: returns when the message is on its way.
     ///
     /// ```no_run
     /// # let mut client = ringmail::blocking::Client::connect("127.0.0.1:7411")?;
@@ -26,8 +26,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// What ends the connection; and, before anything is sent, `Rejected` or `Unconfirmed`
-    /// about an earlier PUBLISH whose failure nobody has been told yet.
+    /// Any error that ends the connection; and, before anything is sent, `Rejected` or
+    /// `Unconfirmed` about an earlier PUBLISH whose failure has not been returned yet.
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         self.publish_with(&Publish::new(topic).payload(payload.as_ref()))
     }
@@ -61,9 +61,9 @@ impl Client {
         }
     }
 
-    /// Publishes without waiting: it is buffered, and sent when enough has gathered, or by
-    /// [`Client::flush`], [`Client::wait_confirmed`] or any other call. Returns the id that
-    /// an error about it will name; 0 if it asks for no confirmation.
+    /// Publishes without waiting: the message is buffered, and sent when enough have gathered,
+    /// or by [`Client::flush`], [`Client::wait_confirmed`] or any other call. Returns the id
+    /// that an error about it will name; 0 if it asks for no confirmation.
     ///
     /// ```
     /// # use ringmail::{blocking::Client, client::Publish};
@@ -83,7 +83,7 @@ impl Client {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Waits only while the unsent or unconfirmed ones are as many as the client keeps.
+    /// Waits only while the client holds its maximum of unsent or unconfirmed messages.
     ///
     /// # Errors
     /// As [`Client::publish`], and `Timeout` when no room was made in time.
@@ -120,8 +120,8 @@ impl Client {
     /// Sends what is buffered and waits until every PUBLISH that asked for it is confirmed.
     ///
     /// # Errors
-    /// `Rejected` for one that the server refused: the others are waited for by calling
-    /// again. `Unconfirmed`, `Timeout`, and what ends the connection.
+    /// `Rejected` for one that the server refused: call again to wait for the others.
+    /// `Unconfirmed`, `Timeout`, and any error that ends the connection.
     pub fn wait_confirmed(&mut self) -> Result<(), Error> {
         self.engine.check()?;
         let shared = self.client.shared();
@@ -152,7 +152,7 @@ impl Client {
     /// the one before.
     ///
     /// # Errors
-    /// `Failed` if the server refuses it, `Timeout`, and what ends the connection.
+    /// `Failed` if the server refuses it, `Timeout`, and any error that ends the connection.
     pub fn will(&mut self, publish: &Publish<'_>) -> Result<(), Error> {
         self.engine.check()?;
         self.engine.wait(self.client.will(publish))
@@ -173,7 +173,7 @@ impl Client {
         self.client.shared().options.request_timeout
     }
 
-    /// The failure of an earlier PUBLISH that nobody was told yet.
+    /// The failure of an earlier PUBLISH that has not been returned yet.
     pub(super) fn hear_complaint(&self) -> Result<(), Error> {
         self.client.take_failure().map_or(Ok(()), Err)
     }

@@ -1,4 +1,4 @@
-//! What is brought to the client: subscriptions, services, and taking what has come.
+//! What the server sends to the client: subscriptions, services, and receiving.
 
 use super::Client;
 use crate::client::conversation::Conversation;
@@ -17,11 +17,11 @@ const TAKEN_EVERY: u32 = 64;
 
 impl Client {
     /// Subscribes to all topics that `filter` matches (`+`: one level, `#` at the end: any
-    /// number), and waits until the subscription stands on every shard.
+    /// number), and waits until the subscription is in effect on every shard.
     ///
     /// # Errors
-    /// `Invalid` for a filter that cannot be, `Failed` if the server refuses, `Timeout`,
-    /// `InboxFull`, and what ends the connection.
+    /// `Invalid` for an invalid filter, `Failed` if the server refuses, `Timeout`, `InboxFull`,
+    /// and any error that ends the connection.
     pub fn subscribe(&mut self, filter: &str) -> Result<(), Error> {
         self.subscribe_with(&Subscribe::new(filter))
     }
@@ -58,7 +58,7 @@ impl Client {
         )
     }
 
-    /// Answers for a service from now on: its requests come out of [`Client::receive`].
+    /// Serves a service from now on: [`Client::receive`] returns its requests.
     ///
     /// ```
     /// # use ringmail::{blocking::Client, client::Incoming};
@@ -88,7 +88,7 @@ impl Client {
         self.serve_with(&Serve::new(service))
     }
 
-    /// Answers for a service as a member of a group.
+    /// Serves a service as a member of a group.
     ///
     /// # Errors
     /// As [`Client::subscribe`].
@@ -96,7 +96,7 @@ impl Client {
         self.register("the SERVE", MessageType::Serve, &serve.interest()?)
     }
 
-    /// Answers for a service no more.
+    /// Stops serving a service.
     ///
     /// # Errors
     /// As [`Client::unsubscribe`].
@@ -104,7 +104,7 @@ impl Client {
         self.unserve_with(&Serve::new(service))
     }
 
-    /// Answers no more for the service with this name and group.
+    /// Stops serving the service with this name and group.
     ///
     /// # Errors
     /// As [`Client::unsubscribe`].
@@ -114,11 +114,11 @@ impl Client {
 
     /// Answers a request, in its own codec.
     ///
-    /// An answer whose requester has been told SERVICE_GONE meanwhile (the connection broke,
-    /// and no session outlived it) is dropped.
+    /// If the requester has meanwhile received SERVICE_GONE (the connection broke, and there was
+    /// no session), the answer is dropped.
     ///
     /// # Errors
-    /// `Invalid` if it is too large, and what ends the connection.
+    /// `Invalid` if it is too large, and any error that ends the connection.
     pub fn respond(
         &mut self,
         request: &IncomingRequest,
@@ -127,7 +127,7 @@ impl Client {
         self.respond_with(request, request.codec, payload)
     }
 
-    /// Answers a request in a codec of the answer's own.
+    /// Answers a request in a codec other than the request's.
     ///
     /// # Errors
     /// As [`Client::respond`].
@@ -141,8 +141,8 @@ impl Client {
         self.stand_to_answer(|conversation| conversation.respond(request, codec, payload))
     }
 
-    /// Answers a request with a failure; codes of one's own are `Code::Application(0x1000)`
-    /// and above.
+    /// Answers a request with a failure; the application's own codes are
+    /// `Code::Application(0x1000)` and above.
     ///
     /// # Errors
     /// As [`Client::respond`].
@@ -158,7 +158,7 @@ impl Client {
         })
     }
 
-    /// Waits for the next message, request or word of a reconnect, however long it takes.
+    /// Waits for the next message, request or notice of a reconnect, however long it takes.
     ///
     /// ```no_run
     /// # use ringmail::{blocking::Client, client::Incoming};
@@ -174,18 +174,18 @@ impl Client {
     /// # Ok::<(), ringmail::client::Error>(())
     /// ```
     ///
-    /// With a session, calling it again tells the server that what it returned before has
-    /// been dealt with.
+    /// With a session, calling it again acknowledges what it returned before.
     ///
     /// # Errors
-    /// What ends the connection for good; `Rejected` and `Unconfirmed` about a PUBLISH,
-    /// after which receiving goes on.
+    /// Any error that ends the connection for good; `Rejected` and `Unconfirmed` about a
+    /// PUBLISH, after which receiving continues.
     pub fn receive(&mut self) -> Result<Incoming, Error> {
         let received = self.receive_within(None)?;
         received.ok_or_else(Error::silent) // without a timeout there is no None
     }
 
-    /// Waits for `timeout` at most; `None` if nothing has come. Zero takes what is there.
+    /// Waits for at most `timeout`; `None` if nothing has arrived. With zero it returns only
+    /// what is already there.
     ///
     /// # Errors
     /// As [`Client::receive`].
@@ -195,7 +195,7 @@ impl Client {
 
     // ---- inside ----
 
-    /// `None`: for ever.
+    /// `None`: forever.
     fn receive_within(&mut self, timeout: Option<Duration>) -> Result<Option<Incoming>, Error> {
         self.engine.check()?;
         let (shared, all) = (self.client.shared(), self.all);

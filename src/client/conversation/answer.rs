@@ -1,6 +1,5 @@
-//! What is said without anybody waiting for it: answers to requests, and that a subscription
-//! or service is not wanted any more. What cannot be said now is said when the connection
-//! stands.
+//! Messages that no call waits for: answers to requests, and the end of subscriptions and
+//! services. What cannot be sent now is sent once the connection is established.
 
 use super::{Conversation, next_id};
 use crate::base::clock::Instant;
@@ -62,7 +61,7 @@ impl Conversation {
             && self.link.unsent().len() < DECLINES_UNSENT_MAX
             && let Some(id) = self.ledger.declined.pop_front()
         {
-            let payload = failure(Code::NoService, "this client does not serve it");
+            let payload = failure(Code::NoService, "this client does not serve that name");
             let declined = Envelope {
                 id,
                 flags: FLAG_FAILED,
@@ -131,7 +130,7 @@ impl Conversation {
         self.resign(id, kind, interest);
         for left in self.ledger.inbox.close(id) {
             if let Some(request) = left.into_request() {
-                let text = "this client does not serve it any more";
+                let text = "this client no longer serves that name";
                 self.respond_failed(&request, Code::ServiceGone, text);
             }
         }

@@ -1,4 +1,4 @@
-//! What is said: operations and requests, PUBLISHes, acknowledgements, PING and CLOSE.
+//! Sending: operations and requests, PUBLISHes, acknowledgements, PING and CLOSE.
 
 use super::{Conversation, State, next_id};
 use crate::base::clock::Instant;
@@ -139,8 +139,8 @@ impl Conversation {
         let (bytes, bytes_max) = (envelope.encoded_len(), self.link.body_bytes_max());
         if bytes > bytes_max {
             return Err(Error::invalid(format!(
-                "a message of {bytes} bytes; the server takes at most {bytes_max} \
-                 (its limits.message_bytes_max)"
+                "a message of {bytes} bytes; the server accepts at most {bytes_max} (its \
+                 limits.message_bytes_max)"
             )));
         }
         Ok(())

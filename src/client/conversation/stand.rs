@@ -1,5 +1,5 @@
-//! How a connection comes to stand: who this client is, the session, and what stood at the
-//! server before.
+//! Establishing a connection: authentication, the session, and restoring what the server held
+//! before.
 
 use super::{Conversation, next_id};
 use crate::base::clock::Instant;

@@ -1,5 +1,5 @@
-//! What the handles of a connection and its driver share: the conversation, and who waits for
-//! what. Handles write into it and wait; the driver moves bytes, and hands out what came.
+//! State shared by the handles of a connection and its driver: the conversation, and the waiting
+//! calls. Handles write into it and wait; the driver moves bytes, and delivers what has arrived.
 //!
 //! ```text
 //!   Client, Subscription …                     Driver (one task)
@@ -8,8 +8,8 @@
 //!      │◄── answers (one channel each), `changed` ┘
 //! ```
 //!
-//! The lock is held for as long as it takes to encode or take in messages, and never while
-//! anybody waits; wakers and callbacks are called without it.
+//! The lock is held only while messages are encoded or processed, never while waiting; wakers
+//! and callbacks are called without it.
 //!
 //! Invariant: an id is in `waiters` exactly while the call that asked waits.
 
@@ -34,7 +34,7 @@ const UNSENT_BYTES_MAX: usize = 256 << 10;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What ended a client whose task was dropped.
-const ABANDONED: &str = "the tokio runtime that this client was connected in has ended";
+const ABANDONED: &str = "the tokio runtime that this client was connected in has shut down";
 
 type Answer = Result<Response, Error>;
 
@@ -223,8 +223,9 @@ impl Shared {
         &self.status
     }
 
-    /// After each change: the status told, answers to their calls, owners of mailboxes woken.
-    /// In this order: whoever is told that all has ended finds that the status says so.
+    /// After each change: publish the new status first, then deliver answers to their calls and
+    /// wake the owners of mailboxes, so that a caller that learns of the end finds it in the
+    /// status.
     pub(super) fn spread(&self) {
         let status = self.lock().status();
         // Not under the lock: who reads the status may hold on to it and want the lock.

@@ -1,4 +1,4 @@
-//! Making a connection: a name resolved, a socket connected, TLS prepared, the SYN written.
+//! Opens a connection: resolves the name, connects the socket, prepares TLS, writes the SYN.
 
 use super::stream::Stream;
 use crate::base::clock::Instant;
@@ -51,7 +51,11 @@ pub(super) async fn open(options: &Options, address: &Address) -> Result<Opened,
 /// Reads the files, on a thread that may wait for them.
 async fn config(tls: Tls) -> Result<Arc<ClientConfig>, Error> {
     let read = tokio::task::spawn_blocking(move || tls.config()).await;
-    read.unwrap_or_else(|_| Err(Error::tls("TLS: the runtime is going down; connect again")))
+    read.unwrap_or_else(|_| {
+        Err(Error::tls(
+            "TLS: the runtime is shutting down; connect again",
+        ))
+    })
 }
 
 /// Connects to the first of the name's addresses that accepts, or tells the last failure.

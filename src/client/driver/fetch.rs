@@ -1,6 +1,6 @@
-//! Fetching a credential: the user's code, which may take its time, block, panic, or ask the
-//! client itself something. It runs in a task of its own, or on a thread that may wait, and
-//! never under the client's lock.
+//! Fetches a credential with the user's code, which may take long, block, panic, or use the
+//! client itself. It runs in its own task, or on a thread that may block, and never under the
+//! client's lock.
 
 use crate::client::credential::{Fetched, Source};
 use std::future::pending;

@@ -1,12 +1,13 @@
 //! The task behind a client: it owns the socket and the clock, moves bytes between the socket
-//! and the conversation, connects again when that is due, and fetches credentials.
+//! and the conversation, reconnects when that is due, and fetches credentials.
 //!
-//! One step: deadlines, ACK, write what there is, hand out what has come; then wait for the
-//! first of bytes, room to write, a deadline, a handle's word, a credential. While the inbox
-//! is full nothing is read, and the server is told that this side lives.
+//! One step: handle deadlines, send ACK, write pending bytes, deliver what has arrived; then
+//! wait for the first of: bytes, room to write, a deadline, a handle's wake-up, a credential.
+//! While the inbox is full it reads nothing, but keeps signalling to the server that this side
+//! is alive.
 //!
 //! It ends when the conversation is over: by a handle's `close`, when the last handle is
-//! dropped, or for good. Dropped before (its runtime ends), it tells everybody who waits.
+//! dropped, or for good. If it is dropped before (its runtime ends), all waiting calls fail.
 
 mod core;
 mod dial;

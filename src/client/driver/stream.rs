@@ -1,15 +1,15 @@
 //! The connection's bytes: a socket that does not block, bare or under TLS.
 //!
-//! Reading and writing try and say `WouldBlock`; [`Stream::ready`] waits. Under TLS both
-//! directions have a buffer between the socket and the caller, so that what the socket is
-//! ready for is not the whole truth:
+//! Reading and writing return `WouldBlock`; [`Stream::ready`] waits. With TLS, both directions
+//! have a buffer between the socket and the caller, so the socket's readiness alone is not
+//! enough:
 //!
 //! ```text
 //!   write ──► rustls ── wants_write ──► socket     what was taken may not have gone yet
 //!   read  ◄── rustls ◄── pending ────── socket     what has come may not have been read yet
 //! ```
 //!
-//! The handshake happens on the way: what is written before it ends waits in rustls.
+//! The handshake happens along the way: bytes written before it ends wait in rustls.
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};

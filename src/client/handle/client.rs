@@ -19,22 +19,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// How long `close` waits at most for what was published, and again for the
-/// server's CLOSE.
+/// How long `close` waits at most for published messages, and again for the server's CLOSE.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A handle on a connection to a server: cheap to clone, and for as many tasks as there are.
+/// A handle on a connection to a server: cheap to clone, for any number of tasks.
 ///
-/// Requests, PUBLISHes, subscriptions and services share the connection; an answer comes to
-/// who asked, in whatever order. The connection lives until [`Client::close`], or until the
-/// last handle is dropped: clones, [`Subscription`](crate::client::Subscription)s,
+/// Requests, PUBLISHes, subscriptions and services share the connection; each answer goes to its
+/// requester, in whatever order answers arrive. The connection lives until [`Client::close`], or
+/// until the last handle is dropped: clones, [`Subscription`](crate::client::Subscription)s,
 /// [`Service`](crate::client::Service)s and [`Requests`](crate::client::Requests) are all
 /// handles.
 ///
-/// Dropped, it does not wait: its task sends what was published, and CLOSE, while the runtime
-/// goes on. Where that ends at once, as behind a `main` that returns, what the kernel has room
-/// for at that moment is sent and the rest is lost: [`Client::close`] waits. Once the runtime
-/// it was connected in has ended, every call on a client fails.
+/// Dropping it does not wait: as long as the runtime runs, its task sends what was published,
+/// then CLOSE. If the runtime ends at once, as when `main` returns, only what the kernel has
+/// room for at that moment is sent and the rest is lost: [`Client::close`] waits. Once the
+/// runtime in which it was connected has ended, every call on a client fails.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -80,15 +79,15 @@ impl Builder<Client> {
         self
     }
 
-    /// Connects to `host:port`, `ringmail://host:port` or, by TLS, `ringmails://host:port`,
-    /// shakes hands and says who this is, if the server asks; of several addresses of one
-    /// name the first that accepts is taken. Tries once, or for as long as
+    /// Connects to `host:port`, `ringmail://host:port` or, with TLS, `ringmails://host:port`,
+    /// performs the handshake and authenticates if the server requires it; of several addresses
+    /// of one name it uses the first that accepts. Tries once, or for as long as
     /// [`Builder::wait`] says.
     ///
     /// # Errors
-    /// `Invalid` for an address or option that cannot be; `Connect` where nobody, or nobody
-    /// who speaks, is at the address; `Tls`; `Credential` if the server asks for one and
-    /// there is none; `Refused`, `Protocol` and `Timeout` by the handshake.
+    /// `Invalid` for an invalid address or option; `Connect` if nobody, or no ringmail server,
+    /// answers at the address; `Tls`; `Credential` if the server requires one and none is set;
+    /// `Refused`, `Protocol` and `Timeout` from the handshake.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time.
@@ -174,21 +173,21 @@ impl Client {
         Arc::strong_count(&self.handle) > 1
     }
 
-    /// Whether to ask the server if it is still there before it is relied on: it said nothing
-    /// for so long, or owes somebody an answer.
+    /// Whether to check with a PING that the server is alive before relying on it: it has been
+    /// silent for this long, or owes somebody an answer.
     pub(in crate::client) fn is_in_doubt(&self, after: Duration) -> bool {
         self.shared().lock().is_in_doubt(after)
     }
 
     // ---- what it knows ----
 
-    /// What the server told about itself.
+    /// What the server reported about itself.
     pub fn server(&self) -> ServerInfo {
         self.shared().lock().conversation.link().server().clone()
     }
 
-    /// Who the server says this client is, and the tokens it issued; `None` where it did not
-    /// ask.
+    /// The principal that the server sees, and the tokens it issued; `None` if it did not
+    /// authenticate this client.
     pub fn login(&self) -> Option<Login> {
         self.shared().lock().conversation.login().cloned()
     }
@@ -198,9 +197,9 @@ impl Client {
         self.shared().lock().peer
     }
 
-    /// Set once the server has said that it goes down. A client that reconnects by itself
-    /// does so as the server asks, and sends nothing new until it has; any other should
-    /// finish, and connect again.
+    /// Set once the server has announced that it is shutting down. A client that reconnects by
+    /// itself does so as the server asks, and sends nothing new until then; any other should
+    /// finish its work and reconnect.
     pub fn drain(&self) -> Option<Drain> {
         self.shared().lock().conversation.link().drain().cloned()
     }
@@ -210,12 +209,12 @@ impl Client {
         self.status().phase == Phase::Open
     }
 
-    /// How the connection is.
+    /// The state of the connection.
     pub fn status(&self) -> Status {
         *self.shared().status().borrow()
     }
 
-    /// How the connection is, and each change of it.
+    /// The state of the connection, and each change of it.
     ///
     /// ```no_run
     /// # async fn example(client: ringmail::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -241,22 +240,22 @@ impl Client {
         self.shared().status().subscribe()
     }
 
-    /// Why the connection ended, if it ended for good.
+    /// Why the connection ended, if it has ended for good.
     pub fn ending(&self) -> Option<Error> {
         self.shared().lock().ending()
     }
 
-    /// The oldest failure that no call could be told, or `None`: of a PUBLISH without
-    /// confirmation that the server refused, or of a subscription that it did not restore.
-    /// The last 256 are kept.
+    /// The oldest failure that no call could return, or `None`: an unconfirmed PUBLISH that the
+    /// server refused, or a subscription that it did not restore. The last 256 are kept.
     pub fn take_failure(&self) -> Option<Error> {
         self.shared().lock().conversation.ledger.take_complaint()
     }
 
     // ---- requests ----
 
-    /// Asks `service` and waits for its answer, for the builder's `request_timeout`. Dropped
-    /// before, it is not waited for any more; the service may have carried it out.
+    /// Sends a request to `service` and waits for the answer, up to the builder's
+    /// `request_timeout`. Dropping the future stops waiting; the service may still carry the
+    /// request out.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -272,7 +271,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// `Failed` if the answer is a failure, `Timeout`, `InboxFull`, and what ends the
+    /// `Failed` if the answer is a failure, `Timeout`, `InboxFull`, and any error that ends the
     /// connection.
     pub async fn request(
         &self,
@@ -283,7 +282,7 @@ impl Client {
             .await
     }
 
-    /// Asks with a codec, headers or a timeout of the request's own.
+    /// Sends a request with its own codec, headers or timeout.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -309,7 +308,7 @@ impl Client {
     /// One round trip of a PING with 8 bytes, on this side's clock.
     ///
     /// # Errors
-    /// `Timeout`, and what ends the connection.
+    /// `Timeout`, and any error that ends the connection.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let mut bytes = [0; 8];
         fastrand::fill(&mut bytes);
@@ -372,16 +371,15 @@ impl Client {
 
     // ---- the end ----
 
-    /// Ends the connection, for all handles: waits until what was published is sent and, as
-    /// far as that was asked for, confirmed; then says CLOSE and waits for the server's. At
-    /// most 5 s, or `request_timeout` if that is less, for each. A session ends with it.
-    /// Requests that wait fail; streams end behind what has come. Closed before, it is
-    /// enough. Where there is no connection, and nothing that one would still have to bring,
-    /// it ends at once.
+    /// Ends the connection, for all handles: waits until published messages have been sent and,
+    /// where requested, confirmed; then sends CLOSE and waits for the server's. Each step takes
+    /// at most 5 s, or `request_timeout` if that is less. The session ends too. Pending requests
+    /// fail; streams end after what has arrived. Closing twice is harmless. If there is no
+    /// connection, and nothing left that would need one, it returns at once.
     ///
     /// # Errors
     /// `Unconfirmed` if PUBLISHes were not confirmed in time, `Timeout` if the server does
-    /// not answer, and what had ended the connection before.
+    /// not answer, and any error that had ended the connection before.
     pub async fn close(&self) -> Result<(), Error> {
         let shared = self.shared();
         let after = CLOSE_TIMEOUT.min(shared.options.request_timeout);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 impl Client {
-    /// Asks in JSON, and reads the answer from it.
+    /// Sends a request in JSON and decodes the answer from JSON.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,7 +40,7 @@ impl Client {
         from_json(response.codec, &response.payload)
     }
 
-    /// Asks in protobuf, and reads the answer from it.
+    /// Sends a request in protobuf and decodes the answer from protobuf.
     ///
     /// # Errors
     /// `Payload` if the answer is something else, and as [`Client::request`].

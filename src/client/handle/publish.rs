@@ -12,24 +12,25 @@ use tokio::task::consume_budget;
 const PUBLISH: &str = "the PUBLISH";
 
 impl Client {
-    /// Publishes, unconfirmed: returns when it is on its way. One that is lost with its
-    /// connection nobody hears of; one that the server refuses, [`Client::take_failure`]
-    /// tells.
+    /// Publishes without confirmation: returns when the message is queued for sending. If it is
+    /// lost with its connection, nobody is told; if the server refuses it,
+    /// [`Client::take_failure`] says so.
     ///
     /// Waits only while there is no connection, or while 256 KiB wait to be sent.
     ///
     /// # Errors
-    /// `Invalid` for what no server would take, `Timeout`, and what ends the connection.
+    /// `Invalid` for a message that no server would accept, `Timeout`, and any error that ends
+    /// the connection.
     pub async fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         self.publish_with(&Publish::new(topic).payload(payload.as_ref()))
             .await
     }
 
     /// Publishes and waits until the server has confirmed it: every subscriber present at
-    /// that moment has it queued. Where there is a session it is repeated over as many
-    /// connections as that takes, and delivered once.
+    /// that moment has it queued. With a session, the client repeats it over as many connections
+    /// as that takes, and the server delivers it once.
     ///
-    /// Dropped before it is done, the PUBLISH happens all the same once it was sent.
+    /// Dropping the future does not undo a PUBLISH that was already sent.
     ///
     /// # Errors
     /// `Rejected` if the server refuses it, `Unconfirmed` if the connection breaks and there
@@ -74,7 +75,7 @@ impl Client {
     /// the one before.
     ///
     /// # Errors
-    /// `Failed` if the server refuses it, `Timeout`, and what ends the connection.
+    /// `Failed` if the server refuses it, `Timeout`, and any error that ends the connection.
     pub async fn will(&self, publish: &Publish<'_>) -> Result<(), Error> {
         let envelope = publish.envelope()?;
         let change = Change::will(&envelope);

@@ -21,9 +21,9 @@ use tokio::task::coop::poll_proceed;
 use tokio::task::{JoinHandle, JoinSet};
 
 impl Client {
-    /// Answers for a service from now on: `handler` runs for each request, in a task of its
-    /// own, at most [`Serve::concurrency_max`] at once. A handler that panics, before its first
-    /// `await` or behind it, fails its request and no other.
+    /// Serves a service from now on: `handler` runs for each request, each in its own task, at
+    /// most [`Serve::concurrency_max`] at once. A handler that panics, before its first `await`
+    /// or after it, fails only its own request.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,8 +51,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// `Invalid` for a name that cannot be, `Failed` if the server refuses, `Timeout`, and
-    /// what ends the connection.
+    /// `Invalid` for an invalid name, `Failed` if the server refuses, `Timeout`, and any error
+    /// that ends the connection.
     pub async fn serve<H, F>(&self, service: &str, handler: H) -> Result<Service, Error>
     where
         H: Fn(IncomingRequest) -> F + Send + Sync + 'static,
@@ -61,8 +61,7 @@ impl Client {
         self.serve_with(&Serve::new(service), handler).await
     }
 
-    /// Answers for a service as a member of a group, or with another bound of requests at
-    /// once.
+    /// Serves a service as a member of a group, or with another bound on concurrent requests.
     ///
     /// # Errors
     /// As [`Client::serve`].
@@ -78,7 +77,7 @@ impl Client {
         Ok(Service { task, ending })
     }
 
-    /// The requests to a service, to be answered one by one by whoever takes them.
+    /// The requests to a service, for the caller to take and answer one by one.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -167,8 +166,8 @@ where
     Ok(())
 }
 
-/// A service that is being answered for. Dropped, it ends at once, and requests whose
-/// handlers still run fail; [`Service::end`] lets them finish.
+/// A service being served. Dropping it ends it at once, and requests whose handlers are still
+/// running fail; [`Service::end`] lets them finish.
 #[must_use = "dropped, it ends"]
 #[derive(Debug)]
 pub struct Service {
@@ -177,11 +176,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// Tells the server that nothing more is to come, answers what has come, and returns
-    /// when all is answered.
+    /// Tells the server to send no more requests, answers those that have arrived, and returns
+    /// when all are answered.
     ///
     /// # Errors
-    /// `Timeout`, and what ends the connection.
+    /// `Timeout`, and any error that ends the connection.
     pub async fn end(mut self) -> Result<(), Error> {
         self.ending.notify_one();
         match (&mut self.task).await {
@@ -197,27 +196,27 @@ impl Drop for Service {
     }
 }
 
-/// The requests to one service, in the order they came: a [`Stream`](futures_core::Stream),
-/// and by [`Requests::next`] without any crate for it. Dropped, the client serves it no more.
+/// The requests to one service, in the order of arrival: a [`Stream`](futures_core::Stream), or,
+/// without any other crate, [`Requests::next`]. Dropping it ends the service.
 #[must_use = "dropped, it ends"]
 pub struct Requests {
     post: Post,
 }
 
 impl Requests {
-    /// The next request; `None` when the connection has ended for good, of which
-    /// [`Client::ending`] has the reason.
+    /// The next request; `None` when the connection has ended for good; [`Client::ending`] has
+    /// the reason.
     ///
-    /// Dropped before it is done, nothing is lost.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<OpenRequest> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Ends the service and waits until the server has said so. Requests that have come and
-    /// were not taken fail.
+    /// Ends the service and waits until the server has confirmed that. Requests that have
+    /// arrived and were not taken fail.
     ///
     /// # Errors
-    /// `Timeout`, and what ends the connection.
+    /// `Timeout`, and any error that ends the connection.
     pub async fn end(mut self) -> Result<(), Error> {
         self.post.end().await
     }
@@ -282,7 +281,7 @@ impl std::fmt::Debug for Requests {
     }
 }
 
-/// A request that waits for its answer. Dropped without one, it fails with SERVICE_GONE.
+/// A request waiting for its answer. Dropped without one, it fails with SERVICE_GONE.
 #[must_use = "dropped, it fails"]
 pub struct OpenRequest {
     request: IncomingRequest,
@@ -294,18 +293,18 @@ pub struct OpenRequest {
 impl OpenRequest {
     /// Answers it, in its own codec.
     ///
-    /// An answer whose requester has been told SERVICE_GONE meanwhile (the connection broke,
-    /// and no session outlived it) is dropped.
+    /// If the requester has meanwhile received SERVICE_GONE (the connection broke, and there was
+    /// no session), the answer is dropped.
     ///
     /// # Errors
-    /// `Invalid` if it is too large (it fails with TOO_LARGE then), and what ends the
+    /// `Invalid` if it is too large (it fails with TOO_LARGE then), and any error that ends the
     /// connection.
     pub fn respond(self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         let codec = self.request.codec;
         self.respond_with(codec, payload)
     }
 
-    /// Answers it in a codec of the answer's own.
+    /// Answers it in a codec other than the request's.
     ///
     /// # Errors
     /// As [`OpenRequest::respond`].
@@ -331,10 +330,10 @@ impl OpenRequest {
         Ok(())
     }
 
-    /// Answers it with a failure; codes of one's own are from 0x1000 on.
+    /// Answers it with a failure; the application's own codes start at 0x1000.
     ///
     /// # Errors
-    /// What ends the connection.
+    /// Any error that ends the connection.
     pub fn fail(mut self, failure: Failure) -> Result<(), Error> {
         self.fail_by(Code::from_wire(failure.code), &failure.text)
     }

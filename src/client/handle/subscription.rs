@@ -1,4 +1,4 @@
-//! What a subscription brings, as a stream.
+//! The messages of a subscription, as a stream.
 
 use super::client::Client;
 use super::post::Post;
@@ -17,11 +17,11 @@ const TAKEN_EVERY: u32 = 64;
 
 impl Client {
     /// Subscribes to all topics that `filter` matches (`+`: one level, `#` at the end: any
-    /// number), and waits until the subscription stands on every shard.
+    /// number), and waits until the subscription is in effect on every shard.
     ///
     /// # Errors
-    /// `Invalid` for a filter that cannot be, `Failed` if the server refuses, `Timeout`,
-    /// `InboxFull`, and what ends the connection.
+    /// `Invalid` for an invalid filter, `Failed` if the server refuses, `Timeout`, `InboxFull`,
+    /// and any error that ends the connection.
     pub async fn subscribe(&self, filter: &str) -> Result<Subscription, Error> {
         self.subscribe_with(&Subscribe::new(filter)).await
     }
@@ -29,9 +29,9 @@ impl Client {
     /// Subscribes with a group, a codec or a policy for when this client is slow.
     ///
     /// # Errors
-    /// As [`Client::subscribe`]; `Invalid` also for a filter that overlaps with another
-    /// subscription of this client of which one is a group's: the server sends each message
-    /// once, and does not say for which of them. Use another connection.
+    /// As [`Client::subscribe`]; `Invalid` also if the filter overlaps with another subscription
+    /// of this client and one of the two is in a group: the server sends each message once, and
+    /// does not say for which of them. Use another connection.
     pub async fn subscribe_with(&self, subscribe: &Subscribe<'_>) -> Result<Subscription, Error> {
         let interest = subscribe.interest()?;
         let post = Post::open(self, MessageType::Subscribe, interest).await?;
@@ -42,17 +42,17 @@ impl Client {
     }
 }
 
-/// The messages of one subscription, in the order they came: a
-/// [`Stream`](futures_core::Stream), and by [`Subscription::next`] without any crate for it.
+/// The messages of one subscription, in the order of arrival: a
+/// [`Stream`](futures_core::Stream), or, without any other crate, [`Subscription::next`].
 ///
-/// Several subscriptions of one client each get what their filter matches, though the server
-/// sends it once; those of one group take turns. A retained message that is sent for one of
-/// them comes to others that it matches as well.
+/// Each of a client's subscriptions gets the messages that its filter matches, although the
+/// server sends each message once; subscriptions of one group take turns. A retained message
+/// sent for one of them also goes to the others that it matches.
 ///
-/// Asking for the next message says that the one before has been dealt with: only then is it
-/// acknowledged, where there is a session. Messages that nobody takes fill the client's inbox
-/// ([`Builder::inbox_bytes_max`](crate::client::Builder::inbox_bytes_max)); what that means
-/// stands there. Dropped, the subscription ends.
+/// Asking for the next message means that the one before has been handled: only then does the
+/// client acknowledge it, if there is a session. Messages that nobody takes fill the client's
+/// inbox; [`Builder::inbox_bytes_max`](crate::client::Builder::inbox_bytes_max) says what
+/// follows from that. Dropping it ends the subscription.
 #[must_use = "dropped, it ends"]
 pub struct Subscription {
     post: Post,
@@ -60,19 +60,19 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next message; `None` when the connection has ended for good, of which
-    /// [`Client::ending`] has the reason.
+    /// The next message; `None` when the connection has ended for good; [`Client::ending`] has
+    /// the reason.
     ///
-    /// Dropped before it is done, nothing is lost.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Message> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Ends the subscription and waits until it does not stand any more. Messages that have
-    /// come and were not taken are dropped.
+    /// Ends the subscription and waits until the server has confirmed that. Messages that have
+    /// arrived and were not taken are dropped.
     ///
     /// # Errors
-    /// `Timeout`, and what ends the connection.
+    /// `Timeout`, and any error that ends the connection.
     pub async fn end(mut self) -> Result<(), Error> {
         self.post.end().await
     }

@@ -1,4 +1,4 @@
-//! How a pool is opened: its bounds and times, and how its connections are made.
+//! How a pool is opened: its bounds and times, and how its connections are opened.
 
 use super::clients::Clients;
 use super::handle::Pool;
@@ -20,14 +20,14 @@ impl Pool {
         Pool::builder().open(address)
     }
 
-    /// Bounds, times, and how connections are made.
+    /// Bounds, times, and how connections are opened.
     pub fn builder() -> PoolBuilder {
         PoolBuilder::default()
     }
 }
 
-/// Options of a [`Pool`]. `Duration::MAX` is no limit, for each time; zero is refused by
-/// [`PoolBuilder::open`], but for `check_after`.
+/// Options of a [`Pool`]. For each timeout, `Duration::MAX` means no limit;
+/// [`PoolBuilder::open`] refuses zero, except for `check_after`.
 ///
 /// ```no_run
 /// use ringmail::{Client, Pool};
@@ -51,9 +51,8 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How each connection is made. `session`, `reconnect` and `wait` mean nothing here: the
-    /// pool makes a new connection for one that breaks, and `acquire` waits for one that
-    /// cannot be made yet.
+    /// How each connection is opened. `session`, `reconnect` and `wait` have no effect here: the
+    /// pool replaces broken connections, and `acquire` waits while none can be opened.
     pub fn client(mut self, client: Builder<Client>) -> PoolBuilder {
         self.client = client;
         self
@@ -65,57 +64,56 @@ impl PoolBuilder {
         self
     }
 
-    /// How many connections are kept ready while nobody needs them, at most
-    /// `connections_max`; 0 by default. They are made up for within a second, and within
-    /// `connections_max`.
+    /// How many idle connections to keep ready, at most `connections_max`; 0 by default. Missing
+    /// ones are replaced within a second, within `connections_max`.
     pub fn idle_min(mut self, count: usize) -> PoolBuilder {
         self.settings.idle_min = count;
         self
     }
 
-    /// How long a connection beyond `idle_min` is kept while nobody needs it; 60 s by
-    /// default. Looked at every quarter of it, at least once a second.
+    /// How long an idle connection beyond `idle_min` is kept; 60 s by default. Checked every
+    /// quarter of it, at least once a second.
     pub fn idle_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.settings.idle_timeout = timeout;
         self
     }
 
-    /// How old a connection gets at most, so that load finds its way to servers and shards
-    /// that came later; each ends at 80 to 100 % of it, by chance, and not while it is lent.
-    /// 30 min by default; `None`: any age.
+    /// The largest age of a connection, so that load moves to servers and shards added later;
+    /// each ends at a random 80 to 100 % of it, and never while it is lent. 30 min by default;
+    /// `None`: any age.
     pub fn lifetime_max(mut self, lifetime: impl Into<Option<Duration>>) -> PoolBuilder {
         self.settings.lifetime_max = lifetime.into();
         self
     }
 
-    /// How long `acquire` waits at most, making a connection included; 5 s by default.
+    /// How long `acquire` waits at most, including the time to open a connection; 5 s by
+    /// default.
     pub fn acquire_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.settings.acquire_timeout = timeout;
         self
     }
 
-    /// After how long a connection of which nothing was heard is asked whether it still answers,
-    /// by a PING, before it is lent; 1 s by default, zero: each time. One on which a call waited
-    /// for its answer in vain is always asked. That the server or the kernel has ended it is
-    /// seen at once, without asking; that a peer has vanished without a word is not.
+    /// After how long a silent connection is checked with a PING before it is lent; 1 s by
+    /// default, zero: each time. A connection on which a call timed out is always checked. If
+    /// the server or the kernel has closed it, the pool notices at once, without a PING; a peer
+    /// that vanished silently it does not.
     pub fn check_after(mut self, idle: Duration) -> PoolBuilder {
         self.settings.check_after = idle;
         self
     }
 
-    /// How long the answer to that PING may take; 1 s by default.
+    /// How long to wait for the answer to that PING; 1 s by default.
     pub fn check_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.settings.check_timeout = timeout;
         self
     }
 
-    /// Opens the pool. Connections are made on the tokio runtime this is called in, the first
-    /// ones for `idle_min`, the others when they are acquired: that there is no server shows
-    /// only then.
+    /// Opens the pool. Its connections are opened on the tokio runtime in which this is called:
+    /// those of `idle_min` at once, the others when they are acquired. If there is no server,
+    /// that shows only then.
     ///
     /// # Errors
-    /// `Invalid` for an address, a bound or a client's option that cannot be, and outside of
-    /// a tokio runtime.
+    /// `Invalid` for an invalid address, bound or client option, and outside of a tokio runtime.
     pub fn open(self, address: &str) -> Result<Pool, Error> {
         if let Some(mistake) = self.settings.mistake() {
             return Err(Error::invalid(mistake));

@@ -1,4 +1,4 @@
-//! Connections of the real kind.
+//! Real connections.
 
 use super::maker::Maker;
 use super::status::Reason;

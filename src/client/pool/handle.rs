@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 /// A pool of connections to one server: cheap to clone, all clones the same pool.
 ///
-/// One [`Client`] carries the requests of many tasks, and most programs need no more. A pool
-/// is for those who want several connections, to use several of a server's shards at once or
-/// to keep large payloads out of each other's way, and want them bounded, and made only as
-/// they are needed.
+/// One [`Client`] carries the requests of many tasks, and most programs need no more. A pool is
+/// for programs that want several connections, to use several of a server's shards at once or to
+/// keep large payloads out of each other's way, and want them bounded and opened only as needed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,41 +35,42 @@ use std::sync::Arc;
 /// # Ok(()) }
 /// ```
 ///
-/// # What is lent
-/// `acquire` gives, in the order of the calls, the idle connection that was used last, or a
-/// new one while there are less than `connections_max`, whichever comes first. One that has
-/// broken, or whose server drains, is ended instead of lent; one that has been idle for
-/// [`check_after`](super::PoolBuilder::check_after) is asked first, by a PING. If no answer comes,
-/// the others that have rested as long are ended with it.
+/// # Lending
+/// In the order of the calls, `acquire` lends the idle connection that was used last, or a new
+/// one while there are fewer than `connections_max`, whichever is available first. A connection
+/// that has broken, or whose server is draining, is closed instead; one that has been idle for
+/// [`check_after`](super::PoolBuilder::check_after) is first checked with a PING. If no answer
+/// comes, the others that have been idle as long are closed too.
 ///
-/// Where a connection cannot be made because the server is down or busy, it is tried again,
-/// with growing pauses, for as long as anybody waits; where the server refuses for good (a
-/// wrong credential), the one who has waited longest is told so.
+/// If a connection cannot be opened because the server is down or busy, the pool retries, with
+/// growing pauses, as long as somebody waits; if the server refuses for good (a wrong
+/// credential), the caller that has waited longest gets the error.
 ///
-/// # What comes back
-/// A [`PooledClient`] goes back when it is dropped. Clones of the client, subscriptions and
-/// services should not outlive it: a connection that is still used when it comes back is
-/// closed, for all of them. Whoever needs a lasting subscription has a `Client` of its own.
-/// A will stays with the connection: withdraw it before. Where a request was dropped before
-/// its answer came, the connection stays good.
+/// # Returning
+/// A [`PooledClient`] is returned when it is dropped. Clones of the client, subscriptions and
+/// services should not outlive it: if a connection is still in use when it is returned, the pool
+/// closes it, for all of them. For a lasting subscription use a `Client` of its own. A will
+/// stays with the connection: withdraw it first. If a request was dropped before its answer
+/// arrived, the connection remains usable.
 ///
 /// # Bounds
-/// At no moment there are more than `connections_max` connections, those being made or
-/// closed counted, however many tasks compete and whatever becomes of the server. When the
-/// load is over the pool shrinks to [`idle_min`](super::PoolBuilder::idle_min). With its last handle
-/// dropped, connections end as they come back; with the runtime it was opened in, it is closed.
+/// There are never more than `connections_max` connections, including those being opened or
+/// closed, however many tasks compete and whatever happens to the server. When the load is over,
+/// the pool shrinks to [`idle_min`](super::PoolBuilder::idle_min). After its last handle is
+/// dropped, connections are closed as they are returned; when the runtime in which it was opened
+/// ends, the pool is closed.
 #[derive(Clone)]
 pub struct Pool {
     pub(super) shared: Arc<Shared<Clients>>,
 }
 
 impl Pool {
-    /// A connection that stands, for as long as it is held. Dropped before, the call gives up
-    /// its place; what was being made for it is kept for others.
+    /// An open connection, for as long as it is held. Dropping the future gives up its place in
+    /// the queue; a connection being opened for it is kept for others.
     ///
     /// # Errors
-    /// `PoolTimeout` when `acquire_timeout` has passed; `PoolClosed`; and what refuses every
-    /// connection: `Invalid`, `Tls`, `Credential`, `Refused`, `Protocol`.
+    /// `PoolTimeout` when `acquire_timeout` has passed; `PoolClosed`; and errors that refuse
+    /// every connection: `Invalid`, `Tls`, `Credential`, `Refused`, `Protocol`.
     pub async fn acquire(&self) -> Result<PooledClient, Error> {
         let lease = acquire(&self.shared)
             .await
@@ -92,14 +92,14 @@ impl Pool {
         Ok(PooledClient { client, lease })
     }
 
-    /// What there is, and what has been done so far.
+    /// The pool's state, and its counters so far.
     pub fn status(&self) -> PoolStatus {
         self.shared.status()
     }
 
-    /// Ends the pool, for all its handles: who waits is told, and so is who calls later;
-    /// idle connections are closed, others as they come back. Waits until all of them are:
-    /// bound it where somebody may hold one for long.
+    /// Closes the pool, for all its handles: waiting and later calls fail; idle connections are
+    /// closed at once, others as they are returned. Waits until all are closed: use a timeout if
+    /// somebody may hold one for long.
     pub async fn close(&self) {
         self.shared.close().await;
     }
@@ -114,7 +114,7 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// A connection of a pool's, a [`Client`] in all it does; dropped, it goes back.
+/// A pool's connection, which behaves like a [`Client`]; dropping it returns it.
 pub struct PooledClient {
     // In this order: when the lease goes back, this handle must be gone.
     client: Client,

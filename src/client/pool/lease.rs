@@ -1,8 +1,8 @@
 //! Acquiring a connection, holding it, giving it back.
 //!
-//! A connection outside the books is in a [`Lease`], while it is tried and in the caller's
-//! hands: dropped anywhere, by a cancelled future or a panic, it goes back. One on its way to
-//! whoever waits is in the books; a [`Place`] that is given up hands it on. So none is lost
+//! A connection outside the books is in a [`Lease`], while it is being checked or in use:
+//! dropped anywhere, by a cancelled future or a panic, it is returned. One on its way to a
+//! waiting caller is in the books; a [`Place`] that is given up passes it on. So none is lost
 //! and none is counted twice.
 
 use super::maker::Maker;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-/// Why `acquire` brought nothing.
+/// Why `acquire` failed.
 #[derive(Debug)]
 pub(super) enum Refusal<E> {
     /// `acquire_timeout` has passed.
@@ -34,7 +34,7 @@ pub(super) enum Refusal<E> {
 /// A connection that answers: an idle one, or a new one; in the order of the calls.
 ///
 /// # Errors
-/// As [`Refusal`] tells them.
+/// As in [`Refusal`].
 pub(super) async fn acquire<M: Maker>(
     shared: &Arc<Shared<M>>,
 ) -> Result<Lease<M>, Refusal<M::Error>> {
@@ -64,7 +64,7 @@ fn timed_out<M: Maker>(shared: &Arc<Shared<M>>, started: Instant) -> Refusal<M::
     })
 }
 
-/// A place in the line, given up when it is dropped.
+/// A place in the queue, given up when it is dropped.
 struct Place<'a, M: Maker> {
     shared: &'a Arc<Shared<M>>,
     ticket: Option<Ticket>,

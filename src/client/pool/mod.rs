@@ -1,15 +1,15 @@
-//! A pool of connections: made as they are needed, kept while they are, lent one by one.
+//! A pool of connections, opened and kept as they are needed, lent out one by one.
 //!
 //! # Why it is our own
-//! What it stands on is tokio: clock, tasks, channels. Two pools for any kind of connection
-//! were looked at, and neither gives what this one promises:
-//! - bb8 0.9: whoever calls when a connection has just come back takes it before those who
-//!   wait for it, and who got a dead one goes to the end of the line: no order. Its times are
-//!   read from the machine's clock, so that none of them can be tried under a paused one; its
-//!   lifetimes have no jitter; its timeout does not say why.
-//! - deadpool 0.13: fair, but nothing is kept ready, nothing grows old or ends by itself, and
-//!   who dials cannot take a connection that comes back meanwhile. What there would be to
-//!   write around it is most of what is here.
+//! It is built on tokio: clock, tasks, channels. We looked at two generic pools, and neither
+//! provides what this one promises:
+//! - bb8 0.9: a caller that arrives just as a connection is returned gets it before those who
+//!   wait for it, and a caller that got a dead one goes to the end of the queue: no order. It
+//!   reads its times from the machine's clock, so none of them can be tested under a paused
+//!   clock; its lifetimes have no jitter; its timeout does not say why.
+//! - deadpool 0.13: fair, but it keeps no connections ready, has no lifetimes, ends nothing by
+//!   itself, and a caller that is dialing cannot take a connection returned meanwhile. A wrapper
+//!   that adds this would be most of what is here.
 //!
 //! # How it is made
 //! ```text

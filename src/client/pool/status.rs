@@ -1,4 +1,4 @@
-//! What a pool tells about itself.
+//! What a pool reports about itself.
 
 use std::fmt;
 
@@ -11,26 +11,26 @@ use std::fmt;
 pub struct PoolStatus {
     /// The bound that the pool was opened with.
     pub connections_max: usize,
-    /// Connections there are, those that are just being made or closed among them.
+    /// All connections, including those being opened or closed.
     pub open: usize,
-    /// Waiting for somebody who needs one.
+    /// Available to be lent.
     pub idle: usize,
-    /// In somebody's hands.
+    /// Lent to callers.
     pub lent: usize,
-    /// Being made; also while the next attempt waits.
+    /// Being opened; also while waiting for the next attempt.
     pub dialing: usize,
     /// Being closed.
     pub closing: usize,
     /// Calls of `acquire` that wait.
     pub waiting: usize,
 
-    /// Calls of `acquire` that brought a connection.
+    /// Calls of `acquire` that returned a connection.
     pub acquired: u64,
     /// Calls of `acquire` that ended by `acquire_timeout`.
     pub timed_out: u64,
-    /// Connections made.
+    /// Connections opened.
     pub made: u64,
-    /// Attempts to make one that failed.
+    /// Failed attempts to open one.
     pub failed: u64,
     /// Connections ended, by reason.
     pub closed: Closed,
@@ -40,15 +40,15 @@ pub struct PoolStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
-    /// Nobody needed it for `idle_timeout`.
+    /// It was idle for `idle_timeout`.
     pub idle: u64,
     /// It had reached its lifetime.
     pub lifetime: u64,
-    /// It broke, or did not answer when it was asked.
+    /// It broke, or did not answer a PING.
     pub dead: u64,
-    /// Its server goes down.
+    /// Its server is shutting down.
     pub draining: u64,
-    /// When it came back, a clone, a subscription or a service still used it.
+    /// When it was returned, a clone, a subscription or a service still used it.
     pub shared: u64,
     /// The pool was closed.
     pub pool: u64,
@@ -86,7 +86,8 @@ impl fmt::Display for PoolStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} of {} connections open: {} idle, {} lent, {} being made, {} being closed; {} waiting",
+            "{} of {} connections open: {} idle, {} lent, {} being opened, {} being closed; {} \
+             waiting",
             self.open,
             self.connections_max,
             self.idle,

@@ -1,4 +1,4 @@
-//! The pool's books: which connections there are, who waits for one, what has been counted.
+//! The pool's books: its connections, waiting callers, and counters.
 //!
 //! ```text
 //!          dial                  put                     put
@@ -13,8 +13,9 @@
 //! - somebody waits only while nothing is idle
 //! - `made` = connections ended + idle + lent
 //!
-//! Nothing here waits, spawns or locks: changes leave in `leaving` what is to be closed, and
-//! whoever made the change sees to it and to the dials that are wanted then (`Shared::change`).
+//! Nothing here waits, spawns or locks: changes put connections to be closed into `leaving`, and
+//! the caller that made the change closes them and starts the dials that are needed then
+//! (`Shared::change`).
 
 use super::maker::Maker;
 use super::settings::Settings;
@@ -39,10 +40,10 @@ impl<C> Kept<C> {
     }
 }
 
-/// Somebody's place in the line: who has the smaller one came earlier.
+/// A place in the queue of waiting callers: the smaller, the earlier.
 pub(super) type Ticket = u64;
 
-/// What comes to whoever waits.
+/// What a waiting caller gets.
 pub(super) enum Grant<M: Maker> {
     Connection(Kept<M::Connection>),
     Failed(M::Error),
@@ -157,7 +158,7 @@ impl<M: Maker> Stock<M> {
 
     // ---- what becomes of one ----
 
-    /// Gives one to whoever has waited longest, else to the idle ones.
+    /// Hands one to the caller that has waited longest, else returns it to the idle ones.
     pub fn put(&mut self, kept: Kept<M::Connection>) {
         if let Some(Grant::Connection(kept)) = self.grant(Grant::Connection(kept)) {
             self.idle.push_back(kept);
@@ -211,7 +212,7 @@ impl<M: Maker> Stock<M> {
         }
     }
 
-    /// Ends all that are idle, now and from now on, and wakes whoever waits.
+    /// Closes all idle connections, now and later, and wakes all waiting callers.
     pub fn close(&mut self) {
         self.is_closed = true;
         for kept in std::mem::take(&mut self.idle) {
@@ -267,7 +268,8 @@ impl<M: Maker> Stock<M> {
         self.last_failure = Some(Arc::new(error));
     }
 
-    /// An attempt has failed as the next one would: who has waited longest is told.
+    /// An attempt has failed in a way that retrying cannot fix: the caller that has waited
+    /// longest gets the error.
     pub fn note_refusal(&mut self, error: M::Error, fill_at: Instant) {
         self.counted.failed += 1;
         self.fill_at = fill_at;

@@ -215,7 +215,7 @@ impl Drop for Held {
 }
 
 async fn hold(pool: &Pool) -> Held {
-    Held::new(acquire(&pool).await.ok().unwrap())
+    Held::new(acquire(pool).await.ok().unwrap())
 }
 
 /// Closes the pool: everything is back, and the books are even.

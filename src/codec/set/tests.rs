@@ -59,7 +59,7 @@ fn a_set_that_contradicts_itself_says_why() {
         ),
         (
             [file("a", &[message(&[])]), file("a", &[])].concat(),
-            "it has two files \"a\"",
+            "it contains the file \"a\" twice",
         ),
         (
             file("a", &[message(&[]), message(&[])]),
@@ -67,25 +67,25 @@ fn a_set_that_contradicts_itself_says_why() {
         ),
         (
             file("a", &[syntax("proto4")]),
-            "has the syntax \"proto4\": \"proto2\", \"proto3\" and",
+            "uses syntax \"proto4\", which is not supported: use",
         ),
         (
             file("a", &[syntax("editions"), number(14, 9999)]),
-            "edition that is not known here (9999)",
+            "uses edition number 9999",
         ),
         (file("a", &[delimited(4, b"")]), "has no name"),
         (
             file("a", &[delimited(5, &delimited(1, b"E"))]),
             "enum E has no values",
         ),
-        (file("a", &[entry]), "M is no map's entry"),
+        (file("a", &[entry]), "M is not a map entry"),
         (
             file("a", &[package, value]),
-            "google.protobuf.Value is not Google's",
+            "google.protobuf.Value differs from Google's",
         ),
         (
             file("a", &[delimited(7, &field("x", 1, 5, &[])[2..])]),
-            "extension x is of \"\"",
+            "extension x extends \"\"",
         ),
     ] {
         assert_contradicts(&set, wanted);
@@ -100,16 +100,13 @@ fn a_field_that_contradicts_others_says_why() {
     for (set, wanted) in [
         (
             one(field("a", 1, 11, &[of(".none.M")])),
-            "M.a is of \".none.M\"",
+            "M.a has the type \".none.M\"",
         ),
         (
             one(field("a", 1, 14, &[of("M")])),
-            "M.a is of \"M\", which is no such type",
+            "M.a has the type \"M\", which is not in it",
         ),
-        (
-            one(field("a", 1, 19, &[])),
-            "M.a is of a type that is not known: 19",
-        ),
+        (one(field("a", 1, 19, &[])), "M.a has an unknown type: 19"),
         (one(field("a", 0, 5, &[])), "M.a has the number 0"),
         (
             one(field("a", 1 << 29, 5, &[])),
@@ -118,7 +115,7 @@ fn a_field_that_contradicts_others_says_why() {
         (one(field("a", 19_000, 5, &[])), "M.a has the number 19000"),
         (
             one(field("a", 1, 5, &[oneof])),
-            "M.a is in a oneof that is not there",
+            "M.a is in a oneof that does not exist",
         ),
         (
             one([field("a", 1, 5, &[]), field("b", 1, 5, &[])].concat()),

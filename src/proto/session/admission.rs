@@ -1,5 +1,5 @@
-//! What a server's session lets its client send, before it has shown who it is, and while the
-//! server has no room for it but in the place of a session it resumes.
+//! What a server's session lets its client send before authentication, and while a full server
+//! has room for it only if it resumes a session.
 
 use super::Session;
 use super::standing::Standing;
@@ -52,14 +52,14 @@ impl Session {
     /// What a connection is told for which there is no room.
     #[cold]
     pub fn full() -> Refusal {
-        let text = "this server has as many connections as it may";
+        let text = "this server has reached its connection limit";
         Refusal::new(Code::TooManyConnections, text)
     }
 
     #[cold]
     pub(super) fn accept_by_rights(&self, kind: MessageType) -> Result<(), Refusal> {
         if kind == MessageType::Auth && self.settings.auth_methods == 0 {
-            let text = "this server asks for no AUTH";
+            let text = "this server does not authenticate clients; send no AUTH";
             return Err(Refusal::new(Code::Unexpected, text));
         }
         match kind.admission() {

@@ -1,7 +1,7 @@
 //! How a session ends: refusals, errors that become fatal, CLOSE (PROTOCOL.md, Ending).
 //!
-//! Every way in leads to `State::Ended` once, and says so once; what the peer still sends
-//! is dropped. Flushing and lingering are the owner's.
+//! Every path leads to `State::Ended` once, and reports it once; what the peer still sends is
+//! dropped. Flushing and lingering are up to the owner.
 
 use super::{Event, Session, State};
 use crate::base::clock::Instant;

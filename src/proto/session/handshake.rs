@@ -87,7 +87,7 @@ impl Session {
             (State::AwaitSynAck { acknowledgement }, FrameType::SynAck) => {
                 self.take_syn_ack(frame, acknowledgement, now, out)
             }
-            _ => Err(unexpected("a control frame that does not belong here")),
+            _ => Err(unexpected("a control frame that is not expected here")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Deadlines: handshake, authentication, a message begun, a peer gone silent.
+//! Deadlines: handshake, authentication, an incomplete message, a silent peer.
 
 use super::pulse::coalesced;
 use super::{Event, Session, State};
@@ -40,19 +40,19 @@ impl Session {
             }
             State::Open | State::PeerClosing if self.frame_deadline() <= now => Refusal::new(
                 Code::FrameTimeout,
-                "a message was begun and not finished in time",
+                "a message was started but not completed in time",
             ),
             State::Open | State::PeerClosing if self.auth_deadline <= now => {
                 match self.is_authenticated() {
                     true => Session::full(),
-                    false => Refusal::new(Code::AuthRequired, "no AUTH came in time"),
+                    false => Refusal::new(Code::AuthRequired, "no AUTH was received in time"),
                 }
             }
             State::Open | State::PeerClosing => {
                 if self.outlasts_silence(now, out) {
                     return Event::Handled;
                 }
-                Refusal::new(Code::HeartbeatTimeout, "nothing was heard for too long")
+                Refusal::new(Code::HeartbeatTimeout, "nothing was received for too long")
             }
         };
         self.refuse(&refusal, out)

@@ -8,13 +8,13 @@
 //!                        every refusal, from anywhere: RST or fatal ERROR ──────────────────► Ended
 //! ```
 //!
-//! The owner calls [`Session::handle`] with what it has received until it says
-//! `Incomplete`, keeps the rest (see `reassembly`), and calls [`Session::handle_timeout`]
-//! when [`Session::timeout`] has passed. What the protocol answers by itself (the
-//! handshake, PING, refusals) is written to `out` before the call returns.
+//! The owner calls [`Session::handle`] with the received bytes until it returns `Incomplete`,
+//! keeps the rest (see `reassembly`), and calls [`Session::handle_timeout`] when
+//! [`Session::timeout`] has passed. What the protocol answers by itself (the handshake, PING,
+//! refusals) is written to `out` before the call returns.
 //!
-//! Invariants: after `Ended` nothing more is written; a message is handed out only if it
-//! is whole, its checksum right, its type allowed now and its body well-formed.
+//! Invariants: after `Ended` nothing more is written; a message is returned only if it is
+//! complete, its checksum correct, its type allowed now and its body well-formed.
 
 mod admission;
 mod ending;

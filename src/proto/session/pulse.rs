@@ -1,5 +1,5 @@
-//! The heart's measures, as values: how long a PING took, and how PINGs of many sessions are
-//! spread and gathered.
+//! Heartbeat measurements, as values: how long a PING took, and how the PINGs of many sessions
+//! are spread and batched.
 
 use crate::base::clock::Instant;
 use std::num::NonZeroU32;
@@ -40,7 +40,7 @@ impl RoundTrip {
 }
 
 /// What a session adds to the silence before its PING, so that sessions which began
-/// together, as after a server's restart, do not ask together for ever.
+/// together, as after a server's restart, do not ask together forever.
 ///
 /// ```text
 ///   interval                        spread: at most a sixteenth of it    coalescing

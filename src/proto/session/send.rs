@@ -1,6 +1,5 @@
-//! What the owner has a session send: messages of its own, and those of others on their way
-//! through. Nothing is written before the session is open, nor after its end; what is
-//! written is counted.
+//! Sending through a session: the owner's own messages, and forwarded ones. Nothing is written
+//! before the session is open or after its end; everything written is counted.
 
 use super::{Session, State};
 use crate::proto::envelope::{Codec, Envelope};

@@ -1,7 +1,7 @@
 //! What holds between keys, and what must not happen by accident.
 //!
 //! Runs on the configuration in force, after all sources are merged: a flag may repair
-//! what the file would break. A relation with a key that is already at fault is not judged.
+//! what the file would break. A relation with a key that is already invalid is not checked.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -76,7 +76,7 @@ fn relations(config: &Config, ledger: &mut Ledger) {
                 "heartbeat.timeout_ms ({timeout}) must be above heartbeat.interval_ms ({interval})"
             )
         },
-        "a peer needs the time to answer a PING: three intervals are usual",
+        "a peer needs time to answer a PING: three intervals are usual",
     );
     let (completions, entries) = (config.ring.completions, config.ring.entries);
     demand(
@@ -120,8 +120,8 @@ fn relations(config: &Config, ledger: &mut Ledger) {
                 .count()
                 .is_none_or(|n| usize::from(*number) < n),
             &["server.shards", &path],
-            || format!("[{path}] is for a shard that server.shards does not give"),
-            "shards are numbered from 0, whatever their cores are",
+            || format!("[{path}] is for a shard that does not exist (server.shards)"),
+            "shards are numbered from 0, whichever cores they run on",
         );
     }
 }
@@ -134,7 +134,7 @@ fn tls(config: &Config, ledger: &mut Ledger) {
             ledger,
             !is_on || !path.is_empty(),
             &["tls.mode", key],
-            || format!("tls.mode is on and {key} is not set"),
+            || format!("tls.mode is on, but {key} is not set"),
             "name the PEM files of the certificate chain and of its key",
         );
     }
@@ -142,8 +142,8 @@ fn tls(config: &Config, ledger: &mut Ledger) {
         ledger,
         is_on || tls.client_ca.is_empty(),
         &["tls.mode", "tls.client_ca"],
-        || "tls.client_ca asks clients for certificates and tls.mode is \"off\"".to_owned(),
-        "set tls.mode to \"required\" or \"optional\", or leave tls.client_ca out",
+        || "tls.client_ca requires client certificates, but tls.mode is \"off\"".to_owned(),
+        "set tls.mode to \"required\" or \"optional\", or remove tls.client_ca",
     );
 }
 
@@ -164,7 +164,7 @@ fn outboxes(limits: &Limits, path: &str, ledger: &mut Ledger) {
                 "{path}.outbox_bytes_shard_max ({all}) must be at least outbox_bytes_max ({one})"
             )
         },
-        "the shard's bound is for all of its connections together",
+        "the shard's limit covers all of its connections together",
     );
 }
 
@@ -245,10 +245,11 @@ fn exposure(config: &Config, ledger: &mut Ledger) {
             &[key],
             || {
                 format!(
-                    "{key} {address} can be reached from elsewhere, and nobody would have to authenticate"
+                    "{key} {address} is reachable from other hosts, but clients would not have \
+                     to authenticate"
                 )
             },
-            "require authentication, listen on 127.0.0.1, or write auth.mode = \"none\" to mean it",
+            "require authentication, listen on 127.0.0.1, or state auth.mode = \"none\" explicitly",
         );
     }
 }
@@ -281,8 +282,8 @@ fn not_yet(config: &Config, ledger: &mut Ledger) {
                 key: path.clone(),
                 problem: format!("{path} is not yet supported"),
                 remedy: match default.find(general) {
-                    Some(Tree::Value(default)) => format!("leave it out, or at {default}"),
-                    _ => "leave it out".to_owned(),
+                    Some(Tree::Value(default)) => format!("remove it, or set it to {default}"),
+                    _ => "remove it".to_owned(),
                 },
             });
         }

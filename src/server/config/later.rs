@@ -1,7 +1,7 @@
-//! Keys that later versions give a meaning: known and checked, so that a file written for
-//! them is told what is not supported yet rather than that a key is unknown. `unsupported::NOT_YET`
-//! refuses any value but the default, and they are not printed. Whoever builds one moves its
-//! section to `schema`.
+//! Keys for features of later versions: known and checked, so that a file written for such a
+//! version gets an error that says what is not supported yet rather than that a key is unknown.
+//! `unsupported::NOT_YET` refuses any value but the default, and they are not printed.
+//! Implementing one means moving its section to `schema`.
 
 use toml::Spanned;
 use toml::de::DeValue;

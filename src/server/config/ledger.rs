@@ -1,4 +1,4 @@
-//! What has been found of a configuration so far, and where; and how its files are read.
+//! The mistakes found in a configuration so far, and where; and how its files are read.
 
 use super::error::{ConfigError, Origin};
 use crate::base::file;

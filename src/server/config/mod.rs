@@ -8,15 +8,15 @@
 //!   found; `source`: file, environment and flags; `tree`: printing; `error`: what can be said about it all.
 //!
 //! Precedence: flag > `RINGMAIL__SECTION__KEY` > file > OTEL_* (see `otel`) > default. `[shard.N.limits]` is laid
-//! over `[limits]` whatever source that came from: the special beats the general. Keys that
-//! hold a text someone may want to keep apart exist as `KEY_file` too (a path, relative to
-//! the working directory).
+//! over `[limits]` whatever source that came from: the special beats the general. Each key whose
+//! text someone may want to keep in a separate file also exists as `KEY_file` (a path, relative
+//! to the working directory).
 //!
 //! Invariants: every error is reported, not only the first; no message repeats a secret;
 //! no key is ignored.
 //!
-//! Of the host it looks at the files of `[[topic]]` alone, because the message named there
-//! must be in them. Whether the cores, the memory or the port are there is asked at boot
+//! Of the host, it only reads the files of `[[topic]]`, because the message named there must be
+//! in them. Whether the cores, the memory and the port are available is checked at boot
 //! ([`Config::cores_of`], `server::budget`).
 
 mod check;
@@ -132,19 +132,25 @@ impl Config {
         let there = || format!("this process may run on cores {available:?}");
         let mut errors = Vec::new();
         for core in cores.iter().filter(|core| !available.contains(core)) {
-            let problem = format!("server.shards asks for core {core}, which is not there");
+            let problem = format!(
+                "server.shards names core {core}, which this process does not \
+                                   have"
+            );
             errors.push(error("server.shards", problem, there()));
         }
         if let ControlCore::Core(core) = self.server.control_core
             && !available.contains(&core)
         {
-            let problem = format!("server.control_core is {core}, which is not there");
+            let problem = format!(
+                "server.control_core is {core}, a core that this process does \
+                                   not have"
+            );
             errors.push(error("server.control_core", problem, there()));
         }
         for number in self.shard.shards.keys() {
             if usize::from(*number) >= cores.len() {
-                let problem = format!("[shard.{number}] has no shard");
-                let remedy = format!("there are {}, numbered from 0", cores.len());
+                let problem = format!("[shard.{number}] matches no shard");
+                let remedy = format!("there are {} shards, numbered from 0", cores.len());
                 errors.push(error(&format!("shard.{number}"), problem, remedy));
             }
         }

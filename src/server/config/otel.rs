@@ -1,6 +1,6 @@
-//! What OTEL_* variables say of keys here: below file, RINGMAIL__ and flag. Values that do
-//! not fit are not heeded, as the OpenTelemetry specification wants it; `server::trace`
-//! tells of them (`ringmail check`, and the log at the start).
+//! Keys set by OTEL_* variables, with a precedence below file, RINGMAIL__ and flags. Invalid
+//! values are ignored, as the OpenTelemetry specification requires; `server::trace` reports them
+//! (`ringmail check`, and the log at the start).
 
 use super::error::Origin;
 use super::source::{Layer, Sources};

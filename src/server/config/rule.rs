@@ -1,5 +1,5 @@
-//! Which values of a type are sensible. A rule answers with what the value must be
-//! ("must be …"), and stands beside its key in the schema.
+//! Which values of a type are sensible. A rule returns what the value must be ("must be …"), and
+//! is named beside its key in the schema.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -58,7 +58,7 @@ pub fn log_level(text: &String) -> Verdict {
     is_log_level(text)
 }
 
-/// Whether `log.level` takes this, for who has it from elsewhere.
+/// Whether `log.level` accepts this, for levels from other sources.
 pub fn is_log_level(text: &str) -> Verdict {
     let level =
         |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.trim());

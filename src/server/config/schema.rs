@@ -1,7 +1,7 @@
 //! The keys: every section and key with its type, default, rule and meaning. **To add a
 //! key, add its line here**; struct, reader, printer and the list of known keys follow.
-//! If what it asks for is not built yet, name it in `unsupported::NOT_YET` too. Relations between
-//! keys stand in `check`.
+//! If its feature is not built yet, name it in `unsupported::NOT_YET` too. Relations between
+//! keys are in `check`.
 //!
 //! Names are big-endian with the unit last; times are whole numbers of that unit.
 

@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
         if let Some(earlier) = earlier.filter(is_twin) {
             self.fault(
                 value.span(),
-                format!("{path} and {path}_file are both given ({earlier} is the other)"),
+                format!("{path} and {path}_file are both set (the other one in {earlier})"),
                 "keep one of them".to_owned(),
             );
         }
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
                 };
                 let problem = format!("{path} {demand}, not {found}");
                 let remedy = match before.tree() {
-                    Tree::Value(before) => format!("without this line it is {before}"),
+                    Tree::Value(before) => format!("this line overrides {before}"),
                     _ => "correct it".to_owned(),
                 };
                 self.fault(value.span(), problem, remedy);

@@ -174,7 +174,7 @@ pub fn file(sources: &Sources, ledger: &mut Ledger) -> Option<(String, String)> 
                 },
                 key: String::new(),
                 problem: format!("the configuration file cannot be read: {why}"),
-                remedy: "name a file that exists, or none for the defaults".to_owned(),
+                remedy: "name a file that exists, or none to use the defaults".to_owned(),
             });
             None
         }
@@ -206,7 +206,7 @@ pub fn texts<'t>(sources: &Sources, ledger: &mut Ledger) -> Vec<Layer<'t>> {
                 origin,
                 key: String::new(),
                 problem: "the value is not UTF-8".to_owned(),
-                remedy: "set it to plain text".to_owned(),
+                remedy: "set it to valid UTF-8".to_owned(),
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! The effective configuration as a tree that keeps the keys in the order of the schema
-//! (`toml::Table` would sort them): what `ringmail check` prints, and what two
-//! configurations are compared by. Secrets are redacted before they come here.
+//! (`toml::Table` would sort them): `ringmail check` prints it, and two configurations are
+//! compared by it. Secrets are redacted before they get here.
 
 /// A value, a section, or an array of sections.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! What this version knows of and cannot do yet.
+//! Keys that this version knows but does not support yet.
 
 /// Keys and sections that are read and checked, but ask for what this version cannot do
 /// yet: anything but the default, or one of the values beside it, is refused. Whoever

@@ -1,10 +1,10 @@
-//! From the configuration and the state directory to the authority that is in force when
-//! the first client comes.
+//! From the configuration and the state directory to the authority in force when the first
+//! client connects.
 
 use super::error::ControlError;
 use super::https::Https;
 use super::issuer::{Issuer, KnownKey, Terms};
-use super::jwks::{self, KeyFile, Told};
+use super::jwks::{self, KeyFile, Summary};
 use super::revocations::{self, Lives};
 use super::store::Store;
 use super::store::token_family::Origin;
@@ -33,7 +33,7 @@ pub(super) struct Keys {
     algorithms: Vec<Algorithm>,
     pub key_set: KeySet,
     /// What a file holds, with its name.
-    pub told: Option<(String, Told)>,
+    pub summary: Option<(String, Summary)>,
 }
 
 impl Keys {
@@ -43,13 +43,13 @@ impl Keys {
         let authority = access::authority(config).map_err(told)?;
         let fixed = authority.keyring().clone();
         let algorithms = access::algorithms(config);
-        let (key_set, keys, told) = key_set(&config.auth.jwt, &algorithms)?;
+        let (key_set, keys, summary) = key_set(&config.auth.jwt, &algorithms)?;
         Ok(Keys {
             authority: authority.with_keyring(fixed.with(&keys)),
             fixed,
             algorithms,
             key_set,
-            told,
+            summary,
         })
     }
 }
@@ -74,16 +74,16 @@ impl Access {
             fixed,
             algorithms,
             key_set,
-            told,
+            summary,
         } = keys;
-        if let Some((source, told)) = told {
-            jwks::report(&source, &told);
+        if let Some((source, summary)) = summary {
+            jwks::report(&source, &summary);
         }
         let store = Arc::new(Store::open(directory)?);
         let revocations = revocations::kept(&store).map_err(|cause| {
             ControlError::Access(format!(
-                "the revocations in {} cannot be read: {cause}; they were written by another \
-                 version: use that one, or move access.redb away to forget them",
+                "the revocations in {} cannot be read: {cause}; another version wrote them: run \
+                 that version, or move access.redb away to forget them",
                 directory.display()
             ))
         })?;
@@ -116,7 +116,7 @@ fn is_foreign(jwt: &Jwt) -> bool {
     jwt.secret.is_set() || !jwt.public_key.0.is_empty() || !jwt.jwks.is_empty()
 }
 
-type Read = (KeySet, Keyring, Option<(String, Told)>);
+type Read = (KeySet, Keyring, Option<(String, Summary)>);
 
 fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<Read, ControlError> {
     let source = jwt.jwks.as_str();
@@ -128,7 +128,8 @@ fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<Read, ControlError> {
         return Ok((KeySet::None, Keyring::default(), None));
     }
     if source.contains("://") {
-        let origin = Https::new(source).map_err(|cause| wrong(format!("not usable: {cause}")))?;
+        let origin =
+            Https::new(source).map_err(|cause| wrong(format!("cannot be used: {cause}")))?;
         let nothing_yet = Keyring::default().awaiting(HashSet::new());
         return Ok((KeySet::Https(origin), nothing_yet, None));
     }
@@ -138,8 +139,8 @@ fn key_set(jwt: &Jwt, algorithms: &[Algorithm]) -> Result<Read, ControlError> {
         .read_changed()
         .map_err(|error| unreadable(error.to_string()))?;
     let set = revocations::read(&json.unwrap_or_default(), algorithms).map_err(unreadable)?;
-    let told = (source.to_owned(), revocations::told(&set));
-    Ok((KeySet::File(file), set, Some(told)))
+    let summary = (source.to_owned(), revocations::summary(&set));
+    Ok((KeySet::File(file), set, Some(summary)))
 }
 
 fn issuer(auth: &Auth, authority: &Authority, store: Arc<Store>) -> Issuer {

@@ -1,4 +1,4 @@
-//! Work beside the control thread, and what becomes of its panics.
+//! Blocking work off the control thread, and how its panics are handled.
 
 use std::panic::resume_unwind;
 use tokio::task::{JoinError, spawn_blocking};

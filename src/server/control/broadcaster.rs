@@ -1,8 +1,8 @@
-//! Brings the authority in force to every shard, the latest one, in order, and tells when
-//! all have it.
+//! Distributes the latest authority to every shard, in order, and reports when all have it.
 //!
-//! A shard that is behind gets the latest only: each authority is whole, so one that was
-//! replaced before it was delivered need not be. A shard that has ended has everything.
+//! A shard that lags behind gets only the latest one: each authority is complete, so one that
+//! was replaced before it was delivered can be skipped. A shard that has ended counts as up to
+//! date.
 
 use crate::auth::Authority;
 use crate::shard::{Command, Mailbox, Told};
@@ -81,7 +81,7 @@ impl Broadcaster {
 }
 
 impl Courier {
-    /// Carries the news, for ever.
+    /// Carries the news, forever.
     pub async fn run(mut self) {
         while self.news.changed().await.is_ok() {
             let (version, authority) = self.news.borrow_and_update().clone();

@@ -1,4 +1,4 @@
-//! The desk: where shards hand in what they ask, and how they get the answers.
+//! The desk: shards submit their requests here, and get the answers from here.
 
 use super::issuer::Issuer;
 use super::revocations::RevocationRegistry;

@@ -1,4 +1,4 @@
-//! What is wrong before the control thread runs.
+//! Errors before the control thread runs.
 
 use crate::server::state::StateError;
 use std::io;

@@ -1,9 +1,9 @@
 //! A key set at an https URL: one bounded GET.
 //!
 //! Certificates are verified against the system's, or those of SSL_CERT_FILE. A redirect to
-//! anything but https is refused, and so is an answer of more than `BYTES_MAX`. A client is
-//! made for each fetch: there is one in 30 s at most, nothing is kept open between, and a
-//! changed bundle of certificates is seen.
+//! anything but https is refused, and so is an answer of more than `BYTES_MAX`. Each fetch makes
+//! a new client: there is at most one in 30 s, no connection is kept open in between, and a
+//! changed certificate bundle takes effect.
 
 use super::jwks::{BYTES_MAX, Fetched, Origin};
 use crate::server::plan::PRODUCT;
@@ -30,7 +30,7 @@ impl Https {
     pub fn new(text: &str) -> Result<Https, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         if url.scheme() != "https" {
-            return Err(format!("its scheme is {}, not https", url.scheme()));
+            return Err(format!("the scheme is {}, not https", url.scheme()));
         }
         // User names and queries may hold secrets.
         let port = url.port().map_or(String::new(), |port| format!(":{port}"));
@@ -53,13 +53,13 @@ impl Origin for Https {
             .connect_timeout(CONNECT_MAX)
             .timeout(TOTAL_MAX)
             .build()
-            .map_err(told)?;
+            .map_err(describe)?;
         let mut request = client.get(self.url.clone());
         request = request.header(ACCEPT, "application/jwk-set+json, application/json");
         if let Some(etag) = etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        let mut answer = request.send().await.map_err(told)?;
+        let mut answer = request.send().await.map_err(describe)?;
         let (status, headers) = (answer.status(), answer.headers());
         let mut fetched = Fetched {
             json: None,
@@ -73,7 +73,7 @@ impl Origin for Https {
             return Err(format!("the answer is {status}"));
         }
         let mut json = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(told)? {
+        while let Some(piece) = answer.chunk().await.map_err(describe)? {
             if json.len() + piece.len() > BYTES_MAX {
                 return Err(format!("the answer has more than {BYTES_MAX} bytes"));
             }
@@ -107,7 +107,7 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The error and its causes, without the URL: that has a name of ours.
-fn told(error: reqwest::Error) -> String {
+fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -258,7 +258,7 @@ mod tests {
         provider.say("302 Found", &to("https"), "");
         assert!(
             fetch(None).await.is_err(),
-            "redirects were followed for ever"
+            "redirects were followed forever"
         );
         assert!((2..=2 + REDIRECTS_MAX).contains(&(count() - before)));
     }

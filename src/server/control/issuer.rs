@@ -61,8 +61,8 @@ impl Issuer {
             }
             Err(error) => {
                 tracing::error!(
-                    "refresh tokens cannot be kept: {error}; {} clients have to ask again: is the \
-                     disk full? Once it is not, they are kept again by themselves",
+                    "refresh tokens cannot be written: {error}; {} clients have to ask again: \
+                     is the disk full? Writing resumes by itself once there is room",
                     asks.len()
                 );
                 asks.iter().map(|_| Err(Unjudged::Issuer.into())).collect()
@@ -143,8 +143,8 @@ impl Issuer {
                         principal = origin.principal,
                         api_key = origin.key_id,
                         client_id,
-                        "a refresh token was used twice: whoever has one of its kin has to \
-                         authenticate by API key again"
+                        "a refresh token was used twice: its token family has ended, and its \
+                         holder has to authenticate by API key again"
                     );
                     return Ok(Err(Denied::ReusedRefreshToken));
                 }
@@ -197,7 +197,7 @@ impl Issuer {
         };
         let secret = self.terms.signing_secret.expose().as_bytes();
         let issued = issue_numbered(secret, new, token_id).map_err(|error| {
-            tracing::error!("no access token: {error}");
+            tracing::error!("no access token was issued: {error}");
             Unjudged::Issuer
         })?;
         grant.identity.token_id = Some(issued.token_id.into());

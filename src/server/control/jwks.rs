@@ -1,5 +1,5 @@
-//! Keeping a key set: fetched at the start and again before it grows old, never more than
-//! once in [`GAP`], whatever is asked.
+//! Keeps a key set up to date: fetched at the start and again before it expires, never more than
+//! once in [`GAP`], however many tokens need it.
 //!
 //! ```text
 //!   fetch ─ ok ──► wait max-age (60 s … 1 day; 300 s if none is said) ─┐
@@ -8,15 +8,15 @@
 //!                      the last fetch began, however many there were
 //! ```
 //!
-//! A token's unknown key does not exist once a fetch that began after it was shown has not
-//! brought it; until then nobody knows.
+//! An unknown key that a token names does not exist once a fetch that started after the token
+//! was presented has not found it; until then this is undecided.
 //!
-//! What is held after a failure is what was there before: a provider's outage ends nobody's
-//! access for [`STALE_MAX`]. Then the keys are dropped, since one that was withdrawn
-//! meanwhile must not count for ever.
+//! After a failed fetch the previous keys stay in use: a provider's outage ends nobody's access
+//! for [`STALE_MAX`]. Then the keys are dropped, since one that was withdrawn meanwhile must not
+//! stay valid forever.
 //!
-//! A file (`watch_file`) is read when it changes, and counts until it is replaced. One that
-//! cannot be read, or is no key set, is read again until it holds.
+//! A file (`watch_file`) is read when it changes, and stays in use until it is replaced. If it
+//! cannot be read, or is not a key set, reading is retried until it succeeds.
 
 use super::wanted::Wanted;
 use crate::base::file;
@@ -44,32 +44,33 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Takes what was fetched.
 pub trait Take {
-    /// Tells what it is, or why it is no key set. `None`: there is nothing to rely on any
+    /// Returns what it contains, or why it is not a key set. `None`: there are no valid keys any
     /// more.
-    fn take(&self, json: Option<&[u8]>) -> Result<Told, String>;
+    fn take(&self, json: Option<&[u8]>) -> Result<Summary, String>;
 
     /// Keys of these names are not in the set, which may still bring others.
     fn settle(&self, absent: HashSet<Box<str>>);
 }
 
-/// What a key set is, for the log.
+/// A summary of a key set, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Summary {
     pub text: String,
     /// Tokens can be verified by it.
     pub is_usable: bool,
-    /// It has keys that are of no use here.
+    /// It has keys that cannot be used here.
     pub leaves_out: bool,
 }
 
-/// Says what the key set of `name` is.
-pub fn report(name: &str, told: &Told) {
-    let text = &told.text;
-    match told.is_usable {
+/// Logs what the key set of `name` contains.
+pub fn report(name: &str, summary: &Summary) {
+    let text = &summary.text;
+    match summary.is_usable {
         true => tracing::info!("the key set of {name}: {text}"),
         false => tracing::warn!(
             "the key set of {name} verifies nothing: {text}; tokens signed by its keys are \
-             denied: compare auth.jwt.algorithms with what the provider signs by"
+             denied: compare auth.jwt.algorithms with the algorithms that the provider signs \
+             with"
         ),
     }
 }
@@ -94,7 +95,7 @@ pub trait Origin {
     fn fetch(&self, etag: Option<&str>) -> impl Future<Output = Result<Fetched, String>>;
 }
 
-/// Keeps the key set of `origin`, for ever. `wanted` are keys that tokens have named and are
+/// Keeps the key set of `origin`, forever. `wanted` are keys that tokens have named and are
 /// not known. `first` is called when the first fetch has ended, well or not.
 pub async fn keep(
     origin: impl Origin,
@@ -140,8 +141,8 @@ impl<O: Origin, T: Take> Watcher<O, T> {
         match fetched.json {
             None => tracing::debug!("the key set of {name} has not changed"),
             Some(json) => match self.taker.take(Some(&json)) {
-                Ok(told) => {
-                    report(name, &told);
+                Ok(summary) => {
+                    report(name, &summary);
                     self.etag = fetched.etag;
                 }
                 Err(cause) => return self.failed(&cause),
@@ -156,8 +157,8 @@ impl<O: Origin, T: Take> Watcher<O, T> {
     fn failed(&self, cause: &str) -> Duration {
         let name = self.origin.name();
         let meanwhile = match self.confirmed {
-            Some(_) => "the keys fetched before count for 24 h",
-            None => "tokens signed by its keys cannot be judged (UNAVAILABLE)",
+            Some(_) => "the keys fetched before stay valid for 24 h",
+            None => "tokens signed by its keys cannot be checked (UNAVAILABLE)",
         };
         tracing::warn!("no key set from {name}: {cause}; {meanwhile}; trying again in 30 s");
         GAP
@@ -185,8 +186,8 @@ impl<O: Origin, T: Take> Watcher<O, T> {
     fn drop_all(&mut self) {
         let name = self.origin.name();
         tracing::error!(
-            "no key set from {name} for 24 h: its keys count no more; tokens signed by them \
-             cannot be judged (UNAVAILABLE) until it can be fetched again"
+            "no key set from {name} for 24 h: its keys are no longer used; tokens signed by \
+             them cannot be checked (UNAVAILABLE) until it has been fetched again"
         );
         self.confirmed = None;
         self.etag = None;
@@ -229,7 +230,7 @@ impl KeyFile {
     }
 }
 
-/// Rereads a file when it changes, for ever. What it held counts on while it cannot be read.
+/// Rereads a file when it changes, forever. What it held counts on while it cannot be read.
 pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
     let mut failure = None;
     loop {
@@ -241,8 +242,8 @@ pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
             Err(error) => Err(error.to_string()),
         };
         match taken {
-            Ok(told) => {
-                report(&name, &told);
+            Ok(summary) => {
+                report(&name, &summary);
                 failure = None;
             }
             Err(cause) => {
@@ -252,8 +253,8 @@ pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
                 taker.settle(HashSet::new());
                 if failure.as_ref() != Some(&cause) {
                     tracing::warn!(
-                        "no key set from {name}: {cause}; the keys read before count on; it is \
-                         tried again each second"
+                        "no key set from {name}: {cause}; the keys read before stay in use; \
+                         trying again every second"
                     );
                 }
                 failure = Some(cause);
@@ -306,13 +307,13 @@ mod tests {
     );
 
     impl Take for Taken {
-        fn take(&self, json: Option<&[u8]>) -> Result<Told, String> {
+        fn take(&self, json: Option<&[u8]>) -> Result<Summary, String> {
             let text = json.map(|json| String::from_utf8(json.to_vec()).expect("text"));
             if text.as_deref() == Some("bad") || self.1.get() {
                 return Err("no key set".to_owned());
             }
             self.0.borrow_mut().push(text);
-            Ok(Told {
+            Ok(Summary {
                 text: "keys".to_owned(),
                 is_usable: true,
                 leaves_out: false,
@@ -403,7 +404,7 @@ mod tests {
                 assert_eq!(fixture.provider.fetches.get(), 1, "{max_age:?}");
                 seconds(2).await;
                 assert_eq!(fixture.provider.fetches.get(), 2, "{max_age:?}");
-                // The same: told by its ETag, and not taken twice.
+                // Unchanged by its ETag, so not taken twice.
                 let etags = fixture.provider.etags.borrow();
                 assert_eq!(*etags, [None, Some("a".to_owned())]);
                 assert_eq!(fixture.taken.0.borrow().len(), 1);
@@ -531,7 +532,7 @@ mod tests {
         // Each time: who cannot read it tries again.
         for _ in 0..2 {
             let error = file.read_changed().expect_err("endless");
-            assert!(error.to_string().contains("more than"), "{error}");
+            assert!(error.to_string().contains("too large"), "{error}");
         }
     }
 }

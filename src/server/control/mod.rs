@@ -1,5 +1,5 @@
-//! The control thread: everything about access that is not for a shard to do, and the
-//! admin address. One thread, tokio's current-thread runtime, on no shard's core.
+//! The control thread: the part of access control that shards do not do themselves, and the
+//! admin address. One thread, on tokio's current-thread runtime, on a core without a shard.
 //!
 //! ```text
 //!   operators ── http ──► revocations ── broadcaster ──► every shard: the authority in force
@@ -9,7 +9,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `host`, `error`, `blocking` | what is told of the process; why nothing starts; work beside this thread |
+//! | `host`, `error`, `blocking` | what the admin address says of the process; start errors; blocking work |
 //! | `access` | from the configuration to the authority in force at the start |
 //! | `http` | the admin address: one file an endpoint |
 //! | `revocations`, `broadcaster` | revocations and keys; every shard has them |
@@ -20,10 +20,10 @@
 //! | `survey` | asking every shard for its connections and topics |
 //! | `trace` (beside this folder) | exporting spans |
 //!
-//! [`prepare`] runs before the shards, so that what is wrong is told at the start;
-//! [`Prepared::start`] when they are ready. A panic anywhere here ends the server, as a
-//! shard's does. Without an admin address,
-//! authentication and tracing there is no such thread.
+//! [`prepare`] runs before the shards, so that mistakes are reported at the start;
+//! [`Prepared::start`] runs when they are ready. A panic anywhere here ends the server, as a
+//! shard's does. Without an admin address, authentication and tracing this thread does not
+//! exist.
 
 mod access;
 mod blocking;
@@ -59,7 +59,7 @@ use desk::{Counter, answer};
 pub use error::ControlError;
 pub use host::Host;
 use http::{Admin, Guard, Reserve};
-use jwks::Told;
+use jwks::Summary;
 use revocations::{KeyTaker, RevocationRegistry};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -135,11 +135,11 @@ impl Sources {
 /// As [`prepare`].
 pub fn inspect(config: &Config) -> Result<Vec<String>, ControlError> {
     let keys = Sources::read(config)?.keys;
-    let told = keys.and_then(|keys| keys.told);
-    let is_odd = |told: &Told| !told.is_usable || told.leaves_out;
-    let odd = told.into_iter().filter(|(_, told)| is_odd(told));
+    let summary = keys.and_then(|keys| keys.summary);
+    let is_odd = |summary: &Summary| !summary.is_usable || summary.leaves_out;
+    let odd = summary.into_iter().filter(|(_, summary)| is_odd(summary));
     Ok(odd
-        .map(|(name, told)| format!("the key set of {name}: {}", told.text))
+        .map(|(name, summary)| format!("the key set of {name}: {}", summary.text))
         .collect())
 }
 
@@ -179,7 +179,7 @@ pub fn prepare(
     for note in trace::notes(config, trace::environment) {
         tracing::info!("{note}");
     }
-    for fault in trace::unheeded(config, trace::environment) {
+    for fault in trace::ignored(config, trace::environment) {
         tracing::warn!("{fault}");
     }
     let fetches = matches!(
@@ -240,7 +240,7 @@ impl Prepared {
     }
 
     /// Starts the thread, on `core` if one is given. `shards` have [`Prepared::access`]
-    /// in force. `failed` is told of a panic. `None`: there is nothing to do.
+    /// in force. `failed` receives a panic. `None`: there is nothing to do.
     ///
     /// # Errors
     /// No thread, or no runtime for it.
@@ -259,7 +259,8 @@ impl Prepared {
             tracing::info!("admin endpoints at http://{address}");
         }
         let (stop, stopped) = oneshot::channel::<()>();
-        // Here, so that whoever is told that the server serves finds it with all it needs.
+        // Created here, so that everything is in place before anybody learns that the server
+        // serves.
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(WORKERS_MAX)
@@ -304,7 +305,7 @@ impl Prepared {
                 }
                 Some(ended) = tasks.join_next() => {
                     pass_on_panic(ended);
-                    Err(io::Error::other("a part of it has ended"))
+                    Err(io::Error::other("one of its tasks has ended"))
                 }
             }
         });
@@ -393,7 +394,7 @@ impl Exports {
         if let Some((stop, ended)) = self.0 {
             drop(stop);
             if timeout(LAST_EXPORT_MAX, ended).await.is_err() {
-                tracing::warn!("the last spans have not reached the collector in time");
+                tracing::warn!("the last spans did not reach the collector in time");
             }
         }
     }
@@ -409,7 +410,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has told of its panic already.
+            // It has already reported its panic.
             let _ = thread.join();
         }
     }

@@ -1,20 +1,20 @@
-//! Holds the authority in force: takes new keys and revocations, keeps the latter on the
-//! disk, and sees to it that every shard has them.
+//! Holds the current authority: accepts new keys and revocations, stores the latter on disk, and
+//! makes sure that every shard has them.
 //!
 //! **How long a revocation is kept**: until what it is about would have expired by itself.
 //! - Where all tokens are our own issuer's: `auth.issuer.access_ttl_s`, and the leeway.
 //! - Where other issuers' are accepted, which may say anything: [`FOREIGN_LIFE_S`]. Whoever
 //!   accepts tokens that live longer must revoke their key.
-//! - A key (`kid`): for ever. Who has it can make tokens as young as he likes; it is over
-//!   when the key is gone from the configuration and the provider's set.
+//! - A key (`kid`): forever. Its holder can sign tokens with any issue date; the revocation can
+//!   be dropped once the key is gone from the configuration and the provider's set.
 //!
-//! - Where certificates are asked for, which may live for years: for ever.
+//! - Where client certificates are required, which may live for years: forever.
 //!
 //! A revocation ends refresh tokens too: by `jti` the family that token is of, by `sub`
 //! those of that principal whose latest token was made before.
 
 use super::broadcaster::Broadcaster;
-use super::jwks::{Take, Told};
+use super::jwks::{Summary, Take};
 use super::store::token_family::TokenFamilyId;
 use super::store::{Store, StoreError};
 use crate::auth::Authority;
@@ -32,8 +32,8 @@ const BEFORE_AHEAD_MAX_S: u64 = 24 * 3600;
 /// How long an answer waits for the shards: a second is what they are promised to need.
 const HEARD_MAX: Duration = Duration::from_secs(5);
 
-/// Keys of a set that are told to be left out; a provider may have any number of others.
-const SKIPPED_TOLD_MAX: usize = 8;
+/// Keys left out of a set that the log lists; a provider may have any number of others.
+const SKIPPED_LISTED_MAX: usize = 8;
 
 /// How long tokens live, by the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -65,21 +65,18 @@ impl Lives {
 /// Why a revocation is not made, or not known to be.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    #[error(
-        "\"before\" is more than a day ahead; it is in Unix seconds, and milliseconds are a \
-         thousand times as many"
-    )]
+    #[error("\"before\" is more than a day ahead; give it in Unix seconds, not milliseconds")]
     Ahead,
     #[error(transparent)]
     Full(#[from] Full),
     #[error(
-        "the revocation could not be written: {0}; nothing is revoked: is the disk full? The \
-         server goes on by itself once it is not: ask again then"
+        "the revocation could not be written: {0}; nothing is revoked: is the disk full? Try \
+         again once there is room"
     )]
     Store(#[from] StoreError),
     #[error(
-        "the revocation is stored, but a shard has not taken it in time; it will: ask again to \
-         be sure"
+        "the revocation is stored, but a shard has not applied it in time; it will: repeat the \
+         request to be sure"
     )]
     Late,
 }
@@ -156,9 +153,9 @@ impl RevocationRegistry {
             store.sweep_families(now)
         });
         match swept.await {
-            Ok(families) => tracing::debug!(families, "expired refresh tokens are forgotten"),
+            Ok(families) => tracing::debug!(families, "expired refresh tokens were deleted"),
             Err(error) => tracing::error!(
-                "expired refresh tokens and revocations could not be forgotten: {error}; is the \
+                "expired refresh tokens and revocations could not be deleted: {error}; is the \
                  disk full?"
             ),
         }
@@ -227,12 +224,12 @@ pub struct KeyTaker {
 }
 
 impl Take for KeyTaker {
-    fn take(&self, json: Option<&[u8]>) -> Result<Told, String> {
+    fn take(&self, json: Option<&[u8]>) -> Result<Summary, String> {
         let mut set = match json {
             Some(json) => read(json, &self.algorithms)?,
             None => Keyring::default(),
         };
-        let told = told(&set);
+        let summary = summary(&set);
         if self.is_fetched {
             set = set.awaiting(HashSet::new());
         }
@@ -240,7 +237,7 @@ impl Take for KeyTaker {
         self.registry
             .broadcaster
             .put(|authority| authority.with_keyring(keys));
-        Ok(told)
+        Ok(summary)
     }
 
     fn settle(&self, absent: HashSet<Box<str>>) {
@@ -258,14 +255,14 @@ pub fn read(json: &[u8], algorithms: &[Algorithm]) -> Result<Keyring, String> {
     Keyring::from_jwks(json, algorithms).map_err(|error| error.to_string())
 }
 
-/// What a key set is, for the log.
-pub fn told(set: &Keyring) -> Told {
+/// A summary of a key set, for the log.
+pub fn summary(set: &Keyring) -> Summary {
     let keys = match set.len() {
         1 => "1 key".to_owned(),
         count => format!("{count} keys"),
     };
     let skipped = set.skipped();
-    let named = &skipped[..skipped.len().min(SKIPPED_TOLD_MAX)];
+    let named = &skipped[..skipped.len().min(SKIPPED_LISTED_MAX)];
     let mut text = match named {
         [] => keys,
         named => format!("{keys}; left out: {}", named.join(", ")),
@@ -273,7 +270,7 @@ pub fn told(set: &Keyring) -> Told {
     if let more @ 1.. = skipped.len() - named.len() {
         text.push_str(&format!(", and {more} more"));
     }
-    Told {
+    Summary {
         text,
         is_usable: !set.is_empty(),
         leaves_out: !skipped.is_empty(),
@@ -438,8 +435,8 @@ mod tests {
             checked.map(|grant| grant.identity.principal.to_string())
         };
         assert!(check(&old).is_err(), "no keys yet");
-        let told = taker.take(Some(old_set.as_bytes())).expect("a key set");
-        assert_eq!((&*told.text, told.is_usable), ("1 key", true));
+        let summary = taker.take(Some(old_set.as_bytes())).expect("a key set");
+        assert_eq!((&*summary.text, summary.is_usable), ("1 key", true));
         assert_eq!(check(&old), Ok("a".to_owned()));
         assert_eq!(check(&new), Err(Unjudged::KeySet.into()), "it may come");
         taker.settle(["k2".into()].into());
@@ -455,8 +452,8 @@ mod tests {
             (check(&old), check(&new)),
             (Err(Unjudged::KeySet.into()), Ok("a".to_owned()))
         );
-        let told = taker.take(Some(b"{\"keys\":[]}")).expect("a key set");
-        assert!(!told.is_usable);
+        let summary = taker.take(Some(b"{\"keys\":[]}")).expect("a key set");
+        assert!(!summary.is_usable);
         assert!(taker.take(None).is_ok());
         assert_eq!(check(&new), Err(Unjudged::KeySet.into()), "dropped");
     }

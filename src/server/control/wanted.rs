@@ -1,12 +1,12 @@
-//! Which keys tokens have named that are not here: the next fetch of the key set is asked
-//! for them, and says of those that it does not bring that they do not exist.
+//! Keys that tokens have named and the key set does not have: the next fetch looks for them, and
+//! those that it does not find do not exist.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// Names that are remembered. Of others nobody says that they do not exist: whoever shows
-/// them is asked to come again.
+/// Names that are remembered. Others are never reported as nonexistent: a client that presents
+/// one is asked to retry.
 const NAMES_MAX: usize = 256;
 
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! The layer that makes lines of events, and hands them to the writer's queue.
+//! The layer that formats events as lines and hands them to the writer's queue.
 
 use super::line::{Layout, Line, Record};
 use super::writer::Queue;

@@ -5,9 +5,9 @@
 //! 2026-01-02T03:04:05.678901Z  WARN ringmail::shard::slow: … shard=1 connection=1-7-3
 //! ```
 //!
-//! The shard is known by the thread; an event that names its own (in a simulation all shards
-//! share a thread) is believed. A peer's text cannot break a line, nor a terminal: control
-//! characters are escaped, and it is cut at [`TEXT_BYTES_MAX`].
+//! The thread determines the shard, unless the event names one (in a simulation all shards share
+//! a thread). A peer's text cannot break a line, nor a terminal: control characters are escaped,
+//! and it is cut at [`TEXT_BYTES_MAX`].
 
 use std::fmt::{self, Write};
 use std::hash::{Hash, Hasher};

@@ -1,4 +1,4 @@
-//! The log: tracing, as text or one JSON object a line, written by a thread of its own.
+//! The log: tracing, as text or one JSON object per line, written by its own thread.
 //!
 //! ```text
 //!   any thread ─ levels ─ line ──► queue ──► writer's thread: repeats ──► target
@@ -12,13 +12,13 @@
 //! | `repeat` | lines that say the same are summed up |
 //! | `target` | where lines go; a file is opened anew when it is told or gone |
 //!
-//! **Nothing here blocks who logs.** The queue is bounded in bytes and lossy: a full disk or a
-//! stuck pipe costs lines, which are counted ([`lines_dropped`]) and told of in the log once
-//! it can be written again, never a shard's time. Errors, and panics with them, have room
-//! in the queue that no other line takes, and are never summed up.
+//! **Logging never blocks.** The queue is bounded in bytes and lossy: a full disk or a stuck
+//! pipe costs lines, which are counted ([`lines_dropped`]) and reported in the log once it can
+//! be written again, but never a shard's time. Errors, including panics, have room in the queue
+//! that no other line may use, and are never summed up.
 //!
-//! Why not tracing-appender: its queue knows no errors from other lines, a line that could not
-//! be written is not counted, and at the end it prints on standard output.
+//! Why not tracing-appender: its queue does not distinguish errors from other lines, it does not
+//! count lines that could not be written, and at the end it prints on standard output.
 
 mod layer;
 mod line;

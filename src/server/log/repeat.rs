@@ -1,8 +1,9 @@
 //! Lines that say the same are summed up: the first few are written, then one line in
 //! [`WINDOW`] that says how many there were.
 //!
-//! The same are lines of one place in the source that differ in numbers at most: their sum is
-//! the last of them, with how many it stands for as `repeated`. Errors are never summed up.
+//! Lines count as the same if they come from one place in the source and differ only in numbers.
+//! The last of them is written for all, with their number as `repeated`. Errors are never summed
+//! up.
 
 use super::line::Line;
 use crate::base::clock::Instant;

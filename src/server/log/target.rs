@@ -1,5 +1,5 @@
 //! Where lines go: standard error, or a file that can be moved away while it is written
-//! (logrotate): SIGUSR1 has it opened anew, and so has its being deleted.
+//! (logrotate): it is reopened on SIGUSR1, and when it has been deleted.
 
 use crate::base::clock::Instant;
 use crate::base::file;
@@ -77,7 +77,8 @@ impl Target {
         }
         own.file = Arc::new(open(&own.path).map_err(|error| {
             let told = format!(
-                "log.file {} cannot be opened anew: {error}; the one that is open is written on",
+                "log.file {} cannot be reopened: {error}; the log continues in the file that is \
+                 open",
                 own.path
             );
             io::Error::new(error.kind(), told)

@@ -1,7 +1,7 @@
 //! The queue of lines, and the thread behind it that writes them.
 //!
-//! The queue holds [`BYTES_MAX`] bytes of lines, and [`ERROR_BYTES`] more of errors. Who has
-//! no room is dropped and counted; nobody waits.
+//! The queue holds [`BYTES_MAX`] bytes of lines, and [`ERROR_BYTES`] more of errors. A line
+//! without room is dropped and counted; nobody waits.
 
 use super::line::{Layout, Line, Record, repeated};
 use super::repeat::{Repeats, Sum};
@@ -20,7 +20,7 @@ const BYTES_MAX: usize = 4 << 20;
 /// For errors there is more room.
 const ERROR_BYTES: usize = 1 << 20;
 /// How often it is said that lines were lost, at most.
-const TELL: Duration = Duration::from_secs(5);
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 enum Item {
     Line(Line),
@@ -94,8 +94,8 @@ fn pair(target: Target, layout: Layout) -> (Queue, Writer) {
         target,
         layout,
         repeats: Repeats::default(),
-        told: 0,
-        tell_at: Instant::ZERO,
+        reported: 0,
+        report_at: Instant::ZERO,
     };
     (Queue { items, tally }, writer)
 }
@@ -107,8 +107,8 @@ struct Writer {
     layout: Layout,
     repeats: Repeats,
     /// Lost lines that the log has told of.
-    told: u64,
-    tell_at: Instant,
+    reported: u64,
+    report_at: Instant,
 }
 
 impl Writer {
@@ -150,8 +150,8 @@ impl Writer {
 
     /// When there is something to write though nothing is handed in.
     fn next(&self) -> Option<Instant> {
-        let lost = self.tally.dropped.load(Ordering::Relaxed) > self.told;
-        let tell = lost.then_some(self.tell_at);
+        let lost = self.tally.dropped.load(Ordering::Relaxed) > self.reported;
+        let tell = lost.then_some(self.report_at);
         self.repeats.next().into_iter().chain(tell).min()
     }
 
@@ -161,16 +161,16 @@ impl Writer {
             self.write_sum(sum, now);
         }
         let dropped = self.tally.dropped.load(Ordering::Relaxed);
-        if dropped > self.told && now >= self.tell_at {
-            self.tell_at = now + TELL;
-            let lost = dropped - self.told;
+        if dropped > self.reported && now >= self.report_at {
+            self.report_at = now + REPORT_EVERY;
+            let lost = dropped - self.reported;
             let message = format!(
-                "{lost} lines of this log were lost: it was written more slowly than lines \
-                 came, or not at all; look at the disk, or at who reads it"
+                "{lost} lines of this log were lost: they came faster than they could be \
+                 written; check the disk, or whatever reads the log"
             );
             let line = self.own(message);
             if self.target.write(&line).is_ok() {
-                self.told = dropped;
+                self.reported = dropped;
             }
         }
     }

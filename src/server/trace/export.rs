@@ -1,11 +1,11 @@
 //! The exporter: spans out of the shards' rings, in batches to the collector.
 //!
-//! Ten times a second the rings are emptied into a queue. A batch goes when it is full or
-//! its first span has waited a second; one batch each time, so that at most 10,000 spans a
-//! second are encoded on the control thread, whatever is sampled. While a collector takes
-//! its time nothing is collected: first the rings fill, then shards drop and count. A batch
-//! that the collector refuses is tried again for some seconds (429, 502, 503, 504 and broken
-//! connections), then it is lost, counted, and said once a minute.
+//! Ten times a second the rings are emptied into a queue. A batch is sent when it is full or its
+//! first span has waited a second, and only one batch each time, so that the control thread
+//! encodes at most 10,000 spans a second, whatever is sampled. While a collector takes its time,
+//! nothing more is collected: first the rings fill, then the shards drop and count. A batch that
+//! the collector refuses is retried for some seconds (429, 502, 503, 504 and broken
+//! connections), then it is lost, counted, and reported once a minute.
 
 use super::setting::Setting;
 use super::wire::{Anchor, scope, span_data};
@@ -35,7 +35,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// One attempt, and all attempts of a batch, unless OTEL_EXPORTER_OTLP_TIMEOUT says another.
 const EXPORT_MAX: Duration = Duration::from_secs(10);
 /// Between two lines about a collector that takes nothing.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// What became of the spans that left the shards.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ pub struct Exporter {
     otlp: SpanExporter,
     scope: InstrumentationScope,
     tally: Arc<Tally>,
-    told: Option<Instant>,
+    reported_at: Option<Instant>,
     /// Spans lost since the last line about it.
     lost: u64,
 }
@@ -112,7 +112,7 @@ impl Exporter {
             otlp,
             scope: scope(),
             tally: Arc::default(),
-            told: None,
+            reported_at: None,
             lost: 0,
         })
     }
@@ -197,13 +197,16 @@ impl Exporter {
 
     fn tell_failed(&mut self, error: &str) {
         self.tally.failing.store(true, Relaxed);
-        if self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
+        if self
+            .reported_at
+            .is_some_and(|at| at.elapsed() < REPORT_EVERY)
+        {
             return;
         }
-        self.told = Some(Instant::now());
+        self.reported_at = Some(Instant::now());
         tracing::warn!(
             lost = std::mem::take(&mut self.lost),
-            "the collector at {} takes no spans: {error}; see whether it runs and takes OTLP \
+            "the collector at {} accepts no spans: {error}; check that it runs and accepts OTLP \
              over HTTP there",
             self.setting.name
         );
@@ -211,10 +214,10 @@ impl Exporter {
 
     fn tell_recovered(&mut self) {
         if self.tally.failing.swap(false, Relaxed) {
-            self.told = None;
+            self.reported_at = None;
             tracing::info!(
                 lost = std::mem::take(&mut self.lost),
-                "the collector at {} takes spans again",
+                "the collector at {} accepts spans again",
                 self.setting.name
             );
         }
@@ -237,7 +240,7 @@ fn resource() -> Resource {
     builder.build()
 }
 
-/// Milliseconds, as the specification has them; what is no number is not heeded.
+/// Milliseconds, as the specification has them; other values are ignored.
 fn timeout(variable: impl Fn(&str) -> Option<String>) -> Duration {
     let names = [
         "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",

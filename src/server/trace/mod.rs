@@ -10,9 +10,9 @@
 //! | `export` | collecting, batching, sending, and what is lost |
 //! | `wire` | a shard's span as OpenTelemetry knows it |
 //!
-//! Nothing here can slow a shard: its ring is bounded, and what finds no room in it is
-//! dropped and counted. A collector that is down or slow costs the spans, and a line in the
-//! log now and then.
+//! Nothing here can slow a shard: its ring is bounded, and spans without room are dropped and
+//! counted. If a collector is down or slow, its spans are lost, and the log says so now and
+//! then.
 
 mod export;
 mod setting;
@@ -22,7 +22,7 @@ use super::config::Config;
 use crate::metrics::span::{SPANS_MAX, Span};
 
 pub use export::{Exporter, Tally};
-pub use setting::{Setting, TRACES_PATH, endpoint_fault, notes, sampled_share, unheeded};
+pub use setting::{Setting, TRACES_PATH, endpoint_fault, ignored, notes, sampled_share};
 
 /// Bytes of one shard's ring of spans; none where nothing is traced.
 pub fn ring_bytes(config: &Config) -> u64 {

@@ -1,11 +1,11 @@
 //! Where spans go, and which messages are sampled.
 //!
-//! `trace.endpoint` and `trace.sample_ratio` say it; where flag, RINGMAIL__ and file leave
+//! `trace.endpoint` and `trace.sample_ratio` decide it; if flags, RINGMAIL__ and the file leave
 //! them out, these variables of the OpenTelemetry specification do (see `config::otel`):
 //! OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER with
-//! OTEL_TRACES_SAMPLER_ARG. Read by the exporter: OTEL_EXPORTER_OTLP_HEADERS, _TIMEOUT (and
-//! both for TRACES), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES. OTEL_SDK_DISABLED=true
-//! turns tracing off whatever else says.
+//! OTEL_TRACES_SAMPLER_ARG. Read by the exporter: OTEL_EXPORTER_OTLP_HEADERS, _TIMEOUT (and both
+//! for TRACES), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES. OTEL_SDK_DISABLED=true turns
+//! tracing off, whatever else is set.
 
 use crate::server::config::Config;
 use reqwest::Url;
@@ -51,13 +51,13 @@ fn is_disabled(variable: impl Fn(&str) -> Option<String>) -> bool {
 /// What is wrong with an endpoint.
 pub fn endpoint_fault(endpoint: &str) -> Option<&'static str> {
     let Ok(url) = Url::parse(endpoint) else {
-        return Some("is no URL");
+        return Some("is not a URL");
     };
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Some("is not an http or https URL");
     }
     let has_secret = !url.username().is_empty() || url.password().is_some();
-    has_secret.then_some("holds a user name or password, which would be in the log")
+    has_secret.then_some("contains a user name or password, which would appear in the log")
 }
 
 /// What is in force: for people.
@@ -66,8 +66,8 @@ pub fn notes(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<
         Some(Setting {
             name, sample_ratio, ..
         }) => vec![format!(
-            "traces go to {name}; of messages that carry no TRACEPARENT a share of {sample_ratio} \
-             is sampled"
+            "traces go to {name}; of messages without TRACEPARENT, a share of {sample_ratio} is \
+             sampled"
         )],
         None if !config.trace.endpoint.is_empty() => vec![format!(
             "nothing is traced, although trace.endpoint is set: {DISABLED} is true"
@@ -76,9 +76,9 @@ pub fn notes(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<
     }
 }
 
-/// What of the environment is not heeded, and what then holds: for people. Nothing where
+/// Which environment variables are ignored, and what applies instead: for people. Empty if
 /// tracing is turned off.
-pub fn unheeded(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+pub fn ignored(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let mut faults = Vec::new();
     if is_disabled(&variable) {
         return faults;
@@ -94,7 +94,7 @@ pub fn unheeded(config: &Config, variable: impl Fn(&str) -> Option<String>) -> V
     for name in endpoints {
         if let Some(fault) = variable(name).and_then(|value| endpoint_fault(&value)) {
             faults.push(format!(
-                "{name} is not heeded, and {meanwhile}: it {fault}; name the collector's port for \
+                "{name} is ignored, and {meanwhile}: it {fault}; name the collector's port for \
                  OTLP over HTTP, such as http://127.0.0.1:4318"
             ));
         }
@@ -106,7 +106,7 @@ pub fn unheeded(config: &Config, variable: impl Fn(&str) -> Option<String>) -> V
     let protocol = protocol.or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
     if let Some(protocol) = protocol.filter(|protocol| protocol != "http/protobuf") {
         faults.push(format!(
-            "the OTLP protocol {protocol} is not spoken: http/protobuf is"
+            "the OTLP protocol {protocol} is not supported: use http/protobuf"
         ));
     }
     let sampler = variable("OTEL_TRACES_SAMPLER");
@@ -114,8 +114,8 @@ pub fn unheeded(config: &Config, variable: impl Fn(&str) -> Option<String>) -> V
         && sampled_share(&sampler, variable("OTEL_TRACES_SAMPLER_ARG").as_deref()).is_none()
     {
         faults.push(format!(
-            "OTEL_TRACES_SAMPLER={sampler} with its argument is not heeded: trace.sample_ratio \
-             is {}",
+            "OTEL_TRACES_SAMPLER={sampler} with its argument is ignored: trace.sample_ratio is \
+             {}",
             config.trace.sample_ratio
         ));
     }
@@ -221,7 +221,7 @@ mod tests {
             "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://u:secret@collector".to_owned()),
             _ => None,
         };
-        let notes = unheeded(&config("http://collector"), variable).join("\n");
+        let notes = ignored(&config("http://collector"), variable).join("\n");
         for part in ["xray", "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
             assert!(notes.contains(part), "{notes}");
         }
@@ -236,7 +236,7 @@ mod tests {
                 DISABLED => Some(disabled.to_owned()),
                 _ => None,
             };
-            unheeded(&config(""), variable)
+            ignored(&config(""), variable)
         };
         for wrong in ["collector:4318", "127.0.0.1:4318", "grpc://collector:4317"] {
             let said = said(wrong, "false");

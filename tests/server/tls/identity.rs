@@ -196,9 +196,9 @@ fn the_builder_shows_a_certificate_and_says_in_words_what_is_wrong_with_the_serv
     let mistrusting = Client::builder().tls_ca(other.path("ca.pem"));
     let mismatched = trusting().tls_identity(authority.path("own.pem"), other.path("server.key"));
     for (builder, parts) in [
-        (trusting(), ["does not go on with this client", "--cert"]),
+        (trusting(), ["aborted the handshake", "--cert"]),
         (own(mistrusting), ["signed by", "--tls-ca"]),
-        (mismatched, ["own.pem", "made together"]),
+        (mismatched, ["own.pem", "a matching pair"]),
     ] {
         let error = builder.connect(&address).unwrap_err();
         let text = error.to_string();

@@ -63,7 +63,7 @@ fn a_new_certificate_is_for_new_connections_and_a_wrong_one_for_none() {
             std::thread::sleep(Duration::from_millis(20));
         }
         kept += 1;
-        assert_eq!(server.log().matches("is kept").count(), kept);
+        assert_eq!(server.log().matches("keeping the current").count(), kept);
         goes_on(&mut standing[0]);
         let peer = server.peer(0);
         assert_eq!(shown(&peer), next.certificate);
@@ -185,7 +185,7 @@ fn what_the_keys_of_tls_need_of_each_other_is_checked() {
             "mode = \"optional\"\ncertificate = \"c\"",
             "tls.key is not set",
         ),
-        ("client_ca = \"a\"", "tls.client_ca asks"),
+        ("client_ca = \"a\"", "tls.client_ca requires"),
     ] {
         let error = Config::from_toml(&format!("[tls]\n{text}")).unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");

@@ -163,7 +163,7 @@ impl Dialect for Mqtt {
                 self.pending -= 1;
             }
             (PINGRESP, []) => {}
-            _ => return Err(Fault::Answer("a packet that answers nothing")),
+            _ => return Err(Fault::Answer("an unsolicited packet")),
         }
         Ok(Taken::Other { used })
     }

@@ -185,7 +185,7 @@ impl Dialect for Nats {
         let used = end + 1;
         let line = std::str::from_utf8(&bytes[..end]).ok();
         let Some(line) = line.and_then(Line::parse) else {
-            return Err(Fault::Answer("a line that is not of NATS' protocol"));
+            return Err(Fault::Answer("a line that is not in NATS' protocol"));
         };
         match line {
             Line::Message {
@@ -213,7 +213,7 @@ impl Dialect for Nats {
                 self.say("PONG", out);
                 Ok(Taken::Other { used })
             }
-            Line::Pong if self.pending == 0 => Err(Fault::Answer("a PONG to no PING")),
+            Line::Pong if self.pending == 0 => Err(Fault::Answer("a PONG without a PING")),
             Line::Pong => {
                 self.pending -= 1;
                 Ok(Taken::Other { used })

@@ -58,7 +58,7 @@ fn line(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Fault> {
 fn number(line: &[u8]) -> Result<i64, Fault> {
     let text = std::str::from_utf8(line).ok();
     let number = text.and_then(|text| text.parse().ok());
-    number.ok_or(Fault::Answer("a RESP length that is no number"))
+    number.ok_or(Fault::Answer("a RESP length that is not a number"))
 }
 
 /// Bytes of the whole value at the head of `bytes`; `None` when more are needed.
@@ -77,13 +77,13 @@ fn extent(bytes: &[u8]) -> Result<Option<usize>, Fault> {
         b'*' => {
             let count = usize::try_from(number(text)?).unwrap_or(0);
             if count > ELEMENTS_MAX {
-                return Err(Fault::Answer("a RESP array nobody asked for"));
+                return Err(Fault::Answer("an unsolicited RESP array"));
             }
             let mut end = used;
             for _ in 0..count {
                 // Elements of these arrays are no arrays themselves.
                 if bytes.get(end) == Some(&b'*') {
-                    return Err(Fault::Answer("a RESP array nobody asked for"));
+                    return Err(Fault::Answer("an unsolicited RESP array"));
                 }
                 match extent(&bytes[end..])? {
                     Some(used) => end += used,
@@ -145,7 +145,7 @@ impl Dialect for Redis {
                 self.pending -= 1;
                 Ok(Taken::Other { used })
             }
-            _ => Err(Fault::Answer("a reply to no command of the load")),
+            _ => Err(Fault::Answer("a reply without a command")),
         }
     }
 }

@@ -152,9 +152,9 @@ fn redis_counts_of_receivers_are_dropped_and_errors_end_the_run() {
     assert!(seen.is_empty() && out.is_empty());
     assert!(fault(&mut sender, b"-NOAUTH Authentication required.\r\n").contains("NOAUTH"));
     assert!(fault(&mut sender, b"HTTP/1.1 400\r\n").contains("not RESP"));
-    assert!(fault(&mut sender, b"*1000000\r\n").contains("nobody asked"));
+    assert!(fault(&mut sender, b"*1000000\r\n").contains("unsolicited"));
     let mut receiver = actor(Redis::default(), &subscriber(None), 0, &mut Vec::new());
-    assert!(fault(&mut receiver, b":50\r\n").contains("no command"));
+    assert!(fault(&mut receiver, b":50\r\n").contains("without a command"));
 }
 
 #[test]
@@ -256,8 +256,8 @@ fn nats_requests_are_answered_to_the_inbox_they_name() {
 fn nats_errors_and_strange_lines_end_the_run() {
     let (mut sender, _) = nats(&publisher(), 3);
     assert!(fault(&mut sender, b"-ERR 'Authorization Violation'\r\n").contains("Authorization"));
-    assert!(fault(&mut sender, b"HELLO\r\n").contains("not of NATS"));
-    assert!(fault(&mut sender, b"PONG\r\n").contains("to no PING"));
+    assert!(fault(&mut sender, b"HELLO\r\n").contains("not in NATS"));
+    assert!(fault(&mut sender, b"PONG\r\n").contains("without a PING"));
     let (mut receiver, _) = nats(&subscriber(None), 0);
     assert!(fault(&mut receiver, b"MSG bench.t 1 2\r\nno\r\n").contains("not what was published"));
     assert!(fault(&mut receiver, b"MSG bench.t 1 999999999999\r\n").contains("not what"));
@@ -455,7 +455,7 @@ fn ringmail_refusals_and_strange_answers_end_the_run() {
     let other = envelope(MessageType::Publish, 0, "bench/u", &stamped(3, 8));
     assert!(fault(&mut receiver, &other).contains("not what was sent"));
     let (mut sender, ..) = ringmail(&publisher());
-    assert!(fault(&mut sender, &encoded(Message::Ok { id: 1 })).contains("answers no request"));
+    assert!(fault(&mut sender, &encoded(Message::Ok { id: 1 })).contains("without a request"));
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn keys_bring_tables_filters_and_help_to_the_screen() {
     press(KeyCode::Char('?'));
     let shown = show(&view(Some(&model), &screen), 80, 24);
     shown.line("PAUSED");
-    shown.line("the other end first");
+    shown.line("reverse the order");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What every endpoint answers and reads alike: refusals, and a request's body.
+//! What all endpoints share: refusals, and reading a request's body.
 
 use axum::Json;
 use axum::body::Body;
@@ -44,7 +44,7 @@ pub(super) async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
         Ok(body) => body,
         Err(_) => refuse(
             StatusCode::REQUEST_TIMEOUT,
-            "the body did not come in time; send it within 5 s",
+            "the body was not received in time; send it within 5 s",
         ),
     }
 }
@@ -55,7 +55,7 @@ async fn read_bounded(mut body: Body) -> Result<Vec<u8>, Refusal> {
         let Ok(frame) = frame else {
             return refuse(
                 StatusCode::BAD_REQUEST,
-                "the body is broken off; send it whole",
+                "the body is incomplete; send all of it",
             );
         };
         let piece = frame.into_data().unwrap_or_default();

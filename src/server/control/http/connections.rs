@@ -1,8 +1,8 @@
-//! `GET /connections`: which connections there are, a page at a time, in any order, so that
-//! the slow one is found at once. `DELETE /connections/ID`: ends one.
+//! `GET /connections`: lists connections, a page at a time, in any order, so that the slow one
+//! is found at once. `DELETE /connections/ID`: ends one.
 //!
-//! Each page is a look of its own: connections come and go between two of them. In the order
-//! of ids, or of ages, those that stay are on the pages once each.
+//! Each page is a separate listing: connections come and go between two of them. Sorted by id or
+//! by age, each connection that stays appears exactly once.
 
 use super::admin::Admin;
 use super::answer::{Refusal, refuse};
@@ -131,8 +131,8 @@ fn query(parameters: Parameters) -> Result<(Query, usize), Refusal> {
         return refuse(
             StatusCode::BAD_REQUEST,
             format!(
-                "offset and limit lead beyond the first {SURVEY_CONNECTIONS_MAX}; turn order= \
-                 around, or narrow it down by principal= or client_id="
+                "offset plus limit exceeds {SURVEY_CONNECTIONS_MAX}; reverse the order with \
+                 order=, or narrow the list down with principal= or client_id="
             ),
         );
     }
@@ -148,7 +148,7 @@ fn sort(value: &str) -> Result<Sort, Refusal> {
             let names = SORTS.map(|(name, _)| name).join(", ");
             refuse(
                 StatusCode::BAD_REQUEST,
-                format!("sort is none of those there are; give one of {names}"),
+                format!("unknown sort; give one of {names}"),
             )
         },
         |&(_, sort)| Ok(sort),
@@ -159,10 +159,7 @@ fn is_descending(value: &str) -> Result<bool, Refusal> {
     match value {
         "desc" => Ok(true),
         "asc" => Ok(false),
-        _ => refuse(
-            StatusCode::BAD_REQUEST,
-            "order is neither of the two there are; give asc or desc",
-        ),
+        _ => refuse(StatusCode::BAD_REQUEST, "unknown order; give asc or desc"),
     }
 }
 
@@ -181,15 +178,15 @@ async fn kick(
     let Some((shard, key)) = parse_id(&id) else {
         return refuse(
             StatusCode::BAD_REQUEST,
-            "this is no connection's id; give one as GET /connections tells it: \
+            "this is not a connection id; give one as GET /connections shows it: \
              shard-slot-generation",
         );
     };
     if !admin.surveyor.kick(shard, key).await.map_err(late)? {
         return refuse(
             StatusCode::NOT_FOUND,
-            "there is no such connection, or it is ending already; GET /connections tells \
-             those there are",
+            "there is no such connection, or it is already ending; GET /connections lists those \
+             that exist",
         );
     }
     tracing::info!(
@@ -215,7 +212,9 @@ fn parse_id(id: &str) -> Option<(ShardId, Key)> {
 pub(super) fn late(_: Late) -> Refusal {
     Refusal(
         StatusCode::SERVICE_UNAVAILABLE,
-        "a shard did not answer in time: it is very busy, or others ask a lot; try again".into(),
+        "a shard did not answer in time: it is very busy, or there are many such requests; try \
+         again"
+            .into(),
     )
 }
 

@@ -1,4 +1,4 @@
-//! Who may ask for what: credentials at the admin address.
+//! Who may request what: credentials at the admin address.
 
 use super::admin::Admin;
 use super::answer::{Refusal, refuse};
@@ -28,8 +28,8 @@ impl FromRequestParts<Arc<Admin>> for Reader {
         if admin.is_loopback && !parts.headers.contains_key(AUTHORIZATION) {
             return refuse(
                 StatusCode::FORBIDDEN,
-                "without a credential only this host reads here, and a page in its browser \
-                 could say it is anybody; ask by the address or as localhost",
+                "without a credential, ask by the loopback address or as localhost: under any \
+                 other name it could be a page in a browser that asks",
             );
         }
         admin.authenticate(parts).map(|_| Reader)
@@ -54,7 +54,7 @@ impl Admin {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "nobody can authenticate here, because auth.mode is \"none\"; set it to \
-                 \"required\" and give an API key a role with admin = true",
+                 \"required\", and give an API key a role with admin = true",
             );
         };
         let bearer = parts.headers.get(AUTHORIZATION).and_then(bearer);
@@ -76,17 +76,20 @@ impl Admin {
         let peer = parts.extensions.get().map(|&Peer(peer)| peer);
         let shown = peer.map(|peer| self.guard.shown(peer, id, credential));
         if shown == Some(None) {
-            tracing::info!("refused at the admin address: too many credentials were wrong");
+            tracing::info!("refused at the admin address: too many wrong credentials");
             return self.turn_away();
         }
         match authority.check(method, credential, now) {
             Ok(grant) if grant.rights.is_admin() => Ok(grant.identity.principal),
             Ok(grant) => {
                 let principal = &*grant.identity.principal;
-                tracing::info!(principal, "refused at the admin address: no role is admin");
+                tracing::info!(
+                    principal,
+                    "refused at the admin address: no role has admin = true"
+                );
                 refuse(
                     StatusCode::FORBIDDEN,
-                    "the credential is good, but none of its roles has admin = true; use one \
+                    "the credential is valid, but none of its roles has admin = true; use one \
                      that has, or set it in [roles]",
                 )
             }
@@ -105,7 +108,7 @@ impl Admin {
                     return self.turn_away();
                 }
                 let error = format!(
-                    "{}; it may be wrong, expired or revoked: the server's log says which",
+                    "{}; it is wrong, expired or revoked: the server's log says which",
                     Denied::TEXT
                 );
                 refuse(StatusCode::UNAUTHORIZED, error)
@@ -118,7 +121,7 @@ impl Admin {
         self.guard.count(Cause::Rate);
         refuse(
             StatusCode::TOO_MANY_REQUESTS,
-            "too many credentials from your address were wrong; wait a minute",
+            "too many wrong credentials from your address; wait a minute",
         )
     }
 }

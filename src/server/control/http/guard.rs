@@ -1,4 +1,4 @@
-//! Before any endpoint: what is not answered, whatever is asked.
+//! Before any endpoint: requests that are refused, whatever they ask for.
 //!
 //! - **A page from elsewhere** in an operator's browser reaches loopback, and may be told
 //!   nothing, but what it asks for is done. So what changes something, or is dear, is refused
@@ -132,19 +132,15 @@ impl Door {
     fn refusal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<(Cause, Refusal)> {
         let path = uri.path();
         if self.ticket.is_for_health && !HEALTH.contains(&path) {
-            let error = "all connections of the admin address are being answered; ask again later";
+            let error = "all connections of the admin address are busy; try again later";
             let refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, error.to_owned());
             return Some((Cause::Places, refusal));
         }
         let is_reading = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         let is_dear = !is_reading || DEAR.iter().any(|dear| path.starts_with(dear));
         if is_dear && is_foreign(headers) {
-            tracing::info!(
-                path,
-                "refused at the admin address: asked for by a page from elsewhere"
-            );
-            let error = "a page from elsewhere asks for this; ask from the server's own page, or \
-                         without a browser";
+            tracing::info!(path, "refused at the admin address: a cross-origin request");
+            let error = "cross-origin request; use the server's own page, or no browser";
             let refusal = Refusal(StatusCode::FORBIDDEN, error.to_owned());
             return Some((Cause::Origin, refusal));
         }

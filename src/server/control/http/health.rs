@@ -25,14 +25,14 @@ async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<String, Re
     if admin.draining.load(Ordering::Relaxed) {
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
-            "this server is draining; send clients to another one",
+            "this server is draining; send clients to another server",
         );
     }
     let is_settled = |end: &Receiver<()>| end.try_recv() == Err(TryRecvError::Disconnected);
     if !admin.settled.as_ref().is_none_or(is_settled) {
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the key set is being fetched for the first time; send clients in a moment",
+            "the key set is being fetched for the first time; send clients once it has been",
         );
     }
     let Some(registry) = &admin.registry else {
@@ -44,13 +44,13 @@ async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<String, Re
         Some(cause) if registry.issues() => refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
-                "the state cannot be kept: {cause}; API keys and refresh tokens are not taken \
-                 until it can: make room on its disk"
+                "the state cannot be written: {cause}; until it can, API keys and refresh \
+                 tokens are not accepted: make room on its disk"
             ),
         ),
         Some(cause) => Ok(format!(
-            "ok, but the state cannot be kept: {cause}; nothing can be revoked until it can: \
-             make room on its disk\n"
+            "ok, but the state cannot be written: {cause}; until it can, nothing can be \
+             revoked: make room on its disk\n"
         )),
     }
 }

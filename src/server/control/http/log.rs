@@ -1,4 +1,4 @@
-//! `GET /log` and `PUT /log`: which lines the log has, and others from now on.
+//! `GET /log` and `PUT /log`: the log levels in force, and changing them.
 
 use super::admin::Admin;
 use super::answer::{Refusal, read};
@@ -60,7 +60,7 @@ async fn change(Changer(principal): Changer, body: Body) -> Result<Json<Shown>, 
         Refusal(StatusCode::BAD_REQUEST, error)
     };
     let change: Change = serde_json::from_slice(&body)
-        .map_err(|error| bad(format!("not a change of the log: {error}")))?;
+        .map_err(|error| bad(format!("not a valid change of the log levels: {error}")))?;
     let before = log.level();
     log.set_level(&change.level)
         .map_err(|error| bad(format!("level {error}")))?;
@@ -72,7 +72,7 @@ fn control() -> Result<&'static Control, Refusal> {
     log::control().ok_or_else(|| {
         Refusal(
             StatusCode::NOT_FOUND,
-            "the log is that of the program this server is part of; ask there".to_owned(),
+            "the log belongs to the program that embeds this server; change it there".to_owned(),
         )
     })
 }

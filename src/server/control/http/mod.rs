@@ -1,42 +1,42 @@
-//! The admin address: HTTP/1.1 for operators and what watches over the server.
+//! The admin address: HTTP/1.1 for operators and monitoring.
 //!
 //! | endpoint | answer |
 //! |---|---|
 //! | `GET /` | a page that shows the server live; it has no secrets, what it asks for has |
 //! | `GET /livez` | 200: the process and its control thread work |
-//! | `GET /readyz` | 200 while serving; 503 until a key set has been fetched, or could not be, while the state that clients need cannot be kept, and from the beginning of a drain |
+//! | `GET /readyz` | 200 while serving; 503 until the first attempt to fetch a key set is over, while the state that clients need cannot be written, and once a drain has begun |
 //! | `GET /status` | what the server and each shard count, as JSON |
 //! | `GET /metrics` | the same, as Prometheus reads it (OpenMetrics) |
-//! | `GET /connections` | which connections there are: sorted, by pages, as JSON |
+//! | `GET /connections` | a list of connections: sorted, by pages, as JSON |
 //! | `DELETE /connections/ID` | 200 once that connection is ending, 404 when it is gone |
 //! | `GET /topics` | the busiest topics, as JSON |
-//! | `GET /log` | which lines the log has, and how many it lost or summed up |
+//! | `GET /log` | the log levels, and how many lines were lost or summed up |
 //! | `PUT /log` | 200 with other levels in force, to the end of the process |
-//! | `GET /debug/pprof/profile` | where the CPU's time goes in the next seconds |
-//! | `GET /debug/pprof/heap` | what holds the memory |
+//! | `GET /debug/pprof/profile` | a CPU profile of the next seconds |
+//! | `GET /debug/pprof/heap` | a heap profile |
 //! | `POST /revocations` | 200 with what was revoked once every shard has it |
 //!
-//! **Who may.** What changes something needs a credential whose role has `admin = true`, as
-//! `Authorization: Bearer` with an access token or an API key `id.secret`. Reading needs it
-//! too unless the address is loopback. With `auth.mode = "none"` nobody has a credential:
-//! then nothing can be changed, and nothing read but over loopback (403, which says so).
+//! **Who may.** Changing something requires a credential whose role has `admin = true`, as
+//! `Authorization: Bearer` with an access token or an API key `id.secret`. Reading requires it
+//! too unless the address is loopback. With `auth.mode = "none"` nobody has a credential: then
+//! nothing can be changed, and reading is possible only over loopback (403, which says so).
 //!
-//! A page of another origin changes nothing with it, and has nothing done that is dear (403);
-//! wrong credentials have a budget (429).
+//! Requests from pages of another origin cannot change anything or start expensive work (403);
+//! wrong credentials are rate-limited (429).
 //!
 //! **What it costs at most.** [`CONNECTIONS_MAX`] connections, each with [`HEAD_MAX`] for a
-//! request's head and a body of 4 KiB that comes within 5 s, and [`CONNECTION_MAX`] in all;
-//! who comes beyond gets the place of one that waits, and some are kept for `/livez`,
-//! `/readyz` and `/metrics`, as some descriptors are. Errors are JSON, `{"error": …}`, and name
-//! cause and remedy; nothing a caller showed is in an answer or in the log, but whom it was
-//! about.
+//! request's head, a body of 4 KiB that must arrive within 5 s, and [`CONNECTION_MAX`] in all.
+//! Beyond that a new connection takes the slot of one that waits; some slots, and some
+//! descriptors, are reserved for `/livez`, `/readyz` and `/metrics`. Errors are JSON, `{"error":
+//! …}`, and name cause and remedy; neither answers nor the log contain anything of a credential
+//! except its principal.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `admin` | what the endpoints speak about |
-//! | `place` | who has a place, and who makes room |
+//! | `admin` | the data behind the endpoints |
+//! | `place` | slots for connections, and who makes room |
 //! | `reserve` | descriptors for when there are none |
-//! | `guard` | what is not answered: pages from elsewhere, guesses |
+//! | `guard` | refused before any endpoint: cross-origin pages, guesses |
 //! | `credential` | who may read, who may change things |
 //! | all others | one endpoint each |
 
@@ -95,7 +95,7 @@ pub use guard::Guard;
 use place::CONNECTIONS_MAX;
 pub use reserve::Reserve;
 
-/// All endpoints, for whoever asks for another. Each is one of the modules here.
+/// All endpoints, for the answer to requests for any other. Each is one of the modules here.
 const ENDPOINTS: &[&str] = &[
     "GET /",
     "GET /livez",
@@ -112,7 +112,7 @@ const ENDPOINTS: &[&str] = &[
     "POST /revocations",
 ];
 
-/// Serves, for ever.
+/// Serves, forever.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let (guard, reserve) = (admin.guard.clone(), admin.reserve.clone());
     let router = Router::new()

@@ -1,4 +1,4 @@
-//! A request's parameters: each at most once, and none that means nothing.
+//! A request's parameters: each at most once, and no unknown ones.
 
 use super::answer::{Refusal, refuse};
 use axum::extract::{FromRequestParts, Query};
@@ -37,7 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 pub(super) fn unknown<T>(name: &str, known: &str) -> Result<T, Refusal> {
     refuse(
         StatusCode::BAD_REQUEST,
-        format!("there is no parameter {}; there are {known}", clip(name)),
+        format!("unknown parameter {}; there are {known}", clip(name)),
     )
 }
 

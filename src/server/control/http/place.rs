@@ -1,4 +1,4 @@
-//! Places for connections: so many there are, and nobody keeps others out of them.
+//! A bounded number of slots for connections, which no client can keep others out of.
 //!
 //! - Who comes when all are taken gets the place of one that only waits for its peer (between
 //!   two requests, or for the end of a head): of the address that has the most, the one that
@@ -109,7 +109,7 @@ impl Places {
 }
 
 impl Ticket {
-    /// Waits until the place is wanted by another, who has it then.
+    /// Waits until another connection needs the slot, which then gets it.
     pub async fn end(&self) {
         self.end.notified().await;
     }

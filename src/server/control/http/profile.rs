@@ -1,8 +1,8 @@
 //! `GET /debug/pprof/profile?seconds=30&frequency=99&format=proto` and
 //! `GET /debug/pprof/heap?format=proto`: profiles of the process.
 //!
-//! Reading, as other endpoints: beyond loopback a credential is needed. One at a time. Who
-//! goes away ends a CPU profile.
+//! Reading, like other endpoints: beyond loopback it needs a credential. One at a time. A client
+//! that disconnects ends its CPU profile.
 
 use super::admin::Admin;
 use super::answer::Refusal;
@@ -100,7 +100,7 @@ fn format(name: Option<&str>) -> Result<Format, Refusal> {
     match name {
         None | Some("proto") => Ok(Format::Proto),
         Some("svg") => Ok(Format::Svg),
-        Some(_) => Err(bad("there is no such format")),
+        Some(_) => Err(bad("unknown format")),
     }
 }
 

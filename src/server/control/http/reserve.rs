@@ -1,9 +1,9 @@
-//! Descriptors kept for the admin address. When the process has none left, some of these are
-//! given up, so that who asks how the server is gets an answer just then.
+//! Descriptors reserved for the admin address. When the process has none left, some of these are
+//! released, so that an operator gets an answer just then.
 //!
-//! What a shard accepts ends where the reserve begins: it finds no descriptor and pauses, and
-//! tries again ten times a second. One that has been given up is free for the microseconds
-//! until the admin address has taken it. Files that are read for an answer are opened before.
+//! Shards cannot use up the reserve: a shard that finds no descriptor pauses accepting, and
+//! tries again ten times a second. A released descriptor is free only for the microseconds until
+//! the admin address has taken it. Files read for an answer are opened beforehand.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! `POST /revocations`: credentials that are good no longer.
+//! `POST /revocations`: revokes credentials.
 
 use super::admin::Admin;
 use super::answer::{Refusal, read, refuse};
@@ -26,7 +26,7 @@ async fn revocations(
     let body = read(body).await?;
     let target: Target = serde_json::from_slice(&body).map_err(|error| {
         let error = format!(
-            "not a revocation: {error}; send {{\"jti\": \"…\"}}, {{\"kid\": \"…\"}} or \
+            "not a valid revocation: {error}; send {{\"jti\": \"…\"}}, {{\"kid\": \"…\"}} or \
              {{\"sub\": \"…\", \"before\": UNIX_SECONDS}}"
         );
         Refusal(StatusCode::BAD_REQUEST, error)
@@ -53,7 +53,7 @@ async fn revocations(
     Ok(Json(shown(&revoked)))
 }
 
-/// The revocation with `forget_at`, the Unix second until which it counts, or null: for ever.
+/// The revocation with `forget_at`, the Unix second until which it counts, or null: forever.
 fn shown(revoked: &Revocation) -> Value {
     // A target is strings and numbers: it can always be written.
     let mut shown = serde_json::to_value(&revoked.target).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `GET /topics`: the busiest topics of this minute and the last one.
 //!
-//! They are counted in memory that does not grow with their number, and of many messages
-//! only some are looked at: see `metrics::topics` for what the counts promise.
+//! They are counted in constant memory, and under load only a sample of the messages is looked
+//! at: `metrics::topics` says how exact the counts are.
 
 use super::admin::Admin;
 use super::answer::Refusal;

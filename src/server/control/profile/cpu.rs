@@ -1,6 +1,6 @@
-//! Where the CPU's time goes: the kernel interrupts whichever thread is running (SIGPROF)
-//! at a frequency of the process's CPU time, and its stack is noted (`ring::sample`). An idle
-//! server has no samples.
+//! CPU profiles: the kernel interrupts whichever thread is running (SIGPROF), at a frequency of
+//! the process's CPU time, and its stack is recorded (`ring::sample`). An idle server has no
+//! samples.
 //!
 //! The signal ends a wait in a ring early (EINTR): the shard's turn then finds nothing to do
 //! and waits again. Without a profile there is no timer.
@@ -38,7 +38,8 @@ impl Sampling {
         if lost > 0 {
             tracing::warn!(
                 lost,
-                "samples found no room in the profile: ask for fewer seconds or a lower frequency"
+                "samples were lost because the profile was full: ask for fewer seconds or a \
+                 lower frequency"
             );
         }
         let nanos = 1e9 / f64::from(self.frequency.max(1));

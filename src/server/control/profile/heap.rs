@@ -1,8 +1,9 @@
-//! What holds the memory: jemalloc notes the stack of about one allocation in 512 KiB, from
-//! the start of the process, and forgets it when it is freed.
+//! Heap profiles: from the start of the process, jemalloc records the stack of about one
+//! allocation per 512 KiB, and drops it when the allocation is freed.
 //!
-//! Only the binary has jemalloc (`main.rs`): a program that embeds the server has its own
-//! allocator, and no such profile. What C libraries (aws-lc) and rings (mmap) hold is not in it.
+//! Only the binary uses jemalloc (`main.rs`): a program that embeds the server has its own
+//! allocator, and no such profile. Memory of C libraries (aws-lc) and of rings (mmap) is not
+//! included.
 
 use super::{Format, ProfileError, is_in, write};
 use jemalloc_pprof::PROF_CTL;

@@ -1,5 +1,5 @@
-//! Where the CPU's time goes and what holds the memory: profiles of this process, as pprof's
-//! gzipped protobuf for `go tool pprof`, or as a flame graph for people.
+//! CPU and heap profiles of this process, as pprof's gzipped protobuf for `go tool pprof`, or as
+//! a flame graph for people.
 //!
 //! Both are stacks with a weight; `jemalloc_pprof` gives them names and writes them.
 
@@ -21,16 +21,19 @@ pub enum Format {
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    #[error("another profile is being taken; ask again when it is done")]
+    #[error("another profile is being taken; try again when it is done")]
     Busy,
-    #[error("nothing was sampled, for the server was idle; ask while it works, or for longer")]
+    #[error(
+        "nothing was sampled because the server was idle; try again while it works, or for \
+             longer"
+    )]
     Nothing,
     #[error(
         "the allocator of this program is not profiled; run the ringmail binary, and not with \
          _RJEM_MALLOC_CONF=prof:false"
     )]
     NoHeap,
-    #[error("no profile could be taken: {0}; ask again")]
+    #[error("no profile could be taken: {0}; try again")]
     Failed(String),
 }
 

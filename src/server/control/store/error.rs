@@ -1,4 +1,4 @@
-//! Why what was asked of the store has not happened.
+//! Why an operation of the store failed.
 
 use std::io;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl StoreError {
 pub(in crate::server::control) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
-        let error = io::Error::other(format!("the system has no random numbers: {error}"));
+        let error = io::Error::other(format!("the system provides no random numbers: {error}"));
         redb::Error::Io(error)
     })?;
     Ok(bytes)

@@ -1,4 +1,4 @@
-//! The file on disk: found, or made whole.
+//! The file on disk: opened, or created atomically.
 //!
 //! ```text
 //!   access.redb.new ── tables, secret, fsync ──► renamed ──► access.redb ── fsync of the directory
@@ -9,7 +9,7 @@
 //! - One server at a time has the directory: its lock is held as long as the store is open,
 //!   so that nobody gets in between while the file is closed and opened again.
 //!
-//! A file that is none of ours, broken, or another version's is left alone and named.
+//! A file that is foreign, damaged, or of another version is left untouched and reported.
 
 use super::error::StoreError;
 use crate::server::state::{self, StateError};
@@ -73,16 +73,16 @@ impl Held {
         &self,
         furnish: impl Fn(&Database) -> Result<(), StoreError>,
     ) -> Result<(Database, bool), StateError> {
-        let told = |error| self.told(error);
+        let refused = |error| self.refused(error);
         self.remove(NEW).map_err(|cause| self.unusable(cause))?;
         match self.is_there().map_err(|cause| self.unusable(cause))? {
-            true => Ok((self.open_existing().map_err(told)?, false)),
+            true => Ok((self.open_existing().map_err(refused)?, false)),
             false => match self.make(|file| file, furnish) {
                 Ok(database) => Ok((database, true)),
                 Err(error) => {
                     // The next start would: but nothing of it is of use to anybody.
                     let _ = self.remove(NEW);
-                    Err(told(error))
+                    Err(refused(error))
                 }
             },
         }
@@ -102,7 +102,7 @@ impl Held {
     fn is_there(&self) -> io::Result<bool> {
         let path = self.directory.join(FILE);
         match fs::metadata(&path) {
-            Ok(data) if !data.is_file() => Err(io::Error::other(format!("{FILE} is no file"))),
+            Ok(data) if !data.is_file() => Err(io::Error::other(format!("{FILE} is not a file"))),
             Ok(data) if data.len() <= BEGUN_BYTES_MAX && is_only_begun(&path)? => {
                 self.remove(FILE)?;
                 Ok(false)
@@ -150,7 +150,7 @@ impl Held {
     }
 
     /// What an operator has to know of an error: mostly the disk's or the file's.
-    pub(super) fn told(&self, error: StoreError) -> StateError {
+    pub(super) fn refused(&self, error: StoreError) -> StateError {
         let path = self.directory.clone();
         match error {
             StoreError::Redb(error) => match *error {
@@ -163,9 +163,9 @@ impl Held {
                 error => StateError::Unreadable {
                     path,
                     cause: format!("{FILE}: {error}"),
-                    remedy: "it is broken, or of another version: start that one, or move \
-                             the file away to begin anew: clients authenticate by their API \
-                             keys again, and revocations are forgotten",
+                    remedy: "it is damaged, or another version wrote it: run that version, or \
+                             move the file away to start afresh: clients then authenticate by \
+                             their API keys again, and revocations are forgotten",
                 },
             },
             StoreError::Failing(cause) => unusable(&self.directory, io::Error::other(&*cause)),

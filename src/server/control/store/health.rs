@@ -1,5 +1,5 @@
-//! Whether the store can be used: after a failure of the disk it cannot until it has been
-//! opened again, and meanwhile everybody is told the cause.
+//! Whether the store can be used: after a disk failure it cannot until it has been reopened;
+//! meanwhile every caller gets the cause.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

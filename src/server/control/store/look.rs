@@ -1,4 +1,4 @@
-//! What is asked of the store beside changes: what it holds, and what has run out.
+//! Reading the store: what it holds, and what has expired.
 
 use super::revoked::REVOKED;
 use super::token_family::{FAMILIES, TOKENS, Token, TokenFamilyId};

@@ -9,10 +9,10 @@
 //!
 //! One transaction is one change of [`Store::change`]; when it returns, the change is on
 //! the disk, and a crash at any point leaves the state before it or after it (redb commits
-//! with an fsync). An answer that tells of a change is given only afterwards.
+//! with an fsync). Only then is a change confirmed to its requester.
 //!
-//! After the disk has failed (no room, mostly) redb takes nothing more until the file is
-//! opened again. Until [`Store::recover`] has done so, whatever is asked fails with the cause.
+//! After a disk failure (mostly: no room) redb accepts nothing more until the file is reopened.
+//! Until [`Store::recover`] has done so, every operation fails with the cause.
 //!
 //! The file is for its owner alone (0600), and one process: redb locks it, and we its directory.
 
@@ -64,10 +64,10 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Store, StateError> {
         let held = file::hold(directory)?;
         let (database, is_new) = held.open(|database| furnish(database).map(drop))?;
-        let successor = furnish(&database).map_err(|error| held.told(error))?;
+        let successor = furnish(&database).map_err(|error| held.refused(error))?;
         if is_new {
             tracing::info!(
-                "the state in {} is new: no refresh token and no revocation of before is known",
+                "the state in {} is new: no earlier refresh token or revocation is known",
                 directory.display()
             );
         }
@@ -121,7 +121,7 @@ impl Store {
                 *database = Some(reopened);
                 self.health.recovered();
                 let directory = self.held.directory().display();
-                tracing::info!("the state in {directory} is kept again");
+                tracing::info!("the state in {directory} is written again");
                 true
             }
             Err(error) => {
@@ -137,7 +137,7 @@ impl Store {
         if hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), b"").as_ref()
             != hmac::sign(&self.successor, b"").as_ref()
         {
-            let cause = "another file is in its place: put the one of before back, or restart";
+            let cause = "another file has taken its place: put the previous one back, or restart";
             return Err(io::Error::other(cause).into());
         }
         try_disk(&database)?;
@@ -162,8 +162,8 @@ impl Store {
             && self.health.failed(error.to_string())
         {
             tracing::warn!(
-                "the state in {} cannot be kept: {error}; until it can, refresh tokens and \
-                 revocations are refused: is the disk full? It is tried again by itself",
+                "the state in {} cannot be written: {error}; until it can, refresh tokens and \
+                 revocations are refused: is the disk full? The server keeps trying by itself",
                 self.held.directory().display()
             );
         }
@@ -366,7 +366,7 @@ mod tests {
         assert!(matches!(taken, StateError::Taken { .. }), "{taken}");
     }
 
-    /// The child of the test below: rotates for ever and says each token it was given.
+    /// The child of the test below: rotates forever and says each token it was given.
     #[test]
     #[ignore = "the test below runs it as a process of its own"]
     fn child_that_rotates() {
@@ -413,7 +413,7 @@ mod tests {
                 assert!(rotate(&store, before, NOW + 60).is_none(), "used twice");
                 assert!(
                     rotate(&store, &next, NOW + 60).is_none(),
-                    "its kin has ended"
+                    "its token family has ended"
                 );
             }
         }

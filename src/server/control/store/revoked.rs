@@ -1,4 +1,4 @@
-//! Revocations on disk: each a line of JSON as it was asked for, and until when it counts.
+//! Revocations on disk: each a line of JSON as it was requested, and until when it is kept.
 
 use super::error::StoreError;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};

@@ -5,21 +5,22 @@
 //!                               used   used
 //! ```
 //!
-//! A token is 32 bytes that nobody can guess. Using the latest one of a family makes its
-//! successor; using one that was used within [`GRACE_S`] gives its successor again, the
-//! same: an answer may have been lost, or two tasks of one client may have had the same
-//! idea. Using it later ends the whole family: two have it, and one of them is a thief
-//! (RFC 9700 §4.14.2).
+//! A token is 32 bytes that nobody can guess. Using the latest one of a family produces its
+//! successor; using one that was used within [`GRACE_S`] returns the same successor again: an
+//! answer may have been lost, or two tasks of one client may have renewed at the same time.
+//! Using it later ends the whole family: two parties have it, and one of them is a thief (RFC
+//! 9700 §4.14.2).
 //!
-//! Only SHA-256 of a token is kept. To give the same successor twice without having it,
-//! successors are not drawn but derived from the token presented and a secret of the store.
-//! Who reads the store has neither a token nor a way to one; who has a token can get its
-//! successor from us alone, while that is allowed.
+//! The store keeps only the SHA-256 of a token. To return the same successor twice without
+//! storing it, successors are not random but derived from the token presented and a secret of
+//! the store. Reading the store yields neither a token nor a way to one; the holder of a token
+//! can get its successor only from the server, while that is allowed.
 //!
 //! A family lives as long as its latest token, remembers the last [`REMEMBERED`] used ones,
-//! and there are [`FAMILIES_PER_KEY_MAX`] of one API key: the oldest makes way.
+//! and each API key has at most [`FAMILIES_PER_KEY_MAX`]: a new one replaces the oldest.
 //!
-//! Times are Unix seconds. A clock set back is no grace: both ways count.
+//! Times are Unix seconds. Setting the clock back does not extend the grace: differences count
+//! in both directions.
 
 use super::error::{StoreError, random};
 use aws_lc_rs::{digest, hmac};

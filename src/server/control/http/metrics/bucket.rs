@@ -1,5 +1,5 @@
-//! From an HdrHistogram to the buckets that Prometheus is told: fixed bounds, so that they
-//! can be added over shards, servers and time.
+//! From an HdrHistogram to Prometheus buckets with fixed bounds, so that they can be added over
+//! shards, servers and time.
 
 use hdrhistogram::Histogram;
 

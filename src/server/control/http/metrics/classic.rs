@@ -1,6 +1,5 @@
-//! From OpenMetrics to the text format before it, 0.0.4: the same lines but for the names in
-//! a counter's HELP and TYPE, which have its `_total` there, and UNIT and EOF, which are not
-//! known.
+//! From OpenMetrics to the older text format, 0.0.4: the same lines, except that the names in a
+//! counter's HELP and TYPE carry `_total`, and that UNIT and EOF do not exist.
 
 /// `text` must be well-formed OpenMetrics without info, state sets and exemplars.
 pub(super) fn from_open(text: &str) -> String {

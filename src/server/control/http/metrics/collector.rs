@@ -1,4 +1,4 @@
-//! Reads the board and writes it: the tables of `family`, and what stands in none.
+//! Reads the board and writes it: the tables of `family`, and the metrics that are in none.
 
 use super::bucket::Buckets;
 use super::family::{COUNTERS, CounterFamily, GAUGES, SLOW_ACTIONS, TIMINGS, TimingFamily};
@@ -56,37 +56,38 @@ impl Collector {
 
     fn write_server(&self, out: &mut Out<'_>) -> fmt::Result {
         let admin = &self.admin;
-        let help = "Always 1; the labels say which ringmail this is.";
+        let help = "Always 1; the labels identify this ringmail.";
         let version = [("version", env!("CARGO_PKG_VERSION")), ("protocol", "1")];
         out.gauge("ringmail_build_info", help, None)?
             .encode_family(&version)?
             .encode_gauge(&1u64)?;
-        let help = "1 from the beginning of a drain, 0 before.";
+        let help = "1 once a drain has begun, 0 before.";
         let draining = u64::from(admin.draining.load(Relaxed));
         out.gauge("ringmail_draining", help, None)?
             .encode_gauge(&draining)?;
-        let help = "Memory that the shards may take in all, as announced at the start.";
+        let help = "Memory that all shards together may take, as logged at the start.";
         out.gauge("ringmail_memory_budget", help, Some(&Unit::Bytes))?
             .encode_gauge(&admin.host.memory_budget_bytes)?;
         let help = "Log lines lost because the log's target was slow or full.";
         out.counter("ringmail_log_lines_dropped", help, None)?
             .encode_counter::<NoLabelSet, _, u64>(&log::lines_dropped(), None)?;
-        let help = "Spans sent to the collector, by what became of them.";
+        let help = "Spans sent to the collector, by outcome.";
         let mut spans = out.counter("ringmail_spans_exported", help, None)?;
         let of = |read: fn(&Tally) -> u64| admin.traces.as_deref().map_or(0, read);
         count_in(&mut spans, &[("result", "taken")], of(Tally::exported))?;
         count_in(&mut spans, &[("result", "failed")], of(Tally::failed))?;
-        let help = "1 while refresh tokens and revocations cannot be kept, 0 while they can.";
+        let help = "1 while refresh tokens and revocations cannot be written to disk, otherwise 0.";
         let state = admin.registry.as_deref();
         let failing = u64::from(state.is_some_and(|registry| registry.failure().is_some()));
         out.gauge("ringmail_state_failing", help, None)?
             .encode_gauge(&failing)?;
-        let help = "Times that the state's disk failed, trials to recover among them.";
+        let help = "Times that writing the state failed, attempts to recover included.";
         let failures = state.map_or(0, RevocationRegistry::failures);
         out.counter("ringmail_state_failures", help, None)?
             .encode_counter::<NoLabelSet, _, u64>(&failures, None)?;
-        let help = "Requests that the admin address refused, by reason: a wrong credential, too \
-                    many of these, a page from elsewhere, no place but for health.";
+        let help = "Requests that the admin address refused, by reason: wrong credential, too \
+                    many wrong credentials, cross-origin, no capacity left except for health \
+                    checks.";
         let mut refused = out.counter("ringmail_admin_requests_refused", help, None)?;
         for (reason, count) in admin.guard.counts() {
             count_in(&mut refused, &[("reason", reason)], count)?;
@@ -116,7 +117,7 @@ impl Collector {
             let count = self.sum(|one| one.read_closed(reason));
             count_in(&mut closed, &[("reason", reason.label())], count)?;
         }
-        let help = "Messages that clients sent, by type. Types that never came are left out.";
+        let help = "Messages received from clients, by type. Types never received are left out.";
         let mut received = out.counter("ringmail_messages_received", help, None)?;
         for (shard, one) in self.shards.iter().zip(counters) {
             for &kind in MessageType::ALL {
@@ -130,12 +131,12 @@ impl Collector {
                 }
             }
         }
-        let help = "Subscriptions there are.";
+        let help = "Current subscriptions.";
         let ended = self.sum(|one| one.read(Counter::Unsubscribed));
         let made = self.sum(|one| one.read(Counter::Subscribed));
         out.gauge("ringmail_subscriptions", help, None)?
             .encode_gauge(&made.saturating_sub(ended))?;
-        let help = "What was done about subscribers that do not keep up: publications dropped or \
+        let help = "Actions taken on subscribers that do not keep up: publications dropped or \
                     replaced, connections ended (disconnect).";
         let mut slow = out.counter("ringmail_slow_consumer_actions", help, None)?;
         for &(action, counter) in SLOW_ACTIONS {
@@ -233,7 +234,7 @@ impl Collector {
                 }
             }
         }
-        let help = "When the server began, in Unix time.";
+        let help = "When the server started, in Unix time.";
         out.gauge("process_start_time", help, Some(&Unit::Seconds))?
             .encode_gauge(&self.admin.host.started_at)
     }
@@ -254,13 +255,13 @@ fn write_process(out: &mut Out<'_>) -> fmt::Result {
         ),
         (
             "process_open_fds",
-            "Descriptors that the process has open.",
+            "File descriptors that the process has open.",
             None,
             process.descriptors,
         ),
         (
             "process_max_fds",
-            "Descriptors that the process may have open.",
+            "File descriptors that the process may have open.",
             None,
             process.descriptors_max,
         ),

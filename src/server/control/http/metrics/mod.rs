@@ -1,7 +1,7 @@
 //! `GET /metrics`: everything counted and timed, as Prometheus reads it.
 //!
-//! OpenMetrics 1.0 for whoever asks for it, as Prometheus does, and the older text format
-//! (0.0.4) for everybody else: tools, and people with curl.
+//! OpenMetrics 1.0 for clients that accept it, as Prometheus does, and the older text format
+//! (0.0.4) for everyone else: tools, and people with curl.
 //!
 //! | file | idea |
 //! |---|---|
@@ -11,10 +11,10 @@
 //! | `process` | what the kernel knows of this process |
 //! | `classic` | from OpenMetrics to the older format |
 //!
-//! It is all made when somebody asks, on a thread for work that blocks, from what the shards
-//! have put on the board anyhow: a shard does nothing for it, and without scrapes it costs
-//! nothing. **Labels** come from tables here and from the configuration's number of shards,
-//! never from a client or a topic: the number of series has a bound.
+//! Each scrape is produced on demand, on a thread for blocking work, from what the shards have
+//! put on the board anyway: a shard does nothing for it, and without scrapes it costs nothing.
+//! **Labels** come only from tables here and from the number of shards, never from a client or a
+//! topic, so the number of series is bounded.
 
 mod bucket;
 mod classic;
@@ -57,7 +57,7 @@ async fn metrics(
     let Ok(text) = text else {
         return refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the metrics cannot be written; this is a mistake of ours",
+            "the metrics cannot be written; this is a bug in ringmail: report it",
         );
     };
     Ok(match wants_open_metrics(&headers) {

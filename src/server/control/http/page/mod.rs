@@ -1,12 +1,12 @@
 //! `GET /`: a page that shows the server live, for people.
 //!
-//! One answer, and nothing from elsewhere: style and script are in it. It holds nothing of
-//! the server, so it is given to whoever asks; the JSON it then asks for is not, and the
-//! page asks for a credential where that needs one (kept in the tab's sessionStorage).
+//! One self-contained document: style and script are in it. It contains no data of the server,
+//! so everyone gets it; the JSON that it then requests may need a credential, for which the page
+//! asks (kept in the tab's sessionStorage).
 //!
-//! **What may run.** The policy names the one style and the one script by their digests, so
-//! that nothing that slips into the page is obeyed; all text from the server becomes
-//! `textContent`. The page may talk to its own origin alone, and stands in no frame.
+//! **What may run.** The policy names the one style and the one script by their digests, so that
+//! injected style or script does not run; all text from the server becomes `textContent`. The
+//! page may connect only to its own origin, and no other page may frame it.
 //!
 //! - `page.html`: the skeleton. `style.css`: both themes by `light-dark()`.
 //! - `rate.js`: from answers to rows and numbers, without the page; `chart.js`, `table.js`;

@@ -134,9 +134,9 @@ function show(now) {
   const latencies = latencyRows(now);
   latency.show(latencies, latencies.length ? null : "nothing timed yet");
   const list = now.connections;
-  connections.show(list ? connectionRows(before, now) : [], list ? (list.connections.length ? null : "no connections") : "this server does not tell its connections", list && list.total);
+  connections.show(list ? connectionRows(before, now) : [], list ? (list.connections.length ? null : "no connections") : "this server does not list its connections", list && list.total);
   const some = now.topics;
-  topics.show(some ? topicRows(before, now) : [], some ? (some.topics.length ? null : "nothing published yet") : "this server does not tell its topics");
+  topics.show(some ? topicRows(before, now) : [], some ? (some.topics.length ? null : "nothing published yet") : "this server does not list its topics");
   slow.show(slowRows(before, now));
   const reasons = closedRows(now);
   closed.show(reasons, reasons.length ? null : "none yet");
@@ -206,7 +206,7 @@ function next(ms) {
 by("pause").addEventListener("click", () => {
   paused = !paused;
   by("pause").setAttribute("aria-pressed", String(paused));
-  by("pause").textContent = paused ? "Go on" : "Pause";
+  by("pause").textContent = paused ? "Resume" : "Pause";
 });
 
 const THEMES = { system: "light", light: "dark", dark: "system" };

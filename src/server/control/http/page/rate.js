@@ -62,7 +62,7 @@ function shardRows(before, now) {
 }
 
 const WAY = {
-  receive: "receive: arrived to looked at",
+  receive: "receive: arrival to handling",
   parse: "parse",
   route: "route: to outboxes and mesh",
   queue: "queue: to the next send",
@@ -70,7 +70,7 @@ const WAY = {
   call: "call: request to late answer",
   handshake: "handshake: accept to established",
   turn: "turn of a shard",
-  timer_late: "timer: due to looked at",
+  timer_late: "timer: due to handled",
 };
 
 function latencyRows(now) {

@@ -66,7 +66,7 @@ class Table {
       else cell.removeAttribute("aria-sort");
     }
     const rows = this.selected();
-    const note = this.note || (rows.length ? null : "no row fits the filter");
+    const note = this.note || (rows.length ? null : "no row matches the filter");
     this.noteLine.textContent = note || "";
     this.noteLine.hidden = !note;
     this.table.hidden = Boolean(note);
