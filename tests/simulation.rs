@@ -13,6 +13,8 @@ mod chaos;
 mod drain;
 #[path = "simulation/idle.rs"]
 mod idle;
+#[path = "simulation/met.rs"]
+mod met;
 #[path = "simulation/peer.rs"]
 mod peer;
 #[path = "simulation/routing.rs"]

@@ -198,6 +198,11 @@ impl<D: Driver> Shard<D> {
         self.exchange.resources.pool.lent_bytes()
     }
 
+    /// Units of work done so far, of about 100 ns each: what a simulated turn takes its time by.
+    pub fn work_spent(&self) -> usize {
+        self.exchange.resources.work.spent()
+    }
+
     /// Calls open, wherever they are worked on.
     pub fn calls_open(&self) -> u32 {
         self.exchange.resources.calls.len()

@@ -3,6 +3,8 @@
 
 #[path = "routing/absence.rs"]
 mod absence;
+#[path = "routing/cost.rs"]
+mod cost;
 #[path = "routing/fanout.rs"]
 mod fanout;
 #[path = "routing/group.rs"]
@@ -11,6 +13,8 @@ mod group;
 mod judge;
 #[path = "routing/lane.rs"]
 mod lane;
+#[path = "routing/liveness.rs"]
+mod liveness;
 #[path = "routing/load.rs"]
 mod load;
 #[path = "routing/random.rs"]
@@ -29,6 +33,8 @@ mod session;
 mod slow;
 #[path = "routing/survey.rs"]
 mod survey;
+#[path = "routing/swarm.rs"]
+mod swarm;
 #[path = "routing/topic.rs"]
 mod topic;
 #[path = "routing/trace.rs"]

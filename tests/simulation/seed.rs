@@ -22,6 +22,13 @@ pub fn number(name: &str) -> Option<u64> {
     )
 }
 
+/// Whether the environment asks for other seeds than the tests'.
+pub fn are_asked_for() -> bool {
+    ["RINGMAIL_SEED", "RINGMAIL_SEEDS", "RINGMAIL_FROM"]
+        .iter()
+        .any(|name| number(name).is_some())
+}
+
 /// Runs `scenario` for `count` seeds, or for those the environment asks for. `test` is the
 /// name of the test, for the command that runs one seed again.
 pub fn each(test: &str, count: u64, scenario: impl Fn(u64) + Sync) {

@@ -33,8 +33,10 @@ const SLEEP: Duration = Duration::from_secs(36_000);
 /// The longest sleep while calls are open on the shard, as in the executor.
 const SLEEP_WITH_CALLS: Duration = Duration::from_millis(1);
 const COMPLETIONS_PER_TURN: usize = 64;
+/// What a unit of a shard's work takes.
+const UNIT: Duration = Duration::from_nanos(100);
 
-pub fn ms(count: u64) -> Duration {
+pub const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
@@ -115,6 +117,9 @@ pub struct Server {
     jobs: crossbeam_channel::Receiver<Job>,
     aside: Vec<Aside>,
     rng: fastrand::Rng,
+    /// The most bytes that one shard had lent behind a turn, and the most that it may.
+    lent_bytes_most: usize,
+    lent_bytes_max: usize,
     /// What each shard has recorded, if they trace.
     pub spans: Vec<SpanSource>,
 }
@@ -220,6 +225,8 @@ impl Server {
             mailboxes,
             jobs,
             aside,
+            lent_bytes_most: 0,
+            lent_bytes_max: limits.outbox_bytes_shard_max,
             spans,
             rng: fastrand::Rng::with_seed(world.seed()),
         }
@@ -258,7 +265,11 @@ impl Server {
         };
         let calls = shard.calls_on_executor() > 0;
         let sleep = if calls { SLEEP_WITH_CALLS } else { SLEEP };
+        let before = shard.work_spent();
         let turn = shard.turn(sleep).expect("a simulated ring does not break");
+        let units = shard.work_spent().wrapping_sub(before);
+        self.world.keep_busy(index, UNIT * units as u32);
+        self.lent_bytes_most = self.lent_bytes_most.max(shard.lent_bytes());
         if turn == Turn::Ended {
             self.shards[index] = None;
             return;
@@ -364,6 +375,12 @@ impl Server {
         self.shards.iter().flatten().map(Shard::lent_bytes).sum()
     }
 
+    /// Units of work that all shards have done.
+    pub fn work_spent(&self) -> usize {
+        let shards = self.shards.iter().flatten();
+        shards.map(Shard::work_spent).sum()
+    }
+
     /// Calls that are open on all shards, and requests their connections have to answer.
     pub fn calls(&self) -> (u32, u32) {
         let shards = self.shards.iter().flatten();
@@ -408,10 +425,19 @@ impl Server {
         );
     }
 
+    /// No shard has ever lent more than it may, and as much again: what one message makes that
+    /// was taken just below the bound is lent all the same.
+    pub fn check_memory(&self) {
+        let (seed, most) = (self.world.seed(), self.lent_bytes_most);
+        let max = 2 * self.lent_bytes_max;
+        assert!(most <= max, "seed {seed}: {most} bytes lent, {max} may be");
+    }
+
     /// Everything is back where it was before the first connection, and the server sleeps.
     pub fn check_at_rest(&mut self) {
         let seed = self.world.seed();
         self.check_reasons();
+        self.check_memory();
         assert_eq!(self.sessions(), 0, "seed {seed}: sessions");
         assert_eq!(self.subscriptions(), 0, "seed {seed}: subscriptions");
         for (index, shard) in self.shards.iter().enumerate() {

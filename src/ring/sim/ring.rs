@@ -114,6 +114,8 @@ pub(super) struct Ring {
     pub(super) activity: Activity,
     /// Its shard's core has been taken away.
     pub(super) held_up: bool,
+    /// Until then its shard is at work on its last turn.
+    pub(super) busy_until: Instant,
     pub(super) woken: Arc<AtomicBool>,
     /// Calls of `poll`: turns of the shard.
     pub(super) polls: u64,
@@ -135,6 +137,7 @@ impl Ring {
             posts: 0,
             activity: Activity::Gone,
             held_up: false,
+            busy_until: Instant::ZERO,
             woken: Arc::new(AtomicBool::new(false)),
             polls: 0,
             polls_vain: 0,

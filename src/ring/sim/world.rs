@@ -115,10 +115,7 @@ impl World {
             if kernel.now >= until {
                 return None;
             }
-            let ready: Vec<usize> = (0..kernel.rings.len())
-                .filter(|&shard| kernel.is_runnable(shard))
-                .collect();
-            if let Some(shard) = kernel.rng.choice(ready) {
+            if let Some(shard) = kernel.any_runnable() {
                 let cost = kernel.delay(TURN_MAX);
                 kernel.now = kernel.now + cost;
                 kernel.note("turn", &[shard as u64]);
@@ -139,6 +136,14 @@ impl World {
     pub fn stand_still(&self, time: Duration) {
         let mut state = self.state();
         state.kernel.now = state.kernel.now + time;
+    }
+
+    /// The turn that a shard has just made took so long: it makes no other before. What it
+    /// has begun to send goes out with its next `poll`, as from a ring that is entered once
+    /// in a turn; all others go on meanwhile, each on a core of its own.
+    pub fn keep_busy(&self, shard: usize, time: Duration) {
+        let kernel = &mut self.state().kernel;
+        kernel.rings[shard].busy_until = kernel.now + time;
     }
 
     // ---- what may be changed on the way ----
@@ -330,10 +335,20 @@ impl State {
 }
 
 impl Kernel {
+    /// One of those that have something to do.
+    fn any_runnable(&mut self) -> Option<usize> {
+        let all = 0..self.rings.len();
+        let count = all.clone().filter(|&one| self.is_runnable(one)).count();
+        let pick = (count > 0).then(|| self.rng.usize(..count))?;
+        all.into_iter()
+            .filter(|&one| self.is_runnable(one))
+            .nth(pick)
+    }
+
     fn is_runnable(&self, shard: usize) -> bool {
         let ring = &self.rings[shard];
         match ring.activity {
-            _ if ring.held_up => false,
+            _ if ring.held_up || self.now < ring.busy_until => false,
             Activity::Gone => false,
             Activity::Awake => true,
             Activity::SleepingUntil(at) => {
@@ -346,9 +361,13 @@ impl Kernel {
     fn next_at(&self) -> Instant {
         let mut at = self.agenda.next_at();
         for ring in self.rings.iter().filter(|ring| !ring.held_up) {
-            if let Activity::SleepingUntil(until) = ring.activity {
-                at = at.min(until).min(ring.visible_at());
-            }
+            let due = match ring.activity {
+                Activity::SleepingUntil(_) if ring.woken.load(Ordering::SeqCst) => ring.busy_until,
+                Activity::SleepingUntil(until) => until.min(ring.visible_at()),
+                Activity::Awake => ring.busy_until,
+                Activity::Gone => continue,
+            };
+            at = at.min(due.max(ring.busy_until));
         }
         at
     }

@@ -3,7 +3,6 @@
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
-use ringmail::metrics::counter::Counter;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
@@ -29,44 +28,6 @@ fn scene(shards: usize, seed: u64) -> Scene {
 
 fn reader(filter: &str) -> Traffic {
     Traffic::of([Act::subscribe(filter)])
-}
-
-/// S3: what it takes to bring sixteen messages at a time to so many: sends for each delivery.
-fn cost(subscribers: usize) -> f64 {
-    const MESSAGES: u64 = 320;
-    let (size, guards) = (RingSize::default(), Guards::default());
-    let mut scene = Scene::of_shards(1, 1, Faults::none(), size, limits(), guards);
-    for _ in 0..subscribers {
-        scene.enter(reader("a"));
-    }
-    scene.settle();
-    let plan = Traffic {
-        window: 16,
-        ..Traffic::default()
-    };
-    let [writer] = scene.enter_each([plan]);
-    let read = |scene: &Scene| {
-        let deliveries = scene.server.count(Counter::Deliveries);
-        (scene.world.sends(0), deliveries)
-    };
-    let before = read(&scene);
-    scene.perform(writer, vec![Act::publish("a"); MESSAGES as usize]);
-    let after = read(&scene);
-    let deliveries = after.1 - before.1;
-    assert_eq!(deliveries, MESSAGES * subscribers as u64);
-    (after.0 - before.0) as f64 / deliveries as f64
-}
-
-#[test]
-fn a_delivery_costs_the_same_whether_there_are_fifty_subscribers_or_six_hundred() {
-    let few = cost(50);
-    for many in [255, 257, 600] {
-        let more = cost(many);
-        assert!(
-            more <= few * 1.15,
-            "{few} sends a delivery to 50, {more} to {many}"
-        );
-    }
 }
 
 /// S10: batches that go to the same subscribers share one list of them.

@@ -1,12 +1,16 @@
-//! Loads drawn from a seed: what a dozen devices and services might do in half a second.
+//! Loads drawn from a seed: what a dozen devices and services, or some hundreds, might do in
+//! half a second.
 //!
 //! ```text
 //!  p/…  plain subscribers        g/…  groups
 //!  r/…  retained                 w/…  wills
+//!  d/…  deep wildcards           s/…  a schema, in two codecs
 //!  svc/steady, svc/flaky         services: of those that stay and answer, and of others
 //! ```
 
 use super::super::server::ms;
+use super::swarm::Features;
+use ringmail::proto::envelope::{Codec, SlowPolicy};
 use ringmail::ring::sim::client::traffic::{
     Act, Answering, Filter, Keeping, Publish, Request, Traffic,
 };
@@ -19,14 +23,30 @@ const PLAIN: &[&str] = &[
 const TOPICS: &[&str] = &["p/a/x", "p/a/y", "p/b/x", "p/b/y", "g/x", "g/y", "p/a"];
 const RETAINED: &[&str] = &["r/a", "r/b", "r/c"];
 const GROUPS: &[(&str, &str)] = &[("g/#", "one"), ("g/+", "two"), ("g/x", "one")];
+const DEEP: &[&str] = &[
+    "d/+/+/+/+/+/+/+",
+    "d/+/a/+/a/+/a/#",
+    "d/a/+/+/b/#",
+    "d/b/b/b/b/b/b/b",
+    "+/+/+/+/a/#",
+];
+const CODECS: &[Codec] = &[Codec::Json, Codec::Protobuf];
+const POLICIES: &[SlowPolicy] = &[
+    SlowPolicy::DropOldest,
+    SlowPolicy::DropNewest,
+    SlowPolicy::LatestPerKey,
+];
 
 /// What a load may contain.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Measure {
     pub clients: usize,
+    /// Acts of each client, at most, beside what it stands for.
+    pub acts_max: usize,
     /// Connections that the clients break.
     pub cuts: bool,
     pub slow: bool,
+    pub features: Features,
 }
 
 fn pick<T: Copy>(rng: &mut fastrand::Rng, from: &[T]) -> T {
@@ -49,12 +69,30 @@ pub fn any(rng: &mut fastrand::Rng, measure: Measure) -> Vec<Traffic> {
 }
 
 fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
-    let mut acts = stands(rng, index);
+    let features = measure.features;
+    let member = (features.groups && rng.u8(..3) == 0).then(|| {
+        let (filter, group) = pick(rng, GROUPS);
+        Filter::in_group(filter, group)
+    });
+    // One for all of its filters: which one counts where several suit is not judged here.
+    let policy = (features.policies && rng.u8(..4) == 0).then(|| pick(rng, POLICIES));
+    let mut acts = stands(rng, index, features, member.as_ref());
     if rng.bool() {
         acts.push(Act::Settle);
     }
-    for _ in 0..rng.usize(0..40) {
-        acts.push(any_act(rng));
+    for _ in 0..rng.usize(0..measure.acts_max) {
+        match &member {
+            Some(member) if features.leaves && rng.u8(..16) == 0 => {
+                acts.push(Act::Unsubscribe(member.clone()));
+                acts.push(Act::Subscribe(member.clone()));
+            }
+            _ => acts.push(any_act(rng, features)),
+        }
+    }
+    for act in &mut acts {
+        if let Act::Subscribe(filter) = act {
+            filter.policy = policy.filter(|_| filter.group.is_none());
+        }
     }
     // What is confirmed behind all tells that all was taken.
     acts.push(Act::publish("p/a/x"));
@@ -66,7 +104,7 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
         reconnect: (rng.u8(..8) > 0).then_some(ms(40)),
         ..Traffic::of(acts)
     };
-    if rng.u8(..10) < 6 {
+    if features.sessions && rng.u8(..10) < 6 {
         plan.session = Some(Keeping {
             ack_every: pick(rng, &[1, 3, 10]),
             repeats_all: rng.bool(),
@@ -101,26 +139,40 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
 }
 
 /// What it stands for: subscriptions, a place in a group, a service, a will.
-fn stands(rng: &mut fastrand::Rng, index: usize) -> Vec<Act> {
-    let mut acts = Vec::new();
-    let in_group = rng.u8(..3) == 0;
-    if in_group {
-        let (filter, group) = pick(rng, GROUPS);
-        acts.push(Act::Subscribe(Filter::in_group(filter, group)));
-    }
+fn stands(
+    rng: &mut fastrand::Rng,
+    index: usize,
+    features: Features,
+    member: Option<&Filter>,
+) -> Vec<Act> {
+    let mut acts: Vec<Act> = member.cloned().map(Act::Subscribe).into_iter().collect();
+    let mut subscribe = |filter: Filter| acts.push(Act::Subscribe(filter));
     for _ in 0..rng.usize(0..3) {
         let filter = pick(rng, PLAIN);
-        if !(in_group && matches_groups(filter)) {
-            acts.push(Act::subscribe(filter));
+        if !(member.is_some() && matches_groups(filter)) {
+            subscribe(Filter::of(filter));
         }
     }
-    if rng.u8(..4) == 0 {
+    if features.deep && rng.bool() {
+        for _ in 0..rng.usize(1..4) {
+            subscribe(Filter::of(pick(rng, DEEP)));
+        }
+    }
+    if features.codecs && rng.bool() {
+        subscribe(Filter::in_codec("s/#", pick(rng, CODECS)));
+    }
+    if features.services && rng.u8(..4) == 0 {
         acts.push(Act::serve("svc/flaky"));
     }
-    if rng.u8(..3) == 0 {
+    if features.wills && rng.u8(..3) == 0 {
+        let translated = features.codecs && rng.u8(..3) == 0;
+        let (under, codec) = match translated {
+            true => ("s", pick(rng, CODECS)),
+            false => ("w", Codec::Bytes),
+        };
         acts.push(Act::Will(Publish {
             bytes: rng.usize(..100),
-            ..Publish::of(&format!("w/{index}"))
+            ..Publish::in_codec(&format!("{under}/{index}"), codec)
         }));
     }
     rng.shuffle(&mut acts);
@@ -144,31 +196,59 @@ fn answering(rng: &mut fastrand::Rng) -> Vec<Answering> {
     all
 }
 
-fn any_act(rng: &mut fastrand::Rng) -> Act {
+fn any_request(rng: &mut fastrand::Rng) -> Act {
+    let service = pick(rng, &["svc/steady", "svc/flaky", "svc/none", "$sys/echo"]);
+    let timeout_ms = match rng.u8(..6) {
+        0 | 1 => Some(rng.u32(1..200)),
+        // Of one that may never be answered it would be the end of the run.
+        2 if service != "svc/flaky" => Some(u32::MAX),
+        _ => None,
+    };
+    Act::Request(Request {
+        service: service.to_owned(),
+        timeout_ms,
+        bytes: pick(rng, &[0, 50, 2000]),
+    })
+}
+
+fn any_topic(rng: &mut fastrand::Rng, features: Features) -> (String, Codec) {
+    let choice = rng.u8(..8);
+    if features.codecs && choice == 0 {
+        return (format!("s/{}", pick(rng, &["a", "b"])), pick(rng, CODECS));
+    }
+    if features.deep && choice < 3 {
+        let levels: Vec<_> = (0..7).map(|_| pick(rng, &["a", "b"])).collect();
+        return (format!("d/{}", levels.join("/")), Codec::Bytes);
+    }
+    (pick(rng, TOPICS).to_owned(), Codec::Bytes)
+}
+
+fn any_act(rng: &mut fastrand::Rng, features: Features) -> Act {
     match rng.u8(..32) {
         0 => Act::Pause(ms(rng.u64(..30))),
         1 => Act::Settle,
         2 => Act::unsubscribe(pick(rng, &PLAIN[..5])),
         3 => Act::subscribe(pick(rng, &PLAIN[..5])),
-        4 => Act::Unserve(Filter::of("svc/flaky")),
-        5 => Act::serve("svc/flaky"),
-        6..=9 => Act::Request(Request {
-            service: pick(rng, &["svc/steady", "svc/flaky", "svc/none", "$sys/echo"]).to_owned(),
-            timeout_ms: (rng.u8(..3) == 0).then(|| rng.u32(1..200)),
-            bytes: pick(rng, &[0, 50, 2000]),
-        }),
-        10..=12 => Act::Publish(Publish {
+        4 if features.services => Act::Unserve(Filter::of("svc/flaky")),
+        5 if features.services => Act::serve("svc/flaky"),
+        6..=9 if features.services => any_request(rng),
+        10..=12 if features.retained => Act::Publish(Publish {
             retain: rng.u8(..4) > 0,
             empty: rng.u8(..6) == 0,
             confirmed: rng.u8(..3) > 0,
             bytes: pick(rng, &[0, 20, 500]),
             ..Publish::of(pick(rng, RETAINED))
         }),
-        _ => Act::Publish(Publish {
-            confirmed: rng.u8(..3) > 0,
-            bytes: pick(rng, &[0, 20, 500, 6000]),
-            expires_ms: (rng.u8(..20) == 0).then(|| rng.u32(..50)),
-            ..Publish::of(pick(rng, TOPICS))
-        }),
+        13 if features.wills => Act::NoWill,
+        _ => {
+            let (topic, codec) = any_topic(rng, features);
+            Act::Publish(Publish {
+                confirmed: rng.u8(..3) > 0,
+                bytes: pick(rng, &[0, 20, 500, 6000]),
+                expires_ms: (features.expiry && rng.u8(..10) == 0).then(|| rng.u32(..50)),
+                key: (features.policies && rng.u8(..4) == 0).then(|| vec![rng.u8(..3)]),
+                ..Publish::in_codec(&topic, codec)
+            })
+        }
     }
 }

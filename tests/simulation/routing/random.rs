@@ -1,80 +1,76 @@
-//! The main trial: loads drawn from seeds on two to five shards, under faults; then the faults
+//! The main trial: loads drawn from seeds on one to five shards, under faults; then the faults
 //! end, the clients finish, and everything that was promised must have been kept.
 
+use super::super::met::Met;
 use super::super::seed;
-use super::super::server::{Guards, limits, ms};
+use super::super::server::ms;
 use super::judge::Evidence;
-use super::load::{self, Measure};
+use super::load;
 use super::scene::Scene;
+use super::swarm::{Room, Swarm};
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
+use ringmail::ring::sim::Faults;
 use ringmail::ring::sim::client::traffic::{Act, Command, Delivered, Traffic};
-use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::Pace;
+use ringmail::ring::sim::client::{Opening, Plan};
+use ringmail::shard::{Query, State};
+use std::rc::Rc;
+use std::time::Duration;
 
-/// How little there is of everything.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
-    Ample,
-    /// Outboxes, session buffers and lingers too small for what comes.
-    Narrow,
-    /// Of everything enough, and half of the messages are traced: more spans than there is
-    /// room for.
-    Traced,
-}
+/// Parts of the time in which clients do what they do; between them others may step in.
+const STEPS: u32 = 8;
+/// Longer than a connection that says nothing, or is gone without a word, keeps its place.
+const PLACES_FREE: Duration = Duration::from_secs(100);
 
-fn any_size(rng: &mut fastrand::Rng) -> RingSize {
-    RingSize {
-        buffers: 1 << rng.u32(2..8),
-        buffer_bytes: 1 << rng.u32(6..13),
-        completions: 1 << rng.u32(2..10),
-        backlog: 4096,
+/// Says what a seed's run was made of when it fails.
+struct Said<'a>(&'a Swarm);
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{:?}", self.0);
+        }
     }
 }
 
-/// What is retained comes in slices, though there is little of it; so does in every other run
-/// what goes to a few.
-fn any_pace(rng: &mut fastrand::Rng) -> Pace {
-    let mut pace = Pace {
-        retained_looks: rng.usize(1..4),
-        ..Pace::default()
-    };
-    if rng.bool() {
-        (pace.percent, pace.fanout_min) = (rng.usize(1..4), rng.usize(1..6));
-    }
-    pace
+fn any_swarm(seed: u64, faults: Faults, room: Room) -> (Swarm, fastrand::Rng) {
+    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let swarm = Swarm::any(&mut rng, faults, room);
+    (swarm, rng)
 }
 
 /// Runs a seed until all clients have closed: what they have seen.
-fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
-    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let mut limits = limits();
-    limits.session_linger = ms(5000);
-    limits.pace = any_pace(&mut rng);
-    if room == Room::Narrow {
-        limits.outbox_bytes_max = rng.usize(4_000..60_000);
-        limits.session_buffer_bytes_max = rng.usize(500..30_000);
-        limits.session_linger = ms(pick_linger(&mut rng));
+fn trial(seed: u64, swarm: &Swarm, mut rng: fastrand::Rng) -> (Scene, Evidence) {
+    let rng = &mut rng;
+    let features = swarm.measure.features;
+    let (faults, limits) = (swarm.faults.clone(), swarm.limits.clone());
+    let (size, guards) = (swarm.size, swarm.guards());
+    let mut scene = Scene::of_shards(swarm.shards, seed, faults, size, limits, guards);
+    scene.ample = swarm.room != Room::Narrow;
+    scene.crowded = features.strangers;
+    if let Some(bytes) = swarm.pipe_bytes {
+        scene.world.set_pipe_bytes(bytes);
     }
-    let guards = Guards {
-        trace: (room == Room::Traced).then_some((0.5, 64)),
-        ..Guards::default()
-    };
-    let (shards, size) = (rng.usize(2..=5), any_size(&mut rng));
-    let mut scene = Scene::of_shards(shards, seed, faults, size, limits, guards);
-    scene.ample = room != Room::Narrow;
-    if rng.bool() {
-        scene.world.set_pipe_bytes(rng.usize(2000..50_000));
-    }
-    let measure = Measure {
-        clients: rng.usize(4..14),
-        cuts: rng.u8(..4) > 0,
-        slow: rng.bool(),
-    };
-    for plan in load::any(&mut rng, measure) {
+    for plan in load::any(rng, swarm.measure) {
         scene.enter_later(ms(rng.u64(..50)), plan);
     }
-    scene.run_for(ms(rng.u64(100..700)));
+    if features.strangers {
+        let silent = Rc::new(Plan {
+            opening: Opening::Silent,
+            ..Plan::default()
+        });
+        for _ in 0..rng.usize(10..100) {
+            // Behind the others: who has come stays.
+            let at = scene.world.now() + ms(rng.u64(100..300));
+            scene.world.add_client(at, silent.clone());
+        }
+    }
+    for _ in 0..STEPS {
+        scene.run_for(swarm.time / STEPS);
+        if features.kicks && rng.u8(..4) == 0 {
+            kick(&mut scene, rng);
+        }
+    }
     scene.server.check_reasons();
 
     scene.world.set_faults(Faults::none());
@@ -82,10 +78,22 @@ fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
         scene.world.command(id, Command::Heal);
     }
     scene.settle();
+    if features.strangers {
+        scene.run_for(PLACES_FREE);
+        scene.settle();
+    }
     let late: Vec<_> = (0..6)
         .map(|_| scene.enter(Traffic::of([Act::subscribe("r/#")])))
         .collect();
     scene.settle();
+    for &id in &late {
+        let stands = scene.record(id).subscriptions;
+        let stands = stands.iter().any(|one| one.confirmed_at.is_some());
+        assert!(
+            stands,
+            "seed {seed}: {id:?} found no place, though many are free"
+        );
+    }
     scene.outlast();
     let evidence = scene.close();
     evidence.judge();
@@ -94,74 +102,139 @@ fn trial(seed: u64, faults: Faults, room: Room) -> (Scene, Evidence) {
     (scene, evidence)
 }
 
-fn pick_linger(rng: &mut fastrand::Rng) -> u64 {
-    [20, 100, 5000][rng.usize(..3)]
+/// Ends one of the connections that an operator sees.
+fn kick(scene: &mut Scene, rng: &mut fastrand::Rng) {
+    let told = scene.server.survey(&Query {
+        most: 64,
+        ..Query::default()
+    });
+    scene.run_for(ms(5));
+    let rows = told.try_iter().flat_map(|(_, seen)| seen.rows);
+    let open: Vec<_> = rows.filter(|row| row.state == State::Open).collect();
+    if let Some(row) = rng.choice(open) {
+        scene.server.kick(row.shard, row.key);
+    }
 }
 
-fn run(seed: u64, faults: Faults, room: Room) -> u64 {
-    let (scene, _) = trial(seed, faults, room);
+fn run(seed: u64, swarm: &Swarm, rng: fastrand::Rng, met: &Met) -> u64 {
+    let _said = Said(swarm);
+    let (scene, evidence) = trial(seed, swarm, rng);
     let server = &scene.server;
     assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
-    if room != Room::Narrow {
+    if swarm.room != Room::Narrow {
         assert_eq!(server.closed(Reason::SlowConsumer), 0, "seed {seed}");
     }
-    let connections = scene
-        .clients
+    let connections = evidence.witnesses.iter();
+    let connections: usize = connections.map(|one| one.record.connections.len()).sum();
+    let strangers = scene.world.clients().count() - scene.clients.len();
+    let opened = server.count(Counter::Opened) as usize;
+    assert!(
+        opened <= connections + strangers,
+        "seed {seed}: {opened} opened"
+    );
+    met.take_server(server);
+    evidence
+        .witnesses
         .iter()
-        .map(|&id| scene.record(id).connections.len());
-    let connections: usize = connections.sum();
-    let opened = server.count(Counter::Opened);
-    assert!(opened <= connections as u64, "seed {seed}: {opened} opened");
+        .for_each(|one| met.take_record(&one.record));
+    for feature in swarm.measure.features.on() {
+        met.add(format!("with {feature}"), 1);
+    }
     let trace = scene.world.trace();
     scene.rest();
     trace
 }
 
+/// What each of these trials reaches, whatever its faults.
+const MET: &[&str] = &[
+    "closed: peer_close",
+    "closed: peer_eof",
+    "closed: peer_reset",
+    "closed: kicked",
+    "closed: handshake_timeout",
+    "code: NoService",
+    "code: RequestTimeout",
+    "code: Application(4660)",
+    "connections_handed_over",
+    "connections_moved_in",
+    "deliveries_expired",
+    "mesh_entries",
+    "requests_forwarded",
+    "answers_late",
+    "sessions_resumed",
+    "sessions_ended",
+    "translated_to_json",
+    "translated_to_protobuf",
+    "wills",
+];
+
+fn each(name: &str, count: u64, faults: &Faults, room: Room, also: &[&str]) {
+    let met = Met::default();
+    seed::each(name, count, |seed| {
+        let (swarm, rng) = any_swarm(seed, faults.clone(), room);
+        run(seed, &swarm, rng, &met);
+    });
+    met.ask_for(&[MET, also].concat());
+}
+
 #[test]
 fn every_promise_of_routing_is_kept_under_every_fault() {
     let name = "every_promise_of_routing_is_kept_under_every_fault";
-    seed::each(name, 180, |seed| {
-        run(seed, Faults::all(), Room::Ample);
-    });
+    let also = [
+        "accept_aborts",
+        "breaks",
+        "ends",
+        "late",
+        "late_cancel",
+        "no_buffers",
+        "reset_discards",
+        "short_receive",
+        "short_send",
+        "code: ServiceGone",
+        "closed: too_many_connections",
+    ];
+    each(name, 180, &Faults::all(), Room::Ample, &also);
 }
 
 #[test]
 fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
     let name = "every_promise_of_routing_is_kept_when_only_clients_break_off";
-    seed::each(name, 150, |seed| {
-        run(seed, Faults::harmless(), Room::Ample);
-    });
+    each(name, 150, &Faults::harmless(), Room::Ample, &[]);
 }
 
 /// What is sent at one time comes at one time: most of what races does so here.
 #[test]
 fn every_promise_of_routing_is_kept_when_all_comes_at_once() {
     let name = "every_promise_of_routing_is_kept_when_all_comes_at_once";
-    seed::each(name, 100, |seed| {
-        run(seed, Faults::none(), Room::Ample);
-    });
+    each(name, 100, &Faults::none(), Room::Ample, &[]);
 }
 
 #[test]
 fn every_promise_of_routing_is_kept_with_too_little_room() {
     let name = "every_promise_of_routing_is_kept_with_too_little_room";
-    seed::each(name, 150, |seed| {
-        run(seed, Faults::harmless(), Room::Narrow);
-    });
+    let also = [
+        "closed: slow_consumer",
+        "sessions_overflowed",
+        "slow_dropped_oldest",
+        "slow_dropped_newest",
+        "slow_replaced",
+    ];
+    each(name, 150, &Faults::harmless(), Room::Narrow, &also);
 }
 
 #[test]
 fn every_promise_of_routing_is_kept_of_messages_that_are_traced() {
     let name = "every_promise_of_routing_is_kept_of_messages_that_are_traced";
-    seed::each(name, 60, |seed| {
-        run(seed, Faults::all(), Room::Traced);
-    });
+    each(name, 60, &Faults::all(), Room::Traced, &["spans_dropped"]);
 }
 
 #[test]
 fn routing_makes_the_same_run_from_the_same_seed() {
     for seed in 0..8 {
-        let run = || run(seed, Faults::all(), Room::Ample);
+        let run = || {
+            let (swarm, rng) = any_swarm(seed, Faults::all(), Room::Ample);
+            run(seed, &swarm, rng, &Met::default())
+        };
         assert_eq!(run(), run(), "seed {seed}");
     }
 }
@@ -169,7 +242,11 @@ fn routing_makes_the_same_run_from_the_same_seed() {
 #[test]
 fn a_judge_sees_a_message_lost_doubled_moved_or_changed() {
     // A run in which much was delivered, and nothing broke.
-    let trials = (0..).map(|seed| trial(seed, Faults::none(), Room::Ample).1);
+    let trials = (0..).map(|seed| {
+        let (mut swarm, rng) = any_swarm(seed, Faults::none(), Room::Ample);
+        swarm.measure.features.kicks = false;
+        trial(seed, &swarm, rng).1
+    });
     let much = |evidence: &Evidence| evidence.witnesses[0].record.delivered.len() > 100;
     let evidence = trials.take(20).find(much).expect("one of twenty");
     assert!(evidence.check().is_ok());

@@ -18,6 +18,8 @@ pub struct Scene {
     pub linger: Duration,
     /// Room for everything: no session is lost, no reader too slow.
     pub ample: bool,
+    /// Others take all places that are left: who comes back may be turned away.
+    pub crowded: bool,
 }
 
 impl Scene {
@@ -57,6 +59,7 @@ impl Scene {
             clients: Vec::new(),
             linger,
             ample: true,
+            crowded: false,
         }
     }
 
@@ -143,7 +146,8 @@ impl Scene {
             self.end(id, Ending::Close);
         }
         self.run_for(Duration::from_secs(5));
-        let evidence = Evidence::gather(&self.world, &self.clients, self.linger, self.ample);
+        let mut evidence = Evidence::gather(&self.world, &self.clients, self.linger, self.ample);
+        evidence.crowded = self.crowded;
         for witness in &evidence.witnesses {
             let seed = self.world.seed();
             let (id, record) = (witness.id, &witness.record);

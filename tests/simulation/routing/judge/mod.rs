@@ -10,6 +10,7 @@
 //! a session that is gone) an unbroken beginning of it.
 
 mod delivery;
+mod patience;
 mod retained;
 mod share;
 mod will;
@@ -40,6 +41,8 @@ pub struct Evidence {
     pub linger: Duration,
     /// Sessions have room for all that comes: none is lost but by its linger.
     pub ample: bool,
+    /// Who came may have been turned away.
+    pub crowded: bool,
     pub witnesses: Vec<Witness>,
 }
 
@@ -58,6 +61,7 @@ impl Evidence {
             seed: world.seed(),
             linger,
             ample,
+            crowded: false,
             witnesses: clients.iter().map(witness).collect(),
         }
     }
@@ -102,6 +106,7 @@ impl Evidence {
                 let allowed = match connection.refused {
                     None | Some(Code::SessionTaken) => true,
                     Some(Code::SlowConsumer) => !self.ample,
+                    Some(Code::TooManyConnections) => self.crowded,
                     _ => false,
                 };
                 if !allowed {

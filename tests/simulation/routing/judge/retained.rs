@@ -35,7 +35,17 @@ impl Evidence {
         }
         for (topic, told) in told {
             if told.len() > 1 {
-                return Err(format!("{topic}: not the same for all: {told:?}"));
+                let each = late.iter().filter_map(|&id| self.witness(id));
+                let each = each.map(|one| {
+                    let shard = one.record.connections.last().and_then(|last| last.shard);
+                    let mut of = one.record.delivered.iter();
+                    (
+                        shard,
+                        of.find(|one| one.topic == topic).map(|one| one.label),
+                    )
+                });
+                let each: Vec<_> = each.collect();
+                return Err(format!("{topic}: not the same for all: {each:?}"));
             }
             let wanted = self.last_retained(topic);
             if !told.is_subset(&wanted) {

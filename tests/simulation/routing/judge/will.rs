@@ -1,5 +1,6 @@
 //! Wills: published once when their membership ended without CLOSE, else never.
 
+use super::delivery::keeps_all;
 use super::{Evidence, Verdict, Witness, suits};
 use ringmail::base::clock::Instant;
 use ringmail::ring::sim::client::traffic::{Connection, Label, Membership};
@@ -69,7 +70,7 @@ impl Evidence {
             let until = gone_at + FOUND_DEAD + self.linger;
             let watched = watcher.record.subscriptions.iter().any(|standing| {
                 suits(standing, &will.plan.topic)
-                    && standing.filter.group.is_none()
+                    && keeps_all(standing)
                     && watcher.stood(standing, will.sent_at, until)
                     && watcher.is_whole(standing.membership)
             });

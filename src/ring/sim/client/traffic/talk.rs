@@ -206,8 +206,13 @@ impl Talk {
         let mut at = Instant::NEVER;
         if !self.close_sent {
             at = at.min(self.voice.session.timeout());
-            at = at.min(mind.next_act_at(&self.voice));
-            at = mind.due.iter().map(|due| due.at).fold(at, Instant::min);
+            // What cannot be done now is looked at when the server has said something.
+            if mind.ending.is_none() {
+                at = at.min(mind.next_act_at(&self.voice));
+            }
+            if mind.standing == Standing::Member {
+                at = mind.due.iter().map(|due| due.at).fold(at, Instant::min);
+            }
         }
         if matches!(mind.plan.writing, Writing::Trickle { .. }) && !self.voice.out.is_empty() {
             at = at.min(self.write_at);

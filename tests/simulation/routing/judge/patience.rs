@@ -1,0 +1,53 @@
+//! How long clients wait for what they have asked for.
+
+use super::{Evidence, Witness};
+use ringmail::base::clock::Instant;
+use ringmail::ring::sim::client::ClientId;
+use std::time::Duration;
+
+/// One operation: when it was sent, when it was answered, and what it was.
+type Wait = (Instant, Option<Instant>, String);
+
+impl Evidence {
+    /// The longest that one of these clients has waited by `now` for the answer to an
+    /// operation, and which one that was. Wills are told by their neighbours: an operation is
+    /// answered behind those before it.
+    pub fn longest_wait(&self, of: &[ClientId], now: Instant) -> (Duration, String) {
+        let witnesses = of.iter().filter_map(|&id| self.witness(id));
+        let waits = witnesses.flat_map(|witness| {
+            let waits = waits(witness).into_iter();
+            waits.map(|(from, to, what)| {
+                let waited = to.unwrap_or(now).since(from);
+                (waited, format!("{:?}: {what}", witness.id))
+            })
+        });
+        waits.max().unwrap_or_default()
+    }
+}
+
+fn waits(witness: &Witness) -> Vec<Wait> {
+    let record = &witness.record;
+    let mut waits = Vec::new();
+    for one in record
+        .published
+        .iter()
+        .filter(|one| one.id != 0 && !one.is_will)
+    {
+        let what = format!("PUBLISH {} to {}", one.id, one.plan.topic);
+        waits.push((one.sent_at, one.confirmed_at, what));
+    }
+    let subscriptions = record.subscriptions.iter().map(|one| ("SUBSCRIBE", one));
+    let services = record.services.iter().map(|one| ("SERVE", one));
+    for (what, one) in subscriptions.chain(services) {
+        let name = &one.filter.name;
+        waits.push((one.asked_at, one.confirmed_at, format!("{what} {name}")));
+        if let Some(left_at) = one.left_at {
+            waits.push((left_at, one.left_confirmed_at, format!("UN{what} {name}")));
+        }
+    }
+    for one in &record.asked {
+        let answered_at = one.answer.map(|answer| answer.at);
+        waits.push((one.at, answered_at, format!("REQUEST to {}", one.service)));
+    }
+    waits
+}
