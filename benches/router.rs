@@ -52,6 +52,8 @@ fn timed(count: u64, mut call: impl FnMut()) -> Duration {
     Duration::from_nanos(nanos(end) - nanos(start))
 }
 
+/// Nodes of one step, as a shard takes them.
+const NODES: usize = 512;
 const COUNTS: [u32; 3] = [10, 1000, 1_000_000];
 
 type Filter = fn(u32) -> String;
@@ -131,7 +133,7 @@ fn find(criterion: &mut Criterion) {
                     bencher.iter_custom(|count| {
                         timed(count, || {
                             let topic = topics.next().map_or("", |topic| topic);
-                            router.find(black_box(topic), &mut matches);
+                            assert!(router.find(black_box(topic), &mut matches, NODES));
                             assert_eq!(matches.local.len(), 1);
                         })
                     });
@@ -147,7 +149,7 @@ fn find(criterion: &mut Criterion) {
     criterion.bench_function("find/fan_out_50", |bencher| {
         bencher.iter_custom(|count| {
             timed(count, || {
-                router.find(black_box("bench/topic"), &mut matches)
+                assert!(router.find(black_box("bench/topic"), &mut matches, NODES));
             })
         });
     });
@@ -167,7 +169,7 @@ fn find(criterion: &mut Criterion) {
     criterion.bench_function("find/mixed_wildcards", |bencher| {
         bencher.iter_custom(|count| {
             timed(count, || {
-                router.find(black_box("site/1/a/temperature"), &mut matches)
+                assert!(router.find(black_box("site/1/a/temperature"), &mut matches, NODES));
             })
         });
     });
@@ -221,7 +223,7 @@ fn choose(criterion: &mut Criterion) {
         criterion.bench_function(&format!("find_and_choose/{count}"), |bencher| {
             bencher.iter_custom(|calls| {
                 timed(calls, || {
-                    router.find(black_box("jobs"), &mut matches);
+                    router.find(black_box("jobs"), &mut matches, NODES);
                     black_box(router.choose(matches.groups[0], &mut rng, |key| key.slot));
                 })
             });

@@ -208,8 +208,11 @@
 //! use ringmail::sys::Stats;
 //! use ringmail::{Config, Pool, Reply, Request, Server, ShardId};
 //!
-//! /// Counts words, and the requests that this shard has answered. struct Words { shard:
-//! ShardId, answered: u64, }
+//! /// Counts words, and the requests that this shard has answered.
+//! struct Words {
+//!     shard: ShardId,
+//!     answered: u64,
+//! }
 //!
 //! impl ringmail::Service for Words {
 //!     fn call(&mut self, request: Request<'_>, reply: Reply<'_>) {

@@ -347,7 +347,7 @@ fn the_servers_close_is_answered_and_told() {
         (
             Code::Draining,
             "bye",
-            "DRAINING: bye; the server is going down",
+            "DRAINING: bye; the server is shutting down",
         ),
         // Of the server itself nothing is known.
         (

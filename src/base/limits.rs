@@ -89,17 +89,8 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 /// which a chunk is lent until it has gone: thousands of idle connections that are asked at
 /// once would otherwise leave thousands of chunks behind.
 pub const TIMERS_PER_TURN: usize = 128;
-/// Commands of the control plane and of other shards handled in one turn.
-pub const COMMANDS_PER_TURN: usize = 256;
-/// Slots of connections that a survey looks at in one turn: some tens of microseconds' worth.
-pub const SURVEY_SLOTS_PER_TURN: u32 = 256;
 /// Connections that one survey tells of, at most: a page and those before it.
 pub const SURVEY_CONNECTIONS_MAX: usize = 1000;
-/// TLS handshakes advanced in one turn that have something to compute: up to a millisecond
-/// each (a signature with a key of 2048 bits), which everybody else on the shard waits.
-pub const HANDSHAKES_PER_TURN: usize = 2;
-/// TLS handshakes looked at in one turn: most of a flood's have not sent enough to go on.
-pub const HANDSHAKE_LOOKS_PER_TURN: usize = 64;
 /// Bytes of records that wait during a TLS handshake, at most: more than any ClientHello of
 /// today, and no more than anybody else who has not shown who it is may have us keep.
 pub const HELLO_BYTES_MAX: usize = 4096;
@@ -108,8 +99,8 @@ pub const HELLO_BYTES_MAX_CERTIFIED: usize = 20_480;
 /// Bytes that an idle TLS connection takes beside its slot: rustls' state, keys and the
 /// allocator's share, measured with TLS 1.3 (3,800) and rounded up.
 pub const TLS_STATE_BYTES: usize = 4096;
-/// Wills published, and messages of gone members looked at, in one turn: as many as are
-/// delivered of a large fan-out, and more, because most have one receiver.
+/// Messages of gone members looked at in one turn: most of them may wait for members that do
+/// not keep up.
 pub const LEGACIES_PER_TURN: usize = 256;
 /// Bytes of messages of gone members that are handed on at a time. Twice as many on top of
 /// what a member may have in its outbox do not make it a slow consumer.
@@ -124,9 +115,6 @@ pub const TRAIL_ASK_BYTES: usize = 4096;
 pub const TRAIL_BYTES_MAX: usize = 1 << 20;
 /// Retained messages looked at in one turn for whether they have expired.
 pub const RETAINED_SWEPT: usize = 1024;
-/// What one other shard has said that is done in one turn: publications, mostly, each of
-/// which may go to many subscribers.
-pub const MESH_ENTRIES_PER_TURN: usize = 1024;
 /// Bytes of a payload with a schema up to which its shard checks and translates it, at once;
 /// a worker does it with larger ones. So many bytes of JSON take some 30 µs to check and half as
 /// long again to translate (benches/translate.rs), of a Struct five times as long, which everybody

@@ -143,7 +143,7 @@ impl Group {
     }
 
     /// The first member of this shard that suits, a ready one if there is one.
-    pub fn first(&self, suits: impl Fn(Key) -> bool) -> Option<Subscription> {
+    pub fn first(&self, mut suits: impl FnMut(Key) -> bool) -> Option<Subscription> {
         let mut members = self.members.as_slice().iter();
         members.find(|member| suits(member.connection)).copied()
     }

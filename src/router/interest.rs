@@ -106,9 +106,9 @@ impl Interest {
         self.more.get_or_insert_default().groups.insert(at, group);
     }
 
-    pub fn remove_group(&mut self, group: Key) {
+    pub fn remove_group(&mut self, at: usize) {
         if let Some(more) = &mut self.more {
-            more.groups.retain(|other| *other != group);
+            more.groups.remove(at);
             if more.groups.len() < more.groups.capacity() / 4 {
                 more.groups.shrink_to(more.groups.len() * 2);
             }

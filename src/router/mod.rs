@@ -25,6 +25,7 @@
 //! | `subscription` | a subscriber and its terms; who of several is chosen |
 //! | `interest`, `member` | who is behind one filter |
 //! | `group`, `service` | one of many: members of a group, servers of a service |
+//! | `search` | who gets a message, found in one step or in several |
 //! | `retained` | the last message of each topic |
 //! | `shard_set` | shards as bits |
 //!
@@ -43,6 +44,7 @@ mod label;
 mod member;
 mod node;
 mod retained;
+mod search;
 mod service;
 mod shard_set;
 mod subscription;
@@ -52,6 +54,7 @@ mod trie;
 mod tests;
 
 pub use retained::{Kept, TOMBSTONE, Version, Walk};
+pub use search::{Matches, Search};
 pub use shard_set::ShardSet;
 pub use subscription::{Choice, Count, Subscription};
 pub use trie::{FilterId, Trie};
@@ -62,6 +65,7 @@ use fastrand::Rng;
 use group::{Group, Groups};
 use interest::Interest;
 use retained::Retained;
+use search::Newcomers;
 
 /// What a change means for the other shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,46 +89,6 @@ pub struct Subscribed {
     pub filter: FilterId,
 }
 
-/// Who gets a message. Reused from match to match.
-#[derive(Clone, Debug, Default)]
-pub struct Matches {
-    /// Once for each filter that matches: a connection may appear several times.
-    pub local: Vec<Subscription>,
-    /// Other shards with subscribers. Not those that have only members of groups.
-    pub shards: ShardSet,
-    /// Groups with members here or elsewhere, by this shard's own numbers, for `choose`.
-    pub groups: Vec<Key>,
-    /// Nodes of the trie that were looked at for it.
-    pub nodes: usize,
-    /// Whose it is, and as of when.
-    topic: String,
-    epoch: u64,
-}
-
-impl Matches {
-    pub const fn new() -> Matches {
-        Matches {
-            local: Vec::new(),
-            shards: ShardSet::new(),
-            groups: Vec::new(),
-            nodes: 0,
-            topic: String::new(),
-            epoch: 0,
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.local.is_empty() && self.groups.is_empty() && self.shards.is_empty()
-    }
-
-    pub fn clear(&mut self) {
-        self.local.clear();
-        self.shards.clear();
-        self.groups.clear();
-        (self.nodes, self.epoch) = (0, 0);
-    }
-}
-
 /// See the module's head.
 pub struct Router {
     own: ShardId,
@@ -133,6 +97,7 @@ pub struct Router {
     services: Trie<Key>,
     groups: Groups,
     retained: Retained,
+    newcomers: Newcomers,
     /// Which changes of who gets what it has seen: as long as it stays, matches do. 0 is none.
     epoch: u64,
 }
@@ -145,6 +110,7 @@ impl Router {
             services: Trie::new(),
             groups: Groups::new(),
             retained: Retained::default(),
+            newcomers: Newcomers::default(),
             epoch: 1,
         }
     }
@@ -167,6 +133,9 @@ impl Router {
         let Some(name) = group else {
             let interest = &mut self.topics[id];
             let (had_some, had_this) = interest.subscribe(subscription);
+            if !had_this {
+                self.newcomers.note(id, subscription.connection, self.epoch);
+            }
             let change = if had_some {
                 Change::None
             } else {
@@ -225,6 +194,7 @@ impl Router {
         if !interest.unsubscribe(connection) {
             return None;
         }
+        self.newcomers.forget(filter, connection);
         let change = if interest.local().is_empty() {
             Change::Tell(Count::default())
         } else {
@@ -277,21 +247,30 @@ impl Router {
         }
     }
 
-    /// Finds who gets a message of this topic. What `matches` holds of another is cleared;
-    /// the same again is not looked for.
-    pub fn find(&self, topic: &str, matches: &mut Matches) {
-        if matches.epoch == self.epoch && matches.topic == topic {
-            matches.nodes = 0;
-            return;
-        }
-        matches.clear();
-        let nodes = self.topics.matching(topic, &mut |interest: &Interest| {
-            matches.local.extend_from_slice(interest.local());
-            interest.add_shards_to(&mut matches.shards);
-            matches.groups.extend_from_slice(interest.groups());
-        });
-        (matches.nodes, matches.epoch) = (nodes, self.epoch);
-        topic.clone_into(&mut matches.topic);
+    /// Finds who gets a message of this topic, if that takes no more than so many nodes. What
+    /// `matches` holds of another is cleared; the same again is not looked for. False: it
+    /// takes more, and is to be a [`Search`].
+    pub fn find(&self, topic: &str, matches: &mut Matches, nodes_max: usize) -> bool {
+        matches.find(&self.topics, self.epoch, topic, nodes_max)
+    }
+
+    /// Begins to look for who gets a message. It has to come to its `end_search`.
+    pub fn begin_search(&mut self) -> Search {
+        self.newcomers.begin();
+        Search::new(self.epoch)
+    }
+
+    /// Goes on with it for so many nodes, one at least. Says how many it has taken,
+    /// subscribers counted in nodes, and whether those were the last ones.
+    pub fn go_on(&self, topic: &str, search: &mut Search, nodes_max: usize) -> (usize, bool) {
+        search.go_on(&self.topics, &self.newcomers, topic, nodes_max)
+    }
+
+    /// Ends a search: what it has found goes into `matches`. True: nothing has changed since
+    /// it began, so that this is what `find` would find.
+    pub fn end_search(&mut self, topic: &str, search: Search, matches: &mut Matches) -> bool {
+        self.newcomers.end();
+        matches.take(search, topic, self.epoch)
     }
 
     /// Filter and name of a group; the name is empty for the servers of a service.
@@ -340,7 +319,7 @@ impl Router {
     }
 
     /// A member on this shard that suits, a ready one if there is one.
-    pub fn first_member(&self, group: Key, suits: impl Fn(Key) -> bool) -> Option<Subscription> {
+    pub fn first_member(&self, group: Key, suits: impl FnMut(Key) -> bool) -> Option<Subscription> {
         self.groups.get(group)?.first(suits)
     }
 
@@ -418,9 +397,12 @@ impl Router {
     /// The group of that name, or where among the filter's groups it belongs.
     fn find_group(&self, filter: FilterId, name: &[u8]) -> Result<Key, usize> {
         let groups = self.topics.get(filter).map_or(&[][..], Interest::groups);
+        self.place_of_group(groups, name).map(|at| groups[at])
+    }
+
+    fn place_of_group(&self, groups: &[Key], name: &[u8]) -> Result<usize, usize> {
         let name_of = |key: &Key| self.groups.get(*key).map_or(&[][..], |group| &group.name);
-        let at = groups.binary_search_by(|key| name_of(key).cmp(name))?;
-        Ok(groups[at])
+        groups.binary_search_by(|key| name_of(key).cmp(name))
     }
 
     fn group_of(&mut self, filter: FilterId, filter_name: &str, name: &[u8]) -> Key {
@@ -439,8 +421,11 @@ impl Router {
             return;
         }
         let filter = group.filter;
-        if let Some(interest) = self.topics.get_mut(filter) {
-            interest.remove_group(key);
+        let groups = self.topics.get(filter).map_or(&[][..], Interest::groups);
+        let at = self.place_of_group(groups, &group.name);
+        debug_assert_eq!(at.map(|at| groups[at]), Ok(key));
+        if let (Some(interest), Ok(at)) = (self.topics.get_mut(filter), at) {
+            interest.remove_group(at);
         }
         self.groups.remove(key);
         self.drop_empty_filter(filter);

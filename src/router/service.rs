@@ -15,6 +15,7 @@ use super::{Change, Choice, Count, FilterId, Router, Subscribed, Subscription};
 use crate::base::id::{Key, ShardId};
 use crate::proto::envelope::Codec;
 use fastrand::Rng;
+use std::cell::Cell;
 
 /// Names no group: there are no 2^32 of them.
 const NO_GROUP: Key = Key {
@@ -70,21 +71,25 @@ impl Router {
         self.drop_empty_servers(key);
     }
 
-    /// Chooses one server of all shards, of all filters that match. `None`: NO_SERVICE.
+    /// Chooses one server of all shards, of all filters that match. `None`: NO_SERVICE. Says
+    /// how many nodes of the trie were looked at.
     pub fn find_servers(
         &self,
         service: &str,
         rng: &mut Rng,
         load: impl Fn(Key) -> u32,
-    ) -> Option<Choice> {
+    ) -> (Option<Choice>, usize) {
+        let nodes = Cell::new(0);
         let place = group::draw(rng, |weight, draw| {
-            self.services.matching(service, &mut |key: &Key| {
+            let looked = self.services.matching(service, &mut |key: &Key| {
                 if let Some(group) = self.groups.get(*key) {
                     group.offer(*key, weight, draw);
                 }
             });
-        })?;
-        self.groups.choose(place, rng, load)
+            nodes.set(nodes.get() + looked);
+        });
+        let chosen = place.and_then(|place| self.groups.choose(place, rng, load));
+        (chosen, nodes.get())
     }
 
     /// Chooses among this shard's servers, for a request that another shard has sent here.

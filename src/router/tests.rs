@@ -8,7 +8,7 @@ use fastrand::Rng;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-const OWN: ShardId = ShardId(0);
+pub(super) const OWN: ShardId = ShardId(0);
 const OTHER: ShardId = ShardId(1);
 const FAR: ShardId = ShardId(70);
 
@@ -35,9 +35,9 @@ const fn tell(total: u32, ready: u32) -> Change {
     Change::Tell(Count { total, ready })
 }
 
-fn found(router: &Router, topic: &str) -> Matches {
+pub(super) fn found(router: &Router, topic: &str) -> Matches {
     let mut matches = Matches::new();
-    router.find(topic, &mut matches);
+    assert!(router.find(topic, &mut matches, usize::MAX));
     matches
 }
 
@@ -47,7 +47,7 @@ fn local(router: &Router, topic: &str) -> Vec<u32> {
 }
 
 /// Everything that could have been left behind, checked to be gone.
-fn assert_nothing_is_left(router: &Router) {
+pub(super) fn assert_nothing_is_left(router: &Router) {
     let (topic_nodes, topic_memory) = router.topics.check_invariants();
     let (service_nodes, service_memory) = router.services.check_invariants();
     assert_eq!((topic_nodes, service_nodes), (1, 1), "the roots");
@@ -319,7 +319,7 @@ fn of_two_candidates_the_one_with_less_in_flight_is_chosen() {
 fn services_are_found_over_all_filters_and_shards() {
     let mut router = Router::new(OWN);
     let mut rng = Rng::with_seed(7);
-    assert_eq!(router.find_servers("a/b", &mut rng, idle), None);
+    assert_eq!(router.find_servers("a/b", &mut rng, idle).0, None);
     let served = router.serve("a/b", connection(1));
     assert_eq!((served.change, served.new), (tell(1, 1), true));
     let again = router.serve("a/b", connection(1));
@@ -329,7 +329,7 @@ fn services_are_found_over_all_filters_and_shards() {
     router.note_servers(OTHER, "a/b", connection(0), Count { total: 9, ready: 5 });
     router.note_servers(FAR, "+/b", connection(0), Count { total: 2, ready: 2 });
     router.note_servers(FAR, "+/x", connection(0), Count { total: 2, ready: 2 });
-    let shares = tally(100_000, || router.find_servers("a/b", &mut rng, idle));
+    let shares = tally(100_000, || router.find_servers("a/b", &mut rng, idle).0);
     let expected = [
         (true, 1, 1),
         (true, 2, 1),
@@ -343,7 +343,7 @@ fn services_are_found_over_all_filters_and_shards() {
         assert!(hits.abs_diff(share * 10_000) < 500, "{number}: {hits}");
     }
     // `$` names are the server's.
-    assert_eq!(router.find_servers("$sys/echo", &mut rng, idle), None);
+    assert_eq!(router.find_servers("$sys/echo", &mut rng, idle).0, None);
     // What is found for topics is not found for services.
     assert!(found(&router, "a/b").is_empty());
 
@@ -412,14 +412,14 @@ fn a_hundred_thousand_subscribers_of_one_filter_come_and_go() {
 }
 
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Subscribe(String, Option<u8>, u32),
     Unsubscribe(String, Option<u8>, u32),
     Note(String, Option<u8>, u16, u32),
     Stall(String, u8, u32, bool),
 }
 
-fn name(levels: &'static [&'static str]) -> impl Strategy<Value = String> {
+pub(super) fn name(levels: &'static [&'static str]) -> impl Strategy<Value = String> {
     let level = prop::sample::select(levels);
     let name = prop::collection::vec(level, 1..5).prop_map(|levels| levels.join("/"));
     name.prop_filter("a name is not empty", |name| !name.is_empty())
@@ -434,7 +434,7 @@ fn filter() -> impl Strategy<Value = String> {
     })
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     let group = || prop::option::weighted(0.4, 0u8..3);
     let shard = || prop::sample::select(&[1u16, 2, 63, 64, 70, 1023][..]);
     prop_oneof![
@@ -446,14 +446,14 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-type Wanted = (String, Option<u8>);
+pub(super) type Wanted = (String, Option<u8>);
 
 /// What a router should know.
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     /// Connections, and whether they are stalled.
-    local: BTreeMap<Wanted, BTreeMap<u32, bool>>,
-    others: BTreeMap<Wanted, BTreeMap<u16, u32>>,
+    pub(super) local: BTreeMap<Wanted, BTreeMap<u32, bool>>,
+    pub(super) others: BTreeMap<Wanted, BTreeMap<u16, u32>>,
 }
 
 impl Model {
@@ -477,7 +477,7 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, router: &mut Router, op: Op) {
+    pub(super) fn apply(&mut self, router: &mut Router, op: Op) {
         let bytes = |group: &Option<u8>| group.map(|byte| [byte]);
         match op {
             Op::Subscribe(filter, group, slot) => {

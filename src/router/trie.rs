@@ -16,9 +16,18 @@
 //!
 //! Names are valid (`proto::name` has checked them) and are not checked again here.
 //!
-//! What it does not do: bound the work of hostile sets of filters. Someone who may
-//! subscribe n filters can make a topic visit n of them, which is what matching n
-//! filters costs.
+//! Someone who may subscribe n filters can make a topic visit n of them, which is what
+//! matching n filters costs. So a walk can stop after some nodes and go on later, from a
+//! [`Place`] that names no node but the way to one:
+//!
+//! ```text
+//!   a/b/c:   a ── b ── c     a ── b ── +     a ── + ── c     a ── + ── +     + ── b ── c  …
+//!            0    0    0     0    0    1     0    1    0     0    1    1     1    0    0
+//! ```
+//!
+//! Walks go through these ways in the order of their numbers. Whatever is put in or taken
+//! out meanwhile, a filter that is there all the time is found, once; and a walk comes to
+//! its end, because its number only grows.
 //!
 //! Invariants: every node but the root has a value, a `#` value or a child.
 
@@ -45,6 +54,27 @@ impl FilterId {
     const fn is_rest(self) -> bool {
         self.0 & 1 == 1
     }
+}
+
+/// Where a topic's walk goes on. By default: at its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Of each level before the next node, the first in the lowest bit, whether the way goes
+    /// by `+`.
+    turns: u32,
+    /// Levels before the next node; with 0, nothing has been looked at.
+    depth: u8,
+}
+
+/// A walk that is going on.
+struct Walk<E> {
+    /// The way to the node in hand; where the walk has stopped, to the next one.
+    turns: u32,
+    /// Where it had stopped before, and has to get back to.
+    from: Place,
+    left: usize,
+    stopped: Option<u8>,
+    each: E,
 }
 
 pub struct Trie<T> {
@@ -132,26 +162,39 @@ impl<T> Trie<T> {
     /// depends on topic and filters alone: the exact one, then from the root downwards,
     /// at each node `#` first and `+` last. Says how many nodes were looked at.
     pub fn matching<'a>(&'a self, topic: &str, each: &mut impl FnMut(&'a T)) -> usize {
-        let mut nodes = 1;
-        if let Some(at) = self.nodes.child(EXACT, topic) {
-            self.give(self.nodes.arena[at].value, each);
-        }
-        let root = &self.nodes.arena[ROOT];
-        // `$` names are the server's: a wildcard at the beginning does not match them.
-        let open = !topic.starts_with('$');
-        if open {
-            self.give(root.rest, each);
-        }
-        let (level, rest) = split_level(topic);
-        if root.children > 0
-            && let Some(child) = self.nodes.child(ROOT, level)
-        {
-            nodes += self.descend(child, rest, each);
-        }
-        if open && root.plus != NONE {
-            nodes += self.descend(root.plus, rest, each);
-        }
+        let mut place = Place::default();
+        let (nodes, done) =
+            self.matching_some(topic, &mut place, usize::MAX, |_, value| each(value));
+        debug_assert!(done, "there are not as many nodes");
         nodes
+    }
+
+    /// The same from `place` on, for so many nodes; one at least. Says how many nodes were
+    /// looked at, and whether those were the last ones; otherwise `place` is where to go on.
+    #[inline]
+    pub fn matching_some<'a>(
+        &'a self,
+        topic: &str,
+        place: &mut Place,
+        nodes_max: usize,
+        each: impl FnMut(FilterId, &'a T),
+    ) -> (usize, bool) {
+        let most = nodes_max.max(2);
+        let mut walk = Walk {
+            turns: 0,
+            from: *place,
+            left: most - 1,
+            stopped: None,
+            each,
+        };
+        self.set_out(topic, &mut walk);
+        if let Some(depth) = walk.stopped {
+            *place = Place {
+                turns: walk.turns,
+                depth,
+            };
+        }
+        (most - walk.left, walk.stopped.is_none())
     }
 
     /// Appends the filter's text to `text`.
@@ -182,29 +225,85 @@ impl<T> Trie<T> {
         }
     }
 
-    fn descend<'a>(&'a self, at: u32, rest: Option<&str>, each: &mut impl FnMut(&'a T)) -> usize {
-        let node = &self.nodes.arena[at];
-        let mut nodes = 1;
-        self.give(node.rest, each);
-        let Some(rest) = rest else {
-            self.give(node.value, each);
-            return nodes;
-        };
-        let (level, rest) = split_level(rest);
-        if node.children > 0
-            && let Some(child) = self.nodes.child(at, level)
+    fn set_out<'a, E: FnMut(FilterId, &'a T)>(&'a self, topic: &str, walk: &mut Walk<E>) {
+        let root = &self.nodes.arena[ROOT];
+        // `$` names are the server's: a wildcard at the beginning does not match them.
+        let open = !topic.starts_with('$');
+        let begins = walk.from.depth == 0;
+        if begins {
+            if let Some(at) = self.nodes.child(EXACT, topic) {
+                self.give(at, false, walk);
+            }
+            if open {
+                self.give(ROOT, true, walk);
+            }
+        }
+        let (level, rest) = split_level(topic);
+        let by_plus = !begins && walk.from.turns & 1 == 1;
+        if root.children > 0
+            && !by_plus
+            && let Some(child) = self.nodes.child(ROOT, level)
         {
-            nodes += self.descend(child, rest, each);
+            self.descend(child, rest, 1, !begins, walk);
         }
-        if node.plus != NONE {
-            nodes += self.descend(node.plus, rest, each);
+        if open && root.plus != NONE && walk.stopped.is_none() {
+            walk.turns |= 1;
+            self.descend(root.plus, rest, 1, by_plus, walk);
         }
-        nodes
     }
 
-    fn give<'a>(&'a self, value: u32, each: &mut impl FnMut(&'a T)) {
+    /// Looks at a node of so many levels and at those below it; `back`: it lies on the way
+    /// back to where the walk had stopped.
+    fn descend<'a, E: FnMut(FilterId, &'a T)>(
+        &'a self,
+        at: u32,
+        rest: Option<&str>,
+        depth: u8,
+        back: bool,
+        walk: &mut Walk<E>,
+    ) {
+        let node = &self.nodes.arena[at];
+        let back = back && depth < walk.from.depth;
+        if !back {
+            if walk.left == 0 {
+                walk.stopped = Some(depth);
+                return;
+            }
+            walk.left -= 1;
+            if node.rest != NONE {
+                self.give(at, true, walk);
+            }
+        }
+        let Some(rest) = rest else {
+            if node.value != NONE {
+                self.give(at, false, walk);
+            }
+            return;
+        };
+        let bit = 1 << depth;
+        let by_plus = back && walk.from.turns & bit != 0;
+        let (level, rest) = split_level(rest);
+        if node.children > 0
+            && !by_plus
+            && let Some(child) = self.nodes.child(at, level)
+        {
+            self.descend(child, rest, depth + 1, back, walk);
+        }
+        if node.plus != NONE && walk.stopped.is_none() {
+            walk.turns |= bit;
+            self.descend(node.plus, rest, depth + 1, by_plus, walk);
+            if walk.stopped.is_none() {
+                walk.turns &= !bit;
+            }
+        }
+    }
+
+    #[inline]
+    fn give<'a, E: FnMut(FilterId, &'a T)>(&'a self, at: u32, is_rest: bool, walk: &mut Walk<E>) {
+        let node = &self.nodes.arena[at];
+        let value = if is_rest { node.rest } else { node.value };
         if value != NONE {
-            each(&self.values[value]);
+            (walk.each)(FilterId::new(at, is_rest), &self.values[value]);
         }
     }
 

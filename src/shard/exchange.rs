@@ -94,6 +94,8 @@ pub(super) struct Exchange {
     pub(super) touched: Vec<Key>,
     /// Connections with input left to handle in the next turn.
     pub(super) ready: VecDeque<Key>,
+    /// The first of them, who would have been heard in this one, had there been time.
+    pub(super) unheard: usize,
     /// Connections that end, for whose subscriptions there was no time yet.
     pub(super) leaving: VecDeque<Key>,
     /// Connections that wait for room in the mesh.
@@ -153,6 +155,7 @@ impl Exchange {
             random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),
             ready: VecDeque::new(),
+            unheard: 0,
             leaving: VecDeque::new(),
             blocked: Vec::new(),
             absent: BTreeSet::new(),
@@ -200,7 +203,7 @@ impl Exchange {
         if connection.is_paused() {
             connection.transport.keep(bytes, &mut self.resources);
         } else {
-            self.run(key, bytes);
+            self.hear(key, bytes);
         }
     }
 
@@ -215,14 +218,47 @@ impl Exchange {
         if connection.is_paused() {
             connection.transport.keep(bytes, &mut self.resources);
         } else {
-            self.run(key, bytes);
+            self.hear(key, bytes);
         }
     }
 
-    /// The connections that had input left: as many as wait now; who is still not done
-    /// waits for the next turn.
+    /// Handles bytes, unless too many others were heard in this turn already: then they wait
+    /// for the next.
+    #[inline]
+    fn hear(&mut self, key: Key, bytes: &[u8]) {
+        match self.resources.work.is_closed() {
+            false => self.run(key, bytes),
+            true => self.hear_later(key, bytes),
+        }
+    }
+
+    #[cold]
+    fn hear_later(&mut self, key: Key, bytes: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.member.ready = true;
+            self.ready.push_back(key);
+            connection.transport.keep(bytes, &mut self.resources);
+        }
+    }
+
+    /// Those that the last turn had no time for are heard first in this one.
+    pub(super) fn resume_unheard(&mut self) {
+        let unheard = std::mem::take(&mut self.unheard);
+        self.resume_some(unheard);
+    }
+
+    /// The connections that had input left: as many as wait now, and as there is time for;
+    /// who is still not done waits for the next turn.
     pub(super) fn resume_ready(&mut self) {
-        for _ in 0..self.ready.len() {
+        self.unheard = self.resume_some(self.ready.len());
+    }
+
+    /// The next of them. How many there was no time for.
+    fn resume_some(&mut self, count: usize) -> usize {
+        for resumed in 0..count {
+            if self.resources.work.is_closed() {
+                return count - resumed;
+            }
             let Some(key) = self.ready.pop_front() else {
                 break;
             };
@@ -238,6 +274,7 @@ impl Exchange {
             }
             self.touch(key);
         }
+        0
     }
 
     /// Handles what is kept of a connection and then `bytes`, as far as the turn's share

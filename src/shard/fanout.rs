@@ -19,39 +19,35 @@
 //!
 //! The batches of a lane go one after the other, in the order they came; lanes take turns.
 //! Whom a batch goes to is settled when it begins: who subscribes later is not among them, who
-//! has gone meanwhile is passed over; who has unsubscribed meanwhile may still get it. Groups
-//! are served with the last slice, so that a member that is among the subscribers has it once;
-//! other shards at once.
+//! has gone meanwhile is passed over; who has unsubscribed meanwhile may still get it. Where
+//! finding them takes long, that goes by the lane, too (see `audience`). Groups are served
+//! last, so that a member that is among the subscribers has it once; other shards at once.
 //!
 //! Order: a connection that has published to many is heard again when that is delivered, and
 //! another shard likewise, each in its own lane; what has to have one order on all shards
 //! (RETAIN) goes by a lane of its own at its home, whoever it is from.
 
+use super::audience::Audience;
 use super::confirmation::{Answer, Until};
 use super::exchange::Exchange;
-use super::fanout_queue::{
-    Batch, Behind, Done, Fanning, OriginLane, Sending, Way, each_once, is_among,
-};
+use super::fanout_queue::{Batch, Behind, Done, Fanning, OriginLane, Sending, Served, Way};
 use super::publication::{Origin, Publication};
 use super::scheduler::Lane;
 use super::trace::About;
 use crate::base::id::Key;
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::FLAG_RETAIN;
-use crate::router::Subscription;
 use bytes::Bytes;
-use std::rc::Rc;
 
 /// Deliveries to a subscriber that was just delivered to which cost as much as its first.
 const DELIVERIES_PER_UNIT: usize = 4;
 
 impl Exchange {
-    /// Queues a publication to these subscribers and groups.
+    /// Queues a publication.
     pub(super) fn fan_out(
         &mut self,
         origin: Origin,
-        subscribers: &[Subscription],
-        groups: &[Key],
+        audience: Audience<'_>,
         publication: &mut Publication<'_>,
     ) {
         // Here, where it may have been taken apart already.
@@ -64,7 +60,7 @@ impl Exchange {
             number: publication.number,
             translation: publication.translation.as_ref().map(|one| one.share()),
             span: publication.span.take(),
-            groups: groups.to_vec(),
+            picks: audience.picks().into(),
             elsewhere: false,
         };
         let in_order = publication.envelope.flags & FLAG_RETAIN != 0;
@@ -72,7 +68,7 @@ impl Exchange {
         let bytes = sending.held_bytes();
         self.resources.pool.charge(bytes);
         let (topic, epoch) = (publication.envelope.name, self.router.epoch());
-        let is_alone = !self.replays.is_empty();
+        let is_alone = !self.replays.is_empty() || audience.is_again();
         let lane = self.fanouts.lane_mut(way);
         match lane.batches.back_mut() {
             Some(batch) if !is_alone && batch.takes(topic.as_bytes(), epoch) => {
@@ -80,59 +76,54 @@ impl Exchange {
                 batch.join(sending);
             }
             _ => {
-                let (subscribers, brought) = match is_alone {
-                    false => (self.fanouts.list(topic, epoch, subscribers), Vec::new()),
-                    true => self.without_brought(subscribers, publication),
+                let brought = match is_alone {
+                    false => Vec::new(),
+                    true => self.brought(publication),
                 };
-                let mut batch = self.begin_batch(epoch, topic, subscribers, sending);
-                (batch.closed, batch.brought) = (is_alone, brought);
+                let mut batch = self.begin_batch(topic, &audience, brought, sending);
+                batch.closed = is_alone;
+                batch.relays = batch.sought.is_some() && !batch.again && way == Way::Of(self.id);
                 self.fanouts.push(way, batch);
             }
         }
         self.note_fanning(origin, way);
     }
 
-    /// Who is still being brought what is retained may just have been given it: the others, and
-    /// those.
+    /// Who is still being brought what is retained may just have been given it.
     #[cold]
-    fn without_brought(
-        &self,
-        subscribers: &[Subscription],
-        publication: &Publication<'_>,
-    ) -> (Rc<[Subscription]>, Vec<Key>) {
+    fn brought(&self, publication: &Publication<'_>) -> Vec<Key> {
         let replays = self.replays.iter();
         let mut brought: Vec<Key> = replays.map(|one| one.to()).collect();
         brought.retain(|&key| {
             let connection = self.connections.get(key);
             connection.is_some_and(|one| one.member.has_taken(publication))
         });
-        let waits = |one: &&Subscription| !brought.contains(&one.connection);
-        let waiting = subscribers.iter().filter(waits).copied().collect();
-        (each_once(waiting), brought)
+        brought
     }
 
     fn begin_batch(
         &mut self,
-        epoch: u64,
         topic: &str,
-        subscribers: Rc<[Subscription]>,
+        audience: &Audience<'_>,
+        brought: Vec<Key>,
         sending: Sending,
     ) -> Batch {
-        self.resources.work.spend_nodes(subscribers.len());
         let charged = sending.held_bytes();
-        if self.fanouts.batches_of(&subscribers) == 1 {
-            self.resources.pool.charge(size_of_val(&*subscribers));
-        }
+        let (list, sought) = self.seek_or_list(topic, audience, &brought);
         let mut batch = Batch {
-            epoch,
+            epoch: self.router.epoch(),
             topic: topic.into(),
-            subscribers,
-            brought: Vec::new(),
+            list,
+            sought,
+            again: audience.is_again(),
+            relays: false,
+            brought,
             messages: Vec::new(),
             bytes: 0,
             charged,
             closed: false,
             done: 0,
+            served: Served::default(),
             answers: Vec::new(),
         };
         batch.join(sending);
@@ -242,11 +233,11 @@ impl Exchange {
         let origins = self.fanouts.lanes.iter().filter(waits).count();
         for step in 0..count {
             let index = (self.fanouts.next + step) % count;
-            self.resources.work.begin(Lane::Fanout { origins });
+            self.resources.work.begin(Lane::Fanout { index, origins });
             while !self.resources.work.is_over()
                 && let Some(mut batch) = self.fanouts.lanes[index].batches.pop_front()
             {
-                if !self.deliver_slice(&mut batch) {
+                if !self.find_audience(&mut batch) || !self.deliver_slice(&mut batch) {
                     self.fanouts.lanes[index].batches.push_front(batch);
                     break;
                 }
@@ -295,7 +286,7 @@ impl Exchange {
             .collect();
         let units = 1 + publications.len() / DELIVERIES_PER_UNIT;
         while !self.resources.work.is_over()
-            && let Some(&to) = batch.subscribers.get(batch.done)
+            && let Some(&to) = batch.list.subscribers.get(batch.done)
         {
             for publication in &mut publications {
                 self.deliver(to, publication);
@@ -303,28 +294,22 @@ impl Exchange {
             batch.done += 1;
             self.resources.work.spend(units);
         }
-        let is_done = batch.done == batch.subscribers.len();
-        for (sending, mut publication) in batch.messages.iter_mut().zip(publications) {
-            if is_done {
-                let (origin, groups) = (sending.origin, &sending.groups);
-                let (subscribers, brought) = (&batch.subscribers, &batch.brought);
-                let had = |key| is_among(subscribers, key) || brought.contains(&key);
-                sending.elsewhere = self.deliver_to_groups(origin, groups, had, &mut publication);
-                self.resources.work.spend(groups.len());
-            }
+        if batch.done == batch.list.subscribers.len() {
+            self.serve_groups(batch, &mut publications);
+        }
+        for (sending, publication) in batch.messages.iter_mut().zip(publications) {
             sending.translation = publication.translation;
         }
-        is_done
+        batch.served.messages == batch.messages.len()
     }
 
     /// All have it: who waited for that goes on, and is answered.
     fn finish_batch(&mut self, mut batch: Batch) {
         self.resources.pool.discharge(batch.charged);
-        if self.fanouts.batches_of(&batch.subscribers) == 1 {
-            let bytes = size_of_val(&*batch.subscribers);
-            self.resources.pool.discharge(bytes);
+        if self.fanouts.batches_of(&batch.list) == 1 {
+            self.resources.pool.discharge(batch.list.held_bytes());
         }
-        let reached = batch.subscribers.len();
+        let reached = batch.list.subscribers.len();
         for sending in &mut batch.messages {
             let (topic, bytes) = (&*batch.topic, sending.message.len());
             let about = || About::delivered(topic, bytes, reached);

@@ -9,9 +9,9 @@ use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::proto::encoded::live_topic;
 use crate::proto::envelope::Envelope;
-use crate::router::Subscription;
+use crate::router::{Search, Subscription};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Messages and bytes of one batch: what a turn's chunk takes of each subscriber's.
@@ -57,7 +57,7 @@ pub(super) struct Fanouts {
     /// The lane that is next.
     pub(super) next: usize,
     /// The subscribers of the last batch that was begun: the next may have the same.
-    pub(super) last: Option<Listed>,
+    pub(super) last: Option<Rc<Listed>>,
 }
 
 #[derive(Default)]
@@ -71,14 +71,40 @@ pub(super) struct OriginLane {
 pub(super) struct Listed {
     pub(super) epoch: u64,
     pub(super) topic: Box<str>,
-    pub(super) subscribers: Rc<[Subscription]>,
+    /// Each once, by their slots.
+    pub(super) subscribers: Box<[Subscription]>,
+    /// Groups of which a member gets it, by this shard's numbers.
+    pub(super) groups: Box<[Key]>,
+}
+
+/// Who is still being looked for.
+pub(super) struct Sought {
+    pub(super) search: Search,
+    /// What the pool was charged for it.
+    pub(super) charged: usize,
+}
+
+/// Members of groups who get a batch's messages, as far as they were chosen.
+#[derive(Default)]
+pub(super) struct Served {
+    /// Messages that are done with, and groups of the next.
+    pub(super) messages: usize,
+    pub(super) groups: usize,
+    /// Who has had that one as a member; members of other shards that are to have it.
+    pub(super) given: BTreeSet<Key>,
+    pub(super) picks: Vec<(ShardId, Key)>,
 }
 
 pub(super) struct Batch {
     pub(super) epoch: u64,
     pub(super) topic: Box<str>,
-    /// Each once, by their slots.
-    pub(super) subscribers: Rc<[Subscription]>,
+    /// Nobody, as long as they are sought.
+    pub(super) list: Rc<Listed>,
+    pub(super) sought: Option<Sought>,
+    /// The subscribers have its one message already: a group's member gets it.
+    pub(super) again: bool,
+    /// Other shards get it when it is known which of them want it.
+    pub(super) relays: bool,
     /// Who has had its one message with what is retained.
     pub(super) brought: Vec<Key>,
     pub(super) messages: Vec<Sending>,
@@ -89,6 +115,7 @@ pub(super) struct Batch {
     pub(super) closed: bool,
     /// How many of the subscribers have it.
     pub(super) done: usize,
+    pub(super) served: Served,
     /// Given when it is delivered, in this order.
     pub(super) answers: Vec<Behind>,
 }
@@ -103,8 +130,8 @@ pub(super) struct Sending {
     pub(super) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     pub(super) span: Option<Open>,
-    /// Groups of which a member gets it, by this shard's numbers.
-    pub(super) groups: Vec<Key>,
+    /// Groups for which another shard has picked this one, or whose member has gone.
+    pub(super) picks: Box<[Key]>,
     /// Some were other shards' members.
     pub(super) elsewhere: bool,
 }
@@ -211,38 +238,52 @@ impl Fanouts {
     }
 
     /// Batches that go to this very list: the first and the last of them account for it.
-    pub(super) fn batches_of(&self, subscribers: &Rc<[Subscription]>) -> usize {
+    pub(super) fn batches_of(&self, list: &Rc<Listed>) -> usize {
         let last = self.last.as_ref();
-        let is_last = last.is_some_and(|last| Rc::ptr_eq(&last.subscribers, subscribers));
-        Rc::strong_count(subscribers) - usize::from(is_last)
+        let is_last = last.is_some_and(|last| Rc::ptr_eq(last, list));
+        Rc::strong_count(list) - usize::from(is_last)
     }
 
-    /// The subscribers of a topic, each once, in the order of their slots.
+    /// Who gets what is published on a topic.
     pub(super) fn list(
         &mut self,
         topic: &str,
         epoch: u64,
         subscribers: &[Subscription],
-    ) -> Rc<[Subscription]> {
-        let is_last = |last: &&Listed| last.epoch == epoch && *last.topic == *topic;
+        groups: &[Key],
+    ) -> Rc<Listed> {
+        let is_last = |last: &&Rc<Listed>| last.epoch == epoch && *last.topic == *topic;
         if let Some(last) = self.last.as_ref().filter(is_last) {
-            return last.subscribers.clone();
+            return last.clone();
         }
-        let subscribers = each_once(subscribers.to_vec());
-        self.last = Some(Listed {
-            epoch,
-            topic: topic.into(),
-            subscribers: subscribers.clone(),
-        });
-        subscribers
+        let list = Rc::new(Listed::new(topic, epoch, subscribers.to_vec(), groups));
+        self.last = Some(list.clone());
+        list
     }
 }
 
-/// On the terms of the first of its subscriptions.
-pub(super) fn each_once(mut subscribers: Vec<Subscription>) -> Rc<[Subscription]> {
-    subscribers.sort_by_key(|one| one.connection.slot);
-    subscribers.dedup_by_key(|one| one.connection);
-    subscribers.into()
+impl Listed {
+    /// Of each connection, the first of its subscriptions counts.
+    pub(super) fn new(
+        topic: &str,
+        epoch: u64,
+        mut subscribers: Vec<Subscription>,
+        groups: &[Key],
+    ) -> Listed {
+        subscribers.sort_by_key(|one| one.connection.slot);
+        subscribers.dedup_by_key(|one| one.connection);
+        Listed {
+            epoch,
+            topic: topic.into(),
+            subscribers: subscribers.into(),
+            groups: groups.into(),
+        }
+    }
+
+    /// Bytes of memory that it holds.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of_val(&*self.subscribers) + size_of_val(&*self.groups)
+    }
 }
 
 /// Whether a connection is among such subscribers.
@@ -272,6 +313,6 @@ impl Sending {
 
     /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
-        self.message.len() + size_of::<Sending>()
+        self.message.len() + size_of::<Sending>() + size_of_val(&*self.picks)
     }
 }

@@ -398,8 +398,10 @@ impl Exchange {
 
     fn choose_server(&mut self, service: &str) -> Option<Choice> {
         let connections = &self.connections;
-        self.router
-            .find_servers(service, &mut self.random, |key| load(connections, key))
+        let load = |key| load(connections, key);
+        let (chosen, nodes) = self.router.find_servers(service, &mut self.random, load);
+        self.resources.work.spend_nodes(nodes);
+        chosen
     }
 }
 

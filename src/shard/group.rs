@@ -14,6 +14,7 @@
 //! a program that hangs takes in megabytes before anything waits here. The kernel does not
 //! say when that is over, so it is asked; more and more rarely while nothing is read.
 
+use super::audience::SUBSCRIBERS_PER_UNIT;
 use super::backlog::{LOOK_MAX, LOOK_MIN};
 use super::connection::Connection;
 use super::exchange::Exchange;
@@ -84,43 +85,49 @@ impl Exchange {
     }
 
     /// Gives a publication to a member of each of these groups, after all plain subscribers
-    /// were given it: those that `had` it over turns, the others by its number. True: some
-    /// are other shards'.
+    /// were given it: those that `had` it over turns, the others by its number; `again`: to
+    /// another of this shard than those, if there is one. Those of other shards are picked:
+    /// see `send_on`.
     pub(super) fn deliver_to_groups(
         &mut self,
         origin: Origin,
         groups: &[Key],
-        had: impl Fn(Key) -> bool,
+        again: bool,
+        mut had: impl FnMut(Key) -> bool,
         publication: &mut Publication<'_>,
-    ) -> bool {
-        let mut elsewhere = false;
+        picks: &mut Vec<(ShardId, Key)>,
+    ) {
         for &group in groups {
             let chosen = match origin {
                 Origin::Link(_) => self.choose_here(group),
                 Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => self.choose(group),
             };
             match chosen {
-                Some(Choice::Local(member)) if had(member.connection) => {}
-                Some(Choice::Local(member)) => self.deliver_to_member(group, member, publication),
-                Some(Choice::Remote { shard, group }) => {
-                    self.send_on(shard, group, publication);
-                    elsewhere = true;
+                Some(Choice::Local(member)) => {
+                    let member = match had(member.connection) {
+                        false => Some(member),
+                        true if again => self.router.first_member(group, |key| !had(key)),
+                        true => None,
+                    };
+                    if let Some(member) = member {
+                        self.deliver_to_member(group, member, publication);
+                    }
                 }
+                Some(Choice::Remote { shard, group }) => picks.push((shard, group)),
                 None => self.resources.counters.add(Counter::GroupLost, 1),
             }
         }
-        elsewhere
     }
 
-    /// Gives a publication to a member that has not had it as a plain subscriber, one of this
-    /// shard's if it shall be `here`. False: there is no member.
+    /// Gives a publication to a member that has not had it as a plain subscriber, as `note_plain`
+    /// has noted; one of this shard's if it shall be `here`. False: there is no member.
     pub(super) fn deliver_again(
         &mut self,
         group: Key,
         here: bool,
         publication: &mut Publication<'_>,
     ) -> bool {
-        self.note_plain(publication);
+        self.resources.work.spend(1);
         let chosen = match here {
             true => self.choose_here(group),
             false => self.choose(group),
@@ -137,7 +144,7 @@ impl Exchange {
             }
             Some(Choice::Local(member)) => Some(member),
             Some(Choice::Remote { shard, group }) => {
-                self.send_on(shard, group, publication);
+                self.send_on(&[(shard, group)], publication);
                 return true;
             }
             None => {
@@ -151,26 +158,30 @@ impl Exchange {
         true
     }
 
-    /// Sends a publication to one member of another shard, whose plain subscribers have had
-    /// it.
-    fn send_on(&mut self, shard: ShardId, group: Key, publication: &mut Publication<'_>) {
+    /// Sends a publication to members of other shards, whose plain subscribers have had it: of
+    /// each shard all at once, which tells it who has it already.
+    pub(super) fn send_on(&mut self, picks: &[(ShardId, Key)], publication: &mut Publication<'_>) {
         let terms = publication.terms(false, true, self.resources.now);
-        let (nowhere, pick) = (ShardSet::default(), [(shard, group)]);
+        let nowhere = ShardSet::default();
         let (parcel, translated) = publication.forms();
         self.mesh
-            .publish(parcel, &nowhere, &pick, terms, translated, None);
+            .publish(parcel, &nowhere, picks, terms, translated, None);
     }
 
-    /// All plain subscribers of this shard count as having it.
-    fn note_plain(&mut self, publication: &Publication<'_>) {
+    /// All plain subscribers of this shard count as having it. False: finding them takes long.
+    pub(super) fn note_plain(&mut self, publication: &Publication<'_>) -> bool {
         let mut matches = std::mem::take(&mut self.matches);
-        self.router.find(publication.envelope.name, &mut matches);
+        let is_found = self.find(publication.envelope.name, &mut matches);
+        self.resources
+            .work
+            .spend(matches.local.len() / SUBSCRIBERS_PER_UNIT);
         for subscription in &matches.local {
             if let Some(connection) = self.connections.get_mut(subscription.connection) {
                 connection.member.note_taken(publication);
             }
         }
         self.matches = matches;
+        is_found
     }
 }
 

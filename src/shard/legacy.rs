@@ -16,10 +16,12 @@
 //!
 //! Invariant: the pool is charged for the messages that wait.
 
+use super::audience::Audience;
 use super::backlog::Legacy;
 use super::exchange::Exchange;
 use super::parcel::Parcel;
-use super::publication::{Form, Publication, Translation};
+use super::publication::{Form, Origin, Publication, Translation};
+use super::scheduler::{LEGACY_UNITS, Lane};
 use super::station::Station;
 use super::trail::Trail;
 use crate::base::clock::Instant;
@@ -41,10 +43,11 @@ impl Exchange {
         if self.legacies.next_due() > now {
             return false;
         }
-        for _ in 0..LEGACIES_PER_TURN {
-            let Some((key, will)) = self.legacies.wills.pop_front() else {
-                break;
-            };
+        self.resources.work.begin(Lane::Legacy);
+        while !self.resources.work.is_over()
+            && let Some((key, will)) = self.legacies.wills.pop_front()
+        {
+            self.resources.work.spend(LEGACY_UNITS);
             self.publish_will(key, will);
         }
         if self.legacies.next_share <= now {
@@ -63,7 +66,7 @@ impl Exchange {
         let mut passed_over = 0;
         let looks = self.legacies.messages.len().min(LEGACIES_PER_TURN);
         let mut looked = 0;
-        while looked < looks && left_bytes > 0 {
+        while looked < looks && left_bytes > 0 && !self.resources.work.is_over() {
             let Some(legacy) = self.legacies.messages.pop_front() else {
                 break;
             };
@@ -82,7 +85,7 @@ impl Exchange {
         let legacies = &mut self.legacies;
         (legacies.stuck, legacies.mark) = match looked {
             0 => (legacies.stuck, legacies.mark),
-            _ => (passed_over == looked, self.mesh.mark()),
+            _ => (passed_over == looks, self.mesh.mark()),
         };
         legacies.next_share = now + if legacies.stuck { PAUSE_LONG } else { PAUSE };
     }
@@ -93,7 +96,7 @@ impl Exchange {
             message,
             expires,
         } = legacy;
-        self.resources.work.spend(1);
+        self.resources.work.spend(LEGACY_UNITS);
         if *expires <= self.resources.now {
             return self.resources.counters.add(Counter::DeliveriesExpired, 1);
         }
@@ -104,7 +107,16 @@ impl Exchange {
         publication.translation = self
             .schema_of(&envelope)
             .map(|schema| Translation::new(schema, Form::Unmade(None)));
-        let handed_on = self.deliver_again(*group, false, &mut publication);
+        let handed_on = match self.note_plain(&publication) {
+            true => self.deliver_again(*group, false, &mut publication),
+            false => {
+                let audience = Audience::Again {
+                    picks: std::slice::from_ref(group),
+                };
+                self.fan_out(Origin::Nobody, audience, &mut publication);
+                true
+            }
+        };
         let counters = &self.resources.counters;
         counters.add(Counter::GroupHandedOn, u64::from(handed_on));
     }

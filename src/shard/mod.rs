@@ -44,6 +44,7 @@ mod accept;
 mod access;
 mod accord;
 mod arrival;
+mod audience;
 mod authenticator;
 mod backlog;
 mod call;

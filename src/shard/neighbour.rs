@@ -7,7 +7,6 @@ use super::mesh::{Cause, InterestKind, Item, Reading};
 use super::publication::Translation;
 use super::scheduler::{Lane, UNSUBSCRIBE_UNITS};
 use crate::base::id::ShardId;
-use crate::base::limits::MESH_ENTRIES_PER_TURN;
 use crate::metrics::counter::Counter;
 
 impl Exchange {
@@ -47,7 +46,7 @@ impl Exchange {
     pub(super) fn take_mesh(&mut self) {
         let links = self.mesh.len();
         for index in 0..links {
-            self.resources.work.begin(Lane::Link { links });
+            self.resources.work.begin(Lane::Link { index, links });
             let taken = self.take_link(index);
             self.resources.counters.add(Counter::MeshEntries, taken);
         }
@@ -59,11 +58,11 @@ impl Exchange {
     /// Does what one of them has said. How many entries that were.
     fn take_link(&mut self, index: usize) -> u64 {
         let mut taken = 0;
-        while let Some((from, mut batch)) = self.mesh.receive(index) {
-            while taken < MESH_ENTRIES_PER_TURN
-                && !self.resources.work.is_over()
-                && self.may_take(from, &batch)
-            {
+        // Its shares may be owed: then nothing of it is begun.
+        while !self.resources.work.is_over()
+            && let Some((from, mut batch)) = self.mesh.receive(index)
+        {
+            while !self.resources.work.is_over() && self.may_take(from, &batch) {
                 let before = batch.taken();
                 let Some(item) = batch.next() else {
                     break;
@@ -82,7 +81,7 @@ impl Exchange {
             }
             self.mesh.give_back(index, batch);
         }
-        taken as u64
+        taken
     }
 
     /// Whether the next that a shard has said can be done now.

@@ -57,15 +57,11 @@ impl<'a> Publication<'a> {
     /// On what terms it goes to other shards; to whose plain subscribers the mesh sees for
     /// itself.
     pub(super) fn terms(&self, retain: bool, again: bool, at: Instant) -> Terms {
-        let translation = self.translation.as_ref();
+        let (translation, grown) = (self.translation.as_deref(), self.parcel.is_grown());
         Terms {
-            plain: false,
             retain,
             again,
-            grown: self.parcel.is_grown(),
-            translation: translation.map_or(Sent::None, |translation| translation.sent()),
-            at,
-            expires: self.expires,
+            ..Terms::new(translation, grown, at, self.expires)
         }
     }
 }
@@ -85,6 +81,26 @@ pub(super) struct Terms {
     /// When the shard that delivers it took it.
     pub(super) at: Instant,
     pub(super) expires: Instant,
+}
+
+impl Terms {
+    /// Of what is not retained, for whoever wants it.
+    pub(super) fn new(
+        translation: Option<&Translation>,
+        grown: bool,
+        at: Instant,
+        expires: Instant,
+    ) -> Terms {
+        Terms {
+            plain: false,
+            retain: false,
+            again: false,
+            grown,
+            translation: translation.map_or(Sent::None, Translation::sent),
+            at,
+            expires,
+        }
+    }
 }
 
 /// A schema's number, the same on all shards.

@@ -15,6 +15,7 @@
 //! order: it takes the same way each time, and every queue on it is first in, first out. A
 //! retained one goes by way of its topic's home (`home`), and what comes behind it likewise.
 
+use super::audience::Audience;
 use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
@@ -36,7 +37,7 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext};
-use crate::router::{Subscription, Version};
+use crate::router::{Matches, Version};
 use std::time::Duration;
 
 impl Exchange {
@@ -279,15 +280,25 @@ impl Exchange {
         }
 
         let mut matches = std::mem::take(&mut self.matches);
-        self.router.find(envelope.name, &mut matches);
-        self.resources.work.spend_nodes(matches.nodes);
+        let is_found = self.find(envelope.name, &mut matches);
         let groups = &matches.groups;
-        let sliced = self.deliver_all(origin, &matches.local, groups, &mut publication);
+        let sliced = match is_found {
+            true => self.deliver_all(origin, &matches, groups, &mut publication),
+            false => {
+                self.fan_out(origin, Audience::Sought { picks: &[] }, &mut publication);
+                true
+            }
+        };
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
         let mut reached = matches.local.len();
         if !sliced {
+            self.resources.work.spend(groups.len());
             reached += self.deliver_or_pick(groups, &mut publication, &mut picks);
+        }
+        if !is_found && (retain || cause.is_some()) {
+            // It may not be passed by what follows it.
+            self.mesh.add_peers_to(&mut matches.shards);
         }
         let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
         if everywhere {
@@ -333,38 +344,58 @@ impl Exchange {
         }
         if terms.plain || terms.retain {
             let mut matches = std::mem::take(&mut self.matches);
-            self.router.find(envelope.name, &mut matches);
-            self.resources.work.spend_nodes(matches.nodes);
-            let local = &matches.local;
-            sliced = self.deliver_all(Origin::Link(from), local, picks, &mut publication);
+            let origin = Origin::Link(from);
+            sliced = match self.find(envelope.name, &mut matches) {
+                true => self.deliver_all(origin, &matches, picks, &mut publication),
+                false => {
+                    self.fan_out(origin, Audience::Sought { picks }, &mut publication);
+                    true
+                }
+            };
             reached = matches.local.len();
             self.matches = matches;
         }
-        if terms.again {
+        let is_many = picks.len() >= self.resources.limits.pace.fanout_min;
+        if terms.again && (is_many || !self.note_plain(&publication)) {
+            let audience = Audience::Again { picks };
+            self.fan_out(Origin::Link(from), audience, &mut publication);
+        } else if terms.again {
             for &group in picks {
                 self.deliver_again(group, true, &mut publication);
             }
         } else if !sliced {
-            self.deliver_to_groups(Origin::Link(from), picks, |_| false, &mut publication);
+            let origin = Origin::Link(from);
+            self.resources.work.spend(picks.len());
+            let mut elsewhere = Vec::new();
+            let publication = &mut publication;
+            self.deliver_to_groups(origin, picks, false, |_| false, publication, &mut elsewhere);
+            if !elsewhere.is_empty() {
+                self.send_on(&elsewhere, publication);
+            }
         }
         reached += picks.len();
         self.end_deliver(&mut publication, reached);
     }
 
-    /// Delivers to these plain subscribers. True: it does so over turns, and with the last
-    /// slice to the groups.
+    /// Delivers to the plain subscribers found. True: it does so over turns, and then to these
+    /// groups.
     #[inline]
     fn deliver_all(
         &mut self,
         origin: Origin,
-        subscribers: &[Subscription],
+        matches: &Matches,
         groups: &[Key],
         publication: &mut Publication<'_>,
     ) -> bool {
+        let subscribers = &matches.local;
         let is_behind = !self.fanouts.is_empty() && !subscribers.is_empty();
-        let is_many = subscribers.len() >= self.resources.limits.pace.fanout_min;
+        let is_many = subscribers.len().max(groups.len()) >= self.resources.limits.pace.fanout_min;
         if is_many || (is_behind && self.comes_behind(origin, publication)) {
-            self.fan_out(origin, subscribers, groups, publication);
+            let picks: &[Key] = match origin {
+                Origin::Link(_) => groups,
+                Origin::Connection(_) | Origin::Home(_) | Origin::Nobody => &[],
+            };
+            self.fan_out(origin, Audience::Found { matches, picks }, publication);
             return true;
         }
         self.resources.work.spend(subscribers.len());

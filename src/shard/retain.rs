@@ -14,6 +14,9 @@ use crate::proto::encoded::Encoded;
 use crate::router::{Kept, Subscription, Version, Walk};
 use std::time::Duration;
 
+/// Retained messages looked at in one unit.
+const LOOKS_PER_UNIT: usize = 4;
+
 impl Exchange {
     /// Delivers the retained messages that a new subscription matches, from where `walk` has
     /// got to: a turn's share of them. True: those were the last ones.
@@ -35,7 +38,7 @@ impl Exchange {
                 found.push((kept.clone(), expires));
             });
         self.resources.work.spend(found.len());
-        self.resources.work.spend_nodes(looks - left);
+        self.resources.work.spend((looks - left) / LOOKS_PER_UNIT);
         for (kept, expires) in found {
             let Kept {
                 message,

@@ -12,43 +12,89 @@
 //! moves in every turn. A lane without work leaves the turn shorter, and the next begins
 //! sooner: that is how what it leaves goes to the others.
 //!
-//! The step that passes the end of a share is finished: a turn is bounded by all shares, one
-//! such step of each lane, and `UNITS_BEYOND` for each connection that has sent something.
+//! The step that passes the end of a share is finished, and owed: less is left to that lane in
+//! the turns that follow. So a turn is bounded by all shares and one such step of each lane,
+//! however many connections there are.
+//!
+//! Input has a second share, of which each connection that has sent something has a little:
+//! one that says little is heard beside those that fill the first. Who comes too late for both
+//! is heard first in the next turn.
 
 /// What a connection may still do in a turn whose share of input is used up: it is heard, a
 /// little.
 pub(super) const UNITS_BEYOND: usize = 8;
-/// Nodes of the router's tries that are looked at in one unit.
+/// Nodes of the router's tries that are looked at in one unit, where they are so few that they
+/// are at hand. Of very many each comes from memory, and is a unit.
 const NODES_PER_UNIT: usize = 4;
+const NODES_NEAR_MAX: usize = 64;
 
 /// Whose work it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// What this shard's connections send, a unit for each message and what it makes. Beyond
-    /// the share each is heard for `UNITS_BEYOND`.
+    /// What this shard's connections send, a unit for each message and what it makes.
     Input,
+    /// TLS handshakes, those that have begun first.
+    Handshake,
     /// What one other shard has said, of so many others.
-    Link { links: usize },
-    /// Publications to many, of one shard out of so many that have some.
-    Fanout { origins: usize },
-    /// What is retained, for new subscriptions.
-    Replay,
+    Link { index: usize, links: usize },
+    /// Of other shards' hand-overs, workers' results and the control thread.
+    Command,
+    /// Connections that an operator wants to see.
+    Listing,
     /// Taking connections that end out of what they are part of.
     Ending,
+    /// Wills, and what those who have gone have left to others.
+    Legacy,
+    /// Publications to many, of one shard out of so many that have some.
+    Fanout { index: usize, origins: usize },
+    /// What is retained, for new subscriptions.
+    Replay,
 }
 
 /// What it takes to end one subscription, and to tell other shards of it.
 pub(super) const UNSUBSCRIBE_UNITS: usize = 4;
+/// What it takes to find a will, or what a gone member has left, its next receiver.
+pub(super) const LEGACY_UNITS: usize = 8;
+/// What it takes to do what another shard or the control thread wants of a connection.
+pub(super) const COMMAND_UNITS: usize = 4;
+/// What it takes to see one connection for an operator.
+pub(super) const LISTING_UNITS: usize = 2;
+/// What it takes to advance a TLS handshake that has something to compute: up to a millisecond
+/// (a signature with a key of 2048 bits), which everybody else on the shard waits. A turn
+/// begins two of them.
+pub(super) const HANDSHAKE_UNITS: usize = 2048;
+/// What it takes to see that one has not received enough to go on, as most of a flood's have
+/// not.
+pub(super) const HANDSHAKE_LOOK_UNITS: usize = 64;
 
 impl Lane {
     /// Units in one turn.
     const fn share(self) -> usize {
         match self {
             Lane::Input => 8192,
-            Lane::Link { links } => share_of(4096, links),
-            Lane::Fanout { origins } => share_of(1024, origins),
-            Lane::Replay => 512,
+            Lane::Handshake => 2 * HANDSHAKE_UNITS,
+            Lane::Link { links, .. } => share_of(4096, links),
+            Lane::Command => 1024,
+            Lane::Listing => 512,
             Lane::Ending => 2048,
+            Lane::Legacy => 2048,
+            Lane::Fanout { origins, .. } => share_of(2048, origins),
+            Lane::Replay => 2048,
+        }
+    }
+
+    /// Whose debt it is.
+    const fn account(self) -> usize {
+        match self {
+            Lane::Input => 0,
+            Lane::Handshake => 1,
+            Lane::Command => 2,
+            Lane::Listing => 3,
+            Lane::Ending => 4,
+            Lane::Legacy => 5,
+            Lane::Replay => 6,
+            Lane::Link { index, .. } => 7 + 2 * index,
+            Lane::Fanout { index, .. } => 8 + 2 * index,
         }
     }
 }
@@ -68,11 +114,14 @@ const fn share_of(units: usize, count: usize) -> usize {
 pub struct Pace {
     /// Shares of the lanes are these parts of a hundred.
     pub percent: usize,
-    /// Subscribers from which on a publication to them goes by a lane.
+    /// Subscribers, or groups, from which on a publication to them goes by a lane.
     pub fanout_min: usize,
     /// Retained messages looked at for a new subscription at a time, most of which may be
     /// delivered: about a tenth of a millisecond's worth.
     pub retained_looks: usize,
+    /// Nodes of a trie that are looked at for a publication at a time, or groups that are
+    /// chosen from: some tens of microseconds' worth. One that takes more goes by a lane.
+    pub match_looks: usize,
 }
 
 impl Default for Pace {
@@ -81,69 +130,101 @@ impl Default for Pace {
             percent: 100,
             fanout_min: 256,
             retained_looks: 256,
+            match_looks: 512,
         }
     }
 }
 
-/// Turns in which the ends of connections wait for what earlier ones have taken, at most.
+/// Turns in which a lane waits for what it has taken in earlier ones, at most.
 const OWED_SHARES_MAX: usize = 4;
 
 /// The account of the lane whose turn it is.
 pub(super) struct Work {
     percent: usize,
+    lane: Lane,
     left: usize,
+    /// What is left of the second share of input.
+    beyond: usize,
     spent: usize,
-    /// What the ends of connections have taken beyond their shares: of one with a thousand
-    /// subscriptions, which is one step. Less is left for them in the turns that follow.
-    owed: usize,
+    /// What lanes have taken beyond their shares, by their accounts.
+    owed: Vec<usize>,
 }
 
 impl Work {
     pub(super) fn new(pace: Pace) -> Work {
         Work {
             percent: pace.percent,
+            lane: Lane::Input,
             left: 0,
+            beyond: 0,
             spent: 0,
-            owed: 0,
+            owed: Vec::new(),
         }
+    }
+
+    fn share(&self, lane: Lane) -> usize {
+        (lane.share() * self.percent / 100).max(1)
     }
 
     /// This lane's turn begins.
     pub(super) fn begin(&mut self, lane: Lane) {
-        self.left = (lane.share() * self.percent / 100).max(1);
-    }
-
-    /// The turn of the ends of connections begins: see `owed`.
-    pub(super) fn begin_endings(&mut self) {
-        self.begin(Lane::Ending);
-        let paid = self.owed.min(self.left);
-        (self.owed, self.left) = (self.owed - paid, self.left - paid);
-    }
-
-    /// A connection that had so many subscriptions has ended.
-    pub(super) fn spend_ending(&mut self, subscriptions: usize) {
-        let units = subscriptions * UNSUBSCRIBE_UNITS;
-        let beyond = self.owed + units.saturating_sub(self.left);
-        self.owed = beyond.min(OWED_SHARES_MAX * Lane::Ending.share());
-        self.spend(units);
+        self.lane = lane;
+        self.left = self.share(lane);
+        self.beyond = match lane {
+            Lane::Input => self.left,
+            _ => 0,
+        };
+        if let Some(owed) = self.owed.get_mut(lane.account()) {
+            let paid = self.left.min(*owed);
+            (*owed, self.left) = (*owed - paid, self.left - paid);
+        }
     }
 
     #[inline]
     pub(super) fn spend(&mut self, units: usize) {
         self.spent = self.spent.wrapping_add(units);
-        self.left = self.left.saturating_sub(units);
+        match self.left.checked_sub(units) {
+            Some(left) => self.left = left,
+            None => self.overspend(units),
+        }
+    }
+
+    /// The share is passed.
+    #[cold]
+    fn overspend(&mut self, units: usize) {
+        let over = units - std::mem::take(&mut self.left);
+        let Some(over) = over.checked_sub(self.beyond) else {
+            self.beyond -= over;
+            return;
+        };
+        self.beyond = 0;
+        let account = self.lane.account();
+        if account >= self.owed.len() {
+            self.owed.resize(account + 1, 0);
+        }
+        let most = OWED_SHARES_MAX * self.share(self.lane);
+        self.owed[account] = (self.owed[account] + over).min(most);
     }
 
     /// So many nodes of tries were looked at.
     #[inline]
     pub(super) fn spend_nodes(&mut self, nodes: usize) {
-        self.spend(nodes / NODES_PER_UNIT);
+        self.spend(match nodes {
+            0..=NODES_NEAR_MAX => nodes / NODES_PER_UNIT,
+            _ => nodes,
+        });
     }
 
     /// The lane's share is used up.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         self.left == 0
+    }
+
+    /// Nobody else is heard in this turn.
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        self.left == 0 && self.beyond == 0
     }
 
     /// Units spent since `before` was said by this.
@@ -162,46 +243,91 @@ impl Work {
 mod tests {
     use super::*;
 
+    const LANES: [Lane; 9] = [
+        Lane::Input,
+        Lane::Handshake,
+        Lane::Command,
+        Lane::Listing,
+        Lane::Ending,
+        Lane::Legacy,
+        Lane::Replay,
+        Lane::Link {
+            index: 0,
+            links: 1000,
+        },
+        Lane::Fanout {
+            index: 0,
+            origins: 0,
+        },
+    ];
+
     #[test]
-    fn what_endings_take_beyond_their_share_is_missing_to_those_that_follow() {
-        let mut work = Work::new(Pace::default());
-        let share = Lane::Ending.share();
-        work.begin_endings();
-        work.spend_ending(share * 5 / 2 / UNSUBSCRIBE_UNITS);
-        let mut idle = 0;
-        loop {
-            work.begin_endings();
-            if !work.is_over() {
-                break;
+    fn what_a_lane_takes_beyond_its_share_is_missing_to_it_in_the_turns_that_follow() {
+        for lane in LANES {
+            let mut work = Work::new(Pace::default());
+            let share = lane.share();
+            work.begin(lane);
+            work.spend(share + work.beyond + share * 3 / 2);
+            let mut idle = 0;
+            loop {
+                work.begin(lane);
+                if !work.is_over() {
+                    break;
+                }
+                idle += 1;
             }
-            idle += 1;
+            assert_eq!(idle, 1, "{lane:?}");
+            work.spend(share / 4);
+            assert!(!work.is_over(), "half of a share was still owed: {lane:?}");
+            work.spend(share / 4);
+            assert!(work.is_over(), "{lane:?}");
+            for other in LANES.into_iter().filter(|other| *other != lane) {
+                work.begin(other);
+                assert_eq!(work.left, other.share(), "{other:?} owes nothing");
+            }
+            work.begin(lane);
+            work.spend(1 << 40);
+            let turns = (0..100).take_while(|_| {
+                work.begin(lane);
+                work.is_over()
+            });
+            assert_eq!(turns.count(), OWED_SHARES_MAX, "{lane:?}");
         }
-        assert_eq!(idle, 1);
-        work.spend_ending(share / 4 / UNSUBSCRIBE_UNITS);
-        assert!(!work.is_over(), "half of a share was still owed");
-        work.spend_ending(share / 4 / UNSUBSCRIBE_UNITS);
-        assert!(work.is_over());
     }
 
     #[test]
     fn a_share_is_used_up_by_its_own_lane_only() {
         let mut work = Work::new(Pace::default());
-        work.begin(Lane::Input);
-        let before = work.spent();
-        work.spend(1_000_000);
-        assert!(work.is_over());
-        assert_eq!(work.spent_since(before), 1_000_000);
-        for lane in [
-            Lane::Link { links: 1 },
-            Lane::Link { links: 1000 },
-            Lane::Fanout { origins: 0 },
-            Lane::Replay,
-            Lane::Ending,
-        ] {
+        for lane in LANES {
             work.begin(lane);
-            assert!(!work.is_over(), "{lane:?}");
-            work.spend(127);
-            assert!(!work.is_over(), "{lane:?}");
+            let before = work.spent();
+            work.spend(1_000_000);
+            assert!(work.is_over() && work.is_closed());
+            assert_eq!(work.spent_since(before), 1_000_000);
+            for other in LANES.into_iter().filter(|other| *other != lane) {
+                let mut work = Work {
+                    owed: work.owed.clone(),
+                    ..Work::new(Pace::default())
+                };
+                work.owed.resize(100, 0);
+                work.owed[other.account()] = 0;
+                work.begin(other);
+                work.spend(127);
+                assert!(!work.is_over(), "{other:?}");
+            }
         }
+    }
+
+    /// Those that say little are heard when the share is used up, but not without end.
+    #[test]
+    fn input_ends_with_its_second_share() {
+        let mut work = Work::new(Pace::default());
+        work.begin(Lane::Input);
+        work.spend(8192);
+        assert!(work.is_over() && !work.is_closed());
+        work.spend(8191);
+        assert!(!work.is_closed());
+        work.spend(1);
+        assert!(work.is_closed());
     }
 }

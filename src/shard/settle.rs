@@ -8,6 +8,7 @@
 use super::connection::Connection;
 use super::outbox::give_back;
 use super::resource::Resources;
+use super::scheduler::Lane;
 use super::state::Shard;
 use super::transport::{Receive, Stage, Transport};
 use crate::base::clock::Instant;
@@ -19,7 +20,7 @@ use std::io;
 
 impl<D: Driver> Shard<D> {
     pub(super) fn settle_touched(&mut self) {
-        self.exchange.resources.work.begin_endings();
+        self.exchange.resources.work.begin(Lane::Ending);
         while !self.exchange.resources.work.is_over()
             && let Some(key) = self.exchange.leaving.pop_front()
         {

@@ -8,6 +8,7 @@ use super::exchange::Exchange;
 use super::mesh::{InterestKind, Mesh};
 use super::publication::Translation;
 use super::publish::refuse_reserved;
+use super::scheduler::UNSUBSCRIBE_UNITS;
 use super::schema::is_long;
 use super::station::{Membership, Station, Will};
 use super::transport::Transport;
@@ -40,6 +41,7 @@ impl Exchange {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.member.uses_mesh = true;
         }
+        self.resources.work.spend(UNSUBSCRIBE_UNITS);
         match operation(self) {
             Ok(Done::Later) => {}
             Ok(Done::Subscribed) => self.answer_subscribe(key, Answer::ok(envelope.id)),
@@ -174,7 +176,7 @@ impl Exchange {
     ) {
         let (mut filter, mut group) = (String::new(), Vec::new());
         let count = subscriptions.len() + servings.len();
-        self.resources.work.spend_ending(count);
+        self.resources.work.spend(count * UNSUBSCRIBE_UNITS);
         for &Membership { filter: id, number } in subscriptions {
             filter.clear();
             self.router.filter_name(id, &mut filter);

@@ -15,11 +15,12 @@
 
 use super::connection::Connection;
 use super::listing::{Query, Rank, Row, Seen, Sort, State, Survey, Walk, nanos, seniority};
+use super::scheduler::{LISTING_UNITS, Lane};
 use super::state::Shard;
 use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::{SURVEY_CONNECTIONS_MAX, SURVEY_SLOTS_PER_TURN};
+use crate::base::limits::SURVEY_CONNECTIONS_MAX;
 use crate::base::reason::Reason;
 use crate::base::top::Top;
 use crate::proto::error::Code;
@@ -92,29 +93,28 @@ impl<D: Driver> Shard<D> {
         let Some(walk) = self.surveys.front_mut() else {
             return;
         };
+        let work = &mut self.exchange.resources.work;
+        work.begin(Lane::Listing);
         let (connections, now) = (&self.exchange.connections, self.exchange.resources.now);
         if walk.picked.is_none() {
-            let end = walk
-                .end
-                .min(walk.slot.saturating_add(SURVEY_SLOTS_PER_TURN));
-            for slot in walk.slot..end {
-                let key = connections.key_of(slot);
+            while walk.slot < walk.end && !work.is_over() {
+                work.spend(LISTING_UNITS);
+                let key = connections.key_of(walk.slot);
+                walk.slot += 1;
                 if let Some((key, one)) = key.and_then(|key| Some((key, connections.get(key)?))) {
                     walk.take(key, one, now);
                 }
             }
-            walk.slot = end;
-            if end == walk.end {
+            if walk.slot == walk.end {
                 let top = std::mem::replace(&mut walk.top, Top::new(0)).into_sorted();
                 walk.picked = Some(top.into_iter().map(|rank| walk.query.key(rank)).collect());
             }
             return;
         }
-        let mut left = SURVEY_SLOTS_PER_TURN;
-        while left > 0
+        while !work.is_over()
             && let Some(key) = walk.picked.as_mut().and_then(Vec::pop)
         {
-            left -= 1;
+            work.spend(LISTING_UNITS);
             // It may have ended, and its session stayed.
             if let Some(one) = connections.get(key)
                 && one.transport.stage != Stage::Detached

@@ -9,10 +9,11 @@ use super::command::{Command, Mailbox};
 use super::mesh::Mesh;
 use super::outbox::give_back;
 use super::resume::STANDSTILL;
+use super::scheduler::{COMMAND_UNITS, Lane};
 use super::state::Shard;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{COMMANDS_PER_TURN, TIMERS_PER_TURN};
+use crate::base::limits::TIMERS_PER_TURN;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
@@ -61,6 +62,7 @@ impl<D: Driver> Shard<D> {
             .record(Timing::Turn, self.driver.turn_time());
 
         self.exchange.collect_mesh();
+        self.exchange.resume_unheard();
         while let Some(completion) = self.driver.next() {
             self.take_completion(completion);
         }
@@ -211,10 +213,11 @@ impl<D: Driver> Shard<D> {
     }
 
     fn take_commands(&mut self) {
-        for _ in 0..COMMANDS_PER_TURN {
-            let Some(command) = self.inbox.pop() else {
-                break;
-            };
+        self.exchange.resources.work.begin(Lane::Command);
+        while !self.exchange.resources.work.is_over()
+            && let Some(command) = self.inbox.pop()
+        {
+            self.exchange.resources.work.spend(COMMAND_UNITS);
             match command {
                 Command::Adopt(socket) => self.adopt(socket),
                 Command::Finish(call, outcome) => self.finish_call(call, outcome),

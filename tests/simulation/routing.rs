@@ -17,6 +17,8 @@ mod lane;
 mod liveness;
 #[path = "routing/load.rs"]
 mod load;
+#[path = "routing/matching.rs"]
+mod matching;
 #[path = "routing/random.rs"]
 mod random;
 #[path = "routing/request.rs"]

@@ -5,7 +5,7 @@ use super::chaos::any_size;
 use super::seed;
 use super::server::{Server, limits, ms, settings};
 use ringmail::base::id::{Key, ShardId};
-use ringmail::base::limits::{SURVEY_CONNECTIONS_MAX, SURVEY_SLOTS_PER_TURN};
+use ringmail::base::limits::SURVEY_CONNECTIONS_MAX;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::{Ending, Order, Plan};
@@ -13,6 +13,9 @@ use ringmail::ring::sim::{Faults, RingSize, World};
 use ringmail::shard::{Query, Row, Seen, Sort, State};
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// Connections that a shard looks at in one turn: a listing's share.
+const SLOTS_PER_TURN: u32 = 256;
 
 const SORTS: [Sort; 7] = [
     Sort::Queued,
@@ -210,8 +213,8 @@ fn a_full_shard_is_surveyed_some_hundreds_of_slots_a_turn() {
     server.run_for(Duration::from_secs(5));
     let query = everything();
     let told = server.survey(&query);
-    let walk = CLIENTS.div_ceil(SURVEY_SLOTS_PER_TURN);
-    let look = (query.most as u32).div_ceil(SURVEY_SLOTS_PER_TURN);
+    let walk = CLIENTS.div_ceil(SLOTS_PER_TURN);
+    let look = (query.most as u32).div_ceil(SLOTS_PER_TURN);
     server.run_turns((walk + look) as usize - 1);
     assert!(told.is_empty(), "all was done in fewer turns");
     server.run_turns(2);

@@ -159,6 +159,12 @@ impl Mesh {
         self.press();
     }
 
+    pub(in crate::shard) fn add_peers_to(&self, shards: &mut ShardSet) {
+        for link in &self.links {
+            shards.insert(link.peer);
+        }
+    }
+
     /// Tells all other shards what members this one has.
     pub(in crate::shard) fn tell(
         &mut self,

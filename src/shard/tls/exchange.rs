@@ -12,12 +12,13 @@
 use super::super::connection::Connection;
 use super::super::exchange::Exchange;
 use super::super::resource::Resources;
+use super::super::scheduler::{HANDSHAKE_LOOK_UNITS, HANDSHAKE_UNITS, Lane};
 use super::super::transport::{Stage, Transport};
 use super::{FIRST_BYTE, Opened, Tls};
 use crate::auth::certificate::Certificate;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::{CHUNK_BYTES, HANDSHAKE_LOOKS_PER_TURN, HANDSHAKES_PER_TURN};
+use crate::base::limits::CHUNK_BYTES;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::Code;
@@ -92,14 +93,11 @@ impl Exchange {
     /// Advances handshakes: so many as cost much, and looks at some more of which not all has
     /// come yet. What is over waits a turn, and others do not wait for it.
     pub(in super::super) fn advance_handshakes(&mut self) {
-        let mut left = HANDSHAKES_PER_TURN;
-        for _ in 0..HANDSHAKE_LOOKS_PER_TURN {
-            if left == 0 {
-                return;
-            }
-            let Some(key) = self.handshakes.next() else {
-                return;
-            };
+        self.resources.work.begin(Lane::Handshake);
+        while !self.resources.work.is_over()
+            && let Some(key) = self.handshakes.next()
+        {
+            self.resources.work.spend(HANDSHAKE_LOOK_UNITS);
             let now = self.resources.now;
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
@@ -113,8 +111,9 @@ impl Exchange {
                 connection
                     .transport
                     .abort(Reason::HandshakeTimeout, &mut self.resources);
-            } else if connection.transport.stage == Stage::Running {
-                left -= usize::from(self.open_records(key));
+            } else if connection.transport.stage == Stage::Running && self.open_records(key) {
+                let units = HANDSHAKE_UNITS - HANDSHAKE_LOOK_UNITS;
+                self.resources.work.spend(units);
             }
             self.touch(key);
         }

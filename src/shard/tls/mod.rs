@@ -18,7 +18,7 @@
 //! The outbox holds plaintext, so its bounds and the slow-consumer policies are the same
 //! with TLS and without. Its bytes count as queued until the records they are in have gone.
 //!
-//! A handshake costs what a thousand messages do: see `HANDSHAKES_PER_TURN`. rustls bounds
+//! A handshake costs what a thousand messages do: see `Lane::Handshake`. rustls bounds
 //! the rest: records without content, warnings, key updates and renegotiations in a row end
 //! the connection.
 //!

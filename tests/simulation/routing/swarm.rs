@@ -150,6 +150,8 @@ fn any_pace(rng: &mut fastrand::Rng) -> Pace {
     };
     if rng.bool() {
         (pace.percent, pace.fanout_min) = (rng.usize(1..4), rng.usize(1..6));
+        // Most topics are then found in more than one step.
+        pace.match_looks = rng.usize(1..8);
     }
     pace
 }

@@ -28,8 +28,8 @@ impl FromRequestParts<Arc<Admin>> for Reader {
         if admin.is_loopback && !parts.headers.contains_key(AUTHORIZATION) {
             return refuse(
                 StatusCode::FORBIDDEN,
-                "without a credential, ask by the loopback address or as localhost: under any \
-                 other name it could be a page in a browser that asks",
+                "under this name a page in a browser could be asking; without a credential, ask \
+                 by the loopback address or as localhost",
             );
         }
         admin.authenticate(parts).map(|_| Reader)

@@ -1,0 +1,220 @@
+//! Publications whose match is more than a turn's work: what visits very many filters, or goes
+//! to very many groups. It takes the turns it takes, holds up nobody else, and reaches whom it
+//! has to, once, whatever changes meanwhile. And input of more connections than a turn hears.
+
+use super::lane::{all_is_soon_answered, crowd, is_soon_answered, read, scene, turns_until};
+use super::scene::Scene;
+use ringmail::metrics::counter::Counter;
+use ringmail::ring::sim::client::ClientId;
+use ringmail::ring::sim::client::traffic::{Act, Filter, Publish};
+
+/// Levels of the filters: as many nodes as two to the power of one more.
+const LEVELS: u32 = 9;
+/// Nodes that a lane looks at in one of these turns, about.
+const NODES_PER_TURN: u64 = 40;
+
+/// Filters all of which `topic` visits, and none of which it matches.
+fn wild() -> Vec<Act> {
+    let filter = |bits: u32| {
+        let level = |at| ["a", "+"][(bits >> at & 1) as usize];
+        let levels: Vec<_> = (0..LEVELS).map(level).collect();
+        Act::subscribe(&format!("{}/z", levels.join("/")))
+    };
+    (0..1 << LEVELS).map(filter).collect()
+}
+
+fn topic(end: u32) -> String {
+    "a/".repeat(LEVELS as usize) + &format!("y{end}")
+}
+
+fn waits(scene: &Scene, client: ClientId) -> bool {
+    !scene.world.is_idle(client)
+}
+
+/// S4: what matches nobody, of topics that nobody has asked for before.
+#[test]
+fn a_match_that_visits_very_many_filters_holds_up_nobody_else() {
+    const TOPICS: u32 = 24;
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, 7);
+    scene.perform(own[0], wild());
+    scene.perform(own[1], [Act::subscribe("#")]);
+    scene.perform(own[2], [Act::serve("svc"), Act::subscribe("t/#")]);
+    let before = read(&scene, Counter::Turns);
+    for (number, &writer) in (0..).zip(&own[4..7]) {
+        let topics = (0..TOPICS / 3).map(|end| Act::publish(&topic(3 * end + number)));
+        scene.act(writer, topics.collect::<Vec<_>>());
+    }
+    scene.server.run_turns(20);
+    all_is_soon_answered(&mut scene, own[3], others[0]);
+    assert!(waits(&scene, own[4]), "it is over");
+    turns_until(&mut scene, |scene| {
+        own[4..].iter().all(|one| !waits(scene, *one))
+    });
+    let turns = read(&scene, Counter::Turns) - before;
+    let least = u64::from(TOPICS) * (1 << LEVELS) / NODES_PER_TURN;
+    assert!(turns >= least, "{turns} turns");
+    for end in 0..TOPICS {
+        let writer = own[4 + end as usize % 3];
+        assert_eq!(scene.numbers(own[1], writer, &topic(end)).len(), 1, "{end}");
+    }
+    scene.finish();
+}
+
+/// What has been found is kept until somebody subscribes.
+#[test]
+fn a_topic_is_not_looked_for_again_while_nothing_changes() {
+    let mut scene = scene(1000);
+    let [own, _] = crowd(&mut scene, 3);
+    scene.perform(own[0], wild());
+    let mut turns_of = |act| {
+        scene.act(own[1], [act]);
+        turns_until(&mut scene, |scene| !waits(scene, own[1]))
+    };
+    let first = turns_of(Act::publish(&topic(0)));
+    let second = turns_of(Act::publish(&topic(0)));
+    turns_of(Act::subscribe("b"));
+    let third = turns_of(Act::publish(&topic(0)));
+    assert!(
+        first > 3 * second && third > 3 * second,
+        "{first}, {second}, {third}"
+    );
+    scene.finish();
+}
+
+/// Somebody subscribes and leaves all the time, before and behind where the walk is.
+#[test]
+fn a_match_comes_to_an_end_though_somebody_subscribes_all_the_time() {
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, 4);
+    scene.perform(own[0], wild());
+    for reader in [own[1], others[1]] {
+        scene.perform(reader, [Act::subscribe("+/a/#")]);
+    }
+    for (number, &one) in [own[2], others[2]].iter().enumerate() {
+        let acts = (0..600).flat_map(|turn| {
+            let filters = ["+/+/#", "a/a/a/a/+/#", "+/+/+/+/+/a/+/#"];
+            let filter = filters[(turn + number) % 3];
+            [Act::subscribe(filter), Act::unsubscribe(filter)]
+        });
+        scene.act(one, acts.collect::<Vec<_>>());
+    }
+    scene.server.run_turns(10);
+    is_soon_answered(&mut scene, own[1], Act::publish("q"));
+    scene.act(own[3], vec![Act::publish(&topic(0)); 3]);
+    let turns = turns_until(&mut scene, |scene| !waits(scene, own[3]));
+    assert!(turns < 400 && waits(&scene, own[2]), "{turns} turns");
+    scene.settle();
+    for reader in [own[1], others[1]] {
+        assert_eq!(scene.numbers(reader, own[3], &topic(0)), [0, 1, 2]);
+    }
+    scene.finish();
+}
+
+/// Who subscribes while a retained message looks for its subscribers is brought it as what is
+/// retained, and not once more.
+#[test]
+fn who_subscribes_meanwhile_has_what_is_retained_once() {
+    for seed in 0..12 {
+        let mut scene = scene([4, 1000][seed % 2]);
+        let [own, others] = crowd(&mut scene, 6);
+        scene.perform(own[0], wild());
+        scene.perform(own[1], [Act::subscribe("a/#")]);
+        scene.act(own[2], [Act::Publish(Publish::retained(&topic(0)))]);
+        scene.server.run_turns(8 + 3 * seed);
+        assert!(waits(&scene, own[2]), "it is delivered");
+        for late in [own[3], own[4], others[3]] {
+            scene.act(late, ["#", "+/+/#"].map(Act::subscribe));
+        }
+        scene.settle();
+        for reader in [own[1], own[3], own[4], others[3]] {
+            let all = scene.record(reader).delivered;
+            let live = all.iter().filter(|one| one.topic == topic(0)).count();
+            // By each of two filters.
+            let most = if reader == own[1] { 1 } else { 2 };
+            assert!((1..=most).contains(&live), "seed {seed}: {live} times");
+        }
+        scene.finish();
+    }
+}
+
+/// Choices among members are work, too: of very many groups some at a time.
+#[test]
+fn what_goes_to_very_many_groups_reaches_each_member_once() {
+    const GROUPS: usize = 600;
+    let mut scene = scene(8);
+    let [own, others] = crowd(&mut scene, 8);
+    let members = [own[0], own[1], others[0]];
+    for (number, &member) in members.iter().enumerate() {
+        let join = |group| Act::Subscribe(Filter::in_group("g", &format!("{number}-{group}")));
+        scene.perform(member, (0..GROUPS / 3).map(join).collect::<Vec<_>>());
+    }
+    // A plain subscriber and a member: once.
+    scene.perform(own[1], [Act::subscribe("+")]);
+    scene.perform(own[3], [Act::serve("svc"), Act::subscribe("t/#")]);
+    let before = read(&scene, Counter::Turns);
+    scene.act(own[4], vec![Act::publish("g"); 20]);
+    scene.act(own[5], vec![Act::publish("g"); 20]);
+    scene.server.run_turns(20);
+    all_is_soon_answered(&mut scene, own[2], others[2]);
+    assert!(waits(&scene, own[4]), "it is over");
+    scene.settle();
+    let turns = read(&scene, Counter::Turns) - before;
+    assert!(
+        turns >= 40 * GROUPS as u64 / NODES_PER_TURN,
+        "{turns} turns"
+    );
+    for member in members {
+        for writer in [own[4], own[5]] {
+            assert_eq!(
+                scene.numbers(member, writer, "g"),
+                (0..20).collect::<Vec<_>>()
+            );
+        }
+    }
+    scene.finish();
+}
+
+/// More connections flood than are heard in one turn: each in turn.
+#[test]
+fn a_turn_hears_no_more_however_many_have_sent() {
+    const EACH: u64 = 1500;
+    /// Units of both shares of input, and a little for who passes their end.
+    const MOST: u64 = 2 * 81 + 64;
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, 84);
+    let (calm, floods) = own.split_at(4);
+    scene.perform(calm[1], [Act::serve("svc"), Act::subscribe("t/#")]);
+    for &flood in floods {
+        scene.act(flood, vec![Act::publish("q"); EACH as usize]);
+    }
+    let (mut last, mut turn) = (0, 0);
+    for _ in 0..60 {
+        scene.server.run_turns(1);
+        let now = (
+            read(&scene, Counter::Turns),
+            read(&scene, Counter::MessagesReceived),
+        );
+        if turn > 0 {
+            let (turns, heard) = (now.0 - turn, now.1 - last);
+            assert!(heard <= turns * MOST, "{heard} messages in {turns} turns");
+        }
+        (turn, last) = now;
+    }
+    let confirmed = floods.iter().map(|flood| {
+        let published = scene.record(*flood).published;
+        published
+            .iter()
+            .filter(|one| one.confirmed_at.is_some())
+            .count() as u64
+    });
+    let confirmed: Vec<u64> = confirmed.collect();
+    let (least, most) = (confirmed.iter().min(), confirmed.iter().max());
+    assert!(
+        least > Some(&0) && most < Some(&EACH),
+        "{least:?} to {most:?}"
+    );
+    all_is_soon_answered(&mut scene, calm[0], others[0]);
+    assert!(waits(&scene, floods[0]), "the flood is over");
+    scene.finish();
+}
