@@ -342,7 +342,7 @@ fn a_fatal_error_ends_the_connection_for_every_later_call() {
 
 #[test]
 fn the_servers_close_is_answered_and_told() {
-    let kicked = "an operator has ended this connection";
+    let kicked = "an operator closed this connection";
     for (said, why, line) in [
         (
             Code::Draining,
@@ -353,7 +353,7 @@ fn the_servers_close_is_answered_and_told() {
         (
             Code::Shutdown,
             kicked,
-            "SHUTDOWN: an operator has ended this connection; connect",
+            "SHUTDOWN: an operator closed this connection; connect",
         ),
     ] {
         let peer = Peer::run(move |mut served| {

@@ -80,7 +80,7 @@ pub fn check(lockable_bytes: u64) -> Result<u64, Obstacle> {
     if descriptors < DESCRIPTORS_MIN {
         return Err(forbidden(format!(
             "this process may open only {descriptors} files; raise LimitNOFILE in the unit, or \
-             `ulimit -n`, to one more than the connections it shall serve"
+             `ulimit -n`, above the number of connections it is to serve"
         )));
     }
     Ok(descriptors)
@@ -119,13 +119,13 @@ fn raise_memlock(wanted: u64) -> Result<(), Obstacle> {
 
 fn unlockable(wanted: u64) -> Obstacle {
     let allowed = match getrlimit(Resource::Memlock).current {
-        Some(bytes) => format!("{} KiB of it are allowed to this user in all", bytes >> 10),
-        None => "others have it".to_owned(),
+        Some(bytes) => format!("this user may lock {} KiB in all", bytes >> 10),
+        None => "other processes hold it".to_owned(),
     };
     forbidden(format!(
-        "the rings of all shards need about {} KiB of lockable memory, and {allowed}; set \
-         LimitMEMLOCK=infinity in the unit, or raise `ulimit -l`; ring.entries, \
-         ring.completions and ring.buffers make it less",
+        "the rings of all shards need about {} KiB of lockable memory, but {allowed}; set \
+         LimitMEMLOCK=infinity in the unit, or raise `ulimit -l`; smaller ring.entries, \
+         ring.completions and ring.buffers need less",
         wanted.div_ceil(1024)
     ))
 }
@@ -201,8 +201,8 @@ fn refusal(error: &io::Error, lockable_bytes: u64) -> Obstacle {
 fn forbidden_call(error: &io::Error) -> Obstacle {
     forbidden(format!(
         "a system call that a shard needs is forbidden here ({error}), most likely by a seccomp \
-         filter: allow eventfd2 and sched_setaffinity beside the io_uring calls, as systemd's \
-         @system-service does"
+         filter: allow eventfd2 and sched_setaffinity in addition to the io_uring calls, as \
+         systemd's @system-service does"
     ))
 }
 
@@ -223,12 +223,12 @@ fn explain(error: &io::Error, disabled: Option<&str>, lockable_bytes: u64) -> Ob
              io_uring_enter and io_uring_register for this process or container",
         ),
         (Some(libc::ENOSYS), _) => unavailable(
-            "this kernel has no io_uring, or a container hides it or a part of it: build it with \
-             CONFIG_IO_URING, or allow io_uring_setup, io_uring_enter and io_uring_register",
+            "this kernel has no io_uring, or a container hides all or part of it: build the \
+             kernel with CONFIG_IO_URING, or allow io_uring_setup, io_uring_enter and io_uring_register",
         ),
         (Some(libc::ENOMEM), _) => unlockable(lockable_bytes),
         (Some(libc::EMFILE | libc::ENFILE), _) => forbidden(
-            "no descriptor is left to make a ring with: raise LimitNOFILE in the unit, or `ulimit -n`",
+            "no descriptor is left to create a ring: raise LimitNOFILE in the unit, or `ulimit -n`",
         ),
         _ => unavailable(format!(
             "io_uring cannot be set up here: {error}; Linux 6.1 or newer is needed"

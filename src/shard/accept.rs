@@ -80,8 +80,8 @@ impl<D: Driver> Shard<D> {
         }
         tracing::warn!(
             shard = self.id.0,
-            "accepting pauses for {ACCEPT_PAUSE:?}: {error}; raise LimitNOFILE (ulimit -n) or \
-             lower limits.connections_max"
+            "accepting pauses for {ACCEPT_PAUSE:?}: {error}; raise LimitNOFILE (ulimit -n), \
+             or lower limits.connections_max"
         );
     }
 

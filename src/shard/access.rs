@@ -104,7 +104,7 @@ impl Exchange {
                 .is_err()
         {
             // A right credential costs more to verify than anything else that may be asked.
-            let text = "AUTH comes too often; once before the credential expires is enough";
+            let text = "AUTH sent too often; once before the credential expires is enough";
             self.resources
                 .end_authenticate(key, Some(Code::RateLimited));
             let transport = &mut connection.transport;
@@ -262,7 +262,7 @@ impl Exchange {
         match refused {
             Refused::Denied(denied) => self.deny(key, denied),
             Refused::Unjudged(unjudged) => {
-                tracing::debug!(shard = self.id.0, connection = %key, "AUTH put off: {unjudged}");
+                tracing::debug!(shard = self.id.0, connection = %key, "AUTH cannot be checked now: {unjudged}");
                 let refusal = Refusal::new(Code::Unavailable, Unjudged::TEXT);
                 self.end_unauthenticated(key, Counter::AuthUnavailable, &refusal);
             }
@@ -288,8 +288,8 @@ impl Exchange {
 
     /// Too much was wrong for this one to be told so, or to be looked at.
     fn turn_away(&mut self, key: Key) {
-        tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: too many were wrong");
-        let text = "too many credentials from your address were wrong; wait a minute";
+        tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: too many wrong credentials");
+        let text = "too many wrong credentials from your address; wait a minute";
         let refusal = Refusal::new(Code::RateLimited, text);
         self.end_unauthenticated(key, Counter::AuthRefused, &refusal);
     }

@@ -152,8 +152,8 @@ impl Calls {
         let left = self.open_max - self.open.len();
         let owner = *self.owner_mut(asked.connection);
         if left > 0 && owner.held >= left.saturating_mul(CALLS_PER_PLACE_LEFT) {
-            let text = "few more calls may be open on this shard, and this connection holds its \
-                        share of them: wait for its answers";
+            let text = "few requests may still be opened on this shard, and this connection holds \
+                        its share of them: wait for answers";
             return Err(Failure::of(Code::TooManyRequests, text));
         }
         let links = Links {
@@ -169,7 +169,7 @@ impl Calls {
             links: Some(links),
         };
         let Some(key) = self.open.insert(call) else {
-            let text = "too many calls are open on this shard; try again later";
+            let text = "too many requests are open on this shard; try again later";
             return Err(Failure::of(Code::Overloaded, text));
         };
         if let Some(Links { prev, .. }) = self.links_mut(owner.head) {
@@ -276,8 +276,8 @@ impl Calls {
             outcomes.post((call, outcome));
         };
         if self.jobs.send(Box::new(job)).is_err() {
-            // The workers are gone: the server is ending, and so is this call.
-            let failure = Failure::of(Code::Shutdown, "the server is ending");
+            // The workers are gone: the server is shutting down, and so is this call.
+            let failure = Failure::of(Code::Shutdown, "the server is shutting down");
             self.finished.borrow_mut().push((call, Err(failure)));
         }
     }

@@ -70,7 +70,7 @@ impl Exchange {
             return Ok(());
         };
         if self.resources.pool.is_exhausted() {
-            let text = "this shard's memory is lent out; try again later";
+            let text = "this shard's memory is used up; try again later";
             return Err(Refusal::new(Code::Overloaded, text));
         }
         let checksum = connection.transport.session.has_checksum();

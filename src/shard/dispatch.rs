@@ -87,7 +87,7 @@ impl Exchange {
             Event::Ended(reason) => return Some(*reason),
             Event::Message(_) => {
                 let transport = &mut self.connections.get_mut(key)?.transport;
-                let text = "nobody here takes such a message";
+                let text = "this server does not accept such a message";
                 transport.refuse(Code::Unexpected, text, &mut self.resources);
             }
             Event::Handled | Event::Established(_) => {}

@@ -42,11 +42,11 @@ impl Door {
         let turned = self.tally().admit(address, now);
         turned.map_err(|turned| match turned {
             Turned::Connections => {
-                let text = "your address has as many connections as it may";
+                let text = "too many connections from your address";
                 Refusal::new(Code::TooManyConnections, text)
             }
             Turned::Connects(_) => {
-                let text = "your address connects too often; wait a second";
+                let text = "too many new connections from your address; wait a second";
                 Refusal::new(Code::RateLimited, text)
             }
         })

@@ -219,7 +219,7 @@ impl Connection {
         } else if !self.transport.session.is_established() {
             self.transport.close(
                 Code::Draining,
-                "this server is ending",
+                "this server is shutting down",
                 Reason::Drained,
                 resources,
             );
@@ -266,7 +266,7 @@ impl Connection {
             Look::Everybody => Reason::Shutdown,
             Look::Early | Look::Wait | Look::Done | Look::Cut => return,
         };
-        let text = "this server is ending";
+        let text = "this server is shutting down";
         self.transport
             .close(Code::Shutdown, text, reason, resources);
     }

@@ -38,7 +38,8 @@ impl Exchange {
         let station = member.station.as_ref();
         let fresh = station.is_none_or(|station| station.is_idle()) && !member.is_owed_answers();
         if member.durable().is_some() || (*session != NEW && !fresh) {
-            let text = "SESSION comes once, and before what it would resume";
+            let text =
+                "SESSION may be sent only once, and to resume only before any other operation";
             let refusal = Refusal::new(Code::Unexpected, text);
             transport.refuse_with(&refusal, &mut self.resources);
             return None;
@@ -145,7 +146,7 @@ impl Exchange {
     /// The key cannot be resumed; the connection goes on without a session.
     pub(super) fn refuse_session(&mut self, key: Key) -> Option<Reason> {
         let connection = self.connections.get_mut(key)?;
-        let text = "no session of that key can be resumed here: begin a new one";
+        let text = "no session with that key can be resumed: start a new one";
         let now = self.resources.now;
         let transport = &mut connection.transport;
         let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
@@ -161,12 +162,12 @@ impl Exchange {
             return;
         };
         let text = match member.durable_mut() {
-            None => "there is no session to acknowledge messages of",
+            None => "ACK without a session",
             Some(durable) => {
                 if durable.lapsed || durable.log.ack(received) {
                     return member.recharge(&mut self.resources);
                 }
-                "more is acknowledged than was sent, or less than before"
+                "ACK count is larger than what was sent, or smaller than before"
             }
         };
         let refusal = Refusal::new(Code::Unexpected, text);

@@ -46,7 +46,7 @@ impl Exchange {
         self.resources.counters.add(Counter::Requests, 1);
         let Some(choice) = self.choose_server(request.name) else {
             let failure = match check_topic(request.name) {
-                Ok(()) => Failure::of(Code::NoService, "nobody answers for this service"),
+                Ok(()) => Failure::of(Code::NoService, "no server registered for this service"),
                 Err(refusal) => refuse_name(&refusal),
             };
             return self.fail(key, request.id, &failure);
@@ -152,7 +152,7 @@ impl Exchange {
         match choice {
             Some(choice) => self.pass_on(choice, &mut parcel, call),
             None => {
-                let failure = Failure::of(Code::ServiceGone, "the service has just ended");
+                let failure = Failure::of(Code::ServiceGone, "the service just ended");
                 self.fail_call(call, &failure);
             }
         }
@@ -191,7 +191,7 @@ impl Exchange {
         call: Call,
     ) -> Result<(), Failure> {
         let Some(connection) = self.connections.get_mut(server) else {
-            let text = "the service has just ended";
+            let text = "the service just ended";
             return Err(Failure::of(Code::ServiceGone, text));
         };
         if connection.is_behind(&self.resources) {

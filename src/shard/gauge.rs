@@ -10,7 +10,7 @@ impl<D: Driver> Shard<D> {
     pub(super) fn collect(&mut self, empty: Box<Histograms>) {
         self.put_gauges();
         let full = std::mem::replace(&mut self.exchange.resources.histograms, empty);
-        // Nobody listens any more when the server is ending.
+        // Nobody listens any more when the server is shutting down.
         let _ = self.histograms_out.try_send((self.id, full));
     }
 

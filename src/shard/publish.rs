@@ -173,8 +173,7 @@ impl Exchange {
         let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();
         let most = self.resources.limits.retained_bytes_max();
         if keeps && self.router.retained_bytes() + bytes > most {
-            let text = "as many messages are retained as memory allows; clear some with an \
-                        empty payload";
+            let text = "memory for retained messages is used up; clear some with an empty payload";
             return Err(Refusal::new(Code::Overloaded, text));
         }
         Ok(())
@@ -463,7 +462,7 @@ impl Exchange {
 /// FORBIDDEN.
 pub(super) fn refuse_reserved(name: &str) -> Result<(), Refusal> {
     if name.starts_with('$') {
-        let text = "names that begin with $ are the server's";
+        let text = "names starting with $ are reserved";
         return Err(Refusal::new(Code::Forbidden, text));
     }
     Ok(())

@@ -23,7 +23,7 @@ use std::time::Duration;
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-const TEXT: &str = "you send more than one connection may; wait a little";
+const TEXT: &str = "rate limit of this connection exceeded; wait a little";
 
 impl Exchange {
     /// Refuses a message that was too much. It never ends the connection.

@@ -106,7 +106,7 @@ impl Exchange {
         let group = envelope.headers.find(header::GROUP);
         let none = Refusal::new(
             Code::NotSubscribed,
-            "there is no such subscription on this connection",
+            "no such subscription on this connection",
         );
         let Some((id, number)) = self.router.subscription(filter, group) else {
             return Err(none);
@@ -148,7 +148,10 @@ impl Exchange {
     pub(super) fn unserve(&mut self, key: Key, envelope: &Envelope<'_>) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
-        let none = Refusal::new(Code::NotSubscribed, "this connection does not serve that");
+        let none = Refusal::new(
+            Code::NotSubscribed,
+            "this connection does not serve that service",
+        );
         let Some(id) = self.router.service(service) else {
             return Err(none);
         };
@@ -302,11 +305,12 @@ impl Exchange {
             .and_then(|one| one.member.station.as_ref());
         let count = station.map_or(0, |one| one.subscriptions.len() + one.servings.len());
         if count >= most {
-            let text = format!("a connection has at most {most} subscriptions and services");
+            let text =
+                format!("too many subscriptions and services on this connection (max {most})");
             return Err(Refusal::with(Code::TooManySubscriptions, text));
         }
         if self.resources.pool.is_exhausted() {
-            let text = "this shard's memory is lent out; try again later";
+            let text = "this shard's memory is used up; try again later";
             return Err(Refusal::new(Code::Overloaded, text));
         }
         Ok(())

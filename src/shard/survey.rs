@@ -141,7 +141,7 @@ impl<D: Driver> Shard<D> {
         if transport.stage != Stage::Running {
             return false;
         }
-        let text = "an operator has ended this connection";
+        let text = "an operator closed this connection";
         let resources = &mut exchange.resources;
         transport.close(Code::Shutdown, text, Reason::Kicked, resources);
         exchange.touch(key);

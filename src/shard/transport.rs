@@ -375,7 +375,7 @@ impl Transport {
     /// Neither a message larger than a chunk nor a long backlog can be taken in while the
     /// shard's memory is lent out.
     pub(super) fn overload(&mut self, resources: &mut Resources) {
-        let text = "this shard's buffers are lent out; try again later";
+        let text = "this shard's buffers are used up; try again later";
         self.close(Code::Overloaded, text, Reason::Overloaded, resources);
     }
 

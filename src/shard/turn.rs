@@ -375,7 +375,7 @@ impl<D: Driver> Shard<D> {
                 policy = report.policy.label(),
                 bytes_queued = report.bytes_queued,
                 oldest_ms = report.oldest_age.as_millis() as u64,
-                "slow consumer: it reads more slowly than others publish to it"
+                "slow consumer: reads more slowly than others publish to it"
             );
         }
     }

@@ -78,7 +78,7 @@ impl Exchange {
             return;
         };
         if !tls.take(bytes, &mut self.resources.pool) {
-            return self.fail_tls(key, "the handshake is larger than it may be");
+            return self.fail_tls(key, "handshake too large");
         }
         if tls.established {
             self.open_records(key);
