@@ -136,9 +136,13 @@ pub const CALLS_PER_PLACE_LEFT: u32 = 2;
 pub const CHECKED_BYTES_PER_VALUE: usize = 8;
 /// Retained messages may take this part of what a shard may lend, beside it.
 pub const RETAINED_SHARE: u64 = 4;
-/// Bytes that a subscription is charged for against a shard's budget: its place in the
-/// router and at its connection (benches/router.rs measures the former).
-pub const SUBSCRIPTION_BYTES: usize = 128;
+/// Bytes that a subscription is charged for at its own shard: its places at its connection and
+/// among its filter's subscribers. The filter itself is charged by what it takes in the router,
+/// on each shard that knows it.
+pub const SUBSCRIPTION_BYTES: usize = 96;
+/// Bytes that a message which several hold takes beside its own: its owner, its counts, its
+/// allocations.
+pub const SHARED_MESSAGE_BYTES: usize = 112;
 /// How long a connection that we end goes on reading and dropping, in milliseconds, so
 /// that the peer receives the reason rather than a TCP reset (§2, Ending).
 pub const LINGER_MS: u64 = 1000;

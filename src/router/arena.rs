@@ -63,6 +63,11 @@ impl<T> Arena<T> {
         self.len
     }
 
+    /// Bytes of memory that the entries take, room for others aside.
+    pub const fn bytes(&self) -> usize {
+        self.len * size_of::<Slot<T>>()
+    }
+
     /// Entries there is memory for.
     #[cfg(test)]
     pub fn capacity(&self) -> usize {

@@ -28,6 +28,10 @@ use super::{Choice, Count, Subscription};
 use crate::base::id::{Key, ShardId};
 use fastrand::Rng;
 
+/// Bytes a group takes beside itself and its names: allocations, its filter's list of groups,
+/// and what few other shards have told of it.
+const GROUP_BYTES: usize = 160;
+
 pub struct Group {
     generation: u32,
     ready: u32,
@@ -205,6 +209,8 @@ pub fn draw(rng: &mut Rng, offer: impl Fn(fn(Count) -> u32, &mut Draw<'_>)) -> O
 /// All groups of a shard, those of services among them, by this shard's own numbers.
 pub struct Groups {
     arena: Arena<Group>,
+    /// Of names.
+    name_bytes: usize,
     /// Counts groups; gives each its generation, so that a number that another shard still
     /// uses finds nothing rather than the next tenant.
     made: u32,
@@ -214,6 +220,7 @@ impl Groups {
     pub const fn new() -> Groups {
         Groups {
             arena: Arena::new(),
+            name_bytes: 0,
             made: 0,
         }
     }
@@ -226,6 +233,7 @@ impl Groups {
     pub fn insert(&mut self, filter: FilterId, filter_name: &str, name: &[u8]) -> Key {
         self.made = (self.made + 1) % Key::GENERATIONS;
         let generation = self.made;
+        self.name_bytes += filter_name.len() + name.len();
         let slot = self.arena.insert(Group {
             generation,
             ready: 0,
@@ -236,6 +244,11 @@ impl Groups {
             remotes: Vec::new(),
         });
         Key { slot, generation }
+    }
+
+    /// Bytes of memory that groups take, places of this shard's members aside.
+    pub const fn bytes(&self) -> usize {
+        self.arena.bytes() + self.name_bytes + self.arena.len() * GROUP_BYTES
     }
 
     pub fn get(&self, key: Key) -> Option<&Group> {
@@ -249,8 +262,10 @@ impl Groups {
     }
 
     pub fn remove(&mut self, key: Key) {
-        if self.get(key).is_some() {
-            self.arena.remove(key.slot);
+        if self.get(key).is_some()
+            && let Some(group) = self.arena.remove(key.slot)
+        {
+            self.name_bytes -= group.filter_name.len() + group.name.len();
         }
     }
 

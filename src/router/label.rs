@@ -30,6 +30,14 @@ impl Label {
         }
     }
 
+    /// Bytes of memory it takes beside itself, as an allocator gives them.
+    pub const fn heap_bytes(&self) -> usize {
+        match self {
+            Label::Short { .. } => 0,
+            Label::Long(text) => text.len().next_multiple_of(16),
+        }
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Label::Short { len, bytes } => &bytes[..usize::from(*len)],

@@ -344,7 +344,7 @@ impl Router {
         walk: &mut Walk,
         looks: &mut usize,
         now: Instant,
-        each: impl FnMut(&Kept, Instant),
+        each: impl FnMut(&Kept, Instant) -> bool,
     ) -> bool {
         self.retained.matching(filter, walk, looks, now, each)
     }
@@ -357,6 +357,17 @@ impl Router {
     /// Bytes of memory that retained messages and their topics take, about.
     pub const fn retained_bytes(&self) -> usize {
         self.retained.bytes()
+    }
+
+    /// Those of the messages themselves.
+    pub const fn retained_message_bytes(&self) -> usize {
+        self.retained.message_bytes()
+    }
+
+    /// Bytes of memory that filters, services and groups take, this shard's and what it knows of
+    /// others', about; places of this shard's own members aside.
+    pub fn interest_bytes(&self) -> usize {
+        self.topics.bytes() + self.services.bytes() + self.groups.bytes()
     }
 
     /// Topics that have a retained message.

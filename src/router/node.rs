@@ -86,6 +86,8 @@ pub struct Nodes {
     pub arena: Arena<Node>,
     heads: Vec<u32>,
     hashed: usize,
+    /// Of labels that do not stand in their nodes.
+    label_bytes: usize,
     hasher: SeedableRandomState,
 }
 
@@ -101,8 +103,16 @@ impl Nodes {
             arena,
             heads: vec![NONE; BUCKETS_MIN],
             hashed: 0,
+            label_bytes: 0,
             hasher: SeedableRandomState::with_seed(entropy, SharedSeed::global_random()),
         }
+    }
+
+    /// Bytes of memory that nodes and edges take, the root's aside.
+    pub fn bytes(&self) -> usize {
+        // A bucket for each edge, in a table that doubles.
+        let table = self.hashed * 2 * size_of::<u32>();
+        self.arena.bytes() - self.arena.bytes() / self.arena.len() + self.label_bytes + table
     }
 
     /// The child of `parent` under a label that is no wildcard.
@@ -127,6 +137,7 @@ impl Nodes {
         let hash = self.hash(parent, label);
         let mut node = Node::new(parent, Label::new(label));
         node.hash = hash;
+        self.label_bytes += node.label.heap_bytes();
         let at = self.arena.insert(node);
         if parent != EXACT {
             self.arena[parent].children += 1;
@@ -158,6 +169,7 @@ impl Nodes {
                 self.arena[parent].children -= 1;
             }
         }
+        self.label_bytes -= self.arena[at].label.heap_bytes();
         self.arena.remove(at);
         while self.heads.len() > BUCKETS_MIN && self.heads.len() > 2 * self.hashed + 1 {
             self.merge_bucket();

@@ -31,7 +31,7 @@
 
 use crate::base::clock::Instant;
 use crate::base::id::ShardId;
-use crate::base::limits::NAME_BYTES_MAX;
+use crate::base::limits::{NAME_BYTES_MAX, SHARED_MESSAGE_BYTES};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -41,8 +41,9 @@ use std::time::Duration;
 /// How long a cleared topic refuses messages that were published before that.
 pub const TOMBSTONE: Duration = Duration::from_secs(10);
 
-/// Bytes an entry costs besides topic and message: its place in the map and its allocation.
-const ENTRY_BYTES: usize = 144;
+/// Bytes an entry costs besides topic and message: its place in the map, whose nodes are two
+/// thirds full, and its key's allocation.
+const ENTRY_BYTES: usize = 208;
 
 /// Messages retained between two sweeps, each over twice as many entries: what is past
 /// goes faster than anything can come.
@@ -71,7 +72,8 @@ pub struct Kept {
 
 impl Kept {
     fn bytes(&self) -> usize {
-        self.message.len() + self.translated.as_ref().map_or(0, Bytes::len)
+        let cost = |message: &Bytes| message.len() + SHARED_MESSAGE_BYTES;
+        cost(&self.message) + self.translated.as_ref().map_or(0, cost)
     }
 }
 
@@ -108,6 +110,8 @@ struct Entry {
 pub struct Retained {
     entries: BTreeMap<Box<[u8]>, Entry>,
     bytes: usize,
+    /// Those of the messages.
+    message_bytes: usize,
     count: usize,
     /// Where the sweep goes on.
     swept: Vec<u8>,
@@ -118,6 +122,11 @@ impl Retained {
     /// Bytes of memory that the entries take, tombstones included; near enough to bound it.
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Those of the messages among them.
+    pub const fn message_bytes(&self) -> usize {
+        self.message_bytes
     }
 
     /// Topics that have a message, or had one and nobody has noticed that it has expired.
@@ -147,31 +156,35 @@ impl Retained {
             message,
         };
         let (cost, live) = (cost(key, &entry), usize::from(entry.message.is_some()));
+        let message_bytes = entry.message.as_ref().map_or(0, Kept::bytes);
         match self.entries.get_mut(key) {
             Some(old) if old.version > version => return false,
             Some(old) => {
                 self.bytes -= self::cost(key, old);
+                self.message_bytes -= old.message.as_ref().map_or(0, Kept::bytes);
                 self.count -= usize::from(old.message.is_some());
                 *old = entry;
             }
             None => drop(self.entries.insert(key.into(), entry)),
         }
         self.bytes += cost;
+        self.message_bytes += message_bytes;
         self.count += live;
         true
     }
 
     /// Calls `each` with the messages, and when they expire, of the topics that the filter
     /// matches, in the order of the topics' levels, from where `walk` has got to; at most
-    /// `looks` topics are looked at, which is then what is left of them. True: that was the
-    /// last one. What has expired is removed.
+    /// `looks` topics are looked at, which is then what is left of them. `each` says whether it
+    /// takes one: what it does not is the next. True: that was the last one. What has expired
+    /// is removed.
     pub fn matching(
         &mut self,
         filter: &str,
         walk: &mut Walk,
         looks: &mut usize,
         now: Instant,
-        mut each: impl FnMut(&Kept, Instant),
+        mut each: impl FnMut(&Kept, Instant) -> bool,
     ) -> bool {
         let mut past = Vec::new();
         let is_done = 'seek: loop {
@@ -190,7 +203,13 @@ impl Retained {
                 *looks -= 1;
                 match look(filter, key, &mut walk.0) {
                     Look::Matches => match &entry.message {
-                        Some(message) if entry.expires > now => each(message, entry.expires),
+                        Some(message) if entry.expires > now => {
+                            if !each(message, entry.expires) {
+                                walk.0.clear();
+                                walk.0.extend_from_slice(key);
+                                break 'seek false;
+                            }
+                        }
                         _ => past.push(key.clone()),
                     },
                     Look::Next => {}
@@ -236,6 +255,7 @@ impl Retained {
             return;
         }
         self.bytes -= cost(key, entry);
+        self.message_bytes -= entry.message.as_ref().map_or(0, Kept::bytes);
         self.count -= usize::from(entry.message.take().is_some());
         if now >= entry.version.at + TOMBSTONE {
             self.entries.remove(key);
@@ -248,6 +268,8 @@ impl Retained {
     fn check_invariants(&self) {
         let sum = self.entries.iter().map(|(key, entry)| cost(key, entry));
         assert_eq!(sum.sum::<usize>(), self.bytes);
+        let messages = self.entries.values().filter_map(|e| e.message.as_ref());
+        assert_eq!(messages.map(Kept::bytes).sum::<usize>(), self.message_bytes);
         let live = self.entries.values().filter(|e| e.message.is_some());
         assert_eq!(live.count(), self.count);
     }
@@ -358,7 +380,17 @@ mod tests {
 
     fn found_by(retained: &mut Retained, filter: &str, looks: usize, now: Instant) -> Vec<Bytes> {
         let (mut found, mut walk) = (Vec::new(), Walk::default());
-        let mut each = |kept: &Kept, _| found.push(kept.message.clone());
+        let mut is_offered = false;
+        let mut each = |kept: &Kept, _| {
+            // Each is offered twice.
+            let takes = std::mem::replace(&mut is_offered, false);
+            if takes {
+                found.push(kept.message.clone());
+            } else {
+                is_offered = true;
+            }
+            takes
+        };
         while !retained.matching(filter, &mut walk, &mut looks.clone(), now, &mut each) {}
         retained.check_invariants();
         found
@@ -421,6 +453,7 @@ mod tests {
         let mut walk = Walk::default();
         retained.matching("a/+", &mut walk, &mut 1, second(1), |_, expires| {
             expiries.push(expires);
+            true
         });
         assert_eq!(expiries, [second(2)]);
         assert!(retained.bytes() > 1000);
@@ -519,6 +552,7 @@ mod tests {
             loop {
                 let done = retained.matching(filter, &mut walk, &mut 1, second(1), |kept, _| {
                     told.push(kept.message.clone());
+                    true
                 });
                 if done {
                     break;

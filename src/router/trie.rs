@@ -105,6 +105,11 @@ impl<T> Trie<T> {
         self.len() == 0
     }
 
+    /// Bytes of memory that its filters take, about.
+    pub fn bytes(&self) -> usize {
+        self.nodes.bytes() + self.values.bytes()
+    }
+
     pub fn find(&self, filter: &str) -> Option<FilterId> {
         let id = if has_wildcard(filter) {
             let (path, is_rest) = split_rest(filter);

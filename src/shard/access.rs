@@ -163,7 +163,8 @@ impl Exchange {
         };
         if asks.post(ask).is_err() {
             self.resources.end_authenticate(key, Some(Code::Overloaded));
-            return connection.transport.overload(&mut self.resources);
+            let text = "more credentials are being checked than can be; try again later";
+            return connection.transport.overload(text, &mut self.resources);
         }
         connection.transport.guest_mut().asking = self.asked;
         connection.transport.held = true;

@@ -18,6 +18,7 @@
 
 use super::exchange::Exchange;
 use super::fanout_queue::{Batch, Listed, Sought, is_among};
+use super::ledger::Charge;
 use super::parcel::Parcel;
 use super::publication::{Origin, Publication, Terms, Translation};
 use crate::base::id::Key;
@@ -74,7 +75,13 @@ impl Exchange {
         let Audience::Found { matches, .. } = audience else {
             let search = self.router.begin_search();
             let nobody = Rc::new(Listed::new(topic, epoch, Vec::new(), &[]));
-            return (nobody, Some(Sought { search, charged: 0 }));
+            return (
+                nobody,
+                Some(Sought {
+                    search,
+                    charge: Charge::default(),
+                }),
+            );
         };
         (self.list(topic, epoch, matches, brought), None)
     }
@@ -93,7 +100,7 @@ impl Exchange {
             .work
             .spend(local.len() / SUBSCRIBERS_PER_UNIT);
         if self.fanouts.batches_of(&list) == 1 {
-            self.resources.pool.charge(list.held_bytes());
+            self.fanouts.listed_bytes += list.held_bytes();
         }
         list
     }
@@ -113,14 +120,12 @@ impl Exchange {
             }
         }
         let held = sought.search.held_bytes();
-        let charged = std::mem::replace(&mut sought.charged, held);
-        self.resources.pool.charge_growth(charged, held);
+        sought.charge.set(&self.resources.pool.ledger, held);
         batch.sought = Some(sought);
         false
     }
 
     fn settle_audience(&mut self, batch: &mut Batch, sought: Sought) {
-        self.resources.pool.discharge(sought.charged);
         let mut matches = std::mem::take(&mut self.matches);
         self.router
             .end_search(&batch.topic, sought.search, &mut matches);

@@ -3,9 +3,10 @@
 use super::station::Will;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
+use crate::base::limits::NAME_BYTES_MAX;
 use crate::router::{Subscription, Walk};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// How soon it is asked whether the kernel still holds much for a member, and how rarely.
@@ -13,6 +14,8 @@ pub(super) const LOOK_MIN: Duration = Duration::from_millis(1);
 pub(super) const LOOK_MAX: Duration = Duration::from_millis(256);
 
 pub(super) struct Replay {
+    /// Which came first.
+    pub(super) number: u64,
     /// Of the SUBSCRIBE, to be confirmed.
     pub(super) id: u32,
     pub(super) filter: Box<str>,
@@ -24,6 +27,32 @@ impl Replay {
     /// Whose it is.
     pub(super) fn to(&self) -> Key {
         self.subscription.connection
+    }
+}
+
+/// Replays: of each connection one at most, because it is not read meanwhile.
+#[derive(Default)]
+pub(super) struct Replays {
+    /// Those that can go on, by their numbers: first come, first served.
+    pub(super) ready: BTreeMap<u64, Replay>,
+    /// Those that wait for their subscriber to read, or to acknowledge.
+    pub(super) parked: BTreeMap<Key, Replay>,
+    /// The number of the next.
+    pub(super) next: u64,
+}
+
+impl Replays {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.parked.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Replay> {
+        self.ready.values().chain(self.parked.values())
+    }
+
+    /// Bytes of memory that they take.
+    pub(super) fn cost_bytes(&self) -> usize {
+        (self.ready.len() + self.parked.len()) * (size_of::<Replay>() + 2 * NAME_BYTES_MAX)
     }
 }
 

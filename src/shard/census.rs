@@ -1,43 +1,76 @@
-//! How many connections each shard has: counted by all, so that new ones go where there are fewest.
+//! How many connections each shard has: counted by all, so that new ones go where there are
+//! fewest; and which shards are short of memory that others' clients hold.
 
 use crate::base::id::ShardId;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// How many connections each shard has, those on their way to it included.
-pub struct Census(Box<[Count]>);
+pub struct Census {
+    shards: Box<[Count]>,
+    /// Shards that are short.
+    short: AtomicU32,
+}
 
 #[repr(align(128))]
 #[derive(Default)]
 struct Count {
     connections: AtomicU32,
     sessions: AtomicU32,
+    is_short: AtomicBool,
 }
 
 impl Census {
     pub fn new(shards: usize) -> Census {
-        Census((0..shards).map(|_| Count::default()).collect())
+        Census {
+            shards: (0..shards).map(|_| Count::default()).collect(),
+            short: AtomicU32::new(0),
+        }
     }
 
     pub(super) fn of(&self, shard: ShardId) -> u32 {
-        self.0[shard.index()].connections.load(Relaxed)
+        self.shards[shard.index()].connections.load(Relaxed)
     }
 
     pub(super) fn join(&self, shard: ShardId) {
-        self.0[shard.index()].connections.fetch_add(1, Relaxed);
+        self.shards[shard.index()].connections.fetch_add(1, Relaxed);
     }
 
     pub(super) fn leave(&self, shard: ShardId) {
-        self.0[shard.index()].connections.fetch_sub(1, Relaxed);
+        self.shards[shard.index()].connections.fetch_sub(1, Relaxed);
     }
 
     /// A shard has so many sessions.
     pub(super) fn note_sessions(&self, shard: ShardId, count: usize) {
-        self.0[shard.index()].sessions.store(count as u32, Relaxed);
+        self.shards[shard.index()]
+            .sessions
+            .store(count as u32, Relaxed);
     }
 
     /// Somebody has a session, on whichever shard.
     pub(super) fn has_sessions(&self) -> bool {
-        self.0.iter().any(|one| one.sessions.load(Relaxed) > 0)
+        self.shards.iter().any(|one| one.sessions.load(Relaxed) > 0)
+    }
+
+    /// Notes whether a shard is short of memory, and nobody on it can be made to give it back.
+    /// True: that has changed.
+    pub(super) fn note_short(&self, shard: ShardId, is_short: bool) -> bool {
+        let own = &self.shards[shard.index()].is_short;
+        if own.load(Relaxed) == is_short {
+            return false;
+        }
+        own.store(is_short, Relaxed);
+        match is_short {
+            true => self.short.fetch_add(1, Relaxed),
+            false => self.short.fetch_sub(1, Relaxed),
+        };
+        true
+    }
+
+    /// Some other shard is short.
+    pub(super) fn is_short_beside(&self, shard: ShardId) -> bool {
+        let own = || u32::from(self.shards[shard.index()].is_short.load(Relaxed));
+        let short = self.short.load(Relaxed);
+        short > 0 && short > own()
     }
 
     /// A connection goes from one shard to another.
@@ -49,7 +82,7 @@ impl Census {
     /// The shard a connection accepted on `here` should go to: the emptiest, if `here` has
     /// clearly more, else `here`.
     pub(super) fn choose(&self, here: ShardId) -> ShardId {
-        let counts = self.0.iter().map(|one| one.connections.load(Relaxed));
+        let counts = self.shards.iter().map(|one| one.connections.load(Relaxed));
         let emptiest = counts.enumerate().min_by_key(|&(_, count)| count);
         match emptiest {
             // One ahead is even; a sixteenth more is not worth a hand-over.

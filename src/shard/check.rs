@@ -21,7 +21,6 @@ use crate::base::id::Key;
 use crate::codec::{Misfit, Schema};
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
-use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use bytes::Bytes;
 
@@ -54,9 +53,6 @@ impl Task {
 impl Exchange {
     /// Has a worker check a PUBLISH or WILL; `message` is the whole of it, as received. It is
     /// answered, and its connection read on, when that is done.
-    ///
-    /// # Errors
-    /// OVERLOADED: there is no memory to put it aside.
     pub(super) fn have_checked(
         &mut self,
         key: Key,
@@ -64,17 +60,14 @@ impl Exchange {
         id: SchemaId,
         envelope: &Envelope<'_>,
         message: &[u8],
-    ) -> Result<(), Refusal> {
+    ) {
         let (Some(connection), Some(schemas)) = (self.connections.get_mut(key), &self.schemas)
         else {
-            return Ok(());
+            return;
         };
-        if self.resources.pool.is_exhausted() {
-            let text = "this shard's memory is used up; try again later";
-            return Err(Refusal::new(Code::Overloaded, text));
-        }
         let checksum = connection.transport.session.has_checksum();
         let message = Bytes::from(Encoded::copied(message, checksum));
+        let message = self.resources.pool.ledger.share(message);
         let is_kept = kind == MessageType::Will || envelope.flags & FLAG_RETAIN != 0;
         let is_wanted = is_kept || schemas.is_wanted(other(envelope.codec));
         let task = Task {
@@ -85,7 +78,6 @@ impl Exchange {
         };
         let tracer = self.resources.tracer.as_ref();
         let context = tracer.and_then(|tracer| tracer.received());
-        self.resources.pool.charge(message.len());
         connection.transport.guest_mut().checking = true;
         connection.transport.held = true;
         connection.member.answers_open += 1;
@@ -102,12 +94,10 @@ impl Exchange {
                 found,
             }));
         });
-        Ok(())
     }
 
     /// A worker is done with a message.
     pub(super) fn take_finding(&mut self, finding: Finding) {
-        self.resources.pool.discharge(finding.message.len());
         let key = finding.connection;
         let (mut origin, mut is_member) = (Origin::Nobody, false);
         if let Some(connection) = self.connections.get_mut(key) {

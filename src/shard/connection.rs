@@ -227,6 +227,7 @@ impl Connection {
         let (session, mut out) = self.transport.session_and_out(&mut resources.pool);
         if session.send_response_head(id, 0, codec, payload.len(), &mut out) {
             resources.counters.add(Counter::Responses, 1);
+            let payload = resources.pool.ledger.share(payload);
             let outbox = &mut self.transport.outbox;
             outbox.push_shared(payload, &mut resources.pool);
         }
@@ -340,7 +341,7 @@ impl Connection {
             return;
         }
         let before = trail.cost_bytes();
-        trail.push(parcel, group, expires, queued);
+        trail.push(parcel, group, expires, queued, &resources.pool.ledger);
         if trail.cost_bytes() != before {
             member.recharge(resources);
         }

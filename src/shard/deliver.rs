@@ -130,7 +130,7 @@ impl Exchange {
             return;
         };
         let held = Held {
-            message: publication.parcel.share(),
+            message: publication.parcel.share(&self.resources.pool.ledger),
             expires: publication.expires,
             since: now,
             policy,
@@ -143,7 +143,8 @@ impl Exchange {
         let queued = connection.transport.outbox.queued_bytes();
         let is_keyed = policy == SlowPolicy::LatestPerKey;
         let key = is_keyed.then(|| publication.latest_key(&mut self.latest_key));
-        let bound = connection.shelf_bound(&self.resources);
+        let presses = self.holders.is_among_largest(connection.weight() + bytes);
+        let bound = connection.shelf_bound(presses, &self.resources);
         let is_away = connection.transport.has_left;
         let station = connection.member.station_mut();
         let (put, dropped) = station.shelf.put(held, key, &bound, now);
@@ -162,6 +163,10 @@ impl Exchange {
                 oldest_age: age,
             });
         }
+        self.note_weight(to.connection);
+        let Some(connection) = self.connections.get_mut(to.connection) else {
+            return;
+        };
         match put {
             // Whoever comes back for it learns that it is gone.
             Put::Full if is_away => {
@@ -257,7 +262,7 @@ fn acted(put: &Put, dropped: &Dropped) -> bool {
     *put == Put::Full || dropped.oldest + dropped.newest + dropped.conflated > 0
 }
 
-fn count_dropped(dropped: &Dropped, resources: &Resources) {
+pub(super) fn count_dropped(dropped: &Dropped, resources: &Resources) {
     let counts = [
         (Counter::SlowDroppedOldest, dropped.oldest),
         (Counter::SlowDroppedNewest, dropped.newest),
@@ -328,13 +333,15 @@ impl Connection {
         resources.counters.add(Counter::Deliveries, 1);
     }
 
-    /// How much may wait on its shelf.
-    fn shelf_bound(&self, resources: &Resources) -> Bound {
+    /// How much may wait on its shelf. When there is little memory left, no more than does:
+    /// `presses`, if it is among those who hold most.
+    fn shelf_bound(&self, presses: bool, resources: &Resources) -> Bound {
         let (pool, limits) = (&resources.pool, &resources.limits);
         let shelf = self.member.station.as_ref().map(|station| &station.shelf);
         // A chunk's worth may wait for whoever is only late: a turn of many deliveries makes
         // anybody late.
         let holds = shelf.is_some_and(|shelf| shelf.cost_bytes() >= CHUNK_BYTES);
+        let presses = presses && holds;
         if self.transport.has_left {
             let logged = self
                 .member
@@ -342,13 +349,13 @@ impl Connection {
                 .map_or(0, |durable| durable.log.bytes());
             return Bound {
                 bytes_max: limits.session_buffer_bytes_max.saturating_sub(logged),
-                pressed: pool.is_exhausted() && holds,
+                pressed: presses && pool.is_exhausted(),
             };
         }
         let queued = self.transport.outbox.queued_bytes();
         Bound {
             bytes_max: limits.outbox_bytes_max.saturating_sub(queued),
-            pressed: pool.is_exhausted() || (pool.is_crowded() && holds),
+            pressed: presses && pool.is_crowded(),
         }
     }
 }

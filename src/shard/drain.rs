@@ -156,7 +156,7 @@ impl<D: Driver> Shard<D> {
             return false;
         }
         let waits = !exchange.fanouts.is_empty()
-            || !exchange.replays.is_empty()
+            || !exchange.replays.ready.is_empty()
             || !exchange.legacies.is_settled();
         let goes_on = |(_, one): (Key, &Connection)| {
             one.transport.stage == Stage::Running
@@ -195,7 +195,7 @@ impl Exchange {
     /// All that this shard has said to others is done, and nothing more is to be said.
     fn has_said_all(&self) -> bool {
         self.fanouts.is_empty()
-            && self.replays.is_empty()
+            && self.replays.ready.is_empty()
             && self.legacies.is_settled()
             && self.mesh.is_done(self.mesh.mark())
             && !self.mesh.is_homing()

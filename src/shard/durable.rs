@@ -208,7 +208,6 @@ impl Exchange {
         };
         (connection.member.counted, connection.member.shelved) = (false, false);
         connection.note_care();
-        self.resources.pool.discharge(station.charged);
         // Where the server ends, all members do: what they were sent still goes out.
         let ends_all = matches!(
             connection.transport.reason,

@@ -14,7 +14,7 @@
 //! its connection to the end of the turn.
 
 use super::authenticator::Access;
-use super::backlog::{BackedUp, Legacies, Replay};
+use super::backlog::{BackedUp, Legacies, Replays};
 use super::confirmation::Confirmations;
 use super::connection::Connection;
 use super::door::Door;
@@ -22,6 +22,8 @@ use super::entropy::Entropy;
 use super::errand::Errands;
 use super::fanout_queue::{Fanning, Fanouts};
 use super::finding::Finding;
+use super::holders::Holders;
+use super::ledger::Charge;
 use super::mailbox::Slot;
 use super::mesh::Mesh;
 use super::resource::Resources;
@@ -52,8 +54,10 @@ pub(super) struct Exchange {
     pub(super) resources: Resources,
     pub(super) router: Router,
     pub(super) mesh: Mesh,
-    /// Bytes that the pool is charged for what lies in the mesh.
-    pub(super) mesh_charged: usize,
+    /// For what lies in the mesh.
+    pub(super) mesh_charge: Charge,
+    /// For what stands in tables: brought in line at the end of each turn (`charge_tables`).
+    pub(super) table_charge: Charge,
     pub(super) confirmations: Confirmations,
     pub(super) errands: Errands,
     /// For what workers have found of payloads.
@@ -81,6 +85,10 @@ pub(super) struct Exchange {
     pub(super) publications: u64,
     /// Which topics are busy.
     pub(super) topics: Topics,
+    /// Who holds much memory.
+    pub(super) holders: Holders,
+    /// Subscriptions and services of this shard's connections.
+    pub(super) memberships: usize,
     /// Publications that are being delivered to many.
     pub(super) fanouts: Fanouts,
     /// What those who have gone have left to others.
@@ -88,7 +96,7 @@ pub(super) struct Exchange {
     /// Members for whom the kernel holds much.
     pub(super) backed_up: BackedUp,
     /// Retained messages that are being brought to new subscriptions.
-    pub(super) replays: VecDeque<Replay>,
+    pub(super) replays: Replays,
     pub(super) random: fastrand::Rng,
     /// Connections to settle at the end of the turn.
     pub(super) touched: Vec<Key>,
@@ -98,7 +106,7 @@ pub(super) struct Exchange {
     pub(super) unheard: usize,
     /// Connections that end, for whose subscriptions there was no time yet.
     pub(super) leaving: VecDeque<Key>,
-    /// Connections that wait for room in the mesh.
+    /// Connections that wait for room in the mesh, or for memory.
     pub(super) blocked: Vec<Key>,
     /// Sessions whose connection has gone, by when their linger is over.
     pub(super) absent: BTreeSet<(Instant, Key)>,
@@ -125,13 +133,15 @@ impl Exchange {
         mut entropy: Entropy,
     ) -> Exchange {
         let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
+        let bytes_max = resources.limits.outbox_bytes_shard_max;
         Exchange {
             id,
             connections: Slab::new(slots),
             services: Services::default(),
             router: Router::new(id),
             mesh: Mesh::default(),
-            mesh_charged: 0,
+            mesh_charge: Charge::default(),
+            table_charge: Charge::default(),
             confirmations: Confirmations::default(),
             errands: Errands::new(resources.limits.calls_open_max, resources.now),
             topics: Topics::new(seed, resources.now),
@@ -148,10 +158,12 @@ impl Exchange {
             scratch: Vec::new(),
             latest_key: Vec::new(),
             publications: 0,
+            holders: Holders::new(bytes_max),
+            memberships: 0,
             fanouts: Fanouts::default(),
             legacies: Legacies::default(),
             backed_up: BackedUp::default(),
-            replays: VecDeque::new(),
+            replays: Replays::default(),
             random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),
             ready: VecDeque::new(),
@@ -336,7 +348,9 @@ impl Exchange {
                 }
                 Step::Incomplete { need } => {
                     if need > CHUNK_BYTES && self.resources.pool.is_exhausted() {
-                        connection.transport.overload(&mut self.resources);
+                        // Until there is memory for the rest of it.
+                        connection.member.blocked = true;
+                        self.holders.blocks = true;
                         break;
                     }
                     Transport::lend_input(&mut input, bytes, &mut self.resources);

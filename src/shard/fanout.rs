@@ -54,7 +54,7 @@ impl Exchange {
         self.translate_if_wanted(publication);
         let sending = Sending {
             origin,
-            message: publication.parcel.share(),
+            message: publication.parcel.share(&self.resources.pool.ledger),
             grown: publication.parcel.is_grown(),
             expires: publication.expires,
             number: publication.number,
@@ -65,21 +65,19 @@ impl Exchange {
         };
         let in_order = publication.envelope.flags & FLAG_RETAIN != 0;
         let way = self.way_of(origin, in_order);
-        let bytes = sending.held_bytes();
-        self.resources.pool.charge(bytes);
+        self.fanouts.messages += 1;
         let (topic, epoch) = (publication.envelope.name, self.router.epoch());
-        let is_alone = !self.replays.is_empty() || audience.is_again();
+        let brought = match in_order && !self.replays.is_empty() {
+            true => self.brought(publication),
+            false => Vec::new(),
+        };
+        let is_alone = !brought.is_empty() || audience.is_again();
         let lane = self.fanouts.lane_mut(way);
         match lane.batches.back_mut() {
             Some(batch) if !is_alone && batch.takes(topic.as_bytes(), epoch) => {
-                batch.charged += bytes;
                 batch.join(sending);
             }
             _ => {
-                let brought = match is_alone {
-                    false => Vec::new(),
-                    true => self.brought(publication),
-                };
                 let mut batch = self.begin_batch(topic, &audience, brought, sending);
                 batch.closed = is_alone;
                 batch.relays = batch.sought.is_some() && !batch.again && way == Way::Of(self.id);
@@ -89,7 +87,7 @@ impl Exchange {
         self.note_fanning(origin, way);
     }
 
-    /// Who is still being brought what is retained may just have been given it.
+    /// Who is still being brought what is retained, and has just been given this with it.
     #[cold]
     fn brought(&self, publication: &Publication<'_>) -> Vec<Key> {
         let replays = self.replays.iter();
@@ -108,7 +106,6 @@ impl Exchange {
         brought: Vec<Key>,
         sending: Sending,
     ) -> Batch {
-        let charged = sending.held_bytes();
         let (list, sought) = self.seek_or_list(topic, audience, &brought);
         let mut batch = Batch {
             epoch: self.router.epoch(),
@@ -120,7 +117,6 @@ impl Exchange {
             brought,
             messages: Vec::new(),
             bytes: 0,
-            charged,
             closed: false,
             done: 0,
             served: Served::default(),
@@ -180,6 +176,7 @@ impl Exchange {
         match last.find(is_last) {
             Some(batch) if connection.member.fanning != Fanning::No => {
                 connection.member.answers_open += 1;
+                self.fanouts.answers += 1;
                 batch.answers.push(Behind {
                     connection: key,
                     answer,
@@ -210,6 +207,7 @@ impl Exchange {
         match (batches.find(of), self.connections.get_mut(key)) {
             (Some(batch), Some(connection)) => {
                 connection.member.answers_open += 1;
+                self.fanouts.answers += 1;
                 let until = Done::Other(until);
                 batch.answers.push(Behind {
                     connection: key,
@@ -305,9 +303,10 @@ impl Exchange {
 
     /// All have it: who waited for that goes on, and is answered.
     fn finish_batch(&mut self, mut batch: Batch) {
-        self.resources.pool.discharge(batch.charged);
+        self.fanouts.messages -= batch.messages.len();
+        self.fanouts.answers -= batch.answers.len();
         if self.fanouts.batches_of(&batch.list) == 1 {
-            self.resources.pool.discharge(batch.list.held_bytes());
+            self.fanouts.listed_bytes -= batch.list.held_bytes();
         }
         let reached = batch.list.subscribers.len();
         for sending in &mut batch.messages {

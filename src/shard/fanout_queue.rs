@@ -2,6 +2,7 @@
 //! shard they are from (see `fanout`).
 
 use super::confirmation::{Answer, Until};
+use super::ledger::Charge;
 use super::parcel::Parcel;
 use super::publication::{Origin, Publication, Translation};
 use super::trace::Open;
@@ -54,6 +55,10 @@ pub(super) struct Fanouts {
     pub(super) lanes: Vec<OriginLane>,
     /// Batches in all lanes.
     pub(super) waiting: usize,
+    /// Messages in them, answers behind them, and bytes of their lists of subscribers, each list once.
+    pub(super) messages: usize,
+    pub(super) answers: usize,
+    pub(super) listed_bytes: usize,
     /// The lane that is next.
     pub(super) next: usize,
     /// The subscribers of the last batch that was begun: the next may have the same.
@@ -80,8 +85,7 @@ pub(super) struct Listed {
 /// Who is still being looked for.
 pub(super) struct Sought {
     pub(super) search: Search,
-    /// What the pool was charged for it.
-    pub(super) charged: usize,
+    pub(super) charge: Charge,
 }
 
 /// Members of groups who get a batch's messages, as far as they were chosen.
@@ -109,8 +113,6 @@ pub(super) struct Batch {
     pub(super) brought: Vec<Key>,
     pub(super) messages: Vec<Sending>,
     pub(super) bytes: usize,
-    /// What the pool was charged for its messages.
-    pub(super) charged: usize,
     /// It has begun, or is for subscribers of its own: nothing joins it.
     pub(super) closed: bool,
     /// How many of the subscribers have it.
@@ -196,6 +198,14 @@ impl Fanouts {
 
     pub(super) fn len(&self) -> usize {
         self.waiting
+    }
+
+    /// Bytes of memory that what waits takes, its messages' aside.
+    pub(super) fn cost_bytes(&self) -> usize {
+        self.listed_bytes
+            + self.messages * size_of::<Sending>()
+            + self.answers * size_of::<Behind>()
+            + self.waiting * size_of::<Batch>()
     }
 
     fn lane(&self, way: Way) -> Option<&OriginLane> {
@@ -309,10 +319,5 @@ impl Sending {
             translation: self.translation.take(),
             span: None,
         }
-    }
-
-    /// Bytes of memory that it holds.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.message.len() + size_of::<Sending>() + size_of_val(&*self.picks)
     }
 }

@@ -27,7 +27,7 @@ impl<D: Driver> Shard<D> {
             (Gauge::Fanouts, exchange.fanouts.len()),
             (Gauge::MeshBatches, exchange.mesh.batches_out()),
             (Gauge::MeshBlocked, exchange.blocked.len()),
-            (Gauge::MemoryLentBytes, resources.pool.lent_bytes()),
+            (Gauge::MemoryLentBytes, resources.pool.charged_bytes()),
             (
                 Gauge::MemoryMaxBytes,
                 resources.limits.outbox_bytes_shard_max,

@@ -14,7 +14,7 @@
 //! once it would make that one a slow consumer. So messages wait for a member that keeps up,
 //! and no more go to other shards than those have room for: they tell when members stall.
 //!
-//! Invariant: the pool is charged for the messages that wait.
+//! Messages that wait carry their charge, as everywhere.
 
 use super::audience::Audience;
 use super::backlog::Legacy;
@@ -78,7 +78,6 @@ impl Exchange {
                 continue;
             }
             let bytes = legacy.message.len();
-            self.resources.pool.discharge(bytes);
             left_bytes = left_bytes.saturating_sub(bytes);
             self.hand_on(&legacy);
         }
@@ -123,7 +122,6 @@ impl Exchange {
 
     /// A group's message is another member's now.
     pub(super) fn leave_message(&mut self, group: Key, expires: Instant, message: Bytes) {
-        self.resources.pool.charge(message.len());
         self.legacies.stuck = false;
         self.legacies.messages.push_back(Legacy {
             group,
@@ -136,7 +134,7 @@ impl Exchange {
     #[cold]
     pub(super) fn leave_to_others(&mut self, publication: &mut Publication<'_>) {
         if let Some(group) = publication.group {
-            let message = publication.parcel.share();
+            let message = publication.parcel.share(&self.resources.pool.ledger);
             self.leave_message(group, publication.expires, message);
         }
     }
@@ -147,6 +145,7 @@ impl Exchange {
         let now = self.resources.now;
         if let Some(durable) = &mut station.durable {
             durable.log.take_grouped(&mut |group, expires, message| {
+                let message = self.resources.pool.ledger.share(message);
                 self.leave_message(group, expires, message);
             });
         }
@@ -162,7 +161,8 @@ impl Exchange {
 
     /// So is what its machine has not acknowledged, of which the kernel holds `held` bytes.
     pub(super) fn bequeath_trail(&mut self, trail: Trail, held: usize) {
-        trail.take_rest(held, |group, expires, message| {
+        let ledger = self.resources.pool.ledger.clone();
+        trail.take_rest(held, &ledger, |group, expires, message| {
             self.leave_message(group, expires, message);
         });
     }

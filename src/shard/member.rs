@@ -32,7 +32,7 @@ pub(super) struct Member {
     pub(super) yields: bool,
     /// In the shard's queue for receive buffers.
     pub(super) starved: bool,
-    /// Waits for room in the mesh before it handles more.
+    /// Waits for room in the mesh, or for memory, before it handles more.
     pub(super) blocked: bool,
     /// So much of what it has asked is unanswered that it handles no more until some is.
     pub(super) unanswered: bool,
@@ -47,6 +47,8 @@ pub(super) struct Member {
     pub(super) careful: bool,
     /// What it does goes to other shards: it waits while the mesh is pressed.
     pub(super) uses_mesh: bool,
+    /// How much the connection holds, if that is much (see `pressure`).
+    pub(super) weight_class: u8,
     /// It has been sent messages of groups: what the kernel takes of it is noted (`trail`).
     pub(super) trails: bool,
 }
@@ -72,6 +74,7 @@ impl Member {
             shelved: false,
             careful: false,
             uses_mesh: false,
+            weight_class: 0,
             trails: false,
         }
     }
@@ -151,21 +154,11 @@ impl Member {
             })
     }
 
-    /// Brings what the pool is charged for the station in line with what it holds.
+    /// Brings what is charged for the station in line with what it holds.
     pub(super) fn recharge(&mut self, resources: &mut Resources) {
         if let Some(station) = &mut self.station {
             let cost = station.cost_bytes();
-            resources.pool.charge_growth(station.charged, cost);
-            station.charged = cost;
-        }
-    }
-
-    /// Its transport has gone to another slot, and it ends: what the pool is charged for it is
-    /// given back. No session or subscription is its own, as whoever resumes has none.
-    pub(super) fn release(self, resources: &mut Resources) {
-        if let Some(station) = self.station {
-            debug_assert!(station.is_idle(), "it resumes before it has anything");
-            resources.pool.discharge(station.charged);
+            station.charge.set(&resources.pool.ledger, cost);
         }
     }
 }

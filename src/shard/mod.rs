@@ -22,7 +22,8 @@
 //! | `slow` | what is told of slow consumers |
 //! | `settle` | the driver's operations brought in line with what a connection wants |
 //! | `tls` | records opened and sealed: a byte transform, nothing else |
-//! | `outbox`, `pool` | what goes out, and the memory for it |
+//! | `outbox`, `pool`, `ledger` | what goes out, the memory for it, and what all memory is charged to |
+//! | `holders`, `pressure` | who holds most of it, and what becomes of that when there is too much |
 //! | `shelf` | what waits for a slow subscriber, and what is dropped then |
 //! | `log` | what a session's client has not acknowledged |
 //! | `receipt` | which of a session's PUBLISHes were taken |
@@ -45,6 +46,7 @@ mod access;
 mod accord;
 mod arrival;
 mod audience;
+mod audit;
 mod authenticator;
 mod backlog;
 mod call;
@@ -72,7 +74,9 @@ mod forward;
 mod gauge;
 mod group;
 mod guest;
+mod holders;
 mod home;
+mod ledger;
 mod legacy;
 mod listing;
 mod log;
@@ -84,6 +88,7 @@ mod outbox;
 mod parcel;
 mod pause;
 mod pool;
+mod pressure;
 mod publication;
 mod publish;
 mod rate;

@@ -27,9 +27,13 @@ impl Exchange {
         self.take_confirmed();
         let eased = self.mesh.ease();
         self.charge_mesh();
-        if !eased {
-            return;
+        if eased {
+            self.unblock();
         }
+    }
+
+    /// Who waited for room in the mesh, or for memory, goes on.
+    pub(super) fn unblock(&mut self) {
         for key in std::mem::take(&mut self.blocked) {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
@@ -108,7 +112,8 @@ impl Exchange {
                 translated,
             } => {
                 let translation = Translation::received(terms.translation, translated);
-                self.take_publication(from, message.parcel(), picks, &terms, translation);
+                let parcel = message.parcel(terms.retain);
+                self.take_publication(from, parcel, picks, &terms, translation);
             }
             Item::Interest {
                 filter,
@@ -128,8 +133,10 @@ impl Exchange {
                 message,
                 call,
                 servers,
-            } => self.take_request(message.parcel(), call, servers),
-            Item::Response { message, call } => self.take_response(&mut message.parcel(), call),
+            } => self.take_request(message.parcel(false), call, servers),
+            Item::Response { message, call } => {
+                self.take_response(&mut message.parcel(false), call);
+            }
             Item::Withdraw { call } => self.withdraw_errand(from, call),
             Item::Home {
                 message,
@@ -139,21 +146,18 @@ impl Exchange {
             } => {
                 let translation = Translation::received(terms.translation, translated);
                 let cause = Cause { from, counts };
-                self.take_home(cause, message.parcel(), &terms, translation);
+                self.take_home(cause, message.parcel(terms.retain), &terms, translation);
             }
             Item::After => {}
             Item::Homed { count, bytes } => self.mesh.take_homed(from, count, bytes),
         }
     }
 
-    /// Brings what the pool is charged for the mesh in line with what lies in it.
+    /// Brings what is charged for the mesh in line with what lies in it.
     #[inline]
     pub(super) fn charge_mesh(&mut self) {
         let held = self.mesh.held_bytes();
-        if held != self.mesh_charged {
-            self.resources.pool.charge_growth(self.mesh_charged, held);
-            self.mesh_charged = held;
-        }
+        self.mesh_charge.set(&self.resources.pool.ledger, held);
     }
 
     /// Sends what this turn had to say to other shards.

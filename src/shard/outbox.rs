@@ -21,6 +21,9 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// Bytes that the pool counts for bytes that others hold as well: their place in the backlog.
+pub(super) const ENTRY_BYTES: usize = 64;
+
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Capacity 0: no chunk lent.
@@ -43,7 +46,7 @@ impl Outbox {
 
     /// Bytes the pool counts for it, without what is in flight.
     pub(super) fn held_bytes(&self) -> usize {
-        let backlog = self.backlog.iter().map(Chunk::capacity);
+        let backlog = self.backlog.iter().map(counted);
         self.tail.capacity() + backlog.sum::<usize>()
     }
 
@@ -89,10 +92,10 @@ impl Outbox {
         self.front_sent = sent;
     }
 
-    /// Queues bytes that are sent from where they are.
+    /// Queues bytes that are sent from where they are, and carry their own charge.
     pub(super) fn push_shared(&mut self, bytes: Bytes, pool: &mut Pool) {
         self.queued_bytes += bytes.len();
-        pool.charge(bytes.len());
+        pool.count(0, ENTRY_BYTES);
         if !self.tail.is_empty() {
             let written = std::mem::take(&mut self.tail);
             self.backlog.push_back(Chunk::Own(written));
@@ -146,7 +149,15 @@ impl Outbox {
 pub(super) fn give_back(chunk: Chunk, pool: &mut Pool) {
     match chunk {
         Chunk::Own(bytes) => pool.give(bytes),
-        Chunk::Shared(bytes) => pool.discharge(bytes.len()),
+        Chunk::Shared(_) => pool.count(ENTRY_BYTES, 0),
+    }
+}
+
+/// Bytes that the pool counts for a chunk.
+fn counted(chunk: &Chunk) -> usize {
+    match chunk {
+        Chunk::Own(bytes) => bytes.capacity(),
+        Chunk::Shared(_) => ENTRY_BYTES,
     }
 }
 
@@ -194,7 +205,7 @@ mod tests {
             expected.extend_from_slice(&message);
         }
         assert_eq!(outbox.queued_bytes(), expected.len());
-        assert_eq!(pool.lent_bytes(), CHUNK_BYTES + 2 * CHUNK_LARGE_BYTES);
+        assert_eq!(pool.charged_bytes(), CHUNK_BYTES + 2 * CHUNK_LARGE_BYTES);
 
         let mut sent = Vec::new();
         while let Some((chunk, _)) = outbox.next_chunk() {
@@ -203,7 +214,7 @@ mod tests {
             give_back(chunk, &mut pool);
         }
         assert!(sent == expected && outbox.is_empty());
-        assert_eq!(pool.lent_bytes(), 0);
+        assert_eq!(pool.charged_bytes(), 0);
     }
 
     #[test]
@@ -217,7 +228,7 @@ mod tests {
         outbox.push_shared(large.clone(), &mut pool);
         put(&mut outbox, &mut pool, b"tail");
         assert_eq!(outbox.queued_bytes(), 100_008);
-        assert_eq!(pool.lent_bytes(), 100_000 + 2 * CHUNK_BYTES);
+        assert_eq!(pool.charged_bytes(), ENTRY_BYTES + 2 * CHUNK_BYTES);
 
         let mut chunks = std::iter::from_fn(|| outbox.next_chunk().map(|next| next.0));
         let (head, shared, tail) = (chunks.next(), chunks.next(), chunks.next());
@@ -228,7 +239,7 @@ mod tests {
         for chunk in [head, shared, tail].into_iter().flatten() {
             give_back(chunk, &mut pool);
         }
-        assert_eq!(pool.lent_bytes(), 0);
+        assert_eq!(pool.charged_bytes(), 0);
     }
 
     #[test]
@@ -249,7 +260,7 @@ mod tests {
         assert_eq!(outbox.queued_bytes(), 5);
         outbox.sent(in_flight.len());
         give_back(in_flight, &mut pool);
-        assert!(outbox.is_empty() && pool.lent_bytes() == 0);
+        assert!(outbox.is_empty() && pool.charged_bytes() == 0);
     }
 
     #[test]
@@ -269,6 +280,6 @@ mod tests {
         assert_eq!(&chunk.as_slice()[from..], b"rst");
         outbox.put_back(chunk, from);
         outbox.clear(&mut pool);
-        assert!(outbox.is_empty() && pool.lent_bytes() == 0);
+        assert!(outbox.is_empty() && pool.charged_bytes() == 0);
     }
 }

@@ -1,7 +1,10 @@
 //! A message on its way from one connection to others: whole, without CRC, as its sender
 //! encoded it. Small ones are copied into outboxes; one that has to wait, or is large, is
-//! shared by reference, and the copy that makes it shareable is made once.
+//! shared by reference, and the copy that makes it shareable is made once. What is shared
+//! carries its charge (see `ledger`); what is retained, and so has another charge on each
+//! shard, goes from one to the other without any, on their way charged to the batch.
 
+use super::ledger::Ledger;
 use crate::proto::encoded::Encoded;
 use bytes::Bytes;
 
@@ -10,7 +13,10 @@ pub(super) const SHARED_BYTES_MIN: usize = 16_384;
 
 pub(super) struct Parcel<'a> {
     message: Encoded<'a>,
+    /// With its charge.
     shared: Option<Bytes>,
+    /// Without.
+    bare: Option<Bytes>,
     /// Longer than its sender made it, by a TRACEPARENT (see `trace`).
     grown: bool,
 }
@@ -32,6 +38,7 @@ impl<'a> Parcel<'a> {
         Parcel {
             message,
             shared: None,
+            bare: None,
             grown: false,
         }
     }
@@ -41,6 +48,17 @@ impl<'a> Parcel<'a> {
         Parcel {
             message: Encoded::of(message),
             shared: Some(message.clone()),
+            bare: None,
+            grown: false,
+        }
+    }
+
+    /// A message without CRC that others hold as well, and that is charged to nobody here.
+    pub(super) fn bare(message: &'a Bytes) -> Parcel<'a> {
+        Parcel {
+            message: Encoded::of(message),
+            shared: None,
+            bare: Some(message.clone()),
             grown: false,
         }
     }
@@ -84,11 +102,27 @@ impl<'a> Parcel<'a> {
         self.message.len() >= SHARED_BYTES_MIN
     }
 
-    /// The message by reference.
-    pub(super) fn share(&mut self) -> Bytes {
+    /// The message by reference, charged to this shard.
+    pub(super) fn share(&mut self, ledger: &Ledger) -> Bytes {
+        let (message, bare) = (self.message.bytes(), &self.bare);
+        let shared = self.shared.get_or_insert_with(|| {
+            let bare = bare.clone();
+            ledger.share(bare.unwrap_or_else(|| Bytes::copy_from_slice(message)))
+        });
+        shared.clone()
+    }
+
+    /// The message by reference, to be retained.
+    pub(super) fn share_retained(&mut self, ledger: &Ledger) -> Bytes {
+        ledger.share_retained(self.share_bare())
+    }
+
+    /// The message by reference, without a charge.
+    pub(super) fn share_bare(&mut self) -> Bytes {
         let message = self.message.bytes();
-        self.shared
-            .get_or_insert_with(|| Bytes::copy_from_slice(message))
-            .clone()
+        let bare = self
+            .bare
+            .get_or_insert_with(|| Bytes::copy_from_slice(message));
+        bare.clone()
     }
 }

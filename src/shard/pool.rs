@@ -1,31 +1,40 @@
-//! Chunks of memory lent to connections while they have something to send or to complete,
-//! and the account of what is lent: an idle connection holds none.
+//! Chunks of memory lent to connections while they have something to send or to complete: an
+//! idle connection holds none.
+//!
+//! A chunk is plain memory, and its capacity is its charge: what is lent is counted here, by
+//! its one shard, as chunks go and come back. All else that is charged stands in the
+//! [`ledger`](super::ledger); how near the shard is to its bound is judged by both.
 
+use super::ledger::Ledger;
 use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES};
 
 /// Chunks of either size kept for reuse at most: 4 MiB of small ones, 4 MiB of large ones.
 const SMALL_KEPT_MAX: usize = 1024;
 const LARGE_KEPT_MAX: usize = 64;
 
-/// The chunks of one shard.
+/// The chunks of one shard, and what is charged to it in all.
 pub(super) struct Pool {
+    pub(super) ledger: Ledger,
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
+    /// Of chunks.
     lent_bytes: usize,
-    lent_bytes_max: usize,
+    /// Of all that is charged.
+    charged_bytes_max: usize,
     /// Kept for connections that have nothing lent yet: a chunk for each of them, as far as
     /// half of the budget goes.
     reserved_bytes: usize,
 }
 
 impl Pool {
-    /// A pool that calls itself exhausted when more than `lent_bytes_max` are lent.
-    pub(super) fn new(lent_bytes_max: usize) -> Pool {
+    /// A pool that calls itself exhausted when more than `charged_bytes_max` are charged.
+    pub(super) fn new(charged_bytes_max: usize) -> Pool {
         Pool {
+            ledger: Ledger::default(),
             small: Vec::new(),
             large: Vec::new(),
             lent_bytes: 0,
-            lent_bytes_max,
+            charged_bytes_max,
             reserved_bytes: 0,
         }
     }
@@ -33,7 +42,7 @@ impl Pool {
     /// Reserves a chunk for each of so many connections.
     pub(super) fn reserve(&mut self, connections: u32) {
         let chunks = connections as usize * CHUNK_BYTES;
-        self.reserved_bytes = chunks.min(self.lent_bytes_max / 2);
+        self.reserved_bytes = chunks.min(self.charged_bytes_max / 2);
     }
 
     /// Lends an empty chunk of `CHUNK_BYTES`.
@@ -61,8 +70,7 @@ impl Pool {
     #[inline]
     pub(super) fn give(&mut self, mut chunk: Vec<u8>) {
         let bytes = chunk.capacity();
-        debug_assert!(bytes <= self.lent_bytes, "more came back than was lent");
-        self.lent_bytes -= bytes;
+        self.count(bytes, 0);
         chunk.clear();
         if bytes == CHUNK_BYTES && self.small.len() < SMALL_KEPT_MAX {
             self.small.push(chunk);
@@ -71,40 +79,45 @@ impl Pool {
         }
     }
 
-    /// Charges memory that is not the pool's but is held for a connection.
-    pub(super) fn charge(&mut self, bytes: usize) {
-        self.lent_bytes += bytes;
+    /// What is counted for a borrower was `before` and is `now`: a chunk has grown in its hands,
+    /// has been dropped, or has come with a connection from another shard.
+    #[inline]
+    pub(super) fn count(&mut self, before: usize, now: usize) {
+        let after = (self.lent_bytes + now).checked_sub(before);
+        debug_assert!(after.is_some(), "more came back than was lent");
+        self.lent_bytes = after.unwrap_or(0);
     }
 
-    /// What was charged is held no longer.
-    pub(super) fn discharge(&mut self, bytes: usize) {
-        debug_assert!(bytes <= self.lent_bytes, "more was discharged than charged");
-        self.lent_bytes -= bytes;
-    }
-
-    /// A lent chunk has grown in its borrower's hands.
-    pub(super) fn charge_growth(&mut self, from_bytes: usize, to_bytes: usize) {
-        self.lent_bytes = self.lent_bytes + to_bytes - from_bytes;
-    }
-
-    /// Bytes lent now.
+    /// Bytes of chunks lent now.
     pub(super) fn lent_bytes(&self) -> usize {
         self.lent_bytes
     }
 
-    /// Half of what may be lent beside the reserve is.
-    pub(super) fn is_half_lent(&self) -> bool {
-        self.lent_bytes > (self.lent_bytes_max - self.reserved_bytes) / 2
+    /// Bytes charged now: chunks, and what the ledger says.
+    #[inline]
+    pub(super) fn charged_bytes(&self) -> usize {
+        self.lent_bytes + self.ledger.bytes()
     }
 
-    /// So much is lent that those who do not keep up get no more: the rest is for those who
+    /// Bytes that may be charged beside the reserve.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.charged_bytes_max - self.reserved_bytes
+    }
+
+    /// Half of what may be charged is.
+    pub(super) fn is_half_lent(&self) -> bool {
+        self.charged_bytes() > self.bytes_max() / 2
+    }
+
+    /// So much is charged that those who do not keep up get no more: the rest is for those who
     /// do, whom a few slow readers would otherwise starve.
     pub(super) fn is_crowded(&self) -> bool {
-        self.lent_bytes > (self.lent_bytes_max - self.reserved_bytes) / 4 * 3
+        self.charged_bytes() > self.bytes_max() / 4 * 3
     }
 
-    /// More is lent than the shard's budget allows: nobody should ask for more who can wait.
+    /// More is charged than the shard's budget allows: who can wait has to, and who holds most
+    /// of it loses it.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.lent_bytes > self.lent_bytes_max - self.reserved_bytes
+        self.charged_bytes() > self.bytes_max()
     }
 }

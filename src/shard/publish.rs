@@ -100,8 +100,8 @@ impl Exchange {
             false => self.check_payload(schema, envelope).map(Some),
             true => {
                 let kind = MessageType::Publish;
-                let put = self.have_checked(key, kind, schema, envelope, message);
-                put.map(|()| None)
+                self.have_checked(key, kind, schema, envelope, message);
+                Ok(None)
             }
         };
         checked.unwrap_or_else(|refusal| {
@@ -139,6 +139,7 @@ impl Exchange {
         let Will {
             message,
             translation,
+            charge: _charge,
         } = will;
         let message = &*message;
         if let Some(envelope) = Encoded::of(message).publication() {
@@ -172,7 +173,10 @@ impl Exchange {
         }
         let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();
         let most = self.resources.limits.retained_bytes_max();
-        if keeps && self.router.retained_bytes() + bytes > most {
+        // What only readers still hold of it counts as well.
+        let held = self.resources.pool.ledger.retained_bytes();
+        let left_to_readers = held.saturating_sub(self.router.retained_message_bytes());
+        if keeps && self.router.retained_bytes() + left_to_readers + bytes > most {
             let text = "memory for retained messages is used up; clear some with an empty payload";
             return Err(Refusal::new(Code::Overloaded, text));
         }

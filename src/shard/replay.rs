@@ -1,10 +1,13 @@
-//! Replays: what is retained, delivered to a new subscription in slices, over turns; a `#`
-//! may match hundreds of thousands of messages, and whoever else is on the shard waits for
-//! one slice.
+//! Replays: what is retained, delivered to a new subscription in slices, over turns, as its
+//! outbox drains. A `#` may match hundreds of thousands of messages: whoever else is on the
+//! shard waits for one slice, and who subscribes without reading holds up one outbox of them.
 //!
 //! ```text
 //!   SUBSCRIBE ─► first slice ─► that was all: subscribed
-//!                            └► queue [ first come, first served ] ─► all: subscribed, OK
+//!                   │     └──► ready [ first come, first served ] ─► all: subscribed, OK
+//!                   ▼ no room             │           ▲
+//!                 parked ◄────────────────┘           │
+//!                   └── the outbox has drained ───────┘
 //! ```
 //!
 //! The subscription is made when everything has been delivered, so that nothing newer comes
@@ -13,9 +16,10 @@
 //! A message that is not retained is, as before any SUBSCRIBE that is not yet confirmed.
 //!
 //! The connection is not read on until then (`fanning`): what it asks for next comes after
-//! it. If it ends, so does the replay; one of a session goes on into its log.
+//! it. If the connection ends or its session is taken over, so does the replay, and nothing
+//! is subscribed to: the SUBSCRIBE was not confirmed, and who resumes a session repeats it.
 
-use super::backlog::Replay;
+use super::backlog::{Replay, Replays};
 use super::confirmation::Answer;
 use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
@@ -26,45 +30,173 @@ use crate::base::id::Key;
 use crate::proto::name::matches;
 use crate::router::{Subscription, Walk};
 
+/// How far a slice has brought a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Brought {
+    All,
+    /// The turn's share is used up.
+    Some,
+    /// The subscriber has no room for the next.
+    Full,
+}
+
+/// How much of what is retained a subscriber can be brought now.
+pub(super) struct Room {
+    outbox: Place,
+    log: Place,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    /// There is nothing in it: one message may be of any size.
+    is_empty: bool,
+    bytes: usize,
+}
+
+impl Place {
+    const NONE: Place = Place {
+        is_empty: false,
+        bytes: 0,
+    };
+    const ANY: Place = Place {
+        is_empty: true,
+        bytes: usize::MAX,
+    };
+
+    fn has(self, bytes: usize) -> bool {
+        self.is_empty || bytes <= self.bytes
+    }
+
+    fn less(self, bytes: usize) -> Place {
+        Place {
+            is_empty: false,
+            bytes: self.bytes.saturating_sub(bytes),
+        }
+    }
+}
+
+impl Room {
+    /// Whether the next message, of so many bytes, goes into it; then it has. What has no room
+    /// in a session's log goes to the shelf, by reference: the client's next ACK would make
+    /// room, but it is behind what is not heard until all is brought.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        if !self.log.has(bytes) {
+            self.log = Place::NONE;
+            return true;
+        }
+        let fits = self.outbox.has(bytes);
+        if fits {
+            (self.outbox, self.log) = (self.outbox.less(bytes), self.log.less(bytes));
+        }
+        fits
+    }
+}
+
 impl Exchange {
     /// Delivers what is retained to a subscription that is about to be made. False: the rest
     /// comes in later turns, and then the subscription and its OK.
     pub(super) fn replay(&mut self, id: u32, filter: &str, subscription: Subscription) -> bool {
         let mut walk = Walk::default();
-        if self.deliver_retained(filter, subscription, &mut walk) {
+        let brought = self.deliver_retained(filter, subscription, &mut walk);
+        if brought == Brought::All {
             return true;
         }
         if let Some(connection) = self.connections.get_mut(subscription.connection) {
             connection.member.fanning = Fanning::Waits;
             connection.member.answers_open += 1;
         }
-        self.replays.push_back(Replay {
+        let replay = Replay {
+            number: self.replays.next,
             id,
             filter: filter.into(),
             subscription,
             walk,
-        });
+        };
+        self.replays.next += 1;
+        self.put_aside(replay, brought);
         false
+    }
+
+    /// The rest comes when there is time, or room.
+    fn put_aside(&mut self, replay: Replay, brought: Brought) {
+        let Replays { ready, parked, .. } = &mut self.replays;
+        if brought == Brought::Full && !parked.contains_key(&replay.to()) {
+            parked.insert(replay.to(), replay);
+        } else {
+            ready.insert(replay.number, replay);
+        }
     }
 
     /// Delivers the turn's share of the replays, first come, first served.
     pub(super) fn step_replays(&mut self) {
-        if self.replays.is_empty() {
+        if self.replays.ready.is_empty() {
             return;
         }
         self.resources.work.begin(Lane::Replay);
         while !self.resources.work.is_over()
-            && let Some(mut replay) = self.replays.pop_front()
+            && let Some((_, mut replay)) = self.replays.ready.pop_first()
         {
             let to = replay.subscription;
-            let is_over = !self.keeps_subscriptions(to.connection)
-                || self.deliver_retained(&replay.filter, to, &mut replay.walk);
-            if is_over {
-                self.finish_replay(&replay);
-            } else {
-                self.replays.push_front(replay);
+            if !self.may_replay(to.connection) {
+                self.end_replay(&replay, false);
+                continue;
+            }
+            match self.deliver_retained(&replay.filter, to, &mut replay.walk) {
+                Brought::All => self.end_replay(&replay, true),
+                brought => self.put_aside(replay, brought),
             }
         }
+    }
+
+    /// A connection may have room again, or be over: its replay, if it has one, goes on.
+    #[cold]
+    pub(super) fn wake_replay(&mut self, key: Key) {
+        let goes_on = !self.may_replay(key) || self.replay_room(key).take(1);
+        if goes_on && let Some(replay) = self.replays.parked.remove(&key) {
+            self.replays.ready.insert(replay.number, replay);
+        }
+    }
+
+    /// What a subscriber can be brought now: as much as goes into its outbox, behind what
+    /// waits for that already, and into its session's log.
+    pub(super) fn replay_room(&self, key: Key) -> Room {
+        let mut room = Room {
+            outbox: Place::NONE,
+            log: Place::ANY,
+        };
+        let Some(connection) = self.connections.get(key) else {
+            return room;
+        };
+        let (member, outbox) = (&connection.member, &connection.transport.outbox);
+        let waits = member
+            .station
+            .as_ref()
+            .map_or(0, |one| one.shelf.oldest_bytes());
+        if member.shelved && member.may_log(waits, &self.resources) {
+            return room;
+        }
+        let most = self.resources.direct_bytes_max();
+        room.outbox = Place {
+            is_empty: outbox.is_empty(),
+            bytes: most.saturating_sub(outbox.queued_bytes()),
+        };
+        if let Some(durable) = member.durable() {
+            let most = self.resources.limits.session_buffer_bytes_max;
+            room.log = match member.shelved {
+                true => Place::NONE,
+                false => Place {
+                    is_empty: durable.log.is_empty(),
+                    bytes: most.saturating_sub(durable.log.bytes()),
+                },
+            };
+        }
+        room
+    }
+
+    /// It is there to be brought something.
+    fn may_replay(&self, key: Key) -> bool {
+        let connection = self.connections.get(key);
+        connection.is_some_and(|one| one.transport.stage == Stage::Running && !one.is_moving())
     }
 
     /// Delivers what has just been retained to those whose replay has passed its place.
@@ -85,15 +217,18 @@ impl Exchange {
         connection.is_some_and(|one| one.transport.stage == Stage::Running || one.member.counted)
     }
 
-    fn finish_replay(&mut self, replay: &Replay) {
-        let key = replay.subscription.connection;
+    /// A replay is over; if all of it has been brought, the subscription is made.
+    fn end_replay(&mut self, replay: &Replay, is_complete: bool) {
+        let key = replay.to();
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         connection.member.answers_open -= 1;
         self.go_on(key);
-        let made = self.make_subscription(&replay.filter, None, replay.subscription);
-        self.answer_subscribe(key, Answer::of(replay.id, made));
-        self.touch(key);
+        if is_complete {
+            let made = self.make_subscription(&replay.filter, None, replay.subscription);
+            self.answer_subscribe(key, Answer::of(replay.id, made));
+            self.touch(key);
+        }
     }
 }

@@ -212,12 +212,15 @@ impl<D: Driver> Shard<D> {
         let Some(Connection {
             member,
             mut transport,
-        }) = exchange.connections.remove(from)
+        }) = exchange.remove(from)
         else {
             return;
         };
         self.timers.cancel(from.slot);
-        member.release(&mut exchange.resources);
+        debug_assert!(
+            member.station.is_none_or(|one| one.is_idle()),
+            "it resumes first"
+        );
         exchange.resources.forget_arrival(from, None);
         let Some(connection) = exchange.connections.get_mut(slot) else {
             return;
@@ -272,12 +275,15 @@ impl<D: Driver> Shard<D> {
         let Some(Connection {
             member,
             mut transport,
-        }) = exchange.connections.remove(key)
+        }) = exchange.remove(key)
         else {
             return;
         };
         self.timers.cancel(key.slot);
-        member.release(&mut exchange.resources);
+        debug_assert!(
+            member.station.is_none_or(|one| one.is_idle()),
+            "it resumes first"
+        );
         transport.discharge(&mut exchange.resources);
         exchange.resources.forget_arrival(key, None);
         exchange.resources.counters.add(Counter::MovedOut, 1);
@@ -384,7 +390,7 @@ impl<D: Driver> Shard<D> {
         self.exchange.end_calls(key);
         self.is_back(key);
         self.exchange.dissolve(key, publish_will);
-        self.exchange.connections.remove(key);
+        self.exchange.remove(key);
         self.timers.cancel(key.slot);
     }
 

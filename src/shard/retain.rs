@@ -8,10 +8,12 @@
 use super::exchange::Exchange;
 use super::parcel::Parcel;
 use super::publication::{Form, Publication, Translation};
+use super::replay::Brought;
 use crate::base::clock::Instant;
 use crate::base::limits::RETAINED_SWEPT;
 use crate::proto::encoded::Encoded;
 use crate::router::{Kept, Subscription, Version, Walk};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// Retained messages looked at in one unit.
@@ -19,14 +21,15 @@ const LOOKS_PER_UNIT: usize = 4;
 
 impl Exchange {
     /// Delivers the retained messages that a new subscription matches, from where `walk` has
-    /// got to: a turn's share of them. True: those were the last ones.
+    /// got to: a turn's share of them, and no more than there is room for.
     pub(super) fn deliver_retained(
         &mut self,
         filter: &str,
         subscription: Subscription,
         walk: &mut Walk,
-    ) -> bool {
+    ) -> Brought {
         let mut found: Vec<(Kept, Instant)> = Vec::new();
+        let (mut room, mut is_full) = (self.replay_room(subscription.connection), false);
         let (now, looks) = (
             self.resources.now,
             self.resources.limits.pace.retained_looks,
@@ -35,7 +38,11 @@ impl Exchange {
         let is_done = self
             .router
             .retained(filter, walk, &mut left, now, |kept, expires| {
-                found.push((kept.clone(), expires));
+                is_full = !room.take(kept.message.len());
+                if !is_full {
+                    found.push((kept.clone(), expires));
+                }
+                !is_full
             });
         self.resources.work.spend(found.len());
         self.resources.work.spend((looks - left) / LOOKS_PER_UNIT);
@@ -56,18 +63,24 @@ impl Exchange {
             });
             self.deliver(subscription, &mut publication);
         }
-        is_done
+        match (is_done, is_full) {
+            (true, _) => Brought::All,
+            (false, true) => Brought::Full,
+            (false, false) => Brought::Some,
+        }
     }
 
     pub(super) fn retain(&mut self, publication: &mut Publication<'_>, version: Version) {
         let envelope = publication.envelope;
         let translation = publication.translation.as_ref();
-        let translated = translation.and_then(|translation| translation.made().cloned());
+        let made = translation.and_then(|translation| translation.made());
+        let ledger = &self.resources.pool.ledger;
         let message = match envelope.payload {
             [] => None,
             _ => Some(Kept {
-                message: publication.parcel.share(),
-                translated,
+                message: publication.parcel.share_retained(ledger),
+                // Its own charge is that of who it is delivered to now.
+                translated: made.map(|made| ledger.share_retained(Bytes::copy_from_slice(made))),
             }),
         };
         let (expires, now) = (publication.expires, self.resources.now);

@@ -157,7 +157,7 @@ impl Publication<'_> {
             Codec::Bytes | Codec::Json => Counter::TranslatedToJson,
         };
         resources.counters.add(counter, 1);
-        let made = Bytes::from(message);
+        let made = resources.pool.ledger.share(Bytes::from(message));
         translation.form = Form::Made(made.clone());
         Some(made)
     }

@@ -6,6 +6,7 @@
 //! simply because the connection still wants to receive.
 
 use super::connection::Connection;
+use super::fanout_queue::Fanning;
 use super::outbox::give_back;
 use super::resource::Resources;
 use super::scheduler::Lane;
@@ -54,10 +55,12 @@ impl<D: Driver> Shard<D> {
             return;
         };
         connection.member.touched = false;
-        if connection.is_unusual() && !self.settle_exchange(key) {
+        let unusual = connection.is_unusual() || connection.member.fanning == Fanning::Waits;
+        if unusual && !self.settle_exchange(key) {
             return;
         }
         let exchange = &mut self.exchange;
+        let floor = exchange.holders.floor();
         let Some(connection) = exchange.connections.get_mut(key) else {
             return;
         };
@@ -74,12 +77,18 @@ impl<D: Driver> Shard<D> {
                 self.timers.arm(key.slot, deadline);
             }
         }
+        if connection.may_weigh(floor) {
+            self.exchange.note_weight(key);
+        }
     }
 
     /// What a connection has at the exchange follows its state. False when there is nothing
     /// left to settle.
     #[cold]
     fn settle_exchange(&mut self, key: Key) -> bool {
+        if !self.exchange.replays.parked.is_empty() {
+            self.exchange.wake_replay(key);
+        }
         let Some(connection) = self.exchange.connections.get_mut(key) else {
             return false;
         };
@@ -89,6 +98,8 @@ impl<D: Driver> Shard<D> {
                     self.move_on(key);
                 } else if connection.member.shelved && !connection.is_moving() {
                     self.exchange.refill(key);
+                    // What waited behind the shelf.
+                    self.exchange.wake_replay(key);
                 }
             }
             Stage::Detached if !connection.member.counted => {
@@ -141,7 +152,7 @@ impl<D: Driver> Shard<D> {
         let publish_will = !exchange.draining;
         self.exchange.end_calls(key);
         self.exchange.dissolve(key, publish_will);
-        self.exchange.connections.remove(key);
+        self.exchange.remove(key);
     }
 
     /// What its transport has not brought to a member of a group goes to another. What the
@@ -245,7 +256,7 @@ impl Connection {
                     // The rest goes from the slot this transport moves to.
                     match &mut self.transport.tls {
                         None => self.transport.outbox.put_back(chunk, from + bytes),
-                        Some(tls) => tls.put_back(chunk, from + bytes),
+                        Some(tls) => tls.put_back(chunk, from + bytes, &mut resources.pool),
                     }
                     self.transport.sent_of_chunk = 0;
                 } else {

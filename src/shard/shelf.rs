@@ -152,6 +152,8 @@ pub struct Shelf {
     live: usize,
     bytes: usize,
     cost_bytes: usize,
+    /// The part of the cost that is the messages' own, retained ones included.
+    message_bytes: usize,
     /// The part of the cost that no policy can free.
     cost_bytes_retained: usize,
     /// Found expired by [`Shelf::next`], and not yet told.
@@ -182,10 +184,15 @@ impl Shelf {
         self.bytes
     }
 
-    /// What the shard's account is charged: the bytes of every message that waits, as if
-    /// nobody shared them, and the memory to hold it.
+    /// What this reader holds up: the bytes of every message that waits, as if nobody shared
+    /// them, and the memory to hold it.
     pub fn cost_bytes(&self) -> usize {
         self.cost_bytes
+    }
+
+    /// What is charged for it: the same without the messages, which carry their own charge.
+    pub fn entry_bytes(&self) -> usize {
+        self.cost_bytes - self.message_bytes
     }
 
     /// Bytes of the oldest message that waits.
@@ -279,6 +286,42 @@ impl Shelf {
         None
     }
 
+    /// Drops about half of what waits, each as its policy would: memory is needed, and this
+    /// reader holds much of it. What no policy may drop stays.
+    pub fn shed(&mut self) -> Dropped {
+        let (most, mut dropped) = (self.bytes / 2, Dropped::default());
+        for newest in [false, true] {
+            for step in 0..self.slots.len() {
+                if self.bytes <= most {
+                    break;
+                }
+                let index = if newest {
+                    self.slots.len() - 1 - step
+                } else {
+                    step
+                };
+                let goes = |one: &mut Entry| {
+                    let is_newest = one.held.policy == SlowPolicy::DropNewest;
+                    let drops = one.held.policy != SlowPolicy::Disconnect;
+                    drops && is_newest == newest && !one.held.retained
+                };
+                let Some(entry) = self.slots[index].take_if(goes) else {
+                    continue;
+                };
+                self.forget(&entry);
+                match newest {
+                    true => dropped.newest += 1,
+                    false => dropped.oldest += 1,
+                }
+            }
+        }
+        match self.live {
+            0 => drop(self.clear()),
+            _ => self.renumber(),
+        }
+        dropped
+    }
+
     /// Forgets everything that waits. Returns its cost.
     pub fn clear(&mut self) -> usize {
         let cost_bytes = self.cost_bytes;
@@ -304,6 +347,7 @@ impl Shelf {
         self.live += 1;
         self.bytes += entry.bytes();
         self.cost_bytes += entry.cost_bytes();
+        self.message_bytes += entry.held.message.len();
         if entry.held.retained {
             self.cost_bytes_retained += entry.cost_bytes();
         }
@@ -349,18 +393,10 @@ impl Shelf {
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let entry = self.slots.get_mut(index)?.take()?;
-        self.live -= 1;
+        self.forget(&entry);
         if self.live == 0 {
             self.clear();
             return Some(entry);
-        }
-        self.bytes -= entry.bytes();
-        self.cost_bytes -= entry.cost_bytes();
-        if entry.held.retained {
-            self.cost_bytes_retained -= entry.cost_bytes();
-        }
-        if let Some(key) = &entry.key {
-            self.latest.remove(key);
         }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
@@ -368,6 +404,20 @@ impl Shelf {
         }
         self.tidy();
         Some(entry)
+    }
+
+    /// An entry has been taken out of its slot.
+    fn forget(&mut self, entry: &Entry) {
+        self.live -= 1;
+        self.bytes -= entry.bytes();
+        self.cost_bytes -= entry.cost_bytes();
+        self.message_bytes -= entry.held.message.len();
+        if entry.held.retained {
+            self.cost_bytes_retained -= entry.cost_bytes();
+        }
+        if let Some(key) = &entry.key {
+            self.latest.remove(key);
+        }
     }
 
     /// Squeezes gaps and stale expiries out when there are more of them than entries, and
@@ -482,6 +532,8 @@ mod tests {
             shelf.cost_bytes,
             entries().map(Entry::cost_bytes).sum::<usize>()
         );
+        let messages = entries().map(|entry| entry.held.message.len());
+        assert_eq!(shelf.message_bytes, messages.sum::<usize>());
         let kept = entries().filter(|entry| entry.held.retained);
         assert_eq!(
             shelf.cost_bytes_retained,
@@ -507,6 +559,32 @@ mod tests {
     fn an_empty_shelf_is_small() {
         assert!(size_of::<Shelf>() <= 176);
         check_invariants(&Shelf::new());
+    }
+
+    #[test]
+    fn what_is_shed_goes_as_its_policy_says_and_no_further_than_half() {
+        use SlowPolicy::{Disconnect, DropNewest, DropOldest, LatestPerKey};
+        for (policies, left) in [
+            (&[DropOldest; 8][..], &[4, 5, 6, 7][..]),
+            (&[DropNewest; 8], &[0, 1, 2, 3]),
+            (&[LatestPerKey; 4], &[2, 3]),
+            (&[Disconnect; 4], &[0, 1, 2, 3]),
+            (&[DropNewest, DropOldest, Disconnect, DropNewest], &[0, 2]),
+            (&[], &[]),
+        ] {
+            let mut shelf = Shelf::new();
+            for (number, &policy) in policies.iter().enumerate() {
+                let message = held(&[number as u8; 100], policy);
+                put(&mut shelf, message, &number.to_string(), OPEN);
+            }
+            put(&mut shelf, retained(&[9; 1000]), "", OPEN);
+            shelf.shed();
+            check_invariants(&shelf);
+            let found = drain(&mut shelf, 0);
+            let found: Vec<u8> = found.iter().map(|message| message[0]).collect();
+            let expected = left.iter().copied().chain([9]).collect::<Vec<u8>>();
+            assert_eq!(found, expected, "{policies:?}");
+        }
     }
 
     #[test]

@@ -193,9 +193,9 @@ impl<D: Driver> Shard<D> {
         self.exchange.resources.calls.on_shard()
     }
 
-    /// Bytes of chunks lent to connections; zero when nothing is queued anywhere.
+    /// Bytes charged to this shard's clients; zero when none is there.
     pub fn lent_bytes(&self) -> usize {
-        self.exchange.resources.pool.lent_bytes()
+        self.exchange.resources.pool.charged_bytes()
     }
 
     /// Units of work done so far, of about 100 ns each: what a simulated turn takes its time by.

@@ -3,13 +3,14 @@
 //! session it outlives the connection.
 
 use super::errand::LastId;
+use super::ledger::Charge;
 use super::log::Log;
 use super::publication::Translation;
 use super::receipt::Receipts;
 use super::shelf::Shelf;
 use super::trail::Trail;
 use crate::base::id::Key;
-use crate::base::limits::{SESSION_KEY_BYTES, SUBSCRIPTION_BYTES};
+use crate::base::limits::SESSION_KEY_BYTES;
 use crate::router::FilterId;
 
 /// The codecs that a connection is counted for.
@@ -30,8 +31,8 @@ pub(super) struct Station {
     pub(super) shelf: Shelf,
     /// Messages of groups that have been sent to it, and perhaps not got.
     pub(super) trail: Trail,
-    /// Bytes that the pool is charged for: see `cost_bytes`.
-    pub(super) charged: usize,
+    /// For all of it: see `cost_bytes`.
+    pub(super) charge: Charge,
     /// Groups and services know it as stalled.
     pub(super) stalled: bool,
     /// The slow-consumer policy has acted since the shelf was last empty.
@@ -54,6 +55,8 @@ pub(super) struct Will {
     pub(super) message: Box<[u8]>,
     /// Where its topic has a schema.
     pub(super) translation: Option<Box<Translation>>,
+    /// For both.
+    pub(super) charge: Charge,
 }
 
 /// One SUBSCRIBE or SERVE in force, as the router knows it.
@@ -77,7 +80,8 @@ pub(super) struct Durable {
 }
 
 impl Will {
-    fn bytes(&self) -> usize {
+    /// Bytes that are charged for it.
+    pub(super) fn bytes(&self) -> usize {
         let translation = self.translation.as_ref();
         self.message.len() + translation.map_or(0, |one| one.payload_bytes())
     }
@@ -102,16 +106,20 @@ impl Station {
             && self.durable.is_none()
     }
 
-    /// Bytes of memory to be charged for what stands and waits here.
+    /// Bytes that it holds up of what waits, what it shares with others in full.
+    pub(super) fn held_bytes(&self) -> usize {
+        let logged = self.durable.as_ref().map_or(0, |one| one.log.bytes());
+        self.shelf.cost_bytes() + self.trail.held_bytes() + logged
+    }
+
+    /// Bytes of memory to be charged for what stands and waits here; messages that others may
+    /// hold as well carry their own charge.
     pub(super) fn cost_bytes(&self) -> usize {
         let log = self.durable.as_ref();
-        let memberships = self.subscriptions.len() + self.servings.len();
-        self.shelf.cost_bytes()
+        self.shelf.entry_bytes()
             + self.trail.cost_bytes()
             + log.map_or(0, |durable| {
                 durable.log.capacity_bytes() + durable.receipts.cost_bytes()
             })
-            + self.will.as_ref().map_or(0, Will::bytes)
-            + memberships * SUBSCRIPTION_BYTES
     }
 }

@@ -5,6 +5,7 @@
 
 use super::confirmation::Answer;
 use super::exchange::Exchange;
+use super::ledger::Charge;
 use super::mesh::{InterestKind, Mesh};
 use super::publication::Translation;
 use super::publish::refuse_reserved;
@@ -20,6 +21,9 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
+
+/// What of its memory a shard may use to know who subscribes to what: three quarters.
+const INTEREST_SHARE: (usize, usize) = (3, 4);
 
 /// When an operation is done, and answered.
 pub(super) enum Done {
@@ -180,6 +184,7 @@ impl Exchange {
         let (mut filter, mut group) = (String::new(), Vec::new());
         let count = subscriptions.len() + servings.len();
         self.resources.work.spend(count * UNSUBSCRIBE_UNITS);
+        self.memberships -= count;
         for &Membership { filter: id, number } in subscriptions {
             filter.clear();
             self.router.filter_name(id, &mut filter);
@@ -239,7 +244,6 @@ impl Exchange {
         if envelope.name.is_empty() {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.member.station_mut().will = None;
-                connection.member.recharge(&mut self.resources);
             }
             return Ok(Done::Now);
         }
@@ -251,7 +255,7 @@ impl Exchange {
         let translation = match self.schema_of(envelope) {
             None => None,
             Some(id) if is_long(envelope) => {
-                self.have_checked(key, MessageType::Will, id, envelope, message)?;
+                self.have_checked(key, MessageType::Will, id, envelope, message);
                 return Ok(Done::Later);
             }
             Some(id) => {
@@ -277,11 +281,14 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.member.station_mut().will = Some(Will {
+        let mut will = Will {
             message: message.published(),
             translation,
-        });
-        connection.member.recharge(&mut self.resources);
+            charge: Charge::default(),
+        };
+        let bytes = will.bytes();
+        will.charge.set(&self.resources.pool.ledger, bytes);
+        connection.member.station_mut().will = Some(will);
     }
 
     /// The codec that a connection prefers.
@@ -309,8 +316,11 @@ impl Exchange {
                 format!("too many subscriptions and services on this connection (max {most})");
             return Err(Refusal::with(Code::TooManySubscriptions, text));
         }
-        if self.resources.pool.is_exhausted() {
-            let text = "this shard's memory is used up; try again later";
+        if self.interest_bytes()
+            > self.resources.pool.bytes_max() / INTEREST_SHARE.1 * INTEREST_SHARE.0
+        {
+            let text = "subscriptions and services take as much of this shard's memory as they \
+                        may: end some, or raise limits.outbox_bytes_shard_max";
             return Err(Refusal::new(Code::Overloaded, text));
         }
         Ok(())
@@ -325,6 +335,7 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        self.memberships += 1;
         let station = connection.member.station_mut();
         list(station).push(Membership {
             filter: made.filter,
@@ -352,6 +363,7 @@ impl Exchange {
         let gone = Membership { filter, number };
         if let Some(index) = list.iter().position(|one| *one == gone) {
             list.swap_remove(index);
+            self.memberships -= 1;
         }
         connection.member.recharge(&mut self.resources);
     }

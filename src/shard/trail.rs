@@ -20,6 +20,7 @@
 //! Invariants: the lengths of the steps that share nothing sum to `bytes.len()`; their ends
 //! rise.
 
+use super::ledger::Ledger;
 use super::parcel::Parcel;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -58,12 +59,13 @@ impl Trail {
         self.steps.is_empty()
     }
 
-    /// Bytes of memory in use; what is shared counts in full.
+    /// Bytes of memory in use; what is shared carries its own charge.
     pub(super) fn cost_bytes(&self) -> usize {
-        self.bytes.capacity() + self.steps.capacity() * size_of::<Step>() + self.shared_bytes
+        self.bytes.capacity() + self.steps.capacity() * size_of::<Step>()
     }
 
-    fn held_bytes(&self) -> usize {
+    /// Bytes of its messages, what is shared in full.
+    pub(super) fn held_bytes(&self) -> usize {
         self.bytes.len() + self.shared_bytes
     }
 
@@ -74,8 +76,9 @@ impl Trail {
         group: Key,
         expires: Instant,
         queued: usize,
+        ledger: &Ledger,
     ) {
-        let shared = parcel.is_large().then(|| parcel.share());
+        let shared = parcel.is_large().then(|| parcel.share(ledger));
         match &shared {
             Some(message) => self.shared_bytes += message.len(),
             None => self.bytes.extend(parcel.bytes()),
@@ -123,7 +126,12 @@ impl Trail {
 
     /// Hands out, oldest first, what the peer's machine has not acknowledged while the kernel
     /// holds `held` bytes.
-    pub(super) fn take_rest(mut self, held: usize, mut each: impl FnMut(Key, Instant, Bytes)) {
+    pub(super) fn take_rest(
+        mut self,
+        held: usize,
+        ledger: &Ledger,
+        mut each: impl FnMut(Key, Instant, Bytes),
+    ) {
         self.note_held(held);
         let mut from = 0;
         let bytes = self.bytes.make_contiguous();
@@ -131,7 +139,7 @@ impl Trail {
             let message = step.shared.clone().unwrap_or_else(|| {
                 let range = from..from + step.length as usize;
                 from = range.end;
-                Bytes::copy_from_slice(&bytes[range])
+                ledger.share(Bytes::copy_from_slice(&bytes[range]))
             });
             each(step.group, step.expires, message);
         }
@@ -159,7 +167,7 @@ mod tests {
 
     fn rest(trail: Trail, held: usize) -> Vec<usize> {
         let mut lengths = Vec::new();
-        trail.take_rest(held, |group, _, message| {
+        trail.take_rest(held, &Ledger::default(), |group, _, message| {
             assert_eq!(group, GROUP);
             assert!(
                 message
@@ -178,7 +186,8 @@ mod tests {
             queued += beside + length;
             let message = vec![length as u8; length];
             let parcel = &mut Parcel::plain(&message);
-            trail.push(parcel, GROUP, Instant::NEVER, queued);
+            let ledger = &Ledger::default();
+            trail.push(parcel, GROUP, Instant::NEVER, queued, ledger);
         }
         trail
     }
@@ -208,7 +217,7 @@ mod tests {
         assert!(trail.note_left(1), "much is kept");
         assert!(trail.note_left(17_199));
         assert!(!trail.note_held(17_100));
-        assert!(!trail.note_left(100) || trail.cost_bytes() > 17_000);
+        assert!(!trail.note_left(100) || trail.held_bytes() > 17_000);
         assert!(!trail.note_held(0));
         assert!(trail.is_empty() && trail.cost_bytes() <= KEPT_BYTES);
         assert!(!trail.note_left(500) && trail.note_left(TRAIL_ASK_BYTES - 500));
@@ -230,7 +239,7 @@ mod tests {
         for n in 0..2000 {
             let message = vec![0; [1000, 40_000][n % 2]];
             let parcel = &mut Parcel::plain(&message);
-            trail.push(parcel, GROUP, Instant::NEVER, 1 << 30);
+            trail.push(parcel, GROUP, Instant::NEVER, 1 << 30, &Ledger::default());
         }
         assert!(trail.held_bytes() <= TRAIL_BYTES_MAX);
         assert!(trail.held_bytes() > TRAIL_BYTES_MAX - 41_000);

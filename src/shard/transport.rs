@@ -27,7 +27,7 @@ use super::resource::Resources;
 use super::seek::Resumption;
 use super::tls::Tls;
 use crate::base::clock::Instant;
-use crate::base::limits::LINGER_MS;
+use crate::base::limits::{CHUNK_BYTES, LINGER_MS};
 use crate::base::reason::Reason;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
@@ -185,15 +185,19 @@ impl Transport {
         self.stage == Stage::Running && (!self.input.is_empty() || self.peer_ended)
     }
 
-    /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait
-    /// (a receive is cancelled between turns): when the shard's memory is lent out that is
-    /// more than can be had.
+    /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait (a
+    /// receive is cancelled between turns). With memory used up that is too much of one that
+    /// does not read what it is sent meanwhile.
     pub(super) fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
         if bytes.is_empty() {
             return;
         }
-        if self.input.len() > INPUT_BYTES_MAX && resources.pool.is_exhausted() {
-            return self.overload(resources);
+        if self.input.len() > INPUT_BYTES_MAX
+            && self.outbox.queued_bytes() >= CHUNK_BYTES
+            && resources.pool.is_exhausted()
+        {
+            let text = "this shard's memory is used up, and you send without reading";
+            return self.overload(text, resources);
         }
         let mut input = std::mem::take(&mut self.input);
         Self::lend_input(&mut input, bytes, resources);
@@ -218,7 +222,7 @@ impl Transport {
             return;
         }
         let capacity = self.input.capacity();
-        resources.pool.charge_growth(self.input.charged(), capacity);
+        resources.pool.count(self.input.charged(), capacity);
         self.input.note_charged(capacity);
         if self.input.is_empty() {
             resources.pool.give(std::mem::take(self.input.buffer_mut()));
@@ -268,7 +272,8 @@ impl Transport {
     ) {
         if id.is_none() && parcel.is_large() && self.session.forwards_as_it_is() {
             self.session.note_forwarded();
-            return self.outbox.push_shared(parcel.share(), &mut resources.pool);
+            let message = parcel.share(&resources.pool.ledger);
+            return self.outbox.push_shared(message, &mut resources.pool);
         }
         let (session, mut out) = self.session_and_out(&mut resources.pool);
         session.forward(parcel.bytes(), id, &mut out);
@@ -372,10 +377,8 @@ impl Transport {
         self.end(reason, resources);
     }
 
-    /// Neither a message larger than a chunk nor a long backlog can be taken in while the
-    /// shard's memory is lent out.
-    pub(super) fn overload(&mut self, resources: &mut Resources) {
-        let text = "this shard's buffers are used up; try again later";
+    /// The server has no room for what it wants, whoever holds that.
+    pub(super) fn overload(&mut self, text: &'static str, resources: &mut Resources) {
         self.close(Code::Overloaded, text, Reason::Overloaded, resources);
     }
 
@@ -402,14 +405,15 @@ impl Transport {
 
     /// What it holds of a shard's memory is no longer that shard's.
     pub(super) fn discharge(&mut self, resources: &mut Resources) {
-        resources.pool.discharge(self.held_bytes());
+        resources.pool.count(self.held_bytes(), 0);
     }
 
     pub(super) fn charge(&mut self, resources: &mut Resources) {
-        resources.pool.charge(self.held_bytes());
+        resources.pool.count(0, self.held_bytes());
     }
 
-    fn held_bytes(&self) -> usize {
+    /// Bytes that the pool counts for it, without what is in flight.
+    pub(super) fn held_bytes(&self) -> usize {
         let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
         self.input.charged() + self.outbox.held_bytes() + tls
     }

@@ -77,6 +77,7 @@ impl<D: Driver> Shard<D> {
         self.step_survey();
         self.step_drain();
         self.look_again();
+        self.press();
         self.settle_touched();
         self.exchange.flush_mesh();
         let sessions = self.exchange.sessions.len();
@@ -85,6 +86,7 @@ impl<D: Driver> Shard<D> {
         // Last: what has come since the turn began waits for no more than this.
         self.exchange.step_fanouts();
         self.exchange.step_replays();
+        self.exchange.charge_tables();
 
         // The accept may still bring a connection, which has to be closed.
         let empty = self.exchange.connections.is_empty() && !self.accepting;
@@ -92,6 +94,7 @@ impl<D: Driver> Shard<D> {
         if empty && self.drain.as_ref().is_some_and(|drain| drain.may_end(now)) {
             self.exchange.mesh.accord.leave(self.id);
             self.exchange.mesh.close();
+            self.census.note_short(self.id, false);
             return Ok(Turn::Ended);
         }
         Ok(Turn::Next)
@@ -108,7 +111,7 @@ impl<D: Driver> Shard<D> {
             && self.surveys.is_empty()
             && self.exchange.handshakes.is_empty()
             && self.exchange.fanouts.is_empty()
-            && self.exchange.replays.is_empty()
+            && self.exchange.replays.ready.is_empty()
             && self.exchange.slow_reports.is_empty()
             && !self.exchange.mesh.has_open()
             && self.exchange.resources.calls.is_idle();
@@ -121,6 +124,7 @@ impl<D: Driver> Shard<D> {
             self.exchange.resources.calls.next_deadline(),
             self.exchange.errands.next_deadline(),
             Some(self.accept_again),
+            Some(self.exchange.holders.next_look()),
             Some(self.exchange.backed_up.next_look()),
             Some(self.exchange.legacies.next_due()),
             self.drain.as_ref().map(|drain| drain.next_step(now)),
@@ -246,6 +250,7 @@ impl<D: Driver> Shard<D> {
 
     fn join(&mut self, peers: Vec<Mailbox>, mesh: Mesh) {
         (self.peers, self.exchange.mesh) = (peers, mesh);
+        self.exchange.mesh.ledger = self.exchange.resources.pool.ledger.clone();
         if self.drain.is_none() {
             self.arm_accept();
         }

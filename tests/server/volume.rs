@@ -4,7 +4,6 @@
 use crate::harness::Server;
 use crate::wire::{Wire, request_bytes};
 use ringmail::proto::error::Code;
-use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
 use std::io::Write;
 use std::net::TcpStream;
@@ -229,7 +228,7 @@ fn many_that_send_and_do_not_read_stay_within_the_shards_budget() {
     let strange = |reason: &&String| {
         !matches!(
             &reason[..],
-            "overloaded" | "peer_close" | "peer_eof" | "peer_reset"
+            "overloaded" | "slow_consumer" | "peer_close" | "peer_eof" | "peer_reset"
         )
     };
     assert_eq!(stats.closed.keys().find(strange), None, "{stats:?}");
@@ -237,7 +236,7 @@ fn many_that_send_and_do_not_read_stay_within_the_shards_budget() {
 }
 
 #[test]
-fn a_shard_whose_memory_is_lent_out_takes_no_large_message_but_serves_small_ones() {
+fn a_large_message_waits_until_those_who_hold_the_memory_have_lost_it() {
     let mut server = Server::start(BUDGET);
     // Large answers to small requests: all of the memory is in outboxes.
     let asked = request_bytes(1, "$sys/stats", b"", false).repeat(1500);
@@ -249,29 +248,17 @@ fn a_shard_whose_memory_is_lent_out_takes_no_large_message_but_serves_small_ones
         })
         .collect();
     server.wait_for("stalled", |stats| stats.total["receive_paused"] >= 16);
-    let mut wire = server.greet_on(0);
-    wire.echoes();
-    let request = request_bytes(1, "$sys/echo", &[4; PAYLOAD_BYTES], false);
-    wire.send_anyway(&request[..30_000]);
-    let heard = wire.message().expect("a CLOSE");
-    let Message::Close { code, .. } = heard.message() else {
-        panic!("{heard:?}");
-    };
-    assert_eq!(code, Code::Overloaded);
-    wire.expect_end();
-    drop(wire);
-    // The other shard has a budget of its own.
-    let mut other = server.greet_on(1);
-    assert!(other.request("$sys/echo", &[5; PAYLOAD_BYTES]).is_ok());
-    other.close();
-    // When the deaf are gone, so is the shortage.
+    // Who holds nothing is served, at once or when there is memory again, and never closed.
+    for shard in [0, 1] {
+        let mut wire = server.greet_on(shard);
+        wire.echoes();
+        assert!(wire.request("$sys/echo", &[4; PAYLOAD_BYTES]).is_ok());
+        wire.close();
+    }
     drop(wires);
-    server.wait_for("freed", |stats| stats.connections == 1);
-    let mut wire = server.greet_on(0);
-    assert!(wire.request("$sys/echo", &[6; PAYLOAD_BYTES]).is_ok());
-    wire.close();
     let stats = server.wait_for("closed", |stats| stats.connections == 1);
-    assert_eq!(stats.closed["overloaded"], 1, "{stats:?}");
+    let lost = ["slow_consumer", "overloaded"].map(|why| stats.closed.get(why).unwrap_or(&0));
+    assert!((1..=16).contains(&(lost[0] + lost[1])), "{stats:?}");
     server.end();
 }
 

@@ -54,7 +54,10 @@ pub fn run(seed: u64, faults: Faults) -> u64 {
             world.add_client(start, Plan::ill_behaved(&mut rng));
         }
     }
-    server.run_for(ms(rng.u64(50..400)));
+    for _ in 0..4 {
+        server.run_for(ms(rng.u64(12..100)));
+        server.check_ledgers();
+    }
     server.check_reasons();
 
     world.set_faults(Faults::none());

@@ -19,6 +19,8 @@ mod liveness;
 mod load;
 #[path = "routing/matching.rs"]
 mod matching;
+#[path = "routing/memory.rs"]
+mod memory;
 #[path = "routing/random.rs"]
 mod random;
 #[path = "routing/request.rs"]

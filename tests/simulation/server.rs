@@ -381,6 +381,16 @@ impl Server {
         shards.map(Shard::work_spent).sum()
     }
 
+    /// What is charged to each shard is what its clients hold.
+    pub fn check_ledgers(&self) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            let Some(shard) = shard else { continue };
+            let agrees = shard.audit(self.world.sending(index));
+            let seed = self.world.seed();
+            agrees.unwrap_or_else(|wrong| panic!("seed {seed}: shard {index}: {wrong}"));
+        }
+    }
+
     /// Calls that are open on all shards, and requests their connections have to answer.
     pub fn calls(&self) -> (u32, u32) {
         let shards = self.shards.iter().flatten();
@@ -425,11 +435,12 @@ impl Server {
         );
     }
 
-    /// No shard has ever lent more than it may, and as much again: what one message makes that
-    /// was taken just below the bound is lent all the same.
+    /// No shard has ever lent more than it may, and as much again: what one turn makes that
+    /// began just below the bound is lent all the same, and that may be more than a small bound.
     pub fn check_memory(&self) {
+        const ONE_TURN_BYTES: usize = 512 << 10;
         let (seed, most) = (self.world.seed(), self.lent_bytes_most);
-        let max = 2 * self.lent_bytes_max;
+        let max = self.lent_bytes_max + self.lent_bytes_max.max(ONE_TURN_BYTES);
         assert!(most <= max, "seed {seed}: {most} bytes lent, {max} may be");
     }
 

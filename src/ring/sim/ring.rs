@@ -125,6 +125,24 @@ pub(super) struct Ring {
 }
 
 impl Ring {
+    /// Memory of what is being sent, or has been and is not told yet: bytes of the shard's own,
+    /// and chunks that others hold as well.
+    pub(super) fn sending(&self) -> (usize, usize) {
+        let slots = self.slots.values();
+        let sends = slots.filter_map(|slot| slot.send.as_ref()?.chunk.as_ref());
+        let posted = self
+            .posted
+            .values()
+            .filter_map(|one| match &one.completion {
+                Completion::Sent { chunk, .. } => Some(chunk),
+                _ => None,
+            });
+        sends.chain(posted).fold((0, 0), |sum, chunk| match chunk {
+            Chunk::Own(bytes) => (sum.0 + bytes.capacity(), sum.1),
+            Chunk::Shared(_) => (sum.0, sum.1 + 1),
+        })
+    }
+
     pub(super) fn new(size: RingSize) -> Ring {
         Ring {
             size,

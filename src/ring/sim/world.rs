@@ -280,6 +280,11 @@ impl World {
         usize::from(ring.size.buffers) - ring.buffers_free.len()
     }
 
+    /// What a shard is sending: bytes of memory of its own, and chunks that others hold as well.
+    pub fn sending(&self, shard: usize) -> (usize, usize) {
+        self.state().kernel.rings[shard].sending()
+    }
+
     /// Slots of a shard with a receive or a send in flight.
     pub fn slots_in_flight(&self, shard: usize) -> usize {
         self.state().kernel.rings[shard].slots.len()

@@ -7,6 +7,7 @@
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::router::Count;
+use crate::shard::ledger::Ledger;
 use crate::shard::parcel::Parcel;
 use crate::shard::publication::{Sent, Terms};
 use bytes::Bytes;
@@ -84,9 +85,11 @@ pub(in crate::shard) enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub(in crate::shard) fn parcel(&self) -> Parcel<'a> {
+    /// One that is `retained` comes without a charge.
+    pub(in crate::shard) fn parcel(&self, retained: bool) -> Parcel<'a> {
         match self {
             Body::Small(bytes) => Parcel::plain(bytes),
+            Body::Large(bytes) if retained => Parcel::bare(bytes),
             Body::Large(bytes) => Parcel::shared(bytes),
         }
     }
@@ -145,6 +148,8 @@ pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     large: Vec<Bytes>,
     large_bytes: usize,
+    /// Those of them that carry their own charge.
+    charged_bytes: usize,
     pub(super) picks: Vec<Key>,
     /// What its sender had said to each other shard, with each `Home`.
     pub(super) counts: Vec<u64>,
@@ -161,17 +166,34 @@ impl Batch {
         self.bytes.len() + self.large_bytes + self.entries.len() * size_of::<Entry>()
     }
 
-    pub(super) fn put(&mut self, parcel: &mut Parcel<'_>) -> Span {
+    /// What is to be charged for it while it is out: of its messages those without a charge.
+    pub(super) fn cost_bytes(&self) -> usize {
+        self.len_bytes() - self.charged_bytes
+    }
+
+    pub(super) fn put(&mut self, parcel: &mut Parcel<'_>, ledger: &Ledger) -> Span {
         if parcel.is_large() {
-            self.put_shared(parcel.share());
+            self.put_shared(parcel.share(ledger));
             return None;
         }
         self.bytes.extend_from_slice(parcel.bytes());
         Some(parcel.len() as u32)
     }
 
+    /// The same of one that is to be retained: each shard has its own charge for that.
+    pub(super) fn put_retained(&mut self, parcel: &mut Parcel<'_>, ledger: &Ledger) -> Span {
+        if parcel.is_large() {
+            self.large_bytes += parcel.len();
+            self.large.push(parcel.share_bare());
+            return None;
+        }
+        self.put(parcel, ledger)
+    }
+
+    /// One that carries its charge.
     pub(super) fn put_shared(&mut self, message: Bytes) {
         self.large_bytes += message.len();
+        self.charged_bytes += message.len();
         self.large.push(message);
     }
 
@@ -181,7 +203,7 @@ impl Batch {
         self.large.clear();
         self.picks.clear();
         self.counts.clear();
-        (self.large_bytes, self.awaited) = (0, false);
+        (self.large_bytes, self.charged_bytes, self.awaited) = (0, 0, false);
     }
 }
 

@@ -72,7 +72,10 @@ impl Mesh {
         let batch: &mut Batch = &mut link.open;
         batch.counts = counts;
         let grown = parcel.is_grown();
-        let message = batch.put(parcel);
+        let message = match terms.retain {
+            true => batch.put_retained(parcel, &self.ledger),
+            false => batch.put(parcel, &self.ledger),
+        };
         if let Some(translated) = translated {
             batch.put_shared(translated.clone());
         }
@@ -215,13 +218,13 @@ mod tests {
             {
                 match item {
                     Item::Publish { message, .. } => {
-                        let parcel = message.parcel();
+                        let parcel = message.parcel(true);
                         told.push(String::from_utf8_lossy(parcel.bytes()).into_owned());
                     }
                     Item::Home {
                         message, counts, ..
                     } => {
-                        let parcel = message.parcel();
+                        let parcel = message.parcel(true);
                         say(mesh, parcel.bytes(), Some(Cause { from, counts }));
                         mesh.owe(from, parcel.len());
                     }

@@ -20,6 +20,14 @@ const HEAVY_BYTES: usize = 16_384;
 const SPARES_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 1 << 18;
 
+/// A batch that is out.
+pub(super) struct Out {
+    epoch: u64,
+    bytes: usize,
+    /// None: it is light.
+    cost_bytes: Option<usize>,
+}
+
 /// One shard's ends of the rings to and from one other.
 pub(super) struct Link {
     pub(super) peer: ShardId,
@@ -33,11 +41,12 @@ pub(super) struct Link {
     pub(super) peer_waits: Arc<AtomicBool>,
     pub(super) open: Batch,
     pub(super) spare: Vec<Batch>,
-    /// Epochs and bytes of the batches that are out.
-    pub(super) out: VecDeque<(u64, usize)>,
+    /// The batches that are out.
+    pub(super) out: VecDeque<Out>,
     pub(super) out_bytes: usize,
-    /// Those of heavy batches.
-    heavy_out_bytes: usize,
+    /// Heavy ones among them, and what is charged for these.
+    heavy_out: usize,
+    cost_out_bytes: usize,
     /// The last batch out is awaited: its return will wake this shard.
     pub(super) last_awaited: bool,
     pub(super) reading: Option<Reading>,
@@ -95,18 +104,18 @@ impl Link {
     }
 
     /// Bytes to be charged: of heavy batches that are out, and of the open one if it is heavy.
-    pub(super) fn heavy_bytes(&self) -> usize {
-        self.heavy_out_bytes + heavy(self.open.len_bytes())
+    pub(super) fn cost_bytes(&self) -> usize {
+        self.cost_out_bytes + heavy_bytes(&self.open).unwrap_or(0)
     }
 
     /// A batch that comes back will wake this shard, or should be seen before it sleeps.
     pub(super) fn expects_return(&self) -> bool {
-        self.last_awaited || self.heavy_out_bytes > 0 || self.waits.load(Ordering::Relaxed)
+        self.last_awaited || self.heavy_out > 0 || self.waits.load(Ordering::Relaxed)
     }
 
     /// Nothing said to the peer up to `mark` is still to be done.
     pub(super) fn is_done(&self, mark: u64) -> bool {
-        let out = self.out.front().is_some_and(|&(epoch, _)| epoch <= mark);
+        let out = self.out.front().is_some_and(|out| out.epoch <= mark);
         let open = !self.open.is_empty() && self.open.epoch <= mark;
         !out && !open
     }
@@ -121,10 +130,11 @@ impl Link {
             return;
         }
         while let Ok(mut batch) = self.returned.pop() {
-            if let Some((epoch, bytes)) = self.out.pop_front() {
-                self.out_bytes -= bytes;
-                self.heavy_out_bytes -= heavy(bytes);
-                self.note_heard(epoch, batch.said);
+            if let Some(out) = self.out.pop_front() {
+                self.out_bytes -= out.bytes;
+                self.heavy_out -= usize::from(out.cost_bytes.is_some());
+                self.cost_out_bytes -= out.cost_bytes.unwrap_or(0);
+                self.note_heard(out.epoch, batch.said);
             }
             batch.clear();
             if self.spare.len() < SPARES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
@@ -134,7 +144,7 @@ impl Link {
         if self.outgoing.is_abandoned() {
             // The peer has ended: nobody is left there to do anything for.
             self.out.clear();
-            (self.out_bytes, self.heavy_out_bytes) = (0, 0);
+            (self.out_bytes, self.heavy_out, self.cost_out_bytes) = (0, 0, 0);
             self.open.clear();
             self.heard.clear();
         }
@@ -163,14 +173,20 @@ impl Link {
         self.open.epoch = epoch + 1;
         // Its first: what was said later in it is waited for as long as that.
         let (first, bytes) = (batch.epoch, batch.len_bytes());
-        let awaited = awaited || bytes >= HEAVY_BYTES;
+        let cost_bytes = heavy_bytes(&batch);
+        let awaited = awaited || cost_bytes.is_some();
         batch.awaited = awaited;
         let count = batch.entries.len() as u64;
         if self.outgoing.push(batch).is_ok() {
             self.said += count;
-            self.out.push_back((first, bytes));
+            self.out.push_back(Out {
+                epoch: first,
+                bytes,
+                cost_bytes,
+            });
             self.out_bytes += bytes;
-            self.heavy_out_bytes += heavy(bytes);
+            self.heavy_out += usize::from(cost_bytes.is_some());
+            self.cost_out_bytes += cost_bytes.unwrap_or(0);
             self.last_awaited = awaited;
             self.waker.wake();
         }
@@ -190,9 +206,9 @@ impl Link {
     }
 }
 
-/// What is charged of a batch of so many bytes.
-const fn heavy(bytes: usize) -> usize {
-    if bytes >= HEAVY_BYTES { bytes } else { 0 }
+/// What is charged for a batch, if it is heavy.
+fn heavy_bytes(batch: &Batch) -> Option<usize> {
+    (batch.len_bytes() >= HEAVY_BYTES).then(|| batch.cost_bytes())
 }
 
 /// Both ends of the link between two shards, which these wakers wake.
@@ -217,7 +233,8 @@ pub(super) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link
             spare: Vec::new(),
             out: VecDeque::new(),
             out_bytes: 0,
-            heavy_out_bytes: 0,
+            heavy_out: 0,
+            cost_out_bytes: 0,
             last_awaited: false,
             reading: None,
             said: 0,

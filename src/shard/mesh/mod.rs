@@ -21,7 +21,8 @@
 //! it, or is charged for it.
 //!
 //! What lies in batches is charged to the shard that wrote them, until they have come back;
-//! but for light ones, of which a link has a megabyte out at most.
+//! but for light ones, of which a link has a megabyte out at most, and for large messages, which
+//! carry their own charge (see `ledger`).
 //!
 //! A batch that comes back says how much its reader had said by then: who has taken that as
 //! well has all that was said before the batch was done (SUBSCRIBE's OK waits for that).
@@ -40,6 +41,7 @@ pub(super) use batch::{Call, InterestKind, Item, Reading};
 pub(super) use passage::{Cause, Ticket};
 
 use super::accord::Accord;
+use super::ledger::Ledger;
 use super::parcel::Parcel;
 use super::publication::{Sent, Terms};
 use crate::base::id::{Key, ShardId};
@@ -57,6 +59,8 @@ use std::sync::atomic::{Ordering, fence};
 #[derive(Default)]
 pub struct Mesh {
     links: Vec<Link>,
+    /// Of the shard.
+    pub(in crate::shard) ledger: Ledger,
     /// The number of the batches being written.
     epoch: u64,
     pressed: bool,
@@ -100,15 +104,6 @@ impl Mesh {
 
     // ---- writing ----
 
-    fn open(&mut self, shard: ShardId) -> Option<&mut Batch> {
-        // Sorted by peer, and all but this shard are there.
-        let index = self
-            .links
-            .binary_search_by_key(&shard, |link| link.peer)
-            .ok()?;
-        Some(&mut self.links[index].open)
-    }
-
     /// Sends a publication to the shards that have plain subscribers for it (`plain`), to
     /// those where a group's member was picked, and to all if it is retained; where it has
     /// come from another shard, behind what that had said before.
@@ -142,7 +137,10 @@ impl Mesh {
             if let Some((from, count)) = after {
                 batch.entries.push(Entry::After { from, count });
             }
-            let message = batch.put(parcel);
+            let message = match terms.retain {
+                true => batch.put_retained(parcel, &self.ledger),
+                false => batch.put(parcel, &self.ledger),
+            };
             if let Some(translated) = translated {
                 batch.put_shared(translated.clone());
             }
@@ -196,8 +194,8 @@ impl Mesh {
         call: Call,
         servers: Key,
     ) {
-        if let Some(batch) = self.open(shard) {
-            let message = batch.put(parcel);
+        if let Some(batch) = open(&mut self.links, shard) {
+            let message = batch.put(parcel, &self.ledger);
             batch.entries.push(Entry::Request {
                 message,
                 call,
@@ -213,8 +211,8 @@ impl Mesh {
         parcel: &mut Parcel<'_>,
         call: Key,
     ) {
-        if let Some(batch) = self.open(shard) {
-            let message = batch.put(parcel);
+        if let Some(batch) = open(&mut self.links, shard) {
+            let message = batch.put(parcel, &self.ledger);
             batch.entries.push(Entry::Response { message, call });
             self.press();
         }
@@ -222,7 +220,7 @@ impl Mesh {
 
     /// Nobody waits any more for the answer to a call of this shard's.
     pub(in crate::shard) fn withdraw(&mut self, shard: ShardId, call: Key) {
-        if let Some(batch) = self.open(shard) {
+        if let Some(batch) = open(&mut self.links, shard) {
             batch.entries.push(Entry::Withdraw { call });
         }
     }
@@ -240,7 +238,7 @@ impl Mesh {
         self.held_bytes = 0;
         for link in &self.links {
             is_pressed |= link.is_pressed();
-            self.held_bytes += link.heavy_bytes();
+            self.held_bytes += link.cost_bytes();
         }
         is_pressed
     }
@@ -395,6 +393,12 @@ impl Mesh {
         self.homing = 0;
         self.owed.clear();
     }
+}
+
+/// What is being said to a shard: the links are sorted by peer, and all but this shard are there.
+fn open(links: &mut [Link], shard: ShardId) -> Option<&mut Batch> {
+    let index = links.binary_search_by_key(&shard, |link| link.peer).ok()?;
+    Some(&mut links[index].open)
 }
 
 #[cfg(test)]

@@ -157,7 +157,11 @@ impl Exchange {
         match opened {
             Opened::Failed(why) => self.fail_tls(key, &why),
             Opened::All if needs_much && self.resources.pool.is_exhausted() => {
-                connection.transport.overload(&mut self.resources);
+                // Until there is memory for the rest of the record.
+                if !std::mem::replace(&mut connection.member.blocked, true) {
+                    self.blocked.push(key);
+                    self.holders.blocks = true;
+                }
             }
             Opened::Established(_) | Opened::All => {}
         }

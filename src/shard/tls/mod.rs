@@ -159,7 +159,7 @@ impl Tls {
 
     /// Gives back all that is lent.
     pub(super) fn release(&mut self, pool: &mut Pool) {
-        pool.discharge(mem::take(&mut self.charged));
+        pool.count(mem::take(&mut self.charged), 0);
         (self.incoming, self.opened) = (Vec::new(), 0);
         (self.outgoing, self.outgoing_sent) = (Vec::new(), 0);
     }
@@ -273,7 +273,7 @@ impl Tls {
     }
 
     fn recharge(&mut self, before: usize, now: usize, pool: &mut Pool) {
-        pool.charge_growth(before, now);
+        pool.count(before, now);
         self.charged = self.charged + now - before;
     }
 
@@ -311,7 +311,7 @@ impl Tls {
             self.said_end = true;
         }
         // Made to fit; if not, what is given back is what was lent all the same.
-        pool.charge_growth(lent, records.capacity());
+        pool.count(lent, records.capacity());
         if self.failed {
             // What is sealed and what is not: neither is of use without the other.
             self.sent(outbox);
@@ -377,14 +377,17 @@ impl Tls {
 
     /// Of the records in flight only `sent` bytes went: the rest goes from the slot this
     /// transport moves to.
-    pub(super) fn put_back(&mut self, chunk: Chunk, sent: usize) {
+    pub(super) fn put_back(&mut self, chunk: Chunk, sent: usize, pool: &mut Pool) {
         let Chunk::Own(mut records) = chunk else {
             return;
         };
+        // Both are counted: the one with the pool, as what is in flight is, the other here too.
+        let (lent, waiting) = (records.capacity(), self.outgoing.capacity());
         records.extend_from_slice(&self.outgoing);
-        let before = self.outgoing.capacity();
         (self.outgoing, self.outgoing_sent) = (records, sent);
-        self.charged = self.charged + self.outgoing.capacity() - before;
+        let held = self.outgoing.capacity();
+        pool.count(lent + waiting, held);
+        self.charged = self.charged + held - waiting;
     }
 
     /// The version and suite agreed on, for the log.
@@ -438,6 +441,32 @@ mod tests {
                 };
                 assert!(most <= capacity, "{used} of {capacity}");
             }
+        }
+    }
+
+    /// Whatever waited behind them, and whether that still fits into their chunk.
+    #[test]
+    fn records_that_come_back_are_counted_once() {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let nobody = Arc::new(rustls::server::ResolvesServerCertUsingSni::new());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(nobody);
+        let mut tls = Tls::accept(Arc::new(config), false).unwrap();
+        for waiting in [0, 100, 5000] {
+            let mut pool = Pool::new(1 << 20);
+            let mut records = pool.take();
+            records.resize(3000, 1);
+            tls.outgoing = vec![2; waiting];
+            tls.recharge(0, tls.outgoing.capacity(), &mut pool);
+            tls.put_back(Chunk::Own(records), 10, &mut pool);
+            assert_eq!(tls.outgoing.len(), 3000 + waiting);
+            let held = (tls.outgoing.capacity(), tls.held_bytes());
+            assert_eq!(held, (pool.charged_bytes(), pool.charged_bytes()));
+            tls.release(&mut pool);
+            assert_eq!(pool.charged_bytes(), 0);
         }
     }
 

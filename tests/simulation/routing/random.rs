@@ -67,6 +67,7 @@ fn trial(seed: u64, swarm: &Swarm, mut rng: fastrand::Rng) -> (Scene, Evidence) 
     }
     for _ in 0..STEPS {
         scene.run_for(swarm.time / STEPS);
+        scene.server.check_ledgers();
         if features.kicks && rng.u8(..4) == 0 {
             kick(&mut scene, rng);
         }

@@ -16,7 +16,8 @@ const SITE: &[u8] = include_bytes!("../../schema/site.binpb");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     Ample,
-    /// Outboxes, session buffers and lingers too small for what comes.
+    /// Outboxes, session buffers and lingers too small for what comes; in every other run all
+    /// memory of a shard.
     Narrow,
     /// Of everything enough, and half of the messages are traced: more spans than there is
     /// room for.
@@ -135,6 +136,9 @@ fn any_limits(rng: &mut fastrand::Rng, room: Room) -> Limits {
     limits.pace = any_pace(rng);
     if room == Room::Narrow {
         limits.outbox_bytes_max = rng.usize(4_000..60_000);
+        if rng.bool() {
+            limits.outbox_bytes_shard_max = rng.usize(100_000..1_000_000);
+        }
         limits.session_buffer_bytes_max = rng.usize(500..30_000);
         limits.session_linger = ms([20, 100, 5000][rng.usize(..3)]);
     }

@@ -1,0 +1,45 @@
+//! The audit: whether what is charged to a shard is what is held. For tests, which ask at any
+//! moment between two turns.
+
+use super::outbox::ENTRY_BYTES;
+use super::state::Shard;
+use crate::ring::driver::Driver;
+
+impl<D: Driver> Shard<D> {
+    /// Compares what is charged with what is held, while the driver has so many bytes of chunks
+    /// that were lent, and so many chunks that others hold as well.
+    ///
+    /// # Errors
+    /// What does not agree.
+    pub fn audit(&self, sending: (usize, usize)) -> Result<(), String> {
+        let exchange = &self.exchange;
+        let pool = &exchange.resources.pool;
+        let (mut lent, mut charged) = (sending.0 + sending.1 * ENTRY_BYTES, 0);
+        for (key, connection) in exchange.connections.iter() {
+            lent += connection.transport.held_bytes();
+            let Some(station) = &connection.member.station else {
+                continue;
+            };
+            let (says, holds) = (station.charge.bytes(), station.cost_bytes());
+            if says != holds {
+                return Err(format!("{key} is charged {says} bytes and holds {holds}"));
+            }
+            charged += says + station.will.as_ref().map_or(0, |will| will.charge.bytes());
+        }
+        if lent != pool.lent_bytes() {
+            let counted = pool.lent_bytes();
+            return Err(format!(
+                "{counted} bytes of chunks are counted, {lent} lent"
+            ));
+        }
+        charged += exchange.mesh_charge.bytes() + exchange.table_charge.bytes();
+        let wills = exchange.legacies.wills.iter();
+        charged += wills.map(|(_, will)| will.charge.bytes()).sum::<usize>();
+        // The rest is messages', which may be on their way anywhere.
+        let all = pool.ledger.bytes();
+        if charged > all {
+            return Err(format!("the ledger has {all} bytes of at least {charged}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! What clients make a shard hold: charged once, charged to whom holds it up, and when there is
+//! too much of it, taken from those.
+
+use super::super::server::{Guards, limits, ms};
+use super::scene::Scene;
+use ringmail::base::reason::Reason;
+use ringmail::metrics::counter::Counter;
+use ringmail::proto::envelope::SlowPolicy;
+use ringmail::proto::error::Code;
+use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Publish, Traffic};
+use ringmail::ring::sim::client::{ClientId, Reading};
+use ringmail::ring::sim::{Faults, RingSize};
+
+const MIB: usize = 1 << 20;
+
+/// So many shards, each of which may hold so much.
+fn scene(shards: usize, bytes_max: usize) -> Scene {
+    let mut limits = limits();
+    limits.outbox_bytes_shard_max = bytes_max;
+    let (size, guards) = (RingSize::default(), Guards::default());
+    let mut scene = Scene::of_shards(shards, 1, Faults::none(), size, limits, guards);
+    scene.world.set_pipe_bytes(20_000);
+    scene.ample = false;
+    scene
+}
+
+/// A client that reads no more from now on.
+fn deaf(scene: &mut Scene, plan: Traffic) -> ClientId {
+    let [id] = scene.enter_each([plan]);
+    scene.world.command(id, Command::Read(Reading::Never));
+    id
+}
+
+fn large(topic: &str, bytes: usize) -> Act {
+    Act::Publish(Publish {
+        bytes,
+        ..Publish::of(topic)
+    })
+}
+
+/// Who has nothing to do with it subscribes, publishes and is answered.
+fn others_are_served(scene: &mut Scene) {
+    let acts = [Act::subscribe("other"), large("other", 20_000)];
+    let other = scene.enter(Traffic::of(acts));
+    scene.run_for(ms(1000));
+    let record = scene.record(other);
+    assert_eq!(record.errors, [], "who holds nothing is refused");
+    assert!(!record.over, "who holds nothing is closed");
+    assert_eq!(record.delivered.len(), 1);
+}
+
+/// Lets all read again: they get what waits, and all is given back.
+fn heal(scene: Scene) {
+    for &id in &scene.clients {
+        scene.world.command(id, Command::Heal);
+    }
+    scene.finish();
+}
+
+/// S5: a few bytes of SUBSCRIBE for much that is retained, by who does not read.
+#[test]
+fn who_is_brought_what_is_retained_holds_up_one_outbox_of_it() {
+    const TOPICS: u32 = 40;
+    for (bytes, kept) in [(20_000, false), (20_000, true), (1000, false), (1000, true)] {
+        let mut scene = scene(2, 8 * MIB);
+        let [writer] = scene.enter_each([Traffic::default()]);
+        let retained = |number| {
+            Act::Publish(Publish {
+                bytes,
+                ..Publish::retained(&format!("r/{number:02}"))
+            })
+        };
+        scene.perform(writer, (0..TOPICS).map(retained).collect::<Vec<_>>());
+        let at_rest = scene.server.lent_bytes();
+        let plan = match kept {
+            true => Traffic::kept([]),
+            false => Traffic::default(),
+        };
+        let reader = deaf(&mut scene, plan);
+        scene.act(reader, vec![Act::subscribe("r/#"); 15]);
+        scene.run_for(ms(1000));
+        let held = scene.server.lent_bytes() - at_rest;
+        assert!(held < 300_000, "{held} bytes for {bytes}, {kept}");
+        // Neither it nor others' replays wait for that.
+        let other = scene.enter(Traffic::of([Act::subscribe("r/#")]));
+        scene.run_for(ms(1000));
+        assert_eq!(scene.record(other).delivered.len(), TOPICS as usize);
+        others_are_served(&mut scene);
+        scene.world.command(reader, Command::Read(Reading::Eager));
+        scene.settle();
+        // What waited for its session to acknowledge.
+        scene.run_for(ms(5000));
+        let brought = scene.record(reader).delivered.len();
+        assert_eq!(brought, 15 * TOPICS as usize, "{bytes}, {kept}");
+        heal(scene);
+    }
+}
+
+/// S7: large messages to many who are slow.
+#[test]
+fn a_large_message_is_charged_once_however_many_it_waits_for() {
+    const READERS: usize = 60;
+    const MESSAGES: usize = 6;
+    const BYTES: usize = 300_000;
+    for shards in [1, 3] {
+        let mut scene = scene(shards, 8 * MIB);
+        let filter = || Filter::with_policy("big", SlowPolicy::DropOldest);
+        for _ in 0..READERS {
+            deaf(&mut scene, Traffic::of([Act::Subscribe(filter())]));
+        }
+        let at_rest = scene.server.lent_bytes();
+        let acts = vec![large("big", BYTES); MESSAGES];
+        let [writer] = scene.enter_each([Traffic::of(acts)]);
+        let record = scene.record(writer);
+        assert!(record.errors.is_empty() && !record.over);
+        let held = scene.server.lent_bytes() - at_rest;
+        // Three wait for each, and what each has to remember of them is little.
+        assert!(held >= 3 * BYTES, "{held} bytes");
+        assert!(held < MESSAGES * BYTES + READERS * 8192, "{held} bytes");
+        others_are_served(&mut scene);
+        assert_eq!(scene.server.closed(Reason::Overloaded), 0);
+        heal(scene);
+    }
+}
+
+/// S9: what a shard has to know of filters.
+#[test]
+fn a_filter_is_charged_by_what_it_takes_on_each_shard_that_knows_it() {
+    let deep = |number: usize| {
+        let levels = (0..31).map(|level| format!("{:x}", number * 31 + level * 7919));
+        Act::subscribe(&format!("{}/+", levels.collect::<Vec<_>>().join("/")))
+    };
+    let charged = |shards| {
+        let mut scene = scene(shards, 64 * MIB);
+        let at_rest = scene.server.lent_bytes();
+        let [one] = scene.enter_each([Traffic::of((0..100).map(deep).collect::<Vec<_>>())]);
+        let charged = scene.server.lent_bytes() - at_rest;
+        assert_eq!(scene.record(one).errors, []);
+        heal(scene);
+        charged / 100
+    };
+    let (one, three) = (charged(1), charged(3));
+    assert!((32 * 56..32 * 90).contains(&one), "{one} bytes a filter");
+    assert!((2 * one + one / 2..4 * one).contains(&three), "{three}");
+
+    // With three quarters of the memory used for that, no more of it is taken in.
+    let mut scene = scene(3, MIB);
+    let deaf = deaf(&mut scene, Traffic::default());
+    let [greedy, other] = scene.enter_each([Traffic::default(), Traffic::default()]);
+    scene.perform(greedy, (0..420).map(deep).collect::<Vec<_>>());
+    let refused: Vec<_> = scene
+        .record(greedy)
+        .errors
+        .iter()
+        .map(|one| one.1)
+        .collect();
+    assert!((20..200).contains(&refused.len()), "{}", refused.len());
+    assert!(refused.iter().all(|&code| code == Code::Overloaded));
+    scene.perform(other, [Act::publish("x"), large("x", 20_000)]);
+    assert_eq!(scene.record(other).errors, []);
+    assert_eq!(scene.server.closed(Reason::SlowConsumer), 0, "{deaf:?}");
+    heal(scene);
+}
+
+/// Who holds most loses it first; who holds little keeps it, and who publishes waits.
+#[test]
+fn with_memory_used_up_its_largest_holders_lose_it() {
+    for policy in [SlowPolicy::Disconnect, SlowPolicy::DropNewest] {
+        let mut scene = scene(1, 2 * MIB);
+        let little = deaf(&mut scene, Traffic::of([Act::subscribe("little")]));
+        // Each its own messages, and no policy acts before there is too little for all.
+        let holders: Vec<_> = (0..8)
+            .map(|number| {
+                let filter = Filter::with_policy(&format!("much/{number}"), policy);
+                deaf(&mut scene, Traffic::of([Act::Subscribe(filter)]))
+            })
+            .collect();
+        let [writer] = scene.enter_each([Traffic::default()]);
+        let mut acts = vec![large("little", 6000)];
+        acts.extend((0..24).map(|n| large(&format!("much/{}", n % 8), 100_000 + n)));
+        scene.perform(writer, acts);
+        let record = scene.record(writer);
+        assert!(record.errors.is_empty() && !record.over);
+        scene.run_for(ms(1000));
+        let held = scene.server.lent_bytes();
+        assert!(held <= 2 * MIB, "{held} bytes");
+        others_are_served(&mut scene);
+        assert!(!scene.record(little).over);
+        let closed = scene.server.closed(Reason::SlowConsumer);
+        let dropped = scene.server.count(Counter::SlowDroppedNewest);
+        match policy {
+            SlowPolicy::Disconnect => assert!((1..8).contains(&closed), "{closed}"),
+            _ => assert!(dropped > 0, "{closed}"),
+        }
+        assert_eq!(scene.server.closed(Reason::Overloaded), 0);
+        let _ = holders;
+        heal(scene);
+    }
+}
