@@ -90,7 +90,7 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 /// once would otherwise leave thousands of chunks behind.
 pub const TIMERS_PER_TURN: usize = 128;
 /// Connections that one survey tells of, at most: a page and those before it.
-pub const SURVEY_CONNECTIONS_MAX: usize = 1000;
+pub const LISTED_CONNECTIONS_MAX: usize = 1000;
 /// Bytes of records that wait during a TLS handshake, at most: more than any ClientHello of
 /// today, and no more than anybody else who has not shown who it is may have us keep.
 pub const HELLO_BYTES_MAX: usize = 4096;

@@ -13,10 +13,10 @@ use crate::auth::rights::{Role, RoleError, Roles};
 use crate::auth::tally::{Tally, TallyLimits};
 use crate::auth::token::Requirements;
 use crate::auth::{Authority, Method};
-use crate::shard::{Door, Rates};
+use crate::shard::{Admission, Rates};
 use std::collections::HashSet;
 
-/// Why the configuration gives no authority or door; which key is at fault, and the rest.
+/// Why the configuration gives no authority or admission; which key is at fault, and the rest.
 pub(super) struct Fault {
     pub(super) key: String,
     pub(super) problem: String,
@@ -212,7 +212,7 @@ pub(super) fn authority(config: &Config) -> Result<Authority, Fault> {
 }
 
 /// Which addresses may come; none where all may, always.
-pub(super) fn door(config: &Config) -> Result<Option<Door>, ConfigErrors> {
+pub(super) fn admission(config: &Config) -> Result<Option<Admission>, ConfigErrors> {
     let list = access_list(config)?;
     let rate = &config.rate;
     let limits = TallyLimits {
@@ -225,7 +225,7 @@ pub(super) fn door(config: &Config) -> Result<Option<Door>, ConfigErrors> {
     };
     let lists = !config.access.allow.is_empty() || !config.access.deny.is_empty();
     let is_open = !lists && limits == TallyLimits::default();
-    Ok((!is_open).then(|| Door::new(list, Tally::new(limits))))
+    Ok((!is_open).then(|| Admission::new(list, Tally::new(limits))))
 }
 
 /// What one connection may send.

@@ -32,8 +32,8 @@ use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
 use crate::shard::tls::TlsSettings;
 use crate::shard::{
-    Access, Census, Command, Door, Entropy, Inbox, Job, Mailbox, Service, Setup, Shard, Tracing,
-    executor, mailbox, weave, worker,
+    Access, Admission, Command, ConnectionCounts, Entropy, Inbox, Job, Mailbox, Service, Setup,
+    Shard, Tracing, connect_shards, executor, mailbox, worker,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
@@ -260,9 +260,9 @@ pub(super) fn boot(
     let (ended_in, ended) = bounded(cores.len() + 1);
     let shared = Shared {
         access: control.access(),
-        door: access::door(config)?.map(Arc::new),
+        admission: access::admission(config)?.map(Arc::new),
         topics: topics.map(Arc::new),
-        census: Arc::new(Census::new(cores.len())),
+        connection_counts: Arc::new(ConnectionCounts::new(cores.len())),
         board: board.clone(),
         services: services.into(),
         jobs,
@@ -342,7 +342,7 @@ fn start_shards(
 /// Tells the shards of each other: from then on they accept connections.
 fn introduce(shards: &[Mailbox]) {
     let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
-    for (shard, mesh) in shards.iter().zip(weave(&wakers)) {
+    for (shard, mesh) in shards.iter().zip(connect_shards(&wakers)) {
         // Just made: there is room.
         let _ = shard.post(Command::Join(shards.to_vec(), mesh));
     }
@@ -352,9 +352,9 @@ fn introduce(shards: &[Mailbox]) {
 #[derive(Clone)]
 struct Shared {
     access: Option<Access>,
-    door: Option<Arc<Door>>,
+    admission: Option<Arc<Admission>>,
     topics: Option<Arc<SchemaTopics>>,
-    census: Arc<Census>,
+    connection_counts: Arc<ConnectionCounts>,
     board: Arc<Board>,
     services: Arc<[(String, Factory)]>,
     jobs: Sender<Job>,
@@ -407,14 +407,14 @@ fn make_shard(start: Start, shared: &Shared) -> io::Result<Shard<Uring>> {
         limits: plan.limits,
         completions_per_turn: plan.completions_per_turn,
         counters,
-        census: shared.census.clone(),
+        connection_counts: shared.connection_counts.clone(),
         balance: plan.balance,
         tls: shared.tls.clone(),
         mailbox: mailbox.clone(),
         inbox,
         entropy: Entropy::system(),
         access: shared.access.clone(),
-        door: shared.door.clone(),
+        admission: shared.admission.clone(),
         schemas: schemas.transpose().map_err(io::Error::other)?,
         jobs: shared.jobs.clone(),
         histograms: shared.histograms.clone(),

@@ -9,7 +9,7 @@
 //!
 //! SO_REUSEPORT deals connections out by a hash, unevenly when there are few. So a shard
 //! that has clearly more of them than the emptiest one passes a new descriptor on; the
-//! census both look at is written once per connection, not per message.
+//! connection counts both look at is written once per connection, not per message.
 
 use super::command::Command;
 use super::connection::Connection;
@@ -35,21 +35,21 @@ impl<D: Driver> Shard<D> {
             return self.driver.close(socket);
         }
         let shard = if self.balance {
-            self.census.choose(self.id)
+            self.connection_counts.choose(self.id)
         } else {
             self.id
         };
-        self.census.join(shard);
+        self.connection_counts.join(shard);
         if shard != self.id
             && let Some(peer) = self.peers.get(shard.index())
             && peer.post(Command::Adopt(socket)).is_ok()
         {
-            return self.exchange.resources.counters.add(Counter::HandedOver, 1);
+            return self.broker.resources.counters.add(Counter::HandedOver, 1);
         }
         if shard != self.id {
             // Its mailbox is full, or it is ending: this shard keeps the connection.
-            self.census.leave(shard);
-            self.census.join(self.id);
+            self.connection_counts.leave(shard);
+            self.connection_counts.join(self.id);
         }
         self.open(socket);
     }
@@ -70,11 +70,8 @@ impl<D: Driver> Shard<D> {
         if error.kind() == io::ErrorKind::ConnectionAborted {
             return self.arm_accept();
         }
-        self.exchange
-            .resources
-            .counters
-            .add(Counter::AcceptPaused, 1);
-        self.accept_again = self.exchange.resources.now + ACCEPT_PAUSE;
+        self.broker.resources.counters.add(Counter::AcceptPaused, 1);
+        self.accept_again = self.broker.resources.now + ACCEPT_PAUSE;
         if std::mem::replace(&mut self.accept_short, true) {
             return; // Said already; once an episode is enough.
         }
@@ -88,7 +85,7 @@ impl<D: Driver> Shard<D> {
     /// Takes over a connection that another shard accepted and counted for this one.
     pub(super) fn adopt(&mut self, socket: Socket) {
         if self.drain.is_some() {
-            self.census.leave(self.id);
+            self.connection_counts.leave(self.id);
             self.driver.close(socket);
         } else {
             self.open(socket);
@@ -101,55 +98,55 @@ impl<D: Driver> Shard<D> {
         if room == Room::None || (room != Room::Free && unwelcome.is_some()) {
             // Beyond even the refusals, or what those are kept for: no memory is spent on
             // saying why.
-            self.leave_door(address);
-            self.census.leave(self.id);
+            self.leave_admission(address);
+            self.connection_counts.leave(self.id);
             return self.driver.close(socket);
         }
-        let (settings, now) = (self.settings.clone(), self.exchange.resources.now);
-        let seq = self.exchange.entropy.u32();
+        let (settings, now) = (self.settings.clone(), self.broker.resources.now);
+        let seq = self.broker.entropy.u32();
         let session = Session::accept(settings, seq, now);
         let made = |key: Key| Connection::new(key, Transport::new(socket, session, now));
-        let Some(key) = self.exchange.connections.insert_with(made) else {
+        let Some(key) = self.broker.connections.insert_with(made) else {
             debug_assert!(false, "there was room");
-            self.leave_door(address);
-            self.census.leave(self.id);
+            self.leave_admission(address);
+            self.connection_counts.leave(self.id);
             return self.driver.close(socket);
         };
-        self.exchange.resources.counters.add(Counter::Opened, 1);
-        if let Some(tracer) = &mut self.exchange.resources.tracer {
+        self.broker.resources.counters.add(Counter::Opened, 1);
+        if let Some(tracer) = &mut self.broker.resources.tracer {
             tracer.accept(key, now);
         }
-        if self.exchange.tls.is_some()
-            && let Some(connection) = self.exchange.connections.get_mut(key)
+        if self.broker.tls.is_some()
+            && let Some(connection) = self.broker.connections.get_mut(key)
         {
             connection.transport.undecided = true;
         }
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
         let full = (room == Room::Refusal).then(Session::full);
-        if let Some(Connection { transport, .. }) = self.exchange.connections.get_mut(key) {
+        if let Some(Connection { transport, .. }) = self.broker.connections.get_mut(key) {
             if address.is_some() {
-                transport.guest_mut().address = address;
+                transport.principal_mut().address = address;
             }
             if room == Room::Trial {
                 transport.session.put_on_trial(now);
             }
             if let Some(refusal) = unwelcome.or(full) {
-                transport.refuse_with(&refusal, &mut self.exchange.resources);
+                transport.refuse_with(&refusal, &mut self.broker.resources);
             }
         }
-        self.exchange.touch(key);
+        self.broker.touch(key);
     }
 
     /// What there is room for.
     fn room(&self) -> Room {
-        let exchange = &self.exchange;
-        let most = exchange.resources.limits.connections_max;
-        let connections = exchange.connection_count();
-        let slots = exchange.connections.vacant();
+        let broker = &self.broker;
+        let most = broker.resources.limits.connections_max;
+        let connections = broker.connection_count();
+        let slots = broker.connections.vacant();
         if connections < most {
             // Enough of them: sessions that wait have slots of their own.
             Room::Free
-        } else if self.census.has_sessions() && slots > REFUSALS_OPEN_MAX {
+        } else if self.connection_counts.has_sessions() && slots > REFUSALS_OPEN_MAX {
             Room::Trial
         } else if slots > 0
             && (connections - most < REFUSALS_OPEN_MAX || slots <= REFUSALS_OPEN_MAX)
@@ -174,25 +171,25 @@ enum Room {
 
 impl<D: Driver> Shard<D> {
     /// A connection from there, if that was counted, is gone.
-    pub(super) fn leave_door(&self, address: Option<IpAddr>) {
-        if let (Some(door), Some(address)) = (&self.exchange.door, address) {
-            door.leave(address);
+    pub(super) fn leave_admission(&self, address: Option<IpAddr>) {
+        if let (Some(admission), Some(address)) = (&self.broker.admission, address) {
+            admission.leave(address);
         }
     }
 
     /// Where a new connection comes from, if anybody wants to know, and why it may not come.
     pub(super) fn ask_at_door(&self, socket: Socket) -> (Option<IpAddr>, Option<Refusal>) {
-        let Some(door) = &self.exchange.door else {
+        let Some(admission) = &self.broker.admission else {
             return (None, None);
         };
         // No address: it has been reset meanwhile, and ends with the first receive.
         let Some(address) = self.driver.peer(socket).map(|peer| peer.ip()) else {
             return (None, None);
         };
-        match door.admit(address, self.exchange.resources.now) {
+        match admission.admit(address, self.broker.resources.now) {
             Ok(()) => (Some(address), None),
             Err(refusal) => {
-                let counters = &self.exchange.resources.counters;
+                let counters = &self.broker.resources.counters;
                 counters.add(Counter::AddressRefused, 1);
                 (None, Some(refusal))
             }

@@ -3,11 +3,11 @@
 //! ```text
 //!   AUTH ─► authority (here) ──────────────────────────┬─► pass: identity, rights, deadline ─► AUTH_OK
 //!        └► control thread (pairs of tokens) ──────────┘   or AUTH_FAILED, UNAVAILABLE, RATE_LIMITED
-//!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► pass ─► done, or FORBIDDEN
+//!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► credential ─► done, or FORBIDDEN
 //! ```
 //!
 //! Without an authority nobody is asked who they are, and all may do everything; with one
-//! the session lets nothing pass before AUTH, so a connection without a pass asks for
+//! the session lets nothing pass before AUTH, so a connection without a credential asks for
 //! nothing.
 //!
 //! Rights change with another AUTH only. Then what they do not cover any more ends:
@@ -19,16 +19,16 @@
 //!
 //! What the server cannot judge now is UNAVAILABLE, and counts against nobody. What is wrong
 //! counts ([`crate::auth::tally`]); too much of it is RATE_LIMITED, unseen, until the
-//! connection has a pass: then nothing that others do at its address is held against it.
+//! connection has a credential: then nothing that others do at its address is held against it.
 //! Each of the three ends the connection.
 //!
 //! While the control thread is asked the connection handles nothing else; the number of the ask
 //! tells whether the answer is still wanted.
 
 use super::authenticator::Access;
+use super::broker::Broker;
 use super::connection::Connection;
-use super::exchange::Exchange;
-use super::guest::Pass;
+use super::principal::Credential;
 use super::station::{Membership, Station};
 use super::transport::Stage;
 use super::transport::Transport;
@@ -60,7 +60,7 @@ impl Uncovered {
     }
 }
 
-impl Exchange {
+impl Broker {
     /// Refuses an operation that the connection's rights do not cover.
     #[cold]
     pub(super) fn forbid(&self) -> Refusal {
@@ -84,23 +84,23 @@ impl Exchange {
             tracer.begin_authenticate(key, self.resources.now);
         }
         let now = self.resources.now;
-        let has_pass = connection.transport.principal().is_some();
-        let guest = connection.transport.guest.as_mut();
-        if let (Some(door), Some(guest)) = (&self.door, guest)
-            && let Some(address) = guest.address
+        let has_pass = connection.transport.principal_name().is_some();
+        let principal = connection.transport.principal.as_mut();
+        if let (Some(admission), Some(principal)) = (&self.admission, principal)
+            && let Some(address) = principal.address
         {
             let keys = access.authority.api_keys();
             let is_key = method == Method::ApiKey.to_wire();
             let id = is_key.then(|| keys.claimed(credential)).flatten();
-            let (shown, is_barred) = door.look(address, id, credential, now);
-            guest.shown = Some(shown);
+            let (shown, is_barred) = admission.look(address, id, credential, now);
+            principal.shown = Some(shown);
             if is_barred && !has_pass {
                 return self.turn_away(key);
             }
         }
         if has_pass
             && Limit::per_second(AUTHS_PER_S, AUTHS_BURST)
-                .spend(&mut connection.transport.guest_mut().auths, 1, now)
+                .spend(&mut connection.transport.principal_mut().auths, 1, now)
                 .is_err()
         {
             // A right credential costs more to verify than anything else that may be asked.
@@ -166,7 +166,7 @@ impl Exchange {
             let text = "more credentials are being checked than can be; try again later";
             return connection.transport.overload(text, &mut self.resources);
         }
-        connection.transport.guest_mut().asking = self.asked;
+        connection.transport.principal_mut().asking = self.asked;
         connection.transport.held = true;
     }
 
@@ -175,12 +175,12 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let guest = connection.transport.guest_mut();
-        if guest.asking != number {
+        let principal = connection.transport.principal_mut();
+        if principal.asking != number {
             return;
         }
-        guest.asking = 0;
-        connection.transport.held = guest.waits();
+        principal.asking = 0;
+        connection.transport.held = principal.waits();
         if connection.transport.stage != Stage::Running {
             return;
         }
@@ -213,7 +213,8 @@ impl Exchange {
         };
         match access.authority.certify(certificate, now_unix) {
             Ok(grant) => {
-                connection.transport.guest_mut().pass = Some(Pass::new(grant, now, now_unix));
+                connection.transport.principal_mut().credential =
+                    Some(Credential::new(grant, now, now_unix));
                 connection.transport.session.authenticate();
                 self.resources.counters.add(Counter::AuthAccepted, 1);
                 self.resources.end_authenticate(key, None);
@@ -231,17 +232,17 @@ impl Exchange {
         let Some(Connection { member, transport }) = self.connections.get_mut(key) else {
             return;
         };
-        let again = transport.principal().is_some();
-        if again && transport.principal() != Some(&*grant.identity.principal) {
+        let again = transport.principal_name().is_some();
+        if again && transport.principal_name() != Some(&*grant.identity.principal) {
             return self.deny(key, &Denied::OtherPrincipal);
         }
         let expires_in_s = grant.expires_in_s(now_unix);
         let narrowed = transport.bearer().is_narrowed();
-        let mut pass = Pass::new(grant, now, now_unix);
-        pass.narrowed = narrowed;
-        transport.guest_mut().pass = Some(pass);
+        let mut credential = Credential::new(grant, now, now_unix);
+        credential.narrowed = narrowed;
+        transport.principal_mut().credential = Some(credential);
         transport.session.authenticate();
-        let principal = transport.principal().unwrap_or_default().to_owned();
+        let principal = transport.principal_name().unwrap_or_default().to_owned();
         let done = Message::AuthOk {
             expires_in_s,
             principal: &principal,
@@ -273,13 +274,13 @@ impl Exchange {
     /// The credential is not accepted: which part of it was wrong is for the log alone.
     fn deny(&mut self, key: Key, denied: &Denied) {
         tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
-        let guest = self
+        let principal = self
             .connections
             .get(key)
-            .map(|connection| &connection.transport.guest);
-        let shown = guest.and_then(|guest| guest.as_ref()?.shown);
-        if let (Some(door), Some(shown)) = (&self.door, shown)
-            && door.note_failure(&shown, self.resources.now)
+            .map(|connection| &connection.transport.principal);
+        let shown = principal.and_then(|principal| principal.as_ref()?.shown);
+        if let (Some(admission), Some(shown)) = (&self.admission, shown)
+            && admission.note_failure(&shown, self.resources.now)
         {
             return self.turn_away(key);
         }
@@ -315,8 +316,8 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if let Some(pass) = &mut connection.transport.guest_mut().pass {
-            pass.narrowed = true;
+        if let Some(credential) = &mut connection.transport.principal_mut().credential {
+            credential.narrowed = true;
         }
         connection.note_care();
         let station = connection.member.station_mut();
@@ -415,7 +416,7 @@ impl Exchange {
 }
 
 fn is_revoked(authority: &Authority, connection: &Connection) -> bool {
-    let guest = connection.transport.guest.as_ref();
-    let pass = guest.and_then(|guest| guest.pass.as_ref());
-    pass.is_some_and(|pass| authority.is_revoked(&pass.identity))
+    let principal = connection.transport.principal.as_ref();
+    let credential = principal.and_then(|principal| principal.credential.as_ref());
+    credential.is_some_and(|credential| authority.is_revoked(&credential.identity))
 }

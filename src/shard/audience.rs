@@ -16,7 +16,7 @@
 //! What was found of a topic is kept until somebody subscribes or leaves, so that those who
 //! publish on it again do not look again.
 
-use super::exchange::Exchange;
+use super::broker::Broker;
 use super::fanout_queue::{Batch, Listed, Sought, is_among};
 use super::ledger::Charge;
 use super::parcel::Parcel;
@@ -55,7 +55,7 @@ impl<'a> Audience<'a> {
     }
 }
 
-impl Exchange {
+impl Broker {
     /// Finds who gets a message, if that does not take long. False: it does.
     #[inline]
     pub(super) fn find(&mut self, topic: &str, matches: &mut Matches) -> bool {
@@ -115,7 +115,7 @@ impl Exchange {
             let (looks, is_done) = self.router.go_on(&batch.topic, &mut sought.search, most);
             self.resources.work.spend(looks);
             if is_done {
-                self.settle_audience(batch, sought);
+                self.take_audience(batch, sought);
                 return true;
             }
         }
@@ -125,7 +125,7 @@ impl Exchange {
         false
     }
 
-    fn settle_audience(&mut self, batch: &mut Batch, sought: Sought) {
+    fn take_audience(&mut self, batch: &mut Batch, sought: Sought) {
         let mut matches = std::mem::take(&mut self.matches);
         self.router
             .end_search(&batch.topic, sought.search, &mut matches);

@@ -12,10 +12,10 @@ impl<D: Driver> Shard<D> {
     /// # Errors
     /// What does not agree.
     pub fn audit(&self, sending: (usize, usize)) -> Result<(), String> {
-        let exchange = &self.exchange;
-        let pool = &exchange.resources.pool;
+        let broker = &self.broker;
+        let pool = &broker.resources.pool;
         let (mut lent, mut charged) = (sending.0 + sending.1 * ENTRY_BYTES, 0);
-        for (key, connection) in exchange.connections.iter() {
+        for (key, connection) in broker.connections.iter() {
             lent += connection.transport.held_bytes();
             let Some(station) = &connection.member.station else {
                 continue;
@@ -32,8 +32,8 @@ impl<D: Driver> Shard<D> {
                 "{counted} bytes of chunks are counted, {lent} lent"
             ));
         }
-        charged += exchange.mesh_charge.bytes() + exchange.table_charge.bytes();
-        let wills = exchange.legacies.wills.iter();
+        charged += broker.mesh_charge.bytes() + broker.table_charge.bytes();
+        let wills = broker.legacies.wills.iter();
         charged += wills.map(|(_, will)| will.charge.bytes()).sum::<usize>();
         // The rest is messages', which may be on their way anywhere.
         let all = pool.ledger.bytes();

@@ -11,8 +11,8 @@
 //! would have been without the detour; and a session whose message is there is not taken over
 //! before it is back.
 
+use super::broker::Broker;
 use super::confirmation::Answer;
-use super::exchange::Exchange;
 use super::finding::Finding;
 use super::parcel::Parcel;
 use super::publication::{Form, Origin, SchemaId, Translation, other};
@@ -50,7 +50,7 @@ impl Task {
     }
 }
 
-impl Exchange {
+impl Broker {
     /// Has a worker check a PUBLISH or WILL; `message` is the whole of it, as received. It is
     /// answered, and its connection read on, when that is done.
     pub(super) fn have_checked(
@@ -78,7 +78,7 @@ impl Exchange {
         };
         let tracer = self.resources.tracer.as_ref();
         let context = tracer.and_then(|tracer| tracer.received());
-        connection.transport.guest_mut().checking = true;
+        connection.transport.principal_mut().checking = true;
         connection.transport.held = true;
         connection.member.answers_open += 1;
         let findings = self.findings.clone();
@@ -103,9 +103,9 @@ impl Exchange {
         if let Some(connection) = self.connections.get_mut(key) {
             let now = self.resources.now;
             connection.member.answers_open -= 1;
-            let guest = connection.transport.guest_mut();
-            guest.checking = false;
-            connection.transport.held = guest.waits();
+            let principal = connection.transport.principal_mut();
+            principal.checking = false;
+            connection.transport.held = principal.waits();
             is_member = matches!(connection.transport.stage, Stage::Running | Stage::Detached);
             if connection.transport.stage == Stage::Running {
                 origin = Origin::Connection(key);

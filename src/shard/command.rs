@@ -4,8 +4,8 @@
 //! Messages between connections of different shards do not travel here.
 
 use super::finding::Finding;
-use super::listing::Survey;
-use super::mailbox::{self, Tell, Told};
+use super::listing::Listing;
+use super::mailbox::{self, Completion, ReplyTo};
 use super::mesh::Mesh;
 use super::seek::Seek;
 use super::transport::Transport;
@@ -18,7 +18,7 @@ use crate::ring::driver::Socket;
 use std::sync::Arc;
 
 pub enum Command {
-    /// Take over a connection that another shard accepted, already counted in the census.
+    /// Take over a connection that another shard accepted, already counted in the connection counts.
     Adopt(Socket),
     /// A worker thread is done with a call.
     Finish(Key, Outcome),
@@ -36,15 +36,15 @@ pub enum Command {
     /// Take over a connection of another shard that resumes a session of this one.
     Move(Box<Moved>),
     /// Check credentials by this from now on, and end who would be let in no more.
-    Authority(Arc<Authority>, Told),
+    Authority(Arc<Authority>, Completion),
     /// The control thread's answer to an ask of this connection's, which had this number.
     Authenticated(Key, u64, Box<ask::Answer>),
     /// A worker has checked a payload.
     Checked(Box<Finding>),
     /// Tell of the connections, or of the topics.
-    Survey(Survey),
+    Listing(Listing),
     /// End this connection for an operator; told whether there was one to end.
-    Kick(Key, Tell<bool>),
+    Kick(Key, ReplyTo<bool>),
 }
 
 /// A shard's mailbox, and its own end of that.

@@ -8,15 +8,15 @@
 //! once wait in one queue, in the order of their epochs; a connection with one in it has
 //! its later ones wait too.
 
+use super::broker::Broker;
 use super::confirmation::{Answer, Pending, Until};
 use super::connection::Connection;
-use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use crate::base::id::Key;
 use crate::proto::message::Message;
 use crate::proto::session::Event;
 
-impl Exchange {
+impl Broker {
     /// Answers an operation: now if nothing stands before it, and, with `everywhere`, if
     /// no shard has anything left to do of what this one has said.
     pub(super) fn answer(&mut self, key: Key, answer: Answer, everywhere: bool) {

@@ -1,7 +1,7 @@
 //! Payloads of topics that have a schema: checked where they are published, counted for who
 //! wants them in which codec, translated where that is due. The schemas are `schema`'s.
 
-use super::exchange::Exchange;
+use super::broker::Broker;
 use super::parcel::Parcel;
 use super::publication::{Form, Publication, SchemaId, Translation, other};
 use super::station::Wants;
@@ -12,7 +12,7 @@ use crate::proto::error::{Code, Refusal};
 use crate::router::Subscription;
 use std::sync::atomic::Ordering::Relaxed;
 
-impl Exchange {
+impl Broker {
     /// The schema of what is published, if its topic has one and it is not the empty payload
     /// that clears a retained message.
     #[inline]

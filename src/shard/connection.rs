@@ -5,7 +5,7 @@
 //!   slot   [ member: station, lists, what it has asked │ transport: socket, session, outbox ]
 //! ```
 //!
-//! What a connection does with a message is the exchange's business; here is what it holds.
+//! What a connection does with a message is the broker's business; here is what it holds.
 //!
 //! Invariants: bytes are handled only while `Running` and while the outbox has room for the
 //! answers; a slot is freed only when neither receive nor send is in flight.
@@ -57,7 +57,7 @@ impl Connection {
     /// `careful` follows what it depends on.
     pub(super) fn note_care(&mut self) {
         let Connection { member, transport } = self;
-        member.careful = member.counted || member.shelved || transport.bearer().is_narrowed();
+        member.careful = member.counted || member.has_pending || transport.bearer().is_narrowed();
     }
 
     // ---- receiving ----
@@ -295,13 +295,13 @@ impl Connection {
         };
         let logged = station.durable.as_ref().map_or(0, |one| one.log.bytes());
         match self.transport.has_left {
-            true => logged + station.shelf.bytes(),
+            true => logged + station.pending.bytes(),
             false => logged,
         }
     }
 
     /// More waits for its peer to read, or to acknowledge, than may. Publications wait on the
-    /// shelf before it comes to that; this is about requests and answers.
+    /// pending queue before it comes to that; this is about requests and answers.
     pub(super) fn is_behind(&self, resources: &Resources) -> bool {
         let limits = &resources.limits;
         match self.member.counted {
@@ -317,7 +317,7 @@ impl Connection {
         if let Some(durable) = self.member.durable_mut() {
             durable.lapse();
         }
-        (self.member.counted, self.member.shelved) = (false, false);
+        (self.member.counted, self.member.has_pending) = (false, false);
         self.note_care();
         self.member.recharge(resources);
         resources.counters.add(Counter::SessionsOverflowed, 1);
@@ -356,7 +356,7 @@ impl Connection {
         let mut waiting = self.transport.outbox.queued_bytes();
         if let Some(station) = &self.member.station {
             // A request takes a server longer than a message takes a reader.
-            waiting += station.errands_open as usize * 1024 + station.shelf.bytes();
+            waiting += station.forwarded_open as usize * 1024 + station.pending.bytes();
             waiting += station
                 .durable
                 .as_ref()

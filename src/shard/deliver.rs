@@ -2,23 +2,23 @@
 //!
 //! ```text
 //!   keeps up                     ─► outbox
-//!   outbox full, or others wait  ─► shelf ── the outbox drains ──► outbox     (publications)
-//!   it expires, a send in flight ─► shelf too: what is in the outbox cannot expire
+//!   outbox full, or others wait  ─► pending queue ── the outbox drains ──► outbox     (publications)
+//!   it expires, a send in flight ─► pending queue too: what is in the outbox cannot expire
 //!   session                      ─► its log too, as it goes into the outbox
-//!   its log full                 ─► shelf ── the client acknowledges ──► outbox and log
-//!   session without connection   ─► shelf ── the client is back ──► outbox and log
+//!   its log full                 ─► pending queue ── the client acknowledges ──► outbox and log
+//!   session without connection   ─► pending queue ── the client is back ──► outbox and log
 //!   a group's, and it is gone    ─► another member (`legacy`)
 //! ```
 //!
-//! Requests and responses do not wait on the shelf: they are bounded by the calls open, and
+//! Requests and responses do not wait on the pending queue: they are bounded by the calls open, and
 //! may pass publications that wait. Those of a session without connection go to its log.
 
+use super::broker::Broker;
 use super::connection::Connection;
-use super::exchange::Exchange;
 use super::parcel::Parcel;
+use super::pending::{Bound, Dropped, Held, Put};
 use super::publication::Publication;
 use super::resource::Resources;
-use super::shelf::{Bound, Dropped, Held, Put};
 use super::slow::{SLOW_REPORTS_MAX, SlowReport};
 use super::transport::{Stage, Transport};
 use crate::base::clock::Instant;
@@ -30,7 +30,7 @@ use crate::proto::envelope::{SlowPolicy, header};
 use crate::proto::error::Code;
 use crate::router::Subscription;
 
-impl Exchange {
+impl Broker {
     /// Delivers a publication to one subscriber, once.
     #[inline]
     pub(super) fn deliver(&mut self, to: Subscription, publication: &mut Publication<'_>) {
@@ -89,14 +89,14 @@ impl Exchange {
         }
         if !is_running {
             self.leave_behind(to, publication);
-        } else if !member.shelved
+        } else if !member.has_pending
             && connection.takes_now(publication.parcel.len(), publication.expires, resources)
         {
             let (group, expires) = (publication.group, publication.expires);
             connection.put(&mut publication.parcel, group, expires, resources);
         } else {
-            self.shelve(to, publication);
-            // While a send is in flight there is nothing to settle; its end settles all.
+            self.set_aside(to, publication);
+            // While a send is in flight there is nothing to reconcile; its end reconciles all.
             let connection = self.connections.get(to.connection);
             let sends =
                 |transport: &Transport| transport.sending && transport.stage == Stage::Running;
@@ -123,7 +123,7 @@ impl Exchange {
         self.deliver_carefully(to, &mut publication);
     }
 
-    fn shelve(&mut self, to: Subscription, publication: &mut Publication<'_>) {
+    fn set_aside(&mut self, to: Subscription, publication: &mut Publication<'_>) {
         let policy = to.policy.unwrap_or(self.resources.limits.slow_policy);
         let now = self.resources.now;
         let Some(connection) = self.connections.get_mut(to.connection) else {
@@ -144,15 +144,15 @@ impl Exchange {
         let is_keyed = policy == SlowPolicy::LatestPerKey;
         let key = is_keyed.then(|| publication.latest_key(&mut self.latest_key));
         let presses = self.holders.is_among_largest(connection.weight() + bytes);
-        let bound = connection.shelf_bound(presses, &self.resources);
+        let bound = connection.pending_bound(presses, &self.resources);
         let is_away = connection.transport.has_left;
         let station = connection.member.station_mut();
-        let (put, dropped) = station.shelf.put(held, key, &bound, now);
-        let age = station.shelf.oldest_age(now);
-        let waiting = queued + station.shelf.bytes();
+        let (put, dropped) = station.pending.put(held, key, &bound, now);
+        let age = station.pending.oldest_age(now);
+        let waiting = queued + station.pending.bytes();
         let acted = acted(&put, &dropped);
         let first = !is_away && acted && !std::mem::replace(&mut station.told_slow, true);
-        connection.member.shelved = true;
+        connection.member.has_pending = true;
         connection.member.recharge(&mut self.resources);
         count_dropped(&dropped, &self.resources);
         if first && self.slow_reports.len() < SLOW_REPORTS_MAX {
@@ -200,13 +200,13 @@ impl Exchange {
             self.depart(to.connection);
         }
         if self.connections.get(to.connection).is_some_and(waits) {
-            self.shelve(to, publication);
+            self.set_aside(to, publication);
         } else {
             self.leave_to_others(publication);
         }
     }
 
-    /// The outbox has drained, or the client has acknowledged: what waits on the shelf goes
+    /// The outbox has drained, or the client has acknowledged: what waits on the pending queue goes
     /// on.
     pub(super) fn refill(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
@@ -216,14 +216,14 @@ impl Exchange {
         let now = resources.now;
         loop {
             // Asked with its size: one that does not fit would take a large chunk.
-            let shelf = &connection.member.station_mut().shelf;
-            let (bytes, expires) = (shelf.oldest_bytes(), shelf.oldest_expires());
+            let pending = &connection.member.station_mut().pending;
+            let (bytes, expires) = (pending.oldest_bytes(), pending.oldest_expires());
             if !connection.takes_now(bytes, expires, resources) {
                 break;
             }
             let station = connection.member.station_mut();
-            let before = station.shelved_before;
-            let Some(held) = station.shelf.next(now) else {
+            let before = station.pending_before;
+            let Some(held) = station.pending.next(now) else {
                 break;
             };
             let bearer = connection.transport.bearer();
@@ -241,14 +241,14 @@ impl Exchange {
             connection.put(parcel, held.group, held.expires, resources);
         }
         let station = connection.member.station_mut();
-        let expired = station.shelf.take_expired();
+        let expired = station.pending.take_expired();
         resources
             .counters
             .add(Counter::DeliveriesExpired, u64::from(expired));
-        let done = station.shelf.is_empty();
+        let done = station.pending.is_empty();
         if done {
-            (station.told_slow, station.shelved_before) = (false, false);
-            connection.member.shelved = false;
+            (station.told_slow, station.pending_before) = (false, false);
+            connection.member.has_pending = false;
             connection.note_care();
         }
         connection.member.recharge(resources);
@@ -333,14 +333,14 @@ impl Connection {
         resources.counters.add(Counter::Deliveries, 1);
     }
 
-    /// How much may wait on its shelf. When there is little memory left, no more than does:
+    /// How much may wait on its pending queue. When there is little memory left, no more than does:
     /// `presses`, if it is among those who hold most.
-    fn shelf_bound(&self, presses: bool, resources: &Resources) -> Bound {
+    fn pending_bound(&self, presses: bool, resources: &Resources) -> Bound {
         let (pool, limits) = (&resources.pool, &resources.limits);
-        let shelf = self.member.station.as_ref().map(|station| &station.shelf);
+        let pending = self.member.station.as_ref().map(|station| &station.pending);
         // A chunk's worth may wait for whoever is only late: a turn of many deliveries makes
         // anybody late.
-        let holds = shelf.is_some_and(|shelf| shelf.cost_bytes() >= CHUNK_BYTES);
+        let holds = pending.is_some_and(|pending| pending.cost_bytes() >= CHUNK_BYTES);
         let presses = presses && holds;
         if self.transport.has_left {
             let logged = self

@@ -1,6 +1,6 @@
 //! What a session hands out goes to whom it is for.
 
-use super::exchange::Exchange;
+use super::broker::Broker;
 use super::trace::About;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
@@ -10,7 +10,7 @@ use crate::proto::kind::{Class, MessageType, Operation};
 use crate::proto::message::Message;
 use crate::proto::session::Event;
 
-impl Exchange {
+impl Broker {
     /// Acts on an event of `key`'s session that is not a request of a service here;
     /// `message` is the whole message, as received. The reason, when that ends the
     /// connection.
@@ -96,7 +96,7 @@ impl Exchange {
     }
 }
 
-impl Exchange {
+impl Broker {
     /// Begins the span of a message that has come, if it is sampled.
     #[inline]
     pub(super) fn begin_receive(&mut self, event: &Event<'_>) -> bool {

@@ -21,9 +21,9 @@
 //! knows: by then the peer's machine has acknowledged it.
 
 use super::accord::{DEAF, OPEN, TOLD};
+use super::broker::Broker;
 use super::connection::Connection;
 use super::draining::{Drain, Look};
-use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::resource::Resources;
 use super::state::Shard;
@@ -51,12 +51,12 @@ impl<D: Driver> Shard<D> {
             return;
         }
         self.driver.stop_accepting();
-        self.exchange.draining = true;
+        self.broker.draining = true;
         self.accept_again = Instant::NEVER;
-        let now = self.exchange.resources.now;
+        let now = self.broker.resources.now;
         let left = deadline.since(now);
         // Where nobody is, there is nobody to be heard.
-        let is_empty = self.exchange.connections.is_empty();
+        let is_empty = self.broker.connections.is_empty();
         self.drain = Some(Drain {
             began: now,
             deaf_at: now + left * 3 / 4,
@@ -67,10 +67,10 @@ impl<D: Driver> Shard<D> {
             phase: OPEN,
         });
         let busy_at = if is_empty { Instant::ZERO } else { now };
-        self.exchange.mesh.accord.note_busy(self.id, busy_at);
+        self.broker.mesh.accord.note_busy(self.id, busy_at);
         tracing::info!(
             shard = self.id.0,
-            connections = self.exchange.connections.len(),
+            connections = self.broker.connections.len(),
             "draining"
         );
 
@@ -78,11 +78,11 @@ impl<D: Driver> Shard<D> {
         while self.end_oldest_session() {}
         for key in self.keys() {
             let spread_ms = self.spread(left);
-            let Some(connection) = self.exchange.connections.get_mut(key) else {
+            let Some(connection) = self.broker.connections.get_mut(key) else {
                 continue;
             };
-            connection.tell_drain(left, spread_ms, &mut self.exchange.resources);
-            self.exchange.touch(key);
+            connection.tell_drain(left, spread_ms, &mut self.broker.resources);
+            self.broker.touch(key);
         }
     }
 
@@ -92,11 +92,11 @@ impl<D: Driver> Shard<D> {
         let most = u32::try_from(left.as_millis() / 2)
             .unwrap_or(u32::MAX)
             .max(1);
-        self.exchange.entropy.u32() % most
+        self.broker.entropy.u32() % most
     }
 
     pub(super) fn step_drain(&mut self) {
-        let now = self.exchange.resources.now;
+        let now = self.broker.resources.now;
         let is_due = |drain: &Drain| now >= drain.next_look;
         if !self.drain.as_ref().is_some_and(is_due) {
             return;
@@ -104,30 +104,30 @@ impl<D: Driver> Shard<D> {
         self.agree_on_end();
         let Some(drain) = &mut self.drain else { return };
         let (look, began) = (drain.look(now), drain.began);
-        let is_brief = look == Look::Wait || self.exchange.connections.is_empty();
+        let is_brief = look == Look::Wait || self.broker.connections.is_empty();
         drain.next_look = now + if is_brief { STEP_DEAF } else { STEP };
         if look == Look::Wait {
             return;
         }
         for key in self.keys() {
-            let Some(connection) = self.exchange.connections.get_mut(key) else {
+            let Some(connection) = self.broker.connections.get_mut(key) else {
                 continue;
             };
             if look == Look::Early && !connection.may_end_early(began, now, &self.driver) {
                 continue;
             }
-            connection.step_drain(look, &mut self.exchange.resources);
-            self.exchange.touch(key);
+            connection.step_drain(look, &mut self.broker.resources);
+            self.broker.touch(key);
         }
     }
 
     /// Goes as far in ending as the shards have agreed on.
     fn agree_on_end(&mut self) {
-        let now = self.exchange.resources.now;
+        let now = self.broker.resources.now;
         let is_busy = self.is_busy();
-        let (exchange, id) = (&mut self.exchange, self.id);
+        let (broker, id) = (&mut self.broker, self.id);
         let Some(drain) = &mut self.drain else { return };
-        let accord = exchange.mesh.accord.clone();
+        let accord = broker.mesh.accord.clone();
         if drain.phase == OPEN {
             if is_busy {
                 accord.note_busy(id, now);
@@ -136,11 +136,11 @@ impl<D: Driver> Shard<D> {
             if !is_quiet && !accord.has_begun() && now < drain.deaf_at {
                 return;
             }
-            exchange.go_deaf();
+            broker.go_deaf();
             drain.phase = DEAF;
             accord.enter(id, DEAF);
         }
-        while drain.phase < TOLD && accord.have_all(drain.phase) && exchange.has_said_all() {
+        while drain.phase < TOLD && accord.have_all(drain.phase) && broker.has_said_all() {
             drain.phase += 1;
             accord.enter(id, drain.phase);
         }
@@ -148,16 +148,16 @@ impl<D: Driver> Shard<D> {
 
     /// Somebody on this shard has been heard, is owed an answer, or is about to be.
     fn is_busy(&self) -> bool {
-        let (exchange, now) = (&self.exchange, self.exchange.resources.now);
+        let (broker, now) = (&self.broker, self.broker.resources.now);
         let Some(drain) = &self.drain else {
             return false;
         };
         if drain.phase != OPEN {
             return false;
         }
-        let waits = !exchange.fanouts.is_empty()
-            || !exchange.replays.ready.is_empty()
-            || !exchange.legacies.is_settled();
+        let waits = !broker.fanouts.is_empty()
+            || !broker.replays.ready.is_empty()
+            || !broker.legacies.is_settled();
         let goes_on = |(_, one): (Key, &Connection)| {
             one.transport.stage == Stage::Running
                 && (one.member.is_owed_answers()
@@ -165,11 +165,11 @@ impl<D: Driver> Shard<D> {
                     || one.is_heard_since(now)
                     || is_on_its_way(one, drain.began, now, &self.driver))
         };
-        waits || exchange.connections.iter().any(goes_on)
+        waits || broker.connections.iter().any(goes_on)
     }
 
     fn keys(&self) -> Vec<Key> {
-        self.exchange.connections.keys().collect()
+        self.broker.connections.keys().collect()
     }
 }
 
@@ -179,7 +179,7 @@ fn is_on_its_way(one: &Connection, began: Instant, now: Instant, driver: &impl D
         && (!one.transport.outbox.is_empty() || driver.unacknowledged(one.transport.socket) > 0)
 }
 
-impl Exchange {
+impl Broker {
     /// Nothing is taken from clients any more: it would be confirmed, and reach nobody.
     fn go_deaf(&mut self) {
         self.deaf = true;
@@ -260,7 +260,7 @@ impl Connection {
         if self.transport.stage != Stage::Running {
             return;
         }
-        let unsent = self.member.shelved || !self.transport.outbox.is_empty();
+        let unsent = self.member.has_pending || !self.transport.outbox.is_empty();
         let reason = match look {
             _ if !self.member.is_owed_answers() && !unsent => Reason::Drained,
             Look::Everybody => Reason::Shutdown,

@@ -1,11 +1,11 @@
 //! What a session is while it lasts: its begin, its acknowledgements, and what becomes of a
-//! connection's part in the exchange when that ends. How a session gets another connection
+//! connection's part in the broker when that ends. How a session gets another connection
 //! stands in `resume`.
 
+use super::broker::Broker;
 use super::connection::Connection;
-use super::exchange::Exchange;
-use super::log::{Log, Loss};
 use super::receipt::Receipts;
+use super::replay_log::{Loss, ReplayLog};
 use super::seek::{Found, Resumption};
 use super::station::Durable;
 use crate::base::id::{Key, ShardId};
@@ -26,7 +26,7 @@ fn home(key: &[u8; SESSION_KEY_BYTES]) -> ShardId {
     ShardId(u16::from_be_bytes([key[0], key[1]]))
 }
 
-impl Exchange {
+impl Broker {
     /// Takes SESSION: begins a session, or sets out to resume one.
     pub(super) fn take_session(
         &mut self,
@@ -59,7 +59,7 @@ impl Exchange {
         }
         // Those that services here still work on, overdue; they stay behind.
         self.end_calls(key);
-        // When nothing of its transport is in flight `settle` goes on.
+        // When nothing of its transport is in flight `reconcile` goes on.
         let connection = self.connections.get_mut(key)?;
         connection.transport.moving = Some(Box::new(Resumption {
             key: *session,
@@ -77,11 +77,11 @@ impl Exchange {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let principal = connection.transport.principal().map(Box::from);
+        let principal = connection.transport.principal_name().map(Box::from);
         connection.member.station_mut().durable = Some(Box::new(Durable {
             key: session,
             principal,
-            log: Log::new(),
+            log: ReplayLog::new(),
             lapsed: false,
             receipts: Receipts::default(),
         }));
@@ -133,11 +133,11 @@ impl Exchange {
         let Some(durable) = &station.durable else {
             return false;
         };
-        durable.principal.as_deref() == newcomer.transport.principal()
+        durable.principal.as_deref() == newcomer.transport.principal_name()
             && !durable.lapsed
             && durable.log.covers(received)
             && self.uncovered(station, &newcomer.transport).is_empty()
-            && (newcomer.transport.principal().is_none()
+            && (newcomer.transport.principal_name().is_none()
                 || (durable.log).all_behind(received, |message| {
                     newcomer.transport.bearer().may_have(Encoded::of(message))
                 }))
@@ -175,7 +175,7 @@ impl Exchange {
     }
 
     /// A connection has begun to end: its session waits for another, or all it had at the
-    /// exchange is dissolved. May be called any number of times.
+    /// broker is dissolved. May be called any number of times.
     pub(super) fn depart(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -193,7 +193,7 @@ impl Exchange {
             self.end_calls(key);
             return self.dissolve(key, will);
         }
-        // What waits on its shelf has never been sent, and now waits for the next connection.
+        // What waits on its pending queue has never been sent, and now waits for the next connection.
         connection.transport.has_left = true;
         self.note_stalled(key, true);
     }
@@ -206,7 +206,7 @@ impl Exchange {
         let Some(mut station) = connection.member.station.take() else {
             return;
         };
-        (connection.member.counted, connection.member.shelved) = (false, false);
+        (connection.member.counted, connection.member.has_pending) = (false, false);
         connection.note_care();
         // Where the server ends, all members do: what they were sent still goes out.
         let ends_all = matches!(
@@ -227,7 +227,7 @@ impl Exchange {
         }
         self.forget_wanted(station.wants);
         self.leave_all(key, &mut station);
-        if station.errands_open > 0 {
+        if station.forwarded_open > 0 {
             self.fail_errands(key);
         }
         if publish_will && let Some(will) = station.will.take() {
@@ -278,8 +278,8 @@ impl Exchange {
             }
         });
         let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
-        let waits = !station.shelf.is_empty();
-        (station.shelved_before, member.shelved) = (waits, waits);
+        let waits = !station.pending.is_empty();
+        (station.pending_before, member.has_pending) = (waits, waits);
         // It was the other transport's kernel that held much.
         station.trail.backed_up = false;
         member.recharge(&mut self.resources);
@@ -311,7 +311,7 @@ impl Exchange {
         for &(kind, id) in messages {
             if kind == MessageType::Request {
                 let text = "the request is larger than the service accepts";
-                self.fail_errand(key, id, &Failure::of(Code::TooLarge, text));
+                self.fail_forwarded(key, id, &Failure::of(Code::TooLarge, text));
             } else if let Some(connection) = self.connections.get_mut(key) {
                 connection.refuse_too_large(id, &mut self.resources);
             }

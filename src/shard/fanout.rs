@@ -18,7 +18,7 @@
 //! are fifty subscribers or ten thousand.
 //!
 //! The batches of a lane go one after the other, in the order they came; lanes take turns.
-//! Whom a batch goes to is settled when it begins: who subscribes later is not among them, who
+//! Whom a batch goes to is fixed when it begins: who subscribes later is not among them, who
 //! has gone meanwhile is passed over; who has unsubscribed meanwhile may still get it. Where
 //! finding them takes long, that goes by the lane, too (see `audience`). Groups are served
 //! last, so that a member that is among the subscribers has it once; other shards at once.
@@ -28,8 +28,8 @@
 //! (RETAIN) goes by a lane of its own at its home, whoever it is from.
 
 use super::audience::Audience;
+use super::broker::Broker;
 use super::confirmation::{Answer, Until};
-use super::exchange::Exchange;
 use super::fanout_queue::{Batch, Behind, Done, Fanning, OriginLane, Sending, Served, Way};
 use super::publication::{Origin, Publication};
 use super::scheduler::Lane;
@@ -42,7 +42,7 @@ use bytes::Bytes;
 /// Deliveries to a subscriber that was just delivered to which cost as much as its first.
 const DELIVERIES_PER_UNIT: usize = 4;
 
-impl Exchange {
+impl Broker {
     /// Queues a publication.
     pub(super) fn fan_out(
         &mut self,

@@ -1,22 +1,22 @@
 //! Requests that connections answer for other connections.
 //!
 //! ```text
-//!   requester ─REQUEST─► call (its shard) ──► errand (the server's shard) ─REQUEST─► server
-//!             ◄─RESPONSE─ call   ◄────────── errand ◄──────────────────────RESPONSE─
+//!   requester ─REQUEST─► call (its shard) ──► forwarded request (the server's shard) ─REQUEST─► server
+//!             ◄─RESPONSE─ call   ◄────────── forwarded request ◄──────────────────────RESPONSE─
 //! ```
 //!
-//! A call (see `call`) knows who asked and by when it must be answered; an errand (see
-//! `errand`) knows which server was asked, under an id of ours, and for which call. Both end
+//! A call (see `call`) knows who asked and by when it must be answered; a forwarded request (see
+//! `forwarded`) knows which server was asked, under an id of ours, and for which call. Both end
 //! at the same deadline, so neither has to tell the other; an answer after that finds no
-//! errand, and is dropped and counted. So it is when the requester has ended: its shard
-//! withdraws the errands of its calls.
+//! forwarded request, and is dropped and counted. So it is when the requester has ended: its shard
+//! withdraws the forwarded requests of its calls.
 //!
 //! Who asks, or answers, more than another shard has yet taken is not read from meanwhile, as
 //! who publishes is not (see `mesh`).
 
+use super::broker::Broker;
 use super::call::Place;
-use super::errand::Errand;
-use super::exchange::Exchange;
+use super::forwarded::Forwarded;
 use super::group::load;
 use super::mesh::Call;
 use super::parcel::Parcel;
@@ -36,7 +36,7 @@ use crate::proto::outcome::Failure;
 use crate::proto::trace::{Carried, TraceContext};
 use crate::router::Choice;
 
-impl Exchange {
+impl Broker {
     /// Forwards a REQUEST that no service of this shard answers, or fails it.
     pub(super) fn request(&mut self, key: Key, request: &Envelope<'_>, message: &[u8]) {
         let connection = self.connections.get(key);
@@ -168,7 +168,7 @@ impl Exchange {
     /// Gives a server a request to answer.
     fn forward(&mut self, server: Key, parcel: &mut Parcel<'_>, call: Call) {
         let span = self.resources.begin_deliver_of(parcel.message());
-        let failure = self.put_errand(server, parcel, call).err();
+        let failure = self.put_forwarded(server, parcel, call).err();
         self.resources.end_span(span, || About {
             connection: Some(server),
             kind: Some(MessageType::Request),
@@ -183,8 +183,8 @@ impl Exchange {
         }
     }
 
-    /// Opens an errand and writes its request to its server.
-    fn put_errand(
+    /// Opens a forwarded request and writes its request to its server.
+    fn put_forwarded(
         &mut self,
         server: Key,
         parcel: &mut Parcel<'_>,
@@ -199,39 +199,39 @@ impl Exchange {
             return Err(Failure::of(Code::Overloaded, text));
         }
         let station = connection.member.station_mut();
-        let opened = match self.errands.may_have(station.errands_open) {
+        let opened = match self.forwarded.may_have(station.forwarded_open) {
             true => {
-                let last = &mut station.errand_last;
-                self.errands.open(server, call, last, &mut self.random)
+                let last = &mut station.forwarded_last;
+                self.forwarded.open(server, call, last, &mut self.random)
             }
             false => None,
         };
-        let Some((errand, id)) = opened else {
+        let Some((entry, id)) = opened else {
             let text = "the service has too many requests to answer; try again later";
             return Err(Failure::of(Code::Overloaded, text));
         };
-        station.errands_open += 1;
+        station.forwarded_open += 1;
         if !connection.take_message(parcel, id, call.deadline, &mut self.resources) {
-            self.close_errand(errand);
+            self.close_forwarded(entry);
             let text = "the request is larger than the service accepts";
             return Err(Failure::of(Code::TooLarge, text));
         }
         Ok(())
     }
 
-    /// Ends an errand of a server that stands.
-    fn close_errand(&mut self, errand: Key) -> Option<Errand> {
-        let errand = self.errands.remove(errand)?;
-        if let Some(connection) = self.connections.get_mut(errand.server) {
-            connection.member.station_mut().errands_open -= 1;
+    /// Ends a forwarded request of a server that stands.
+    fn close_forwarded(&mut self, entry: Key) -> Option<Forwarded> {
+        let entry = self.forwarded.remove(entry)?;
+        if let Some(connection) = self.connections.get_mut(entry.server) {
+            connection.member.station_mut().forwarded_open -= 1;
         }
-        Some(errand)
+        Some(entry)
     }
 
     /// Nobody waits any more for the answer to a call that is open on `shard`.
-    pub(super) fn withdraw_errand(&mut self, shard: ShardId, call: Key) {
-        if let Some(errand) = self.errands.of_call(shard, call) {
-            self.close_errand(errand);
+    pub(super) fn withdraw_forwarded(&mut self, shard: ShardId, call: Key) {
+        if let Some(entry) = self.forwarded.of_call(shard, call) {
+            self.close_forwarded(entry);
         }
     }
 
@@ -245,7 +245,7 @@ impl Exchange {
             self.resources.end_call(ended.span, Some(fault));
             match ended.place {
                 Place::Connection(shard) if shard == self.id => {
-                    self.withdraw_errand(shard, ended.call);
+                    self.withdraw_forwarded(shard, ended.call);
                 }
                 Place::Connection(shard) => self.mesh.withdraw(shard, ended.call),
                 Place::Shard | Place::Worker => {}
@@ -258,21 +258,21 @@ impl Exchange {
 
     /// Takes a server's RESPONSE to the call it answers.
     pub(super) fn respond(&mut self, server: Key, response: &Envelope<'_>, message: &[u8]) {
-        let errand = self.errands.answered(response.id, server);
-        let Some(errand) = errand.and_then(|errand| self.close_errand(errand)) else {
+        let entry = self.forwarded.answered(response.id, server);
+        let Some(entry) = entry.and_then(|entry| self.close_forwarded(entry)) else {
             return self.count_unasked(server);
         };
         let Some(connection) = self.connections.get_mut(server) else {
             return;
         };
-        connection.member.uses_mesh |= errand.call.shard != self.id;
+        connection.member.uses_mesh |= entry.call.shard != self.id;
         let checksum = connection.transport.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::received(message, checksum, &mut scratch);
         let tracer = self.resources.tracer.as_ref();
         match tracer.and_then(|tracer| tracer.received()) {
-            None => self.bring(errand.call, &mut parcel),
-            Some(context) => self.bring_traced(errand.call, parcel, &context),
+            None => self.bring(entry.call, &mut parcel),
+            Some(context) => self.bring_traced(entry.call, parcel, &context),
         }
         self.scratch = scratch;
     }
@@ -361,9 +361,9 @@ impl Exchange {
     /// A server has ended: what it had to answer fails.
     pub(super) fn fail_errands(&mut self, server: Key) {
         let failure = Failure::of(Code::ServiceGone, "the service ended before it answered");
-        for key in self.errands.of_server(server) {
-            if let Some(errand) = self.errands.remove(key) {
-                self.fail_call(errand.call, &failure);
+        for key in self.forwarded.of_server(server) {
+            if let Some(entry) = self.forwarded.remove(key) {
+                self.fail_call(entry.call, &failure);
             }
         }
     }
@@ -378,21 +378,21 @@ impl Exchange {
         };
         let text = "the answer is larger than this server accepts";
         let failure = Failure::of(Code::TooLarge, text);
-        self.fail_errand(server, id, &failure);
+        self.fail_forwarded(server, id, &failure);
     }
 
     /// A server will not be sent the request of this id.
-    pub(super) fn fail_errand(&mut self, server: Key, id: u32, failure: &Failure) {
-        let errand = self.errands.answered(id, server);
-        if let Some(errand) = errand.and_then(|errand| self.close_errand(errand)) {
-            self.fail_call(errand.call, failure);
+    pub(super) fn fail_forwarded(&mut self, server: Key, id: u32, failure: &Failure) {
+        let entry = self.forwarded.answered(id, server);
+        if let Some(entry) = entry.and_then(|entry| self.close_forwarded(entry)) {
+            self.fail_call(entry.call, failure);
         }
     }
 
-    /// Forgets errands whose deadline has passed; their calls have been answered.
+    /// Forgets forwarded requests whose deadline has passed; their calls have been answered.
     pub(super) fn drop_overdue_errands(&mut self) {
-        while let Some(errand) = self.errands.next_overdue(self.resources.now) {
-            self.close_errand(errand);
+        while let Some(entry) = self.forwarded.next_overdue(self.resources.now) {
+            self.close_forwarded(entry);
         }
     }
 

@@ -9,24 +9,24 @@ use crate::ring::driver::Driver;
 impl<D: Driver> Shard<D> {
     pub(super) fn collect(&mut self, empty: Box<Histograms>) {
         self.put_gauges();
-        let full = std::mem::replace(&mut self.exchange.resources.histograms, empty);
+        let full = std::mem::replace(&mut self.broker.resources.histograms, empty);
         // Nobody listens any more when the server is shutting down.
         let _ = self.histograms_out.try_send((self.id, full));
     }
 
     fn put_gauges(&self) {
-        let exchange = &self.exchange;
-        let resources = &exchange.resources;
+        let broker = &self.broker;
+        let resources = &broker.resources;
         let (free, all) = self.driver.buffers();
         let values = [
-            (Gauge::Sessions, exchange.sessions.len()),
-            (Gauge::Retained, exchange.router.retained_count()),
-            (Gauge::RetainedBytes, exchange.router.retained_bytes()),
+            (Gauge::Sessions, broker.sessions.len()),
+            (Gauge::Retained, broker.router.retained_count()),
+            (Gauge::RetainedBytes, broker.router.retained_bytes()),
             (Gauge::CallsOpen, resources.calls.len() as usize),
-            (Gauge::ErrandsOpen, exchange.errands.len() as usize),
-            (Gauge::Fanouts, exchange.fanouts.len()),
-            (Gauge::MeshBatches, exchange.mesh.batches_out()),
-            (Gauge::MeshBlocked, exchange.blocked.len()),
+            (Gauge::ErrandsOpen, broker.forwarded.len() as usize),
+            (Gauge::Fanouts, broker.fanouts.len()),
+            (Gauge::MeshBatches, broker.mesh.batches_out()),
+            (Gauge::MeshBlocked, broker.blocked.len()),
             (Gauge::MemoryLentBytes, resources.pool.charged_bytes()),
             (
                 Gauge::MemoryMaxBytes,

@@ -10,14 +10,14 @@
 //! it from elsewhere: it comes from a member that has left), those count as having it: one
 //! of the others is chosen, and if there is none, a member has it.
 //!
-//! A member stalls when it has to wait on its shelf, and when the kernel holds much for it:
+//! A member stalls when it has to wait on its pending queue, and when the kernel holds much for it:
 //! a program that hangs takes in megabytes before anything waits here. The kernel does not
 //! say when that is over, so it is asked; more and more rarely while nothing is read.
 
 use super::audience::SUBSCRIBERS_PER_UNIT;
 use super::backlog::{LOOK_MAX, LOOK_MIN};
+use super::broker::Broker;
 use super::connection::Connection;
-use super::exchange::Exchange;
 use super::publication::{Origin, Publication};
 use super::state::Shard;
 use super::transport::Stage;
@@ -28,7 +28,7 @@ use crate::metrics::counter::Counter;
 use crate::ring::driver::Driver;
 use crate::router::{Choice, ShardSet, Subscription};
 
-impl Exchange {
+impl Broker {
     /// The member that gets a group's message: here or on another shard.
     pub(super) fn choose(&mut self, group: Key) -> Option<Choice> {
         let connections = &self.connections;
@@ -132,8 +132,8 @@ impl Exchange {
             true => self.choose_here(group),
             false => self.choose(group),
         };
-        let has_it = |exchange: &Exchange, key: Key| {
-            let connection = exchange.connections.get(key);
+        let has_it = |broker: &Broker, key: Key| {
+            let connection = broker.connections.get(key);
             connection.is_some_and(|one| one.member.has_taken(publication))
         };
         let member = match chosen {
@@ -189,8 +189,8 @@ impl<D: Driver> Shard<D> {
     /// The kernel has taken so many bytes more for a member of a group.
     #[cold]
     pub(super) fn follow_trail(&mut self, key: Key, went: usize) {
-        let exchange = &mut self.exchange;
-        let Some(connection) = exchange.connections.get_mut(key) else {
+        let broker = &mut self.broker;
+        let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
         let Some(station) = &mut connection.member.station else {
@@ -202,28 +202,28 @@ impl<D: Driver> Shard<D> {
         let held = self.driver.unacknowledged(connection.transport.socket);
         let changed = station.trail.note_held(held);
         let backed_up = station.trail.backed_up;
-        connection.member.recharge(&mut exchange.resources);
+        connection.member.recharge(&mut broker.resources);
         if changed && backed_up {
-            exchange.backed_up.add(key, exchange.resources.now);
-            exchange.note_stalled(key, true);
+            broker.backed_up.add(key, broker.resources.now);
+            broker.note_stalled(key, true);
         } else if changed {
-            exchange.note_kept_up(key);
+            broker.note_kept_up(key);
         } else if backed_up {
-            let now = exchange.resources.now;
-            exchange.backed_up.hurry(key, now);
+            let now = broker.resources.now;
+            broker.backed_up.hurry(key, now);
         }
     }
 
     /// Asks whether the kernel still holds much for those for whom it did.
     pub(super) fn look_at_backed_up(&mut self) {
-        let exchange = &mut self.exchange;
-        let now = exchange.resources.now;
-        if now < exchange.backed_up.next_look {
+        let broker = &mut self.broker;
+        let now = broker.resources.now;
+        if now < broker.backed_up.next_look {
             return;
         }
-        let mut members = std::mem::take(&mut exchange.backed_up.members);
+        let mut members = std::mem::take(&mut broker.backed_up.members);
         members.retain_mut(|one| {
-            let Some(connection) = exchange.connections.get_mut(one.member) else {
+            let Some(connection) = broker.connections.get_mut(one.member) else {
                 return false;
             };
             let Some(station) = &mut connection.member.station else {
@@ -245,21 +245,21 @@ impl<D: Driver> Shard<D> {
                 one.next_look = now + one.pause;
                 return true;
             }
-            connection.member.recharge(&mut exchange.resources);
-            exchange.note_kept_up(one.member);
+            connection.member.recharge(&mut broker.resources);
+            broker.note_kept_up(one.member);
             false
         });
         let looks = members.iter().map(|one| one.next_look);
-        exchange.backed_up.next_look = looks.min().unwrap_or(Instant::NEVER);
-        exchange.backed_up.members = members;
+        broker.backed_up.next_look = looks.min().unwrap_or(Instant::NEVER);
+        broker.backed_up.members = members;
     }
 }
 
-impl Exchange {
+impl Broker {
     /// The kernel holds little for it again.
     fn note_kept_up(&mut self, key: Key) {
         let connection = self.connections.get(key);
-        if connection.is_some_and(|one| !one.member.shelved && !one.transport.has_left) {
+        if connection.is_some_and(|one| !one.member.has_pending && !one.transport.has_left) {
             self.note_stalled(key, false);
         }
     }

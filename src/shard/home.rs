@@ -2,8 +2,8 @@
 //! several publishers in one order, and the last of them is what is retained (see
 //! `mesh::home`).
 
+use super::broker::Broker;
 use super::confirmation::{Answer, Until};
-use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::mesh::{Cause, Ticket};
 use super::parcel::Parcel;
@@ -21,7 +21,7 @@ pub(super) enum Reach {
     Home(Ticket),
 }
 
-impl Exchange {
+impl Broker {
     /// Sends a publication that this connection makes to its topic's home, if it has to be
     /// delivered from there: it is retained, or comes behind one that is.
     pub(super) fn send_home(

@@ -7,7 +7,7 @@
 //! | memory | its charge |
 //! |---|---|
 //! | chunks of outboxes, reassembly and TLS | their capacity, counted by the [`pool`](super::pool) that lends them: no more than an addition on the way of a message |
-//! | a message that several hold | lies with the message's bytes, whoever holds them: outboxes, shelves, trails, fan-outs, batches of the mesh, workers |
+//! | a message that several hold | lies with the message's bytes, whoever holds them: outboxes, pending queues, trails, fan-outs, batches of the mesh, workers |
 //! | what a connection or the shard has in tables: stations, answers that wait, the interest map | a `Charge` of its owner's, brought in line with what it holds |
 //!
 //! So a large message is charged once, however many slow subscribers it waits for, and each

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! They wait, because what ends a connection may be a delivery: a publication within another
-//! would use its numbers and matches (see `Exchange::publications`). And what a session has
+//! would use its numbers and matches (see `Broker::publications`). And what a session has
 //! kept, or a program that hangs, may be more than another member can take at once: given at
 //! once it would make that one a slow consumer. So messages wait for a member that keeps up,
 //! and no more go to other shards than those have room for: they tell when members stall.
@@ -18,7 +18,7 @@
 
 use super::audience::Audience;
 use super::backlog::Legacy;
-use super::exchange::Exchange;
+use super::broker::Broker;
 use super::parcel::Parcel;
 use super::publication::{Form, Origin, Publication, Translation};
 use super::scheduler::{LEGACY_UNITS, Lane};
@@ -36,9 +36,9 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_LONG: Duration = Duration::from_millis(100);
 
-impl Exchange {
+impl Broker {
     /// Publishes wills and hands messages on, a turn's share of them. False: none was due.
-    pub(super) fn settle_legacies(&mut self) -> bool {
+    pub(super) fn reconcile_legacies(&mut self) -> bool {
         let now = self.resources.now;
         if self.legacies.next_due() > now {
             return false;
@@ -139,7 +139,7 @@ impl Exchange {
         }
     }
 
-    /// What waits for a member on its shelf, or has not been acknowledged to its session, is
+    /// What waits for a member on its pending queue, or has not been acknowledged to its session, is
     /// other members' now.
     pub(super) fn bequeath(&mut self, station: &mut Station) {
         let now = self.resources.now;
@@ -149,12 +149,12 @@ impl Exchange {
                 self.leave_message(group, expires, message);
             });
         }
-        while let Some(held) = station.shelf.next(now) {
+        while let Some(held) = station.pending.next(now) {
             if let Some(group) = held.group {
                 self.leave_message(group, held.expires, held.message);
             }
         }
-        let expired = u64::from(station.shelf.take_expired());
+        let expired = u64::from(station.pending.take_expired());
         let counters = &self.resources.counters;
         counters.add(Counter::DeliveriesExpired, expired);
     }

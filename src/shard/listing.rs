@@ -1,6 +1,6 @@
 //! What is asked of a shard about its connections, and what it has seen of them, as values.
 
-use super::mailbox::Tell;
+use super::mailbox::ReplyTo;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::top::Top;
@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What is asked, and who is told.
-pub enum Survey {
-    Connections(Box<Query>, Tell<Seen>),
-    Topics(Tell<Box<Tally>>),
+pub enum Listing {
+    Connections(Box<Query>, ReplyTo<Seen>),
+    Topics(ReplyTo<Box<Tally>>),
 }
 
 /// What connections are put in order by.
@@ -33,7 +33,7 @@ pub struct Query {
     pub sort: Sort,
     /// The greatest first; equal ones by their keys, the highest first.
     pub descending: bool,
-    /// So many of the foremost; more than `SURVEY_CONNECTIONS_MAX` are not told.
+    /// So many of the foremost; more than `LISTED_CONNECTIONS_MAX` are not told.
     pub most: usize,
     pub principal: Option<Box<str>>,
     pub client_id: Option<Box<str>>,
@@ -127,10 +127,10 @@ impl State {
 /// A connection's place in an order, and the connection.
 pub(super) type Rank = (u64, u32, u32);
 
-/// A survey of connections in progress.
+/// A listing of connections in progress.
 pub(super) struct Walk {
     pub(super) query: Box<Query>,
-    pub(super) tell: Tell<Seen>,
+    pub(super) tell: ReplyTo<Seen>,
     /// The next slot to look at, and the first not to.
     pub(super) slot: u32,
     pub(super) end: u32,

@@ -10,16 +10,16 @@ const COMMANDS_MAX: usize = 8192;
 
 /// Tells whoever waits for it that a command has been carried out. Dropped unsaid when the
 /// shard has ended: then there is nobody it could be about.
-pub struct Told(Box<dyn FnOnce() + Send>);
+pub struct Completion(Box<dyn FnOnce() + Send>);
 
-impl Told {
-    pub fn new(tell: impl FnOnce() + Send + 'static) -> Told {
-        Told(Box::new(tell))
+impl Completion {
+    pub fn new(tell: impl FnOnce() + Send + 'static) -> Completion {
+        Completion(Box::new(tell))
     }
 
     /// Where nobody waits.
-    pub fn nobody() -> Told {
-        Told::new(|| ())
+    pub fn nobody() -> Completion {
+        Completion::new(|| ())
     }
 
     pub(super) fn tell(self) {
@@ -28,11 +28,11 @@ impl Told {
 }
 
 /// Takes a shard's answer to whoever asked. Dropped unsaid when the shard has ended.
-pub struct Tell<T>(Box<dyn FnOnce(T) + Send>);
+pub struct ReplyTo<T>(Box<dyn FnOnce(T) + Send>);
 
-impl<T> Tell<T> {
-    pub fn new(tell: impl FnOnce(T) + Send + 'static) -> Tell<T> {
-        Tell(Box::new(tell))
+impl<T> ReplyTo<T> {
+    pub fn new(tell: impl FnOnce(T) + Send + 'static) -> ReplyTo<T> {
+        ReplyTo(Box::new(tell))
     }
 
     pub(super) fn tell(self, answer: T) {

@@ -1,4 +1,4 @@
-//! What a slot is at the exchange, whichever transport is in it: its key, the lists of the
+//! What a slot is at the broker, whichever transport is in it: its key, the lists of the
 //! shard it is in, what it has asked, and its station. With a session it outlives its transport
 //! and is there for the next one (see `resume`).
 //!
@@ -24,7 +24,7 @@ pub(super) struct Member {
     pub(super) station: Option<Box<Station>>,
     /// Where the slot's timer stands.
     pub(super) timer: Instant,
-    /// In the shard's list of connections to settle.
+    /// In the shard's list of connections to reconcile.
     pub(super) touched: bool,
     /// In the shard's list of connections with input left to handle.
     pub(super) ready: bool,
@@ -41,9 +41,9 @@ pub(super) struct Member {
     pub(super) fanning: Fanning,
     /// It has a session: what it is sent from type 0x10 on is counted and logged.
     pub(super) counted: bool,
-    /// Publications wait on its shelf.
-    pub(super) shelved: bool,
-    /// `counted`, `shelved` or with narrowed rights: it cannot simply be written to.
+    /// Publications wait on its pending queue.
+    pub(super) has_pending: bool,
+    /// `counted`, `has_pending` or with narrowed rights: it cannot simply be written to.
     pub(super) careful: bool,
     /// What it does goes to other shards: it waits while the mesh is pressed.
     pub(super) uses_mesh: bool,
@@ -71,7 +71,7 @@ impl Member {
             unanswered: false,
             fanning: Fanning::No,
             counted: false,
-            shelved: false,
+            has_pending: false,
             careful: false,
             uses_mesh: false,
             weight_class: 0,

@@ -4,39 +4,39 @@
 //! |---|---|
 //! | `turn` | the turn: what happens in which order |
 //! | `state` | the shard: what it holds, and what it is made of |
-//! | `accept`, `census` | new connections, refusals, handing over to an emptier shard |
-//! | `door`, `access`, `authenticator`, `guest`, `rate` | who may come, who it is, what it may do, how much it may send |
+//! | `accept`, `connection_counts` | new connections, refusals, handing over to an emptier shard |
+//! | `admission`, `access`, `authenticator`, `principal`, `rate` | who may come, who it is, what it may do, how much it may send |
 //! | `connection`, `member`, `transport` | one connection: its slot and session, its socket and the stages to its end |
-//! | `exchange`, `dispatch` | received bytes become messages, a message goes to whom it is for |
+//! | `broker`, `dispatch` | received bytes become messages, a message goes to whom it is for |
 //! | `publish`, `deliver`, `parcel`, `publication` | PUBLISH: from one connection to many; its bytes and itself as values |
 //! | `fanout` | a publication to many, in slices |
 //! | `group`, `trail` | a group's message: to which member, and whether that has got it |
 //! | `legacy` | wills, and what a gone member had not got |
 //! | `retain`, `home`, `replay` | each topic's last message; one order of them; much of that to one, in slices |
-//! | `subscribe`, `station` | what a connection wants of the exchange, and has there |
+//! | `subscribe`, `station` | what a connection wants of the broker, and has there |
 //! | `schema`, `conform`, `check`, `finding` | payloads by schema: refused, translated; long ones by a worker |
 //! | `backlog` | fan-outs, replays and what the gone have left, as later turns go on with them |
-//! | `forward`, `errand` | REQUESTs that connections answer |
-//! | `durable`, `log`, `resume`, `seek` | sessions: lasting, moving, taken over |
+//! | `forward`, `forwarded` | REQUESTs that connections answer |
+//! | `durable`, `replay_log`, `resume`, `seek` | sessions: lasting, moving, taken over |
 //! | `mesh`, `neighbour`, `confirm`, `confirmation` | what shards say to each other; answers that wait for all of them |
 //! | `slow` | what is told of slow consumers |
-//! | `settle` | the driver's operations brought in line with what a connection wants |
+//! | `reconcile` | the driver's operations brought in line with what a connection wants |
 //! | `tls` | records opened and sealed: a byte transform, nothing else |
 //! | `outbox`, `pool`, `ledger` | what goes out, the memory for it, and what all memory is charged to |
 //! | `holders`, `pressure` | who holds most of it, and what becomes of that when there is too much |
-//! | `shelf` | what waits for a slow subscriber, and what is dropped then |
-//! | `log` | what a session's client has not acknowledged |
+//! | `pending` | what waits for a slow subscriber, and what is dropped then |
+//! | `replay_log` | what a session's client has not acknowledged |
 //! | `receipt` | which of a session's PUBLISHes were taken |
 //! | `service`, `call`, `sys` | who answers requests, now or later |
 //! | `sample`, `gauge`, `entropy` | where a message's time goes; what is held at a moment; random numbers |
 //! | `trace`, `arrival` | what is sampled; spans of it |
 //! | `drain`, `draining`, `accord` | ending in order, all shards together |
 //! | `command`, `mailbox` | what other threads say to a shard, and how |
-//! | `survey`, `listing` | which connections there are, told some a turn; ending one |
+//! | `list`, `listing` | which connections there are, told some a turn; ending one |
 //! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
 //!
 //! Files import each other in no circle: values and what they can by themselves stand below
-//! `exchange` and `state`, which hold them; chapters of what those two do stand above.
+//! `broker` and `state`, which hold them; chapters of what those two do stand above.
 //!
 //! A shard is generic over its `Driver`, synchronous, and reads no clock: the same code
 //! serves on io_uring and runs under the simulation.
@@ -44,42 +44,41 @@
 mod accept;
 mod access;
 mod accord;
+mod admission;
 mod arrival;
 mod audience;
 mod audit;
 mod authenticator;
 mod backlog;
+mod broker;
 mod call;
-mod census;
 mod check;
 mod command;
 mod confirm;
 mod confirmation;
 mod conform;
 mod connection;
+mod connection_counts;
 mod deliver;
 mod dispatch;
-mod door;
 mod drain;
 mod draining;
 mod durable;
 mod entropy;
-mod errand;
-mod exchange;
 pub mod executor;
 mod fanout;
 mod fanout_queue;
 mod finding;
 mod forward;
+mod forwarded;
 mod gauge;
 mod group;
-mod guest;
 mod holders;
 mod home;
 mod ledger;
 mod legacy;
+mod list;
 mod listing;
-mod log;
 mod mailbox;
 mod member;
 pub mod mesh;
@@ -87,13 +86,17 @@ mod neighbour;
 mod outbox;
 mod parcel;
 mod pause;
+mod pending;
 mod pool;
 mod pressure;
+mod principal;
 mod publication;
 mod publish;
 mod rate;
 mod receipt;
+mod reconcile;
 mod replay;
+mod replay_log;
 mod resource;
 mod resume;
 mod retain;
@@ -102,13 +105,10 @@ mod scheduler;
 mod schema;
 mod seek;
 mod service;
-mod settle;
-mod shelf;
 mod slow;
 mod state;
 mod station;
 mod subscribe;
-mod survey;
 pub mod sys;
 pub mod tls;
 mod trace;
@@ -118,15 +118,15 @@ mod turn;
 pub mod worker;
 
 pub use crate::proto::outcome::{Answer, Failure, Outcome};
+pub use admission::Admission;
 pub use authenticator::{Access, Wall};
 pub use call::{Deferred, Job, LocalFuture};
-pub use census::Census;
 pub use command::{Command, Inbox, Mailbox, Moved};
-pub use door::Door;
+pub use connection_counts::ConnectionCounts;
 pub use entropy::Entropy;
-pub use listing::{Query, Row, Seen, Sort, State, Survey};
-pub use mailbox::{Tell, Told, mailbox};
-pub use mesh::{Mesh, weave};
+pub use listing::{Listing, Query, Row, Seen, Sort, State};
+pub use mailbox::{Completion, ReplyTo, mailbox};
+pub use mesh::{Mesh, connect_shards};
 pub use resource::{Limits, Rates};
 pub use scheduler::Pace;
 pub use schema::{Demand, Schemas};

@@ -1,7 +1,7 @@
 //! What a shard's turn has to do with the others: taking back what they are done with, doing
 //! what they have said, saying what this one has to say (see `mesh`).
 
-use super::exchange::Exchange;
+use super::broker::Broker;
 use super::fanout_queue::Fanning;
 use super::mesh::{Cause, InterestKind, Item, Reading};
 use super::publication::Translation;
@@ -9,7 +9,7 @@ use super::scheduler::{Lane, UNSUBSCRIBE_UNITS};
 use crate::base::id::ShardId;
 use crate::metrics::counter::Counter;
 
-impl Exchange {
+impl Broker {
     /// Takes back what other shards are done with: answers that waited for that are given,
     /// publishers that waited for room go on.
     pub(super) fn collect_mesh(&mut self) {
@@ -137,7 +137,7 @@ impl Exchange {
             Item::Response { message, call } => {
                 self.take_response(&mut message.parcel(false), call);
             }
-            Item::Withdraw { call } => self.withdraw_errand(from, call),
+            Item::Withdraw { call } => self.withdraw_forwarded(from, call),
             Item::Home {
                 message,
                 terms,

@@ -10,23 +10,23 @@
 //! Nobody is closed for what others hold: a publisher waits, a SUBSCRIBE goes through. Who
 //! holds much is kept in order of the power of two below what it holds, shared bytes in full,
 //! because that is what ending it may set free; who holds less than `floor` is in no list, and
-//! costs a comparison when it is settled. Only when none of those can be pressed are all looked
+//! costs a comparison when it is reconciled. Only when none of those can be pressed are all looked
 //! at, some at a time, for who holds a chunk or more.
 //!
 //! Who gets on is left alone for as long: a reader whose send is taken by the kernel within
 //! `PATIENCE` frees what it holds by itself.
 //!
 //! A message may wait for readers of another shard than the one it is charged to. A shard that
-//! finds nobody to press says that it is short (`census`), and the others press theirs.
+//! finds nobody to press says that it is short (`connection_counts`), and the others press theirs.
 //!
 //! What stands in tables (the interest map, answers that wait, …) is charged at the end of
 //! each turn, by counts that are there anyway.
 
 use super::backlog::Legacy;
+use super::broker::Broker;
 use super::confirmation::Pending;
 use super::connection::Connection;
 use super::deliver::count_dropped;
-use super::exchange::Exchange;
 use super::parcel::SHARED_BYTES_MIN;
 use super::state::Shard;
 use super::transport::{Stage, Transport};
@@ -62,9 +62,9 @@ impl<D: Driver> Shard<D> {
     /// Sees to it that no more is charged than may be, here and where clients of this shard
     /// hold others' messages.
     pub(super) fn press(&mut self) {
-        let is_asked = self.census.is_short_beside(self.id);
-        let is_short = self.exchange.press(is_asked);
-        if self.census.note_short(self.id, is_short) && is_short {
+        let is_asked = self.connection_counts.is_short_beside(self.id);
+        let is_short = self.broker.press(is_asked);
+        if self.connection_counts.note_short(self.id, is_short) && is_short {
             for peer in &self.peers {
                 peer.waker().wake();
             }
@@ -72,7 +72,7 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-impl Exchange {
+impl Broker {
     /// Brings the order of holders in line with what a connection holds.
     #[cold]
     pub(super) fn note_weight(&mut self, key: Key) {
@@ -197,7 +197,7 @@ impl Exchange {
             return false;
         }
         if let Some(station) = &mut connection.member.station {
-            let dropped = station.shelf.shed();
+            let dropped = station.pending.shed();
             if dropped.oldest + dropped.newest > 0 {
                 connection.member.recharge(&mut self.resources);
                 count_dropped(&dropped, &self.resources);
@@ -234,7 +234,7 @@ impl Exchange {
 
     /// Brings what is charged for tables in line with what stands in them.
     pub(super) fn charge_tables(&mut self) {
-        let calls = self.errands.len() + self.resources.calls.len();
+        let calls = self.forwarded.len() + self.resources.calls.len();
         let bytes = self.interest_bytes()
             + self.confirmations.queue.len() * 2 * size_of::<Pending>()
             + self.fanouts.cost_bytes()
@@ -273,7 +273,7 @@ impl Connection {
     /// Messages wait for it that are large enough to have come from another shard as they are.
     fn may_hold_others(&self) -> bool {
         let station = self.member.station.as_ref();
-        let waits = station.map_or(0, |station| station.shelf.cost_bytes());
+        let waits = station.map_or(0, |station| station.pending.cost_bytes());
         waits.max(self.transport.outbox.queued_bytes()) >= SHARED_BYTES_MIN
     }
 }

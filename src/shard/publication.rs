@@ -26,7 +26,7 @@ pub(super) struct Publication<'a> {
     pub(super) parcel: Parcel<'a>,
     pub(super) envelope: &'a Envelope<'a>,
     pub(super) expires: Instant,
-    /// See `Exchange::publications`.
+    /// See `Broker::publications`.
     pub(super) number: u64,
     /// One delivered on SUBSCRIBE.
     pub(super) retained: bool,

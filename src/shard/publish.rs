@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A subscriber whose outbox has room gets its copy at once (a large message by
-//! reference). One that does not keep up has it put on its shelf, where all such
-//! subscribers share one copy and its policy acts (see `shelf`); what has been put into an
+//! reference). One that does not keep up has it put on its pending queue, where all such
+//! subscribers share one copy and its policy acts (see `pending`); what has been put into an
 //! outbox is never taken back.
 //!
 //! Invariant: what one connection publishes on one topic reaches each subscriber in that
@@ -16,8 +16,8 @@
 //! retained one goes by way of its topic's home (`home`), and what comes behind it likewise.
 
 use super::audience::Audience;
+use super::broker::Broker;
 use super::confirmation::Answer;
-use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::home::Reach;
 use super::mesh::Cause;
@@ -40,7 +40,7 @@ use crate::proto::trace::{Carried, TraceContext};
 use crate::router::{Matches, Version};
 use std::time::Duration;
 
-impl Exchange {
+impl Broker {
     /// Takes a client's PUBLISH; `message` is the whole of it, as received.
     #[inline]
     pub(super) fn publish(&mut self, key: Key, envelope: &Envelope<'_>, message: &[u8]) {

@@ -4,9 +4,9 @@
 //! while: a peer that goes on as before is told four times a second, which is not yet an
 //! error that ends it. Heartbeats, AUTH and acknowledgements do not count.
 
+use super::broker::Broker;
 use super::confirmation::Answer;
 use super::connection::Connection;
-use super::exchange::Exchange;
 use super::resource::{Rates, Resources};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -25,7 +25,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "rate limit of this connection exceeded; wait a little";
 
-impl Exchange {
+impl Broker {
     /// Refuses a message that was too much. It never ends the connection.
     #[cold]
     pub(super) fn refuse_over_rate(&mut self, key: Key, event: &Event<'_>) -> Option<Reason> {
@@ -75,11 +75,11 @@ impl Connection {
         }
         let Rates { messages, bytes } = resources.limits.rates;
         let now = resources.now;
-        let guest = self.transport.guest_mut();
-        let Err(again) = guest.spend(messages, bytes, len, now) else {
+        let principal = self.transport.principal_mut();
+        let Err(again) = principal.spend(messages, bytes, len, now) else {
             return false;
         };
-        guest.limited_until = again.clamp(now + PAUSE_MIN, now + PAUSE_MAX);
+        principal.limited_until = again.clamp(now + PAUSE_MIN, now + PAUSE_MAX);
         self.transport.held = true;
         // The pause ends earlier than anything else it waits for.
         self.member.timer = Instant::NEVER;
@@ -88,14 +88,14 @@ impl Connection {
 
     /// The time it was not to be read from is over. True: it goes on.
     pub(super) fn unhold(&mut self, resources: &Resources) -> bool {
-        let Some(guest) = &mut self.transport.guest else {
+        let Some(principal) = &mut self.transport.principal else {
             return false;
         };
-        if guest.limited_until == Instant::ZERO || guest.limited_until > resources.now {
+        if principal.limited_until == Instant::ZERO || principal.limited_until > resources.now {
             return false;
         }
-        guest.limited_until = Instant::ZERO;
-        self.transport.held = guest.waits();
+        principal.limited_until = Instant::ZERO;
+        self.transport.held = principal.waits();
         // Time in which it was not read from does not count against it.
         self.transport.session.restart_frame_clock(resources.now);
         !self.transport.held && !std::mem::replace(&mut self.member.ready, true)

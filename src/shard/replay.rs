@@ -20,8 +20,8 @@
 //! is subscribed to: the SUBSCRIBE was not confirmed, and who resumes a session repeats it.
 
 use super::backlog::{Replay, Replays};
+use super::broker::Broker;
 use super::confirmation::Answer;
-use super::exchange::Exchange;
 use super::fanout_queue::Fanning;
 use super::publication::Publication;
 use super::scheduler::Lane;
@@ -77,7 +77,7 @@ impl Place {
 
 impl Room {
     /// Whether the next message, of so many bytes, goes into it; then it has. What has no room
-    /// in a session's log goes to the shelf, by reference: the client's next ACK would make
+    /// in a session's log goes to the pending queue, by reference: the client's next ACK would make
     /// room, but it is behind what is not heard until all is brought.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         if !self.log.has(bytes) {
@@ -92,7 +92,7 @@ impl Room {
     }
 }
 
-impl Exchange {
+impl Broker {
     /// Delivers what is retained to a subscription that is about to be made. False: the rest
     /// comes in later turns, and then the subscription and its OK.
     pub(super) fn replay(&mut self, id: u32, filter: &str, subscription: Subscription) -> bool {
@@ -171,8 +171,8 @@ impl Exchange {
         let waits = member
             .station
             .as_ref()
-            .map_or(0, |one| one.shelf.oldest_bytes());
-        if member.shelved && member.may_log(waits, &self.resources) {
+            .map_or(0, |one| one.pending.oldest_bytes());
+        if member.has_pending && member.may_log(waits, &self.resources) {
             return room;
         }
         let most = self.resources.direct_bytes_max();
@@ -182,7 +182,7 @@ impl Exchange {
         };
         if let Some(durable) = member.durable() {
             let most = self.resources.limits.session_buffer_bytes_max;
-            room.log = match member.shelved {
+            room.log = match member.has_pending {
                 true => Place::NONE,
                 false => Place {
                     is_empty: durable.log.is_empty(),

@@ -180,7 +180,7 @@ impl Resources {
     }
 
     /// Bytes a connection may have in its outbox while publications are put into it rather
-    /// than on its shelf; fewer while the shard's memory is running out. Asked for each
+    /// than on its pending queue; fewer while the shard's memory is running out. Asked for each
     /// delivery: the large chunks that one publication makes thousands of outboxes lend are
     /// more than the budget.
     #[inline]

@@ -1,7 +1,7 @@
 //! Sessions: how one begins, outlives its connection, and is taken up again.
 //!
 //! A session stays in the slot of the connection that began it: subscriptions, services,
-//! calls and errands name that slot and never have to be changed. What comes and goes is
+//! calls and forwarded requests name that slot and never have to be changed. What comes and goes is
 //! the transport in it (socket, protocol session, outbox, input):
 //!
 //! ```text
@@ -28,9 +28,9 @@
 //! Invariants: one transport for each session at any time; a key that cannot be resumed for
 //! whatever reason is SESSION_UNKNOWN, and the reasons cannot be told apart.
 
+use super::broker::Broker;
 use super::command::{Command, Moved};
 use super::connection::Connection;
-use super::exchange::Exchange;
 use super::mailbox::Unposted;
 use super::seek::{Found, Resumption, Seek};
 use super::state::Shard;
@@ -51,7 +51,7 @@ impl<D: Driver> Shard<D> {
     /// Nothing of this connection's transport is in flight any more: it moves to its
     /// session, on this shard or another.
     pub(super) fn move_on(&mut self, key: Key) {
-        let Some(connection) = self.exchange.connections.get_mut(key) else {
+        let Some(connection) = self.broker.connections.get_mut(key) else {
             return;
         };
         let Some(resumption) = &connection.transport.moving else {
@@ -70,14 +70,14 @@ impl<D: Driver> Shard<D> {
                 Found::Yes => self.hand_over(key, home),
             };
         }
-        if !self.exchange.can_resume(key, &session, received) {
-            let ended = self.exchange.refuse_session(key);
+        if !self.broker.can_resume(key, &session, received) {
+            let ended = self.broker.refuse_session(key);
             return self.go_on(key, ended);
         }
-        let Some(&slot) = self.exchange.sessions.get(&session) else {
+        let Some(&slot) = self.broker.sessions.get(&session) else {
             return;
         };
-        let connections = &self.exchange.connections;
+        let connections = &self.broker.connections;
         let Some(old) = connections.get(slot) else {
             return;
         };
@@ -91,10 +91,10 @@ impl<D: Driver> Shard<D> {
         if old.transport.is_quiet() && answered && !taken_by_other {
             self.transplant(slot, key, received);
         } else {
-            if !taken_by_other && let Some(old) = self.exchange.connections.get_mut(slot) {
+            if !taken_by_other && let Some(old) = self.broker.connections.get_mut(slot) {
                 old.member.yields = true;
                 self.yielding.insert(slot, key);
-                self.exchange.touch(slot);
+                self.broker.touch(slot);
             }
             self.waiting.push(key);
         }
@@ -106,13 +106,13 @@ impl<D: Driver> Shard<D> {
     pub(super) fn look_again(&mut self) {
         self.touch_waiting();
         for key in mem::take(&mut self.unposted) {
-            self.exchange.touch(key);
+            self.broker.touch(key);
         }
         for seek in mem::take(&mut self.unanswered) {
             self.take_seek(seek);
         }
         for (slot, newcomer) in mem::take(&mut self.yielding) {
-            let connections = &mut self.exchange.connections;
+            let connections = &mut self.broker.connections;
             let comes = |one: &Connection| {
                 one.transport.moving.is_some() && one.transport.stage == Stage::Running
             };
@@ -120,23 +120,23 @@ impl<D: Driver> Shard<D> {
                 self.yielding.insert(slot, newcomer);
             } else if let Some(old) = connections.get_mut(slot) {
                 old.member.yields = false;
-                self.exchange.touch(slot);
+                self.broker.touch(slot);
             }
         }
     }
 
     fn touch_waiting(&mut self) {
         for key in mem::take(&mut self.waiting) {
-            self.exchange.touch(key);
+            self.broker.touch(key);
         }
     }
 
     /// Asks a session's shard whether it has it.
     fn seek(&mut self, key: Key, home: ShardId) {
-        let Some(connection) = self.exchange.connections.get_mut(key) else {
+        let Some(connection) = self.broker.connections.get_mut(key) else {
             return;
         };
-        let principal = connection.transport.principal().map(Box::from);
+        let principal = connection.transport.principal_name().map(Box::from);
         let (Some(resumption), Some(peer)) = (
             &mut connection.transport.moving,
             self.peers.get(home.index()),
@@ -154,7 +154,7 @@ impl<D: Driver> Shard<D> {
             Ok(()) => resumption.found = Found::Asked,
             Err(Unposted::Full(_)) => self.unposted.push(key),
             Err(Unposted::Ended(_)) => {
-                let ended = self.exchange.refuse_session(key);
+                let ended = self.broker.refuse_session(key);
                 self.go_on(key, ended);
             }
         }
@@ -162,9 +162,9 @@ impl<D: Driver> Shard<D> {
 
     /// Tells another shard whether a session is here, and room for who resumes it.
     pub(super) fn take_seek(&mut self, seek: Seek) {
-        let exchange = &self.exchange;
-        let known = !exchange.connections.is_full()
-            && exchange.is_known(&seek.session, seek.received, seek.principal.as_deref());
+        let broker = &self.broker;
+        let known = !broker.connections.is_full()
+            && broker.is_known(&seek.session, seek.received, seek.principal.as_deref());
         if let Some(peer) = self.peers.get(seek.shard.index())
             && let Err(Unposted::Full(_)) = peer.try_post(Command::Sought(seek.connection, known))
         {
@@ -175,7 +175,7 @@ impl<D: Driver> Shard<D> {
 
     /// The shard of the session that this connection wants to resume has answered.
     pub(super) fn take_sought(&mut self, key: Key, known: bool) {
-        let Some(connection) = self.exchange.connections.get_mut(key) else {
+        let Some(connection) = self.broker.connections.get_mut(key) else {
             return;
         };
         let Some(resumption) = &mut connection.transport.moving else {
@@ -183,36 +183,36 @@ impl<D: Driver> Shard<D> {
         };
         if known {
             resumption.found = Found::Yes;
-            self.exchange.touch(key);
+            self.broker.touch(key);
         } else {
-            let ended = self.exchange.refuse_session(key);
+            let ended = self.broker.refuse_session(key);
             self.go_on(key, ended);
         }
     }
 
     /// A connection that wanted to move stays, and its input is handled again.
     fn go_on(&mut self, key: Key, ended: Option<Reason>) {
-        let exchange = &mut self.exchange;
-        let Some(connection) = exchange.connections.get_mut(key) else {
+        let broker = &mut self.broker;
+        let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
         connection.transport.moving = None;
         if let Some(reason) = ended {
-            connection.transport.end(reason, &mut exchange.resources);
+            connection.transport.end(reason, &mut broker.resources);
         } else if !mem::replace(&mut connection.member.ready, true) {
-            exchange.ready.push_back(key);
+            broker.ready.push_back(key);
         }
-        exchange.touch(key);
+        broker.touch(key);
     }
 
     /// Moves the transport of `from` into the slot of the session.
     fn transplant(&mut self, slot: Key, from: Key, received: u32) {
         self.is_back(slot);
-        let exchange = &mut self.exchange;
+        let broker = &mut self.broker;
         let Some(Connection {
             member,
             mut transport,
-        }) = exchange.remove(from)
+        }) = broker.remove(from)
         else {
             return;
         };
@@ -221,8 +221,8 @@ impl<D: Driver> Shard<D> {
             member.station.is_none_or(|one| one.is_idle()),
             "it resumes first"
         );
-        exchange.resources.forget_arrival(from, None);
-        let Some(connection) = exchange.connections.get_mut(slot) else {
+        broker.resources.forget_arrival(from, None);
+        let Some(connection) = broker.connections.get_mut(slot) else {
             return;
         };
         transport.session.end_trial();
@@ -233,21 +233,21 @@ impl<D: Driver> Shard<D> {
         if old.stage != Stage::Detached {
             self.evict(old);
         }
-        self.exchange.resumed(slot, received);
+        self.broker.resumed(slot, received);
         // Perhaps for the same session.
         self.touch_waiting();
     }
 
     /// A transport whose session has been taken over gets a slot of its own to end in.
     fn evict(&mut self, mut old: Transport) {
-        let exchange = &mut self.exchange;
+        let broker = &mut self.broker;
         if old.stage == Stage::Running {
             let text = "this session has been resumed by another connection";
             let refusal = Refusal::new(Code::SessionTaken, text);
-            old.refuse_with(&refusal, &mut exchange.resources);
+            old.refuse_with(&refusal, &mut broker.resources);
         }
         if let Some(key) = self.give_slot(old) {
-            self.exchange.touch(key);
+            self.broker.touch(key);
         }
     }
 
@@ -255,7 +255,7 @@ impl<D: Driver> Shard<D> {
     /// is none, and it is over.
     fn give_slot(&mut self, transport: Transport) -> Option<Key> {
         let mut transport = Some(transport);
-        let inserted = self.exchange.connections.insert_with(|key| {
+        let inserted = self.broker.connections.insert_with(|key| {
             // Called at most once, and only if there is room.
             let transport = transport
                 .take()
@@ -271,11 +271,11 @@ impl<D: Driver> Shard<D> {
         let Some(peer) = self.peers.get(home.index()) else {
             return;
         };
-        let exchange = &mut self.exchange;
+        let broker = &mut self.broker;
         let Some(Connection {
             member,
             mut transport,
-        }) = exchange.remove(key)
+        }) = broker.remove(key)
         else {
             return;
         };
@@ -284,10 +284,10 @@ impl<D: Driver> Shard<D> {
             member.station.is_none_or(|one| one.is_idle()),
             "it resumes first"
         );
-        transport.discharge(&mut exchange.resources);
-        exchange.resources.forget_arrival(key, None);
-        exchange.resources.counters.add(Counter::MovedOut, 1);
-        self.census.pass(self.id, home);
+        transport.discharge(&mut broker.resources);
+        broker.resources.forget_arrival(key, None);
+        broker.resources.counters.add(Counter::MovedOut, 1);
+        self.connection_counts.pass(self.id, home);
         let moved = Command::Move(Box::new(Moved(transport)));
         let (unposted, is_over) = match peer.try_post(moved) {
             Ok(()) => return,
@@ -298,12 +298,12 @@ impl<D: Driver> Shard<D> {
             return;
         };
         // It stays, to try again in the next turn or to learn that the session is gone.
-        self.census.pass(home, self.id);
+        self.connection_counts.pass(home, self.id);
         let Some(key) = self.take_moved(*moved) else {
             return;
         };
         if is_over {
-            let ended = self.exchange.refuse_session(key);
+            let ended = self.broker.refuse_session(key);
             self.go_on(key, ended);
         } else {
             self.unposted.push(key);
@@ -314,20 +314,20 @@ impl<D: Driver> Shard<D> {
     pub(super) fn receive_moved(&mut self, moved: Moved) {
         if let Some(key) = self.take_moved(moved) {
             // It may have passed the command that ends such.
-            self.exchange.end_if_revoked(key);
-            self.exchange.touch(key);
+            self.broker.end_if_revoked(key);
+            self.broker.touch(key);
         }
     }
 
     /// Gives a transport a slot here. `None`: there is none, and it is over.
     fn take_moved(&mut self, Moved(mut transport): Moved) -> Option<Key> {
-        let exchange = &mut self.exchange;
-        exchange.resources.counters.add(Counter::MovedIn, 1);
-        transport.charge(&mut exchange.resources);
-        let limits = &exchange.resources.limits;
-        if exchange.connection_count() >= limits.connections_max {
+        let broker = &mut self.broker;
+        broker.resources.counters.add(Counter::MovedIn, 1);
+        transport.charge(&mut broker.resources);
+        let limits = &broker.resources.limits;
+        if broker.connection_count() >= limits.connections_max {
             // Here there is room for it only in its session's place.
-            let now = exchange.resources.now;
+            let now = broker.resources.now;
             transport.session.put_on_trial(now);
         }
         self.give_slot(transport)
@@ -335,76 +335,76 @@ impl<D: Driver> Shard<D> {
 
     /// Ends a transport for which there is no slot.
     fn discard(&mut self, mut transport: Transport) {
-        let resources = &mut self.exchange.resources;
+        let resources = &mut self.broker.resources;
         let reason = transport.reason.unwrap_or(Reason::TooManyConnections);
         transport.drop_input(resources);
         transport.outbox.clear(&mut resources.pool);
         transport.release_tls(resources);
         self.driver.close(transport.socket);
-        self.census.leave(self.id);
+        self.connection_counts.leave(self.id);
         resources.counters.add_closed(reason);
-        self.leave_door(transport.guest.and_then(|guest| guest.address));
+        self.leave_admission(transport.principal.and_then(|principal| principal.address));
     }
 
     /// The connection of a session is over; the session waits in its slot.
     pub(super) fn detach(&mut self, key: Key) {
-        let limits = &self.exchange.resources.limits;
+        let limits = &self.broker.resources.limits;
         let (linger, most) = (limits.session_linger, limits.sessions_waiting_max);
-        let Some(connection) = self.exchange.connections.get_mut(key) else {
+        let Some(connection) = self.broker.connections.get_mut(key) else {
             return;
         };
         connection.transport.stage = Stage::Detached;
         connection.member.yields = false;
         self.yielding.remove(&key);
-        let deadline = self.exchange.resources.now + linger;
-        self.exchange.absent_until(key, deadline);
-        self.exchange.touch(key);
-        if self.exchange.absent.len() > most as usize {
+        let deadline = self.broker.resources.now + linger;
+        self.broker.absent_until(key, deadline);
+        self.broker.touch(key);
+        if self.broker.absent.len() > most as usize {
             self.end_oldest_session();
         }
     }
 
     /// A session has a connection again, or ends: it waits no longer.
     fn is_back(&mut self, key: Key) {
-        if let Some(connection) = self.exchange.connections.get(key) {
+        if let Some(connection) = self.broker.connections.get(key) {
             let entry = (connection.transport.stage_deadline, key);
-            self.exchange.absent.remove(&entry);
+            self.broker.absent.remove(&entry);
         }
     }
 
     /// For so long this shard was not running: no client could come back meanwhile, and that
     /// does not count.
     pub(super) fn make_up_for(&mut self, late: Duration) {
-        if late < STANDSTILL || self.exchange.absent.is_empty() {
+        if late < STANDSTILL || self.broker.absent.is_empty() {
             return;
         }
-        for (deadline, key) in mem::take(&mut self.exchange.absent) {
-            self.exchange.absent_until(key, deadline + late);
-            self.exchange.touch(key);
+        for (deadline, key) in mem::take(&mut self.broker.absent) {
+            self.broker.absent_until(key, deadline + late);
+            self.broker.touch(key);
         }
     }
 
     /// A session without connection ends: its time is over, more waits for it than may, or
     /// more sessions wait.
     pub(super) fn end_session(&mut self, key: Key, publish_will: bool) {
-        self.exchange.end_calls(key);
+        self.broker.end_calls(key);
         self.is_back(key);
-        self.exchange.dissolve(key, publish_will);
-        self.exchange.remove(key);
+        self.broker.dissolve(key, publish_will);
+        self.broker.remove(key);
         self.timers.cancel(key.slot);
     }
 
     /// Ends the session that has waited longest. False if none waits.
     pub(super) fn end_oldest_session(&mut self) -> bool {
-        let Some(&(_, key)) = self.exchange.absent.first() else {
+        let Some(&(_, key)) = self.broker.absent.first() else {
             return false;
         };
-        self.end_session(key, !self.exchange.draining);
+        self.end_session(key, !self.broker.draining);
         true
     }
 }
 
-impl Exchange {
+impl Broker {
     /// A session waits for a connection until then.
     pub(super) fn absent_until(&mut self, key: Key, deadline: Instant) {
         let Some(connection) = self.connections.get_mut(key) else {

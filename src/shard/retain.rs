@@ -5,7 +5,7 @@
 //! Where the topic has a schema both forms are kept, because a SUBSCRIBE may want thousands
 //! in the other codec at once.
 
-use super::exchange::Exchange;
+use super::broker::Broker;
 use super::parcel::Parcel;
 use super::publication::{Form, Publication, Translation};
 use super::replay::Brought;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Retained messages looked at in one unit.
 const LOOKS_PER_UNIT: usize = 4;
 
-impl Exchange {
+impl Broker {
     /// Delivers the retained messages that a new subscription matches, from where `walk` has
     /// got to: a turn's share of them, and no more than there is room for.
     pub(super) fn deliver_retained(

@@ -1,4 +1,4 @@
-//! Slow consumers: what is told of them. The policies act in `shelf` and `deliver`; each act
+//! Slow consumers: what is told of them. The policies act in `pending` and `deliver`; each act
 //! is counted, and the first since a connection last kept up is logged.
 
 use crate::base::id::Key;

@@ -1,15 +1,15 @@
 //! A shard's state, and what it is made of; `turn` makes it go.
 
+use super::admission::Admission;
 use super::authenticator::Access;
+use super::broker::Broker;
 use super::call::Calls;
 use super::call::{Job, LocalFuture};
-use super::census::Census;
 use super::command::{Command, Inbox, Mailbox};
 use super::connection::Connection;
-use super::door::Door;
+use super::connection_counts::ConnectionCounts;
 use super::draining::Drain;
 use super::entropy::Entropy;
-use super::exchange::Exchange;
 use super::listing::Walk;
 use super::pool::Pool;
 use super::resource::Limits;
@@ -42,7 +42,7 @@ pub struct Setup {
     pub completions_per_turn: usize,
     pub counters: Arc<Counters>,
     /// Connections of all shards.
-    pub census: Arc<Census>,
+    pub connection_counts: Arc<ConnectionCounts>,
     /// Hand new connections to emptier shards.
     pub balance: bool,
     /// `None`: TLS is not spoken.
@@ -55,7 +55,7 @@ pub struct Setup {
     /// Who tells who someone is; none: nobody is asked.
     pub access: Option<Access>,
     /// Which addresses may come, and how often; none: all, always.
-    pub door: Option<Arc<Door>>,
+    pub admission: Option<Arc<Admission>>,
     /// Topics whose payloads have a schema; none: no topic has.
     pub schemas: Option<Schemas>,
     /// Work for the worker threads.
@@ -70,12 +70,12 @@ pub struct Setup {
 pub struct Shard<D> {
     pub(super) id: ShardId,
     pub(super) driver: D,
-    pub(super) exchange: Exchange,
+    pub(super) broker: Broker,
     pub(super) timers: Wheel,
     pub(super) settings: Arc<Settings>,
     pub(super) inbox: Inbox,
     pub(super) peers: Vec<Mailbox>,
-    pub(super) census: Arc<Census>,
+    pub(super) connection_counts: Arc<ConnectionCounts>,
     pub(super) balance: bool,
     pub(super) completions_per_turn: usize,
     /// Connections that wait for the old transport of the session they resume.
@@ -88,8 +88,8 @@ pub struct Shard<D> {
     pub(super) unanswered: Vec<Seek>,
     /// Connections whose receive found no buffer.
     pub(super) starved: VecDeque<Key>,
-    /// Surveys of the connections, the oldest in progress.
-    pub(super) surveys: VecDeque<Walk>,
+    /// Listings of the connections, the oldest in progress.
+    pub(super) listings: VecDeque<Walk>,
     pub(super) buffers_released: usize,
     /// The accept is armed, or its end not yet told.
     pub(super) accepting: bool,
@@ -111,7 +111,7 @@ impl<D: Driver> Shard<D> {
             settings,
             limits,
             counters,
-            census,
+            connection_counts,
             mailbox,
             jobs,
             ..
@@ -145,18 +145,18 @@ impl<D: Driver> Shard<D> {
             tracer,
             now,
         };
-        let mut exchange = Exchange::new(id, slots, resources, findings, entropy);
-        (exchange.access, exchange.door) = (setup.access, setup.door);
-        (exchange.tls, exchange.schemas) = (setup.tls, setup.schemas);
+        let mut broker = Broker::new(id, slots, resources, findings, entropy);
+        (broker.access, broker.admission) = (setup.access, setup.admission);
+        (broker.tls, broker.schemas) = (setup.tls, setup.schemas);
         Shard {
             id,
             driver,
-            exchange,
+            broker,
             timers: Wheel::new(now),
             settings: Arc::new(settings),
             inbox: setup.inbox,
             peers: Vec::new(),
-            census,
+            connection_counts,
             balance: setup.balance,
             completions_per_turn: setup.completions_per_turn,
             waiting: Vec::new(),
@@ -164,7 +164,7 @@ impl<D: Driver> Shard<D> {
             yielding: BTreeMap::new(),
             unanswered: Vec::new(),
             starved: VecDeque::new(),
-            surveys: VecDeque::new(),
+            listings: VecDeque::new(),
             buffers_released: 0,
             accepting: false,
             accept_again: Instant::NEVER,
@@ -176,7 +176,7 @@ impl<D: Driver> Shard<D> {
 
     /// Adds a service; a later one of the same name replaces the earlier.
     pub fn serve(&mut self, name: &str, service: Box<dyn Service>) {
-        self.exchange.services.add(name, service);
+        self.broker.services.add(name, service);
     }
 
     pub fn id(&self) -> ShardId {
@@ -185,37 +185,37 @@ impl<D: Driver> Shard<D> {
 
     /// Futures that services have spawned since the last call, for the executor.
     pub fn take_spawned(&mut self) -> Vec<LocalFuture> {
-        self.exchange.resources.calls.take_spawned()
+        self.broker.resources.calls.take_spawned()
     }
 
     /// Calls whose futures want the executor to run now and then.
     pub fn calls_on_executor(&self) -> u32 {
-        self.exchange.resources.calls.on_shard()
+        self.broker.resources.calls.on_shard()
     }
 
     /// Bytes charged to this shard's clients; zero when none is there.
     pub fn lent_bytes(&self) -> usize {
-        self.exchange.resources.pool.charged_bytes()
+        self.broker.resources.pool.charged_bytes()
     }
 
     /// Units of work done so far, of about 100 ns each: what a simulated turn takes its time by.
     pub fn work_spent(&self) -> usize {
-        self.exchange.resources.work.spent()
+        self.broker.resources.work.spent()
     }
 
     /// Calls open, wherever they are worked on.
     pub fn calls_open(&self) -> u32 {
-        self.exchange.resources.calls.len()
+        self.broker.resources.calls.len()
     }
 
     /// Requests that connections of this shard have to answer.
-    pub fn errands_open(&self) -> u32 {
-        self.exchange.errands.len()
+    pub fn forwarded_open(&self) -> u32 {
+        self.broker.forwarded.len()
     }
 
     /// Connections that have a slot, and sessions that wait in one.
     pub fn connections(&self) -> u32 {
-        self.exchange.connections.len()
+        self.broker.connections.len()
     }
 }
 

@@ -1,13 +1,13 @@
-//! What a connection has at the exchange beside its socket: subscriptions, services, its
+//! What a connection has at the broker beside its socket: subscriptions, services, its
 //! will, what waits for it, its session. It is made with the first of these, and with a
 //! session it outlives the connection.
 
-use super::errand::LastId;
+use super::forwarded::LastId;
 use super::ledger::Charge;
-use super::log::Log;
+use super::pending::PendingQueue;
 use super::publication::Translation;
 use super::receipt::Receipts;
-use super::shelf::Shelf;
+use super::replay_log::ReplayLog;
 use super::trail::Trail;
 use crate::base::id::Key;
 use crate::base::limits::SESSION_KEY_BYTES;
@@ -28,24 +28,24 @@ pub(super) struct Station {
     /// What codecs its subscriptions want.
     pub(super) wants: Wants,
     /// Publications that wait for the outbox.
-    pub(super) shelf: Shelf,
+    pub(super) pending: PendingQueue,
     /// Messages of groups that have been sent to it, and perhaps not got.
     pub(super) trail: Trail,
     /// For all of it: see `cost_bytes`.
     pub(super) charge: Charge,
     /// Groups and services know it as stalled.
     pub(super) stalled: bool,
-    /// The slow-consumer policy has acted since the shelf was last empty.
+    /// The slow-consumer policy has acted since the pending queue was last empty.
     pub(super) told_slow: bool,
-    /// Some of what is on the shelf was put there for an earlier connection of the session,
+    /// Some of what is on the pending queue was put there for an earlier connection of the session,
     /// whose rights may have been others.
-    pub(super) shelved_before: bool,
+    pub(super) pending_before: bool,
     /// It serves, or has.
     pub(super) has_served: bool,
     /// Requests forwarded to it and not answered.
-    pub(super) errands_open: u32,
+    pub(super) forwarded_open: u32,
     /// The id of the last of those.
-    pub(super) errand_last: LastId,
+    pub(super) forwarded_last: LastId,
     pub(super) durable: Option<Box<Durable>>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Durable {
     pub(super) key: [u8; SESSION_KEY_BYTES],
     /// Whose it is: nobody else resumes it.
     pub(super) principal: Option<Box<str>>,
-    pub(super) log: Log,
+    pub(super) log: ReplayLog,
     /// More waits for it than may: its key is unknown from then on.
     pub(super) lapsed: bool,
     /// Which PUBLISHes were taken: they are not delivered again.
@@ -101,22 +101,22 @@ impl Station {
         self.subscriptions.is_empty()
             && self.servings.is_empty()
             && self.will.is_none()
-            && self.shelf.is_empty()
-            && self.errands_open == 0
+            && self.pending.is_empty()
+            && self.forwarded_open == 0
             && self.durable.is_none()
     }
 
     /// Bytes that it holds up of what waits, what it shares with others in full.
     pub(super) fn held_bytes(&self) -> usize {
         let logged = self.durable.as_ref().map_or(0, |one| one.log.bytes());
-        self.shelf.cost_bytes() + self.trail.held_bytes() + logged
+        self.pending.cost_bytes() + self.trail.held_bytes() + logged
     }
 
     /// Bytes of memory to be charged for what stands and waits here; messages that others may
     /// hold as well carry their own charge.
     pub(super) fn cost_bytes(&self) -> usize {
         let log = self.durable.as_ref();
-        self.shelf.entry_bytes()
+        self.pending.entry_bytes()
             + self.trail.cost_bytes()
             + log.map_or(0, |durable| {
                 durable.log.capacity_bytes() + durable.receipts.cost_bytes()

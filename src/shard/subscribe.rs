@@ -1,10 +1,10 @@
-//! SUBSCRIBE, UNSUBSCRIBE, SERVE, UNSERVE, WILL: what a connection wants of the exchange.
+//! SUBSCRIBE, UNSUBSCRIBE, SERVE, UNSERVE, WILL: what a connection wants of the broker.
 //!
 //! The router of this shard learns it at once, those of the others through the mesh; the
 //! operation is answered when all have it.
 
+use super::broker::Broker;
 use super::confirmation::Answer;
-use super::exchange::Exchange;
 use super::ledger::Charge;
 use super::mesh::{InterestKind, Mesh};
 use super::publication::Translation;
@@ -34,13 +34,13 @@ pub(super) enum Done {
     Subscribed,
 }
 
-impl Exchange {
+impl Broker {
     /// Does one of the operations above and answers it.
     pub(super) fn operate(
         &mut self,
         key: Key,
         envelope: &Envelope<'_>,
-        operation: impl FnOnce(&mut Exchange) -> Result<Done, Refusal>,
+        operation: impl FnOnce(&mut Broker) -> Result<Done, Refusal>,
     ) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.member.uses_mesh = true;

@@ -12,17 +12,17 @@
 //! who it was.
 //!
 //! Nothing here touches the driver: methods change what the connection wants, and
-//! `settle` (in `shard::settle`) brings the driver's operations in line with that, once
+//! `reconcile` (in `shard::reconcile`) brings the driver's operations in line with that, once
 //! a turn.
 //!
 //! Invariants: the first reason given is the one counted; a transport moves only when neither
 //! receive nor send is in flight, as the driver knows them by the slot's key; nothing in it
 //! depends on the slot it is in.
 
-use super::guest::{Bearer, Guest};
 use super::outbox::{Outbox, Writer};
 use super::parcel::Parcel;
 use super::pool::Pool;
+use super::principal::{Bearer, Principal};
 use super::resource::Resources;
 use super::seek::Resumption;
 use super::tls::Tls;
@@ -71,7 +71,7 @@ pub(super) struct Transport {
     pub(super) session: Session,
     pub(super) outbox: Outbox,
     /// Who its peer is and what it may; none where nobody is asked and nothing is counted.
-    pub(super) guest: Option<Box<Guest>>,
+    pub(super) principal: Option<Box<Principal>>,
     pub(super) socket: Socket,
     pub(super) stage: Stage,
     pub(super) receive: Receive,
@@ -83,7 +83,7 @@ pub(super) struct Transport {
     pub(super) send_cancelled: bool,
     /// Waits for its outbox to drain before it handles more.
     pub(super) stalled: bool,
-    /// Its guest waits: for the issuer, for a worker, or because it has sent more than it may.
+    /// Its principal waits: for the issuer, for a worker, or because it has sent more than it may.
     pub(super) held: bool,
     /// It ends, and has left its session to wait for another.
     pub(super) has_left: bool,
@@ -111,7 +111,7 @@ impl Transport {
         Transport {
             session,
             outbox: Outbox::default(),
-            guest: None,
+            principal: None,
             socket,
             stage: Stage::Running,
             receive: Receive::Off,
@@ -136,7 +136,7 @@ impl Transport {
 
     /// What it receives is not simply plaintext.
     #[inline]
-    pub(super) fn is_veiled(&self) -> bool {
+    pub(super) fn is_encrypted(&self) -> bool {
         self.tls.is_some() || self.undecided
     }
 
@@ -152,23 +152,26 @@ impl Transport {
 
     // ---- who its peer is ----
 
-    pub(super) fn guest_mut(&mut self) -> &mut Guest {
-        self.guest.get_or_insert_default()
+    pub(super) fn principal_mut(&mut self) -> &mut Principal {
+        self.principal.get_or_insert_default()
     }
 
     /// Who is asked what it may.
     #[inline]
     pub(super) fn bearer(&self) -> Bearer<'_> {
         Bearer {
-            pass: self.guest.as_ref().and_then(|guest| guest.pass.as_ref()),
+            credential: self
+                .principal
+                .as_ref()
+                .and_then(|principal| principal.credential.as_ref()),
             session: &self.session,
         }
     }
 
     /// Whom its credential names.
-    pub(super) fn principal(&self) -> Option<&str> {
-        let pass = self.guest.as_ref()?.pass.as_ref()?;
-        Some(&pass.identity.principal)
+    pub(super) fn principal_name(&self) -> Option<&str> {
+        let credential = self.principal.as_ref()?.credential.as_ref()?;
+        Some(&credential.identity.principal)
     }
 
     // ---- what it receives ----
@@ -302,8 +305,8 @@ impl Transport {
                     // We are not reading: the rest of a message cannot come.
                     self.session.restart_frame_clock(resources.now);
                 }
-                let guest = self.guest.as_ref();
-                if guest.is_some_and(|guest| guest.has_expired(resources.now)) {
+                let principal = self.principal.as_ref();
+                if principal.is_some_and(|principal| principal.has_expired(resources.now)) {
                     let text = "your credential has expired: send AUTH again before it does";
                     return self.cut_off(Code::AuthExpired, text, resources);
                 }
@@ -324,8 +327,8 @@ impl Transport {
     pub(super) fn deadline(&self) -> Instant {
         match self.stage {
             Stage::Running => {
-                let guest = self.guest.as_ref();
-                let own = guest.map_or(Instant::NEVER, |guest| guest.deadline());
+                let principal = self.principal.as_ref();
+                let own = principal.map_or(Instant::NEVER, |principal| principal.deadline());
                 self.session.timeout().min(own)
             }
             Stage::Flushing | Stage::Lingering | Stage::Detached => self.stage_deadline,

@@ -1,5 +1,5 @@
 //! One turn of a shard, in the order ARCHITECTURE gives: collect completions, handle what
-//! came, then commands, finished calls, timers; settle the connections touched; sleep in
+//! came, then commands, finished calls, timers; reconcile the connections touched; sleep in
 //! the next poll if nothing is left to do.
 //!
 //! Everything is bounded: completions by configuration, messages of one connection by
@@ -46,29 +46,29 @@ impl<D: Driver> Shard<D> {
     /// The driver's ring is broken; the shard cannot go on.
     pub fn turn(&mut self, sleep_max: Duration) -> io::Result<Turn> {
         let until = self.sleep_until(sleep_max);
-        let (inbox, mesh) = (&self.inbox, &self.exchange.mesh);
+        let (inbox, mesh) = (&self.inbox, &self.broker.mesh);
         let mut idle = || inbox.is_empty() && mesh.is_quiet();
         self.driver
             .poll(self.completions_per_turn, until, &mut idle)?;
-        let connections = self.exchange.connection_count();
-        let before = self.exchange.resources.now;
+        let connections = self.broker.connection_count();
+        let before = self.broker.resources.now;
         let now = self.driver.now();
-        self.exchange.resources.begin_turn(now, connections);
+        self.broker.resources.begin_turn(now, connections);
         self.make_up_for(now.since(until.unwrap_or(before).max(before)));
-        self.exchange.resources.counters.add(Counter::Turns, 1);
-        self.exchange
+        self.broker.resources.counters.add(Counter::Turns, 1);
+        self.broker
             .resources
             .histograms
             .record(Timing::Turn, self.driver.turn_time());
 
-        self.exchange.collect_mesh();
-        self.exchange.resume_unheard();
+        self.broker.collect_mesh();
+        self.broker.resume_unheard();
         while let Some(completion) = self.driver.next() {
             self.take_completion(completion);
         }
-        self.exchange.resume_ready();
-        self.exchange.advance_handshakes();
-        self.exchange.take_mesh();
+        self.broker.resume_ready();
+        self.broker.advance_handshakes();
+        self.broker.take_mesh();
         self.take_commands();
         self.take_finished_calls();
         self.fire_timers();
@@ -78,23 +78,23 @@ impl<D: Driver> Shard<D> {
         self.step_drain();
         self.look_again();
         self.press();
-        self.settle_touched();
-        self.exchange.flush_mesh();
-        let sessions = self.exchange.sessions.len();
-        self.census.note_sessions(self.id, sessions);
+        self.reconcile_touched();
+        self.broker.flush_mesh();
+        let sessions = self.broker.sessions.len();
+        self.connection_counts.note_sessions(self.id, sessions);
         self.log_slow();
         // Last: what has come since the turn began waits for no more than this.
-        self.exchange.step_fanouts();
-        self.exchange.step_replays();
-        self.exchange.charge_tables();
+        self.broker.step_fanouts();
+        self.broker.step_replays();
+        self.broker.charge_tables();
 
         // The accept may still bring a connection, which has to be closed.
-        let empty = self.exchange.connections.is_empty() && !self.accepting;
-        let now = self.exchange.resources.now;
+        let empty = self.broker.connections.is_empty() && !self.accepting;
+        let now = self.broker.resources.now;
         if empty && self.drain.as_ref().is_some_and(|drain| drain.may_end(now)) {
-            self.exchange.mesh.accord.leave(self.id);
-            self.exchange.mesh.close();
-            self.census.note_short(self.id, false);
+            self.broker.mesh.accord.leave(self.id);
+            self.broker.mesh.close();
+            self.connection_counts.note_short(self.id, false);
             return Ok(Turn::Ended);
         }
         Ok(Turn::Next)
@@ -102,34 +102,34 @@ impl<D: Driver> Shard<D> {
 
     /// How long the next poll may sleep: `None` when there is work left.
     fn sleep_until(&self, sleep_max: Duration) -> Option<Instant> {
-        let idle = self.exchange.ready.is_empty()
+        let idle = self.broker.ready.is_empty()
             && self.starved.is_empty()
-            && self.exchange.touched.is_empty()
-            && self.exchange.leaving.is_empty()
+            && self.broker.touched.is_empty()
+            && self.broker.leaving.is_empty()
             && self.unposted.is_empty()
             && self.unanswered.is_empty()
-            && self.surveys.is_empty()
-            && self.exchange.handshakes.is_empty()
-            && self.exchange.fanouts.is_empty()
-            && self.exchange.replays.ready.is_empty()
-            && self.exchange.slow_reports.is_empty()
-            && !self.exchange.mesh.has_open()
-            && self.exchange.resources.calls.is_idle();
+            && self.listings.is_empty()
+            && self.broker.handshakes.is_empty()
+            && self.broker.fanouts.is_empty()
+            && self.broker.replays.ready.is_empty()
+            && self.broker.slow_reports.is_empty()
+            && !self.broker.mesh.has_open()
+            && self.broker.resources.calls.is_idle();
         if !idle || sleep_max.is_zero() {
             return None;
         }
-        let now = self.exchange.resources.now;
+        let now = self.broker.resources.now;
         let next = [
             self.timers.next_due(),
-            self.exchange.resources.calls.next_deadline(),
-            self.exchange.errands.next_deadline(),
+            self.broker.resources.calls.next_deadline(),
+            self.broker.forwarded.next_deadline(),
             Some(self.accept_again),
-            Some(self.exchange.holders.next_look()),
-            Some(self.exchange.backed_up.next_look()),
-            Some(self.exchange.legacies.next_due()),
+            Some(self.broker.holders.next_look()),
+            Some(self.broker.backed_up.next_look()),
+            Some(self.broker.legacies.next_due()),
             self.drain.as_ref().map(|drain| drain.next_step(now)),
         ];
-        let watched = match self.exchange.absent.is_empty() {
+        let watched = match self.broker.absent.is_empty() {
             true => sleep_max,
             // So that it is noticed when the process does not run.
             false => sleep_max.min(STANDSTILL),
@@ -150,7 +150,7 @@ impl<D: Driver> Shard<D> {
 
     #[inline]
     fn take_received(&mut self, key: Key, result: Received, more: bool) {
-        let Some(connection) = self.exchange.connections.get_mut(key) else {
+        let Some(connection) = self.broker.connections.get_mut(key) else {
             // A completion of a dead generation: its buffer still goes back.
             debug_assert!(false, "a slot was freed with its receive in flight");
             if let Received::Data(buffer) = result {
@@ -164,13 +164,13 @@ impl<D: Driver> Shard<D> {
         match result {
             Received::Data(buffer) => {
                 let bytes = self.driver.bytes(&buffer);
-                self.exchange.take_bytes(key, bytes);
+                self.broker.take_bytes(key, bytes);
                 self.driver.release(buffer);
                 self.buffers_released += 1;
             }
-            Received::End => connection.take_end(&mut self.exchange.resources),
+            Received::End => connection.take_end(&mut self.broker.resources),
             Received::NoBuffers => {
-                self.exchange
+                self.broker
                     .resources
                     .counters
                     .add(Counter::BuffersExhausted, 1);
@@ -183,100 +183,96 @@ impl<D: Driver> Shard<D> {
             Received::Failed(_) => {
                 let transport = &mut connection.transport;
                 transport.peer_ended = true;
-                transport.abort(Reason::PeerReset, &mut self.exchange.resources);
+                transport.abort(Reason::PeerReset, &mut self.broker.resources);
             }
         }
-        self.exchange.touch(key);
+        self.broker.touch(key);
     }
 
     #[inline]
     fn take_sent(&mut self, key: Key, result: io::Result<usize>, chunk: Chunk) {
-        let Some(connection) = self.exchange.connections.get_mut(key) else {
+        let Some(connection) = self.broker.connections.get_mut(key) else {
             debug_assert!(false, "a slot was freed with its send in flight");
-            give_back(chunk, &mut self.exchange.resources.pool);
+            give_back(chunk, &mut self.broker.resources.pool);
             return;
         };
         (
             connection.transport.sending,
             connection.transport.send_cancelled,
         ) = (false, false);
-        let went = connection.take_sent(
-            &mut self.driver,
-            result,
-            chunk,
-            &mut self.exchange.resources,
-        );
+        let went =
+            connection.take_sent(&mut self.driver, result, chunk, &mut self.broker.resources);
         let trails = connection.member.trails;
-        if connection.unstall(&self.exchange.resources) {
-            self.exchange.ready.push_back(key);
+        if connection.unstall(&self.broker.resources) {
+            self.broker.ready.push_back(key);
         }
         if trails {
             self.follow_trail(key, went);
         }
-        self.exchange.touch(key);
+        self.broker.touch(key);
     }
 
     fn take_commands(&mut self) {
-        self.exchange.resources.work.begin(Lane::Command);
-        while !self.exchange.resources.work.is_over()
+        self.broker.resources.work.begin(Lane::Command);
+        while !self.broker.resources.work.is_over()
             && let Some(command) = self.inbox.pop()
         {
-            self.exchange.resources.work.spend(COMMAND_UNITS);
+            self.broker.resources.work.spend(COMMAND_UNITS);
             match command {
                 Command::Adopt(socket) => self.adopt(socket),
                 Command::Finish(call, outcome) => self.finish_call(call, outcome),
                 Command::Drain(deadline) => self.start_drain(deadline),
                 Command::Collect(empty) => {
-                    self.exchange.sweep_retained();
+                    self.broker.sweep_retained();
                     self.collect(empty);
                 }
                 Command::Join(peers, mesh) => self.join(peers, mesh),
                 Command::Seek(seek) => self.take_seek(*seek),
                 Command::Sought(key, known) => self.take_sought(key, known),
                 Command::Move(moved) => self.receive_moved(*moved),
-                Command::Checked(finding) => self.exchange.take_finding(*finding),
-                Command::Survey(survey) => self.begin_survey(survey),
+                Command::Checked(finding) => self.broker.take_finding(*finding),
+                Command::Listing(listing) => self.begin_listing(listing),
                 Command::Kick(key, tell) => tell.tell(self.kick(key)),
                 Command::Authority(authority, told) => {
-                    self.exchange.put_authority(authority);
+                    self.broker.put_authority(authority);
                     told.tell();
                 }
                 Command::Authenticated(key, number, answer) => {
-                    self.exchange.take_answer(key, number, *answer);
+                    self.broker.take_answer(key, number, *answer);
                 }
             }
         }
     }
 
     fn join(&mut self, peers: Vec<Mailbox>, mesh: Mesh) {
-        (self.peers, self.exchange.mesh) = (peers, mesh);
-        self.exchange.mesh.ledger = self.exchange.resources.pool.ledger.clone();
+        (self.peers, self.broker.mesh) = (peers, mesh);
+        self.broker.mesh.ledger = self.broker.resources.pool.ledger.clone();
         if self.drain.is_none() {
             self.arm_accept();
         }
     }
 
     fn take_finished_calls(&mut self) {
-        while let Some((call, outcome)) = self.exchange.resources.calls.pop_finished() {
+        while let Some((call, outcome)) = self.broker.resources.calls.pop_finished() {
             self.finish_call(call, outcome);
         }
         while let Some((asked, span)) = self
-            .exchange
+            .broker
             .resources
             .calls
-            .pop_overdue(self.exchange.resources.now)
+            .pop_overdue(self.broker.resources.now)
         {
             let fault = Fault::Code(Code::RequestTimeout.to_wire());
-            self.exchange.resources.end_call(span, Some(fault));
-            if let Some(connection) = self.exchange.connections.get_mut(asked.connection) {
-                connection.time_out_call(asked.id, &mut self.exchange.resources);
-                self.exchange.touch(asked.connection);
+            self.broker.resources.end_call(span, Some(fault));
+            if let Some(connection) = self.broker.connections.get_mut(asked.connection) {
+                connection.time_out_call(asked.id, &mut self.broker.resources);
+                self.broker.touch(asked.connection);
             }
         }
     }
 
     fn finish_call(&mut self, call: Key, outcome: Outcome) {
-        let Some(call) = self.exchange.resources.calls.take(call) else {
+        let Some(call) = self.broker.resources.calls.take(call) else {
             return;
         };
         let asked = call.asked;
@@ -284,40 +280,32 @@ impl<D: Driver> Shard<D> {
             .as_ref()
             .err()
             .map(|failure| Fault::Code(failure.code));
-        self.exchange.resources.end_call(call.span, fault);
-        self.exchange
+        self.broker.resources.end_call(call.span, fault);
+        self.broker
             .resources
             .histograms
-            .record(Timing::Call, self.exchange.resources.now.since(call.began));
-        let Some(connection) = self.exchange.connections.get_mut(asked.connection) else {
-            return self
-                .exchange
-                .resources
-                .counters
-                .add(Counter::AnswersLate, 1);
+            .record(Timing::Call, self.broker.resources.now.since(call.began));
+        let Some(connection) = self.broker.connections.get_mut(asked.connection) else {
+            return self.broker.resources.counters.add(Counter::AnswersLate, 1);
         };
         if !call.awaited {
-            return self
-                .exchange
-                .resources
-                .counters
-                .add(Counter::AnswersLate, 1);
+            return self.broker.resources.counters.add(Counter::AnswersLate, 1);
         }
-        connection.answer(asked.id, asked.codec, outcome, &mut self.exchange.resources);
-        self.exchange.touch(asked.connection);
+        connection.answer(asked.id, asked.codec, outcome, &mut self.broker.resources);
+        self.broker.touch(asked.connection);
     }
 
     fn fire_timers(&mut self) {
-        self.timers.advance(self.exchange.resources.now);
+        self.timers.advance(self.broker.resources.now);
         for _ in 0..TIMERS_PER_TURN {
             let Some(slot) = self.timers.pop_due() else {
                 break;
             };
-            let Some(key) = self.exchange.connections.key_of(slot) else {
+            let Some(key) = self.broker.connections.key_of(slot) else {
                 continue;
             };
-            if let Some(connection) = self.exchange.connections.get_mut(key) {
-                let resources = &mut self.exchange.resources;
+            if let Some(connection) = self.broker.connections.get_mut(key) {
+                let resources = &mut self.broker.resources;
                 let late = resources.now.since(connection.member.timer);
                 resources.histograms.record(Timing::TimerLate, late);
                 connection.member.timer = Instant::NEVER;
@@ -327,13 +315,13 @@ impl<D: Driver> Shard<D> {
                 }
                 connection.transport.take_timeout(resources);
                 if connection.unhold(resources) {
-                    self.exchange.ready.push_back(key);
+                    self.broker.ready.push_back(key);
                 }
-                self.exchange.touch(key);
+                self.broker.touch(key);
             }
         }
-        self.exchange.drop_overdue_errands();
-        if self.accept_again <= self.exchange.resources.now {
+        self.broker.drop_overdue_errands();
+        if self.accept_again <= self.broker.resources.now {
             self.accept_again = Instant::NEVER;
             self.arm_accept();
         }
@@ -347,9 +335,9 @@ impl<D: Driver> Shard<D> {
             let Some(key) = self.starved.pop_front() else {
                 break;
             };
-            if let Some(connection) = self.exchange.connections.get_mut(key) {
+            if let Some(connection) = self.broker.connections.get_mut(key) {
                 connection.member.starved = false;
-                self.exchange.touch(key);
+                self.broker.touch(key);
             }
         }
     }
@@ -361,10 +349,10 @@ const SLOW_LOGS_PER_TURN: usize = 4;
 impl<D: Driver> Shard<D> {
     pub(super) fn log_slow(&mut self) {
         for _ in 0..SLOW_LOGS_PER_TURN {
-            let Some(report) = self.exchange.slow_reports.pop_front() else {
+            let Some(report) = self.broker.slow_reports.pop_front() else {
                 return;
             };
-            let Some(connection) = self.exchange.connections.get(report.connection) else {
+            let Some(connection) = self.broker.connections.get(report.connection) else {
                 continue;
             };
             let address = self.driver.peer(connection.transport.socket);
@@ -374,7 +362,7 @@ impl<D: Driver> Shard<D> {
                 client_id = connection.transport.session.client_id(),
                 principal = connection
                     .transport
-                    .principal()
+                    .principal_name()
                     .or(connection.transport.certificate_principal()),
                 address = address.map(tracing::field::display),
                 policy = report.policy.label(),

@@ -1,4 +1,4 @@
-//! A whole server in one thread: shards on simulated drivers, with mailboxes, census,
+//! A whole server in one thread: shards on simulated drivers, with mailboxes, connection counts,
 //! services that answer at once, later, from workers, or never.
 //!
 //! It stands in for what `server::boot` and the executor do around a shard, and knows what
@@ -19,9 +19,9 @@ use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
-    Access, Answer, Census, Command, Deferred, Door, Entropy, Failure, Job, Limits, Mailbox, Pace,
-    Query, Rates, Reply, Request, Schemas, Seen, Setup, Shard, Survey, Tell, Told, Tracing, Turn,
-    mailbox, weave,
+    Access, Admission, Answer, Command, Completion, ConnectionCounts, Deferred, Entropy, Failure,
+    Job, Limits, Listing, Mailbox, Pace, Query, Rates, Reply, ReplyTo, Request, Schemas, Seen,
+    Setup, Shard, Tracing, Turn, connect_shards, mailbox,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -102,7 +102,7 @@ type Aside = Rc<RefCell<Vec<(Deferred, Vec<u8>)>>>;
 pub struct Guards {
     pub tls: Option<TlsSettings>,
     pub access: Option<Access>,
-    pub door: Option<Arc<Door>>,
+    pub admission: Option<Arc<Admission>>,
     /// Sampled share, and spans of a shard that may wait.
     pub trace: Option<(f64, usize)>,
     /// Makes a shard's schemas.
@@ -164,7 +164,7 @@ impl Server {
         limits: &Limits,
         guards: Guards,
     ) -> Server {
-        let census = Arc::new(Census::new(count));
+        let connection_counts = Arc::new(ConnectionCounts::new(count));
         let cores: Vec<u32> = (0..count as u32).collect();
         let (product, digest) = ("simulated".to_owned(), "0".to_owned());
         let board = Arc::new(Board::new(product, digest, &cores, world.now()));
@@ -186,14 +186,14 @@ impl Server {
                 limits: limits.clone(),
                 completions_per_turn: COMPLETIONS_PER_TURN,
                 counters: own.clone(),
-                census: census.clone(),
+                connection_counts: connection_counts.clone(),
                 balance: true,
                 tls: guards.tls.clone(),
                 mailbox,
                 inbox,
                 entropy: Entropy::seeded(world.seed().wrapping_add(index as u64)),
                 access: guards.access.clone(),
-                door: guards.door.clone(),
+                admission: guards.admission.clone(),
                 schemas: guards.schemas.as_ref().map(|make| make()),
                 jobs: jobs_in.clone(),
                 histograms: histograms.clone(),
@@ -214,7 +214,7 @@ impl Server {
             shards.push(Some(shard));
         }
         let wakers: Vec<_> = mailboxes.iter().map(Mailbox::waker).cloned().collect();
-        for (mailbox, mesh) in mailboxes.iter().zip(weave(&wakers)) {
+        for (mailbox, mesh) in mailboxes.iter().zip(connect_shards(&wakers)) {
             let join = Command::Join(mailboxes.clone(), mesh);
             assert!(mailbox.post(join).is_ok());
         }
@@ -313,14 +313,14 @@ impl Server {
     /// Posts to a shard until it takes no more, about a connection that there is not.
     pub fn fill_mailbox(&self, shard: ShardId) {
         let (slot, generation) = (u32::MAX, 0);
-        let nobody = || Command::Kick(Key { slot, generation }, Tell::new(drop));
+        let nobody = || Command::Kick(Key { slot, generation }, ReplyTo::new(drop));
         while self.mailboxes[shard.index()].post(nobody()).is_ok() {}
     }
 
     /// Has every shard check credentials by this, and end who is revoked by it.
     pub fn put_authority(&self, authority: &Arc<Authority>) {
         for mailbox in &self.mailboxes {
-            let command = Command::Authority(authority.clone(), Told::nobody());
+            let command = Command::Authority(authority.clone(), Completion::nobody());
             assert!(mailbox.post(command).is_ok());
         }
     }
@@ -330,9 +330,9 @@ impl Server {
         let (tell_in, told) = crossbeam_channel::unbounded();
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             let tell_in = tell_in.clone();
-            let tell = Tell::new(move |seen| tell_in.send((index, seen)).unwrap());
-            let survey = Survey::Connections(Box::new(query.clone()), tell);
-            assert!(mailbox.post(Command::Survey(survey)).is_ok());
+            let tell = ReplyTo::new(move |seen| tell_in.send((index, seen)).unwrap());
+            let survey = Listing::Connections(Box::new(query.clone()), tell);
+            assert!(mailbox.post(Command::Listing(survey)).is_ok());
         }
         told
     }
@@ -341,7 +341,7 @@ impl Server {
     pub fn kick(&self, shard: ShardId, key: Key) -> Receiver<bool> {
         let (tell_in, told) = crossbeam_channel::bounded(1);
         // Not everybody who kicks waits for the answer.
-        let tell = Tell::new(move |done| {
+        let tell = ReplyTo::new(move |done| {
             let _ = tell_in.send(done);
         });
         let kick = Command::Kick(key, tell);
@@ -395,7 +395,7 @@ impl Server {
     pub fn calls(&self) -> (u32, u32) {
         let shards = self.shards.iter().flatten();
         shards.fold((0, 0), |sum, one| {
-            (sum.0 + one.calls_open(), sum.1 + one.errands_open())
+            (sum.0 + one.calls_open(), sum.1 + one.forwarded_open())
         })
     }
 
@@ -453,12 +453,12 @@ impl Server {
         assert_eq!(self.subscriptions(), 0, "seed {seed}: subscriptions");
         for (index, shard) in self.shards.iter().enumerate() {
             let Some(shard) = shard else { continue };
-            let (calls, errands) = (shard.calls_open(), shard.errands_open());
-            let held = (shard.connections(), shard.lent_bytes(), calls, errands);
+            let (calls, forwarded) = (shard.calls_open(), shard.forwarded_open());
+            let held = (shard.connections(), shard.lent_bytes(), calls, forwarded);
             assert_eq!(
                 held,
                 (0, 0, 0, 0),
-                "seed {seed}: shard {index}: slots, bytes, calls, errands"
+                "seed {seed}: shard {index}: slots, bytes, calls, forwarded"
             );
             assert_eq!(
                 self.world.buffers_lent(index),

@@ -5,7 +5,7 @@ use super::chaos::any_size;
 use super::seed;
 use super::server::{Server, limits, ms, settings};
 use ringmail::base::id::{Key, ShardId};
-use ringmail::base::limits::SURVEY_CONNECTIONS_MAX;
+use ringmail::base::limits::LISTED_CONNECTIONS_MAX;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::{Ending, Order, Plan};
@@ -47,7 +47,7 @@ fn all(server: &mut Server, query: &Query, shards: usize) -> Seen {
 fn everything() -> Query {
     Query {
         sort: Sort::Id,
-        most: SURVEY_CONNECTIONS_MAX,
+        most: LISTED_CONNECTIONS_MAX,
         ..Query::default()
     }
 }
@@ -220,7 +220,7 @@ fn a_full_shard_is_surveyed_some_hundreds_of_slots_a_turn() {
     server.run_turns(2);
     let (_, seen) = told.try_recv().expect("as many turns as it takes");
     assert_eq!(seen.total, u64::from(CLIENTS));
-    assert_eq!(seen.rows.len(), SURVEY_CONNECTIONS_MAX);
+    assert_eq!(seen.rows.len(), LISTED_CONNECTIONS_MAX);
     // No more is told than that, whatever is asked for.
     let query = Query {
         most: usize::MAX,
@@ -229,7 +229,7 @@ fn a_full_shard_is_surveyed_some_hundreds_of_slots_a_turn() {
     let told = server.survey(&query);
     server.run_for(ms(100));
     let (_, seen) = told.try_recv().expect("told");
-    assert_eq!(seen.rows.len(), SURVEY_CONNECTIONS_MAX);
+    assert_eq!(seen.rows.len(), LISTED_CONNECTIONS_MAX);
     // When all is told the shard sleeps again.
     let before = server.turns().0;
     server.run_for(ms(1000));

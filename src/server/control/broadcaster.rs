@@ -5,7 +5,7 @@
 //! date.
 
 use crate::auth::Authority;
-use crate::shard::{Command, Mailbox, Told};
+use crate::shard::{Command, Completion, Mailbox};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -87,7 +87,7 @@ impl Courier {
             let (version, authority) = self.news.borrow_and_update().clone();
             let (tell, told) = oneshot::channel();
             // Nobody waits any more when the thread is ending.
-            let told_shard = Told::new(move || tell.send(()).unwrap_or(()));
+            let told_shard = Completion::new(move || tell.send(()).unwrap_or(()));
             if let Err(command) = self.mailbox.post(Command::Authority(authority, told_shard)) {
                 let mailbox = self.mailbox.clone();
                 super::blocking::blocking(move || mailbox.post_waiting(command)).await;

@@ -17,7 +17,7 @@
 //! | `desk`, `issuer` | what shards ask: token pairs for API keys and refresh tokens |
 //! | `profile` | where the CPU's time goes, what holds the memory |
 //! | `store` | what survives a restart |
-//! | `survey` | asking every shard for its connections and topics |
+//! | `listing` | asking every shard for its connections and topics |
 //! | `trace` (beside this folder) | exporting spans |
 //!
 //! [`prepare`] runs before the shards, so that mistakes are reported at the start;
@@ -35,10 +35,10 @@ mod http;
 mod https;
 mod issuer;
 mod jwks;
+mod listing;
 mod profile;
 mod revocations;
 pub mod store;
-mod survey;
 mod wanted;
 
 use super::config::{AuthMode, Config};
@@ -60,6 +60,7 @@ pub use error::ControlError;
 pub use host::Host;
 use http::{Admin, Guard, Reserve};
 use jwks::Summary;
+use listing::Lister;
 use revocations::{KeyTaker, RevocationRegistry};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -70,7 +71,6 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use store::Store;
-use survey::Surveyor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -363,7 +363,7 @@ impl Prepared {
                 draining: self.draining,
                 settled: self.settled,
                 is_loopback: address.ip().to_canonical().is_loopback(),
-                surveyor: Surveyor::new(shards),
+                lister: Lister::new(shards),
                 registry,
                 wanted: self.wanted,
                 traces,

@@ -172,7 +172,7 @@ impl Mesh {
 #[cfg(test)]
 mod tests {
     use super::super::passage::PASSAGE_BYTES_MAX;
-    use super::super::{Cause, Item, weave};
+    use super::super::{Cause, Item, connect_shards};
     use super::*;
     use crate::base::clock::Instant;
     use crate::ring::driver::{Wake, Waker};
@@ -202,7 +202,7 @@ mod tests {
 
     fn meshes(count: usize) -> Vec<Mesh> {
         let wakers: Vec<Waker> = (0..count).map(|_| Waker::new(Arc::new(Nobody))).collect();
-        weave(&wakers)
+        connect_shards(&wakers)
     }
 
     fn say(mesh: &mut Mesh, text: &[u8], cause: Option<Cause<'_>>) {

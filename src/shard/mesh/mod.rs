@@ -75,7 +75,7 @@ pub struct Mesh {
 }
 
 /// Makes the links between shards that these wakers wake, in the order of their ids.
-pub fn weave(wakers: &[Waker]) -> Vec<Mesh> {
+pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
     let accord = Arc::new(Accord::new(wakers.len()));
     let mesh = |_| Mesh {
         accord: accord.clone(),
@@ -421,7 +421,7 @@ mod tests {
     fn who_waits_for_an_answer_with_all_batches_out_is_woken_when_one_is_back() {
         let bells: Vec<Arc<Bell>> = vec![Arc::default(), Arc::default()];
         let wakers: Vec<Waker> = bells.iter().map(|bell| Waker::new(bell.clone())).collect();
-        let mut meshes = weave(&wakers);
+        let mut meshes = connect_shards(&wakers);
         let (ours, theirs) = meshes.split_at_mut(1);
         let (ours, theirs) = (&mut ours[0], &mut theirs[0]);
         let (number, count) = (

@@ -2,7 +2,7 @@
 //! outbox has to send is sealed when it is sent. The shard's turn stays as it is.
 //!
 //! ```text
-//!   receive ─► incoming ──open──► plaintext ─► take_bytes          (session, exchange)
+//!   receive ─► incoming ──open──► plaintext ─► take_bytes          (session, broker)
 //!                 │ handshake
 //!                 ▼
 //!   send ◄── outgoing ◄── seal ◄── the outbox's chunks
@@ -26,9 +26,9 @@
 //! leave in the order they were sealed in; `charged` is what the pool counts for both
 //! buffers; after a failure nothing but its alert is sent.
 
-mod exchange;
 mod identity;
 mod queue;
+mod records;
 
 pub use identity::IdentityVerifier;
 pub(super) use queue::Handshakes;
@@ -79,7 +79,7 @@ pub(super) enum Opened {
     /// As far as they go.
     All,
     /// The handshake is done with this look. What the client had to say right behind it was
-    /// not given out yet: who it is has to be settled first.
+    /// not given out yet: who it is has to be decided first.
     Established(Vec<u8>),
     /// It cannot go on: what is wrong. An alert may wait to be sent.
     Failed(String),

@@ -16,7 +16,7 @@ use ringmail::proto::session::Settings;
 use ringmail::ring::sim::client::traffic::{Act, Command, Delivered, Grant, Record, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize, World};
-use ringmail::shard::{Access, Door, Limits, Wall};
+use ringmail::shard::{Access, Admission, Limits, Wall};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -44,7 +44,7 @@ pub struct Guarded {
     pub world: World,
     pub server: Server,
     pub clients: Vec<ClientId>,
-    pub door: Arc<Door>,
+    pub admission: Arc<Admission>,
     /// Clients take over each other's sessions, so that none knows all of its own.
     pub shared: bool,
     authority: RefCell<Arc<Authority>>,
@@ -123,7 +123,7 @@ impl Guarded {
     ) -> Guarded {
         let world = World::new(seed, faults);
         let authority = Arc::new(authority());
-        let door = Arc::new(Door::new(list, Tally::new(tally)));
+        let admission = Arc::new(Admission::new(list, Tally::new(tally)));
         let guards = Guards {
             tls: None,
             access: Some(Access {
@@ -132,7 +132,7 @@ impl Guarded {
                 is_issuer: false,
                 wall: Wall::Simulated(BEGIN),
             }),
-            door: Some(door.clone()),
+            admission: Some(admission.clone()),
             trace: None,
             schemas: None,
         };
@@ -145,7 +145,7 @@ impl Guarded {
             world,
             server,
             clients: Vec::new(),
-            door,
+            admission,
             shared: false,
             authority: RefCell::new(authority),
             tokens: RefCell::default(),
@@ -335,9 +335,9 @@ impl Guarded {
         self.run_for(Duration::from_secs(200));
         self.judge();
         assert_eq!(
-            self.door.connections(),
+            self.admission.connections(),
             0,
-            "seed {}: the door counts them still",
+            "seed {}: the admission counts them still",
             self.world.seed()
         );
         self.server.end();

@@ -1,4 +1,4 @@
-//! Access rule by rule: A4 of the catalogue, S1 with principals, the door.
+//! Access rule by rule: A4 of the catalogue, S1 with principals, admission.
 
 use super::guarded::{Guarded, keyring, no_keyring_yet};
 use crate::server::{limits, ms};
@@ -50,7 +50,7 @@ fn heir(key: [u8; 16], received: u32) -> Traffic {
     }
 }
 
-/// A reader that does not read, with a full outbox and shelf; then its credential ends.
+/// A reader that does not read, with a full outbox and pending queue; then its credential ends.
 fn slow_reader_loses(how: Code, reading: Reading) {
     let mut scene = Guarded::quiet(1, limits());
     scene.world.set_pipe_bytes(2000);
@@ -211,7 +211,7 @@ fn a_session_gives_nothing_out_that_the_next_credential_does_not_cover() {
     scene.finish();
 }
 
-/// AUTH again with less, while more waits on the shelf; then the connection breaks.
+/// AUTH again with less, while more waits on the pending queue; then the connection breaks.
 #[test]
 fn what_waits_for_narrowed_rights_is_not_kept_either() {
     let mut scene = Guarded::quiet(4, limits());
@@ -236,7 +236,7 @@ fn what_waits_for_narrowed_rights_is_not_kept_either() {
     scene.finish();
 }
 
-/// A flood that the door turns away costs nobody a session that waits.
+/// A flood that admission turns away costs nobody a session that waits.
 #[test]
 fn those_turned_away_take_nobodys_place() {
     let mut limits = limits();

@@ -112,8 +112,8 @@ fn under_latest_per_key_the_last_of_each_topic_is_left() {
     scene.finish();
 }
 
-/// In the outbox as on the shelf: behind what is on its way, behind little, behind more than an
-/// outbox takes at once, and where it could leave the shelf in time.
+/// In the outbox as on the pending queue: behind what is on its way, behind little, behind more than an
+/// outbox takes at once, and where it could leave the pending queue in time.
 #[test]
 fn what_expires_before_the_kernel_has_it_is_not_delivered() {
     let slow = Reading::Slow {

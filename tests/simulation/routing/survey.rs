@@ -5,7 +5,7 @@ use super::scene::Scene;
 use crate::seed;
 use crate::server::{limits, ms};
 use ringmail::base::id::Key;
-use ringmail::base::limits::SURVEY_CONNECTIONS_MAX;
+use ringmail::base::limits::LISTED_CONNECTIONS_MAX;
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 fn everything() -> Query {
     Query {
         sort: Sort::Id,
-        most: SURVEY_CONNECTIONS_MAX,
+        most: LISTED_CONNECTIONS_MAX,
         ..Query::default()
     }
 }

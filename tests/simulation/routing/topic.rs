@@ -238,7 +238,7 @@ fn a_message_that_has_expired_is_not_delivered() {
     scene.finish();
 }
 
-/// It is small, and alone: it waits behind a send in flight, not on any shelf of late ones.
+/// It is small, and alone: it waits behind a send in flight, not on any pending queue of late ones.
 #[test]
 fn what_expires_behind_a_send_in_flight_is_not_delivered() {
     for (seed, kept) in [(1, false), (2, true)] {

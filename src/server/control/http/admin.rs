@@ -3,8 +3,8 @@
 use super::guard::Guard;
 use super::reserve::Reserve;
 use crate::server::control::host::Host;
+use crate::server::control::listing::Lister;
 use crate::server::control::revocations::RevocationRegistry;
-use crate::server::control::survey::Surveyor;
 use crate::server::control::wanted::Wanted;
 use crate::server::trace::Tally;
 use crate::shard::sys::Board;
@@ -20,7 +20,7 @@ pub struct Admin {
     /// See `Prepared::settled`.
     pub settled: Option<Receiver<()>>,
     pub is_loopback: bool,
-    pub surveyor: Surveyor,
+    pub lister: Lister,
     /// `None`: nobody authenticates.
     pub registry: Option<Arc<RevocationRegistry>>,
     /// Told when a token brought an unknown key.

@@ -9,8 +9,8 @@ use super::answer::{Refusal, refuse};
 use super::credential::{Changer, Reader};
 use super::parameter::{Parameters, number};
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::SURVEY_CONNECTIONS_MAX;
-use crate::server::control::survey::Late;
+use crate::base::limits::LISTED_CONNECTIONS_MAX;
+use crate::server::control::listing::Late;
 use crate::shard::{Query, Row, Sort};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -99,7 +99,7 @@ async fn list(
     parameters: Parameters,
 ) -> Result<Json<Page>, Refusal> {
     let (query, offset) = query(parameters)?;
-    let seen = admin.surveyor.connections(&query).await.map_err(late)?;
+    let seen = admin.lister.connections(&query).await.map_err(late)?;
     let rows = seen.rows.into_iter().skip(offset);
     Ok(Json(Page {
         total: seen.total,
@@ -116,8 +116,8 @@ fn query(parameters: Parameters) -> Result<(Query, usize), Refusal> {
         match name.as_str() {
             "sort" => query.sort = sort(&value)?,
             "order" => order = Some(is_descending(&value)?),
-            "limit" => limit = number(&name, &value, 1, SURVEY_CONNECTIONS_MAX)?,
-            "offset" => offset = number(&name, &value, 0, SURVEY_CONNECTIONS_MAX - 1)?,
+            "limit" => limit = number(&name, &value, 1, LISTED_CONNECTIONS_MAX)?,
+            "offset" => offset = number(&name, &value, 0, LISTED_CONNECTIONS_MAX - 1)?,
             "principal" => query.principal = Some(value.into()),
             "client_id" => query.client_id = Some(value.into()),
             _ => {
@@ -127,11 +127,11 @@ fn query(parameters: Parameters) -> Result<(Query, usize), Refusal> {
         }
     }
     query.most = offset + limit;
-    if query.most > SURVEY_CONNECTIONS_MAX {
+    if query.most > LISTED_CONNECTIONS_MAX {
         return refuse(
             StatusCode::BAD_REQUEST,
             format!(
-                "offset plus limit exceeds {SURVEY_CONNECTIONS_MAX}; reverse the order with \
+                "offset plus limit exceeds {LISTED_CONNECTIONS_MAX}; reverse the order with \
                  order=, or narrow the list down with principal= or client_id="
             ),
         );
@@ -182,7 +182,7 @@ async fn kick(
              shard-slot-generation",
         );
     };
-    if !admin.surveyor.kick(shard, key).await.map_err(late)? {
+    if !admin.lister.kick(shard, key).await.map_err(late)? {
         return refuse(
             StatusCode::NOT_FOUND,
             "there is no such connection, or it is already ending; GET /connections lists those \

@@ -11,10 +11,10 @@ use crate::auth::token::Requirements;
 use crate::base::clock::Instant;
 use crate::server::control::broadcaster::Broadcaster;
 use crate::server::control::host::Host;
+use crate::server::control::listing::Lister;
 use crate::server::control::revocations::Lives;
 use crate::server::control::revocations::RevocationRegistry;
 use crate::server::control::store::Store;
-use crate::server::control::survey::Surveyor;
 use crate::shard::sys::Board;
 use axum::http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +36,7 @@ async fn status(registry: Option<Arc<RevocationRegistry>>, path: &str, credentia
         guard: Arc::new(Guard::new(0)),
         reserve: Arc::default(),
         is_loopback: false,
-        surveyor: Surveyor::new(Vec::new()),
+        lister: Lister::new(Vec::new()),
         registry,
         wanted: Arc::default(),
         traces: None,

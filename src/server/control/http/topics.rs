@@ -67,7 +67,7 @@ async fn topics(
             _ => return unknown(&name, "limit"),
         }
     }
-    let busiest = admin.surveyor.topics(limit).await.map_err(late)?;
+    let busiest = admin.lister.topics(limit).await.map_err(late)?;
     Ok(Json(Topics {
         topics: busiest.topics.into_iter().map(Topic::from).collect(),
         messages: busiest.messages,

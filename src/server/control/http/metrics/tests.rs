@@ -10,7 +10,7 @@ use crate::metrics::histogram::{Histograms, Timing};
 use crate::proto::message::MessageType;
 use crate::server::control::Host;
 use crate::server::control::http::Guard;
-use crate::server::control::survey::Surveyor;
+use crate::server::control::listing::Lister;
 use crate::shard::sys::{Board, Span, Timings};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::AtomicI64;
@@ -53,7 +53,7 @@ fn admin() -> Arc<Admin> {
         guard: Arc::new(Guard::new(0)),
         reserve: Arc::default(),
         is_loopback: true,
-        surveyor: Surveyor::new(Vec::new()),
+        lister: Lister::new(Vec::new()),
         registry: None,
         wanted: Arc::default(),
     })

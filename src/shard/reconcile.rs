@@ -1,4 +1,4 @@
-//! Settling: after a turn's events, each touched connection's operations are brought in
+//! Reconciling: after a turn's events, each touched connection's operations are brought in
 //! line with what it wants. The one place that arms, cancels, sends, shuts down, closes.
 //!
 //! It compares wish and state and may be called any number of times, so that no event has
@@ -20,53 +20,53 @@ use crate::ring::driver::{Chunk, Driver};
 use std::io;
 
 impl<D: Driver> Shard<D> {
-    pub(super) fn settle_touched(&mut self) {
-        self.exchange.resources.work.begin(Lane::Ending);
-        while !self.exchange.resources.work.is_over()
-            && let Some(key) = self.exchange.leaving.pop_front()
+    pub(super) fn reconcile_touched(&mut self) {
+        self.broker.resources.work.begin(Lane::Ending);
+        while !self.broker.resources.work.is_over()
+            && let Some(key) = self.broker.leaving.pop_front()
         {
-            self.settle(key);
+            self.reconcile(key);
         }
-        self.settle_all();
-        // Settling leaves wills, and messages of groups: their receivers are settled as well.
-        if self.exchange.settle_legacies() {
-            self.settle_all();
+        self.reconcile_all();
+        // Reconciling leaves wills, and messages of groups: their receivers are reconciled as well.
+        if self.broker.reconcile_legacies() {
+            self.reconcile_all();
         }
     }
 
-    fn settle_all(&mut self) {
-        // Settling one may touch another.
-        while !self.exchange.touched.is_empty() {
-            let mut touched = std::mem::take(&mut self.exchange.touched);
+    fn reconcile_all(&mut self) {
+        // Reconciling one may touch another.
+        while !self.broker.touched.is_empty() {
+            let mut touched = std::mem::take(&mut self.broker.touched);
             for key in touched.drain(..) {
-                self.settle(key);
+                self.reconcile(key);
             }
-            if self.exchange.touched.is_empty() {
+            if self.broker.touched.is_empty() {
                 // Keep the allocation.
-                self.exchange.touched = touched;
+                self.broker.touched = touched;
             }
         }
     }
 
     #[inline]
-    fn settle(&mut self, key: Key) {
-        let exchange = &mut self.exchange;
-        let Some(connection) = exchange.connections.get_mut(key) else {
+    fn reconcile(&mut self, key: Key) {
+        let broker = &mut self.broker;
+        let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
         connection.member.touched = false;
         let unusual = connection.is_unusual() || connection.member.fanning == Fanning::Waits;
-        if unusual && !self.settle_exchange(key) {
+        if unusual && !self.reconcile_broker(key) {
             return;
         }
-        let exchange = &mut self.exchange;
-        let floor = exchange.holders.floor();
-        let Some(connection) = exchange.connections.get_mut(key) else {
+        let broker = &mut self.broker;
+        let floor = broker.holders.floor();
+        let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
-        connection.settle_send(&mut self.driver, &mut exchange.resources);
-        connection.settle_stage(&mut self.driver, &exchange.resources);
-        connection.settle_receive(&mut self.driver, &mut exchange.resources);
+        connection.reconcile_send(&mut self.driver, &mut broker.resources);
+        connection.reconcile_stage(&mut self.driver, &broker.resources);
+        connection.reconcile_receive(&mut self.driver, &mut broker.resources);
         if connection.transport.stage == Stage::Closing && connection.transport.is_quiet() {
             return self.free(key);
         }
@@ -78,28 +78,28 @@ impl<D: Driver> Shard<D> {
             }
         }
         if connection.may_weigh(floor) {
-            self.exchange.note_weight(key);
+            self.broker.note_weight(key);
         }
     }
 
-    /// What a connection has at the exchange follows its state. False when there is nothing
-    /// left to settle.
+    /// What a connection has at the broker follows its state. False when there is nothing
+    /// left to reconcile.
     #[cold]
-    fn settle_exchange(&mut self, key: Key) -> bool {
-        if !self.exchange.replays.parked.is_empty() {
-            self.exchange.wake_replay(key);
+    fn reconcile_broker(&mut self, key: Key) -> bool {
+        if !self.broker.replays.parked.is_empty() {
+            self.broker.wake_replay(key);
         }
-        let Some(connection) = self.exchange.connections.get_mut(key) else {
+        let Some(connection) = self.broker.connections.get_mut(key) else {
             return false;
         };
         match connection.transport.stage {
             Stage::Running => {
                 if connection.transport.moving.is_some() && connection.transport.is_quiet() {
                     self.move_on(key);
-                } else if connection.member.shelved && !connection.is_moving() {
-                    self.exchange.refill(key);
-                    // What waited behind the shelf.
-                    self.exchange.wake_replay(key);
+                } else if connection.member.has_pending && !connection.is_moving() {
+                    self.broker.refill(key);
+                    // What waited behind the pending queue.
+                    self.broker.wake_replay(key);
                 }
             }
             Stage::Detached if !connection.member.counted => {
@@ -108,17 +108,17 @@ impl<D: Driver> Shard<D> {
             }
             Stage::Detached => {}
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
-                let is_over = self.exchange.resources.work.is_over();
+                let is_over = self.broker.resources.work.is_over();
                 if is_over && connection.member.station.is_some() {
                     // Listed already, as whoever touches it sees.
                     connection.member.touched = true;
-                    self.exchange.leaving.push_back(key);
+                    self.broker.leaving.push_back(key);
                     return false;
                 }
-                self.exchange.depart(key);
+                self.broker.depart(key);
             }
         }
-        self.exchange.connections.contains(key)
+        self.broker.connections.contains(key)
     }
 
     /// The connection's last completion has come: its descriptor and memory go back, and its
@@ -126,40 +126,40 @@ impl<D: Driver> Shard<D> {
     fn free(&mut self, key: Key) {
         self.timers.cancel(key.slot);
         self.leave_trail(key);
-        let exchange = &mut self.exchange;
-        let Some(Connection { member, transport }) = exchange.connections.get_mut(key) else {
+        let broker = &mut self.broker;
+        let Some(Connection { member, transport }) = broker.connections.get_mut(key) else {
             return;
         };
-        transport.outbox.clear(&mut exchange.resources.pool);
-        transport.release_tls(&mut exchange.resources);
+        transport.outbox.clear(&mut broker.resources.pool);
+        transport.release_tls(&mut broker.resources);
         debug_assert!(transport.outbox.is_empty());
         self.driver.close(transport.socket);
-        let guest = transport.guest.as_mut();
-        let address = guest.and_then(|guest| guest.address.take());
-        if let (Some(door), Some(address)) = (&exchange.door, address) {
-            door.leave(address);
+        let principal = transport.principal.as_mut();
+        let address = principal.and_then(|principal| principal.address.take());
+        if let (Some(admission), Some(address)) = (&broker.admission, address) {
+            admission.leave(address);
         }
-        self.census.leave(self.id);
+        self.connection_counts.leave(self.id);
         let reason = transport.reason.unwrap_or(Reason::Internal);
-        exchange.resources.counters.add_closed(reason);
-        exchange.resources.forget_arrival(key, Some(reason));
+        broker.resources.counters.add_closed(reason);
+        broker.resources.forget_arrival(key, Some(reason));
         tracing::debug!(shard = self.id.0, connection = %key, reason = reason.label(), "closed");
-        if transport.has_left && member.counted && !exchange.draining {
+        if transport.has_left && member.counted && !broker.draining {
             return self.detach(key);
         }
         // Whatever else stands in the slot has been dissolved when it began to end.
         debug_assert!(member.station.is_none() || transport.has_left);
-        let publish_will = !exchange.draining;
-        self.exchange.end_calls(key);
-        self.exchange.dissolve(key, publish_will);
-        self.exchange.remove(key);
+        let publish_will = !broker.draining;
+        self.broker.end_calls(key);
+        self.broker.dissolve(key, publish_will);
+        self.broker.remove(key);
     }
 
     /// What its transport has not brought to a member of a group goes to another. What the
     /// kernel holds still arrives where the end was said in order.
     fn leave_trail(&mut self, key: Key) {
-        let exchange = &mut self.exchange;
-        let Some(connection) = exchange.connections.get_mut(key) else {
+        let broker = &mut self.broker;
+        let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
         let Some(station) = &mut connection.member.station else {
@@ -168,7 +168,7 @@ impl<D: Driver> Shard<D> {
         let trail = std::mem::take(&mut station.trail);
         let is_idle = station.is_idle();
         connection.member.trails = false;
-        connection.member.recharge(&mut exchange.resources);
+        connection.member.recharge(&mut broker.resources);
         if is_idle {
             connection.member.station = None;
         }
@@ -184,13 +184,13 @@ impl<D: Driver> Shard<D> {
                 held.saturating_sub(fin)
             }
         };
-        exchange.bequeath_trail(trail, held);
+        broker.bequeath_trail(trail, held);
     }
 }
 
 impl Connection {
     #[inline]
-    fn settle_send(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
+    fn reconcile_send(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
         if self.transport.sending || self.transport.stage > Stage::Flushing || self.is_moving() {
             return;
         }
@@ -288,12 +288,12 @@ impl Connection {
     /// It has more to it than a socket and a session.
     #[inline]
     fn is_unusual(&self) -> bool {
-        self.member.shelved
+        self.member.has_pending
             || self.transport.moving.is_some()
             || self.transport.stage != Stage::Running
     }
 
-    fn settle_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
+    fn reconcile_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
         let sealed = self
             .transport
             .tls
@@ -316,7 +316,7 @@ impl Connection {
     }
 
     #[inline]
-    fn settle_receive(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
+    fn reconcile_receive(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
         match (self.transport.receive, self.wants_receive()) {
             (Receive::Off, true) if !self.member.starved => {
                 driver.receive(self.member.key, self.transport.socket);

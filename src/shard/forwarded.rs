@@ -1,4 +1,4 @@
-//! Errands: the requests that connections of this shard have to answer.
+//! Forwarded requests: the requests that connections of this shard have to answer.
 //!
 //! Each goes to its server under an id of ours, by which the RESPONSE is known. Ids rise one by
 //! one for each server, from a number of chance on, over all the connections of its session;
@@ -6,7 +6,7 @@
 //! and a server that answers late, or on its next connection, answers nobody.
 //!
 //! ```text
-//!   RESPONSE of a server ── (server, id) ──► errand ◄── (shard, call) ── end of a requester
+//!   RESPONSE of a server ── (server, id) ──► forwarded request ◄── (shard, call) ── end of a requester
 //!                                              │
 //!                                           deadline
 //! ```
@@ -14,7 +14,7 @@
 //! Places are shared as those of calls are (see `call`): a server that does not answer holds
 //! a part of them, and others find room.
 //!
-//! Invariant: each errand ends once: answered, overdue, with its requester, or with its server.
+//! Invariant: each forwarded request ends once: answered, overdue, with its requester, or with its server.
 
 use super::mesh::Call;
 use crate::base::clock::Instant;
@@ -27,7 +27,7 @@ use std::collections::HashMap;
 
 /// A request that a connection of this shard is to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Errand {
+pub(super) struct Forwarded {
     pub(super) server: Key,
     pub(super) call: Call,
     /// What its server knows it by.
@@ -37,21 +37,21 @@ pub(super) struct Errand {
 /// Where the ids of one server have got to; `None`: it has been asked nothing yet.
 pub(super) type LastId = Option<u32>;
 
-/// The errands of one shard.
-pub(super) struct Errands {
-    open: Slab<Errand>,
+/// The forwarded requests of one shard.
+pub(super) struct ForwardedRequests {
+    open: Slab<Forwarded>,
     open_max: u32,
     timers: Wheel,
     /// By the slot of the server, and the id.
     by_id: HashMap<(u32, u32), Key, RandomState>,
     /// By the shard of the call and its slot there, as far as they have been used: the slot of
-    /// an errand, which says itself whether it is of that call.
+    /// a forwarded request, which says itself whether it is of that call.
     by_call: Vec<Vec<u32>>,
 }
 
-impl Errands {
-    pub(super) fn new(open_max: u32, now: Instant) -> Errands {
-        Errands {
+impl ForwardedRequests {
+    pub(super) fn new(open_max: u32, now: Instant) -> ForwardedRequests {
+        ForwardedRequests {
             open: Slab::new(open_max),
             open_max,
             timers: Wheel::new(now),
@@ -89,10 +89,10 @@ impl Errands {
                 break;
             }
         }
-        let errand = self.open.insert(Errand { server, call, id })?;
+        let entry = self.open.insert(Forwarded { server, call, id })?;
         *last = Some(id);
-        self.timers.arm(errand.slot, call.deadline);
-        self.by_id.insert((server.slot, id), errand);
+        self.timers.arm(entry.slot, call.deadline);
+        self.by_id.insert((server.slot, id), entry);
         let (shard, slot) = (call.shard.index(), call.key.slot as usize);
         if self.by_call.len() <= shard {
             self.by_call.resize_with(shard + 1, Vec::new);
@@ -101,24 +101,24 @@ impl Errands {
         if of_shard.len() <= slot {
             of_shard.resize(slot + 1, u32::MAX);
         }
-        of_shard[slot] = errand.slot;
-        Some((errand, id))
+        of_shard[slot] = entry.slot;
+        Some((entry, id))
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<Errand> {
-        let errand = self.open.remove(key)?;
+    pub(super) fn remove(&mut self, key: Key) -> Option<Forwarded> {
+        let entry = self.open.remove(key)?;
         self.timers.cancel(key.slot);
-        self.by_id.remove(&(errand.server.slot, errand.id));
-        Some(errand)
+        self.by_id.remove(&(entry.server.slot, entry.id));
+        Some(entry)
     }
 
-    /// The errand that `server` answers under this id.
+    /// The forwarded request that `server` answers under this id.
     pub(super) fn answered(&self, id: u32, server: Key) -> Option<Key> {
         let key = *self.by_id.get(&(server.slot, id))?;
         (self.open.get(key)?.server == server).then_some(key)
     }
 
-    /// The errand of a call that is open on another shard, or this.
+    /// The forwarded request of a call that is open on another shard, or this.
     pub(super) fn of_call(&self, shard: ShardId, call: Key) -> Option<Key> {
         let slot = *self.by_call.get(shard.index())?.get(call.slot as usize)?;
         let key = self.open.key_of(slot)?;
@@ -129,7 +129,7 @@ impl Errands {
     /// Those that `server` has to answer.
     pub(super) fn of_server(&self, server: Key) -> Vec<Key> {
         let open = self.open.iter();
-        open.filter_map(|(key, errand)| (errand.server == server).then_some(key))
+        open.filter_map(|(key, entry)| (entry.server == server).then_some(key))
             .collect()
     }
 
@@ -167,41 +167,41 @@ mod tests {
         }
     }
 
-    fn errands(open_max: u32) -> (Errands, fastrand::Rng) {
-        let errands = Errands::new(open_max, Instant::from_nanos(0));
-        (errands, fastrand::Rng::with_seed(1))
+    fn forwarded(open_max: u32) -> (ForwardedRequests, fastrand::Rng) {
+        let forwarded = ForwardedRequests::new(open_max, Instant::from_nanos(0));
+        (forwarded, fastrand::Rng::with_seed(1))
     }
 
     #[test]
     fn an_id_is_not_given_again_as_long_as_another_is_left() {
-        let (mut errands, mut random) = errands(4);
+        let (mut forwarded, mut random) = forwarded(4);
         let mut last = None;
         let mut given = std::collections::HashSet::new();
         // More often than any part of an id could tell apart, one place used again and again.
         for round in 0..200_000 {
-            let (errand, id) = errands
+            let (entry, id) = forwarded
                 .open(SERVER, call(0, 0), &mut last, &mut random)
                 .unwrap();
             assert!(given.insert(id), "{id:#x} again in round {round}");
-            assert_eq!(errands.answered(id, SERVER), Some(errand));
-            errands.remove(errand).unwrap();
-            assert_eq!(errands.answered(id, SERVER), None);
+            assert_eq!(forwarded.answered(id, SERVER), Some(entry));
+            forwarded.remove(entry).unwrap();
+            assert_eq!(forwarded.answered(id, SERVER), None);
         }
     }
 
     #[test]
     fn when_ids_have_gone_round_those_in_use_are_left_out() {
-        let (mut errands, mut random) = errands(8);
+        let (mut forwarded, mut random) = forwarded(8);
         for in_use in [0, 1, 2, 0xFFFF_FFFE] {
             let mut last = Some(u32::wrapping_sub(in_use, 1));
-            errands
+            forwarded
                 .open(SERVER, call(0, in_use & 7), &mut last, &mut random)
                 .unwrap();
         }
         // 0 was asked for above, and 1 is what that became; so the second became 2, the third 3.
         let mut last = Some(0xFFFF_FFFD);
         let mut next = || {
-            let opened = errands.open(SERVER, call(1, 0), &mut last, &mut random);
+            let opened = forwarded.open(SERVER, call(1, 0), &mut last, &mut random);
             opened.map(|(_, id)| id)
         };
         assert_eq!(next(), Some(0xFFFF_FFFF));
@@ -209,7 +209,7 @@ mod tests {
         // Of another server the same ids are free.
         let other = Key { slot: 8, ..SERVER };
         let mut last = Some(0);
-        let (_, id) = errands
+        let (_, id) = forwarded
             .open(other, call(1, 1), &mut last, &mut random)
             .unwrap();
         assert_eq!(id, 1);
@@ -217,29 +217,29 @@ mod tests {
 
     #[test]
     fn an_errand_is_found_by_its_server_or_its_call_and_by_no_other() {
-        let (mut errands, mut random) = errands(8);
+        let (mut forwarded, mut random) = forwarded(8);
         let mut last = None;
-        let (errand, id) = errands
+        let (entry, id) = forwarded
             .open(SERVER, call(1, 4), &mut last, &mut random)
             .unwrap();
         let next_tenant = Key {
             generation: 4,
             ..SERVER
         };
-        assert_eq!(errands.answered(id, next_tenant), None);
-        assert_eq!(errands.answered(id, Key { slot: 0, ..SERVER }), None);
+        assert_eq!(forwarded.answered(id, next_tenant), None);
+        assert_eq!(forwarded.answered(id, Key { slot: 0, ..SERVER }), None);
         let of = call(1, 4).key;
-        assert_eq!(errands.of_call(ShardId(1), of), Some(errand));
-        assert_eq!(errands.of_call(ShardId(0), of), None);
-        assert_eq!(errands.of_call(ShardId(9), of), None);
+        assert_eq!(forwarded.of_call(ShardId(1), of), Some(entry));
+        assert_eq!(forwarded.of_call(ShardId(0), of), None);
+        assert_eq!(forwarded.of_call(ShardId(9), of), None);
         let later = Key {
             generation: 6,
             ..of
         };
-        assert_eq!(errands.of_call(ShardId(1), later), None);
-        assert_eq!(errands.of_server(SERVER), [errand]);
-        errands.remove(errand).unwrap();
-        assert_eq!(errands.of_call(ShardId(1), of), None);
-        assert!(errands.of_server(SERVER).is_empty() && errands.remove(errand).is_none());
+        assert_eq!(forwarded.of_call(ShardId(1), later), None);
+        assert_eq!(forwarded.of_server(SERVER), [entry]);
+        forwarded.remove(entry).unwrap();
+        assert_eq!(forwarded.of_call(ShardId(1), of), None);
+        assert!(forwarded.of_server(SERVER).is_empty() && forwarded.remove(entry).is_none());
     }
 }

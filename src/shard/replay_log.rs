@@ -54,7 +54,7 @@ pub enum Loss {
 
 /// The counted messages of one session that are not acknowledged. See the module's head.
 #[derive(Default)]
-pub struct Log {
+pub struct ReplayLog {
     bytes: VecDeque<u8>,
     entries: VecDeque<Entry>,
     /// How many of the entries, the first ones, have been sent at least once.
@@ -63,10 +63,10 @@ pub struct Log {
     acked: u32,
 }
 
-impl Log {
+impl ReplayLog {
     /// An empty log of a new session. Allocates nothing.
-    pub const fn new() -> Log {
-        Log {
+    pub const fn new() -> ReplayLog {
+        ReplayLog {
             bytes: VecDeque::new(),
             entries: VecDeque::new(),
             sent_len: 0,
@@ -300,19 +300,19 @@ mod tests {
         Instant::from_nanos(nanos)
     }
 
-    fn starting_at(count: u32) -> Log {
-        Log {
+    fn starting_at(count: u32) -> ReplayLog {
+        ReplayLog {
             acked: count,
-            ..Log::new()
+            ..ReplayLog::new()
         }
     }
 
     /// Resumes where messages of so many bytes are taken.
-    fn resume(log: &mut Log, received: u32, now: Instant, length_max: usize) -> bool {
+    fn resume(log: &mut ReplayLog, received: u32, now: Instant, length_max: usize) -> bool {
         log.resume(received, now, length_max, |_, _| {})
     }
 
-    fn replayed(log: &mut Log) -> Vec<Vec<u8>> {
+    fn replayed(log: &mut ReplayLog) -> Vec<Vec<u8>> {
         let mut messages = Vec::new();
         log.replay(|first, second| {
             assert!(!first.is_empty() || second.is_empty());
@@ -321,7 +321,7 @@ mod tests {
         messages
     }
 
-    fn check_sums(log: &Log) {
+    fn check_sums(log: &ReplayLog) {
         let sum: usize = log.entries.iter().map(|entry| entry.length as usize).sum();
         assert_eq!(log.bytes(), sum);
         assert!(log.bytes.capacity() <= KEPT_BYTES.max(4 * sum.max(KEPT_BYTES)));
@@ -329,12 +329,12 @@ mod tests {
 
     #[test]
     fn a_new_log_allocates_nothing() {
-        assert_eq!(Log::new().capacity_bytes(), 0);
+        assert_eq!(ReplayLog::new().capacity_bytes(), 0);
     }
 
     #[test]
     fn acknowledged_messages_are_not_sent_again() {
-        let mut log = Log::new();
+        let mut log = ReplayLog::new();
         for message in ["one", "two", "three"] {
             log.push(message.as_bytes(), NEVER, true);
         }
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn what_has_expired_or_is_too_large_is_not_sent_again_and_gives_up_its_number() {
-        let mut log = Log::new();
+        let mut log = ReplayLog::new();
         for (message, expires, sent) in [
             ("taken, expired", at(1), true),
             ("sent, expired", at(5), true),
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn an_empty_log_gives_large_memory_back() {
-        let mut log = Log::new();
+        let mut log = ReplayLog::new();
         for _ in 0..10_000 {
             log.push(&[7; 100], NEVER, true);
         }
@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_steady_flow_allocates_nothing() {
-        let mut log = Log::new();
+        let mut log = ReplayLog::new();
         let mut round = || {
             for _ in 0..50 {
                 log.push(&[7; 72], NEVER, true);
@@ -431,9 +431,9 @@ mod tests {
             assert!(log.ack(log.sent().wrapping_sub(25)));
             (full, log.capacity_bytes())
         };
-        let settled = (0..4).map(|_| round()).last().unwrap();
-        assert_eq!(settled.0, settled.1);
-        assert!((0..100).all(|_| round() == settled));
+        let reconciled = (0..4).map(|_| round()).last().unwrap();
+        assert_eq!(reconciled.0, reconciled.1);
+        assert!((0..100).all(|_| round() == reconciled));
     }
 
     #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 //! when, how much it has sent, and where it comes from.
 //!
 //! It belongs to the transport: when that moves to the session it resumes, so does its
-//! guest. Boxed, because most connections of a server that asks nobody have none.
+//! principal. Boxed, because most connections of a server that asks nobody have none.
 
 use crate::auth::bucket::Limit;
 use crate::auth::tally::Shown;
@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) struct Guest {
-    pub(super) pass: Option<Pass>,
+pub(super) struct Principal {
+    pub(super) credential: Option<Credential>,
     /// The number of what the issuer is asked for it: it handles no more until the answer.
     /// 0: nothing.
     pub(super) asking: u64,
@@ -37,7 +37,7 @@ pub(super) struct Guest {
 }
 
 /// What AUTH has given a connection.
-pub(super) struct Pass {
+pub(super) struct Credential {
     pub(super) identity: Identity,
     pub(super) rights: Arc<Rights>,
     pub(super) expires: Instant,
@@ -45,9 +45,9 @@ pub(super) struct Pass {
     pub(super) narrowed: bool,
 }
 
-impl Pass {
-    pub(super) fn new(grant: Grant, now: Instant, now_unix: u64) -> Pass {
-        Pass {
+impl Credential {
+    pub(super) fn new(grant: Grant, now: Instant, now_unix: u64) -> Credential {
+        Credential {
             expires: deadline(grant.expires, now, now_unix),
             identity: grant.identity,
             rights: grant.rights,
@@ -56,10 +56,10 @@ impl Pass {
     }
 }
 
-impl Default for Guest {
-    fn default() -> Guest {
-        Guest {
-            pass: None,
+impl Default for Principal {
+    fn default() -> Principal {
+        Principal {
+            credential: None,
             asking: 0,
             shown: None,
             checking: false,
@@ -72,7 +72,7 @@ impl Default for Guest {
     }
 }
 
-impl Guest {
+impl Principal {
     /// Takes one message of so many bytes out of its buckets.
     ///
     /// # Errors
@@ -96,9 +96,9 @@ impl Guest {
     /// When something of it next wants attention.
     pub(super) fn deadline(&self) -> Instant {
         let expires = self
-            .pass
+            .credential
             .as_ref()
-            .map_or(Instant::NEVER, |pass| pass.expires);
+            .map_or(Instant::NEVER, |credential| credential.expires);
         match self.limited_until {
             Instant::ZERO => expires,
             until => expires.min(until),
@@ -107,7 +107,9 @@ impl Guest {
 
     /// The credential's time is over.
     pub(super) fn has_expired(&self, now: Instant) -> bool {
-        self.pass.as_ref().is_some_and(|pass| pass.expires <= now)
+        self.credential
+            .as_ref()
+            .is_some_and(|credential| credential.expires <= now)
     }
 
     pub(super) fn waits(&self) -> bool {
@@ -119,7 +121,7 @@ impl Guest {
 /// Where nobody is asked who he is, everything is allowed.
 #[derive(Clone, Copy)]
 pub(super) struct Bearer<'a> {
-    pub(super) pass: Option<&'a Pass>,
+    pub(super) credential: Option<&'a Credential>,
     pub(super) session: &'a Session,
 }
 
@@ -143,19 +145,20 @@ impl Bearer<'_> {
 
     #[inline]
     fn may(self, check: impl FnOnce(&Rights, Who<'_>) -> bool) -> bool {
-        let Some(pass) = self.pass else {
+        let Some(credential) = self.credential else {
             return true;
         };
         let who = Who {
-            principal: &pass.identity.principal,
+            principal: &credential.identity.principal,
             client_id: self.session.client_id(),
         };
-        check(&pass.rights, who)
+        check(&credential.rights, who)
     }
 
     /// Deliveries are checked one by one: its rights were narrowed.
     pub(super) fn is_narrowed(self) -> bool {
-        self.pass.is_some_and(|pass| pass.narrowed)
+        self.credential
+            .is_some_and(|credential| credential.narrowed)
     }
 
     /// Whether its rights cover a counted message that a session has kept. A RESPONSE

@@ -1,22 +1,22 @@
 //! Asks every shard for its connections and topics, and makes one answer of theirs.
 //!
-//! One survey at a time: a shard has at most one to work on, however many look. A shard
+//! One listing at a time: a shard has at most one to work on, however many look. A shard
 //! that has ended has no connections, so it is left out.
 
 use crate::base::id::{Key, ShardId};
 use crate::metrics::topics::{Busy, Tally, merge};
-use crate::shard::{Command, Mailbox, Query, Row, Seen, Survey, Tell};
+use crate::shard::{Command, Listing, Mailbox, Query, ReplyTo, Row, Seen};
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
-/// What a survey may take in all, its turn to begin included.
+/// What a listing may take in all, its turn to begin included.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-pub struct Surveyor {
+pub struct Lister {
     shards: Vec<Mailbox>,
-    /// Held by the one survey in progress.
+    /// Held by the one listing in progress.
     turn: Mutex<()>,
 }
 
@@ -35,9 +35,9 @@ pub struct Busiest {
     pub covered: Duration,
 }
 
-impl Surveyor {
-    pub fn new(shards: Vec<Mailbox>) -> Surveyor {
-        Surveyor {
+impl Lister {
+    pub fn new(shards: Vec<Mailbox>) -> Lister {
+        Lister {
             shards,
             turn: Mutex::new(()),
         }
@@ -48,9 +48,9 @@ impl Surveyor {
     /// # Errors
     /// A shard did not answer in time.
     pub async fn connections(&self, query: &Query) -> Result<Seen, Late> {
-        let survey = |tell| Survey::Connections(Box::new(query.clone()), tell);
+        let listing = |tell| Listing::Connections(Box::new(query.clone()), tell);
         let mut all = Seen::default();
-        for seen in self.ask(survey).await? {
+        for seen in self.ask(listing).await? {
             all.total += seen.total;
             all.sessions_waiting += seen.sessions_waiting;
             all.rows.extend(seen.rows);
@@ -66,7 +66,7 @@ impl Surveyor {
     /// # Errors
     /// A shard did not answer in time.
     pub async fn topics(&self, most: usize) -> Result<Busiest, Late> {
-        let tallies: Vec<Box<Tally>> = self.ask(Survey::Topics).await?;
+        let tallies: Vec<Box<Tally>> = self.ask(Listing::Topics).await?;
         let sketches = tallies.iter().flat_map(|tally| &tally.sketches);
         Ok(Busiest {
             topics: merge(sketches, most),
@@ -99,14 +99,14 @@ impl Surveyor {
     /// Asks all shards at once; the answers of those that have not ended.
     async fn ask<T: Send + 'static>(
         &self,
-        survey: impl Fn(Tell<T>) -> Survey,
+        listing: impl Fn(ReplyTo<T>) -> Listing,
     ) -> Result<Vec<T>, Late> {
         let ask = async {
             let _turn = self.turn.lock().await;
             let mut asked = Vec::with_capacity(self.shards.len());
             for mailbox in &self.shards {
                 let (tell, told) = oneshot::channel();
-                post(mailbox, Command::Survey(survey(teller(tell)))).await;
+                post(mailbox, Command::Listing(listing(teller(tell)))).await;
                 asked.push(told);
             }
             let mut answers = Vec::with_capacity(asked.len());
@@ -130,9 +130,9 @@ fn drop_twins(seen: &mut Seen) {
     seen.total -= (before - seen.rows.len()) as u64;
 }
 
-fn teller<T: Send + 'static>(tell: oneshot::Sender<T>) -> Tell<T> {
+fn teller<T: Send + 'static>(tell: oneshot::Sender<T>) -> ReplyTo<T> {
     // Nobody waits any more when the asker has left.
-    Tell::new(move |answer| drop(tell.send(answer)))
+    ReplyTo::new(move |answer| drop(tell.send(answer)))
 }
 
 async fn post(mailbox: &Mailbox, command: Command) {
@@ -251,18 +251,18 @@ mod tests {
     async fn a_shard_that_has_ended_is_left_out_and_one_that_hangs_is_late() {
         let (gone, inbox) = mailbox(waker());
         drop(inbox);
-        let surveyor = Surveyor::new(vec![gone.clone()]);
-        let seen = surveyor.connections(&Query::default()).await;
+        let lister = Lister::new(vec![gone.clone()]);
+        let seen = lister.connections(&Query::default()).await;
         assert_eq!(seen.map(|seen| seen.total), Ok(0));
         let key = Key {
             slot: 0,
             generation: 0,
         };
-        assert_eq!(surveyor.kick(ShardId(0), key).await, Ok(false));
-        assert_eq!(surveyor.kick(ShardId(1), key).await, Ok(false), "no such");
+        assert_eq!(lister.kick(ShardId(0), key).await, Ok(false));
+        assert_eq!(lister.kick(ShardId(1), key).await, Ok(false), "no such");
         let (hangs, _inbox) = mailbox(waker());
-        let surveyor = Surveyor::new(vec![gone, hangs]);
-        assert_eq!(surveyor.topics(1).await.map(|_| ()), Err(Late));
-        assert_eq!(surveyor.kick(ShardId(1), key).await, Err(Late));
+        let lister = Lister::new(vec![gone, hangs]);
+        assert_eq!(lister.topics(1).await.map(|_| ()), Err(Late));
+        assert_eq!(lister.kick(ShardId(1), key).await, Err(Late));
     }
 }

@@ -9,8 +9,8 @@
 //! The first flight is the dear one (a signature). When more come than can be served, those
 //! that have got it finish first, and those that have waited too long do not get it any more.
 
+use super::super::broker::Broker;
 use super::super::connection::Connection;
-use super::super::exchange::Exchange;
 use super::super::resource::Resources;
 use super::super::scheduler::{HANDSHAKE_LOOK_UNITS, HANDSHAKE_UNITS, Lane};
 use super::super::transport::{Stage, Transport};
@@ -35,10 +35,10 @@ impl Transport {
     }
 }
 
-impl Exchange {
+impl Broker {
     /// Takes bytes of a connection that speaks TLS, or has not said yet what it speaks.
     #[inline(never)]
-    pub(in super::super) fn take_veiled(&mut self, key: Key, bytes: &[u8]) {
+    pub(in super::super) fn take_encrypted(&mut self, key: Key, bytes: &[u8]) {
         match self.connections.get(key) {
             Some(connection) if connection.transport.stage != Stage::Running => {}
             Some(connection) if connection.transport.undecided => self.decide(key, bytes),

@@ -5,7 +5,7 @@ use crate::base::id::ShardId;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// How many connections each shard has, those on their way to it included.
-pub struct Census {
+pub struct ConnectionCounts {
     shards: Box<[Count]>,
     /// Shards that are short.
     short: AtomicU32,
@@ -19,9 +19,9 @@ struct Count {
     is_short: AtomicBool,
 }
 
-impl Census {
-    pub fn new(shards: usize) -> Census {
-        Census {
+impl ConnectionCounts {
+    pub fn new(shards: usize) -> ConnectionCounts {
+        ConnectionCounts {
             shards: (0..shards).map(|_| Count::default()).collect(),
             short: AtomicU32::new(0),
         }

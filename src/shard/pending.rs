@@ -1,7 +1,7 @@
 //! What waits for a slow subscriber, behind what is already committed to its outbox.
 //!
 //! ```text
-//!   router ──► [ newest … ] shelf [ … oldest ] ──► outbox ──► socket
+//!   router ──► [ newest … ] pending queue [ … oldest ] ──► outbox ──► socket
 //!               may still be dropped, replaced      bytes on their way: only the
 //!               or expire                           connection's end can stop them
 //! ```
@@ -21,7 +21,7 @@
 //! this: nobody publishes them again, so dropping one would leave the subscriber without the
 //! state it asked for; and the router keeps their bytes anyway.
 //!
-//! When the shard's memory is exhausted the shelf may not cost more than it did: the policy
+//! When the shard's memory is exhausted the pending queue may not cost more than it did: the policy
 //! acts until that holds, and a message for which no room can be made is dropped, rather
 //! than what is there already.
 //!
@@ -86,7 +86,7 @@ pub struct Held {
 /// How much may wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
-    /// What [`Shelf::bytes`] may be.
+    /// What [`PendingQueue::bytes`] may be.
     pub bytes_max: usize,
     /// The shard's memory is exhausted: what waits may not cost more than it does.
     pub pressed: bool,
@@ -121,7 +121,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// What [`Shelf::bytes`] counts.
+    /// What [`PendingQueue::bytes`] counts.
     fn bytes(&self) -> usize {
         if self.held.retained {
             0
@@ -143,7 +143,7 @@ impl Entry {
 
 /// The publications that wait for one slow subscriber. See the module's head.
 #[derive(Default)]
-pub struct Shelf {
+pub struct PendingQueue {
     slots: VecDeque<Option<Entry>>,
     /// The number of the first slot.
     first: u64,
@@ -156,18 +156,18 @@ pub struct Shelf {
     message_bytes: usize,
     /// The part of the cost that no policy can free.
     cost_bytes_retained: usize,
-    /// Found expired by [`Shelf::next`], and not yet told.
+    /// Found expired by [`PendingQueue::next`], and not yet told.
     expired: u32,
     expiries: BinaryHeap<Expiry>,
     /// Numbers of the indexed entries, by key.
     latest: HashMap<Arc<[u8]>, u64>,
 }
 
-impl Shelf {
+impl PendingQueue {
     #[cfg(test)]
-    /// An empty shelf. Allocates nothing.
-    pub fn new() -> Shelf {
-        Shelf::default()
+    /// An empty pending queue. Allocates nothing.
+    pub fn new() -> PendingQueue {
+        PendingQueue::default()
     }
 
     #[cfg(test)]
@@ -213,7 +213,7 @@ impl Shelf {
         oldest.map_or(Duration::ZERO, |entry| now.since(entry.held.since))
     }
 
-    /// Messages found expired by [`Shelf::next`] since the last call of this.
+    /// Messages found expired by [`PendingQueue::next`] since the last call of this.
     pub fn take_expired(&mut self) -> u32 {
         std::mem::take(&mut self.expired)
     }
@@ -325,9 +325,9 @@ impl Shelf {
     /// Forgets everything that waits. Returns its cost.
     pub fn clear(&mut self) -> usize {
         let cost_bytes = self.cost_bytes;
-        *self = Shelf {
+        *self = PendingQueue {
             expired: self.expired,
-            ..Shelf::default()
+            ..PendingQueue::default()
         };
         cost_bytes
     }
@@ -500,65 +500,68 @@ mod tests {
         }
     }
 
-    /// Puts at time 0 and checks the shelf.
-    fn put(shelf: &mut Shelf, held: Held, key: &str, bound: Bound) -> (Put, Dropped) {
-        let done = shelf.put(held, Some(key.as_bytes()), &bound, at(0));
-        check_invariants(shelf);
+    /// Puts at time 0 and checks the pending queue.
+    fn put(pending: &mut PendingQueue, held: Held, key: &str, bound: Bound) -> (Put, Dropped) {
+        let done = pending.put(held, Some(key.as_bytes()), &bound, at(0));
+        check_invariants(pending);
         done
     }
 
-    fn drain(shelf: &mut Shelf, now: u64) -> Vec<Bytes> {
+    fn drain(pending: &mut PendingQueue, now: u64) -> Vec<Bytes> {
         let messages = std::iter::from_fn(|| {
-            let next = shelf.next(at(now));
-            check_invariants(shelf);
+            let next = pending.next(at(now));
+            check_invariants(pending);
             next.map(|held| held.message)
         });
         messages.collect()
     }
 
     /// The whole of what the module's head promises, and the sums.
-    fn check_invariants(shelf: &Shelf) {
-        let Some(Some(_)) = shelf.slots.front() else {
-            assert!(shelf.slots.is_empty() && shelf.is_empty());
-            assert_eq!((shelf.bytes, shelf.cost_bytes), (0, 0));
-            assert_eq!(shelf.slots.capacity() + shelf.expiries.capacity(), 0);
-            assert_eq!((shelf.latest.capacity(), shelf.cost_bytes_retained), (0, 0));
+    fn check_invariants(pending: &PendingQueue) {
+        let Some(Some(_)) = pending.slots.front() else {
+            assert!(pending.slots.is_empty() && pending.is_empty());
+            assert_eq!((pending.bytes, pending.cost_bytes), (0, 0));
+            assert_eq!(pending.slots.capacity() + pending.expiries.capacity(), 0);
+            assert_eq!(
+                (pending.latest.capacity(), pending.cost_bytes_retained),
+                (0, 0)
+            );
             return;
         };
-        let entries = || shelf.slots.iter().flatten();
-        assert_eq!(shelf.live, entries().count());
-        assert_eq!(shelf.bytes, entries().map(Entry::bytes).sum::<usize>());
+        let entries = || pending.slots.iter().flatten();
+        assert_eq!(pending.live, entries().count());
+        assert_eq!(pending.bytes, entries().map(Entry::bytes).sum::<usize>());
         assert_eq!(
-            shelf.cost_bytes,
+            pending.cost_bytes,
             entries().map(Entry::cost_bytes).sum::<usize>()
         );
         let messages = entries().map(|entry| entry.held.message.len());
-        assert_eq!(shelf.message_bytes, messages.sum::<usize>());
+        assert_eq!(pending.message_bytes, messages.sum::<usize>());
         let kept = entries().filter(|entry| entry.held.retained);
         assert_eq!(
-            shelf.cost_bytes_retained,
+            pending.cost_bytes_retained,
             kept.map(Entry::cost_bytes).sum::<usize>()
         );
-        let expiries: HashSet<_> = shelf.expiries.iter().map(|expiry| expiry.0).collect();
+        let expiries: HashSet<_> = pending.expiries.iter().map(|expiry| expiry.0).collect();
         let mut indexed = 0;
-        for (number, slot) in (shelf.first..).zip(&shelf.slots) {
+        for (number, slot) in (pending.first..).zip(&pending.slots) {
             let Some(entry) = slot else { continue };
-            assert!(entry.held.retained || number >= shelf.droppable);
+            assert!(entry.held.retained || number >= pending.droppable);
             assert!(!entry.can_expire() || expiries.contains(&(entry.held.expires, number)));
             if let Some(key) = &entry.key {
-                assert_eq!(shelf.latest[key], number);
+                assert_eq!(pending.latest[key], number);
                 indexed += 1;
             }
         }
-        assert_eq!(shelf.latest.len(), indexed);
-        let clutter_max = 2 * shelf.live + SLACK + 2;
-        assert!(shelf.slots.len().max(shelf.expiries.len()) <= clutter_max);
+        assert_eq!(pending.latest.len(), indexed);
+        let clutter_max = 2 * pending.live + SLACK + 2;
+        assert!(pending.slots.len().max(pending.expiries.len()) <= clutter_max);
     }
 
     #[test]
     fn an_empty_shelf_is_small() {
-        assert!(size_of::<Shelf>() <= 176);
-        check_invariants(&Shelf::new());
+        assert!(size_of::<PendingQueue>() <= 176);
+        check_invariants(&PendingQueue::new());
     }
 
     #[test]
@@ -572,15 +575,15 @@ mod tests {
             (&[DropNewest, DropOldest, Disconnect, DropNewest], &[0, 2]),
             (&[], &[]),
         ] {
-            let mut shelf = Shelf::new();
+            let mut pending = PendingQueue::new();
             for (number, &policy) in policies.iter().enumerate() {
                 let message = held(&[number as u8; 100], policy);
-                put(&mut shelf, message, &number.to_string(), OPEN);
+                put(&mut pending, message, &number.to_string(), OPEN);
             }
-            put(&mut shelf, retained(&[9; 1000]), "", OPEN);
-            shelf.shed();
-            check_invariants(&shelf);
-            let found = drain(&mut shelf, 0);
+            put(&mut pending, retained(&[9; 1000]), "", OPEN);
+            pending.shed();
+            check_invariants(&pending);
+            let found = drain(&mut pending, 0);
             let found: Vec<u8> = found.iter().map(|message| message[0]).collect();
             let expected = left.iter().copied().chain([9]).collect::<Vec<u8>>();
             assert_eq!(found, expected, "{policies:?}");
@@ -590,24 +593,24 @@ mod tests {
     #[test]
     fn what_waits_shares_its_bytes() {
         let message = Bytes::from(vec![7; 1000]);
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         let entry = Held {
             message: message.clone(),
             ..held(b"", SlowPolicy::Disconnect)
         };
-        put(&mut shelf, entry, "", OPEN);
+        put(&mut pending, entry, "", OPEN);
         assert_eq!(
-            shelf.next(at(0)).unwrap().message.as_ptr(),
+            pending.next(at(0)).unwrap().message.as_ptr(),
             message.as_ptr()
         );
     }
 
     #[test]
     fn drop_oldest_makes_room_at_the_front() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         for message in [b"aaaa", b"bbbb", b"cccc"] {
             let done = put(
-                &mut shelf,
+                &mut pending,
                 held(message, SlowPolicy::DropOldest),
                 "",
                 bound(12),
@@ -615,52 +618,52 @@ mod tests {
             assert_eq!(done, (Put::Held, Dropped::default()));
         }
         let (_, dropped) = put(
-            &mut shelf,
+            &mut pending,
             held(b"dddddd", SlowPolicy::DropOldest),
             "",
             bound(12),
         );
-        assert_eq!((dropped.oldest, shelf.bytes()), (2, 10));
-        assert_eq!(drain(&mut shelf, 0), ["cccc", "dddddd"]);
+        assert_eq!((dropped.oldest, pending.bytes()), (2, 10));
+        assert_eq!(drain(&mut pending, 0), ["cccc", "dddddd"]);
     }
 
     #[test]
     fn a_message_larger_than_the_bound_is_held_alone() {
         for policy in [SlowPolicy::DropOldest, SlowPolicy::LatestPerKey] {
-            let mut shelf = Shelf::new();
-            put(&mut shelf, held(b"small", policy), "a", bound(8));
-            let (done, dropped) = put(&mut shelf, held(b"larger than it", policy), "b", bound(8));
+            let mut pending = PendingQueue::new();
+            put(&mut pending, held(b"small", policy), "a", bound(8));
+            let (done, dropped) = put(&mut pending, held(b"larger than it", policy), "b", bound(8));
             assert_eq!((done, dropped.oldest, dropped.newest), (Put::Held, 1, 0));
-            assert_eq!(drain(&mut shelf, 0), ["larger than it"]);
+            assert_eq!(drain(&mut pending, 0), ["larger than it"]);
         }
     }
 
     #[test]
     fn drop_newest_keeps_what_waits() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         for (message, newest) in [("aaaa", 0), ("bbbbbb", 1), ("cccc", 0), ("d", 1)] {
             let newer = held(message.as_bytes(), SlowPolicy::DropNewest);
-            assert_eq!(put(&mut shelf, newer, "", bound(8)).1.newest, newest);
+            assert_eq!(put(&mut pending, newer, "", bound(8)).1.newest, newest);
         }
-        assert_eq!(drain(&mut shelf, 0), ["aaaa", "cccc"]);
+        assert_eq!(drain(&mut pending, 0), ["aaaa", "cccc"]);
     }
 
     #[test]
     fn disconnect_is_told_and_puts_nothing() {
-        let mut shelf = Shelf::new();
-        let put = |shelf: &mut Shelf| {
+        let mut pending = PendingQueue::new();
+        let put = |pending: &mut PendingQueue| {
             let one = held(b"12345", SlowPolicy::Disconnect);
-            put(shelf, one, "", bound(14)).0
+            put(pending, one, "", bound(14)).0
         };
-        assert_eq!(put(&mut shelf), Put::Held);
-        assert_eq!(put(&mut shelf), Put::Held);
-        assert_eq!(put(&mut shelf), Put::Full);
-        assert_eq!((shelf.len(), shelf.bytes()), (2, 10));
+        assert_eq!(put(&mut pending), Put::Held);
+        assert_eq!(put(&mut pending), Put::Held);
+        assert_eq!(put(&mut pending), Put::Full);
+        assert_eq!((pending.len(), pending.bytes()), (2, 10));
     }
 
     #[test]
     fn the_latest_of_a_key_goes_to_the_end() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         for (key, message) in [
             ("a", "a1"),
             ("b", "b1"),
@@ -669,94 +672,94 @@ mod tests {
             ("a", "a3"),
         ] {
             put(
-                &mut shelf,
+                &mut pending,
                 held(message.as_bytes(), SlowPolicy::LatestPerKey),
                 key,
                 OPEN,
             );
         }
-        assert_eq!(drain(&mut shelf, 0), ["b1", "c1", "a3"]);
+        assert_eq!(drain(&mut pending, 0), ["b1", "c1", "a3"]);
     }
 
     #[test]
     fn keys_matter_under_their_policy_only() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         put(
-            &mut shelf,
+            &mut pending,
             held(b"oldest", SlowPolicy::DropOldest),
             "k",
             OPEN,
         );
         put(
-            &mut shelf,
+            &mut pending,
             held(b"latest", SlowPolicy::LatestPerKey),
             "k",
             OPEN,
         );
         put(
-            &mut shelf,
+            &mut pending,
             held(b"newest", SlowPolicy::DropNewest),
             "k",
             OPEN,
         );
-        assert_eq!(drain(&mut shelf, 0), ["oldest", "latest", "newest"]);
-        shelf.put(held(b"1", SlowPolicy::DropOldest), Some(b"k"), &OPEN, at(0));
-        assert!(shelf.latest.capacity() == 0, "no index without need");
+        assert_eq!(drain(&mut pending, 0), ["oldest", "latest", "newest"]);
+        pending.put(held(b"1", SlowPolicy::DropOldest), Some(b"k"), &OPEN, at(0));
+        assert!(pending.latest.capacity() == 0, "no index without need");
     }
 
     #[test]
     fn a_conflated_flood_costs_what_its_keys_cost() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         let mut one_round = 0;
         for round in 0..1000 {
             for key in 0..10 {
                 let message = format!("{key} {round:04}");
                 let newer = held(message.as_bytes(), SlowPolicy::LatestPerKey);
-                put(&mut shelf, newer, &key.to_string(), OPEN);
+                put(&mut pending, newer, &key.to_string(), OPEN);
             }
             if round == 0 {
-                one_round = shelf.cost_bytes();
+                one_round = pending.cost_bytes();
             }
         }
-        assert_eq!((shelf.len(), shelf.cost_bytes()), (10, one_round));
+        assert_eq!((pending.len(), pending.cost_bytes()), (10, one_round));
         let latest: Vec<_> = (0..10).map(|key| format!("{key} 0999")).collect();
-        assert_eq!(drain(&mut shelf, 0), latest);
+        assert_eq!(drain(&mut pending, 0), latest);
     }
 
     #[test]
     fn retained_messages_are_outside_of_the_bound() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         let newer = |message: &[u8]| held(message, SlowPolicy::DropOldest);
-        put(&mut shelf, retained(b"retained one"), "k", bound(4));
-        put(&mut shelf, newer(b"1111"), "", bound(4));
-        put(&mut shelf, retained(b"retained two"), "k", bound(4));
-        assert_eq!(shelf.bytes(), 4);
-        assert_eq!(put(&mut shelf, newer(b"2222"), "", bound(4)).1.oldest, 1);
-        assert_eq!(put(&mut shelf, newer(b"3333"), "", bound(4)).1.oldest, 1);
+        put(&mut pending, retained(b"retained one"), "k", bound(4));
+        put(&mut pending, newer(b"1111"), "", bound(4));
+        put(&mut pending, retained(b"retained two"), "k", bound(4));
+        assert_eq!(pending.bytes(), 4);
+        assert_eq!(put(&mut pending, newer(b"2222"), "", bound(4)).1.oldest, 1);
+        assert_eq!(put(&mut pending, newer(b"3333"), "", bound(4)).1.oldest, 1);
         assert_eq!(
-            drain(&mut shelf, 0),
+            drain(&mut pending, 0),
             ["retained one", "retained two", "3333"]
         );
     }
 
     #[test]
     fn what_has_expired_goes_before_a_policy_acts() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         let one = |message: &[u8], expires| Held {
             expires: at(expires),
             ..held(message, SlowPolicy::DropOldest)
         };
-        put(&mut shelf, one(b"1111", 50), "", bound(12));
-        put(&mut shelf, one(b"2222", 10), "", bound(12));
-        put(&mut shelf, one(b"3333", 50), "", bound(12));
-        let (_, dropped) = shelf.put(one(b"4444", 50), None, &bound(12), at(10));
+        put(&mut pending, one(b"1111", 50), "", bound(12));
+        put(&mut pending, one(b"2222", 10), "", bound(12));
+        put(&mut pending, one(b"3333", 50), "", bound(12));
+        let (_, dropped) = pending.put(one(b"4444", 50), None, &bound(12), at(10));
         assert_eq!((dropped.expired, dropped.oldest), (1, 0));
-        let (done, dropped) = shelf.put(one(b"late", 10), None, &bound(12), at(10));
-        assert_eq!((done, dropped.expired, shelf.len()), (Put::Held, 1, 3));
-        assert_eq!(shelf.take_expired(), 0);
-        assert!(shelf.next(at(49)).is_some());
-        assert_eq!(drain(&mut shelf, 50), [""; 0]);
-        assert_eq!((shelf.take_expired(), shelf.take_expired()), (2, 0));
+        let (done, dropped) = pending.put(one(b"late", 10), None, &bound(12), at(10));
+        assert_eq!((done, dropped.expired, pending.len()), (Put::Held, 1, 3));
+        assert_eq!(pending.take_expired(), 0);
+        assert!(pending.next(at(49)).is_some());
+        assert_eq!(drain(&mut pending, 50), [""; 0]);
+        assert_eq!((pending.take_expired(), pending.take_expired()), (2, 0));
     }
 
     #[test]
@@ -771,26 +774,31 @@ mod tests {
             (SlowPolicy::DropNewest, 0, 1, false),
             (SlowPolicy::Disconnect, 0, 0, true),
         ] {
-            let mut shelf = Shelf::new();
-            let (_, dropped) = put(&mut shelf, held(b"1", SlowPolicy::DropOldest), "", pressed);
+            let mut pending = PendingQueue::new();
+            let (_, dropped) = put(
+                &mut pending,
+                held(b"1", SlowPolicy::DropOldest),
+                "",
+                pressed,
+            );
             assert_eq!(dropped.newest, 1, "nothing could make room for it");
             put(
-                &mut shelf,
+                &mut pending,
                 held(&[1; 400], SlowPolicy::DropOldest),
                 "1",
                 OPEN,
             );
             put(
-                &mut shelf,
+                &mut pending,
                 held(&[2; 400], SlowPolicy::DropOldest),
                 "2",
                 OPEN,
             );
-            let cost_bytes = shelf.cost_bytes();
-            let (done, dropped) = put(&mut shelf, held(&[3; 50], policy), "3", pressed);
+            let cost_bytes = pending.cost_bytes();
+            let (done, dropped) = put(&mut pending, held(&[3; 50], policy), "3", pressed);
             assert_eq!((dropped.oldest, dropped.newest), (oldest, newest));
             assert_eq!(done == Put::Full, full);
-            assert!(shelf.cost_bytes() <= cost_bytes);
+            assert!(pending.cost_bytes() <= cost_bytes);
         }
     }
 
@@ -800,70 +808,70 @@ mod tests {
             bytes_max: 100_000,
             pressed: true,
         };
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         put(
-            &mut shelf,
+            &mut pending,
             held(b"small", SlowPolicy::LatestPerKey),
             "k",
             OPEN,
         );
         let large = held(&[7; 10_000], SlowPolicy::LatestPerKey);
-        assert_eq!(put(&mut shelf, large, "k", pressed).1.newest, 1);
-        assert_eq!(drain(&mut shelf, 0), ["small"]);
+        assert_eq!(put(&mut pending, large, "k", pressed).1.newest, 1);
+        assert_eq!(drain(&mut pending, 0), ["small"]);
     }
 
     #[test]
     fn clearing_returns_the_cost_and_the_memory() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         for key in ["a", "b"] {
             put(
-                &mut shelf,
+                &mut pending,
                 held(b"message", SlowPolicy::LatestPerKey),
                 key,
                 OPEN,
             );
         }
-        let cost_bytes = shelf.cost_bytes();
-        assert!(cost_bytes > 14 && shelf.clear() == cost_bytes && shelf.clear() == 0);
-        check_invariants(&shelf);
+        let cost_bytes = pending.cost_bytes();
+        assert!(cost_bytes > 14 && pending.clear() == cost_bytes && pending.clear() == 0);
+        check_invariants(&pending);
     }
 
     #[test]
     fn the_oldest_age_is_that_of_the_front() {
-        let mut shelf = Shelf::new();
-        assert_eq!(shelf.oldest_age(at(9)), Duration::ZERO);
+        let mut pending = PendingQueue::new();
+        assert_eq!(pending.oldest_age(at(9)), Duration::ZERO);
         for since in [3, 5] {
             let entry = Held {
                 since: at(since),
                 ..held(b"m", SlowPolicy::DropOldest)
             };
-            put(&mut shelf, entry, "", OPEN);
+            put(&mut pending, entry, "", OPEN);
         }
-        assert_eq!(shelf.oldest_age(at(9)), Duration::from_nanos(6));
-        shelf.next(at(9));
-        assert_eq!(shelf.oldest_age(at(9)), Duration::from_nanos(4));
+        assert_eq!(pending.oldest_age(at(9)), Duration::from_nanos(6));
+        pending.next(at(9));
+        assert_eq!(pending.oldest_age(at(9)), Duration::from_nanos(4));
     }
 
     #[test]
     fn a_long_shelf_gives_memory_back_as_it_empties() {
-        let mut shelf = Shelf::new();
+        let mut pending = PendingQueue::new();
         for key in 0..10_000u32 {
             let entry = Held {
                 expires: at(1_000_000 + u64::from(key)),
                 ..held(b"m", SlowPolicy::LatestPerKey)
             };
-            shelf.put(entry, Some(&key.to_be_bytes()), &OPEN, at(0));
+            pending.put(entry, Some(&key.to_be_bytes()), &OPEN, at(0));
         }
-        while shelf.len() > 10 {
-            shelf.next(at(0));
+        while pending.len() > 10 {
+            pending.next(at(0));
         }
-        check_invariants(&shelf);
-        assert!(shelf.slots.capacity() <= 4 * 10 + SLACK);
-        assert!(shelf.expiries.capacity() <= 4 * (2 * 10 + SLACK) + SLACK);
-        assert!(shelf.latest.capacity() <= 4 * 10 + SLACK);
+        check_invariants(&pending);
+        assert!(pending.slots.capacity() <= 4 * 10 + SLACK);
+        assert!(pending.expiries.capacity() <= 4 * (2 * 10 + SLACK) + SLACK);
+        assert!(pending.latest.capacity() <= 4 * 10 + SLACK);
     }
 
-    /// The shelf's rules, said as plainly as possible: a list, searched from the front.
+    /// The pending queue's rules, said as plainly as possible: a list, searched from the front.
     #[derive(Default)]
     struct Model {
         entries: Vec<(Held, Option<u8>)>,
@@ -943,7 +951,7 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         let length = prop_oneof![20 => 1usize..40, 1 => 100usize..400];
-        // Mostly the policies that replace and drop, or disconnects would fill every shelf.
+        // Mostly the policies that replace and drop, or disconnects would fill every pending queue.
         let policy = prop_oneof![1 => Just(1u8), 3 => Just(2), 2 => Just(3), 5 => Just(4)];
         let expires = prop::option::weighted(0.3, 0u64..60);
         let (retained, pressed) = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
@@ -1000,37 +1008,37 @@ mod tests {
             bytes_max in prop_oneof![1 => 0usize..2000, 1 => Just(usize::MAX)],
             ops in ops(false),
         ) {
-            let (mut shelf, mut model) = (Shelf::new(), Model::default());
+            let (mut pending, mut model) = (PendingQueue::new(), Model::default());
             let mut now = at(0);
             for (serial, op) in ops.iter().enumerate() {
                 match op {
                     Op::Put { .. } => {
                         let (held, key, _) = entry(op, serial, now).unwrap();
                         let expected = model.put(held.clone(), key, bytes_max, now);
-                        let done = shelf.put(held, Some(&[key]), &bound(bytes_max), now);
+                        let done = pending.put(held, Some(&[key]), &bound(bytes_max), now);
                         prop_assert_eq!(done, expected);
                     }
                     Op::Next => {
                         let (next, expired) = model.next(now);
-                        let taken = shelf.next(now);
+                        let taken = pending.next(now);
                         prop_assert_eq!(taken.map(|h| h.message), next.map(|h| h.message));
-                        prop_assert_eq!(shelf.take_expired(), expired);
+                        prop_assert_eq!(pending.take_expired(), expired);
                     }
                     Op::Wait(nanos) => now = at(now.as_nanos() + nanos),
                     Op::Clear => {
-                        shelf.clear();
+                        pending.clear();
                         model.entries.clear();
                     }
                 }
-                check_invariants(&shelf);
-                prop_assert_eq!(shelf.len(), model.entries.len());
-                prop_assert_eq!(shelf.bytes(), model.bytes());
+                check_invariants(&pending);
+                prop_assert_eq!(pending.len(), model.entries.len());
+                prop_assert_eq!(pending.bytes(), model.bytes());
                 let age = model.entries.first().map_or(Duration::ZERO, |e| now.since(e.0.since));
-                prop_assert_eq!(shelf.oldest_age(now), age);
+                prop_assert_eq!(pending.oldest_age(now), age);
             }
             let rest = model.entries.iter().filter(|e| e.0.expires > now);
             let rest: Vec<_> = rest.map(|e| e.0.message.clone()).collect();
-            prop_assert_eq!(drain(&mut shelf, now.as_nanos()), rest);
+            prop_assert_eq!(drain(&mut pending, now.as_nanos()), rest);
         }
 
         #[test]
@@ -1038,28 +1046,28 @@ mod tests {
             bytes_max in 0usize..2000,
             ops in ops(true),
         ) {
-            let (mut shelf, mut now) = (Shelf::new(), at(0));
+            let (mut pending, mut now) = (PendingQueue::new(), at(0));
             let (mut put, mut gone) = (0, 0);
             for (serial, op) in ops.iter().enumerate() {
                 match op {
                     Op::Put { .. } => {
                         let (held, key, pressed) = entry(op, serial, now).unwrap();
-                        let (cost_before, retained) = (shelf.cost_bytes(), held.retained);
+                        let (cost_before, retained) = (pending.cost_bytes(), held.retained);
                         let bound = Bound { bytes_max, pressed };
-                        let (done, dropped) = shelf.put(held, Some(&[key]), &bound, now);
+                        let (done, dropped) = pending.put(held, Some(&[key]), &bound, now);
                         put += u32::from(done == Put::Held);
                         gone += dropped.oldest + dropped.newest + dropped.conflated;
                         gone += dropped.expired;
-                        let grown = shelf.cost_bytes() > cost_before;
+                        let grown = pending.cost_bytes() > cost_before;
                         prop_assert!(!grown || !pressed || retained);
                     }
-                    Op::Next => gone += u32::from(shelf.next(now).is_some()),
+                    Op::Next => gone += u32::from(pending.next(now).is_some()),
                     Op::Wait(nanos) => now = at(now.as_nanos() + nanos),
                     Op::Clear => {}
                 }
-                check_invariants(&shelf);
+                check_invariants(&pending);
             }
-            gone += drain(&mut shelf, now.as_nanos()).len() as u32 + shelf.take_expired();
+            gone += drain(&mut pending, now.as_nanos()).len() as u32 + pending.take_expired();
             prop_assert_eq!(put, gone);
         }
     }

@@ -1,4 +1,4 @@
-//! The exchange: a shard's connections and all that a message of one passes through to
+//! The broker: a shard's connections and all that a message of one passes through to
 //! reach another. Everything of a shard but its driver, so that received bytes are handled
 //! where the kernel put them while any connection may be written to.
 //!
@@ -10,18 +10,18 @@
 //! While a connection's bytes are handled its reassembly is taken out of it: the message in
 //! hand borrows from there, or from the receive buffer, never from the connection.
 //!
-//! Invariant: a connection is freed by `settle` only, so a key that is being handled keeps
+//! Invariant: a connection is freed by `reconcile` only, so a key that is being handled keeps
 //! its connection to the end of the turn.
 
+use super::admission::Admission;
 use super::authenticator::Access;
 use super::backlog::{BackedUp, Legacies, Replays};
 use super::confirmation::Confirmations;
 use super::connection::Connection;
-use super::door::Door;
 use super::entropy::Entropy;
-use super::errand::Errands;
 use super::fanout_queue::{Fanning, Fanouts};
 use super::finding::Finding;
+use super::forwarded::ForwardedRequests;
 use super::holders::Holders;
 use super::ledger::Charge;
 use super::mailbox::Slot;
@@ -47,7 +47,7 @@ use crate::router::{Matches, Router};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-pub(super) struct Exchange {
+pub(super) struct Broker {
     pub(super) id: ShardId,
     pub(super) connections: Slab<Connection>,
     pub(super) services: Services,
@@ -59,7 +59,7 @@ pub(super) struct Exchange {
     /// For what stands in tables: brought in line at the end of each turn (`charge_tables`).
     pub(super) table_charge: Charge,
     pub(super) confirmations: Confirmations,
-    pub(super) errands: Errands,
+    pub(super) forwarded: ForwardedRequests,
     /// For what workers have found of payloads.
     pub(super) findings: Slot<Box<Finding>>,
     /// What the last look-up found; kept for its allocations.
@@ -98,7 +98,7 @@ pub(super) struct Exchange {
     /// Retained messages that are being brought to new subscriptions.
     pub(super) replays: Replays,
     pub(super) random: fastrand::Rng,
-    /// Connections to settle at the end of the turn.
+    /// Connections to reconcile at the end of the turn.
     pub(super) touched: Vec<Key>,
     /// Connections with input left to handle in the next turn.
     pub(super) ready: VecDeque<Key>,
@@ -113,7 +113,7 @@ pub(super) struct Exchange {
     /// Who tells who someone is; none: nobody is asked.
     pub(super) access: Option<Access>,
     /// Who may come at all, if not everybody.
-    pub(super) door: Option<Arc<Door>>,
+    pub(super) admission: Option<Arc<Admission>>,
     /// Topics whose payloads have a schema; none: no topic has.
     pub(super) schemas: Option<Schemas>,
     /// Numbers what the control thread is asked.
@@ -124,17 +124,17 @@ pub(super) struct Exchange {
     pub(super) deaf: bool,
 }
 
-impl Exchange {
+impl Broker {
     pub(super) fn new(
         id: ShardId,
         slots: u32,
         resources: Resources,
         findings: Slot<Box<Finding>>,
         mut entropy: Entropy,
-    ) -> Exchange {
+    ) -> Broker {
         let seed = u64::from(entropy.u32()) << 32 | u64::from(entropy.u32());
         let bytes_max = resources.limits.outbox_bytes_shard_max;
-        Exchange {
+        Broker {
             id,
             connections: Slab::new(slots),
             services: Services::default(),
@@ -143,7 +143,7 @@ impl Exchange {
             mesh_charge: Charge::default(),
             table_charge: Charge::default(),
             confirmations: Confirmations::default(),
-            errands: Errands::new(resources.limits.calls_open_max, resources.now),
+            forwarded: ForwardedRequests::new(resources.limits.calls_open_max, resources.now),
             topics: Topics::new(seed, resources.now),
             resources,
             findings,
@@ -172,7 +172,7 @@ impl Exchange {
             blocked: Vec::new(),
             absent: BTreeSet::new(),
             access: None,
-            door: None,
+            admission: None,
             schemas: None,
             asked: 0,
             draining: false,
@@ -185,7 +185,7 @@ impl Exchange {
         self.connections.len() - self.absent.len() as u32
     }
 
-    /// Puts a connection on the list to settle this turn.
+    /// Puts a connection on the list to reconcile this turn.
     #[inline]
     pub(super) fn touch(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
@@ -206,8 +206,8 @@ impl Exchange {
             return;
         };
         connection.transport.wire.bytes_in += bytes.len() as u64;
-        if connection.transport.is_veiled() {
-            return self.take_veiled(key, bytes);
+        if connection.transport.is_encrypted() {
+            return self.take_encrypted(key, bytes);
         }
         if connection.transport.stage != Stage::Running {
             return;

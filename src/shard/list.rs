@@ -1,8 +1,8 @@
-//! Surveys: what the control thread asks of all connections of a shard, and what it does to
+//! Listings: what the control thread asks of all connections of a shard, and what it does to
 //! one of them.
 //!
 //! ```text
-//!   Survey ─► walk: some hundreds of slots a turn, the foremost kept in a bounded heap
+//!   Listing ─► walk: some hundreds of slots a turn, the foremost kept in a bounded heap
 //!          ─► look: each of those again, if it is still there, some hundreds a turn
 //!          ─► told
 //! ```
@@ -14,13 +14,13 @@
 //! address that it is the same. A session without connection is counted, not seen.
 
 use super::connection::Connection;
-use super::listing::{Query, Rank, Row, Seen, Sort, State, Survey, Walk, nanos, seniority};
+use super::listing::{Listing, Query, Rank, Row, Seen, Sort, State, Walk, nanos, seniority};
 use super::scheduler::{LISTING_UNITS, Lane};
 use super::state::Shard;
 use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::SURVEY_CONNECTIONS_MAX;
+use crate::base::limits::LISTED_CONNECTIONS_MAX;
 use crate::base::reason::Reason;
 use crate::base::top::Top;
 use crate::proto::error::Code;
@@ -33,7 +33,7 @@ impl Query {
         let is = |wanted: &Option<Box<str>>, has: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| has == Some(wanted))
         };
-        is(&self.principal, connection.transport.principal())
+        is(&self.principal, connection.transport.principal_name())
             && is(&self.client_id, connection.transport.session.client_id())
     }
 
@@ -66,36 +66,36 @@ impl Query {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Takes a survey on: it is answered now or in one of the next turns.
-    pub(super) fn begin_survey(&mut self, survey: Survey) {
-        match survey {
-            Survey::Connections(query, tell) => {
-                let most = query.most.min(SURVEY_CONNECTIONS_MAX);
-                self.surveys.push_back(Walk {
+    /// Takes a listing on: it is answered now or in one of the next turns.
+    pub(super) fn begin_listing(&mut self, listing: Listing) {
+        match listing {
+            Listing::Connections(query, tell) => {
+                let most = query.most.min(LISTED_CONNECTIONS_MAX);
+                self.listings.push_back(Walk {
                     top: Top::new(most),
                     query,
                     tell,
                     slot: 0,
-                    end: self.exchange.connections.slots(),
+                    end: self.broker.connections.slots(),
                     picked: None,
                     seen: Seen::default(),
                 });
             }
-            Survey::Topics(tell) => {
-                let now = self.exchange.resources.now;
-                tell.tell(Box::new(self.exchange.topics.tally(now)));
+            Listing::Topics(tell) => {
+                let now = self.broker.resources.now;
+                tell.tell(Box::new(self.broker.topics.tally(now)));
             }
         }
     }
 
-    /// Goes on with the oldest survey, as far as a turn's share allows.
+    /// Goes on with the oldest listing, as far as a turn's share allows.
     pub(super) fn step_survey(&mut self) {
-        let Some(walk) = self.surveys.front_mut() else {
+        let Some(walk) = self.listings.front_mut() else {
             return;
         };
-        let work = &mut self.exchange.resources.work;
+        let work = &mut self.broker.resources.work;
         work.begin(Lane::Listing);
-        let (connections, now) = (&self.exchange.connections, self.exchange.resources.now);
+        let (connections, now) = (&self.broker.connections, self.broker.resources.now);
         if walk.picked.is_none() {
             while walk.slot < walk.end && !work.is_over() {
                 work.spend(LISTING_UNITS);
@@ -124,7 +124,7 @@ impl<D: Driver> Shard<D> {
             }
         }
         if walk.picked.as_ref().is_some_and(Vec::is_empty)
-            && let Some(walk) = self.surveys.pop_front()
+            && let Some(walk) = self.listings.pop_front()
         {
             walk.tell.tell(walk.seen);
         }
@@ -134,17 +134,17 @@ impl<D: Driver> Shard<D> {
     /// As when it breaks, its session stays for a client that comes back, and without one
     /// its will is published.
     pub(super) fn kick(&mut self, key: Key) -> bool {
-        let exchange = &mut self.exchange;
-        let Some(Connection { transport, .. }) = exchange.connections.get_mut(key) else {
+        let broker = &mut self.broker;
+        let Some(Connection { transport, .. }) = broker.connections.get_mut(key) else {
             return false;
         };
         if transport.stage != Stage::Running {
             return false;
         }
         let text = "an operator closed this connection";
-        let resources = &mut exchange.resources;
+        let resources = &mut broker.resources;
         transport.close(Code::Shutdown, text, Reason::Kicked, resources);
-        exchange.touch(key);
+        broker.touch(key);
         true
     }
 }
@@ -161,21 +161,21 @@ impl Walk {
 }
 
 impl Connection {
-    /// Bytes in its outbox and on its shelf.
+    /// Bytes in its outbox and on its pending queue.
     fn queued_bytes(&self) -> u64 {
         let station = self.member.station.as_ref();
-        let shelved = station.map_or(0, |station| station.shelf.bytes());
-        (self.transport.outbox.queued_bytes() + shelved) as u64
+        let has_pending = station.map_or(0, |station| station.pending.bytes());
+        (self.transport.outbox.queued_bytes() + has_pending) as u64
     }
 
     /// How long the oldest of that has waited, at least.
     fn oldest_queued(&self, now: Instant) -> Duration {
         let station = self.member.station.as_ref();
-        let shelved = station.map_or(Duration::ZERO, |station| station.shelf.oldest_age(now));
+        let has_pending = station.map_or(Duration::ZERO, |station| station.pending.oldest_age(now));
         let outbox = &self.transport.outbox;
         match self.transport.sending && !outbox.is_empty() {
-            true => shelved.max(outbox.sending_age(now)),
-            false => shelved,
+            true => has_pending.max(outbox.sending_age(now)),
+            false => has_pending,
         }
     }
 
@@ -188,7 +188,7 @@ impl Connection {
             State::Authenticating
         } else if self.is_moving() {
             State::Resuming
-        } else if self.member.shelved || self.transport.stalled {
+        } else if self.member.has_pending || self.transport.stalled {
             State::Slow
         } else {
             State::Open
@@ -200,7 +200,7 @@ impl Connection {
             shard,
             key,
             address,
-            principal: self.transport.principal().map(Box::from),
+            principal: self.transport.principal_name().map(Box::from),
             client_id: self.transport.session.client_id().map(Box::from),
             opened: self.transport.opened,
             age: now.since(self.transport.opened),

@@ -1,4 +1,4 @@
-//! The door: which addresses may come, and how often. One for all shards, because a limit
+//! Admission: which addresses may come, and how often. One for all shards, because a limit
 //! for an address would otherwise be as many times as high as there are shards; so it has a
 //! lock, which is taken once for each connection and once or twice for each AUTH, never for a
 //! message.
@@ -10,14 +10,14 @@ use crate::proto::error::{Code, Refusal};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub struct Door {
+pub struct Admission {
     list: AccessList,
     tally: Mutex<Tally>,
 }
 
-impl Door {
-    pub fn new(list: AccessList, tally: Tally) -> Door {
-        Door {
+impl Admission {
+    pub fn new(list: AccessList, tally: Tally) -> Admission {
+        Admission {
             list,
             tally: Mutex::new(tally),
         }
@@ -27,7 +27,7 @@ impl Door {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connections that are counted at the door: none where connections are not limited.
+    /// Connections that are counted at admission: none where connections are not limited.
     pub fn connections(&self) -> u64 {
         self.tally().connections()
     }
