@@ -44,6 +44,14 @@ impl Outbox {
         self.queued_bytes
     }
 
+    /// Bytes that are held up while it does not drain: a tail that is hardly written counts whole.
+    pub(super) fn weight(&self) -> usize {
+        match self.queued_bytes {
+            0 => 0,
+            queued => queued.max(self.tail.capacity()),
+        }
+    }
+
     /// Bytes the pool counts for it, without what is in flight.
     pub(super) fn held_bytes(&self) -> usize {
         let backlog = self.backlog.iter().map(counted);

@@ -256,15 +256,23 @@ impl Connection {
             || transport.outbox.queued_bytes() + transport.input.len() >= floor
     }
 
-    /// Bytes that it holds up, shared ones in full.
+    /// Bytes that it holds up: of what waits for it, shared ones in full, and of what it has
+    /// sent; chunks that are hardly used count whole.
     pub(super) fn weight(&self) -> usize {
+        let input = match self.transport.input.is_empty() {
+            true => 0,
+            false => self.transport.input.capacity(),
+        };
+        self.waiting_bytes() + input
+    }
+
+    fn waiting_bytes(&self) -> usize {
         let station = self.member.station.as_ref();
-        let waits = station.map_or(0, |station| station.held_bytes());
-        self.transport.outbox.queued_bytes() + self.transport.input.len() + waits
+        self.transport.outbox.weight() + station.map_or(0, |station| station.held_bytes())
     }
 
     fn holds(&self) -> Holds {
-        match self.weight() > self.transport.input.len() {
+        match self.waiting_bytes() > 0 {
             true => Holds::ForIt,
             false => Holds::FromIt,
         }
