@@ -3,7 +3,8 @@
 
 use ringmail::base::clock::Instant;
 use ringmail::base::id::Key;
-use ringmail::ring::driver::{Chunk, Completion, Driver, Received, Socket};
+use ringmail::base::chunk::Chunk;
+use ringmail::ring::driver::{Completion, Driver, Received, Socket};
 use ringmail::ring::uring::{Geometry, Uring};
 use std::collections::VecDeque;
 use std::io::{Read, Write};

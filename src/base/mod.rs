@@ -1,5 +1,6 @@
 //! Layer 0: plain pieces that everything else is built from. Imports nothing of ours.
 
+pub mod chunk;
 pub mod clock;
 pub mod exit;
 pub mod file;
@@ -12,4 +13,5 @@ pub mod reason;
 pub mod slab;
 pub mod terminal;
 pub mod top;
+pub mod wake;
 pub mod wheel;

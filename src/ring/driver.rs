@@ -14,51 +14,17 @@
 //!   completion. Completions may come late; the key's generation tells.
 //! - `close` is asked for only when nothing of that socket is in flight.
 
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use bytes::Bytes;
+use crate::base::wake::Waker;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A connected socket's descriptor. Whoever holds it must see that it is closed once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket(pub i32);
-
-/// Bytes to send.
-#[derive(Debug)]
-pub enum Chunk {
-    /// Coalesced small messages; the vector goes back to its pool.
-    Own(Vec<u8>),
-    /// A large message that others send as well.
-    Shared(Bytes),
-}
-
-impl Chunk {
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            Chunk::Own(bytes) => bytes,
-            Chunk::Shared(bytes) => bytes,
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes of memory it holds on to.
-    pub fn capacity(&self) -> usize {
-        match self {
-            Chunk::Own(bytes) => bytes.capacity(),
-            Chunk::Shared(bytes) => bytes.len(),
-        }
-    }
-}
 
 /// A receive buffer that the driver filled and lent out: read it with [`Driver::bytes`],
 /// then give it back with [`Driver::release`]. Not `Clone`, so it goes back once.
@@ -180,24 +146,4 @@ pub trait Driver {
 
     /// Wakes this driver's shard from another thread.
     fn waker(&self) -> Waker;
-}
-
-/// Wakes a sleeping shard from any thread; cheap while it is awake.
-#[derive(Clone)]
-pub struct Waker(Arc<dyn Wake>);
-
-/// How a driver is woken.
-pub trait Wake: Send + Sync {
-    fn wake(&self);
-}
-
-impl Waker {
-    pub fn new(wake: Arc<dyn Wake>) -> Waker {
-        Waker(wake)
-    }
-
-    /// Call it after what the shard shall find has been written to where it looks.
-    pub fn wake(&self) {
-        self.0.wake();
-    }
 }

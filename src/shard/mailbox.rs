@@ -1,7 +1,7 @@
 //! A bounded mailbox of a shard's, and the means to wake its owner: for whatever is posted
 //! there. What that is stands in `command`.
 
-use crate::ring::driver::Waker;
+use crate::base::wake::Waker;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@
 use super::pool::Pool;
 use crate::base::clock::Instant;
 use crate::proto::output::Output;
-use crate::ring::driver::Chunk;
+use crate::base::chunk::Chunk;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -16,7 +16,8 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
-use crate::ring::driver::{Chunk, Driver};
+use crate::base::chunk::Chunk;
+use crate::ring::driver::Driver;
 use std::io;
 
 impl<D: Driver> Shard<D> {

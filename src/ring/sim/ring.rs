@@ -9,7 +9,8 @@
 use super::link::LinkId;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::ring::driver::{Chunk, Completion};
+use crate::base::chunk::Chunk;
+use crate::ring::driver::Completion;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;

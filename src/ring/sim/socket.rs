@@ -12,7 +12,8 @@ use super::link::{LinkId, Way};
 use super::ring::{Phase, Receive, Send};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::ring::driver::{Buffer, Chunk, Completion, Received};
+use crate::base::chunk::Chunk;
+use crate::ring::driver::{Buffer, Completion, Received};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -2,7 +2,7 @@
 
 use crate::base::id::Key;
 use crate::base::page::Paged;
-use crate::ring::driver::Chunk;
+use crate::base::chunk::Chunk;
 
 /// All sends in flight of one ring; at most one a key, so at most one a connection.
 #[derive(Default)]

@@ -17,7 +17,9 @@ mod flight;
 mod pages;
 mod wake;
 
-use super::driver::{Buffer, Chunk, Completion, Driver, Received, Socket, Waker};
+use crate::base::chunk::Chunk;
+use crate::base::wake::Waker;
+use super::driver::{Buffer, Completion, Driver, Received, Socket};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use buffers::BufferRing;

@@ -14,7 +14,7 @@
 //! What the ring reads goes into a word here, on the heap and of atomic type: the kernel
 //! writes it while the driver that owns this is moved about.
 
-use crate::ring::driver::Wake;
+use crate::base::wake::Wake;
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

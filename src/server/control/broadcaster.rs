@@ -106,7 +106,7 @@ mod tests {
     use crate::auth::keyring::Keyring;
     use crate::auth::rights::Roles;
     use crate::auth::token::Requirements;
-    use crate::ring::driver::{Wake, Waker};
+    use crate::base::wake::{Wake, Waker};
     use crate::shard::mailbox;
 
     fn authority() -> Arc<Authority> {

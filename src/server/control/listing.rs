@@ -146,7 +146,7 @@ async fn post(mailbox: &Mailbox, command: Command) {
 mod tests {
     use super::*;
     use crate::base::clock::Instant;
-    use crate::ring::driver::{Wake, Waker};
+    use crate::base::wake::{Wake, Waker};
     use crate::shard::{Sort, State, mailbox};
     use std::net::SocketAddr;
     use std::sync::Arc;

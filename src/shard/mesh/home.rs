@@ -175,7 +175,7 @@ mod tests {
     use super::super::{Cause, Item, connect_shards};
     use super::*;
     use crate::base::clock::Instant;
-    use crate::ring::driver::{Wake, Waker};
+    use crate::base::wake::{Wake, Waker};
     use crate::router::ShardSet;
     use crate::shard::publication::Sent;
     use std::sync::Arc;

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Reading};
 use super::passage::Passage;
 use crate::base::id::ShardId;
-use crate::ring::driver::Waker;
+use crate::base::wake::Waker;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
 use std::sync::Arc;

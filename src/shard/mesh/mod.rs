@@ -45,7 +45,7 @@ use super::ledger::Ledger;
 use super::parcel::Parcel;
 use super::publication::{Sent, Terms};
 use crate::base::id::{Key, ShardId};
-use crate::ring::driver::Waker;
+use crate::base::wake::Waker;
 use crate::router::{Count, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
@@ -404,7 +404,7 @@ fn open(links: &mut [Link], shard: ShardId) -> Option<&mut Batch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::driver::Wake;
+    use crate::base::wake::Wake;
     use std::sync::atomic::AtomicU32;
 
     #[derive(Default)]

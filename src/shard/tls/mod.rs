@@ -37,7 +37,7 @@ use super::outbox::{Outbox, give_back};
 use super::pool::Pool;
 use crate::auth::certificate::Certificate;
 use crate::base::limits::{CHUNK_BYTES, HELLO_BYTES_MAX, HELLO_BYTES_MAX_CERTIFIED};
-use crate::ring::driver::Chunk;
+use crate::base::chunk::Chunk;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
