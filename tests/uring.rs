@@ -1,9 +1,9 @@
 //! The io_uring driver alone, against real sockets: what `ring::driver` promises, held
 //! operation by operation, without a shard to smooth anything over.
 
+use ringmail::base::chunk::Chunk;
 use ringmail::base::clock::Instant;
 use ringmail::base::id::Key;
-use ringmail::base::chunk::Chunk;
 use ringmail::ring::driver::{Completion, Driver, Received, Socket};
 use ringmail::ring::uring::{Geometry, Uring};
 use std::collections::VecDeque;

@@ -14,6 +14,7 @@
 use super::command::Command;
 use super::connection::Connection;
 use super::state::Shard;
+use super::stream::Stream;
 use super::transport::Transport;
 use crate::base::id::Key;
 use crate::base::limits::REFUSALS_OPEN_MAX;
@@ -105,7 +106,7 @@ impl<D: Driver> Shard<D> {
         let (settings, now) = (self.settings.clone(), self.broker.resources.now);
         let seq = self.broker.entropy.u32();
         let session = Session::accept(settings, seq, now);
-        let made = |key: Key| Connection::new(key, Transport::new(socket, session, now));
+        let made = |key: Key| Connection::new(key, Transport::new(session, now));
         let Some(key) = self.broker.connections.insert_with(made) else {
             debug_assert!(false, "there was room");
             self.leave_admission(address);
@@ -116,11 +117,8 @@ impl<D: Driver> Shard<D> {
         if let Some(tracer) = &mut self.broker.resources.tracer {
             tracer.accept(key, now);
         }
-        if self.broker.tls.is_some()
-            && let Some(connection) = self.broker.connections.get_mut(key)
-        {
-            connection.transport.undecided = true;
-        }
+        let may_be_tls = self.streams.tls.is_some();
+        self.streams.put(key.slot, Stream::new(socket, may_be_tls));
         tracing::debug!(shard = self.id.0, connection = %key, "accepted");
         let full = (room == Room::Refusal).then(Session::full);
         if let Some(Connection { transport, .. }) = self.broker.connections.get_mut(key) {

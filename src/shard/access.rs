@@ -34,6 +34,7 @@ use super::transport::Stage;
 use super::transport::Transport;
 use crate::auth::ask::{Answer, Ask, AskKind, TokenPair};
 use crate::auth::bucket::Limit;
+use crate::auth::certificate::Certificate;
 use crate::auth::{Authority, Denied, Grant, Method, Refused, Unjudged, token};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -201,14 +202,11 @@ impl Broker {
     }
 
     /// Whoever has shown a certificate is its principal, and need not send AUTH.
-    pub(super) fn admit_certificate(&mut self, key: Key) {
+    pub(super) fn admit_certificate(&mut self, key: Key, certificate: &Certificate) {
         let Some(access) = &self.access else { return };
         let now = self.resources.now;
         let now_unix = access.wall.now(now);
         let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let Some(certificate) = connection.transport.certificate() else {
             return;
         };
         match access.authority.certify(certificate, now_unix) {

@@ -17,6 +17,7 @@ impl<D: Driver> Shard<D> {
         let (mut lent, mut charged) = (sending.0 + sending.1 * ENTRY_BYTES, 0);
         for (key, connection) in broker.connections.iter() {
             lent += connection.transport.held_bytes();
+            lent += self.streams.of(key.slot).held_bytes();
             let Some(station) = &connection.member.station else {
                 continue;
             };

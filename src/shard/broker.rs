@@ -30,7 +30,6 @@ use super::resource::Resources;
 use super::schema::Schemas;
 use super::service::Services;
 use super::slow::SlowReport;
-use super::tls::{Handshakes, TlsSettings};
 use super::transport::{Stage, Transport};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -40,6 +39,7 @@ use crate::base::slab::Slab;
 use crate::metrics::counter::Counter;
 use crate::metrics::topics::Topics;
 use crate::proto::envelope::Envelope;
+use crate::proto::error::Code;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Step};
@@ -73,9 +73,6 @@ pub(super) struct Broker {
     /// Slow consumers to be told of in the log.
     pub(super) slow_reports: VecDeque<SlowReport>,
     pub(super) entropy: Entropy,
-    pub(super) tls: Option<TlsSettings>,
-    /// TLS handshakes to be advanced.
-    pub(super) handshakes: Handshakes,
     /// Scratch for messages that are built or re-framed.
     pub(super) scratch: Vec<u8>,
     /// What a publication is the latest of, written down to be looked up.
@@ -153,8 +150,6 @@ impl Broker {
             sessions: HashMap::new(),
             slow_reports: VecDeque::new(),
             entropy,
-            tls: None,
-            handshakes: Handshakes::default(),
             scratch: Vec::new(),
             latest_key: Vec::new(),
             publications: 0,
@@ -196,19 +191,13 @@ impl Broker {
         }
     }
 
-    /// Takes received bytes: handles them now, or keeps them while earlier ones wait.
+    /// Takes what a client has sent, decrypted: handles it now, or keeps it while earlier
+    /// bytes wait.
     #[inline]
     pub(super) fn take_bytes(&mut self, key: Key, bytes: &[u8]) {
-        self.resources
-            .counters
-            .add(Counter::BytesReceived, bytes.len() as u64);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.transport.wire.bytes_in += bytes.len() as u64;
-        if connection.transport.is_encrypted() {
-            return self.take_encrypted(key, bytes);
-        }
         if connection.transport.stage != Stage::Running {
             return;
         }
@@ -219,18 +208,47 @@ impl Broker {
         }
     }
 
-    /// As `take_bytes`, of bytes that were opened.
-    pub(super) fn take_plain(&mut self, key: Key, bytes: &[u8]) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if connection.transport.stage != Stage::Running {
-            return;
+    /// Of a message, or of the record it is in, a part has come (`partial`), and the rest is not
+    /// known to be on its way.
+    pub(super) fn note_undelivered(&mut self, key: Key, partial: bool) {
+        if let Some(Connection { transport, .. }) = self.connections.get_mut(key)
+            && (partial || transport.input.is_empty())
+        {
+            let now = self.resources.now;
+            transport.session.note_undelivered(partial, now);
         }
-        if connection.is_paused() {
-            connection.transport.keep(bytes, &mut self.resources);
-        } else {
-            self.hear(key, bytes);
+    }
+
+    /// Has a connection wait until there is memory for the rest of what it is sending, if there
+    /// is none now.
+    pub(super) fn wait_if_exhausted(&mut self, key: Key) {
+        if self.resources.pool.is_exhausted()
+            && let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.member.blocked, true)
+        {
+            self.blocked.push(key);
+            self.holders.blocks = true;
+        }
+    }
+
+    /// The peer has shut its sending side down: what it asked is still answered.
+    pub(super) fn take_end(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.transport.peer_ended = true;
+            connection.finish_if_done(&mut self.resources);
+        }
+    }
+
+    /// Ends a connection for a reason of the peer's making, and tells it.
+    pub(super) fn refuse_connection(&mut self, key: Key, code: Code, text: &'static str) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.transport.refuse(code, text, &mut self.resources);
+        }
+    }
+
+    pub(super) fn end_connection(&mut self, key: Key, reason: Reason) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.transport.end(reason, &mut self.resources);
         }
     }
 

@@ -8,6 +8,7 @@ use super::listing::Listing;
 use super::mailbox::{self, Completion, ReplyTo};
 use super::mesh::Mesh;
 use super::seek::Seek;
+use super::stream::Stream;
 use super::transport::Transport;
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
@@ -51,5 +52,8 @@ pub enum Command {
 pub type Mailbox = mailbox::Mailbox<Command>;
 pub type Inbox = mailbox::Inbox<Command>;
 
-/// A transport on its way to another shard.
-pub struct Moved(pub(super) Transport);
+/// A transport on its way to another shard, with its stream.
+pub struct Moved {
+    pub(super) transport: Transport,
+    pub(super) stream: Stream,
+}

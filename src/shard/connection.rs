@@ -89,12 +89,6 @@ impl Connection {
         }
     }
 
-    /// The peer has shut its sending side down: what it asked is still answered.
-    pub(super) fn take_end(&mut self, resources: &mut Resources) {
-        self.transport.peer_ended = true;
-        self.finish_if_done(resources);
-    }
-
     // ---- answers to its calls ----
 
     /// A deferred call of this connection is over; `id` and `codec` are the request's.

@@ -27,6 +27,7 @@ use super::draining::{Drain, Look};
 use super::fanout_queue::Fanning;
 use super::resource::Resources;
 use super::state::Shard;
+use super::stream::Stream;
 use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -113,7 +114,11 @@ impl<D: Driver> Shard<D> {
             let Some(connection) = self.broker.connections.get_mut(key) else {
                 continue;
             };
-            if look == Look::Early && !connection.may_end_early(began, now, &self.driver) {
+            let stream = self.streams.of(key.slot);
+            if look == Look::Early
+                && (!connection.may_end_early(began, now)
+                    || is_on_its_way(connection, stream, began, now, &self.driver))
+            {
                 continue;
             }
             connection.step_drain(look, &mut self.broker.resources);
@@ -158,12 +163,13 @@ impl<D: Driver> Shard<D> {
         let waits = !broker.fanouts.is_empty()
             || !broker.replays.ready.is_empty()
             || !broker.legacies.is_settled();
-        let goes_on = |(_, one): (Key, &Connection)| {
+        let goes_on = |(key, one): (Key, &Connection)| {
+            let stream = self.streams.of(key.slot);
             one.transport.stage == Stage::Running
                 && (one.member.is_owed_answers()
                     || one.is_at_work()
                     || one.is_heard_since(now)
-                    || is_on_its_way(one, drain.began, now, &self.driver))
+                    || is_on_its_way(one, stream, drain.began, now, &self.driver))
         };
         waits || broker.connections.iter().any(goes_on)
     }
@@ -174,9 +180,15 @@ impl<D: Driver> Shard<D> {
 }
 
 /// DRAIN, or what was sent behind it, may not have reached the peer.
-fn is_on_its_way(one: &Connection, began: Instant, now: Instant, driver: &impl Driver) -> bool {
+fn is_on_its_way(
+    one: &Connection,
+    stream: &Stream,
+    began: Instant,
+    now: Instant,
+    driver: &impl Driver,
+) -> bool {
     now.since(began) < ROUND_TRIP_MAX
-        && (!one.transport.outbox.is_empty() || driver.unacknowledged(one.transport.socket) > 0)
+        && (!one.transport.outbox.is_empty() || driver.unacknowledged(stream.socket) > 0)
 }
 
 impl Broker {
@@ -240,17 +252,13 @@ impl Connection {
     }
 
     /// Nothing of what others may still publish or ask is for it, and it is silent.
-    fn may_end_early(&self, began: Instant, now: Instant, driver: &impl Driver) -> bool {
+    fn may_end_early(&self, began: Instant, now: Instant) -> bool {
         let station = self.member.station.as_ref();
         let listens = station.is_some_and(|one| {
             let count = one.subscriptions.len() + one.servings.len();
             count > 0
         });
-        !listens
-            && !self.is_at_work()
-            && !self.is_heard_since(now)
-            && now.since(began) >= QUIET
-            && !is_on_its_way(self, began, now, driver)
+        !listens && !self.is_at_work() && !self.is_heard_since(now) && now.since(began) >= QUIET
     }
 
     fn step_drain(&mut self, look: Look, resources: &mut Resources) {

@@ -199,7 +199,8 @@ impl<D: Driver> Shard<D> {
         if !station.trail.note_left(went) {
             return;
         }
-        let held = self.driver.unacknowledged(connection.transport.socket);
+        let socket = self.streams.of(key.slot).socket;
+        let held = self.driver.unacknowledged(socket);
         let changed = station.trail.note_held(held);
         let backed_up = station.trail.backed_up;
         connection.member.recharge(&mut broker.resources);
@@ -235,7 +236,8 @@ impl<D: Driver> Shard<D> {
             if now < one.next_look {
                 return true;
             }
-            let held = self.driver.unacknowledged(connection.transport.socket);
+            let socket = self.streams.of(one.member.slot).socket;
+            let held = self.driver.unacknowledged(socket);
             if !station.trail.note_held(held) {
                 let reads = held < std::mem::replace(&mut one.held, held);
                 one.pause = match reads {

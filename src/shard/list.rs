@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::listing::{Listing, Query, Rank, Row, Seen, Sort, State, Walk, nanos, seniority};
 use super::scheduler::{LISTING_UNITS, Lane};
 use super::state::Shard;
+use super::stream::Stream;
 use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -37,12 +38,12 @@ impl Query {
             && is(&self.client_id, connection.transport.session.client_id())
     }
 
-    fn rank(&self, key: Key, connection: &Connection, now: Instant) -> Rank {
+    fn rank(&self, key: Key, connection: &Connection, stream: &Stream, now: Instant) -> Rank {
         let value = match self.sort {
             Sort::Queued => connection.queued_bytes(),
             Sort::Age => seniority(connection.transport.opened),
-            Sort::In => connection.transport.wire.bytes_in,
-            Sort::Out => connection.transport.wire.bytes_out,
+            Sort::In => stream.bytes_in,
+            Sort::Out => stream.bytes_out,
             Sort::Oldest => nanos(connection.oldest_queued(now)),
             Sort::RoundTrip => connection.transport.session.round_trip().map_or(0, nanos),
             Sort::Id => 0,
@@ -102,7 +103,7 @@ impl<D: Driver> Shard<D> {
                 let key = connections.key_of(walk.slot);
                 walk.slot += 1;
                 if let Some((key, one)) = key.and_then(|key| Some((key, connections.get(key)?))) {
-                    walk.take(key, one, now);
+                    walk.take(key, one, self.streams.of(key.slot), now);
                 }
             }
             if walk.slot == walk.end {
@@ -119,8 +120,10 @@ impl<D: Driver> Shard<D> {
             if let Some(one) = connections.get(key)
                 && one.transport.stage != Stage::Detached
             {
-                let address = self.driver.peer(one.transport.socket);
-                walk.seen.rows.push(one.row(self.id, key, address, now));
+                let stream = self.streams.of(key.slot);
+                let address = self.driver.peer(stream.socket);
+                let row = one.row(self.id, key, stream, address, now);
+                walk.seen.rows.push(row);
             }
         }
         if walk.picked.as_ref().is_some_and(Vec::is_empty)
@@ -150,12 +153,13 @@ impl<D: Driver> Shard<D> {
 }
 
 impl Walk {
-    fn take(&mut self, key: Key, connection: &Connection, now: Instant) {
+    fn take(&mut self, key: Key, connection: &Connection, stream: &Stream, now: Instant) {
         if connection.transport.stage == Stage::Detached {
             self.seen.sessions_waiting += 1;
         } else if self.query.matches(connection) {
             self.seen.total += 1;
-            self.top.offer(self.query.rank(key, connection, now));
+            let rank = self.query.rank(key, connection, stream, now);
+            self.top.offer(rank);
         }
     }
 }
@@ -195,7 +199,14 @@ impl Connection {
         }
     }
 
-    fn row(&self, shard: ShardId, key: Key, address: Option<SocketAddr>, now: Instant) -> Row {
+    fn row(
+        &self,
+        shard: ShardId,
+        key: Key,
+        stream: &Stream,
+        address: Option<SocketAddr>,
+        now: Instant,
+    ) -> Row {
         Row {
             shard,
             key,
@@ -205,9 +216,9 @@ impl Connection {
             opened: self.transport.opened,
             age: now.since(self.transport.opened),
             messages_in: self.transport.session.messages_in(),
-            bytes_in: self.transport.wire.bytes_in,
+            bytes_in: stream.bytes_in,
             messages_out: self.transport.session.messages_out(),
-            bytes_out: self.transport.wire.bytes_out,
+            bytes_out: stream.bytes_out,
             queued_bytes: self.queued_bytes(),
             oldest_queued: self.oldest_queued(now),
             round_trip: self.transport.session.round_trip(),

@@ -108,6 +108,7 @@ mod service;
 mod slow;
 mod state;
 mod station;
+mod stream;
 mod subscribe;
 pub mod sys;
 pub mod tls;

@@ -14,9 +14,9 @@
 //! flight has not gone yet.
 
 use super::pool::Pool;
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::proto::output::Output;
-use crate::base::chunk::Chunk;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;

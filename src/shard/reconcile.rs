@@ -11,12 +11,13 @@ use super::outbox::give_back;
 use super::resource::Resources;
 use super::scheduler::Lane;
 use super::state::Shard;
-use super::transport::{Receive, Stage, Transport};
+use super::stream::{Receive, Stream};
+use super::transport::{Stage, Transport};
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
-use crate::base::chunk::Chunk;
 use crate::ring::driver::Driver;
 use std::io;
 
@@ -65,10 +66,11 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
-        connection.reconcile_send(&mut self.driver, &mut broker.resources);
-        connection.reconcile_stage(&mut self.driver, &broker.resources);
-        connection.reconcile_receive(&mut self.driver, &mut broker.resources);
-        if connection.transport.stage == Stage::Closing && connection.transport.is_quiet() {
+        let stream = self.streams.of_mut(key.slot);
+        stream.reconcile_send(connection, &mut self.driver, &mut broker.resources);
+        stream.reconcile_stage(connection, &mut self.driver, &broker.resources);
+        stream.reconcile_receive(connection, &mut self.driver, &mut broker.resources);
+        if connection.transport.stage == Stage::Closing && stream.is_quiet(&connection.transport) {
             return self.free(key);
         }
         if connection.member.timer == Instant::NEVER || connection.transport.may_be_due_earlier() {
@@ -95,7 +97,8 @@ impl<D: Driver> Shard<D> {
         };
         match connection.transport.stage {
             Stage::Running => {
-                if connection.transport.moving.is_some() && connection.transport.is_quiet() {
+                let stream = self.streams.of(key.slot);
+                if connection.transport.moving.is_some() && stream.is_quiet(&connection.transport) {
                     self.move_on(key);
                 } else if connection.member.has_pending && !connection.is_moving() {
                     self.broker.refill(key);
@@ -132,9 +135,10 @@ impl<D: Driver> Shard<D> {
             return;
         };
         transport.outbox.clear(&mut broker.resources.pool);
-        transport.release_tls(&mut broker.resources);
+        let stream = self.streams.of_mut(key.slot);
+        stream.release_tls(&mut broker.resources);
         debug_assert!(transport.outbox.is_empty());
-        self.driver.close(transport.socket);
+        self.driver.close(stream.socket);
         let principal = transport.principal.as_mut();
         let address = principal.and_then(|principal| principal.address.take());
         if let (Some(admission), Some(address)) = (&broker.admission, address) {
@@ -181,7 +185,8 @@ impl<D: Driver> Shard<D> {
             _ => {
                 // Our FIN, which goes when all else has gone, counts as a byte.
                 let fin = usize::from(connection.transport.outbox.is_empty());
-                let held = self.driver.unacknowledged(connection.transport.socket);
+                let socket = self.streams.of(key.slot).socket;
+                let held = self.driver.unacknowledged(socket);
                 held.saturating_sub(fin)
             }
         };
@@ -189,36 +194,39 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-impl Connection {
+impl Stream {
     #[inline]
-    fn reconcile_send(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
-        if self.transport.sending || self.transport.stage > Stage::Flushing || self.is_moving() {
+    fn reconcile_send(
+        &mut self,
+        connection: &mut Connection,
+        driver: &mut impl Driver,
+        resources: &mut Resources,
+    ) {
+        if connection.transport.sending
+            || connection.transport.stage > Stage::Flushing
+            || connection.is_moving()
+        {
             return;
         }
-        let outbox = &mut self.transport.outbox;
-        let next = match &mut self.transport.tls {
+        let outbox = &mut connection.transport.outbox;
+        let next = match &mut self.tls {
             None => outbox.next_chunk(),
             Some(tls) => {
-                let ends = self.transport.stage == Stage::Flushing;
+                let ends = connection.transport.stage == Stage::Flushing;
                 tls.next_chunk(outbox, ends, &mut resources.pool)
             }
         };
-        if self
-            .transport
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.has_failed())
-        {
-            self.transport.end(Reason::TlsFailed, resources);
+        if self.tls.as_ref().is_some_and(|tls| tls.has_failed()) {
+            connection.transport.end(Reason::TlsFailed, resources);
         }
         if let Some((chunk, from)) = next {
-            self.transport.sending = true;
-            self.transport.sent_of_chunk = from as u32;
-            self.transport.outbox.begin_send(resources.now);
+            connection.transport.sending = true;
+            self.sent_of_chunk = from as u32;
+            connection.transport.outbox.begin_send(resources.now);
             resources
                 .sampler
-                .send_begins(self.member.key, &mut resources.histograms);
-            driver.send(self.member.key, self.transport.socket, chunk, from);
+                .send_begins(connection.member.key, &mut resources.histograms);
+            driver.send(connection.member.key, self.socket, chunk, from);
         }
     }
 
@@ -226,17 +234,18 @@ impl Connection {
     /// the outbox's bytes have gone by it.
     pub(super) fn take_sent(
         &mut self,
+        connection: &mut Connection,
         driver: &mut impl Driver,
         result: io::Result<usize>,
         chunk: Chunk,
         resources: &mut Resources,
     ) -> usize {
-        let queued = self.transport.outbox.queued_bytes();
-        let (key, now) = (self.member.key, resources.now);
+        let queued = connection.transport.outbox.queued_bytes();
+        let (key, now) = (connection.member.key, resources.now);
         resources
             .sampler
             .send_ended(key, now, &mut resources.histograms);
-        let (from, length) = (self.transport.sent_of_chunk as usize, chunk.len());
+        let (from, length) = (self.sent_of_chunk as usize, chunk.len());
         let went = match result {
             Ok(bytes) => Some(bytes),
             // For a takeover, or at the end: nothing of it went.
@@ -246,92 +255,103 @@ impl Connection {
         resources
             .counters
             .add(Counter::BytesSent, went.unwrap_or(0) as u64);
-        self.transport.wire.bytes_out += went.unwrap_or(0) as u64;
+        self.bytes_out += went.unwrap_or(0) as u64;
         match went {
-            Some(bytes) if from + bytes < length && self.transport.stage <= Stage::Flushing => {
-                if self.transport.tls.is_none() {
-                    self.transport.outbox.sent(bytes);
+            Some(bytes)
+                if from + bytes < length && connection.transport.stage <= Stage::Flushing =>
+            {
+                if self.tls.is_none() {
+                    connection.transport.outbox.sent(bytes);
                 }
-                self.transport.extend_flush(resources);
-                if self.member.yields {
+                connection.transport.extend_flush(resources);
+                if connection.member.yields {
                     // The rest goes from the slot this transport moves to.
-                    match &mut self.transport.tls {
-                        None => self.transport.outbox.put_back(chunk, from + bytes),
+                    match &mut self.tls {
+                        None => connection.transport.outbox.put_back(chunk, from + bytes),
                         Some(tls) => tls.put_back(chunk, from + bytes, &mut resources.pool),
                     }
-                    self.transport.sent_of_chunk = 0;
+                    self.sent_of_chunk = 0;
                 } else {
-                    self.transport.sent_of_chunk = (from + bytes) as u32;
-                    self.transport.sending = true;
-                    driver.send(self.member.key, self.transport.socket, chunk, from + bytes);
+                    self.sent_of_chunk = (from + bytes) as u32;
+                    connection.transport.sending = true;
+                    driver.send(connection.member.key, self.socket, chunk, from + bytes);
                 }
-                return queued - self.transport.outbox.queued_bytes();
+                return queued - connection.transport.outbox.queued_bytes();
             }
-            Some(_) => self.transport.extend_flush(resources),
-            None if self.transport.stage == Stage::Closing => {}
-            None => self.transport.abort(Reason::PeerReset, resources),
+            Some(_) => connection.transport.extend_flush(resources),
+            None if connection.transport.stage == Stage::Closing => {}
+            None => connection.transport.abort(Reason::PeerReset, resources),
         }
-        match &mut self.transport.tls {
-            None => self.transport.outbox.sent(length - from),
-            Some(tls) => tls.sent(&mut self.transport.outbox),
+        match &mut self.tls {
+            None => connection.transport.outbox.sent(length - from),
+            Some(tls) => tls.sent(&mut connection.transport.outbox),
         }
-        self.transport.sent_of_chunk = 0;
+        self.sent_of_chunk = 0;
         give_back(chunk, &mut resources.pool);
-        let gone = queued - self.transport.outbox.queued_bytes();
+        let gone = queued - connection.transport.outbox.queued_bytes();
         match went {
             // What is sealed counts whole: a part of it is of no use.
-            Some(bytes) if self.transport.tls.is_none() => bytes.min(gone),
+            Some(bytes) if self.tls.is_none() => bytes.min(gone),
             Some(bytes) if from + bytes == length => gone,
             _ => 0,
         }
     }
 
+    fn reconcile_stage(
+        &mut self,
+        connection: &mut Connection,
+        driver: &mut impl Driver,
+        resources: &Resources,
+    ) {
+        let sealed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
+        let flushed =
+            connection.transport.outbox.is_empty() && sealed && !connection.transport.sending;
+        if connection.transport.stage == Stage::Flushing && flushed && !connection.member.yields {
+            driver.shutdown(self.socket);
+            connection.transport.stage = Stage::Lingering;
+            connection.transport.stage_deadline = resources.now + Transport::STAGE_TIME;
+        }
+        if connection.transport.stage == Stage::Lingering && connection.transport.peer_ended {
+            connection.transport.stage = Stage::Closing;
+        }
+        let gives_up = connection.transport.stage == Stage::Closing || connection.member.yields;
+        if gives_up && connection.transport.sending && !self.send_cancelled {
+            self.send_cancelled = true;
+            driver.cancel_send(connection.member.key);
+        }
+    }
+
+    #[inline]
+    fn reconcile_receive(
+        &mut self,
+        connection: &Connection,
+        driver: &mut impl Driver,
+        resources: &mut Resources,
+    ) {
+        match (self.receive, connection.wants_receive()) {
+            (Receive::Off, true) if !connection.member.starved => {
+                driver.receive(connection.member.key, self.socket);
+                self.receive = Receive::Armed;
+            }
+            (Receive::Armed, false) => {
+                driver.cancel_receive(connection.member.key);
+                self.receive = Receive::Cancelling;
+                if connection.transport.stage == Stage::Running {
+                    resources.counters.add(Counter::ReceivePaused, 1);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Connection {
     /// It has more to it than a socket and a session.
     #[inline]
     fn is_unusual(&self) -> bool {
         self.member.has_pending
             || self.transport.moving.is_some()
             || self.transport.stage != Stage::Running
-    }
-
-    fn reconcile_stage(&mut self, driver: &mut impl Driver, resources: &Resources) {
-        let sealed = self
-            .transport
-            .tls
-            .as_ref()
-            .is_none_or(|tls| tls.is_flushed());
-        let flushed = self.transport.outbox.is_empty() && sealed && !self.transport.sending;
-        if self.transport.stage == Stage::Flushing && flushed && !self.member.yields {
-            driver.shutdown(self.transport.socket);
-            self.transport.stage = Stage::Lingering;
-            self.transport.stage_deadline = resources.now + Transport::STAGE_TIME;
-        }
-        if self.transport.stage == Stage::Lingering && self.transport.peer_ended {
-            self.transport.stage = Stage::Closing;
-        }
-        let gives_up = self.transport.stage == Stage::Closing || self.member.yields;
-        if gives_up && self.transport.sending && !self.transport.send_cancelled {
-            self.transport.send_cancelled = true;
-            driver.cancel_send(self.member.key);
-        }
-    }
-
-    #[inline]
-    fn reconcile_receive(&mut self, driver: &mut impl Driver, resources: &mut Resources) {
-        match (self.transport.receive, self.wants_receive()) {
-            (Receive::Off, true) if !self.member.starved => {
-                driver.receive(self.member.key, self.transport.socket);
-                self.transport.receive = Receive::Armed;
-            }
-            (Receive::Armed, false) => {
-                driver.cancel_receive(self.member.key);
-                self.transport.receive = Receive::Cancelling;
-                if self.transport.stage == Stage::Running {
-                    resources.counters.add(Counter::ReceivePaused, 1);
-                }
-            }
-            _ => {}
-        }
     }
 }
 

@@ -34,7 +34,7 @@ use super::connection::Connection;
 use super::mailbox::Unposted;
 use super::seek::{Found, Resumption, Seek};
 use super::state::Shard;
-use super::transport::{Stage, Transport};
+use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::reason::Reason;
@@ -88,7 +88,8 @@ impl<D: Driver> Shard<D> {
         });
         // Answers still on their way would tell of more than SESSION_OK then says.
         let answered = old.member.answers_open == 0;
-        if old.transport.is_quiet() && answered && !taken_by_other {
+        let old_stream = self.streams.of(slot.slot);
+        if old_stream.is_quiet(&old.transport) && answered && !taken_by_other {
             self.transplant(slot, key, received);
         } else {
             if !taken_by_other && let Some(old) = self.broker.connections.get_mut(slot) {
@@ -227,11 +228,13 @@ impl<D: Driver> Shard<D> {
         };
         transport.session.end_trial();
         transport.moving = None;
-        let old = connection.take_over(transport);
+        let transport = connection.take_over(transport);
         connection.member.yields = false;
         self.yielding.remove(&slot);
-        if old.stage != Stage::Detached {
-            self.evict(old);
+        let newcomer = self.streams.take(from.slot);
+        let stream = std::mem::replace(self.streams.of_mut(slot.slot), newcomer);
+        if transport.stage != Stage::Detached {
+            self.evict(Moved { transport, stream });
         }
         self.broker.resumed(slot, received);
         // Perhaps for the same session.
@@ -239,12 +242,12 @@ impl<D: Driver> Shard<D> {
     }
 
     /// A transport whose session has been taken over gets a slot of its own to end in.
-    fn evict(&mut self, mut old: Transport) {
+    fn evict(&mut self, mut old: Moved) {
         let broker = &mut self.broker;
-        if old.stage == Stage::Running {
+        if old.transport.stage == Stage::Running {
             let text = "this session has been resumed by another connection";
             let refusal = Refusal::new(Code::SessionTaken, text);
-            old.refuse_with(&refusal, &mut broker.resources);
+            old.transport.refuse_with(&refusal, &mut broker.resources);
         }
         if let Some(key) = self.give_slot(old) {
             self.broker.touch(key);
@@ -253,17 +256,16 @@ impl<D: Driver> Shard<D> {
 
     /// Gives a transport that comes from another slot or shard one of its own. `None`: there
     /// is none, and it is over.
-    fn give_slot(&mut self, transport: Transport) -> Option<Key> {
-        let mut transport = Some(transport);
-        let inserted = self.broker.connections.insert_with(|key| {
-            // Called at most once, and only if there is room.
-            let transport = transport
-                .take()
-                .unwrap_or_else(|| unreachable!("made twice"));
-            Connection::new(key, transport)
-        });
-        transport.into_iter().for_each(|one| self.discard(one));
-        inserted
+    fn give_slot(&mut self, moved: Moved) -> Option<Key> {
+        if self.broker.connections.is_full() {
+            self.discard(moved);
+            return None;
+        }
+        let Moved { transport, stream } = moved;
+        let made = |key: Key| Connection::new(key, transport);
+        let key = self.broker.connections.insert_with(made)?;
+        self.streams.put(key.slot, stream);
+        Some(key)
     }
 
     /// Passes a transport on to the shard of its session.
@@ -272,11 +274,7 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let broker = &mut self.broker;
-        let Some(Connection {
-            member,
-            mut transport,
-        }) = broker.remove(key)
-        else {
+        let Some(Connection { member, transport }) = broker.remove(key) else {
             return;
         };
         self.timers.cancel(key.slot);
@@ -284,11 +282,14 @@ impl<D: Driver> Shard<D> {
             member.station.is_none_or(|one| one.is_idle()),
             "it resumes first"
         );
-        transport.discharge(&mut broker.resources);
+        let stream = self.streams.take(key.slot);
+        let moved = Moved { transport, stream };
+        // What it holds of this shard's memory is the other's from now on.
+        broker.resources.pool.count(moved.held_bytes(), 0);
         broker.resources.forget_arrival(key, None);
         broker.resources.counters.add(Counter::MovedOut, 1);
         self.connection_counts.pass(self.id, home);
-        let moved = Command::Move(Box::new(Moved(transport)));
+        let moved = Command::Move(Box::new(moved));
         let (unposted, is_over) = match peer.try_post(moved) {
             Ok(()) => return,
             Err(Unposted::Full(unposted)) => (unposted, false),
@@ -320,27 +321,31 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Gives a transport a slot here. `None`: there is none, and it is over.
-    fn take_moved(&mut self, Moved(mut transport): Moved) -> Option<Key> {
+    fn take_moved(&mut self, mut moved: Moved) -> Option<Key> {
         let broker = &mut self.broker;
         broker.resources.counters.add(Counter::MovedIn, 1);
-        transport.charge(&mut broker.resources);
+        broker.resources.pool.count(0, moved.held_bytes());
         let limits = &broker.resources.limits;
         if broker.connection_count() >= limits.connections_max {
             // Here there is room for it only in its session's place.
             let now = broker.resources.now;
-            transport.session.put_on_trial(now);
+            moved.transport.session.put_on_trial(now);
         }
-        self.give_slot(transport)
+        self.give_slot(moved)
     }
 
     /// Ends a transport for which there is no slot.
-    fn discard(&mut self, mut transport: Transport) {
+    fn discard(&mut self, moved: Moved) {
+        let Moved {
+            mut transport,
+            mut stream,
+        } = moved;
         let resources = &mut self.broker.resources;
         let reason = transport.reason.unwrap_or(Reason::TooManyConnections);
         transport.drop_input(resources);
         transport.outbox.clear(&mut resources.pool);
-        transport.release_tls(resources);
-        self.driver.close(transport.socket);
+        stream.release_tls(resources);
+        self.driver.close(stream.socket);
         self.connection_counts.leave(self.id);
         resources.counters.add_closed(reason);
         self.leave_admission(transport.principal.and_then(|principal| principal.address));
@@ -401,6 +406,13 @@ impl<D: Driver> Shard<D> {
         };
         self.end_session(key, !self.broker.draining);
         true
+    }
+}
+
+impl Moved {
+    /// Bytes that the pool counts for it.
+    fn held_bytes(&self) -> usize {
+        self.transport.held_bytes() + self.stream.held_bytes()
     }
 }
 

@@ -19,6 +19,7 @@ use super::scheduler::Work;
 use super::schema::Schemas;
 use super::seek::Seek;
 use super::service::Service;
+use super::stream::{Stream, Streams};
 use super::tls::TlsSettings;
 use super::trace::Tracer;
 use super::trace::Tracing;
@@ -71,6 +72,7 @@ pub struct Shard<D> {
     pub(super) id: ShardId,
     pub(super) driver: D,
     pub(super) broker: Broker,
+    pub(super) streams: Streams,
     pub(super) timers: Wheel,
     pub(super) settings: Arc<Settings>,
     pub(super) inbox: Inbox,
@@ -147,11 +149,12 @@ impl<D: Driver> Shard<D> {
         };
         let mut broker = Broker::new(id, slots, resources, findings, entropy);
         (broker.access, broker.admission) = (setup.access, setup.admission);
-        (broker.tls, broker.schemas) = (setup.tls, setup.schemas);
+        broker.schemas = setup.schemas;
         Shard {
             id,
             driver,
             broker,
+            streams: Streams::new(setup.tls),
             timers: Wheel::new(now),
             settings: Arc::new(settings),
             inbox: setup.inbox,
@@ -220,10 +223,10 @@ impl<D: Driver> Shard<D> {
 }
 
 // Of the 512 bytes that an idle connection may cost in all, what is beside its slot takes
-// some 60. A page of 256 such entries of a slab is 96 KiB, one of jemalloc's sizes.
-const _: () = assert!(size_of::<Connection>() + 8 <= 384);
+// some 60.
+const _: () = assert!(size_of::<Connection>() + 8 + size_of::<Stream>() <= 384);
 
-/// Bytes of memory one connection's slot takes, its timer included: for the budget.
+/// Bytes of memory one connection's slot takes, its stream and timer included: for the budget.
 pub const fn slot_bytes() -> usize {
-    size_of::<Connection>() + 8 + 16
+    size_of::<Connection>() + 8 + size_of::<Stream>() + 16
 }

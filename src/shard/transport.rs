@@ -25,7 +25,6 @@ use super::pool::Pool;
 use super::principal::{Bearer, Principal};
 use super::resource::Resources;
 use super::seek::Resumption;
-use super::tls::Tls;
 use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, LINGER_MS};
 use crate::base::reason::Reason;
@@ -33,7 +32,6 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::message::Message;
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Step};
-use crate::ring::driver::Socket;
 use std::time::Duration;
 
 /// Bytes received and not yet handled at which a connection stops receiving.
@@ -52,35 +50,14 @@ pub(super) enum Stage {
     Detached,
 }
 
-/// The state of the multishot receive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Receive {
-    Off,
-    Armed,
-    Cancelling,
-}
-
-/// What a connection has received and sent, TLS and handshakes included.
-#[derive(Default)]
-pub(super) struct Wire {
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-}
-
 pub(super) struct Transport {
     pub(super) session: Session,
     pub(super) outbox: Outbox,
     /// Who its peer is and what it may; none where nobody is asked and nothing is counted.
     pub(super) principal: Option<Box<Principal>>,
-    pub(super) socket: Socket,
     pub(super) stage: Stage,
-    pub(super) receive: Receive,
     /// A send is in flight.
     pub(super) sending: bool,
-    /// Bytes of the chunk in flight that went in earlier, short sends.
-    pub(super) sent_of_chunk: u32,
-    /// The send in flight has been cancelled.
-    pub(super) send_cancelled: bool,
     /// Waits for its outbox to drain before it handles more.
     pub(super) stalled: bool,
     /// Its principal waits: for the issuer, for a worker, or because it has sent more than it may.
@@ -93,31 +70,23 @@ pub(super) struct Transport {
     pub(super) peer_ended: bool,
     pub(super) established: bool,
     pub(super) reason: Option<Reason>,
-    /// Nothing has come yet, so whether it speaks TLS is not known.
-    pub(super) undecided: bool,
-    pub(super) tls: Option<Box<Tls>>,
     pub(super) input: Reassembly,
     /// The deadline of the stage, while not `Running`.
     pub(super) stage_deadline: Instant,
     pub(super) opened: Instant,
-    pub(super) wire: Wire,
 }
 
 impl Transport {
     /// How long flushing may make no progress, and how long lingering lasts.
     pub(super) const STAGE_TIME: Duration = Duration::from_millis(LINGER_MS);
 
-    pub(super) fn new(socket: Socket, session: Session, now: Instant) -> Transport {
+    pub(super) fn new(session: Session, now: Instant) -> Transport {
         Transport {
             session,
             outbox: Outbox::default(),
             principal: None,
-            socket,
             stage: Stage::Running,
-            receive: Receive::Off,
             sending: false,
-            sent_of_chunk: 0,
-            send_cancelled: false,
             stalled: false,
             held: false,
             has_left: false,
@@ -125,24 +94,10 @@ impl Transport {
             peer_ended: false,
             established: false,
             reason: None,
-            undecided: false,
-            tls: None,
             input: Reassembly::default(),
             stage_deadline: Instant::NEVER,
             opened: now,
-            wire: Wire::default(),
         }
-    }
-
-    /// What it receives is not simply plaintext.
-    #[inline]
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.tls.is_some() || self.undecided
-    }
-
-    /// Nothing of it is in flight.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.receive == Receive::Off && !self.sending
     }
 
     /// It was a session's, whose client has not come back in time.
@@ -296,13 +251,13 @@ impl Transport {
 
     // ---- time ----
 
-    /// A deadline has passed.
-    pub(super) fn take_timeout(&mut self, resources: &mut Resources) {
+    /// A deadline has passed, while it was being read from or not.
+    pub(super) fn take_timeout(&mut self, is_read: bool, resources: &mut Resources) {
         self.outbox.shrink();
         match self.stage {
             Stage::Running => {
-                if self.receive != Receive::Armed {
-                    // We are not reading: the rest of a message cannot come.
+                if !is_read {
+                    // The rest of a message cannot come.
                     self.session.restart_frame_clock(resources.now);
                 }
                 let principal = self.principal.as_ref();
@@ -404,20 +359,8 @@ impl Transport {
         self.drop_input(resources);
     }
 
-    // ---- from one shard to another ----
-
-    /// What it holds of a shard's memory is no longer that shard's.
-    pub(super) fn discharge(&mut self, resources: &mut Resources) {
-        resources.pool.count(self.held_bytes(), 0);
-    }
-
-    pub(super) fn charge(&mut self, resources: &mut Resources) {
-        resources.pool.count(0, self.held_bytes());
-    }
-
     /// Bytes that the pool counts for it, without what is in flight.
     pub(super) fn held_bytes(&self) -> usize {
-        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
-        self.input.charged() + self.outbox.held_bytes() + tls
+        self.input.charged() + self.outbox.held_bytes()
     }
 }

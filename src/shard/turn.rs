@@ -11,6 +11,8 @@ use super::outbox::give_back;
 use super::resume::STANDSTILL;
 use super::scheduler::{COMMAND_UNITS, Lane};
 use super::state::Shard;
+use super::stream::Receive;
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::TIMERS_PER_TURN;
@@ -20,9 +22,7 @@ use crate::metrics::histogram::Timing;
 use crate::metrics::span::Fault;
 use crate::proto::error::Code;
 use crate::proto::outcome::Outcome;
-use crate::base::chunk::Chunk;
 use crate::ring::driver::{Completion, Driver, Received};
-use crate::shard::transport::Receive;
 use std::io;
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl<D: Driver> Shard<D> {
             self.take_completion(completion);
         }
         self.broker.resume_ready();
-        self.broker.advance_handshakes();
+        self.streams.advance_handshakes(&mut self.broker);
         self.broker.take_mesh();
         self.take_commands();
         self.take_finished_calls();
@@ -110,7 +110,7 @@ impl<D: Driver> Shard<D> {
             && self.unposted.is_empty()
             && self.unanswered.is_empty()
             && self.listings.is_empty()
-            && self.broker.handshakes.is_empty()
+            && self.streams.handshakes.is_empty()
             && self.broker.fanouts.is_empty()
             && self.broker.replays.ready.is_empty()
             && self.broker.slow_reports.is_empty()
@@ -160,16 +160,16 @@ impl<D: Driver> Shard<D> {
             return;
         };
         if !more {
-            connection.transport.receive = Receive::Off;
+            self.streams.of_mut(key.slot).receive = Receive::Off;
         }
         match result {
             Received::Data(buffer) => {
                 let bytes = self.driver.bytes(&buffer);
-                self.broker.take_bytes(key, bytes);
+                self.streams.take_bytes(key, bytes, &mut self.broker);
                 self.driver.release(buffer);
                 self.buffers_released += 1;
             }
-            Received::End => connection.take_end(&mut self.broker.resources),
+            Received::End => self.broker.take_end(key),
             Received::NoBuffers => {
                 self.broker
                     .resources
@@ -197,12 +197,10 @@ impl<D: Driver> Shard<D> {
             give_back(chunk, &mut self.broker.resources.pool);
             return;
         };
-        (
-            connection.transport.sending,
-            connection.transport.send_cancelled,
-        ) = (false, false);
-        let went =
-            connection.take_sent(&mut self.driver, result, chunk, &mut self.broker.resources);
+        let stream = self.streams.of_mut(key.slot);
+        (connection.transport.sending, stream.send_cancelled) = (false, false);
+        let resources = &mut self.broker.resources;
+        let went = stream.take_sent(connection, &mut self.driver, result, chunk, resources);
         let trails = connection.member.trails;
         if connection.unstall(&self.broker.resources) {
             self.broker.ready.push_back(key);
@@ -314,7 +312,8 @@ impl<D: Driver> Shard<D> {
                     self.end_session(key, true);
                     continue;
                 }
-                connection.transport.take_timeout(resources);
+                let is_read = self.streams.of(key.slot).receive == Receive::Armed;
+                connection.transport.take_timeout(is_read, resources);
                 if connection.unhold(resources) {
                     self.broker.ready.push_back(key);
                 }
@@ -356,7 +355,8 @@ impl<D: Driver> Shard<D> {
             let Some(connection) = self.broker.connections.get(report.connection) else {
                 continue;
             };
-            let address = self.driver.peer(connection.transport.socket);
+            let stream = self.streams.of(report.connection.slot);
+            let address = self.driver.peer(stream.socket);
             tracing::warn!(
                 shard = self.id.0,
                 connection = %report.connection,
@@ -364,7 +364,7 @@ impl<D: Driver> Shard<D> {
                 principal = connection
                     .transport
                     .principal_name()
-                    .or(connection.transport.certificate_principal()),
+                    .or(stream.certificate_principal()),
                 address = address.map(tracing::field::display),
                 policy = report.policy.label(),
                 bytes_queued = report.bytes_queued,

@@ -8,9 +8,9 @@
 use super::kernel::{Kernel, Operation};
 use super::ring::{Activity, Posted, Ring, RingSize};
 use super::world::{State, World};
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::chunk::Chunk;
 use crate::base::wake::{Wake, Waker};
 use crate::ring::driver::{Buffer, Completion, Driver, Received, Socket};
 use std::cell::RefMut;

@@ -7,9 +7,9 @@
 //! the shard can know, and what the checks go by.
 
 use super::link::LinkId;
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::chunk::Chunk;
 use crate::ring::driver::Completion;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};

@@ -2,13 +2,13 @@
 
 use super::client::{Ending, Opening, Order, Plan, Reading, Writing};
 use super::{Faults, RingSize, SimDriver, World};
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
 use crate::proto::session::{Event, Session, Settings, Step};
-use crate::base::chunk::Chunk;
 use crate::ring::driver::{Buffer, Completion, Driver, Received, Socket};
 use std::collections::BTreeMap;
 use std::sync::Arc;

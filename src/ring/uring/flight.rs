@@ -1,8 +1,8 @@
 //! Sends in flight: the memory the kernel reads from, kept here until its completion.
 
+use crate::base::chunk::Chunk;
 use crate::base::id::Key;
 use crate::base::page::Paged;
-use crate::base::chunk::Chunk;
 
 /// All sends in flight of one ring; at most one a key, so at most one a connection.
 #[derive(Default)]

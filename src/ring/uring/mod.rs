@@ -17,11 +17,11 @@ mod flight;
 mod pages;
 mod wake;
 
-use crate::base::chunk::Chunk;
-use crate::base::wake::Waker;
 use super::driver::{Buffer, Completion, Driver, Received, Socket};
+use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
+use crate::base::wake::Waker;
 use buffers::BufferRing;
 use flight::Flights;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};

@@ -36,8 +36,8 @@ pub(super) use queue::Handshakes;
 use super::outbox::{Outbox, give_back};
 use super::pool::Pool;
 use crate::auth::certificate::Certificate;
-use crate::base::limits::{CHUNK_BYTES, HELLO_BYTES_MAX, HELLO_BYTES_MAX_CERTIFIED};
 use crate::base::chunk::Chunk;
+use crate::base::limits::{CHUNK_BYTES, HELLO_BYTES_MAX, HELLO_BYTES_MAX_CERTIFIED};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
@@ -112,7 +112,7 @@ pub(super) struct Tls {
     /// Our close_notify has been sealed.
     said_end: bool,
     /// Of the client.
-    certificate: Option<Box<Certificate>>,
+    pub(super) certificate: Option<Box<Certificate>>,
 }
 
 impl Tls {
