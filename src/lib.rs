@@ -146,6 +146,10 @@ pub mod server;
 #[doc(hidden)]
 pub mod shard;
 
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod wire;
+
 #[doc = include_str!("proto/PROTOCOL.md")]
 pub mod protocol {}
 

@@ -354,7 +354,7 @@ impl State {
                 Class::Response => deliver(Arrival::Response(envelope)),
                 Class::Publication => deliver(Arrival::Publish(envelope)),
                 Class::Request => deliver(Arrival::Request(envelope)),
-                Class::Operation(_) | Class::Control(_) => {
+                Class::Change(_) | Class::Control(_) => {
                     debug_assert!(!kind.from_server(), "{kind:?}");
                 }
             },

@@ -6,7 +6,7 @@
 
 use super::subscribe::Interest;
 use crate::proto::envelope::Envelope;
-use crate::proto::kind::{Class, MessageType, Operation};
+use crate::proto::kind::{self, Class, MessageType};
 
 /// What an operation changes, once it is confirmed.
 #[derive(Clone, Debug)]
@@ -61,15 +61,15 @@ impl Registry {
             }
             Change::Interest(interest) => interest,
         };
-        let Class::Operation(operation) = kind.class() else {
+        let Class::Change(operation) = kind.class() else {
             return;
         };
         let (list, add) = match operation {
-            Operation::Subscribe => (&mut self.subscriptions, true),
-            Operation::Unsubscribe => (&mut self.subscriptions, false),
-            Operation::Serve => (&mut self.services, true),
-            Operation::Unserve => (&mut self.services, false),
-            Operation::Will => return,
+            kind::Change::Subscribe => (&mut self.subscriptions, true),
+            kind::Change::Unsubscribe => (&mut self.subscriptions, false),
+            kind::Change::Serve => (&mut self.services, true),
+            kind::Change::Unserve => (&mut self.services, false),
+            kind::Change::Will => return,
         };
         list.retain(|old| !old.is_same(&interest));
         if add {
@@ -92,15 +92,15 @@ impl Registry {
     /// The server refused to restore this one: it is not asked for again.
     pub(super) fn forget(&mut self, kind: MessageType, name: &str, headers: &[u8]) {
         let is_other = |old: &Interest| !is_asked_by(old, name, headers);
-        let Class::Operation(operation) = kind.class() else {
+        let Class::Change(operation) = kind.class() else {
             return;
         };
         match operation {
-            Operation::Subscribe => self.subscriptions.retain(is_other),
-            Operation::Serve => self.services.retain(is_other),
-            Operation::Will => self.will = None,
+            kind::Change::Subscribe => self.subscriptions.retain(is_other),
+            kind::Change::Serve => self.services.retain(is_other),
+            kind::Change::Will => self.will = None,
             // Nothing of them is restored.
-            Operation::Unsubscribe | Operation::Unserve => {}
+            kind::Change::Unsubscribe | kind::Change::Unserve => {}
         }
     }
 

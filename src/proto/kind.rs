@@ -22,7 +22,7 @@ pub enum Class {
     /// To whom it may concern; answered by OK or ERROR unless its id is 0.
     Publication,
     /// Changes what stands at the server in a client's name; answered by OK or ERROR.
-    Operation(Operation),
+    Change(Change),
     /// Answered by a RESPONSE.
     Request,
     /// The answer; nobody answers it.
@@ -113,8 +113,8 @@ macro_rules! class {
     (Control $kind:ident) => {
         Class::Control(Control::$kind)
     };
-    (Operation $kind:ident) => {
-        Class::Operation(Operation::$kind)
+    (Change $kind:ident) => {
+        Class::Change(Change::$kind)
     };
     ($class:ident $kind:ident) => {
         Class::$class
@@ -123,25 +123,25 @@ macro_rules! class {
 
 /// The members of the two classes that have several, gathered row by row.
 macro_rules! members {
-    ([$($controls:ident)*] [$($operations:ident)*] Control $kind:ident $($rest:tt)*) => {
-        members!([$($controls)* $kind] [$($operations)*] $($rest)*);
+    ([$($controls:ident)*] [$($changes:ident)*] Control $kind:ident $($rest:tt)*) => {
+        members!([$($controls)* $kind] [$($changes)*] $($rest)*);
     };
-    ([$($controls:ident)*] [$($operations:ident)*] Operation $kind:ident $($rest:tt)*) => {
-        members!([$($controls)*] [$($operations)* $kind] $($rest)*);
+    ([$($controls:ident)*] [$($changes:ident)*] Change $kind:ident $($rest:tt)*) => {
+        members!([$($controls)*] [$($changes)* $kind] $($rest)*);
     };
-    ([$($controls:ident)*] [$($operations:ident)*] $class:ident $kind:ident $($rest:tt)*) => {
-        members!([$($controls)*] [$($operations)*] $($rest)*);
+    ([$($controls:ident)*] [$($changes:ident)*] $class:ident $kind:ident $($rest:tt)*) => {
+        members!([$($controls)*] [$($changes)*] $($rest)*);
     };
-    ([$($controls:ident)*] [$($operations:ident)*]) => {
+    ([$($controls:ident)*] [$($changes:ident)*]) => {
         /// The types of class [`Class::Control`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Control { $($controls = MessageType::$controls as u8,)* }
 
-        /// The types of class [`Class::Operation`].
+        /// The types of class [`Class::Change`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum Operation { $($operations = MessageType::$operations as u8,)* }
+        pub enum Change { $($changes = MessageType::$changes as u8,)* }
     };
 }
 
@@ -160,13 +160,13 @@ message_types! {
     Session     = 0x0A, "SESSION",     Client, Control,     0,                          Trial,    None;
     SessionOk   = 0x0B, "SESSION_OK",  Server, Control,     0,                          Member,   None;
     Publish     = 0x10, "PUBLISH",     Both,   Publication, FLAG_HEADERS | FLAG_RETAIN, Member,   Rate;
-    Subscribe   = 0x11, "SUBSCRIBE",   Client, Operation,   FLAG_HEADERS,               Member,   Rate;
-    Unsubscribe = 0x12, "UNSUBSCRIBE", Client, Operation,   FLAG_HEADERS,               Member,   Rate;
-    Will        = 0x13, "WILL",        Client, Operation,   FLAG_HEADERS | FLAG_RETAIN, Member,   Rate;
+    Subscribe   = 0x11, "SUBSCRIBE",   Client, Change,      FLAG_HEADERS,               Member,   Rate;
+    Unsubscribe = 0x12, "UNSUBSCRIBE", Client, Change,      FLAG_HEADERS,               Member,   Rate;
+    Will        = 0x13, "WILL",        Client, Change,      FLAG_HEADERS | FLAG_RETAIN, Member,   Rate;
     Request     = 0x20, "REQUEST",     Both,   Request,     FLAG_HEADERS,               Member,   Rate;
     Response    = 0x21, "RESPONSE",    Both,   Response,    FLAG_HEADERS | FLAG_FAILED, Member,   Rate;
-    Serve       = 0x22, "SERVE",       Client, Operation,   FLAG_HEADERS,               Member,   Rate;
-    Unserve     = 0x23, "UNSERVE",     Client, Operation,   FLAG_HEADERS,               Member,   Rate;
+    Serve       = 0x22, "SERVE",       Client, Change,      FLAG_HEADERS,               Member,   Rate;
+    Unserve     = 0x23, "UNSERVE",     Client, Change,      FLAG_HEADERS,               Member,   Rate;
 }
 
 /// The first type whose payload is an envelope, as all behind it.

@@ -180,7 +180,7 @@ impl<'a> Message<'a> {
                 Message::parse_control(control, &mut Reader::new(body))
                     .ok_or(Refusal::malformed(text))
             }
-            Class::Publication | Class::Operation(_) | Class::Request | Class::Response => {
+            Class::Publication | Class::Change(_) | Class::Request | Class::Response => {
                 Envelope::parse(kind, body).map(|envelope| Message::Envelope(kind, envelope))
             }
         }

@@ -41,7 +41,7 @@ use crate::base::id::Key;
 use crate::metrics::counter::Counter;
 use crate::proto::encoded::Encoded;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::Message;
+use crate::wire::Notice;
 use std::sync::Arc;
 
 /// AUTHs again that one connection may send in a second, and at once.
@@ -241,13 +241,13 @@ impl Broker {
         transport.principal_mut().credential = Some(credential);
         transport.session.authenticate();
         let principal = transport.principal_name().unwrap_or_default().to_owned();
-        let done = Message::AuthOk {
+        let done = Notice::Authenticated {
             expires_in_s,
             principal: &principal,
             access_token: pair.map_or(b"", |pair| pair.access_token.as_bytes()),
             refresh_token: pair.map_or(b"", |pair| pair.refresh_token.as_bytes()),
         };
-        transport.send(&done, &mut self.resources);
+        transport.notify(done, &mut self.resources);
         // The new deadline may be an earlier one.
         member.timer = Instant::NEVER;
         self.resources.counters.add(Counter::AuthAccepted, 1);

@@ -40,10 +40,9 @@ use crate::metrics::counter::Counter;
 use crate::metrics::topics::Topics;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
-use crate::proto::message::{Message, MessageType};
 use crate::proto::reassembly::Reassembly;
-use crate::proto::session::{Event, Step};
 use crate::router::{Matches, Router};
+use crate::wire::{Operation, Received, Session, Step};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -321,27 +320,37 @@ impl Broker {
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
             if connection.member.fanning == Fanning::Open
-                && !self.fanouts.joins(self.id, self.router.epoch(), view)
+                && !connection
+                    .transport
+                    .session
+                    .live_topic(view)
+                    .is_some_and(|topic| {
+                        let epoch = self.router.epoch();
+                        self.fanouts.joins(self.id, epoch, topic)
+                    })
             {
                 connection.member.fanning = Fanning::Waits;
                 break;
             }
             match connection.transport.handle(view, &mut self.resources) {
                 Step::Taken { used, ref event } => {
-                    let established = connection.transport.session.is_established();
-                    if let Some(kind) = kind_of(event, view, established) {
+                    let session = &connection.transport.session;
+                    if let Some(kind) = session.kind(event, view) {
                         self.resources.counters.add_received(kind);
                     }
+                    let message = session.received(&view[..used]);
+                    let operation = Session::operation(event, view);
                     let parsed = sampled
                         .take()
                         .and_then(|began| self.resources.parsed(began));
-                    let over = limited && connection.is_over_rate(event, used, &self.resources);
-                    let traced = self.begin_receive(event);
+                    let over =
+                        limited && connection.is_over_rate(&operation, used, &self.resources);
+                    let traced = self.begin_receive(&operation);
                     let ended = match over {
-                        true => self.refuse_over_rate(key, event),
-                        false => self.take_event(key, event, &view[..used]),
+                        true => self.refuse_over_rate(key, &operation),
+                        false => self.take_operation(key, &operation, message),
                     };
-                    self.end_receive(traced, key, event, used);
+                    self.end_receive(traced, key, &operation, used);
                     if let Some(parsed) = parsed {
                         self.resources.routed(parsed);
                     }
@@ -381,19 +390,21 @@ impl Broker {
         self.stop_running(key, input, bytes, handled);
     }
 
-    /// Acts on an event of `key`'s session; `message` is the whole message, as received.
-    /// The reason, when that ends the connection.
+    /// Does what a connection asks for by this message. The reason, when that ends it.
     #[inline]
-    fn take_event(&mut self, key: Key, event: &Event<'_>, message: &[u8]) -> Option<Reason> {
-        match event {
-            Event::Message(Message::Envelope(MessageType::Request, request))
-                if self.services.has(request.name) =>
-            {
+    fn take_operation(
+        &mut self,
+        key: Key,
+        operation: &Operation<'_>,
+        message: Received<'_>,
+    ) -> Option<Reason> {
+        match operation {
+            Operation::Request(request) if self.services.has(request.name) => {
                 self.call_service(key, request);
                 None
             }
-            event => {
-                let ended = self.dispatch(key, event, message);
+            operation => {
+                let ended = self.dispatch(key, operation, message);
                 self.charge_mesh();
                 ended
             }
@@ -448,16 +459,5 @@ impl Broker {
         if connection.member.blocked {
             self.blocked.push(key);
         }
-    }
-}
-
-/// The type of the message an event is of; none if it is a frame of the handshake.
-#[inline]
-fn kind_of(event: &Event<'_>, bytes: &[u8], established: bool) -> Option<MessageType> {
-    match event {
-        Event::Message(Message::Envelope(kind, _)) => Some(*kind),
-        Event::Established(_) => None,
-        _ if established => MessageType::of(bytes),
-        _ => None,
     }
 }

@@ -22,6 +22,7 @@ use crate::codec::{Misfit, Schema};
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
 use crate::proto::message::MessageType;
+use crate::wire::Received;
 use bytes::Bytes;
 
 /// What a worker is to do.
@@ -59,14 +60,13 @@ impl Broker {
         kind: MessageType,
         id: SchemaId,
         envelope: &Envelope<'_>,
-        message: &[u8],
+        message: Received<'_>,
     ) {
         let (Some(connection), Some(schemas)) = (self.connections.get_mut(key), &self.schemas)
         else {
             return;
         };
-        let checksum = connection.transport.session.has_checksum();
-        let message = Bytes::from(Encoded::copied(message, checksum));
+        let message = Bytes::from(message.copied());
         let message = self.resources.pool.ledger.share(message);
         let is_kept = kind == MessageType::Will || envelope.flags & FLAG_RETAIN != 0;
         let is_wanted = is_kept || schemas.is_wanted(other(envelope.codec));

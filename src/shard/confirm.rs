@@ -13,8 +13,7 @@ use super::confirmation::{Answer, Pending, Until};
 use super::connection::Connection;
 use super::fanout_queue::Fanning;
 use crate::base::id::Key;
-use crate::proto::message::Message;
-use crate::proto::session::Event;
+use crate::wire::Notice;
 
 impl Broker {
     /// Answers an operation: now if nothing stands before it, and, with `everywhere`, if
@@ -129,16 +128,14 @@ impl Broker {
         }
         let transport = &mut connection.transport;
         let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
-        match answer.refusal {
-            None => session.send(&Message::Ok { id: answer.id }, &mut out),
-            Some(refusal) => {
-                let now = self.resources.now;
-                let event = session.error(refusal.code, answer.id, &refusal.text, now, &mut out);
-                if let Event::Ended(reason) = event {
-                    transport.end(reason, &mut self.resources);
-                    self.touch(key);
-                }
-            }
+        let id = answer.id;
+        let notice = match &answer.refusal {
+            None => Notice::Done { id },
+            Some(refusal) => Notice::Refused { id, refusal },
+        };
+        if let Some(reason) = session.notify(notice, self.resources.now, &mut out) {
+            transport.end(reason, &mut self.resources);
+            self.touch(key);
         }
     }
 }

@@ -200,7 +200,7 @@ impl Connection {
         }
         resources.counters.add(Counter::Responses, 1);
         let (session, mut out) = self.transport.session_and_out(&mut resources.pool);
-        session.send_response(id, flags, codec, payload, &mut out);
+        session.respond(id, flags, codec, payload, &mut out);
     }
 
     /// As `respond`; a large payload is queued where it is instead of copied.
@@ -211,15 +211,15 @@ impl Connection {
         payload: Bytes,
         resources: &mut Resources,
     ) {
-        let checksum = self.transport.session.has_checksum();
-        if payload.len() < SHARED_BYTES_MIN || self.member.counted || checksum {
+        let as_it_is = self.transport.session.delivers_as_it_is();
+        if payload.len() < SHARED_BYTES_MIN || self.member.counted || !as_it_is {
             return self.respond(id, codec, &payload, resources);
         }
         if self.is_too_large(&payload) {
             return self.refuse_too_large(id, resources);
         }
         let (session, mut out) = self.transport.session_and_out(&mut resources.pool);
-        if session.send_response_head(id, 0, codec, payload.len(), &mut out) {
+        if session.respond_head(id, codec, payload.len(), &mut out) {
             resources.counters.add(Counter::Responses, 1);
             let payload = resources.pool.ledger.share(payload);
             let outbox = &mut self.transport.outbox;
@@ -229,7 +229,7 @@ impl Connection {
 
     #[inline]
     fn is_too_large(&self, payload: &[u8]) -> bool {
-        !self.transport.session.peer_accepts_response(payload.len())
+        !self.transport.session.accepts_response(payload.len())
     }
 
     #[cold]

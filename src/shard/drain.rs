@@ -33,8 +33,8 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::proto::error::Code;
-use crate::proto::message::Message;
 use crate::ring::driver::Driver;
+use crate::wire::Notice;
 use std::time::Duration;
 
 /// How long there must have been silence to count as done.
@@ -222,12 +222,11 @@ impl Connection {
         }
         if self.transport.session.is_open() {
             let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-            let drain = Message::Drain {
+            let drain = Notice::Draining {
                 deadline_ms,
                 reconnect_after_ms,
-                alternative: "",
             };
-            self.transport.send(&drain, resources);
+            self.transport.notify(drain, resources);
         } else if !self.transport.session.is_established() {
             self.transport.close(
                 Code::Draining,

@@ -14,9 +14,9 @@ use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::encoded::Encoded;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::{Message, MessageType};
+use crate::proto::message::MessageType;
 use crate::proto::outcome::Failure;
-use crate::proto::session::{Event, Session};
+use crate::wire::{Notice, Session};
 use std::mem;
 
 /// A key asks for a new session.
@@ -86,12 +86,12 @@ impl Broker {
             receipts: Receipts::default(),
         }));
         (connection.member.counted, connection.member.careful) = (true, true);
-        let begun = Message::SessionOk {
+        let begun = Notice::Session {
             key: session,
             resumed: false,
             last_publish_id: 0,
         };
-        connection.transport.send(&begun, &mut self.resources);
+        connection.transport.notify(begun, &mut self.resources);
         self.sessions.insert(session, key);
         self.resources.counters.add(Counter::SessionsBegun, 1);
     }
@@ -150,10 +150,8 @@ impl Broker {
         let now = self.resources.now;
         let transport = &mut connection.transport;
         let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
-        match session.error(Code::SessionUnknown, 0, text, now, &mut out) {
-            Event::Ended(reason) => Some(reason),
-            _ => None,
-        }
+        let refusal = &Refusal::new(Code::SessionUnknown, text);
+        session.notify(Notice::Refused { id: 0, refusal }, now, &mut out)
     }
 
     /// Takes ACK: what the client has got is kept no longer.
@@ -249,7 +247,7 @@ impl Broker {
         let Some(durable) = &mut station.durable else {
             return;
         };
-        let length_max = transport.session.peer_whole_bytes_max();
+        let length_max = transport.session.whole_bytes_max();
         let counters = &self.resources.counters;
         let mut too_large = Vec::new();
         let covered = durable
@@ -264,17 +262,17 @@ impl Broker {
             });
         debug_assert!(covered, "asked before it moved");
         let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
-        let resumed = Message::SessionOk {
+        let resumed = Notice::Session {
             key: durable.key,
             resumed: true,
             last_publish_id: durable.receipts.last_confirmed(),
         };
-        session.send(&resumed, &mut out);
+        session.notify(resumed, now, &mut out);
         durable.log.replay(|first, second| {
             if second.is_empty() {
-                session.forward(first, None, &mut out);
+                session.deliver(Encoded::of(first), None, &mut out);
             } else {
-                session.forward(&[first, second].concat(), None, &mut out);
+                session.deliver(Encoded::of(&[first, second].concat()), None, &mut out);
             }
         });
         let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());

@@ -8,7 +8,6 @@ use super::publication::{Origin, Publication, Translation};
 use super::trace::Open;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::proto::encoded::live_topic;
 use crate::proto::envelope::Envelope;
 use crate::router::{Search, Subscription};
 use bytes::Bytes;
@@ -224,14 +223,11 @@ impl Fanouts {
         lane.map_or(Fanning::No, |lane| lane.fanning)
     }
 
-    /// Whether a PUBLISH whose head these bytes are would join the last batch of a lane.
-    pub(super) fn joins(&self, shard: ShardId, epoch: u64, message: &[u8]) -> bool {
+    /// Whether a publication on this topic would join the last batch of a lane.
+    pub(super) fn joins(&self, shard: ShardId, epoch: u64, topic: &[u8]) -> bool {
         let lane = self.lane(Way::Of(shard));
         let last = lane.and_then(|lane| lane.batches.back());
-        match (last, live_topic(message)) {
-            (Some(batch), Some(topic)) => batch.takes(topic, epoch),
-            _ => false,
-        }
+        last.is_some_and(|batch| batch.takes(topic, epoch))
     }
 
     pub(super) fn push(&mut self, way: Way, batch: Batch) {

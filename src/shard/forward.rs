@@ -27,7 +27,7 @@ use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
 use crate::metrics::span::Fault;
-use crate::proto::encoded::{Encoded, response_id};
+use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
 use crate::proto::error::Code;
 use crate::proto::message::MessageType;
@@ -35,10 +35,11 @@ use crate::proto::name::check_topic;
 use crate::proto::outcome::Failure;
 use crate::proto::trace::{Carried, TraceContext};
 use crate::router::Choice;
+use crate::wire::Received;
 
 impl Broker {
     /// Forwards a REQUEST that no service of this shard answers, or fails it.
-    pub(super) fn request(&mut self, key: Key, request: &Envelope<'_>, message: &[u8]) {
+    pub(super) fn request(&mut self, key: Key, request: &Envelope<'_>, message: Received<'_>) {
         let connection = self.connections.get(key);
         if connection.is_some_and(|one| !one.transport.bearer().may_request(request.name)) {
             return self.forbid_request(key, request);
@@ -69,9 +70,8 @@ impl Broker {
         };
         connection.member.uses_mesh |= shard != self.id;
         self.resources.counters.add(Counter::RequestsForwarded, 1);
-        let checksum = connection.transport.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut parcel = Parcel::received(message, checksum, &mut scratch);
+        let mut parcel = Parcel::of(message.encoded(&mut scratch));
         let call = Call {
             shard: self.id,
             key: call,
@@ -257,7 +257,7 @@ impl Broker {
     }
 
     /// Takes a server's RESPONSE to the call it answers.
-    pub(super) fn respond(&mut self, server: Key, response: &Envelope<'_>, message: &[u8]) {
+    pub(super) fn respond(&mut self, server: Key, response: &Envelope<'_>, message: Received<'_>) {
         let entry = self.forwarded.answered(response.id, server);
         let Some(entry) = entry.and_then(|entry| self.close_forwarded(entry)) else {
             return self.count_unasked(server);
@@ -266,9 +266,8 @@ impl Broker {
             return;
         };
         connection.member.uses_mesh |= entry.call.shard != self.id;
-        let checksum = connection.transport.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut parcel = Parcel::received(message, checksum, &mut scratch);
+        let mut parcel = Parcel::of(message.encoded(&mut scratch));
         let tracer = self.resources.tracer.as_ref();
         match tracer.and_then(|tracer| tracer.received()) {
             None => self.bring(entry.call, &mut parcel),
@@ -372,10 +371,7 @@ impl Broker {
     /// and so much of it has come as tells whose, its requester hears of that rather than of
     /// the server's end.
     #[cold]
-    pub(super) fn refuse_answer(&mut self, server: Key, begun: &[u8]) {
-        let Some(id) = response_id(begun) else {
-            return;
-        };
+    pub(super) fn refuse_answer(&mut self, server: Key, id: u32) {
         let text = "the answer is larger than this server accepts";
         let failure = Failure::of(Code::TooLarge, text);
         self.fail_forwarded(server, id, &failure);

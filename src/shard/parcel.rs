@@ -22,19 +22,13 @@ pub(super) struct Parcel<'a> {
 }
 
 impl<'a> Parcel<'a> {
-    /// A message as it was received; with CHECKSUM its CRC is taken off, for which
-    /// `scratch` is needed.
-    #[inline]
-    pub(super) fn received(message: &'a [u8], checksum: bool, scratch: &'a mut Vec<u8>) -> Self {
-        Parcel::of(Encoded::received(message, checksum, scratch))
-    }
-
     /// A message without CRC.
     pub(super) fn plain(message: &'a [u8]) -> Parcel<'a> {
         Parcel::of(Encoded::of(message))
     }
 
-    fn of(message: Encoded<'a>) -> Parcel<'a> {
+    #[inline]
+    pub(super) fn of(message: Encoded<'a>) -> Parcel<'a> {
         Parcel {
             message,
             shared: None,

@@ -11,7 +11,7 @@ use crate::base::clock::Instant;
 use crate::base::limits::EXPIRY_GRACE_S;
 use crate::proto::encoded::Encoded;
 use crate::proto::kind::Class;
-use crate::proto::session::Session;
+use crate::wire::Session;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +172,7 @@ impl Bearer<'_> {
             Class::Request => self.may_serve(envelope.name),
             Class::Response => true,
             // None of them is counted.
-            Class::Operation(_) | Class::Control(_) => false,
+            Class::Change(_) | Class::Control(_) => false,
         }
     }
 

@@ -38,12 +38,13 @@ use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext};
 use crate::router::{Matches, Version};
+use crate::wire::Received;
 use std::time::Duration;
 
 impl Broker {
     /// Takes a client's PUBLISH; `message` is the whole of it, as received.
     #[inline]
-    pub(super) fn publish(&mut self, key: Key, envelope: &Envelope<'_>, message: &[u8]) {
+    pub(super) fn publish(&mut self, key: Key, envelope: &Envelope<'_>, message: Received<'_>) {
         self.resources.counters.add(Counter::Publishes, 1);
         let id = envelope.id;
         let Some(connection) = self.connections.get(key) else {
@@ -71,9 +72,8 @@ impl Broker {
         };
         connection.member.uses_mesh = true;
         connection.member.take_publish(id);
-        let checksum = connection.transport.session.has_checksum();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let parcel = Parcel::received(message, checksum, &mut scratch);
+        let parcel = Parcel::of(message.encoded(&mut scratch));
         let tracer = self.resources.tracer.as_ref();
         let origin = Origin::Connection(key);
         let reach = match tracer.and_then(|tracer| tracer.received()) {
@@ -94,7 +94,7 @@ impl Broker {
         key: Key,
         schema: SchemaId,
         envelope: &Envelope<'_>,
-        message: &[u8],
+        message: Received<'_>,
     ) -> Option<Box<Translation>> {
         let checked = match is_long(envelope) {
             false => self.check_payload(schema, envelope).map(Some),

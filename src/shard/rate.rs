@@ -13,10 +13,8 @@ use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::kind::{Bound, Class};
-use crate::proto::message::Message;
 use crate::proto::outcome::Failure;
-use crate::proto::session::Event;
+use crate::wire::Operation;
 use std::time::Duration;
 
 /// A connection that has sent too much is not read from for so long, at least and at most.
@@ -28,14 +26,15 @@ const TEXT: &str = "rate limit of this connection exceeded; wait a little";
 impl Broker {
     /// Refuses a message that was too much. It never ends the connection.
     #[cold]
-    pub(super) fn refuse_over_rate(&mut self, key: Key, event: &Event<'_>) -> Option<Reason> {
+    pub(super) fn refuse_over_rate(
+        &mut self,
+        key: Key,
+        operation: &Operation<'_>,
+    ) -> Option<Reason> {
         self.resources.counters.add(Counter::RateLimited, 1);
         self.touch(key);
-        let Event::Message(Message::Envelope(kind, envelope)) = event else {
-            return None;
-        };
-        match kind.class() {
-            Class::Request => {
+        match *operation {
+            Operation::Request(envelope) => {
                 self.resources.counters.add(Counter::Requests, 1);
                 if let Some(connection) = self.connections.get_mut(key) {
                     let failure = Failure::of(Code::RateLimited, TEXT);
@@ -44,16 +43,22 @@ impl Broker {
                 }
             }
             // Nobody waits for an answer to an answer; its requester is told in time.
-            Class::Response => {}
-            Class::Publication => {
+            Operation::Respond(_) => {}
+            Operation::Publish(envelope) => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::unpublished(envelope.id, refusal), false);
             }
-            Class::Operation(_) => {
+            Operation::Change(_, envelope) => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
                 self.answer(key, Answer::refused(envelope.id, refusal), false);
             }
-            Class::Control(_) => debug_assert!(false, "{kind:?} has no envelope"),
+            Operation::Authenticate { .. }
+            | Operation::Acknowledge { .. }
+            | Operation::Resume { .. }
+            | Operation::Leave
+            | Operation::Ended { .. }
+            | Operation::Unexpected
+            | Operation::None => debug_assert!(false, "{operation:?} is not limited"),
         }
         None
     }
@@ -63,14 +68,11 @@ impl Connection {
     /// Counts a message of `len` bytes. True: it is too much, and so is the next for a while.
     pub(super) fn is_over_rate(
         &mut self,
-        event: &Event<'_>,
+        operation: &Operation<'_>,
         len: usize,
         resources: &Resources,
     ) -> bool {
-        let Event::Message(message) = event else {
-            return false;
-        };
-        if message.kind().bound() != Bound::Rate {
+        if operation.envelope().is_none() {
             return false;
         }
         let Rates { messages, bytes } = resources.limits.rates;

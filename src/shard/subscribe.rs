@@ -21,6 +21,7 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
+use crate::wire::Received;
 
 /// What of its memory a shard may use to know who subscribes to what: three quarters.
 const INTEREST_SHARE: (usize, usize) = (3, 4);
@@ -36,17 +37,17 @@ pub(super) enum Done {
 
 impl Broker {
     /// Does one of the operations above and answers it.
-    pub(super) fn operate(
+    pub(super) fn change(
         &mut self,
         key: Key,
         envelope: &Envelope<'_>,
-        operation: impl FnOnce(&mut Broker) -> Result<Done, Refusal>,
+        change: impl FnOnce(&mut Broker) -> Result<Done, Refusal>,
     ) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.member.uses_mesh = true;
         }
         self.resources.work.spend(UNSUBSCRIBE_UNITS);
-        match operation(self) {
+        match change(self) {
             Ok(Done::Later) => {}
             Ok(Done::Subscribed) => self.answer_subscribe(key, Answer::ok(envelope.id)),
             Ok(Done::Now) => self.answer(key, Answer::ok(envelope.id), true),
@@ -239,7 +240,7 @@ impl Broker {
         &mut self,
         key: Key,
         envelope: &Envelope<'_>,
-        message: &[u8],
+        message: Received<'_>,
     ) -> Result<Done, Refusal> {
         if envelope.name.is_empty() {
             if let Some(connection) = self.connections.get_mut(key) {
@@ -263,11 +264,8 @@ impl Broker {
                 Some(self.translate_will(translation, envelope))
             }
         };
-        let connection = self.connections.get(key);
-        let checksum = connection.is_some_and(|one| one.transport.session.has_checksum());
         let mut scratch = Vec::new();
-        let message = Encoded::received(message, checksum, &mut scratch);
-        self.put_will(key, message, translation);
+        self.put_will(key, message.encoded(&mut scratch), translation);
         Ok(Done::Now)
     }
 

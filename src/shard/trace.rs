@@ -213,25 +213,18 @@ impl Tracer {
 
     // ---- the message in hand ----
 
-    /// Looks whether a message that has just come is sampled. True: its `receive` span has
+    /// Looks whether a message that has just come is sampled; a trace may begin with one that
+    /// `begins` something. True: its `receive` span has
     /// begun, and `end_receive` must follow.
     #[inline]
-    pub(super) fn receive(
-        &mut self,
-        kind: MessageType,
-        envelope: &Envelope<'_>,
-        turn: Instant,
-    ) -> bool {
+    pub(super) fn receive(&mut self, begins: bool, envelope: &Envelope<'_>, turn: Instant) -> bool {
         let value = match envelope.headers.is_empty() {
             true => None,
             false => envelope.headers.find(header::TRACEPARENT),
         };
         match value {
             Some(value) => self.receive_carried(value, turn),
-            None => {
-                let begins = matches!(kind, MessageType::Publish | MessageType::Request);
-                begins && self.draw() && self.receive_first(turn)
-            }
+            None => begins && self.draw() && self.receive_first(turn),
         }
     }
 

@@ -29,9 +29,8 @@ use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, LINGER_MS};
 use crate::base::reason::Reason;
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::Message;
 use crate::proto::reassembly::Reassembly;
-use crate::proto::session::{Event, Session, Step};
+use crate::wire::{Notice, Session, Step};
 use std::time::Duration;
 
 /// Bytes received and not yet handled at which a connection stops receiving.
@@ -135,7 +134,7 @@ impl Transport {
     #[inline]
     pub(super) fn handle<'a>(&mut self, bytes: &'a [u8], resources: &mut Resources) -> Step<'a> {
         let (session, mut out) = self.session_and_out(&mut resources.pool);
-        session.handle(bytes, resources.now, &mut out)
+        session.take(bytes, resources.now, &mut out)
     }
 
     /// Whether its input wants to be handled.
@@ -217,7 +216,7 @@ impl Transport {
     /// does not count.
     #[inline]
     pub(super) fn takes(&self, bytes: usize) -> bool {
-        bytes <= self.session.peer_whole_bytes_max()
+        bytes <= self.session.whole_bytes_max()
     }
 
     /// Writes a message of another connection's, with another id if one is given.
@@ -228,19 +227,20 @@ impl Transport {
         id: Option<u32>,
         resources: &mut Resources,
     ) {
-        if id.is_none() && parcel.is_large() && self.session.forwards_as_it_is() {
-            self.session.note_forwarded();
+        if id.is_none() && parcel.is_large() && self.session.delivers_as_it_is() {
+            self.session.note_delivered();
             let message = parcel.share(&resources.pool.ledger);
             return self.outbox.push_shared(message, &mut resources.pool);
         }
         let (session, mut out) = self.session_and_out(&mut resources.pool);
-        session.forward(parcel.bytes(), id, &mut out);
+        session.deliver(parcel.message(), id, &mut out);
     }
 
-    #[inline]
-    pub(super) fn send(&mut self, message: &Message<'_>, resources: &mut Resources) {
+    /// Tells its client what is no reason to end.
+    pub(super) fn notify(&mut self, notice: Notice<'_>, resources: &mut Resources) {
         let (session, mut out) = self.session_and_out(&mut resources.pool);
-        session.send(message, &mut out);
+        let ended = session.notify(notice, resources.now, &mut out);
+        debug_assert!(ended.is_none(), "only a refusal can be one too many");
     }
 
     /// Answers the peer's CLOSE: nothing it asked for is unanswered.
@@ -266,8 +266,7 @@ impl Transport {
                     return self.cut_off(Code::AuthExpired, text, resources);
                 }
                 let (session, mut out) = self.session_and_out(&mut resources.pool);
-                let event = session.handle_timeout(resources.now, &mut out);
-                if let Event::Ended(reason) = event {
+                if let Some(reason) = session.take_timeout(resources.now, &mut out) {
                     self.end(reason, resources);
                 }
             }
@@ -306,7 +305,7 @@ impl Transport {
 
     pub(super) fn refuse_with(&mut self, refusal: &Refusal, resources: &mut Resources) {
         let (session, mut out) = self.session_and_out(&mut resources.pool);
-        if let Event::Ended(reason) = session.refuse(refusal, &mut out) {
+        if let Some(reason) = session.refuse(refusal, &mut out) {
             self.end(reason, resources);
         }
     }

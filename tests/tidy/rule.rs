@@ -244,9 +244,15 @@ pub fn told_apart(source: &Source) -> Vec<Breach> {
         let mut own = arms.filter(|other| indent(other) == indent(line));
         own.any(|other| {
             let arm = other.trim_start();
-            ["MessageType::", "Class::", "Operation::", "Control::"]
-                .iter()
-                .any(|name| arm.starts_with(name))
+            [
+                "MessageType::",
+                "Class::",
+                "Change::",
+                "Control::",
+                "Operation::",
+            ]
+            .iter()
+            .any(|name| arm.starts_with(name))
         })
     });
     let rule = "an arm takes all message types that are left";

@@ -170,7 +170,7 @@ impl Mind {
             Class::Publication => self.take_publish(envelope, now),
             Class::Request => self.take_request(envelope, now),
             Class::Response => self.take_response(envelope, now),
-            Class::Operation(_) | Class::Control(_) => {
+            Class::Change(_) | Class::Control(_) => {
                 self.record.blame(format!("{kind:?} is not the server's"));
             }
         }

@@ -1,0 +1,274 @@
+//! A client's session, whichever protocol it speaks: the methods that a broker needs of it.
+
+use super::mcp;
+use super::notice::Notice;
+use super::operation::Operation;
+use super::received::Received;
+use crate::base::clock::Instant;
+use crate::base::reason::Reason;
+use crate::proto;
+use crate::proto::encoded::{Encoded, live_topic};
+use crate::proto::envelope::Codec;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::kind::MessageType;
+use crate::proto::output::Output;
+use crate::proto::session::{Event, Settings, Step};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub enum Session {
+    Mcp(proto::session::Session),
+}
+
+/// What comes in.
+impl Session {
+    /// The server's side of a connection that has just been accepted.
+    pub fn accept(settings: Arc<Settings>, seq: u32, now: Instant) -> Session {
+        Session::Mcp(proto::session::Session::accept(settings, seq, now))
+    }
+
+    /// Takes what stands at the head of `bytes`, if that is there as a whole.
+    #[inline]
+    pub fn take<'a>(&mut self, bytes: &'a [u8], now: Instant, out: &mut impl Output) -> Step<'a> {
+        let Session::Mcp(mcp) = self;
+        mcp.handle(bytes, now, out)
+    }
+
+    /// What a client asks for by an event; `bytes` are those that it is of.
+    #[inline]
+    pub fn operation<'e>(event: &'e Event<'e>, bytes: &[u8]) -> Operation<'e> {
+        mcp::operation(event, bytes)
+    }
+
+    /// Those bytes, as a message.
+    #[inline]
+    pub fn received<'a>(&self, bytes: &'a [u8]) -> Received<'a> {
+        let Session::Mcp(mcp) = self;
+        Received::new(bytes, mcp.has_checksum())
+    }
+
+    /// The type that it is counted as; none if it is of the handshake.
+    #[inline]
+    pub fn kind(&self, event: &Event<'_>, bytes: &[u8]) -> Option<MessageType> {
+        mcp::kind(event, bytes, self.is_established())
+    }
+
+    /// The topic, where `begun` is the head of a publication that is not to be retained.
+    pub fn live_topic<'a>(&self, begun: &'a [u8]) -> Option<&'a [u8]> {
+        live_topic(begun)
+    }
+
+    /// Time has passed. The reason, when the session is over by that.
+    pub fn take_timeout(&mut self, now: Instant, out: &mut impl Output) -> Option<Reason> {
+        let Session::Mcp(mcp) = self;
+        mcp::reason(mcp.handle_timeout(now, out))
+    }
+}
+
+/// What goes out. Nothing after the end.
+impl Session {
+    /// Delivers a message of another client's, with another id if one is given.
+    #[inline]
+    pub fn deliver(&mut self, message: Encoded<'_>, id: Option<u32>, out: &mut impl Output) {
+        let Session::Mcp(mcp) = self;
+        mcp.forward(message.bytes(), id, out);
+    }
+
+    /// Whether `deliver` would write a message's very bytes now: who has them elsewhere may send
+    /// them from there, and then tells by `note_delivered`.
+    pub fn delivers_as_it_is(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.forwards_as_it_is()
+    }
+
+    #[inline]
+    pub fn note_delivered(&mut self) {
+        let Session::Mcp(mcp) = self;
+        mcp.note_forwarded();
+    }
+
+    /// Answers a request of the client's.
+    #[inline]
+    pub fn respond(
+        &mut self,
+        id: u32,
+        flags: u8,
+        codec: Codec,
+        payload: &[u8],
+        out: &mut impl Output,
+    ) {
+        let Session::Mcp(mcp) = self;
+        mcp.send_response(id, flags, codec, payload, out);
+    }
+
+    /// All of such an answer but its payload, which the caller sends right behind it. False, and
+    /// nothing is written, where the two have to be written together.
+    pub fn respond_head(
+        &mut self,
+        id: u32,
+        codec: Codec,
+        payload_bytes: usize,
+        out: &mut impl Output,
+    ) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.send_response_head(id, 0, codec, payload_bytes, out)
+    }
+
+    /// The reason, when that ends the session.
+    pub fn notify(
+        &mut self,
+        notice: Notice<'_>,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Option<Reason> {
+        let Session::Mcp(mcp) = self;
+        mcp::notify(mcp, notice, now, out)
+    }
+
+    /// Ends the session for a reason of the client's making. `None`: it is over already.
+    pub fn refuse(&mut self, refusal: &Refusal, out: &mut impl Output) -> Option<Reason> {
+        let Session::Mcp(mcp) = self;
+        mcp::reason(mcp.refuse(refusal, out))
+    }
+
+    /// Asks the client to end.
+    pub fn close(&mut self, code: Code, text: &'static str, out: &mut impl Output) {
+        let Session::Mcp(mcp) = self;
+        mcp.close(code, text, out);
+    }
+
+    /// The client has said `Leave`, and has all it was owed.
+    pub fn finish(&mut self, out: &mut impl Output) {
+        let Session::Mcp(mcp) = self;
+        mcp.finish(out);
+    }
+}
+
+/// How far it has got.
+impl Session {
+    /// Messages may be sent, or could.
+    pub fn is_established(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.is_established()
+    }
+
+    /// Established, and neither side has begun to end it.
+    pub fn is_open(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.is_open()
+    }
+
+    pub fn is_peer_closing(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.is_peer_closing()
+    }
+
+    pub fn is_ended(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.is_ended()
+    }
+
+    /// Between its messages a part of one has come.
+    pub fn is_mid_message(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.is_mid_message()
+    }
+
+    pub fn is_authenticated(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.is_authenticated()
+    }
+
+    /// Its client has shown who it is.
+    pub fn authenticate(&mut self) {
+        let Session::Mcp(mcp) = self;
+        mcp.authenticate();
+    }
+
+    /// It may stay only if it resumes a session.
+    pub fn is_on_trial(&self) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.is_on_trial()
+    }
+
+    pub fn put_on_trial(&mut self, now: Instant) {
+        let Session::Mcp(mcp) = self;
+        mcp.put_on_trial(now);
+    }
+
+    pub fn end_trial(&mut self) {
+        let Session::Mcp(mcp) = self;
+        mcp.end_trial();
+    }
+
+    /// What who is on trial, or finds no room at all, is told.
+    pub fn full() -> Refusal {
+        proto::session::Session::full()
+    }
+
+    // ---- time ----
+
+    /// When it next wants `take_timeout`.
+    pub fn timeout(&self) -> Instant {
+        let Session::Mcp(mcp) = self;
+        mcp.timeout()
+    }
+
+    /// The time in which the rest of a message has to come begins anew.
+    pub fn restart_frame_clock(&mut self, now: Instant) {
+        let Session::Mcp(mcp) = self;
+        mcp.restart_frame_clock(now);
+    }
+
+    /// Bytes of a message have come (`partial`) that cannot be taken yet, or none wait any more.
+    pub fn note_undelivered(&mut self, partial: bool, now: Instant) {
+        let Session::Mcp(mcp) = self;
+        mcp.note_undelivered(partial, now);
+    }
+
+    /// When its client was last heard.
+    pub fn heard(&self) -> Instant {
+        let Session::Mcp(mcp) = self;
+        mcp.heard()
+    }
+
+    pub fn round_trip(&self) -> Option<Duration> {
+        let Session::Mcp(mcp) = self;
+        mcp.round_trip()
+    }
+
+    // ---- what its client is ----
+
+    pub fn client_id(&self) -> Option<&str> {
+        let Session::Mcp(mcp) = self;
+        mcp.client_id()
+    }
+
+    /// That it prefers.
+    pub fn codec(&self) -> Codec {
+        let Session::Mcp(mcp) = self;
+        mcp.codec()
+    }
+
+    /// Bytes of a message that it takes at most, header included.
+    pub fn whole_bytes_max(&self) -> usize {
+        let Session::Mcp(mcp) = self;
+        mcp.peer_whole_bytes_max()
+    }
+
+    /// Whether it takes an answer with so large a payload.
+    pub fn accepts_response(&self, payload_bytes: usize) -> bool {
+        let Session::Mcp(mcp) = self;
+        mcp.peer_accepts_response(payload_bytes)
+    }
+
+    pub fn messages_in(&self) -> u64 {
+        let Session::Mcp(mcp) = self;
+        mcp.messages_in()
+    }
+
+    pub fn messages_out(&self) -> u64 {
+        let Session::Mcp(mcp) = self;
+        mcp.messages_out()
+    }
+}
