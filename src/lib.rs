@@ -116,6 +116,9 @@ pub mod auth;
 pub mod base;
 #[doc = include_str!("../benches/BENCHMARKS.md")]
 pub mod benchmarks {}
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod broker;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -157,6 +160,8 @@ pub mod protocol {}
 pub mod architecture {}
 
 pub use base::id::ShardId;
+#[cfg(feature = "server")]
+pub use broker::{Deferred, Reply, Request, Service};
 #[cfg(feature = "client")]
 pub use client::{Client, Pool, blocking};
 pub use proto::envelope::{Codec, Headers};
@@ -167,5 +172,3 @@ pub use proto::trace::TraceContext;
 pub use server::config::{Config, ConfigErrors};
 #[cfg(feature = "server")]
 pub use server::{Drainer, Error as ServerError, Running, Server};
-#[cfg(feature = "server")]
-pub use shard::{Deferred, Reply, Request, Service};

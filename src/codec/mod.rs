@@ -15,7 +15,7 @@
 //! A payload becomes a tree of values and is written from it, because neither codec can be
 //! written from the other without knowing the fields. The tree is the cost, which grows with the
 //! number of values rather than bytes ([`Checked::values`]); a caller that must not wait for it
-//! uses a worker (`shard::check`).
+//! uses a worker (`broker::publish::check`).
 //!
 //! All of it is our own. prost-reflect, which did it before, trusts schema files and panics if
 //! one was not made by protoc (or uses an edition), follows lengths beyond the message they are

@@ -38,7 +38,7 @@ timings! {
     Handshake = "handshake",
     /// How late connections' timers were handled.
     TimerLate = "timer_late",
-    // Of one message in each sampled turn (see `shard::sample`):
+    // Of one message in each sampled turn (see `broker::context::sample`):
     /// From the completion that brought it to the begin of its handling.
     Receive = "receive",
     /// Taking it apart.

@@ -13,7 +13,7 @@ use crate::auth::rights::{Role, RoleError, Roles};
 use crate::auth::tally::{Tally, TallyLimits};
 use crate::auth::token::Requirements;
 use crate::auth::{Authority, Method};
-use crate::shard::{Admission, Rates};
+use crate::broker::{Admission, Rates};
 use std::collections::HashSet;
 
 /// Why the configuration gives no authority or admission; which key is at fault, and the rest.

@@ -24,6 +24,7 @@ use super::stats::{self, Collector};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
+use crate::broker::{Access, Admission, Entropy, Job, Service, Tracing, connect_shards, mailbox};
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::Driver;
@@ -31,10 +32,7 @@ use crate::ring::probe;
 use crate::ring::uring::Uring;
 use crate::shard::sys::{self, Board};
 use crate::shard::tls::TlsSettings;
-use crate::shard::{
-    Access, Admission, Command, ConnectionCounts, Entropy, Inbox, Job, Mailbox, Service, Setup,
-    Shard, Tracing, connect_shards, executor, mailbox, worker,
-};
+use crate::shard::{Command, ConnectionCounts, Inbox, Mailbox, Setup, Shard, executor, worker};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -27,7 +27,7 @@ pub use inspect::inspect;
 pub use plan::PRODUCT;
 
 use crate::base::id::ShardId;
-use crate::shard::Service;
+use crate::broker::Service;
 use boot::Factory;
 use config::Config;
 use std::path::PathBuf;

@@ -3,10 +3,10 @@
 use super::access;
 use super::config::{Balance, Config, Policy};
 use crate::base::id::ShardId;
+use crate::broker::{Limits, Pace};
 use crate::proto::envelope::SlowPolicy;
 use crate::proto::session::Settings;
 use crate::ring::uring::Geometry;
-use crate::shard::{Limits, Pace};
 use std::time::Duration;
 
 /// What SYN-ACK and `$sys/info` call this server.

@@ -6,9 +6,9 @@
 use super::access::Fault;
 use super::config::{Config, ConfigError, ConfigErrors, Origin, Topic};
 use crate::base::file;
+use crate::broker::{Demand, Schemas};
 use crate::codec::{Descriptors, Schema, SchemaError};
 use crate::proto::name::check_filter;
-use crate::shard::{Demand, Schemas};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

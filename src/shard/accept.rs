@@ -11,16 +11,16 @@
 //! that has clearly more of them than the emptiest one passes a new descriptor on; the
 //! connection counts both look at is written once per connection, not per message.
 
-use super::command::Command;
-use super::connection::Connection;
-use super::state::Shard;
-use super::stream::Stream;
-use super::transport::Transport;
 use crate::base::id::Key;
 use crate::base::limits::REFUSALS_OPEN_MAX;
+use crate::broker::peers::connection::Connection;
+use crate::broker::peers::transport::Transport;
 use crate::metrics::counter::Counter;
 use crate::proto::error::Refusal;
 use crate::ring::driver::{Driver, Socket};
+use crate::shard::command::Command;
+use crate::shard::state::Shard;
+use crate::shard::stream::Stream;
 use crate::wire::Session;
 use std::io;
 use std::net::IpAddr;

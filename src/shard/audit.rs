@@ -1,9 +1,9 @@
 //! The audit: whether what is charged to a shard is what is held. For tests, which ask at any
 //! moment between two turns.
 
-use super::outbox::ENTRY_BYTES;
-use super::state::Shard;
+use crate::broker::peers::outbox::ENTRY_BYTES;
 use crate::ring::driver::Driver;
+use crate::shard::state::Shard;
 
 impl<D: Driver> Shard<D> {
     /// Compares what is charged with what is held, while the driver has so many bytes of chunks

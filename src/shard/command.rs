@@ -3,19 +3,19 @@
 //! Rare things only: results of worker threads, descriptors handed over, the control plane.
 //! Messages between connections of different shards do not travel here.
 
-use super::finding::Finding;
-use super::listing::Listing;
-use super::mailbox::{self, Completion, ReplyTo};
-use super::mesh::Mesh;
-use super::seek::Seek;
-use super::stream::Stream;
-use super::transport::Transport;
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
+use crate::broker::context::mailbox::{self, Completion, ReplyTo};
+use crate::broker::mesh::Mesh;
+use crate::broker::peers::transport::Transport;
+use crate::broker::publish::finding::Finding;
+use crate::broker::session::seek::Seek;
 use crate::metrics::histogram::Histograms;
 use crate::proto::outcome::Outcome;
 use crate::ring::driver::Socket;
+use crate::shard::listing::Listing;
+use crate::shard::stream::Stream;
 use std::sync::Arc;
 
 pub enum Command {

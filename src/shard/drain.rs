@@ -20,20 +20,20 @@
 //! what was said before that was read comes a round trip after it was sent. The kernel
 //! knows: by then the peer's machine has acknowledged it.
 
-use super::accord::{DEAF, OPEN, TOLD};
-use super::broker::Broker;
-use super::connection::Connection;
-use super::draining::{Drain, Look};
-use super::fanout_queue::Fanning;
-use super::resource::Resources;
-use super::state::Shard;
-use super::stream::Stream;
-use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
+use crate::broker::Broker;
+use crate::broker::context::resource::Resources;
+use crate::broker::mesh::accord::{DEAF, OPEN, TOLD};
+use crate::broker::peers::connection::Connection;
+use crate::broker::peers::transport::Stage;
+use crate::broker::publish::fanout_queue::Fanning;
 use crate::proto::error::Code;
 use crate::ring::driver::Driver;
+use crate::shard::draining::{Drain, Look};
+use crate::shard::state::Shard;
+use crate::shard::stream::Stream;
 use crate::wire::Notice;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! How far a drain has got, and whom it tells to end next.
 
-use super::accord::{OPEN, Phase, TOLD};
 use crate::base::clock::Instant;
+use crate::broker::mesh::accord::{OPEN, Phase, TOLD};
 
 pub(super) struct Drain {
     pub(super) began: Instant,

@@ -11,9 +11,9 @@
 //! So the timer is long until the first tasks have begun, and from then on timers of
 //! glommio's own end such a sleep: several, because one that has just fired ends none.
 
-use super::state::Shard;
-use super::turn::Turn;
 use crate::ring::driver::Driver;
+use crate::shard::state::Shard;
+use crate::shard::turn::Turn;
 use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 use std::io;
 use std::time::Duration;

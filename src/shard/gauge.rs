@@ -1,10 +1,10 @@
 //! Being asked what was timed, once a second at most: the histograms go, and the gauges are
 //! brought up to date.
 
-use super::state::Shard;
 use crate::metrics::gauge::Gauge;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::Driver;
+use crate::shard::state::Shard;
 
 impl<D: Driver> Shard<D> {
     pub(super) fn collect(&mut self, empty: Box<Histograms>) {

@@ -13,19 +13,19 @@
 //! makes it another by its key; whoever merges the shards' answers tells by `opened` and the
 //! address that it is the same. A session without connection is counted, not seen.
 
-use super::connection::Connection;
-use super::listing::{Listing, Query, Rank, Row, Seen, Sort, State, Walk, nanos, seniority};
-use super::scheduler::{LISTING_UNITS, Lane};
-use super::state::Shard;
-use super::stream::Stream;
-use super::transport::Stage;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::LISTED_CONNECTIONS_MAX;
 use crate::base::reason::Reason;
 use crate::base::top::Top;
+use crate::broker::context::scheduler::{LISTING_UNITS, Lane};
+use crate::broker::peers::connection::Connection;
+use crate::broker::peers::transport::Stage;
 use crate::proto::error::Code;
 use crate::ring::driver::Driver;
+use crate::shard::listing::{Listing, Query, Rank, Row, Seen, Sort, State, Walk, nanos, seniority};
+use crate::shard::state::Shard;
+use crate::shard::stream::Stream;
 use std::net::SocketAddr;
 use std::time::Duration;
 

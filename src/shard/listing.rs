@@ -1,9 +1,9 @@
 //! What is asked of a shard about its connections, and what it has seen of them, as values.
 
-use super::mailbox::ReplyTo;
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::top::Top;
+use crate::broker::context::mailbox::ReplyTo;
 use crate::metrics::topics::Tally;
 use std::net::SocketAddr;
 use std::time::Duration;

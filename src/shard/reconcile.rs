@@ -5,20 +5,20 @@
 //! to know what others have done: a multishot that ended for whatever cause is armed again
 //! simply because the connection still wants to receive.
 
-use super::connection::Connection;
-use super::fanout_queue::Fanning;
-use super::outbox::give_back;
-use super::resource::Resources;
-use super::scheduler::Lane;
-use super::state::Shard;
-use super::stream::{Receive, Stream};
-use super::transport::{Stage, Transport};
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
+use crate::broker::context::resource::Resources;
+use crate::broker::context::scheduler::Lane;
+use crate::broker::peers::connection::Connection;
+use crate::broker::peers::outbox::give_back;
+use crate::broker::peers::transport::{Stage, Transport};
+use crate::broker::publish::fanout_queue::Fanning;
 use crate::metrics::counter::Counter;
 use crate::ring::driver::Driver;
+use crate::shard::state::Shard;
+use crate::shard::stream::{Receive, Stream};
 use std::io;
 
 impl<D: Driver> Shard<D> {

@@ -28,19 +28,17 @@
 //! Invariants: one transport for each session at any time; a key that cannot be resumed for
 //! whatever reason is SESSION_UNKNOWN, and the reasons cannot be told apart.
 
-use super::broker::Broker;
-use super::command::{Command, Moved};
-use super::connection::Connection;
-use super::mailbox::Unposted;
-use super::seek::{Found, Resumption, Seek};
-use super::state::Shard;
-use super::transport::Stage;
-use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use crate::base::reason::Reason;
+use crate::broker::context::mailbox::Unposted;
+use crate::broker::peers::connection::Connection;
+use crate::broker::peers::transport::Stage;
+use crate::broker::session::seek::{Found, Resumption, Seek};
 use crate::metrics::counter::Counter;
 use crate::proto::error::{Code, Refusal};
 use crate::ring::driver::Driver;
+use crate::shard::command::{Command, Moved};
+use crate::shard::state::Shard;
 use std::mem;
 use std::time::Duration;
 
@@ -413,20 +411,5 @@ impl Moved {
     /// Bytes that the pool counts for it.
     fn held_bytes(&self) -> usize {
         self.transport.held_bytes() + self.stream.held_bytes()
-    }
-}
-
-impl Broker {
-    /// A session waits for a connection until then.
-    pub(super) fn absent_until(&mut self, key: Key, deadline: Instant) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        self.absent
-            .remove(&(connection.transport.stage_deadline, key));
-        connection.transport.stage_deadline = deadline;
-        // Wherever the timer stands, the deadline is another now.
-        connection.member.timer = Instant::NEVER;
-        self.absent.insert((deadline, key));
     }
 }

@@ -10,15 +10,15 @@
 //! as a `Moved` from one shard to another; a stream moves only when nothing of it is in flight, as the driver knows
 //! it by the slot's key.
 
-use super::broker::Broker;
-use super::resource::Resources;
-use super::tls::{Handshakes, Tls, TlsSettings};
-use super::transport::Transport;
 use crate::auth::certificate::Certificate;
 use crate::base::id::Key;
 use crate::base::page::Paged;
+use crate::broker::Broker;
+use crate::broker::context::resource::Resources;
+use crate::broker::peers::transport::Transport;
 use crate::metrics::counter::Counter;
 use crate::ring::driver::Socket;
+use crate::shard::tls::{Handshakes, Tls, TlsSettings};
 
 /// The state of the multishot receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,10 @@
 //! The last three answer in the request's codec: protobuf for 2 (`proto::sys`), JSON for the
 //! others.
 
-use super::service::{Reply, Request};
-use super::state::Shard;
 use crate::base::clock::{Instant, unix_nanos};
 use crate::base::id::ShardId;
 use crate::base::reason::Reason;
+use crate::broker::request::service::{Reply, Request};
 use crate::metrics::counter::{Counter, Counters};
 use crate::metrics::histogram::{Histograms, Timing};
 use crate::proto::envelope::Codec;
@@ -15,6 +14,7 @@ use crate::proto::error::Code;
 use crate::proto::outcome::Failure;
 use crate::proto::sys::{Counters as SysCounters, Info, Percentiles, Stats, Sums, Time};
 use crate::ring::driver::Driver;
+use crate::shard::state::Shard;
 use prost::Message;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -5,24 +5,24 @@
 //! Everything is bounded: completions by configuration, messages of one connection by
 //! `MESSAGES_PER_TURN`, commands and timers by constants. What is over waits a turn.
 
-use super::command::{Command, Mailbox};
-use super::mesh::Mesh;
-use super::outbox::give_back;
-use super::resume::STANDSTILL;
-use super::scheduler::{COMMAND_UNITS, Lane};
-use super::state::Shard;
-use super::stream::Receive;
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::TIMERS_PER_TURN;
 use crate::base::reason::Reason;
+use crate::broker::context::scheduler::{COMMAND_UNITS, Lane};
+use crate::broker::mesh::Mesh;
+use crate::broker::peers::outbox::give_back;
 use crate::metrics::counter::Counter;
 use crate::metrics::histogram::Timing;
 use crate::metrics::span::Fault;
 use crate::proto::error::Code;
 use crate::proto::outcome::Outcome;
 use crate::ring::driver::{Completion, Driver, Received};
+use crate::shard::command::{Command, Mailbox};
+use crate::shard::resume::STANDSTILL;
+use crate::shard::state::Shard;
+use crate::shard::stream::Receive;
 use std::io;
 use std::time::Duration;
 
@@ -324,6 +324,18 @@ impl<D: Driver> Shard<D> {
         if self.accept_again <= self.broker.resources.now {
             self.accept_again = Instant::NEVER;
             self.arm_accept();
+        }
+    }
+
+    /// Sees to it that no more is charged than may be, here and where clients of this shard
+    /// hold others' messages.
+    fn press(&mut self) {
+        let is_asked = self.connection_counts.is_short_beside(self.id);
+        let is_short = self.broker.press(is_asked);
+        if self.connection_counts.note_short(self.id, is_short) && is_short {
+            for peer in &self.peers {
+                peer.waker().wake();
+            }
         }
     }
 

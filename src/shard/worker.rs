@@ -3,7 +3,7 @@
 //! They are ordinary threads at a lower priority than the shards, not pinned. A panic in a
 //! job fails its request and nothing else (`call` sees to that).
 
-use super::call::Job;
+use crate::broker::request::call::Job;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::io;
 use std::thread;

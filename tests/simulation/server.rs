@@ -9,6 +9,10 @@ use ringmail::auth::Authority;
 use ringmail::base::clock::Instant;
 use ringmail::base::id::{Key, ShardId};
 use ringmail::base::reason::Reason;
+use ringmail::broker::{
+    Access, Admission, Answer, Completion, Deferred, Entropy, Failure, Job, Limits, Pace, Rates,
+    Reply, ReplyTo, Request, Schemas, Tracing, connect_shards, mailbox,
+};
 use ringmail::metrics::counter::{Counter, Counters};
 use ringmail::metrics::span::{SpanSource, channel};
 use ringmail::proto::envelope::SlowPolicy;
@@ -19,9 +23,7 @@ use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
 use ringmail::shard::{
-    Access, Admission, Answer, Command, Completion, ConnectionCounts, Deferred, Entropy, Failure,
-    Job, Limits, Listing, Mailbox, Pace, Query, Rates, Reply, ReplyTo, Request, Schemas, Seen,
-    Setup, Shard, Tracing, Turn, connect_shards, mailbox,
+    Command, ConnectionCounts, Listing, Mailbox, Query, Seen, Setup, Shard, Turn,
 };
 use std::cell::RefCell;
 use std::rc::Rc;

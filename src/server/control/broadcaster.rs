@@ -5,7 +5,8 @@
 //! date.
 
 use crate::auth::Authority;
-use crate::shard::{Command, Completion, Mailbox};
+use crate::broker::Completion;
+use crate::shard::{Command, Mailbox};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -107,7 +108,7 @@ mod tests {
     use crate::auth::rights::Roles;
     use crate::auth::token::Requirements;
     use crate::base::wake::{Wake, Waker};
-    use crate::shard::mailbox;
+    use crate::broker::mailbox;
 
     fn authority() -> Arc<Authority> {
         let roles = Roles::new([]).expect("no roles");

@@ -4,8 +4,9 @@
 //! that has ended has no connections, so it is left out.
 
 use crate::base::id::{Key, ShardId};
+use crate::broker::ReplyTo;
 use crate::metrics::topics::{Busy, Tally, merge};
-use crate::shard::{Command, Listing, Mailbox, Query, ReplyTo, Row, Seen};
+use crate::shard::{Command, Listing, Mailbox, Query, Row, Seen};
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
@@ -147,7 +148,8 @@ mod tests {
     use super::*;
     use crate::base::clock::Instant;
     use crate::base::wake::{Wake, Waker};
-    use crate::shard::{Sort, State, mailbox};
+    use crate::broker::mailbox;
+    use crate::shard::{Sort, State};
     use std::net::SocketAddr;
     use std::sync::Arc;
 

@@ -49,8 +49,9 @@ use super::state;
 use super::trace::{self, Exporter, Setting};
 use crate::auth::ask::{ASKS_MAX, Ask, Asks};
 use crate::base::clock::unix_seconds;
+use crate::broker::{self, Tracing, Wall};
+use crate::shard::Mailbox;
 use crate::shard::sys::Board;
-use crate::shard::{self, Mailbox, Tracing, Wall};
 use access::{Access, KeySet, Keys};
 use blocking::{blocking, pass_on_panic};
 use broadcaster::Broadcaster;
@@ -219,8 +220,8 @@ impl Prepared {
     }
 
     /// What shards check credentials by from their first connection on; `None`: they do not.
-    pub fn access(&self) -> Option<shard::Access> {
-        self.access.as_ref().map(|access| shard::Access {
+    pub fn access(&self) -> Option<broker::Access> {
+        self.access.as_ref().map(|access| broker::Access {
             authority: access.authority.clone(),
             asks: Some(self.asks.clone()),
             is_issuer: access.issuer.is_some(),

@@ -1,8 +1,8 @@
 //! From an event to its line.
 //!
 //! ```text
-//! {"timestamp":"2026-01-02T03:04:05.678901Z","level":"WARN","message":"…","target":"ringmail::shard::slow","shard":1,"connection":"1-7-3",…}
-//! 2026-01-02T03:04:05.678901Z  WARN ringmail::shard::slow: … shard=1 connection=1-7-3
+//! {"timestamp":"2026-01-02T03:04:05.678901Z","level":"WARN","message":"…","target":"ringmail::broker::peers::slow","shard":1,"connection":"1-7-3",…}
+//! 2026-01-02T03:04:05.678901Z  WARN ringmail::broker::peers::slow: … shard=1 connection=1-7-3
 //! ```
 //!
 //! The thread determines the shard, unless the event names one (in a simulation all shards share

@@ -9,9 +9,9 @@
 
 use super::setting::Setting;
 use super::wire::{Anchor, scope, span_data};
+use crate::broker::Tracing;
 use crate::metrics::span::{SPANS_MAX, Span, SpanSource, channel};
 use crate::server::plan::PRODUCT;
-use crate::shard::Tracing;
 use opentelemetry::InstrumentationScope;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};

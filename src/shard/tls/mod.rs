@@ -33,11 +33,11 @@ mod records;
 pub use identity::IdentityVerifier;
 pub(super) use queue::Handshakes;
 
-use super::outbox::{Outbox, give_back};
-use super::pool::Pool;
 use crate::auth::certificate::Certificate;
 use crate::base::chunk::Chunk;
 use crate::base::limits::{CHUNK_BYTES, HELLO_BYTES_MAX, HELLO_BYTES_MAX_CERTIFIED};
+use crate::broker::context::pool::Pool;
+use crate::broker::peers::outbox::{Outbox, give_back};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;

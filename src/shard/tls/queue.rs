@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 /// Connections whose handshake has something to go on with, oldest first. One that has begun
 /// goes before all that have not: what was spent on it would be lost if it came too late.
 #[derive(Default)]
-pub(in super::super) struct Handshakes {
+pub(in crate::shard) struct Handshakes {
     pub(super) first: VecDeque<Key>,
     pub(super) second: VecDeque<Key>,
 }
 
 impl Handshakes {
-    pub(in super::super) fn is_empty(&self) -> bool {
+    pub(in crate::shard) fn is_empty(&self) -> bool {
         self.first.is_empty() && self.second.is_empty()
     }
 

@@ -9,17 +9,17 @@
 //! The first flight is the dear one (a signature). When more come than can be served, those
 //! that have got it finish first, and those that have waited too long do not get it any more.
 
-use super::super::broker::Broker;
-use super::super::scheduler::{HANDSHAKE_LOOK_UNITS, HANDSHAKE_UNITS, Lane};
-use super::super::stream::{Stream, Streams};
-use super::super::transport::{Stage, Transport};
-use super::{FIRST_BYTE, Opened, Tls};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::CHUNK_BYTES;
 use crate::base::reason::Reason;
+use crate::broker::Broker;
+use crate::broker::context::scheduler::{HANDSHAKE_LOOK_UNITS, HANDSHAKE_UNITS, Lane};
+use crate::broker::peers::transport::{Stage, Transport};
 use crate::metrics::counter::Counter;
 use crate::proto::error::Code;
+use crate::shard::stream::{Stream, Streams};
+use crate::shard::tls::{FIRST_BYTE, Opened, Tls};
 
 /// The first byte of a control frame (PROTOCOL.md §1).
 const MAGIC_BYTE: u8 = 0x4D;
@@ -27,7 +27,7 @@ const MAGIC_BYTE: u8 = 0x4D;
 impl Streams {
     /// Takes bytes of a connection that speaks TLS, or has not said yet what it speaks.
     #[inline(never)]
-    pub(in super::super) fn take_encrypted(&mut self, key: Key, bytes: &[u8], broker: &mut Broker) {
+    pub(in crate::shard) fn take_encrypted(&mut self, key: Key, bytes: &[u8], broker: &mut Broker) {
         match broker.connections.get(key) {
             Some(connection) if connection.transport.stage != Stage::Running => {}
             Some(_) if self.of(key.slot).undecided => self.decide(key, bytes, broker),
@@ -77,7 +77,7 @@ impl Streams {
 
     /// Advances handshakes: so many as cost much, and looks at some more of which not all has
     /// come yet. What is over waits a turn, and others do not wait for it.
-    pub(in super::super) fn advance_handshakes(&mut self, broker: &mut Broker) {
+    pub(in crate::shard) fn advance_handshakes(&mut self, broker: &mut Broker) {
         broker.resources.work.begin(Lane::Handshake);
         while !broker.resources.work.is_over()
             && let Some(key) = self.handshakes.next()

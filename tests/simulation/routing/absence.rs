@@ -6,13 +6,13 @@ use super::session::{codes, ended, heir, leaver, publish};
 use crate::server::{limits, ms};
 use ringmail::base::id::ShardId;
 use ringmail::base::reason::Reason;
+use ringmail::broker::Limits;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Keeping, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::Limits;
 
 /// Messages of `large`: more than the buffer and the outbox of `small` hold together.
 const COUNT: u32 = 60;

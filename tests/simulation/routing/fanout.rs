@@ -3,11 +3,11 @@
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
+use ringmail::broker::Pace;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::Pace;
 
 /// Shares so small, and so few that are many, that much happens between two slices.
 fn scene(shards: usize, seed: u64) -> Scene {

@@ -3,11 +3,11 @@
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
+use ringmail::broker::Pace;
 use ringmail::metrics::counter::Counter;
 use ringmail::ring::sim::client::traffic::{Act, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::Pace;
 use std::time::Duration;
 
 /// Turns of a shard within which it answers: its own, those in which others take their parts,

@@ -4,6 +4,7 @@
 
 use super::scene::Scene;
 use crate::server::{limits, ms};
+use ringmail::broker::Limits;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{
@@ -11,7 +12,6 @@ use ringmail::ring::sim::client::traffic::{
 };
 use ringmail::ring::sim::client::{ClientId, Ending, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::Limits;
 
 const MINUTES: u32 = 600_000;
 

@@ -7,12 +7,12 @@ use super::session::{codes, ended, heir};
 use crate::server::{limits, ms};
 use ringmail::base::id::ShardId;
 use ringmail::base::reason::Reason;
+use ringmail::broker::Limits;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::Traffic;
 use ringmail::ring::sim::client::{Ending, Opening, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::Limits;
 use std::rc::Rc;
 
 /// Slots of a shard: two connections, a session that waits, and those for refusals.

@@ -3,10 +3,10 @@
 
 use super::super::server::{Guards, Server, limits, ms, settings};
 use super::judge::Evidence;
+use ringmail::broker::Limits;
 use ringmail::ring::sim::client::traffic::{Act, Command, Record, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize, World};
-use ringmail::shard::Limits;
 use std::time::Duration;
 
 pub const SHARDS: usize = 3;

@@ -3,6 +3,7 @@
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
+use ringmail::broker::{Demand, Schemas};
 use ringmail::codec::Descriptors;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::{Codec, SlowPolicy};
@@ -10,7 +11,6 @@ use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::{Demand, Schemas};
 use std::sync::Arc;
 
 const SITE: &[u8] = include_bytes!("../../schema/site.binpb");

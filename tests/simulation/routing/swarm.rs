@@ -4,9 +4,9 @@
 
 use super::super::server::{Guards, limits, ms};
 use super::load::Measure;
+use ringmail::broker::{Demand, Limits, Pace, Schemas};
 use ringmail::codec::Descriptors;
 use ringmail::ring::sim::{Faults, RingSize};
-use ringmail::shard::{Demand, Limits, Pace, Schemas};
 use std::sync::Arc;
 use std::time::Duration;
 

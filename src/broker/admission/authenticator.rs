@@ -1,0 +1,36 @@
+//! What a shard tells by who someone is.
+
+use crate::auth::Authority;
+use crate::auth::ask::Asks;
+use crate::base::clock::Instant;
+use std::sync::Arc;
+
+/// What a shard needs to tell who someone is.
+#[derive(Clone)]
+pub struct Access {
+    /// Never changed: keys and revocations come with another one (`Command::Authority`).
+    pub authority: Arc<Authority>,
+    /// The control thread, which issues tokens and fetches keys; none in simulations without.
+    pub asks: Option<Asks>,
+    /// API keys and refresh tokens bring a pair of tokens.
+    pub is_issuer: bool,
+    pub wall: Wall,
+}
+
+/// Unix time, which tokens speak of.
+#[derive(Clone, Copy, Debug)]
+pub enum Wall {
+    System,
+    /// Of a simulation: the Unix time at its `Instant::ZERO`.
+    Simulated(u64),
+}
+
+impl Wall {
+    /// Unix seconds.
+    pub(in crate::broker) fn now(self, now: Instant) -> u64 {
+        match self {
+            Wall::System => crate::base::clock::unix_nanos() / 1_000_000_000,
+            Wall::Simulated(begin) => begin + now.as_millis() / 1000,
+        }
+    }
+}

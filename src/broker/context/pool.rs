@@ -1,0 +1,123 @@
+//! Chunks of memory lent to connections while they have something to send or to complete: an
+//! idle connection holds none.
+//!
+//! A chunk is plain memory, and its capacity is its charge: what is lent is counted here, by
+//! its one shard, as chunks go and come back. All else that is charged stands in the
+//! [`ledger`](crate::broker::context::ledger); how near the shard is to its bound is judged by both.
+
+use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES};
+use crate::broker::context::ledger::Ledger;
+
+/// Chunks of either size kept for reuse at most: 4 MiB of small ones, 4 MiB of large ones.
+const SMALL_KEPT_MAX: usize = 1024;
+const LARGE_KEPT_MAX: usize = 64;
+
+/// The chunks of one shard, and what is charged to it in all.
+pub(crate) struct Pool {
+    pub(crate) ledger: Ledger,
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+    /// Of chunks.
+    lent_bytes: usize,
+    /// Of all that is charged.
+    charged_bytes_max: usize,
+    /// Kept for connections that have nothing lent yet: a chunk for each of them, as far as
+    /// half of the budget goes.
+    reserved_bytes: usize,
+}
+
+impl Pool {
+    /// A pool that calls itself exhausted when more than `charged_bytes_max` are charged.
+    pub(crate) fn new(charged_bytes_max: usize) -> Pool {
+        Pool {
+            ledger: Ledger::default(),
+            small: Vec::new(),
+            large: Vec::new(),
+            lent_bytes: 0,
+            charged_bytes_max,
+            reserved_bytes: 0,
+        }
+    }
+
+    /// Reserves a chunk for each of so many connections.
+    pub(in crate::broker) fn reserve(&mut self, connections: u32) {
+        let chunks = connections as usize * CHUNK_BYTES;
+        self.reserved_bytes = chunks.min(self.charged_bytes_max / 2);
+    }
+
+    /// Lends an empty chunk of `CHUNK_BYTES`.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let chunk = self
+            .small
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES));
+        self.lent_bytes += chunk.capacity();
+        chunk
+    }
+
+    /// Lends an empty chunk of `CHUNK_LARGE_BYTES`, for a backlog.
+    pub(crate) fn take_large(&mut self) -> Vec<u8> {
+        let chunk = self
+            .large
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(CHUNK_LARGE_BYTES));
+        self.lent_bytes += chunk.capacity();
+        chunk
+    }
+
+    /// Takes a chunk back. Its capacity must be what was lent and charged.
+    #[inline]
+    pub(crate) fn give(&mut self, mut chunk: Vec<u8>) {
+        let bytes = chunk.capacity();
+        self.count(bytes, 0);
+        chunk.clear();
+        if bytes == CHUNK_BYTES && self.small.len() < SMALL_KEPT_MAX {
+            self.small.push(chunk);
+        } else if bytes == CHUNK_LARGE_BYTES && self.large.len() < LARGE_KEPT_MAX {
+            self.large.push(chunk);
+        }
+    }
+
+    /// What is counted for a borrower was `before` and is `now`: a chunk has grown in its hands,
+    /// has been dropped, or has come with a connection from another shard.
+    #[inline]
+    pub(crate) fn count(&mut self, before: usize, now: usize) {
+        let after = (self.lent_bytes + now).checked_sub(before);
+        debug_assert!(after.is_some(), "more came back than was lent");
+        self.lent_bytes = after.unwrap_or(0);
+    }
+
+    /// Bytes of chunks lent now.
+    pub(crate) fn lent_bytes(&self) -> usize {
+        self.lent_bytes
+    }
+
+    /// Bytes charged now: chunks, and what the ledger says.
+    #[inline]
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.lent_bytes + self.ledger.bytes()
+    }
+
+    /// Bytes that may be charged beside the reserve.
+    pub(in crate::broker) fn bytes_max(&self) -> usize {
+        self.charged_bytes_max - self.reserved_bytes
+    }
+
+    /// Half of what may be charged is.
+    pub(crate) fn is_half_lent(&self) -> bool {
+        self.charged_bytes() > self.bytes_max() / 2
+    }
+
+    /// So much is charged that those who do not keep up get no more: the rest is for those who
+    /// do, whom a few slow readers would otherwise starve.
+    pub(in crate::broker) fn is_crowded(&self) -> bool {
+        self.charged_bytes() > self.bytes_max() / 4 * 3
+    }
+
+    /// More is charged than the shard's budget allows: who can wait has to, and who holds most
+    /// of it loses it.
+    pub(in crate::broker) fn is_exhausted(&self) -> bool {
+        self.charged_bytes() > self.bytes_max()
+    }
+}

@@ -1,0 +1,173 @@
+//! Where a message's time goes: one message of a sampled turn is timed through its stages.
+//!
+//! ```text
+//!   completion ─receive─► handled ─parse─► taken apart ─route─► put before others ─queue─► send ─send─► done
+//! ```
+//!
+//! A turn is sampled when a millisecond has passed since the last one was, so that an idle
+//! server times nearly every message and a busy one a thousand a second: some ten readings
+//! of the clock for each, which is nothing (P1 and P2 with and without: benches/BENCHMARKS.md). The first
+//! message that is handled in such a turn is the one; the first send that is handed to the
+//! kernel after it is taken for its own, which it is for whoever answers or delivers, unless
+//! the message was for another shard.
+//!
+//! Where time is simulated there is no clock to read, and nothing is sampled.
+
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::metrics::histogram::{Histograms, Timing};
+use std::time::Duration;
+
+/// Between two sampled turns.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// Reads the time in the midst of a turn.
+pub(in crate::broker) type Clock = fn() -> Instant;
+
+#[derive(Default)]
+pub(crate) struct Sampler {
+    clock: Option<Clock>,
+    next: Instant,
+    /// This turn's message is still to come.
+    waits: bool,
+    /// When the message had been put before others; zero: no send is awaited.
+    routed: Instant,
+    /// The connection whose send is timed, and since when.
+    sending: Option<(Key, Instant)>,
+}
+
+impl Sampler {
+    pub(crate) fn new(clock: Option<Clock>) -> Sampler {
+        Sampler {
+            clock,
+            ..Sampler::default()
+        }
+    }
+
+    /// At the begin of a turn.
+    #[inline]
+    pub(in crate::broker) fn begin_turn(&mut self, now: Instant) {
+        if now >= self.next && self.clock.is_some() {
+            self.next = now + INTERVAL;
+            self.waits = true;
+            self.routed = Instant::ZERO;
+        }
+    }
+
+    /// Before a message is handled: the time, if it is the one.
+    #[inline]
+    pub(in crate::broker) fn begin_message(
+        &mut self,
+        turn: Instant,
+        histograms: &mut Histograms,
+    ) -> Option<Instant> {
+        if !self.waits {
+            return None;
+        }
+        self.waits = false;
+        let now = self.clock?();
+        histograms.record(Timing::Receive, now.since(turn));
+        Some(now)
+    }
+
+    /// It has been taken apart, since `began`. The time.
+    #[cold]
+    pub(in crate::broker) fn parsed(
+        &self,
+        began: Instant,
+        histograms: &mut Histograms,
+    ) -> Option<Instant> {
+        let now = self.clock?();
+        histograms.record(Timing::Parse, now.since(began));
+        Some(now)
+    }
+
+    /// It has been put before whom it is for.
+    #[cold]
+    pub(in crate::broker) fn routed(&mut self, parsed: Instant, histograms: &mut Histograms) {
+        let Some(clock) = self.clock else { return };
+        self.routed = clock();
+        histograms.record(Timing::Route, self.routed.since(parsed));
+    }
+
+    /// A send is handed to the kernel.
+    #[inline]
+    pub(crate) fn send_begins(&mut self, key: Key, histograms: &mut Histograms) {
+        if self.routed != Instant::ZERO {
+            self.time_send(key, histograms);
+        }
+    }
+
+    #[cold]
+    fn time_send(&mut self, key: Key, histograms: &mut Histograms) {
+        let Some(clock) = self.clock else { return };
+        let now = clock();
+        histograms.record(Timing::Queue, now.since(self.routed));
+        self.routed = Instant::ZERO;
+        self.sending = Some((key, now));
+    }
+
+    /// A send is over, as of the begin of this turn.
+    #[inline]
+    pub(crate) fn send_ended(&mut self, key: Key, now: Instant, histograms: &mut Histograms) {
+        if let Some((timed, began)) = self.sending
+            && timed == key
+        {
+            histograms.record(Timing::Send, now.since(began));
+            self.sending = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> Instant {
+        Instant::from_nanos(5_000_000)
+    }
+
+    #[test]
+    fn one_message_in_a_millisecond_is_timed_through_all_stages() {
+        let mut sampler = Sampler::new(Some(clock));
+        let mut histograms = Histograms::default();
+        let at = Instant::from_nanos;
+        let key = Key {
+            slot: 1,
+            generation: 1,
+        };
+        for turn in [4_000_000, 4_500_000, 4_999_999] {
+            sampler.begin_turn(at(turn));
+            if let Some(began) = sampler.begin_message(at(turn), &mut histograms) {
+                let parsed = sampler.parsed(began, &mut histograms).unwrap();
+                sampler.routed(parsed, &mut histograms);
+            }
+            assert_eq!(sampler.begin_message(at(turn), &mut histograms), None);
+            sampler.send_begins(key, &mut histograms);
+            sampler.send_ended(key, at(6_000_000), &mut histograms);
+        }
+        for timing in [
+            Timing::Receive,
+            Timing::Parse,
+            Timing::Route,
+            Timing::Queue,
+            Timing::Send,
+        ] {
+            assert_eq!(histograms.of(timing).len(), 1, "{}", timing.label());
+        }
+        let close = |timing, value: u64| {
+            histograms
+                .of(timing)
+                .equivalent(histograms.of(timing).max(), value)
+        };
+        assert!(close(Timing::Receive, 1_000_000) && close(Timing::Send, 1_000_000));
+    }
+
+    #[test]
+    fn without_a_clock_nothing_is_sampled() {
+        let mut sampler = Sampler::new(None);
+        let mut histograms = Histograms::default();
+        sampler.begin_turn(Instant::from_nanos(1));
+        assert_eq!(sampler.begin_message(Instant::ZERO, &mut histograms), None);
+    }
+}

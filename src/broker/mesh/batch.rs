@@ -1,0 +1,366 @@
+//! A batch: everything one shard says to another in a turn, and how it is read.
+//!
+//! Entries are of fixed size; what they are about lies behind each other in the batch's
+//! bytes, in the same order, so that a reader needs no offsets, only where it has got to.
+//! Cleared, a batch keeps its memory for the next turn.
+
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::broker::context::ledger::Ledger;
+use crate::broker::publish::parcel::Parcel;
+use crate::broker::publish::publication::{Sent, Terms};
+use crate::router::Count;
+use bytes::Bytes;
+
+/// One thing said. Lengths refer to the batch's bytes, in order.
+pub(in crate::broker) enum Entry {
+    Publish {
+        message: Span,
+        picks: u32,
+        terms: Terms,
+    },
+    Interest {
+        filter_bytes: u8,
+        /// Meaningful where `kind` is `Group`.
+        group_bytes: u8,
+        kind: InterestKind,
+        number: Key,
+        count: Count,
+    },
+    Request {
+        message: Span,
+        call: Call,
+        servers: Key,
+    },
+    Response {
+        message: Span,
+        call: Key,
+    },
+    Withdraw {
+        call: Key,
+    },
+    /// A publication whose topic is at home there, with a count of the batch's for each other
+    /// shard.
+    Home {
+        message: Span,
+        terms: Terms,
+    },
+    /// What follows comes behind this much of that shard's.
+    After {
+        from: ShardId,
+        count: u64,
+    },
+    /// So many publications, of so many bytes, have been delivered from their home.
+    Homed {
+        count: u32,
+        bytes: usize,
+    },
+}
+
+/// Where a message lies: in the batch's bytes, or (no length) next of its large ones.
+pub(in crate::broker) type Span = Option<u32>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::broker) enum InterestKind {
+    Plain,
+    Group,
+    Servers,
+}
+
+/// A call that waits for a RESPONSE, wherever it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::broker) struct Call {
+    /// The shard it is open on.
+    pub(in crate::broker) shard: ShardId,
+    pub(in crate::broker) key: Key,
+    pub(in crate::broker) deadline: Instant,
+    /// Of its REQUEST: see `Parcel::grown`.
+    pub(in crate::broker) grown: bool,
+}
+
+/// A message as it comes out of a batch.
+pub(in crate::broker) enum Body<'a> {
+    Small(&'a [u8]),
+    Large(&'a Bytes),
+}
+
+impl<'a> Body<'a> {
+    /// One that is `retained` comes without a charge.
+    pub(in crate::broker) fn parcel(&self, retained: bool) -> Parcel<'a> {
+        match self {
+            Body::Small(bytes) => Parcel::plain(bytes),
+            Body::Large(bytes) if retained => Parcel::bare(bytes),
+            Body::Large(bytes) => Parcel::shared(bytes),
+        }
+    }
+}
+
+/// What another shard said.
+pub(in crate::broker) enum Item<'a> {
+    Publish {
+        message: Body<'a>,
+        picks: &'a [Key],
+        terms: Terms,
+        /// Where `terms` say that it comes with it.
+        translated: Option<&'a Bytes>,
+    },
+    Interest {
+        filter: &'a str,
+        group: &'a [u8],
+        kind: InterestKind,
+        number: Key,
+        count: Count,
+    },
+    Request {
+        message: Body<'a>,
+        call: Call,
+        servers: Key,
+    },
+    Response {
+        message: Body<'a>,
+        call: Key,
+    },
+    /// Nobody waits for the answer any more.
+    Withdraw {
+        call: Key,
+    },
+    Home {
+        message: Body<'a>,
+        terms: Terms,
+        translated: Option<&'a Bytes>,
+        counts: &'a [u64],
+    },
+    /// Was asked for with `Reading::after`.
+    After,
+    Homed {
+        count: u32,
+        bytes: usize,
+    },
+}
+
+#[derive(Default)]
+pub(in crate::broker) struct Batch {
+    /// The epoch in which it was begun.
+    pub(in crate::broker) epoch: u64,
+    /// Its sender waits for it.
+    pub(in crate::broker) awaited: bool,
+    pub(in crate::broker) entries: Vec<Entry>,
+    pub(in crate::broker) bytes: Vec<u8>,
+    large: Vec<Bytes>,
+    large_bytes: usize,
+    /// Those of them that carry their own charge.
+    charged_bytes: usize,
+    pub(in crate::broker) picks: Vec<Key>,
+    /// What its sender had said to each other shard, with each `Home`.
+    pub(in crate::broker) counts: Vec<u64>,
+    /// What its reader had said to its sender when it gave it back.
+    pub(in crate::broker) said: u64,
+}
+
+impl Batch {
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(in crate::broker) fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.large_bytes + self.entries.len() * size_of::<Entry>()
+    }
+
+    /// What is to be charged for it while it is out: of its messages those without a charge.
+    pub(in crate::broker) fn cost_bytes(&self) -> usize {
+        self.len_bytes() - self.charged_bytes
+    }
+
+    pub(in crate::broker) fn put(&mut self, parcel: &mut Parcel<'_>, ledger: &Ledger) -> Span {
+        if parcel.is_large() {
+            self.put_shared(parcel.share(ledger));
+            return None;
+        }
+        self.bytes.extend_from_slice(parcel.bytes());
+        Some(parcel.len() as u32)
+    }
+
+    /// The same of one that is to be retained: each shard has its own charge for that.
+    pub(in crate::broker) fn put_retained(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        ledger: &Ledger,
+    ) -> Span {
+        if parcel.is_large() {
+            self.large_bytes += parcel.len();
+            self.large.push(parcel.share_bare());
+            return None;
+        }
+        self.put(parcel, ledger)
+    }
+
+    /// One that carries its charge.
+    pub(in crate::broker) fn put_shared(&mut self, message: Bytes) {
+        self.large_bytes += message.len();
+        self.charged_bytes += message.len();
+        self.large.push(message);
+    }
+
+    pub(in crate::broker) fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes.clear();
+        self.large.clear();
+        self.picks.clear();
+        self.counts.clear();
+        (self.large_bytes, self.charged_bytes, self.awaited) = (0, 0, false);
+    }
+}
+
+/// A batch being worked through.
+pub(in crate::broker) struct Reading {
+    pub(in crate::broker) batch: Batch,
+    entry: usize,
+    byte: usize,
+    large: usize,
+    pick: usize,
+    count: usize,
+    /// Counts with each `Home`.
+    others: usize,
+}
+
+impl Reading {
+    /// `others`: shards beside the two.
+    pub(in crate::broker) fn new(batch: Batch, others: usize) -> Reading {
+        Reading {
+            batch,
+            entry: 0,
+            byte: 0,
+            large: 0,
+            pick: 0,
+            count: 0,
+            others,
+        }
+    }
+
+    /// Entries that have been read.
+    pub(in crate::broker) fn taken(&self) -> u64 {
+        self.entry as u64
+    }
+
+    /// What the next one has to wait for, if anything: this much of that shard's.
+    #[inline]
+    pub(in crate::broker) fn after(&self) -> Option<(ShardId, u64)> {
+        match self.batch.entries.get(self.entry)? {
+            Entry::After { from, count } => Some((*from, *count)),
+            _ => None,
+        }
+    }
+
+    /// The next one, if it is a publication for all plain subscribers.
+    pub(in crate::broker) fn publication(&self) -> Option<&[u8]> {
+        let batch = &self.batch;
+        match *batch.entries.get(self.entry)? {
+            Entry::Publish { message, terms, .. } if terms.plain && !terms.again => {
+                let (mut byte, mut large) = (self.byte, self.large);
+                match body(batch, message, &mut byte, &mut large) {
+                    Body::Small(bytes) => Some(bytes),
+                    Body::Large(bytes) => Some(bytes),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    pub(in crate::broker) fn is_done(&self) -> bool {
+        self.entry == self.batch.entries.len()
+    }
+
+    pub(in crate::broker) fn next(&mut self) -> Option<Item<'_>> {
+        let batch = &self.batch;
+        let entry = batch.entries.get(self.entry)?;
+        self.entry += 1;
+        let item = match *entry {
+            Entry::Publish {
+                message,
+                picks,
+                terms,
+            } => {
+                let first = self.pick;
+                self.pick += picks as usize;
+                let message = body(batch, message, &mut self.byte, &mut self.large);
+                let translated = translated(batch, &terms, &mut self.large);
+                Item::Publish {
+                    message,
+                    picks: &batch.picks[first..self.pick],
+                    terms,
+                    translated,
+                }
+            }
+            Entry::Home { message, terms } => {
+                let first = self.count;
+                self.count += self.others;
+                let message = body(batch, message, &mut self.byte, &mut self.large);
+                Item::Home {
+                    message,
+                    terms,
+                    translated: translated(batch, &terms, &mut self.large),
+                    counts: &batch.counts[first..self.count],
+                }
+            }
+            Entry::After { .. } => Item::After,
+            Entry::Homed { count, bytes } => Item::Homed { count, bytes },
+            Entry::Interest {
+                filter_bytes,
+                group_bytes,
+                kind,
+                number,
+                count,
+            } => {
+                let filter = take(batch, usize::from(filter_bytes), &mut self.byte);
+                Item::Interest {
+                    // Written from a str.
+                    filter: std::str::from_utf8(filter).unwrap_or_default(),
+                    group: take(batch, usize::from(group_bytes), &mut self.byte),
+                    kind,
+                    number,
+                    count,
+                }
+            }
+            Entry::Request {
+                message,
+                call,
+                servers,
+            } => Item::Request {
+                message: body(batch, message, &mut self.byte, &mut self.large),
+                call,
+                servers,
+            },
+            Entry::Response { message, call } => Item::Response {
+                message: body(batch, message, &mut self.byte, &mut self.large),
+                call,
+            },
+            Entry::Withdraw { call } => Item::Withdraw { call },
+        };
+        Some(item)
+    }
+}
+
+fn take<'a>(batch: &'a Batch, length: usize, byte: &mut usize) -> &'a [u8] {
+    let from = *byte;
+    *byte += length;
+    &batch.bytes[from..*byte]
+}
+
+fn body<'a>(batch: &'a Batch, span: Span, byte: &mut usize, large: &mut usize) -> Body<'a> {
+    match span {
+        Some(length) => Body::Small(take(batch, length as usize, byte)),
+        None => Body::Large(self::large(batch, large)),
+    }
+}
+
+fn translated<'a>(batch: &'a Batch, terms: &Terms, next: &mut usize) -> Option<&'a Bytes> {
+    match terms.translation {
+        Sent::Made(_) => Some(large(batch, next)),
+        Sent::None | Sent::Unmade(_) | Sent::TooLarge(_) => None,
+    }
+}
+
+fn large<'a>(batch: &'a Batch, next: &mut usize) -> &'a Bytes {
+    *next += 1;
+    &batch.large[*next - 1]
+}

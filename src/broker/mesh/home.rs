@@ -1,0 +1,357 @@
+//! The way through a topic's home: the shard, by the hash of the topic's name, that brings the
+//! retained publications of all shards into one order.
+//!
+//! ```text
+//!   A  PUBLISH ── Home ──► H  retains, delivers ── Publish ──► A, C, …
+//!   A  OK ◄────── Homed ── H  ◄──────────── batches come back ┘
+//! ```
+//!
+//! What a connection publishes on that topic behind it takes the same way, until all of it is
+//! confirmed; then the direct one is as late as that. The other way round, what it had
+//! published directly may still be on its way from A to C when the home's comes to C: so A
+//! tells the home how much it has said to each other shard, and C takes no publication of the
+//! home's before it has taken that much of A's (`After`). A shard waits for what had been said
+//! before only, so none waits for itself.
+//!
+//! The home takes all that comes at once, whether or not its own links are pressed: waiting
+//! there, two homes could wait for each other. Instead what is on its way through a home, and
+//! not confirmed, is bounded at the shard it comes from: a link with too much of it is pressed.
+
+use crate::base::id::{Key, ShardId};
+use crate::broker::mesh::batch::{Batch, Entry};
+use crate::broker::mesh::passage::{Home, Owed, Ticket, cost};
+use crate::broker::mesh::{Link, Mesh};
+use crate::broker::publish::parcel::Parcel;
+use crate::broker::publish::publication::Terms;
+use bytes::Bytes;
+
+impl Mesh {
+    // ---- the publisher's shard ----
+
+    /// Something is on its way through a home.
+    #[inline]
+    pub(crate) fn is_homing(&self) -> bool {
+        self.homing > 0
+    }
+
+    /// The home of a topic; `None`: this shard, `own`.
+    pub(in crate::broker) fn home(&self, own: ShardId, topic: &str) -> Option<Home> {
+        if self.links.is_empty() {
+            return None;
+        }
+        let hash = crc32fast::hash(topic.as_bytes());
+        let shards = self.links.len() as u64 + 1;
+        let peer = ShardId(((u64::from(hash) * shards) >> 32) as u16);
+        let link = self.links.binary_search_by_key(&peer, |link| link.peer);
+        debug_assert_eq!(link.is_err(), peer == own, "{shards} shards");
+        let link = link.ok()?;
+        // Who has ended is no home: until this one has ended too, it is itself.
+        (!self.links[link].is_gone()).then_some(Home { link, topic: hash })
+    }
+
+    /// Whether something of this connection on this topic is on its way there.
+    pub(in crate::broker) fn has_homing(&self, home: Home, by: Key) -> bool {
+        let passage = &self.links[home.link].passage;
+        passage.last.contains_key(&(by, home.topic))
+    }
+
+    /// Sends a publication to its home, which delivers it.
+    pub(in crate::broker) fn send_home(
+        &mut self,
+        home: Home,
+        by: Key,
+        parcel: &mut Parcel<'_>,
+        terms: Terms,
+        translated: Option<&Bytes>,
+    ) -> Ticket {
+        let mut counts = std::mem::take(&mut self.links[home.link].open.counts);
+        let others = self.links.iter().enumerate();
+        let others = others.filter(|(index, _)| *index != home.link);
+        counts.extend(others.map(|(_, link)| link.said()));
+        let link = &mut self.links[home.link];
+        let batch: &mut Batch = &mut link.open;
+        batch.counts = counts;
+        let grown = parcel.is_grown();
+        let message = match terms.retain {
+            true => batch.put_retained(parcel, &self.ledger),
+            false => batch.put(parcel, &self.ledger),
+        };
+        if let Some(translated) = translated {
+            batch.put_shared(translated.clone());
+        }
+        batch.entries.push(Entry::Home {
+            message,
+            terms: Terms { grown, ..terms },
+        });
+        let number = link.passage.enter(by, home.topic, parcel.len());
+        self.homing += 1;
+        self.press();
+        Ticket {
+            link: home.link,
+            number,
+        }
+    }
+
+    /// A home has said that `count` more have been delivered everywhere.
+    pub(in crate::broker) fn take_homed(&mut self, from: ShardId, count: u32, bytes: usize) {
+        if let Ok(link) = self.links.binary_search_by_key(&from, |link| link.peer) {
+            let passage = &mut self.links[link].passage;
+            // Of one that has ended since, all has been given up.
+            let count = u64::from(count).min(passage.left());
+            passage.leave(count, bytes);
+            self.homing -= count;
+        }
+    }
+
+    /// Whether the home has said so of this one.
+    pub(in crate::broker) fn is_homed(&self, ticket: Ticket) -> bool {
+        let link = self.links.get(ticket.link);
+        link.is_none_or(|link| link.passage.done >= ticket.number)
+    }
+
+    /// Gives up what was on its way through homes that have ended.
+    pub(in crate::broker) fn forget_gone(&mut self) {
+        for link in &mut self.links {
+            let left = link.passage.left();
+            if left > 0 && link.is_gone() {
+                link.passage.leave(left, usize::MAX);
+                self.homing -= left;
+            }
+        }
+    }
+
+    // ---- the home ----
+
+    /// A publication of another shard's has been delivered here and sent on to others: its
+    /// shard is told so when all of these have it.
+    pub(in crate::broker) fn owe(&mut self, to: ShardId, bytes: usize) {
+        let Ok(link) = self.links.binary_search_by_key(&to, |link| link.peer) else {
+            return;
+        };
+        let (mark, bytes) = (self.epoch, cost(bytes));
+        match self.owed.back_mut() {
+            Some(last) if (last.mark, last.link) == (mark, link) => {
+                last.count += 1;
+                last.bytes += bytes;
+            }
+            _ => self.owed.push_back(Owed {
+                mark,
+                link,
+                count: 1,
+                bytes,
+            }),
+        }
+    }
+
+    /// Something is still owed.
+    pub(crate) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Says what has been owed, as far as it is true by now. The shard it is said to has the
+    /// publication by then: that went before it on the same link.
+    pub(in crate::broker) fn pay(&mut self) {
+        while let Some(&Owed {
+            mark,
+            link: to,
+            count,
+            bytes,
+        }) = self.owed.front()
+        {
+            let mut others = self.links.iter().enumerate();
+            if !others.all(|(index, link): (usize, &Link)| index == to || link.is_done(mark)) {
+                return;
+            }
+            self.owed.pop_front();
+            let entry = Entry::Homed { count, bytes };
+            self.links[to].open.entries.push(entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Instant;
+    use crate::base::wake::{Wake, Waker};
+    use crate::broker::mesh::passage::PASSAGE_BYTES_MAX;
+    use crate::broker::mesh::{Cause, Item, connect_shards};
+    use crate::broker::publish::publication::Sent;
+    use crate::router::ShardSet;
+    use std::sync::Arc;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    const TERMS: Terms = Terms {
+        plain: false,
+        retain: true,
+        again: false,
+        grown: false,
+        translation: Sent::None,
+        at: Instant::ZERO,
+        expires: Instant::NEVER,
+    };
+    const BY: Key = Key {
+        slot: 7,
+        generation: 1,
+    };
+
+    fn meshes(count: usize) -> Vec<Mesh> {
+        let wakers: Vec<Waker> = (0..count).map(|_| Waker::new(Arc::new(Nobody))).collect();
+        connect_shards(&wakers)
+    }
+
+    fn say(mesh: &mut Mesh, text: &[u8], cause: Option<Cause<'_>>) {
+        let nobody = ShardSet::new();
+        mesh.publish(&mut Parcel::plain(text), &nobody, &[], TERMS, None, cause);
+    }
+
+    /// Does what link `index` brings, as far as it goes, and tells what it was.
+    fn take(mesh: &mut Mesh, index: usize, told: &mut Vec<String>) {
+        while let Some((from, mut batch)) = mesh.receive(index) {
+            while (batch.after()).is_none_or(|(shard, count)| mesh.has_taken(shard, count))
+                && let Some(item) = batch.next()
+            {
+                match item {
+                    Item::Publish { message, .. } => {
+                        let parcel = message.parcel(true);
+                        told.push(String::from_utf8_lossy(parcel.bytes()).into_owned());
+                    }
+                    Item::Home {
+                        message, counts, ..
+                    } => {
+                        let parcel = message.parcel(true);
+                        say(mesh, parcel.bytes(), Some(Cause { from, counts }));
+                        mesh.owe(from, parcel.len());
+                    }
+                    Item::Homed { count, bytes } => mesh.take_homed(from, count, bytes),
+                    _ => {}
+                }
+            }
+            if !batch.is_done() {
+                return mesh.put_back(index, batch);
+            }
+            mesh.give_back(index, batch);
+        }
+    }
+
+    fn turn(mesh: &mut Mesh, told: &mut Vec<String>) {
+        mesh.collect();
+        mesh.pay();
+        for index in 0..mesh.len() {
+            take(mesh, index, told);
+        }
+        mesh.pay();
+        mesh.flush(true);
+    }
+
+    #[test]
+    fn each_topic_has_one_home_and_each_shard_some_topics() {
+        let meshes = meshes(5);
+        let mut homes = [0; 5];
+        for topic in 0..1000 {
+            let topic = format!("site/{topic}/state");
+            let at_home = |(own, mesh): &(usize, &Mesh)| {
+                let home = mesh.home(ShardId(*own as u16), &topic);
+                home.is_none()
+            };
+            let mut at = meshes.iter().enumerate().filter(at_home);
+            homes[at.next().expect("a home").0] += 1;
+            assert_eq!(at.count(), 0);
+        }
+        assert!(homes.iter().all(|count| *count > 100), "{homes:?}");
+    }
+
+    /// From shard 0 to 2, directly and by way of 1.
+    #[test]
+    fn what_went_directly_before_is_not_overtaken_by_way_of_the_home() {
+        let mut meshes = meshes(3);
+        let topic = (0..)
+            .map(|n| format!("t{n}"))
+            .find(|topic| meshes[1].home(ShardId(1), topic).is_none())
+            .expect("a topic of shard 1");
+        let home = meshes[0].home(ShardId(0), &topic).expect("elsewhere");
+        say(&mut meshes[0], b"direct", None);
+        let mut parcel = Parcel::plain(b"by way of");
+        let ticket = meshes[0].send_home(home, BY, &mut parcel, TERMS, None);
+        assert!(meshes[0].is_homing() && meshes[0].has_homing(home, BY));
+        meshes[0].flush(true);
+        say(&mut meshes[0], b"later", None);
+
+        let mut told = [const { Vec::new() }; 3];
+        turn(&mut meshes[1], &mut told[1]);
+        // Shard 2 hears the home first.
+        take(&mut meshes[2], 1, &mut told[2]);
+        assert!(told[2].is_empty(), "{told:?}");
+        take(&mut meshes[2], 0, &mut told[2]);
+        turn(&mut meshes[2], &mut told[2]);
+        assert_eq!(told[2], ["direct", "by way of"]);
+        assert!(!meshes[0].is_homed(ticket));
+        // The publisher's shard gets it too, and then the home's word.
+        turn(&mut meshes[1], &mut told[1]);
+        turn(&mut meshes[0], &mut told[0]);
+        assert_eq!(told[0], ["by way of"]);
+        assert!(meshes[0].is_homed(ticket) && !meshes[0].is_homing());
+        assert!(!meshes[0].has_homing(home, BY));
+    }
+
+    #[test]
+    fn publishers_wait_while_much_is_on_its_way_and_not_for_a_home_that_has_ended() {
+        let mut meshes = meshes(2);
+        let topic = (0..)
+            .map(|n| format!("t{n}"))
+            .find(|topic| meshes[0].home(ShardId(0), topic).is_some())
+            .expect("a topic of shard 1");
+        let home = meshes[0].home(ShardId(0), &topic).expect("elsewhere");
+        let large = vec![0; PASSAGE_BYTES_MAX / 2];
+        let mut told = Vec::new();
+        for round in 0..2 {
+            let mut tickets = Vec::new();
+            for count in 1..=3 {
+                let mut parcel = Parcel::plain(&large);
+                tickets.push(meshes[0].send_home(home, BY, &mut parcel, TERMS, None));
+                assert_eq!(meshes[0].is_pressed(), count > 1);
+            }
+            meshes[0].flush(true);
+            if round == 0 {
+                turn(&mut meshes[1], &mut told);
+            } else {
+                drop(meshes.pop());
+            }
+            turn(&mut meshes[0], &mut told);
+            assert!(meshes[0].ease(), "round {round}");
+            assert!(tickets.iter().all(|&ticket| meshes[0].is_homed(ticket)));
+            assert!(!meshes[0].is_homing());
+        }
+        assert!(meshes[0].home(ShardId(0), &topic).is_none());
+    }
+
+    /// What SUBSCRIBE's OK waits for.
+    #[test]
+    fn who_hears_that_all_is_done_has_heard_what_was_said_before() {
+        let mut meshes = meshes(2);
+        let mut told = Vec::new();
+        say(&mut meshes[0], b"asks", None);
+        let mark = meshes[0].mark();
+        meshes[0].flush(true);
+        // The other says something in the turn in which it does that.
+        say(&mut meshes[1], b"before", None);
+        take(&mut meshes[1], 0, &mut told);
+        say(&mut meshes[1], b"behind", None);
+        meshes[0].collect();
+        assert!(meshes[0].is_done(mark) && !meshes[0].is_heard(mark));
+        meshes[1].flush(true);
+        meshes[0].collect();
+        assert!(
+            !meshes[0].is_heard(mark),
+            "it has come, and nobody has read it"
+        );
+        take(&mut meshes[0], 0, &mut told);
+        assert!(meshes[0].is_heard(mark));
+        assert_eq!(told, ["asks", "before", "behind"]);
+    }
+}

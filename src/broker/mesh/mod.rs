@@ -1,0 +1,467 @@
+//! The mesh: what one shard says to another, without locks and almost without allocating.
+//!
+//! Between each ordered pair of shards run two rings of one producer and one consumer.
+//! Everything said in a turn is written into one batch, which is pushed as a whole at the
+//! turn's end; the receiver works through it and gives the empty batch back on the second
+//! ring. So a batch that has come back is the receiver's word that all in it has been done
+//! (`confirm` waits for that), and its memory is used again.
+//!
+//! ```text
+//!   shard A  open batch ──turn's end──► outgoing ═══════════► incoming ──► reading   shard B
+//!            spare ◄── collect ──────── returned ◄═══════════ returning ◄── done
+//! ```
+//!
+//! A publication is one entry, whatever the number of subscribers there; small messages
+//! lie in the batch, large ones are referred to.
+//!
+//! Full rings slow who fills them, never a shard: while a link is pressed (too much of it is
+//! not given back) connections whose publications, requests or responses go to other shards
+//! are not read from, and the open batch goes on taking what cannot wait. The peer is woken
+//! only if it sleeps; this shard is woken for a batch that comes back only if it waits for
+//! it, or is charged for it.
+//!
+//! What lies in batches is charged to the shard that wrote them, until they have come back;
+//! but for light ones, of which a link has a megabyte out at most, and for large messages, which
+//! carry their own charge (see `ledger`).
+//!
+//! A batch that comes back says how much its reader had said by then: who has taken that as
+//! well has all that was said before the batch was done (SUBSCRIBE's OK waits for that).
+//!
+//! Retained publications go by way of their topic's home: see `home`.
+//!
+//! Invariants: batches of a link come back in the order they went; at most `BATCHES_MAX` of
+//! them are out, so no push fails.
+
+pub(crate) mod accord;
+mod batch;
+pub(crate) mod confirm;
+pub(crate) mod confirmation;
+mod home;
+mod link;
+pub(crate) mod neighbour;
+mod passage;
+
+pub(in crate::broker) use batch::{Call, InterestKind, Item, Reading};
+pub(in crate::broker) use passage::{Cause, Ticket};
+
+use crate::base::id::{Key, ShardId};
+use crate::base::wake::Waker;
+use crate::broker::context::ledger::Ledger;
+use crate::broker::mesh::accord::Accord;
+use crate::broker::publish::parcel::Parcel;
+use crate::broker::publish::publication::{Sent, Terms};
+use crate::router::{Count, ShardSet};
+use batch::{Batch, Entry};
+use bytes::Bytes;
+use link::{BATCHES_MAX, Link, connect};
+use passage::Owed;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+/// All links of one shard.
+#[derive(Default)]
+pub struct Mesh {
+    links: Vec<Link>,
+    /// Of the shard.
+    pub(crate) ledger: Ledger,
+    /// The number of the batches being written.
+    epoch: u64,
+    pressed: bool,
+    /// Bytes to be charged for what lies in batches, as of the last `press`.
+    held_bytes: usize,
+    /// What all shards agree on when they end.
+    pub(crate) accord: Arc<Accord>,
+    /// Publications on their way through homes.
+    homing: u64,
+    /// What other shards are to be told of publications at home here.
+    owed: VecDeque<Owed>,
+}
+
+/// Makes the links between shards that these wakers wake, in the order of their ids.
+pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
+    let accord = Arc::new(Accord::new(wakers.len()));
+    let mesh = |_| Mesh {
+        accord: accord.clone(),
+        ..Mesh::default()
+    };
+    let mut meshes: Vec<Mesh> = wakers.iter().map(mesh).collect();
+    for (i, one) in wakers.iter().enumerate() {
+        for (j, other) in wakers.iter().enumerate().skip(i + 1) {
+            let ids = (ShardId(i as u16), ShardId(j as u16));
+            let (there, back) = connect((ids.0, one), (ids.1, other));
+            meshes[i].links.push(there);
+            meshes[j].links.push(back);
+        }
+    }
+    for mesh in &mut meshes {
+        mesh.links.sort_by_key(|link| link.peer);
+    }
+    meshes
+}
+
+impl Mesh {
+    /// Links to other shards.
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    // ---- writing ----
+
+    /// Sends a publication to the shards that have plain subscribers for it (`plain`), to
+    /// those where a group's member was picked, and to all if it is retained; where it has
+    /// come from another shard, behind what that had said before.
+    pub(in crate::broker) fn publish(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        plain: &ShardSet,
+        picks: &[(ShardId, Key)],
+        terms: Terms,
+        translated: Option<&Bytes>,
+        mut cause: Option<Cause<'_>>,
+    ) {
+        debug_assert_eq!(
+            translated.is_some(),
+            matches!(terms.translation, Sent::Made(_))
+        );
+        let grown = parcel.is_grown();
+        for link in &mut self.links {
+            let after = cause
+                .as_mut()
+                .and_then(|cause| Some((cause.from, cause.next_for(link.peer)?)));
+            let batch = &mut link.open;
+            let first = batch.picks.len();
+            let here = picks.iter().filter(|pick| pick.0 == link.peer);
+            batch.picks.extend(here.map(|pick| pick.1));
+            let picks = (batch.picks.len() - first) as u32;
+            let plain = plain.contains(link.peer);
+            if !plain && !terms.retain && picks == 0 {
+                continue;
+            }
+            if let Some((from, count)) = after {
+                batch.entries.push(Entry::After { from, count });
+            }
+            let message = match terms.retain {
+                true => batch.put_retained(parcel, &self.ledger),
+                false => batch.put(parcel, &self.ledger),
+            };
+            if let Some(translated) = translated {
+                batch.put_shared(translated.clone());
+            }
+            batch.entries.push(Entry::Publish {
+                message,
+                picks,
+                terms: Terms {
+                    plain,
+                    grown,
+                    ..terms
+                },
+            });
+        }
+        self.press();
+    }
+
+    pub(in crate::broker) fn add_peers_to(&self, shards: &mut ShardSet) {
+        for link in &self.links {
+            shards.insert(link.peer);
+        }
+    }
+
+    /// Tells all other shards what members this one has.
+    pub(in crate::broker) fn tell(
+        &mut self,
+        filter: &str,
+        group: &[u8],
+        kind: InterestKind,
+        number: Key,
+        count: Count,
+    ) {
+        for link in &mut self.links {
+            let batch = &mut link.open;
+            batch.bytes.extend_from_slice(filter.as_bytes());
+            batch.bytes.extend_from_slice(group);
+            batch.entries.push(Entry::Interest {
+                // Names have at most 255 bytes, groups 64.
+                filter_bytes: filter.len() as u8,
+                group_bytes: group.len() as u8,
+                kind,
+                number,
+                count,
+            });
+        }
+    }
+
+    pub(in crate::broker) fn request(
+        &mut self,
+        shard: ShardId,
+        parcel: &mut Parcel<'_>,
+        call: Call,
+        servers: Key,
+    ) {
+        if let Some(batch) = open(&mut self.links, shard) {
+            let message = batch.put(parcel, &self.ledger);
+            batch.entries.push(Entry::Request {
+                message,
+                call,
+                servers,
+            });
+            self.press();
+        }
+    }
+
+    pub(in crate::broker) fn response(
+        &mut self,
+        shard: ShardId,
+        parcel: &mut Parcel<'_>,
+        call: Key,
+    ) {
+        if let Some(batch) = open(&mut self.links, shard) {
+            let message = batch.put(parcel, &self.ledger);
+            batch.entries.push(Entry::Response { message, call });
+            self.press();
+        }
+    }
+
+    /// Nobody waits any more for the answer to a call of this shard's.
+    pub(in crate::broker) fn withdraw(&mut self, shard: ShardId, call: Key) {
+        if let Some(batch) = open(&mut self.links, shard) {
+            batch.entries.push(Entry::Withdraw { call });
+        }
+    }
+
+    /// Looks what the links hold.
+    /// Notes that a link is pressed; that none is any more is for `ease` to find, which has
+    /// who waited for it go on.
+    fn press(&mut self) {
+        self.pressed |= self.measure();
+    }
+
+    /// Whether a link is pressed. Adds up what is to be charged.
+    fn measure(&mut self) -> bool {
+        let mut is_pressed = false;
+        self.held_bytes = 0;
+        for link in &self.links {
+            is_pressed |= link.is_pressed();
+            self.held_bytes += link.cost_bytes();
+        }
+        is_pressed
+    }
+
+    /// Bytes to be charged for what lies in batches.
+    #[inline]
+    pub(in crate::broker) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    // ---- turns ----
+
+    /// Takes back what other shards are done with.
+    pub(in crate::broker) fn collect(&mut self) {
+        for link in &mut self.links {
+            link.collect();
+        }
+        if self.homing > 0 {
+            self.forget_gone();
+        }
+    }
+
+    /// True when publishers may go on that had to wait.
+    pub(in crate::broker) fn ease(&mut self) -> bool {
+        let was_pressed = self.pressed;
+        self.pressed = self.measure();
+        if was_pressed && !self.pressed {
+            for link in &self.links {
+                link.waits.store(false, Ordering::Relaxed);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Publishers have to wait. Whoever lets them must see to it that `wait` is called
+    /// before this shard sleeps.
+    #[inline]
+    pub(in crate::broker) fn is_pressed(&self) -> bool {
+        self.pressed
+    }
+
+    /// Somebody waits for room: peers wake this shard when they give batches back.
+    pub(in crate::broker) fn wait(&self) {
+        for link in &self.links {
+            link.waits.store(true, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Sends what was said this turn. `awaited`: somebody waits until it is done.
+    pub(in crate::broker) fn flush(&mut self, awaited: bool) {
+        for link in &mut self.links {
+            link.flush(self.epoch, awaited);
+        }
+        self.epoch += 1;
+        for link in &mut self.links {
+            if link.open.is_empty() {
+                link.open.epoch = self.epoch;
+            }
+        }
+        self.press();
+    }
+
+    /// What is said now belongs to this epoch.
+    pub(crate) fn mark(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Everything said up to `mark` has been done by whom it was said to.
+    #[inline]
+    pub(crate) fn is_done(&self, mark: u64) -> bool {
+        self.links.iter().all(|link| link.is_done(mark))
+    }
+
+    /// Everything said up to `mark` has been done, and what others had said before they did
+    /// that has been done here.
+    pub(in crate::broker) fn is_heard(&self, mark: u64) -> bool {
+        self.links.iter().all(|link| link.is_heard(mark))
+    }
+
+    /// So much of what a shard has said here has been taken.
+    pub(in crate::broker) fn has_taken(&self, shard: ShardId, count: u64) -> bool {
+        let link = self.links.binary_search_by_key(&shard, |link| link.peer);
+        link.is_ok_and(|link| self.links[link].has_taken(count))
+    }
+
+    /// Batches that peers have not given back.
+    pub(crate) fn batches_out(&self) -> usize {
+        self.links.iter().map(|link| link.out.len()).sum()
+    }
+
+    /// Nothing waits to be read, nor for an awaited return.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let quiet = |link: &Link| {
+            link.reading.is_none()
+                && link.incoming.is_empty()
+                && (link.returned.is_empty() || !link.expects_return())
+        };
+        self.links.iter().all(quiet)
+    }
+
+    /// Something was said that has not been sent.
+    pub(crate) fn has_open(&self) -> bool {
+        let open = |link: &Link| !link.open.is_empty() && link.out.len() < BATCHES_MAX;
+        self.links.iter().any(open)
+    }
+
+    // ---- reading ----
+
+    /// The next batch of a link to work through, or the one begun.
+    pub(in crate::broker) fn receive(&mut self, index: usize) -> Option<(ShardId, Reading)> {
+        let others = self.links.len() - 1;
+        let link = &mut self.links[index];
+        let reading = link.reading.take().or_else(|| {
+            let batch = link.incoming.pop().ok()?;
+            Some(Reading::new(batch, others))
+        })?;
+        Some((link.peer, reading))
+    }
+
+    /// The turn's share is used up; the rest of the batch waits.
+    pub(in crate::broker) fn put_back(&mut self, index: usize, reading: Reading) {
+        self.links[index].reading = Some(reading);
+    }
+
+    /// What has been read of a link's batch, but for the first so many entries, is still on its
+    /// way to many.
+    pub(in crate::broker) fn hold(&mut self, index: usize, read: u64) {
+        self.links[index].hold(read);
+    }
+
+    /// What that shard has said is delivered.
+    pub(in crate::broker) fn release(&mut self, shard: ShardId) {
+        if let Ok(link) = self.links.binary_search_by_key(&shard, |link| link.peer) {
+            self.links[link].release();
+        }
+    }
+
+    /// Everything in the batch is done.
+    pub(in crate::broker) fn give_back(&mut self, index: usize, reading: Reading) {
+        self.links[index].give_back(reading.batch);
+    }
+
+    /// Ends all links: peers stop waiting for this shard.
+    pub(crate) fn close(&mut self) {
+        let links = std::mem::take(&mut self.links);
+        let wakers: Vec<Waker> = links.iter().map(|link| link.waker.clone()).collect();
+        drop(links);
+        wakers.iter().for_each(Waker::wake);
+        (self.pressed, self.held_bytes) = (false, 0);
+        self.homing = 0;
+        self.owed.clear();
+    }
+}
+
+/// What is being said to a shard: the links are sorted by peer, and all but this shard are there.
+fn open(links: &mut [Link], shard: ShardId) -> Option<&mut Batch> {
+    let index = links.binary_search_by_key(&shard, |link| link.peer).ok()?;
+    Some(&mut links[index].open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::wake::Wake;
+    use std::sync::atomic::AtomicU32;
+
+    #[derive(Default)]
+    struct Bell(AtomicU32);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Else its answer would come when the shard wakes for another reason: a second later.
+    #[test]
+    fn who_waits_for_an_answer_with_all_batches_out_is_woken_when_one_is_back() {
+        let bells: Vec<Arc<Bell>> = vec![Arc::default(), Arc::default()];
+        let wakers: Vec<Waker> = bells.iter().map(|bell| Waker::new(bell.clone())).collect();
+        let mut meshes = connect_shards(&wakers);
+        let (ours, theirs) = meshes.split_at_mut(1);
+        let (ours, theirs) = (&mut ours[0], &mut theirs[0]);
+        let (number, count) = (
+            Key {
+                slot: 0,
+                generation: 0,
+            },
+            Count::default(),
+        );
+        let say = |mesh: &mut Mesh, awaited| {
+            mesh.collect();
+            mesh.tell("a", b"", InterestKind::Plain, number, count);
+            mesh.flush(awaited);
+        };
+        for _ in 0..BATCHES_MAX {
+            say(ours, false);
+        }
+        let mark = ours.mark();
+        say(ours, true);
+        assert!(!ours.has_open(), "it would turn and turn for nothing");
+        assert!(ours.is_quiet(), "nothing is back yet");
+        for left in (0..=BATCHES_MAX).rev() {
+            let woken = bells[0].0.load(Ordering::SeqCst);
+            let Some((_, mut reading)) = theirs.receive(0) else {
+                panic!("{left} batches never came");
+            };
+            while reading.next().is_some() {}
+            theirs.give_back(0, reading);
+            let is_woken = bells[0].0.load(Ordering::SeqCst) > woken;
+            assert!(is_woken || left > 0 && !ours.is_done(mark), "{left}");
+            if is_woken {
+                assert!(!ours.is_quiet(), "it would sleep on");
+                ours.collect();
+                ours.flush(!ours.is_done(mark));
+            }
+        }
+        assert!(ours.is_done(mark) && bells[0].0.load(Ordering::SeqCst) >= 2);
+    }
+}

@@ -1,0 +1,79 @@
+//! When a connection handles no more of what it has received: it has had its share of the turn,
+//! or waits for something of which it will be told.
+
+use crate::base::limits::{ANSWERS_OPEN_MAX, MESSAGES_PER_TURN};
+use crate::broker::context::resource::Resources;
+use crate::broker::context::scheduler::UNITS_BEYOND;
+use crate::broker::peers::connection::Connection;
+use crate::broker::publish::fanout_queue::Fanning;
+
+impl Connection {
+    /// What is received has to wait behind what is kept.
+    #[inline]
+    pub(in crate::broker) fn is_paused(&self) -> bool {
+        self.member.ready || self.waits()
+    }
+
+    /// It has to wait for something of which it will be told.
+    #[inline]
+    pub(in crate::broker) fn waits(&self) -> bool {
+        self.transport.stalled
+            || self.member.blocked
+            || self.member.fanning == Fanning::Waits
+            || self.member.unanswered
+            || self.is_moving()
+            || self.transport.held
+    }
+
+    /// After a message: whether the rest must wait, for another turn or for the outbox.
+    /// `units` are those that its own messages have spent: when the lane's share is used up,
+    /// who has spent few of them need not wait.
+    #[inline]
+    pub(in crate::broker) fn must_pause(
+        &mut self,
+        handled: u32,
+        units: usize,
+        mesh_pressed: bool,
+        resources: &Resources,
+    ) -> bool {
+        let queued = self.transport.outbox.queued_bytes();
+        let pressed = queued > 0 && resources.pool.is_exhausted();
+        if queued > resources.limits.outbox_bytes_max / 2 || pressed {
+            self.transport.stalled = true;
+        } else if handled >= MESSAGES_PER_TURN
+            || (resources.work.is_over() && units >= UNITS_BEYOND)
+        {
+            self.member.ready = true;
+        }
+        self.member.blocked = mesh_pressed && self.member.uses_mesh;
+        self.member.unanswered = self.member.answers_open >= ANSWERS_OPEN_MAX;
+        self.is_paused()
+    }
+
+    /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
+    /// is input to handle, or an end that had to wait for it.
+    pub(crate) fn unstall(&mut self, resources: &Resources) -> bool {
+        let outbox = &self.transport.outbox;
+        let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
+        let eased = outbox.is_empty() || !resources.pool.is_exhausted();
+        if !self.transport.stalled || !low || !eased {
+            return false;
+        }
+        self.transport.stalled = false;
+        self.transport.session.restart_frame_clock(resources.now);
+        let ending = self.transport.peer_ended || self.transport.session.is_peer_closing();
+        let listed = self.member.ready;
+        self.member.ready |= ending || !self.transport.input.is_empty();
+        self.member.ready && !listed
+    }
+
+    /// Some of what it asked has been answered: goes on if it had to wait for that. True if
+    /// it is to be listed.
+    pub(in crate::broker) fn heed_answers(&mut self) -> bool {
+        if !self.member.unanswered || self.member.answers_open > ANSWERS_OPEN_MAX / 2 {
+            return false;
+        }
+        self.member.unanswered = false;
+        !std::mem::replace(&mut self.member.ready, true)
+    }
+}

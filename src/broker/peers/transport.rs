@@ -1,0 +1,383 @@
+//! The transport of a connection: a socket and all that goes with it, to another slot or
+//! another shard, when a session is resumed. What stays in the slot is the `Member`.
+//!
+//! ```text
+//!   Running ──end(reason)──► Flushing ──all sent──► Lingering ──peer's FIN, 1 s──► Closing ──► slot freed
+//!      │                        │ peer's FIN came already, or 1 s without progress     ▲   └──► Detached
+//!      └──reset─────────────────┴───────────────────────────────────────────────────────┘   (a session waits)
+//! ```
+//!
+//! A detached one has no socket any more. It stays until another takes its place, because a
+//! session goes on by what its client last said: the codec, how large a message may be, and
+//! who it was.
+//!
+//! Nothing here touches the driver: methods change what the connection wants, and
+//! `reconcile` (in `shard::reconcile`) brings the driver's operations in line with that, once
+//! a turn.
+//!
+//! Invariants: the first reason given is the one counted; a transport moves only when neither
+//! receive nor send is in flight, as the driver knows them by the slot's key; nothing in it
+//! depends on the slot it is in.
+
+use crate::base::clock::Instant;
+use crate::base::limits::{CHUNK_BYTES, LINGER_MS};
+use crate::base::reason::Reason;
+use crate::broker::admission::principal::{Bearer, Principal};
+use crate::broker::context::pool::Pool;
+use crate::broker::context::resource::Resources;
+use crate::broker::peers::outbox::{Outbox, Writer};
+use crate::broker::publish::parcel::Parcel;
+use crate::broker::session::seek::Resumption;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::reassembly::Reassembly;
+use crate::wire::{Notice, Session, Step};
+use std::time::Duration;
+
+/// Bytes received and not yet handled at which a connection stops receiving.
+pub(in crate::broker) const INPUT_BYTES_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Running,
+    /// Ending: what is queued still goes out, what comes in is dropped.
+    Flushing,
+    /// Our sending side is shut down; reading and dropping until the peer's is.
+    Lingering,
+    /// Over: only waits for the driver's last completions.
+    Closing,
+    /// Gone; its session waits in the slot for another.
+    Detached,
+}
+
+pub(crate) struct Transport {
+    pub(crate) session: Session,
+    pub(crate) outbox: Outbox,
+    /// Who its peer is and what it may; none where nobody is asked and nothing is counted.
+    pub(crate) principal: Option<Box<Principal>>,
+    pub(crate) stage: Stage,
+    /// A send is in flight.
+    pub(crate) sending: bool,
+    /// Waits for its outbox to drain before it handles more.
+    pub(crate) stalled: bool,
+    /// Its principal waits: for the issuer, for a worker, or because it has sent more than it may.
+    pub(crate) held: bool,
+    /// It ends, and has left its session to wait for another.
+    pub(crate) has_left: bool,
+    /// On its way to the session it resumes.
+    pub(crate) moving: Option<Box<Resumption>>,
+    /// The peer has shut its sending side down.
+    pub(crate) peer_ended: bool,
+    pub(in crate::broker) established: bool,
+    pub(crate) reason: Option<Reason>,
+    pub(in crate::broker) input: Reassembly,
+    /// The deadline of the stage, while not `Running`.
+    pub(crate) stage_deadline: Instant,
+    pub(crate) opened: Instant,
+}
+
+impl Transport {
+    /// How long flushing may make no progress, and how long lingering lasts.
+    pub(crate) const STAGE_TIME: Duration = Duration::from_millis(LINGER_MS);
+
+    pub(crate) fn new(session: Session, now: Instant) -> Transport {
+        Transport {
+            session,
+            outbox: Outbox::default(),
+            principal: None,
+            stage: Stage::Running,
+            sending: false,
+            stalled: false,
+            held: false,
+            has_left: false,
+            moving: None,
+            peer_ended: false,
+            established: false,
+            reason: None,
+            input: Reassembly::default(),
+            stage_deadline: Instant::NEVER,
+            opened: now,
+        }
+    }
+
+    /// It was a session's, whose client has not come back in time.
+    pub(crate) fn is_forgotten(&self, now: Instant) -> bool {
+        self.stage == Stage::Detached && self.stage_deadline <= now
+    }
+
+    // ---- who its peer is ----
+
+    pub(crate) fn principal_mut(&mut self) -> &mut Principal {
+        self.principal.get_or_insert_default()
+    }
+
+    /// Who is asked what it may.
+    #[inline]
+    pub(in crate::broker) fn bearer(&self) -> Bearer<'_> {
+        Bearer {
+            credential: self
+                .principal
+                .as_ref()
+                .and_then(|principal| principal.credential.as_ref()),
+            session: &self.session,
+        }
+    }
+
+    /// Whom its credential names.
+    pub(crate) fn principal_name(&self) -> Option<&str> {
+        let credential = self.principal.as_ref()?.credential.as_ref()?;
+        Some(&credential.identity.principal)
+    }
+
+    // ---- what it receives ----
+
+    /// Has the session handle the first of what was received.
+    #[inline]
+    pub(in crate::broker) fn handle<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        resources: &mut Resources,
+    ) -> Step<'a> {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.take(bytes, resources.now, &mut out)
+    }
+
+    /// Whether its input wants to be handled.
+    pub(in crate::broker) fn has_input(&self) -> bool {
+        self.stage == Stage::Running && (!self.input.is_empty() || self.peer_ended)
+    }
+
+    /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait (a
+    /// receive is cancelled between turns). With memory used up that is too much of one that
+    /// does not read what it is sent meanwhile.
+    pub(in crate::broker) fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.input.len() > INPUT_BYTES_MAX
+            && self.outbox.queued_bytes() >= CHUNK_BYTES
+            && resources.pool.is_exhausted()
+        {
+            let text = "this shard's memory is used up, and you send without reading";
+            return self.overload(text, resources);
+        }
+        let mut input = std::mem::take(&mut self.input);
+        Self::lend_input(&mut input, bytes, resources);
+        input.keep(bytes);
+        self.input = input;
+        self.account_input(resources);
+    }
+
+    /// A buffer for its reassembly, if bytes are about to be kept and there is none.
+    pub(in crate::broker) fn lend_input(
+        input: &mut Reassembly,
+        bytes: &[u8],
+        resources: &mut Resources,
+    ) {
+        if input.charged() == 0 && !bytes.is_empty() {
+            let chunk = resources.pool.take();
+            input.note_charged(chunk.capacity());
+            *input.buffer_mut() = chunk;
+        }
+    }
+
+    /// Charges what the reassembly has grown by, or gives its buffer back when empty.
+    #[inline]
+    pub(in crate::broker) fn account_input(&mut self, resources: &mut Resources) {
+        if self.input.charged() == 0 {
+            return;
+        }
+        let capacity = self.input.capacity();
+        resources.pool.count(self.input.charged(), capacity);
+        self.input.note_charged(capacity);
+        if self.input.is_empty() {
+            resources.pool.give(std::mem::take(self.input.buffer_mut()));
+            self.input.note_charged(0);
+        }
+    }
+
+    pub(crate) fn drop_input(&mut self, resources: &mut Resources) {
+        self.input.clear();
+        self.account_input(resources);
+    }
+
+    // ---- what it sends ----
+
+    /// The session, and where it writes.
+    #[inline]
+    pub(in crate::broker) fn session_and_out<'a>(
+        &'a mut self,
+        pool: &'a mut Pool,
+    ) -> (&'a mut Session, Writer<'a>) {
+        let outbox = &mut self.outbox;
+        (&mut self.session, Writer { outbox, pool })
+    }
+
+    /// Whether the outbox takes a publication of so many bytes now: it is empty, or it has
+    /// not much in it.
+    #[inline]
+    pub(in crate::broker) fn has_room(&self, bytes: usize, resources: &Resources) -> bool {
+        let queued = self.outbox.queued_bytes();
+        queued == 0 || queued + bytes <= resources.direct_bytes_max()
+    }
+
+    /// The peer accepts a message of so many bytes, header included. The CRC that it may get
+    /// does not count.
+    #[inline]
+    pub(in crate::broker) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.session.whole_bytes_max()
+    }
+
+    /// Writes a message of another connection's, with another id if one is given.
+    #[inline]
+    pub(in crate::broker) fn write(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+        id: Option<u32>,
+        resources: &mut Resources,
+    ) {
+        if id.is_none() && parcel.is_large() && self.session.delivers_as_it_is() {
+            self.session.note_delivered();
+            let message = parcel.share(&resources.pool.ledger);
+            return self.outbox.push_shared(message, &mut resources.pool);
+        }
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.deliver(parcel.message(), id, &mut out);
+    }
+
+    /// Tells its client what is no reason to end.
+    pub(crate) fn notify(&mut self, notice: Notice<'_>, resources: &mut Resources) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        let ended = session.notify(notice, resources.now, &mut out);
+        debug_assert!(ended.is_none(), "only a refusal can be one too many");
+    }
+
+    /// Answers the peer's CLOSE: nothing it asked for is unanswered.
+    pub(in crate::broker) fn finish(&mut self, resources: &mut Resources) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.finish(&mut out);
+    }
+
+    // ---- time ----
+
+    /// A deadline has passed, while it was being read from or not.
+    pub(crate) fn take_timeout(&mut self, is_read: bool, resources: &mut Resources) {
+        self.outbox.shrink();
+        match self.stage {
+            Stage::Running => {
+                if !is_read {
+                    // The rest of a message cannot come.
+                    self.session.restart_frame_clock(resources.now);
+                }
+                let principal = self.principal.as_ref();
+                if principal.is_some_and(|principal| principal.has_expired(resources.now)) {
+                    let text = "your credential has expired: send AUTH again before it does";
+                    return self.cut_off(Code::AuthExpired, text, resources);
+                }
+                let (session, mut out) = self.session_and_out(&mut resources.pool);
+                if let Some(reason) = session.take_timeout(resources.now, &mut out) {
+                    self.end(reason, resources);
+                }
+            }
+            Stage::Flushing | Stage::Lingering if self.stage_deadline <= resources.now => {
+                self.stage = Stage::Closing;
+            }
+            _ => {}
+        }
+    }
+
+    /// When it next wants `take_timeout`.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.stage {
+            Stage::Running => {
+                let principal = self.principal.as_ref();
+                let own = principal.map_or(Instant::NEVER, |principal| principal.deadline());
+                self.session.timeout().min(own)
+            }
+            Stage::Flushing | Stage::Lingering | Stage::Detached => self.stage_deadline,
+            Stage::Closing => Instant::NEVER,
+        }
+    }
+
+    /// Whether the deadline may have moved to before where the timer stands.
+    #[inline]
+    pub(crate) fn may_be_due_earlier(&self) -> bool {
+        self.stage != Stage::Running || self.session.is_mid_message()
+    }
+
+    // ---- its end ----
+
+    /// Ends the connection for a reason of the peer's making.
+    pub(in crate::broker) fn refuse(
+        &mut self,
+        code: Code,
+        text: &'static str,
+        resources: &mut Resources,
+    ) {
+        self.refuse_with(&Refusal::new(code, text), resources);
+    }
+
+    pub(crate) fn refuse_with(&mut self, refusal: &Refusal, resources: &mut Resources) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        if let Some(reason) = session.refuse(refusal, &mut out) {
+            self.end(reason, resources);
+        }
+    }
+
+    /// Ends a connection whose credential is good no longer: what waits to be sent is not
+    /// sent any more. It is told so, unless it is in the middle of a message, as only a peer
+    /// is that does not keep up: then nothing can be said, and the send in flight ends too.
+    pub(in crate::broker) fn cut_off(
+        &mut self,
+        code: Code,
+        text: &'static str,
+        resources: &mut Resources,
+    ) {
+        let between_messages = self.outbox.cut(&mut resources.pool);
+        self.refuse(code, text, resources);
+        if !between_messages && let Some(reason) = self.reason {
+            self.abort(reason, resources);
+        }
+    }
+
+    /// Ends the connection in order, with a CLOSE (before it is established, an RST).
+    pub(crate) fn close(
+        &mut self,
+        code: Code,
+        text: &'static str,
+        reason: Reason,
+        resources: &mut Resources,
+    ) {
+        let (session, mut out) = self.session_and_out(&mut resources.pool);
+        session.close(code, text, &mut out);
+        self.end(reason, resources);
+    }
+
+    /// The server has no room for what it wants, whoever holds that.
+    pub(in crate::broker) fn overload(&mut self, text: &'static str, resources: &mut Resources) {
+        self.close(Code::Overloaded, text, Reason::Overloaded, resources);
+    }
+
+    /// Begins the end: flush, shut down, linger, close.
+    pub(crate) fn end(&mut self, reason: Reason, resources: &mut Resources) {
+        self.reason.get_or_insert(reason);
+        if self.stage == Stage::Running {
+            self.stage = Stage::Flushing;
+            // It goes nowhere any more, and its last word is sent from here.
+            self.moving = None;
+            self.stage_deadline = resources.now + Transport::STAGE_TIME;
+        }
+        self.drop_input(resources);
+    }
+
+    /// The connection is broken: nothing can be sent any more.
+    pub(crate) fn abort(&mut self, reason: Reason, resources: &mut Resources) {
+        self.reason.get_or_insert(reason);
+        self.stage = Stage::Closing;
+        self.drop_input(resources);
+    }
+
+    /// Bytes that the pool counts for it, without what is in flight.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.input.charged() + self.outbox.held_bytes()
+    }
+}

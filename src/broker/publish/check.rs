@@ -1,0 +1,152 @@
+//! Payloads that take long to check: a worker does it, and translates what is wanted in the
+//! other codec as well, so that the shard's other connections do not wait.
+//!
+//! ```text
+//!   PUBLISH, WILL ─► copy ─► worker ─► mailbox ─► route, or refuse ─► the publisher goes on
+//!                    └────── the publisher is not read from ──────┘
+//! ```
+//!
+//! So what one connection publishes keeps its order, and each has one message with the
+//! workers at most. What was taken is published even if its connection ends meanwhile, as it
+//! would have been without the detour; and a session whose message is there is not taken over
+//! before it is back.
+
+use crate::base::id::Key;
+use crate::broker::Broker;
+use crate::broker::mesh::confirmation::Answer;
+use crate::broker::peers::transport::Stage;
+use crate::broker::publish::finding::Finding;
+use crate::broker::publish::parcel::Parcel;
+use crate::broker::publish::publication::{Form, Origin, SchemaId, Translation, other};
+use crate::codec::{Misfit, Schema};
+use crate::proto::encoded::Encoded;
+use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
+use crate::proto::message::MessageType;
+use crate::wire::Received;
+use bytes::Bytes;
+
+/// What a worker is to do.
+struct Task {
+    schema: Schema,
+    message: Bytes,
+    /// The translated payload's bytes at most; none: nobody wants one.
+    payload_bytes_max: Option<usize>,
+}
+
+impl Task {
+    fn run(&self) -> Result<Form, Misfit> {
+        let Some(envelope) = Encoded::of(&self.message).envelope() else {
+            return Ok(Form::TooLarge);
+        };
+        let checked = self.schema.check(envelope.codec, envelope.payload)?;
+        let Some(most) = self.payload_bytes_max else {
+            // What was taken apart is not worth taking along: putting it away costs as much.
+            return Ok(Form::Unmade(None));
+        };
+        let mut payload = Vec::new();
+        match checked.write(other(envelope.codec), most, &mut payload) {
+            Ok(()) => Ok(Form::Payload(payload)),
+            Err(_) => Ok(Form::TooLarge),
+        }
+    }
+}
+
+impl Broker {
+    /// Has a worker check a PUBLISH or WILL; `message` is the whole of it, as received. It is
+    /// answered, and its connection read on, when that is done.
+    pub(in crate::broker) fn have_checked(
+        &mut self,
+        key: Key,
+        kind: MessageType,
+        id: SchemaId,
+        envelope: &Envelope<'_>,
+        message: Received<'_>,
+    ) {
+        let (Some(connection), Some(schemas)) = (self.connections.get_mut(key), &self.schemas)
+        else {
+            return;
+        };
+        let message = Bytes::from(message.copied());
+        let message = self.resources.pool.ledger.share(message);
+        let is_kept = kind == MessageType::Will || envelope.flags & FLAG_RETAIN != 0;
+        let is_wanted = is_kept || schemas.is_wanted(other(envelope.codec));
+        let task = Task {
+            schema: schemas.schema(id).clone(),
+            message: message.clone(),
+            payload_bytes_max: (is_wanted && envelope.codec != Codec::Bytes)
+                .then(|| schemas.payload_bytes_max(envelope)),
+        };
+        let tracer = self.resources.tracer.as_ref();
+        let context = tracer.and_then(|tracer| tracer.received());
+        connection.transport.principal_mut().checking = true;
+        connection.transport.held = true;
+        connection.member.answers_open += 1;
+        let findings = self.findings.clone();
+        self.resources.calls.work(move || {
+            let found = task.run();
+            drop(task);
+            findings.post(Box::new(Finding {
+                connection: key,
+                kind,
+                message,
+                context,
+                schema: id,
+                found,
+            }));
+        });
+    }
+
+    /// A worker is done with a message.
+    pub(crate) fn take_finding(&mut self, finding: Finding) {
+        let key = finding.connection;
+        let (mut origin, mut is_member) = (Origin::Nobody, false);
+        if let Some(connection) = self.connections.get_mut(key) {
+            let now = self.resources.now;
+            connection.member.answers_open -= 1;
+            let principal = connection.transport.principal_mut();
+            principal.checking = false;
+            connection.transport.held = principal.waits();
+            is_member = matches!(connection.transport.stage, Stage::Running | Stage::Detached);
+            if connection.transport.stage == Stage::Running {
+                origin = Origin::Connection(key);
+                // Time in which it was not read from does not count against it.
+                connection.transport.session.restart_frame_clock(now);
+                if !std::mem::replace(&mut connection.member.ready, true) {
+                    self.ready.push_back(key);
+                }
+            }
+        }
+        if self.deaf {
+            return;
+        }
+        let Some(envelope) = Encoded::of(&finding.message).envelope() else {
+            return;
+        };
+        match finding.found {
+            Err(misfit) => {
+                let refusal = self.refuse_payload(misfit.text);
+                let everywhere = finding.kind == MessageType::Will;
+                let answer = if finding.kind == MessageType::Publish {
+                    Answer::unpublished(envelope.id, refusal)
+                } else {
+                    Answer::refused(envelope.id, refusal)
+                };
+                self.answer(key, answer, everywhere);
+            }
+            Ok(form) => {
+                let translation = Some(Translation::new(finding.schema, form));
+                if finding.kind == MessageType::Will && !is_member {
+                    // All it had is dissolved, and it was not told that the will is kept.
+                } else if finding.kind == MessageType::Will {
+                    self.put_will(key, Encoded::of(&finding.message), translation);
+                    self.answer(key, Answer::ok(envelope.id), true);
+                } else {
+                    let parcel = Parcel::shared(&finding.message);
+                    let context = finding.context;
+                    self.publish_parcel(origin, key, &envelope, parcel, translation, context);
+                }
+            }
+        }
+        self.touch(key);
+    }
+}

@@ -1,0 +1,20 @@
+//! What a worker has found of a payload.
+
+use crate::base::id::Key;
+use crate::broker::publish::publication::{Form, SchemaId};
+use crate::codec::Misfit;
+use crate::proto::message::MessageType;
+use crate::proto::trace::TraceContext;
+use bytes::Bytes;
+
+/// A message whose payload a worker has checked.
+pub struct Finding {
+    pub(in crate::broker) connection: Key,
+    pub(in crate::broker) kind: MessageType,
+    /// Whole, without CRC.
+    pub(in crate::broker) message: Bytes,
+    /// Its `receive` span, if it is sampled.
+    pub(in crate::broker) context: Option<TraceContext>,
+    pub(in crate::broker) schema: SchemaId,
+    pub(in crate::broker) found: Result<Form, Misfit>,
+}

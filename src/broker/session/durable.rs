@@ -1,0 +1,340 @@
+//! What a session is while it lasts: its begin, its acknowledgements, and what becomes of a
+//! connection's part in the broker when that ends. How a session gets another connection
+//! stands in `resume`.
+
+use crate::base::clock::Instant;
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::SESSION_KEY_BYTES;
+use crate::base::reason::Reason;
+use crate::broker::Broker;
+use crate::broker::peers::connection::Connection;
+use crate::broker::peers::station::Durable;
+use crate::broker::session::receipt::Receipts;
+use crate::broker::session::replay_log::{Loss, ReplayLog};
+use crate::broker::session::seek::{Found, Resumption};
+use crate::metrics::counter::Counter;
+use crate::proto::encoded::Encoded;
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::MessageType;
+use crate::proto::outcome::Failure;
+use crate::wire::{Notice, Session};
+use std::mem;
+
+/// A key asks for a new session.
+const NEW: [u8; SESSION_KEY_BYTES] = [0; SESSION_KEY_BYTES];
+
+fn home(key: &[u8; SESSION_KEY_BYTES]) -> ShardId {
+    ShardId(u16::from_be_bytes([key[0], key[1]]))
+}
+
+impl Broker {
+    /// Takes SESSION: begins a session, or sets out to resume one.
+    pub(in crate::broker) fn take_session(
+        &mut self,
+        key: Key,
+        session: &[u8; SESSION_KEY_BYTES],
+        received: u32,
+    ) -> Option<Reason> {
+        let Connection { member, transport } = self.connections.get_mut(key)?;
+        let station = member.station.as_ref();
+        let fresh = station.is_none_or(|station| station.is_idle()) && !member.is_owed_answers();
+        if member.durable().is_some() || (*session != NEW && !fresh) {
+            let text =
+                "SESSION may be sent only once, and to resume only before any other operation";
+            let refusal = Refusal::new(Code::Unexpected, text);
+            transport.refuse_with(&refusal, &mut self.resources);
+            return None;
+        }
+        if *session == NEW && transport.session.is_on_trial() {
+            transport.refuse_with(&Session::full(), &mut self.resources);
+            return None;
+        }
+        if *session == NEW {
+            self.begin_session(key);
+            return None;
+        }
+        let home = home(session);
+        let is_here = home == self.id;
+        if home.index() > self.mesh.len() || (is_here && !self.can_resume(key, session, received)) {
+            return self.refuse_session(key);
+        }
+        // Those that services here still work on, overdue; they stay behind.
+        self.end_calls(key);
+        // When nothing of its transport is in flight `reconcile` goes on.
+        let connection = self.connections.get_mut(key)?;
+        connection.transport.moving = Some(Box::new(Resumption {
+            key: *session,
+            received,
+            home,
+            found: Found::Unasked,
+        }));
+        None
+    }
+
+    fn begin_session(&mut self, key: Key) {
+        let mut session = NEW;
+        session[..2].copy_from_slice(&self.id.0.to_be_bytes());
+        self.entropy.fill(&mut session[2..]);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let principal = connection.transport.principal_name().map(Box::from);
+        connection.member.station_mut().durable = Some(Box::new(Durable {
+            key: session,
+            principal,
+            log: ReplayLog::new(),
+            lapsed: false,
+            receipts: Receipts::default(),
+        }));
+        (connection.member.counted, connection.member.careful) = (true, true);
+        let begun = Notice::Session {
+            key: session,
+            resumed: false,
+            last_publish_id: 0,
+        };
+        connection.transport.notify(begun, &mut self.resources);
+        self.sessions.insert(session, key);
+        self.resources.counters.add(Counter::SessionsBegun, 1);
+    }
+
+    /// Whether a connection of another shard, with this principal, is worth handing over: the
+    /// session it wants to resume is here, and its own. `can_resume` asks the rest.
+    pub(crate) fn is_known(
+        &self,
+        session: &[u8; SESSION_KEY_BYTES],
+        received: u32,
+        principal: Option<&str>,
+    ) -> bool {
+        let slot = self.sessions.get(session).copied();
+        let durable = slot.and_then(|slot| self.connections.get(slot)?.member.durable());
+        durable.is_some_and(|durable| {
+            durable.principal.as_deref() == principal
+                && !durable.lapsed
+                && durable.log.covers(received)
+        })
+    }
+
+    /// Whether a key is one of a session here whose client may have `received` so much, and
+    /// that is this connection's to resume: its principal's, and within its rights, what is
+    /// kept of what earlier rights covered included.
+    pub(crate) fn can_resume(
+        &self,
+        key: Key,
+        session: &[u8; SESSION_KEY_BYTES],
+        received: u32,
+    ) -> bool {
+        let Some(newcomer) = self.connections.get(key) else {
+            return false;
+        };
+        let slot = self.sessions.get(session).copied();
+        let station = slot.and_then(|slot| self.connections.get(slot)?.member.station.as_ref());
+        let Some(station) = station else {
+            return false;
+        };
+        let Some(durable) = &station.durable else {
+            return false;
+        };
+        durable.principal.as_deref() == newcomer.transport.principal_name()
+            && !durable.lapsed
+            && durable.log.covers(received)
+            && self.uncovered(station, &newcomer.transport).is_empty()
+            && (newcomer.transport.principal_name().is_none()
+                || (durable.log).all_behind(received, |message| {
+                    newcomer.transport.bearer().may_have(Encoded::of(message))
+                }))
+    }
+
+    /// The key cannot be resumed; the connection goes on without a session.
+    pub(crate) fn refuse_session(&mut self, key: Key) -> Option<Reason> {
+        let connection = self.connections.get_mut(key)?;
+        let text = "no session with that key can be resumed: start a new one";
+        let now = self.resources.now;
+        let transport = &mut connection.transport;
+        let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
+        let refusal = &Refusal::new(Code::SessionUnknown, text);
+        session.notify(Notice::Refused { id: 0, refusal }, now, &mut out)
+    }
+
+    /// Takes ACK: what the client has got is kept no longer.
+    pub(in crate::broker) fn take_ack(&mut self, key: Key, received: u32) {
+        let Some(Connection { member, transport }) = self.connections.get_mut(key) else {
+            return;
+        };
+        let text = match member.durable_mut() {
+            None => "ACK without a session",
+            Some(durable) => {
+                if durable.lapsed || durable.log.ack(received) {
+                    return member.recharge(&mut self.resources);
+                }
+                "ACK count is larger than what was sent, or smaller than before"
+            }
+        };
+        let refusal = Refusal::new(Code::Unexpected, text);
+        transport.refuse_with(&refusal, &mut self.resources);
+    }
+
+    /// A connection has begun to end: its session waits for another, or all it had at the
+    /// broker is dissolved. May be called any number of times.
+    pub(crate) fn depart(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let in_order = matches!(
+            connection.transport.reason,
+            Some(Reason::PeerClose | Reason::Drained | Reason::Shutdown)
+        );
+        let revoked = connection.transport.reason == Some(Reason::Revoked);
+        if connection.transport.has_left {
+            return;
+        }
+        let will = !in_order && !self.draining;
+        if !connection.member.counted || !will || revoked {
+            self.end_calls(key);
+            return self.dissolve(key, will);
+        }
+        // What waits on its pending queue has never been sent, and now waits for the next connection.
+        connection.transport.has_left = true;
+        self.note_stalled(key, true);
+    }
+
+    /// Takes a connection out of everything it is part of.
+    pub(crate) fn dissolve(&mut self, key: Key, publish_will: bool) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(mut station) = connection.member.station.take() else {
+            return;
+        };
+        (connection.member.counted, connection.member.has_pending) = (false, false);
+        connection.note_care();
+        // Where the server ends, all members do: what they were sent still goes out.
+        let ends_all = matches!(
+            connection.transport.reason,
+            Some(Reason::Drained | Reason::Shutdown)
+        );
+        if !station.trail.is_empty() && !ends_all {
+            // How much of it is another's is known when its transport is over.
+            connection.member.station_mut().trail = mem::take(&mut station.trail);
+            connection.member.recharge(&mut self.resources);
+        }
+        if !ends_all {
+            self.bequeath(&mut station);
+        }
+        if let Some(durable) = &station.durable {
+            self.sessions.remove(&durable.key);
+            self.resources.counters.add(Counter::SessionsEnded, 1);
+        }
+        self.forget_wanted(station.wants);
+        self.leave_all(key, &mut station);
+        if station.forwarded_open > 0 {
+            self.fail_errands(key);
+        }
+        if publish_will && let Some(will) = station.will.take() {
+            self.legacies.wills.push_back((key, will));
+        }
+    }
+
+    /// The transport has moved in: the session goes on where the client has got to.
+    pub(crate) fn resumed(&mut self, key: Key, received: u32) {
+        let now = self.resources.now;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Connection { member, transport } = connection;
+        member.careful = true;
+        let Some(station) = &mut member.station else {
+            return;
+        };
+        let Some(durable) = &mut station.durable else {
+            return;
+        };
+        let length_max = transport.session.whole_bytes_max();
+        let counters = &self.resources.counters;
+        let mut too_large = Vec::new();
+        let covered = durable
+            .log
+            .resume(received, now, length_max, |message, loss| {
+                let counter = match loss {
+                    Loss::Expired => Counter::DeliveriesExpired,
+                    Loss::TooLarge => Counter::DeliveriesTooLarge,
+                };
+                counters.add(counter, 1);
+                too_large.extend(asked_in(Encoded::of(message)).filter(|_| loss == Loss::TooLarge));
+            });
+        debug_assert!(covered, "asked before it moved");
+        let (session, mut out) = transport.session_and_out(&mut self.resources.pool);
+        let resumed = Notice::Session {
+            key: durable.key,
+            resumed: true,
+            last_publish_id: durable.receipts.last_confirmed(),
+        };
+        session.notify(resumed, now, &mut out);
+        durable.log.replay(|first, second| {
+            if second.is_empty() {
+                session.deliver(Encoded::of(first), None, &mut out);
+            } else {
+                session.deliver(Encoded::of(&[first, second].concat()), None, &mut out);
+            }
+        });
+        let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
+        let waits = !station.pending.is_empty();
+        (station.pending_before, member.has_pending) = (waits, waits);
+        // It was the other transport's kernel that held much.
+        station.trail.backed_up = false;
+        member.recharge(&mut self.resources);
+        self.resources.counters.add(Counter::SessionsResumed, 1);
+        if subscribes {
+            self.note_wanted(key, codec);
+        }
+        self.fail_too_large(key, &too_large);
+        if !waits {
+            self.note_stalled(key, false);
+        }
+        self.handle_what_waits(key);
+    }
+
+    /// Input that came before the session was there is handled now.
+    fn handle_what_waits(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.transport.has_input()
+            && !mem::replace(&mut connection.member.ready, true)
+        {
+            self.ready.push_back(key);
+        }
+        self.touch(key);
+    }
+
+    /// Requests and responses that are larger than a connection takes that resumes: whoever
+    /// waits for an answer gets that.
+    fn fail_too_large(&mut self, key: Key, messages: &[(MessageType, u32)]) {
+        for &(kind, id) in messages {
+            if kind == MessageType::Request {
+                let text = "the request is larger than the service accepts";
+                self.fail_forwarded(key, id, &Failure::of(Code::TooLarge, text));
+            } else if let Some(connection) = self.connections.get_mut(key) {
+                connection.refuse_too_large(id, &mut self.resources);
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// A session waits for a connection until then.
+    pub(crate) fn absent_until(&mut self, key: Key, deadline: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        self.absent
+            .remove(&(connection.transport.stage_deadline, key));
+        connection.transport.stage_deadline = deadline;
+        // Wherever the timer stands, the deadline is another now.
+        connection.member.timer = Instant::NEVER;
+        self.absent.insert((deadline, key));
+    }
+}
+
+/// The type and id of a counted message for whose answer somebody waits.
+fn asked_in(message: Encoded<'_>) -> Option<(MessageType, u32)> {
+    let (kind, id) = (message.kind()?, message.id()?);
+    (kind != MessageType::Publish).then_some((kind, id))
+}

@@ -1,0 +1,31 @@
+//! A session that is to be resumed, as a value: who asks for it, and whether it is known.
+
+use crate::base::id::{Key, ShardId};
+use crate::base::limits::SESSION_KEY_BYTES;
+
+/// What a connection that resumes a session asked for.
+pub(crate) struct Resumption {
+    pub(crate) key: [u8; SESSION_KEY_BYTES],
+    pub(crate) received: u32,
+    /// The shard of that session.
+    pub(crate) home: ShardId,
+    pub(crate) found: Found,
+}
+
+/// Whether the shard of a session that is to be resumed knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Unasked,
+    Asked,
+    Yes,
+}
+
+/// What one shard asks another about a session.
+pub struct Seek {
+    pub(crate) session: [u8; SESSION_KEY_BYTES],
+    pub(crate) received: u32,
+    pub(crate) principal: Option<Box<str>>,
+    /// Who asks.
+    pub(crate) shard: ShardId,
+    pub(crate) connection: Key,
+}

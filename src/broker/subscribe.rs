@@ -1,0 +1,402 @@
+//! SUBSCRIBE, UNSUBSCRIBE, SERVE, UNSERVE, WILL: what a connection wants of the broker.
+//!
+//! The router of this shard learns it at once, those of the others through the mesh; the
+//! operation is answered when all have it.
+
+use crate::base::id::Key;
+use crate::broker::Broker;
+use crate::broker::context::ledger::Charge;
+use crate::broker::context::scheduler::UNSUBSCRIBE_UNITS;
+use crate::broker::mesh::confirmation::Answer;
+use crate::broker::mesh::{InterestKind, Mesh};
+use crate::broker::peers::station::{Membership, Station, Will};
+use crate::broker::peers::transport::Transport;
+use crate::broker::publish::publication::Translation;
+use crate::broker::publish::route::refuse_reserved;
+use crate::broker::publish::schema::is_long;
+use crate::metrics::counter::Counter;
+use crate::proto::encoded::Encoded;
+use crate::proto::envelope::{Codec, Envelope, header};
+use crate::proto::error::{Code, Refusal};
+use crate::proto::message::MessageType;
+use crate::proto::name::{check_filter, check_topic};
+use crate::router::{Change, FilterId, Subscribed, Subscription};
+use crate::wire::Received;
+
+/// What of its memory a shard may use to know who subscribes to what: three quarters.
+const INTEREST_SHARE: (usize, usize) = (3, 4);
+
+/// When an operation is done, and answered.
+pub(in crate::broker) enum Done {
+    Now,
+    /// When a worker has checked a will, or much that is retained is delivered.
+    Later,
+    /// A subscription stands: the answer waits for what others had said before they knew.
+    Subscribed,
+}
+
+impl Broker {
+    /// Does one of the operations above and answers it.
+    pub(in crate::broker) fn change(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+        change: impl FnOnce(&mut Broker) -> Result<Done, Refusal>,
+    ) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.member.uses_mesh = true;
+        }
+        self.resources.work.spend(UNSUBSCRIBE_UNITS);
+        match change(self) {
+            Ok(Done::Later) => {}
+            Ok(Done::Subscribed) => self.answer_subscribe(key, Answer::ok(envelope.id)),
+            Ok(Done::Now) => self.answer(key, Answer::ok(envelope.id), true),
+            Err(refusal) => self.answer(key, Answer::refused(envelope.id, refusal), true),
+        }
+    }
+
+    pub(in crate::broker) fn subscribe(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+    ) -> Result<Done, Refusal> {
+        let filter = envelope.name;
+        check_filter(filter)?;
+        self.check_right(key, |transport| transport.bearer().may_subscribe(filter))?;
+        self.check_count(key)?;
+        let group = envelope.headers.find(header::GROUP);
+        let subscription = Subscription {
+            connection: key,
+            policy: envelope.headers.slow_policy(),
+            codec: envelope.codec,
+        };
+        if group.is_none() && !self.replay(envelope.id, filter, subscription) {
+            return Ok(Done::Later);
+        }
+        self.make_subscription(filter, group, subscription)?;
+        Ok(Done::Subscribed)
+    }
+
+    /// Makes a subscription whose retained messages have been delivered, for a connection
+    /// that may have ended, or whose rights may have been narrowed, meanwhile.
+    pub(in crate::broker) fn make_subscription(
+        &mut self,
+        filter: &str,
+        group: Option<&[u8]>,
+        subscription: Subscription,
+    ) -> Result<(), Refusal> {
+        let key = subscription.connection;
+        if !self.keeps_subscriptions(key) {
+            return Ok(());
+        }
+        self.check_right(key, |transport| transport.bearer().may_subscribe(filter))?;
+        let codec = match subscription.codec {
+            Codec::Bytes => self.codec_of(key),
+            codec => codec,
+        };
+        self.note_wanted(key, codec);
+        let made = self.router.subscribe(filter, group, subscription);
+        self.mesh
+            .tell_members(filter, group.unwrap_or_default(), made.group, made.change);
+        if made.new {
+            self.resources.counters.add(Counter::Subscribed, 1);
+            self.join(key, &made, |station| &mut station.subscriptions);
+        }
+        Ok(())
+    }
+
+    pub(in crate::broker) fn unsubscribe(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+    ) -> Result<Done, Refusal> {
+        let filter = envelope.name;
+        check_filter(filter)?;
+        let group = envelope.headers.find(header::GROUP);
+        let none = Refusal::new(
+            Code::NotSubscribed,
+            "no such subscription on this connection",
+        );
+        let Some((id, number)) = self.router.subscription(filter, group) else {
+            return Err(none);
+        };
+        let Some((change, _)) = self.router.unsubscribe_id(id, number, key) else {
+            return Err(none);
+        };
+        self.resources.counters.add(Counter::Unsubscribed, 1);
+        self.mesh
+            .tell_members(filter, group.unwrap_or_default(), number, change);
+        self.part(key, id, number, |station| &mut station.subscriptions);
+        if let Some(connection) = self.connections.get_mut(key)
+            && let Some(station) = &mut connection.member.station
+            && station.subscriptions.is_empty()
+        {
+            let wants = std::mem::take(&mut station.wants);
+            self.forget_wanted(wants);
+        }
+        Ok(Done::Now)
+    }
+
+    pub(in crate::broker) fn serve(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+    ) -> Result<Done, Refusal> {
+        let service = envelope.name;
+        check_filter(service)?;
+        refuse_reserved(service)?;
+        self.check_right(key, |transport| transport.bearer().may_serve(service))?;
+        self.check_count(key)?;
+        let made = self.router.serve(service, key);
+        self.mesh.tell_servers(service, made.group, made.change);
+        if made.new {
+            self.join(key, &made, |station| {
+                station.has_served = true;
+                &mut station.servings
+            });
+        }
+        Ok(Done::Now)
+    }
+
+    pub(in crate::broker) fn unserve(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+    ) -> Result<Done, Refusal> {
+        let service = envelope.name;
+        check_filter(service)?;
+        let none = Refusal::new(
+            Code::NotSubscribed,
+            "this connection does not serve that service",
+        );
+        let Some(id) = self.router.service(service) else {
+            return Err(none);
+        };
+        let Some((change, number)) = self.router.unserve_id(id, key) else {
+            return Err(none);
+        };
+        self.mesh.tell_servers(service, number, change);
+        self.part(key, id, number, |station| &mut station.servings);
+        Ok(Done::Now)
+    }
+
+    /// Ends all subscriptions and services of a connection.
+    pub(in crate::broker) fn leave_all(&mut self, key: Key, station: &mut Station) {
+        let subscriptions = std::mem::take(&mut station.subscriptions);
+        let servings = std::mem::take(&mut station.servings);
+        self.leave(key, &subscriptions, &servings);
+    }
+
+    /// Ends these subscriptions and services of a connection; its own lists are the caller's.
+    pub(in crate::broker) fn leave(
+        &mut self,
+        key: Key,
+        subscriptions: &[Membership],
+        servings: &[Membership],
+    ) {
+        let (mut filter, mut group) = (String::new(), Vec::new());
+        let count = subscriptions.len() + servings.len();
+        self.resources.work.spend(count * UNSUBSCRIBE_UNITS);
+        self.memberships -= count;
+        for &Membership { filter: id, number } in subscriptions {
+            filter.clear();
+            self.router.filter_name(id, &mut filter);
+            group.clear();
+            let name = number.and_then(|number| self.router.group_name(number));
+            group.extend_from_slice(name.map_or(&[], |name| name.1));
+            if let Some((change, _)) = self.router.unsubscribe_id(id, number, key) {
+                self.resources.counters.add(Counter::Unsubscribed, 1);
+                self.mesh.tell_members(&filter, &group, number, change);
+            }
+        }
+        for &Membership { filter: id, number } in servings {
+            filter.clear();
+            let name = number.and_then(|number| self.router.group_name(number));
+            filter.push_str(name.map_or("", |name| name.0));
+            if let Some((change, _)) = self.router.unserve_id(id, key) {
+                self.mesh.tell_servers(&filter, number, change);
+            }
+        }
+    }
+
+    /// Groups and services learn that a member does not keep up, or does again.
+    pub(crate) fn note_stalled(&mut self, key: Key, stalled: bool) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(station) = connection.member.station.as_deref_mut() else {
+            return;
+        };
+        let stalled = stalled || station.trail.backed_up;
+        if std::mem::replace(&mut station.stalled, stalled) == stalled {
+            return;
+        }
+        let subscriptions = station.subscriptions.iter().map(|one| (one, false));
+        let servings = station.servings.iter().map(|one| (one, true));
+        for (membership, serves) in subscriptions.chain(servings) {
+            let Some(number) = membership.number else {
+                continue;
+            };
+            let change = self.router.set_stalled(number, key, stalled);
+            let Some((filter, group)) = self.router.group_name(number) else {
+                continue;
+            };
+            match serves {
+                true => self.mesh.tell_servers(filter, Some(number), change),
+                false => self.mesh.tell_members(filter, group, Some(number), change),
+            }
+        }
+    }
+
+    pub(in crate::broker) fn keep_will(
+        &mut self,
+        key: Key,
+        envelope: &Envelope<'_>,
+        message: Received<'_>,
+    ) -> Result<Done, Refusal> {
+        if envelope.name.is_empty() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.member.station_mut().will = None;
+            }
+            return Ok(Done::Now);
+        }
+        check_topic(envelope.name)?;
+        refuse_reserved(envelope.name)?;
+        self.check_right(key, |transport| {
+            transport.bearer().may_publish(envelope.name)
+        })?;
+        let translation = match self.schema_of(envelope) {
+            None => None,
+            Some(id) if is_long(envelope) => {
+                self.have_checked(key, MessageType::Will, id, envelope, message);
+                return Ok(Done::Later);
+            }
+            Some(id) => {
+                let translation = self.check_payload(id, envelope)?;
+                Some(self.translate_will(translation, envelope))
+            }
+        };
+        let mut scratch = Vec::new();
+        self.put_will(key, message.encoded(&mut scratch), translation);
+        Ok(Done::Now)
+    }
+
+    /// Keeps a will that may be published as it is; `message` is the whole of it, without CRC.
+    pub(in crate::broker) fn put_will(
+        &mut self,
+        key: Key,
+        message: Encoded<'_>,
+        translation: Option<Box<Translation>>,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let mut will = Will {
+            message: message.published(),
+            translation,
+            charge: Charge::default(),
+        };
+        let bytes = will.bytes();
+        will.charge.set(&self.resources.pool.ledger, bytes);
+        connection.member.station_mut().will = Some(will);
+    }
+
+    /// The codec that a connection prefers.
+    fn codec_of(&self, key: Key) -> Codec {
+        let connection = self.connections.get(key);
+        connection.map_or(Codec::Bytes, |one| one.transport.session.codec())
+    }
+
+    fn check_right(&self, key: Key, may: impl FnOnce(&Transport) -> bool) -> Result<(), Refusal> {
+        match self.connections.get(key) {
+            Some(connection) if !may(&connection.transport) => Err(self.forbid()),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_count(&self, key: Key) -> Result<(), Refusal> {
+        let most = self.resources.limits.subscriptions_max as usize;
+        let station = self
+            .connections
+            .get(key)
+            .and_then(|one| one.member.station.as_ref());
+        let count = station.map_or(0, |one| one.subscriptions.len() + one.servings.len());
+        if count >= most {
+            let text =
+                format!("too many subscriptions and services on this connection (max {most})");
+            return Err(Refusal::with(Code::TooManySubscriptions, text));
+        }
+        if self.interest_bytes()
+            > self.resources.pool.bytes_max() / INTEREST_SHARE.1 * INTEREST_SHARE.0
+        {
+            let text = "subscriptions and services take as much of this shard's memory as they \
+                        may: end some, or raise limits.outbox_bytes_shard_max";
+            return Err(Refusal::new(Code::Overloaded, text));
+        }
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        key: Key,
+        made: &Subscribed,
+        list: impl Fn(&mut Station) -> &mut Vec<Membership>,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        self.memberships += 1;
+        let station = connection.member.station_mut();
+        list(station).push(Membership {
+            filter: made.filter,
+            number: made.group,
+        });
+        let stalled = std::mem::replace(&mut station.stalled, false);
+        connection.member.recharge(&mut self.resources);
+        if stalled {
+            // The new one shall know it too.
+            self.note_stalled(key, true);
+        }
+    }
+
+    fn part(
+        &mut self,
+        key: Key,
+        filter: FilterId,
+        number: Option<Key>,
+        list: impl Fn(&mut Station) -> &mut Vec<Membership>,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let list = list(connection.member.station_mut());
+        let gone = Membership { filter, number };
+        if let Some(index) = list.iter().position(|one| *one == gone) {
+            list.swap_remove(index);
+            self.memberships -= 1;
+        }
+        connection.member.recharge(&mut self.resources);
+    }
+}
+
+impl Mesh {
+    /// Tells the other shards of a change in a filter's subscribers, or a group's members.
+    fn tell_members(&mut self, filter: &str, group: &[u8], number: Option<Key>, change: Change) {
+        let Change::Tell(count) = change else { return };
+        const NONE: Key = Key {
+            slot: 0,
+            generation: 0,
+        };
+        match number {
+            Some(number) => self.tell(filter, group, InterestKind::Group, number, count),
+            None => self.tell(filter, group, InterestKind::Plain, NONE, count),
+        }
+    }
+
+    /// Tells the other shards of a change in a service's servers.
+    fn tell_servers(&mut self, service: &str, number: Option<Key>, change: Change) {
+        if let (Change::Tell(count), Some(number)) = (change, number) {
+            self.tell(service, &[], InterestKind::Servers, number, count);
+        }
+    }
+}

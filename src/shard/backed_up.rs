@@ -1,0 +1,81 @@
+//! Members of groups for whom the kernel holds much: it is asked how much that is still, as it
+//! does not tell.
+
+use crate::base::clock::Instant;
+use crate::base::id::Key;
+use crate::broker::peers::transport::Stage;
+use crate::broker::publish::backlog::{LOOK_MAX, LOOK_MIN};
+use crate::ring::driver::Driver;
+use crate::shard::state::Shard;
+
+impl<D: Driver> Shard<D> {
+    /// The kernel has taken so many bytes more for a member of a group.
+    #[cold]
+    pub(super) fn follow_trail(&mut self, key: Key, went: usize) {
+        let broker = &mut self.broker;
+        let Some(connection) = broker.connections.get_mut(key) else {
+            return;
+        };
+        let Some(station) = &mut connection.member.station else {
+            return;
+        };
+        if !station.trail.note_left(went) {
+            return;
+        }
+        let socket = self.streams.of(key.slot).socket;
+        let held = self.driver.unacknowledged(socket);
+        let changed = station.trail.note_held(held);
+        let backed_up = station.trail.backed_up;
+        connection.member.recharge(&mut broker.resources);
+        if changed && backed_up {
+            broker.backed_up.add(key, broker.resources.now);
+            broker.note_stalled(key, true);
+        } else if changed {
+            broker.note_kept_up(key);
+        } else if backed_up {
+            let now = broker.resources.now;
+            broker.backed_up.hurry(key, now);
+        }
+    }
+
+    /// Asks whether the kernel still holds much for those for whom it did.
+    pub(super) fn look_at_backed_up(&mut self) {
+        let broker = &mut self.broker;
+        let now = broker.resources.now;
+        if now < broker.backed_up.next_look {
+            return;
+        }
+        let mut members = std::mem::take(&mut broker.backed_up.members);
+        members.retain_mut(|one| {
+            let Some(connection) = broker.connections.get_mut(one.member) else {
+                return false;
+            };
+            let Some(station) = &mut connection.member.station else {
+                return false;
+            };
+            if connection.transport.stage != Stage::Running || !station.trail.backed_up {
+                return false;
+            }
+            if now < one.next_look {
+                return true;
+            }
+            let socket = self.streams.of(one.member.slot).socket;
+            let held = self.driver.unacknowledged(socket);
+            if !station.trail.note_held(held) {
+                let reads = held < std::mem::replace(&mut one.held, held);
+                one.pause = match reads {
+                    true => LOOK_MIN,
+                    false => (one.pause * 2).min(LOOK_MAX),
+                };
+                one.next_look = now + one.pause;
+                return true;
+            }
+            connection.member.recharge(&mut broker.resources);
+            broker.note_kept_up(one.member);
+            false
+        });
+        let looks = members.iter().map(|one| one.next_look);
+        broker.backed_up.next_look = looks.min().unwrap_or(Instant::NEVER);
+        broker.backed_up.members = members;
+    }
+}
