@@ -52,7 +52,7 @@ impl Broker {
             && let Some(connection) = self.connections.get_mut(key)
             && !std::mem::replace(&mut connection.member.blocked, true)
         {
-            self.blocked.push(key);
+            self.lists.block(key);
             self.holders.blocks = true;
         }
     }
@@ -92,21 +92,22 @@ impl Broker {
     fn hear_later(&mut self, key: Key, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.member.ready = true;
-            self.ready.push_back(key);
+            self.lists.make_ready(key);
             connection.transport.keep(bytes, &mut self.resources);
         }
     }
 
     /// Those that the last turn had no time for are heard first in this one.
     pub(crate) fn resume_unheard(&mut self) {
-        let unheard = std::mem::take(&mut self.unheard);
+        let unheard = self.lists.take_unheard();
         self.resume_some(unheard);
     }
 
     /// The connections that had input left: as many as wait now, and as there is time for;
     /// who is still not done waits for the next turn.
     pub(crate) fn resume_ready(&mut self) {
-        self.unheard = self.resume_some(self.ready.len());
+        let unheard = self.resume_some(self.lists.count_ready());
+        self.lists.note_unheard(unheard);
     }
 
     /// The next of them. How many there was no time for.
@@ -115,7 +116,7 @@ impl Broker {
             if self.resources.work.is_closed() {
                 return count - resumed;
             }
-            let Some(key) = self.ready.pop_front() else {
+            let Some(key) = self.lists.next_ready() else {
                 break;
             };
             let Some(connection) = self.connections.get_mut(key) else {
@@ -281,10 +282,10 @@ impl Broker {
         connection.transport.account_input(&mut self.resources);
         connection.note_established(&mut self.resources);
         if connection.member.ready {
-            self.ready.push_back(key);
+            self.lists.make_ready(key);
         }
         if connection.member.blocked {
-            self.blocked.push(key);
+            self.lists.block(key);
         }
     }
 }

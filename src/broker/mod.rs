@@ -51,7 +51,6 @@ pub use request::service::{Reply, Request, Service};
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
-use crate::base::limits::SESSION_KEY_BYTES;
 use crate::base::slab::Slab;
 use crate::broker::context::ledger::Charge;
 use crate::broker::context::mailbox::Slot;
@@ -59,15 +58,17 @@ use crate::broker::context::resource::Resources;
 use crate::broker::mesh::confirmation::Confirmations;
 use crate::broker::peers::connection::Connection;
 use crate::broker::peers::holders::Holders;
+use crate::broker::peers::lists::Lists;
 use crate::broker::peers::slow::SlowReport;
 use crate::broker::publish::backlog::{BackedUp, Legacies, Replays};
 use crate::broker::publish::fanout_queue::Fanouts;
 use crate::broker::publish::finding::Finding;
 use crate::broker::request::forwarded::ForwardedRequests;
 use crate::broker::request::service::Services;
+use crate::broker::session::sessions::Sessions;
 use crate::metrics::topics::Topics;
 use crate::router::{Matches, Router};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub(crate) struct Broker {
@@ -91,8 +92,7 @@ pub(crate) struct Broker {
     pub(in crate::broker) picks: Vec<(ShardId, Key)>,
     /// The version of the last retained message.
     pub(in crate::broker) retained_at: Instant,
-    /// Sessions by their keys, and the slots they are in.
-    pub(crate) sessions: HashMap<[u8; SESSION_KEY_BYTES], Key>,
+    pub(crate) sessions: Sessions,
     /// Slow consumers to be told of in the log.
     pub(crate) slow_reports: VecDeque<SlowReport>,
     pub(crate) entropy: Entropy,
@@ -118,18 +118,8 @@ pub(crate) struct Broker {
     /// Retained messages that are being brought to new subscriptions.
     pub(crate) replays: Replays,
     pub(in crate::broker) random: fastrand::Rng,
-    /// Connections to reconcile at the end of the turn.
-    pub(crate) touched: Vec<Key>,
-    /// Connections with input left to handle in the next turn.
-    pub(crate) ready: VecDeque<Key>,
-    /// The first of them, who would have been heard in this one, had there been time.
-    pub(in crate::broker) unheard: usize,
-    /// Connections that end, for whose subscriptions there was no time yet.
-    pub(crate) leaving: VecDeque<Key>,
-    /// Connections that wait for room in the mesh, or for memory.
-    pub(crate) blocked: Vec<Key>,
-    /// Sessions whose connection has gone, by when their linger is over.
-    pub(crate) absent: BTreeSet<(Instant, Key)>,
+    /// Whom to look at again.
+    pub(crate) lists: Lists,
     /// Who tells who someone is; none: nobody is asked.
     pub(crate) access: Option<Access>,
     /// Who may come at all, if not everybody.
@@ -170,7 +160,7 @@ impl Broker {
             matches: Matches::default(),
             picks: Vec::new(),
             retained_at: Instant::ZERO,
-            sessions: HashMap::new(),
+            sessions: Sessions::default(),
             slow_reports: VecDeque::new(),
             entropy,
             scratch: Vec::new(),
@@ -183,12 +173,7 @@ impl Broker {
             backed_up: BackedUp::default(),
             replays: Replays::default(),
             random: fastrand::Rng::with_seed(seed),
-            touched: Vec::new(),
-            ready: VecDeque::new(),
-            unheard: 0,
-            leaving: VecDeque::new(),
-            blocked: Vec::new(),
-            absent: BTreeSet::new(),
+            lists: Lists::default(),
             access: None,
             admission: None,
             schemas: None,
@@ -200,7 +185,7 @@ impl Broker {
 
     /// Connections that have a slot; sessions without one aside.
     pub(crate) fn connection_count(&self) -> u32 {
-        self.connections.len() - self.absent.len() as u32
+        self.connections.len() - self.sessions.count_absent() as u32
     }
 
     /// Puts a connection on the list to reconcile this turn.
@@ -210,7 +195,7 @@ impl Broker {
             && !connection.member.touched
         {
             connection.member.touched = true;
-            self.touched.push(key);
+            self.lists.touch(key);
         }
     }
 }

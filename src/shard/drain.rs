@@ -195,7 +195,7 @@ impl Broker {
     /// Nothing is taken from clients any more: it would be confirmed, and reach nobody.
     fn go_deaf(&mut self) {
         self.deaf = true;
-        self.blocked.clear();
+        self.lists.take_blocked();
         for (_, connection) in self.connections.iter_mut() {
             // Nobody ends that: it is in no list.
             connection.member.blocked = true;

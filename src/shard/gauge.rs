@@ -26,7 +26,7 @@ impl<D: Driver> Shard<D> {
             (Gauge::ErrandsOpen, broker.forwarded.len() as usize),
             (Gauge::Fanouts, broker.fanouts.len()),
             (Gauge::MeshBatches, broker.mesh.batches_out()),
-            (Gauge::MeshBlocked, broker.blocked.len()),
+            (Gauge::MeshBlocked, broker.lists.count_blocked()),
             (Gauge::MemoryLentBytes, resources.pool.charged_bytes()),
             (
                 Gauge::MemoryMaxBytes,

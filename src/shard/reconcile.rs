@@ -25,7 +25,7 @@ impl<D: Driver> Shard<D> {
     pub(super) fn reconcile_touched(&mut self) {
         self.broker.resources.work.begin(Lane::Ending);
         while !self.broker.resources.work.is_over()
-            && let Some(key) = self.broker.leaving.pop_front()
+            && let Some(key) = self.broker.lists.next_leaving()
         {
             self.reconcile(key);
         }
@@ -38,15 +38,12 @@ impl<D: Driver> Shard<D> {
 
     fn reconcile_all(&mut self) {
         // Reconciling one may touch another.
-        while !self.broker.touched.is_empty() {
-            let mut touched = std::mem::take(&mut self.broker.touched);
+        while self.broker.lists.has_touched() {
+            let mut touched = self.broker.lists.take_touched();
             for key in touched.drain(..) {
                 self.reconcile(key);
             }
-            if self.broker.touched.is_empty() {
-                // Keep the allocation.
-                self.broker.touched = touched;
-            }
+            self.broker.lists.keep(touched);
         }
     }
 
@@ -116,7 +113,7 @@ impl<D: Driver> Shard<D> {
                 if is_over && connection.member.station.is_some() {
                     // Listed already, as whoever touches it sees.
                     connection.member.touched = true;
-                    self.broker.leaving.push_back(key);
+                    self.broker.lists.put_off_leaving(key);
                     return false;
                 }
                 self.broker.depart(key);

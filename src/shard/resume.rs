@@ -72,7 +72,7 @@ impl<D: Driver> Shard<D> {
             let ended = self.broker.refuse_session(key);
             return self.go_on(key, ended);
         }
-        let Some(&slot) = self.broker.sessions.get(&session) else {
+        let Some(slot) = self.broker.sessions.find(&session) else {
             return;
         };
         let connections = &self.broker.connections;
@@ -199,7 +199,7 @@ impl<D: Driver> Shard<D> {
         if let Some(reason) = ended {
             connection.transport.end(reason, &mut broker.resources);
         } else if !mem::replace(&mut connection.member.ready, true) {
-            broker.ready.push_back(key);
+            broker.lists.make_ready(key);
         }
         broker.touch(key);
     }
@@ -362,7 +362,7 @@ impl<D: Driver> Shard<D> {
         let deadline = self.broker.resources.now + linger;
         self.broker.absent_until(key, deadline);
         self.broker.touch(key);
-        if self.broker.absent.len() > most as usize {
+        if self.broker.sessions.count_absent() > most as usize {
             self.end_oldest_session();
         }
     }
@@ -370,18 +370,18 @@ impl<D: Driver> Shard<D> {
     /// A session has a connection again, or ends: it waits no longer.
     fn is_back(&mut self, key: Key) {
         if let Some(connection) = self.broker.connections.get(key) {
-            let entry = (connection.transport.stage_deadline, key);
-            self.broker.absent.remove(&entry);
+            let deadline = connection.transport.stage_deadline;
+            self.broker.sessions.end_wait(deadline, key);
         }
     }
 
     /// For so long this shard was not running: no client could come back meanwhile, and that
     /// does not count.
     pub(super) fn make_up_for(&mut self, late: Duration) {
-        if late < STANDSTILL || self.broker.absent.is_empty() {
+        if late < STANDSTILL || self.broker.sessions.count_absent() == 0 {
             return;
         }
-        for (deadline, key) in mem::take(&mut self.broker.absent) {
+        for (deadline, key) in self.broker.sessions.take_absent() {
             self.broker.absent_until(key, deadline + late);
             self.broker.touch(key);
         }
@@ -399,7 +399,7 @@ impl<D: Driver> Shard<D> {
 
     /// Ends the session that has waited longest. False if none waits.
     pub(super) fn end_oldest_session(&mut self) -> bool {
-        let Some(&(_, key)) = self.broker.absent.first() else {
+        let Some(key) = self.broker.sessions.first_absent() else {
             return false;
         };
         self.end_session(key, !self.broker.draining);

@@ -103,10 +103,8 @@ impl<D: Driver> Shard<D> {
 
     /// How long the next poll may sleep: `None` when there is work left.
     fn sleep_until(&self, sleep_max: Duration) -> Option<Instant> {
-        let idle = self.broker.ready.is_empty()
+        let idle = self.broker.lists.are_quiet()
             && self.starved.is_empty()
-            && self.broker.touched.is_empty()
-            && self.broker.leaving.is_empty()
             && self.unposted.is_empty()
             && self.unanswered.is_empty()
             && self.listings.is_empty()
@@ -130,7 +128,7 @@ impl<D: Driver> Shard<D> {
             Some(self.broker.legacies.next_due()),
             self.drain.as_ref().map(|drain| drain.next_step(now)),
         ];
-        let watched = match self.broker.absent.is_empty() {
+        let watched = match self.broker.sessions.count_absent() == 0 {
             true => sleep_max,
             // So that it is noticed when the process does not run.
             false => sleep_max.min(STANDSTILL),
@@ -203,7 +201,7 @@ impl<D: Driver> Shard<D> {
         let went = stream.take_sent(connection, &mut self.driver, result, chunk, resources);
         let trails = connection.member.trails;
         if connection.unstall(&self.broker.resources) {
-            self.broker.ready.push_back(key);
+            self.broker.lists.make_ready(key);
         }
         if trails {
             self.follow_trail(key, went);
@@ -315,7 +313,7 @@ impl<D: Driver> Shard<D> {
                 let is_read = self.streams.of(key.slot).receive == Receive::Armed;
                 connection.transport.take_timeout(is_read, resources);
                 if connection.unhold(resources) {
-                    self.broker.ready.push_back(key);
+                    self.broker.lists.make_ready(key);
                 }
                 self.broker.touch(key);
             }

@@ -186,7 +186,7 @@ impl Broker {
             return;
         }
         if !std::mem::replace(&mut connection.member.ready, true) {
-            self.ready.push_back(key);
+            self.lists.make_ready(key);
         }
         // It may have been answered before somebody revoked it.
         let revoked = |pair: &TokenPair| {

@@ -108,7 +108,7 @@ impl Broker {
             };
             waiting.member.answers_open -= 1;
             if waiting.heed_answers() {
-                self.ready.push_back(connection);
+                self.lists.make_ready(connection);
             }
             self.give_answer(connection, answer);
             if let Some(waiting) = self.connections.get_mut(connection) {

@@ -34,13 +34,13 @@ impl Broker {
 
     /// Who waited for room in the mesh, or for memory, goes on.
     pub(in crate::broker) fn unblock(&mut self) {
-        for key in std::mem::take(&mut self.blocked) {
+        for key in self.lists.take_blocked() {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
             connection.member.blocked = false;
             if !std::mem::replace(&mut connection.member.ready, true) {
-                self.ready.push_back(key);
+                self.lists.make_ready(key);
             }
             self.touch(key);
         }
@@ -169,7 +169,7 @@ impl Broker {
         let awaited = !self.confirmations.is_empty() || self.mesh.owes();
         self.mesh.flush(awaited);
         self.charge_mesh();
-        if !self.blocked.is_empty() {
+        if self.lists.count_blocked() > 0 {
             self.mesh.wait();
         }
     }

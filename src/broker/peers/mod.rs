@@ -2,6 +2,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod holders;
+pub(crate) mod lists;
 pub(crate) mod member;
 pub(crate) mod outbox;
 pub(crate) mod pause;

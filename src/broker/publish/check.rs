@@ -112,7 +112,7 @@ impl Broker {
                 // Time in which it was not read from does not count against it.
                 connection.transport.session.restart_frame_clock(now);
                 if !std::mem::replace(&mut connection.member.ready, true) {
-                    self.ready.push_back(key);
+                    self.lists.make_ready(key);
                 }
             }
         }

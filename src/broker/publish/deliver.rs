@@ -62,7 +62,7 @@ impl Broker {
             self.resources.counters.add(Counter::Deliveries, 1);
             if !member.touched {
                 member.touched = true;
-                self.touched.push(to.connection);
+                self.lists.touch(to.connection);
             }
         } else {
             self.deliver_carefully(to, publication);

@@ -348,7 +348,7 @@ impl Broker {
             if let Some(connection) = self.connections.get_mut(behind.connection)
                 && connection.heed_answers()
             {
-                self.ready.push_back(behind.connection);
+                self.lists.make_ready(behind.connection);
             }
             self.touch(behind.connection);
         }
@@ -362,7 +362,7 @@ impl Broker {
         let fanning = std::mem::take(&mut connection.member.fanning);
         if fanning != Fanning::No && !connection.member.ready {
             connection.member.ready = true;
-            self.ready.push_back(key);
+            self.lists.make_ready(key);
         }
         self.touch(key);
     }

@@ -93,7 +93,7 @@ impl Broker {
             last_publish_id: 0,
         };
         connection.transport.notify(begun, &mut self.resources);
-        self.sessions.insert(session, key);
+        self.sessions.begin(session, key);
         self.resources.counters.add(Counter::SessionsBegun, 1);
     }
 
@@ -105,7 +105,7 @@ impl Broker {
         received: u32,
         principal: Option<&str>,
     ) -> bool {
-        let slot = self.sessions.get(session).copied();
+        let slot = self.sessions.find(session);
         let durable = slot.and_then(|slot| self.connections.get(slot)?.member.durable());
         durable.is_some_and(|durable| {
             durable.principal.as_deref() == principal
@@ -126,7 +126,7 @@ impl Broker {
         let Some(newcomer) = self.connections.get(key) else {
             return false;
         };
-        let slot = self.sessions.get(session).copied();
+        let slot = self.sessions.find(session);
         let station = slot.and_then(|slot| self.connections.get(slot)?.member.station.as_ref());
         let Some(station) = station else {
             return false;
@@ -221,7 +221,7 @@ impl Broker {
             self.bequeath(&mut station);
         }
         if let Some(durable) = &station.durable {
-            self.sessions.remove(&durable.key);
+            self.sessions.end(&durable.key);
             self.resources.counters.add(Counter::SessionsEnded, 1);
         }
         self.forget_wanted(station.wants);
@@ -299,7 +299,7 @@ impl Broker {
             && connection.transport.has_input()
             && !mem::replace(&mut connection.member.ready, true)
         {
-            self.ready.push_back(key);
+            self.lists.make_ready(key);
         }
         self.touch(key);
     }
@@ -324,12 +324,12 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        self.absent
-            .remove(&(connection.transport.stage_deadline, key));
+        self.sessions
+            .end_wait(connection.transport.stage_deadline, key);
         connection.transport.stage_deadline = deadline;
         // Wherever the timer stands, the deadline is another now.
         connection.member.timer = Instant::NEVER;
-        self.absent.insert((deadline, key));
+        self.sessions.wait_until(deadline, key);
     }
 }
 

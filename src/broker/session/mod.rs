@@ -4,3 +4,4 @@ pub(crate) mod durable;
 pub(crate) mod receipt;
 pub(crate) mod replay_log;
 pub(crate) mod seek;
+pub(crate) mod sessions;
