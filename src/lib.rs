@@ -100,10 +100,11 @@
 //!
 //! | layer | module | contents |
 //! |---|---|---|
-//! | 5 | `cli` | one file per subcommand of the binary |
-//! | 4 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients and their pool |
-//! | 3 | `shard` | the turn, connections, outboxes, services ([`Service`]) |
-//! | 2 | `ring`, `metrics`, `router`, `auth`, `codec` | the io_uring driver and the simulated one; counters and histograms; who gets a message; who may do what; payloads by schema |
+//! | 6 | `cli` | one file per subcommand of the binary |
+//! | 5 | [`server`](Server), [`client`] | boot, configuration, statistics; the clients and their pool |
+//! | 4 | `shard` | the turn, sockets, TLS: a broker on a driver |
+//! | 3 | `broker` | who gets what; services ([`Service`]) |
+//! | 2 | `wire`, `ring`, `metrics`, `router`, `auth`, `codec` | the port between protocols and broker; the io_uring driver and the simulated one; counters and histograms; who gets a message; who may do what; payloads by schema |
 //! | 1 | `proto` | the wire: bytes and a clock value in, messages and bytes out |
 //! | 0 | `base` | limits, ids, clock, slab, timer wheel |
 

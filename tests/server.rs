@@ -41,6 +41,8 @@ mod input;
 mod issuer;
 #[path = "server/limit.rs"]
 mod limit;
+#[path = "server/memory.rs"]
+mod memory;
 #[path = "server/operation.rs"]
 mod operation;
 #[path = "server/order.rs"]

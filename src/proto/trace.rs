@@ -10,7 +10,7 @@
 //! Messages here are complete, without CRC, and have been parsed before: for any other the
 //! result is `None`, and the message is passed on unchanged.
 
-use super::envelope::{FLAG_HEADERS, Headers, header};
+use super::envelope::{FLAG_HEADERS, FLAGS_AT, Headers, header};
 use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};
 use std::fmt;
 
@@ -23,8 +23,7 @@ pub const TRACEPARENT_ADDS_MAX: usize = ENTRY_BYTES + 2;
 
 /// Key, length and value.
 const ENTRY_BYTES: usize = 3 + TRACEPARENT_BYTES;
-/// Where a message has its flags, and the length of its name.
-const FLAGS_AT: usize = MESSAGE_HEADER_BYTES + 4;
+/// Where a message has its name, the length of which is the byte before it.
 const NAME_AT: usize = MESSAGE_HEADER_BYTES + ENVELOPE_FIXED_BYTES;
 
 /// Which trace a message belongs to, and which span it comes from.

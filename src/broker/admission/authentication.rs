@@ -44,6 +44,8 @@ use crate::proto::error::{Code, Refusal};
 use crate::wire::Notice;
 use std::sync::Arc;
 
+/// Where an operator looks for what happens to connections, whichever file it happens in.
+const LOG_TARGET: &str = "ringmail::shard";
 /// AUTHs again that one connection may send in a second, and at once.
 const AUTHS_PER_S: u64 = 1;
 const AUTHS_BURST: u64 = 10;
@@ -262,7 +264,7 @@ impl Broker {
         match refused {
             Refused::Denied(denied) => self.deny(key, denied),
             Refused::Unjudged(unjudged) => {
-                tracing::debug!(shard = self.id.0, connection = %key, "AUTH cannot be checked now: {unjudged}");
+                tracing::debug!(target: LOG_TARGET, shard = self.id.0, connection = %key, "AUTH cannot be checked now: {unjudged}");
                 let refusal = Refusal::new(Code::Unavailable, Unjudged::TEXT);
                 self.end_unauthenticated(key, Counter::AuthUnavailable, &refusal);
             }
@@ -271,7 +273,7 @@ impl Broker {
 
     /// The credential is not accepted: which part of it was wrong is for the log alone.
     fn deny(&mut self, key: Key, denied: &Denied) {
-        tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: {denied}");
+        tracing::debug!(target: LOG_TARGET, shard = self.id.0, connection = %key, "AUTH refused: {denied}");
         let principal = self
             .connections
             .get(key)
@@ -288,7 +290,7 @@ impl Broker {
 
     /// Too much was wrong for this one to be told so, or to be looked at.
     fn turn_away(&mut self, key: Key) {
-        tracing::debug!(shard = self.id.0, connection = %key, "AUTH refused: too many wrong credentials");
+        tracing::debug!(target: LOG_TARGET, shard = self.id.0, connection = %key, "AUTH refused: too many wrong credentials");
         let text = "too many wrong credentials from your address; wait a minute";
         let refusal = Refusal::new(Code::RateLimited, text);
         self.end_unauthenticated(key, Counter::AuthRefused, &refusal);

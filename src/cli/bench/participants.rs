@@ -12,11 +12,12 @@ use super::engine::Pace;
 use super::exchange::{self, Parts, Sender};
 use super::fault::{Fault, Halt};
 use super::meter::Outcome;
-use super::run::Run;
+use super::run::{Run, Subject};
 use super::slow_readers;
 use super::speaker;
 use super::target::{Site, Target};
 use crate::base::clock::Instant;
+use crate::cli::failure::Failure;
 use crate::proto::envelope::Envelope;
 use std::rc::Rc;
 
@@ -66,7 +67,7 @@ impl Participants<'_> {
     }
 
     /// Descriptors to make room for.
-    pub fn connections_max(&self) -> usize {
+    fn connections_max(&self) -> usize {
         let spares = match self.placement {
             Placement::Any => 0,
             _ => self.placed() * (SPARES_MAX - 1),
@@ -79,11 +80,27 @@ impl Participants<'_> {
         self.senders.len() + self.receivers.len()
     }
 
-    /// Plays the exchange in the server's protocol.
+    /// Runs the benchmark in the server's protocol, and reports what comes of it.
+    ///
+    /// # Errors
+    /// As `super::run`.
+    pub fn conduct(
+        &self,
+        protocol: Protocol,
+        run: &Run,
+        target: &Target,
+        subject: Subject,
+    ) -> Result<(), Failure> {
+        run.conduct(target, subject, self.connections_max(), |site, pace| {
+            self.play(protocol, run, target, site, pace)
+        })
+    }
+
+    /// Plays the exchange.
     ///
     /// # Errors
     /// As `exchange::run`, and connections that cannot be opened or placed.
-    pub fn play(
+    fn play(
         &self,
         protocol: Protocol,
         run: &Run,

@@ -84,13 +84,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             placement: args.placement.name(),
         }),
     };
-    let (run, target) = (&args.run, &args.target);
-    run.conduct(
-        target,
-        subject,
-        participants.connections_max(),
-        |site, pace| participants.play(args.protocol, run, target, site, pace),
-    )
+    participants.conduct(args.protocol, &args.run, &args.target, subject)
 }
 
 impl Args {
