@@ -220,7 +220,15 @@ fn an_import_upwards_is_found_in_every_spelling() {
         [1, 2, 3, 4]
     );
     assert_eq!(lines("src/helper.rs", "fn f() {}\n", detect), [1]);
-    assert_eq!(lines("src/broker/mod.rs", "fn f() {}\n", detect), [1]);
+    assert_eq!(lines("src/exchange/mod.rs", "fn f() {}\n", detect), [1]);
+    assert_eq!(
+        lines(
+            "src/broker/mod.rs",
+            "use crate::ring::driver::Driver;\n",
+            detect
+        ),
+        [1]
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a client asks for goes to whom it is for.
+//! Routes each operation of a client to the part of the broker that carries it out.
 
 use crate::base::id::Key;
 use crate::base::reason::Reason;
@@ -8,8 +8,8 @@ use crate::proto::error::Code;
 use crate::wire::{Change, Operation, Received};
 
 impl Broker {
-    /// Does what a connection asks for that is not a request of a service here, by this message.
-    /// The reason, when that ends the connection.
+    /// Carries out any operation except a request to a service of this server, which arrived as
+    /// `message`. Returns the reason if that ends the connection.
     #[inline]
     pub(in crate::broker) fn dispatch(
         &mut self,
@@ -51,7 +51,7 @@ impl Broker {
                 received,
             } => return self.take_session(key, session, received),
             Operation::Leave => {
-                // It receives nothing more but the answers it waits for.
+                // From now on it receives only the answers it is waiting for.
                 self.dissolve(key, false);
                 let connection = self.connections.get_mut(key)?;
                 if !connection.member.is_owed_answers() {
@@ -80,7 +80,7 @@ impl Broker {
 }
 
 impl Broker {
-    /// Begins the span of a message that has come, if it is sampled.
+    /// Begins the span of a received message, if the message is sampled.
     #[inline]
     pub(in crate::broker) fn begin_receive(&mut self, operation: &Operation<'_>) -> bool {
         let now = self.resources.now;
@@ -92,7 +92,7 @@ impl Broker {
         envelope.is_some_and(|envelope| tracer.receive(begins, envelope, now))
     }
 
-    /// Ends it, if one has begun.
+    /// Ends that span, if there is one.
     #[inline]
     pub(in crate::broker) fn end_receive(
         &mut self,

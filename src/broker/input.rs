@@ -1,7 +1,7 @@
-//! What connections have sent: handled as far as a turn's share allows, and the rest kept.
+//! Input of connections: handled as far as the turn's share allows; the rest is kept.
 //!
-//! While a connection's bytes are handled its reassembly is taken out of it: the message in
-//! hand borrows from there, or from the receive buffer, never from the connection.
+//! While a connection's bytes are being handled, its reassembly buffer is moved out of it: the
+//! current message borrows from that buffer or from the receive buffer, never from the connection.
 
 use crate::base::id::Key;
 use crate::base::limits::CHUNK_BYTES;
@@ -17,8 +17,8 @@ use crate::proto::reassembly::Reassembly;
 use crate::wire::{Operation, Received, Session, Step};
 
 impl Broker {
-    /// Takes what a client has sent, decrypted: handles it now, or keeps it while earlier
-    /// bytes wait.
+    /// Takes decrypted bytes from a client: handles them now, or keeps them if earlier bytes are
+    /// still waiting.
     #[inline]
     pub(crate) fn take_bytes(&mut self, key: Key, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else {
@@ -34,8 +34,8 @@ impl Broker {
         }
     }
 
-    /// Of a message, or of the record it is in, a part has come (`partial`), and the rest is not
-    /// known to be on its way.
+    /// Part of a message, or of the TLS record that contains it, has arrived (`partial`), and the
+    /// rest may not be on its way yet.
     pub(crate) fn note_undelivered(&mut self, key: Key, partial: bool) {
         if let Some(Connection { transport, .. }) = self.connections.get_mut(key)
             && (partial || transport.input.is_empty())
@@ -45,8 +45,8 @@ impl Broker {
         }
     }
 
-    /// Has a connection wait until there is memory for the rest of what it is sending, if there
-    /// is none now.
+    /// If memory is exhausted, blocks a connection until there is memory for the rest of what it is
+    /// sending.
     pub(crate) fn wait_if_exhausted(&mut self, key: Key) {
         if self.resources.pool.is_exhausted()
             && let Some(connection) = self.connections.get_mut(key)
@@ -57,7 +57,7 @@ impl Broker {
         }
     }
 
-    /// The peer has shut its sending side down: what it asked is still answered.
+    /// The peer has shut down its sending side; its open requests are still answered.
     pub(crate) fn take_end(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.transport.peer_ended = true;
@@ -65,7 +65,7 @@ impl Broker {
         }
     }
 
-    /// Ends a connection for a reason of the peer's making, and tells it.
+    /// Ends a connection because of something the peer did, and tells the peer why.
     pub(crate) fn refuse_connection(&mut self, key: Key, code: Code, text: &'static str) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.transport.refuse(code, text, &mut self.resources);
@@ -78,8 +78,8 @@ impl Broker {
         }
     }
 
-    /// Handles bytes, unless too many others were heard in this turn already: then they wait
-    /// for the next.
+    /// Handles bytes, unless this turn's input share is already used up by other connections: then
+    /// they wait for the next turn.
     #[inline]
     fn hear(&mut self, key: Key, bytes: &[u8]) {
         match self.resources.work.is_closed() {
@@ -97,20 +97,20 @@ impl Broker {
         }
     }
 
-    /// Those that the last turn had no time for are heard first in this one.
+    /// First handles the connections that the previous turn had no time for.
     pub(crate) fn resume_unheard(&mut self) {
         let unheard = self.lists.take_unheard();
         self.resume_some(unheard);
     }
 
-    /// The connections that had input left: as many as wait now, and as there is time for;
-    /// who is still not done waits for the next turn.
+    /// Handles connections with input left: those waiting now, as far as time allows. One that is
+    /// not finished waits for the next turn.
     pub(crate) fn resume_ready(&mut self) {
         let unheard = self.resume_some(self.lists.count_ready());
         self.lists.note_unheard(unheard);
     }
 
-    /// The next of them. How many there was no time for.
+    /// Handles the next `count` of them. Returns how many there was no time for.
     fn resume_some(&mut self, count: usize) -> usize {
         for resumed in 0..count {
             if self.resources.work.is_closed() {
@@ -134,8 +134,8 @@ impl Broker {
         0
     }
 
-    /// Handles what is kept of a connection and then `bytes`, as far as the turn's share
-    /// and the outbox allow; keeps the rest.
+    /// Handles a connection's kept input and then `bytes`, as far as the turn's share and the
+    /// outbox allow; keeps the rest.
     fn run(&mut self, key: Key, mut bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -147,18 +147,13 @@ impl Broker {
         let mut sampled = self.resources.begin_message();
         while let Some(connection) = self.connections.get_mut(key) {
             let view = input.view(bytes);
-            if connection.member.fanning == Fanning::Open
-                && !connection
-                    .transport
-                    .session
-                    .live_topic(view)
-                    .is_some_and(|topic| {
-                        let epoch = self.router.epoch();
-                        self.fanouts.joins(self.id, epoch, topic)
-                    })
-            {
-                connection.member.fanning = Fanning::Waits;
-                break;
+            if connection.member.fanning == Fanning::Open {
+                let topic = connection.transport.session.live_topic(view);
+                let epoch = self.router.epoch();
+                if !topic.is_some_and(|topic| self.fanouts.joins(self.id, epoch, topic)) {
+                    connection.member.fanning = Fanning::Waits;
+                    break;
+                }
             }
             match connection.transport.handle(view, &mut self.resources) {
                 Step::Taken { used, ref event } => {
@@ -171,14 +166,9 @@ impl Broker {
                     let parsed = sampled
                         .take()
                         .and_then(|began| self.resources.parsed(began));
-                    let over =
+                    let is_over =
                         limited && connection.is_over_rate(&operation, used, &self.resources);
-                    let traced = self.begin_receive(&operation);
-                    let ended = match over {
-                        true => self.refuse_over_rate(key, &operation),
-                        false => self.take_operation(key, &operation, message),
-                    };
-                    self.end_receive(traced, key, &operation, used);
+                    let ended = self.take_operation(key, &operation, message, is_over);
                     if let Some(parsed) = parsed {
                         self.resources.routed(parsed);
                     }
@@ -190,20 +180,17 @@ impl Broker {
                     if let Some(reason) = ended {
                         connection.transport.end(reason, &mut self.resources);
                     }
+                    let units = handled as usize + self.resources.work.spent_since(spent);
+                    let is_pressed = self.mesh.is_pressed();
                     if connection.transport.stage != Stage::Running
-                        || connection.must_pause(
-                            handled,
-                            handled as usize + self.resources.work.spent_since(spent),
-                            self.mesh.is_pressed(),
-                            &self.resources,
-                        )
+                        || connection.must_pause(handled, units, is_pressed, &self.resources)
                     {
                         break;
                     }
                 }
                 Step::Incomplete { need } => {
                     if need > CHUNK_BYTES && self.resources.pool.is_exhausted() {
-                        // Until there is memory for the rest of it.
+                        // Wait until there is memory for the rest of the message.
                         connection.member.blocked = true;
                         self.holders.blocks = true;
                         break;
@@ -218,25 +205,30 @@ impl Broker {
         self.stop_running(key, input, bytes, handled);
     }
 
-    /// Does what a connection asks for by this message. The reason, when that ends it.
+    /// Carries out an operation that arrived as `message`, unless it exceeds the rate. Returns the
+    /// reason if that ends the connection.
     #[inline]
     fn take_operation(
         &mut self,
         key: Key,
         operation: &Operation<'_>,
         message: Received<'_>,
+        is_over_rate: bool,
     ) -> Option<Reason> {
-        match operation {
-            Operation::Request(request) if self.services.has(request.name) => {
-                self.call_service(key, request);
-                None
-            }
-            operation => {
-                let ended = self.dispatch(key, operation, message);
-                self.charge_mesh();
-                ended
-            }
+        let traced = self.begin_receive(operation);
+        let mut ended = None;
+        if is_over_rate {
+            self.refuse_over_rate(key, operation);
+        } else if let Operation::Request(request) = *operation
+            && self.services.has(request.name)
+        {
+            self.call_service(key, request);
+        } else {
+            ended = self.dispatch(key, operation, message);
+            self.charge_mesh();
         }
+        self.end_receive(traced, key, operation, message.len());
+        ended
     }
 
     #[inline]
@@ -259,7 +251,7 @@ impl Broker {
         }
     }
 
-    /// Puts the reassembly back, with what is left of the bytes.
+    /// Puts the reassembly buffer back, and keeps the unhandled bytes.
     #[inline]
     fn stop_running(&mut self, key: Key, input: Reassembly, bytes: &[u8], handled: u32) {
         self.resources
@@ -276,7 +268,7 @@ impl Broker {
             connection.transport.drop_input(&mut self.resources);
         }
         if connection.member.counted {
-            // Answers given in place are put to the others unasked.
+            // Services that answer in place append to the outbox without checking its bound.
             connection.check_answers(&mut self.resources);
         }
         connection.transport.account_input(&mut self.resources);

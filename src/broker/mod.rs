@@ -1,6 +1,6 @@
-//! Layer 3: the broker: who gets what. Everything of a shard but its sockets and its driver: the
-//! connections and all that a message of one passes through to reach another. It speaks no
-//! protocol ([`crate::wire`] does) and reads no clock.
+//! Layer 3: the broker decides who gets what. It holds everything of a shard but the sockets and
+//! the driver: the connections, and all that a message passes through from one to another. It
+//! speaks no protocol ([`crate::wire`] does) and reads no clock.
 //!
 //! ```text
 //!   bytes ─► session ─► REQUEST of a service here ─► answered in place
@@ -9,21 +9,21 @@
 //!
 //! | folder | idea |
 //! |---|---|
-//! | `input`, `dispatch` | received bytes become operations, an operation goes to whom it is for |
+//! | `input`, `dispatch` | received bytes become operations; each operation goes to its part |
 //! | `context` | what all parts share: time, limits, counters, work, memory |
-//! | `peers` | connections, and the lists of whom to look at again |
-//! | `admission` | who may connect, who it is, what it may do, how much it may send |
+//! | `peers` | connections, and the lists of those to look at again |
+//! | `admission` | who may connect, who they are, what they may do, how much they may send |
 //! | `publish` | a publication: its route, fan-out, pending queues, retained messages, schemas |
-//! | `subscribe` | what a connection wants of the broker |
-//! | `request` | a request: served here, or forwarded |
-//! | `session` | what lasts of a connection |
-//! | `mesh` | what shards say to each other, and the answers that wait for it |
+//! | `subscribe` | subscriptions, services and wills of a connection |
+//! | `request` | a request: answered here, or forwarded |
+//! | `session` | what outlives a connection |
+//! | `mesh` | messages between shards, and the answers that wait for them |
 //!
-//! Parts own their data and stand below this file, which holds them; chapters of what the
-//! broker does with them (`impl Broker`) stand above. No file imports another in a circle.
+//! Parts own their data and are below this file, which holds them; the `impl Broker` files, which
+//! combine parts, are above it. There are no import cycles.
 //!
-//! Invariant: a connection is freed by `shard::reconcile` only, so a key that is being handled
-//! keeps its connection to the end of the turn.
+//! Invariant: only `shard::reconcile` frees a connection, so a key being handled keeps its
+//! connection until the end of the turn.
 
 pub(crate) mod admission;
 pub(crate) mod context;
@@ -78,59 +78,59 @@ pub(crate) struct Broker {
     pub(crate) resources: Resources,
     pub(crate) router: Router,
     pub(crate) mesh: Mesh,
-    /// For what lies in the mesh.
+    /// Covers what waits in the mesh.
     pub(crate) mesh_charge: Charge,
-    /// For what stands in tables: brought in line at the end of each turn (`charge_tables`).
+    /// Covers tables; updated at the end of each turn (`charge_tables`).
     pub(crate) table_charge: Charge,
     pub(in crate::broker) confirmations: Confirmations,
     pub(crate) forwarded: ForwardedRequests,
-    /// For what workers have found of payloads.
+    /// Where workers post the results of payload checks.
     pub(in crate::broker) findings: Slot<Box<Finding>>,
-    /// What the last look-up found; kept for its allocations.
+    /// Result of the last router look-up; kept to reuse its allocations.
     pub(in crate::broker) matches: Matches,
-    /// Members of groups picked on other shards, kept likewise.
+    /// Group members chosen on other shards; kept for the same reason.
     pub(in crate::broker) picks: Vec<(ShardId, Key)>,
-    /// The version of the last retained message.
+    /// Version of the last retained message.
     pub(in crate::broker) retained_at: Instant,
     pub(crate) sessions: Sessions,
-    /// Slow consumers to be told of in the log.
+    /// Slow consumers to report in the log.
     pub(crate) slow_reports: VecDeque<SlowReport>,
     pub(crate) entropy: Entropy,
-    /// Scratch for messages that are built or re-framed.
+    /// Scratch buffer for messages that are built or re-framed.
     pub(in crate::broker) scratch: Vec<u8>,
-    /// What a publication is the latest of, written down to be looked up.
+    /// Scratch buffer for the key under which a publication is the latest one.
     pub(in crate::broker) latest_key: Vec<u8>,
-    /// Numbers the publications delivered here: a connection that several filters lead to
-    /// takes one by its number once.
+    /// Numbers the publications delivered here, so that a connection matched by several filters
+    /// gets each once.
     pub(in crate::broker) publications: u64,
-    /// Which topics are busy.
+    /// The busiest topics.
     pub(crate) topics: Topics,
-    /// Who holds much memory.
+    /// The largest memory holders.
     pub(crate) holders: Holders,
-    /// Subscriptions and services of this shard's connections.
+    /// Number of subscriptions and services of this shard's connections.
     pub(in crate::broker) memberships: usize,
-    /// Publications that are being delivered to many.
+    /// Publications being delivered to many subscribers.
     pub(crate) fanouts: Fanouts,
-    /// What those who have gone have left to others.
+    /// Messages that departed members left to others.
     pub(crate) legacies: Legacies,
-    /// Members for whom the kernel holds much.
+    /// Members for which the kernel holds much unsent data.
     pub(crate) backed_up: BackedUp,
-    /// Retained messages that are being brought to new subscriptions.
+    /// Retained messages being delivered to new subscriptions.
     pub(crate) replays: Replays,
     pub(in crate::broker) random: fastrand::Rng,
-    /// Whom to look at again.
+    /// Connections to look at again.
     pub(crate) lists: Lists,
-    /// Who tells who someone is; none: nobody is asked.
+    /// Verifies credentials; `None`: authentication is off.
     pub(crate) access: Option<Access>,
-    /// Who may come at all, if not everybody.
+    /// Limits which addresses may connect; `None`: all may.
     pub(crate) admission: Option<Arc<Admission>>,
-    /// Topics whose payloads have a schema; none: no topic has.
+    /// Topics whose payloads have a schema; `None`: no topic has one.
     pub(crate) schemas: Option<Schemas>,
-    /// Numbers what the control thread is asked.
+    /// Numbers the requests sent to the control thread.
     pub(in crate::broker) asked: u64,
-    /// The server is ending: sessions end with their connections.
+    /// The server is shutting down: sessions end with their connections.
     pub(crate) draining: bool,
-    /// It has ended so far that nothing is taken from clients any more.
+    /// Shutdown has come so far that input from clients is no longer handled.
     pub(crate) deaf: bool,
 }
 
@@ -183,12 +183,12 @@ impl Broker {
         }
     }
 
-    /// Connections that have a slot; sessions without one aside.
+    /// Connections that occupy a slot; sessions without a connection are not counted.
     pub(crate) fn connection_count(&self) -> u32 {
         self.connections.len() - self.sessions.count_absent() as u32
     }
 
-    /// Puts a connection on the list to reconcile this turn.
+    /// Lists a connection for reconciliation in this turn.
     #[inline]
     pub(crate) fn touch(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)

@@ -1,7 +1,7 @@
-//! SUBSCRIBE, UNSUBSCRIBE, SERVE, UNSERVE, WILL: what a connection wants of the broker.
+//! SUBSCRIBE, UNSUBSCRIBE, SERVE, UNSERVE, WILL.
 //!
-//! The router of this shard learns it at once, those of the others through the mesh; the
-//! operation is answered when all have it.
+//! This shard's router learns of the change at once, the other shards' routers through the mesh;
+//! the operation is answered when all of them have it.
 
 use crate::base::id::Key;
 use crate::broker::Broker;
@@ -23,20 +23,21 @@ use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
 use crate::wire::Received;
 
-/// What of its memory a shard may use to know who subscribes to what: three quarters.
+/// The fraction of its memory that a shard may use for the interest map: three quarters.
 const INTEREST_SHARE: (usize, usize) = (3, 4);
 
-/// When an operation is done, and answered.
+/// When an operation is complete and can be answered.
 pub(in crate::broker) enum Done {
     Now,
-    /// When a worker has checked a will, or much that is retained is delivered.
+    /// Once a worker has checked the will, or many retained messages have been delivered.
     Later,
-    /// A subscription stands: the answer waits for what others had said before they knew.
+    /// The subscription is made: the answer waits until everything that other shards sent before
+    /// they knew of it has arrived.
     Subscribed,
 }
 
 impl Broker {
-    /// Does one of the operations above and answers it.
+    /// Carries out one of these operations and answers it.
     pub(in crate::broker) fn change(
         &mut self,
         key: Key,
@@ -77,8 +78,8 @@ impl Broker {
         Ok(Done::Subscribed)
     }
 
-    /// Makes a subscription whose retained messages have been delivered, for a connection
-    /// that may have ended, or whose rights may have been narrowed, meanwhile.
+    /// Makes a subscription after its retained messages have been delivered. Meanwhile the
+    /// connection may have ended, or its rights may have been narrowed.
     pub(in crate::broker) fn make_subscription(
         &mut self,
         filter: &str,
@@ -180,14 +181,15 @@ impl Broker {
         Ok(Done::Now)
     }
 
-    /// Ends all subscriptions and services of a connection.
+    /// Removes all subscriptions and services of a connection from the router.
     pub(in crate::broker) fn leave_all(&mut self, key: Key, station: &mut Station) {
         let subscriptions = std::mem::take(&mut station.subscriptions);
         let servings = std::mem::take(&mut station.servings);
         self.leave(key, &subscriptions, &servings);
     }
 
-    /// Ends these subscriptions and services of a connection; its own lists are the caller's.
+    /// Removes these subscriptions and services of a connection from the router; the caller updates
+    /// the connection's own lists.
     pub(in crate::broker) fn leave(
         &mut self,
         key: Key,
@@ -219,7 +221,7 @@ impl Broker {
         }
     }
 
-    /// Groups and services learn that a member does not keep up, or does again.
+    /// Tells groups and services that a member is stalled, or is so no longer.
     pub(crate) fn note_stalled(&mut self, key: Key, stalled: bool) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -281,7 +283,7 @@ impl Broker {
         Ok(Done::Now)
     }
 
-    /// Keeps a will that may be published as it is; `message` is the whole of it, without CRC.
+    /// Stores a will that may be published as it is; `message` is the whole message, without CRC.
     pub(in crate::broker) fn put_will(
         &mut self,
         key: Key,
@@ -301,7 +303,7 @@ impl Broker {
         connection.member.station_mut().will = Some(will);
     }
 
-    /// The codec that a connection prefers.
+    /// The codec a connection prefers.
     fn codec_of(&self, key: Key) -> Codec {
         let connection = self.connections.get(key);
         connection.map_or(Codec::Bytes, |one| one.transport.session.codec())
@@ -354,7 +356,7 @@ impl Broker {
         let stalled = std::mem::replace(&mut station.stalled, false);
         connection.member.recharge(&mut self.resources);
         if stalled {
-            // The new one shall know it too.
+            // Tell the new group or service too.
             self.note_stalled(key, true);
         }
     }
@@ -380,7 +382,7 @@ impl Broker {
 }
 
 impl Mesh {
-    /// Tells the other shards of a change in a filter's subscribers, or a group's members.
+    /// Announces a change in a filter's subscribers, or in a group's members, to the other shards.
     fn tell_members(&mut self, filter: &str, group: &[u8], number: Option<Key>, change: Change) {
         let Change::Tell(count) = change else { return };
         const NONE: Key = Key {
@@ -393,7 +395,7 @@ impl Mesh {
         }
     }
 
-    /// Tells the other shards of a change in a service's servers.
+    /// Announces a change in a service's servers to the other shards.
     fn tell_servers(&mut self, service: &str, number: Option<Key>, change: Change) {
         if let (Change::Tell(count), Some(number)) = (change, number) {
             self.tell(service, &[], InterestKind::Servers, number, count);

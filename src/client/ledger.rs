@@ -269,7 +269,7 @@ impl Ledger {
         if self.wants_session {
             let begun = self.asked.values().filter_map(|asked| match &asked.change {
                 Change::Interest(interest) => Some((asked.kind, interest.clone())),
-                _ => None,
+                Change::None | Change::Will(_) => None,
             });
             self.doubtful.extend(begun);
         }

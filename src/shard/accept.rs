@@ -1,15 +1,15 @@
-//! New connections: their slot, their shard, or why they are refused.
+//! New connections: their slot and shard, or why they are refused.
 //!
-//! Beyond `connections_max` a newcomer is refused, unless somebody has a session: then it may
-//! be who comes back for that, because its old connection has gone, or stands without it
-//! knowing. It is let in on trial: it may show who it is and resume a session, whose place it
-//! then takes, and nothing else. So sessions find room however many strangers there are, and
-//! no more slots are ever needed than the budget counts: connections, sessions that wait, and
-//! a few for refusals.
+//! Beyond `connections_max` a new connection is refused, unless there are sessions: then it may be
+//! a client resuming one, because its old connection has ended, or still exists without the client
+//! knowing. It is accepted on trial: it may authenticate and resume a session, whose place it then
+//! takes, and nothing else. So clients with sessions find room however many strangers connect, and
+//! the slots needed never exceed those in the budget: connections, waiting sessions, and a few for
+//! refusals.
 //!
-//! SO_REUSEPORT deals connections out by a hash, unevenly when there are few. So a shard
-//! that has clearly more of them than the emptiest one passes a new descriptor on; the
-//! connection counts both look at is written once per connection, not per message.
+//! SO_REUSEPORT distributes connections by a hash, unevenly when there are few. So a shard that has
+//! clearly more of them than the emptiest one passes a new descriptor on; the connection counts
+//! they compare are written once per connection, not per message.
 
 use crate::base::id::Key;
 use crate::base::limits::REFUSALS_OPEN_MAX;
@@ -26,7 +26,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long accepting pauses when descriptors or memory are short.
+/// How long accepting pauses after a shortage of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl<D: Driver> Shard<D> {
@@ -48,7 +48,7 @@ impl<D: Driver> Shard<D> {
             return self.broker.resources.counters.add(Counter::HandedOver, 1);
         }
         if shard != self.id {
-            // Its mailbox is full, or it is ending: this shard keeps the connection.
+            // The mailbox is full, or that shard is ending: this shard keeps the connection.
             self.connection_counts.leave(shard);
             self.connection_counts.join(self.id);
         }
@@ -74,7 +74,7 @@ impl<D: Driver> Shard<D> {
         self.broker.resources.counters.add(Counter::AcceptPaused, 1);
         self.accept_again = self.broker.resources.now + ACCEPT_PAUSE;
         if std::mem::replace(&mut self.accept_short, true) {
-            return; // Said already; once an episode is enough.
+            return; // Already logged; once per shortage is enough.
         }
         tracing::warn!(
             shard = self.id.0,
@@ -94,11 +94,11 @@ impl<D: Driver> Shard<D> {
     }
 
     fn open(&mut self, socket: Socket) {
-        let (address, unwelcome) = self.ask_at_door(socket);
+        let (address, unwelcome) = self.check_admission(socket);
         let room = self.room();
         if room == Room::None || (room != Room::Free && unwelcome.is_some()) {
-            // Beyond even the refusals, or what those are kept for: no memory is spent on
-            // saying why.
+            // Even the slots for refusals, or the memory they may use, are taken: no memory is
+            // spent on saying why.
             self.leave_admission(address);
             self.connection_counts.leave(self.id);
             return self.driver.close(socket);
@@ -135,14 +135,14 @@ impl<D: Driver> Shard<D> {
         self.broker.touch(key);
     }
 
-    /// What there is room for.
+    /// What kind of new connection there is room for.
     fn room(&self) -> Room {
         let broker = &self.broker;
         let most = broker.resources.limits.connections_max;
         let connections = broker.connection_count();
         let slots = broker.connections.vacant();
         if connections < most {
-            // Enough of them: sessions that wait have slots of their own.
+            // Enough of them: waiting sessions have slots of their own.
             Room::Free
         } else if self.connection_counts.has_sessions() && slots > REFUSALS_OPEN_MAX {
             Room::Trial
@@ -156,31 +156,31 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-/// What a new connection finds.
+/// The kind of place a new connection gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Free,
-    /// Only for who resumes a session.
+    /// Only to resume a session.
     Trial,
-    /// Only to be told that there is none.
+    /// Only to be told that the server is full.
     Refusal,
     None,
 }
 
 impl<D: Driver> Shard<D> {
-    /// A connection from there, if that was counted, is gone.
+    /// A connection from this address, if it was counted, has ended.
     pub(super) fn leave_admission(&self, address: Option<IpAddr>) {
         if let (Some(admission), Some(address)) = (&self.broker.admission, address) {
             admission.leave(address);
         }
     }
 
-    /// Where a new connection comes from, if anybody wants to know, and why it may not come.
-    pub(super) fn ask_at_door(&self, socket: Socket) -> (Option<IpAddr>, Option<Refusal>) {
+    /// The address of a new connection, if addresses matter, and why it is refused, if it is.
+    pub(super) fn check_admission(&self, socket: Socket) -> (Option<IpAddr>, Option<Refusal>) {
         let Some(admission) = &self.broker.admission else {
             return (None, None);
         };
-        // No address: it has been reset meanwhile, and ends with the first receive.
+        // No address: the peer has already reset it, and it ends with the first receive.
         let Some(address) = self.driver.peer(socket).map(|peer| peer.ip()) else {
             return (None, None);
         };

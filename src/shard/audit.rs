@@ -1,13 +1,13 @@
-//! The audit: whether what is charged to a shard is what is held. For tests, which ask at any
-//! moment between two turns.
+//! The audit: compares what is charged to a shard with what is held. For tests, which may call it
+//! between any two turns.
 
 use crate::broker::peers::outbox::ENTRY_BYTES;
 use crate::ring::driver::Driver;
 use crate::shard::state::Shard;
 
 impl<D: Driver> Shard<D> {
-    /// Compares what is charged with what is held, while the driver has so many bytes of chunks
-    /// that were lent, and so many chunks that others hold as well.
+    /// Compares charges with holdings. `sending`: bytes of lent chunks the driver has, and the
+    /// number of shared chunks.
     ///
     /// # Errors
     /// What does not agree.
@@ -36,7 +36,7 @@ impl<D: Driver> Shard<D> {
         charged += broker.mesh_charge.bytes() + broker.table_charge.bytes();
         let wills = broker.legacies.wills.iter();
         charged += wills.map(|(_, will)| will.charge.bytes()).sum::<usize>();
-        // The rest is messages', which may be on their way anywhere.
+        // The rest belongs to messages, which may be anywhere on their way.
         let all = pool.ledger.bytes();
         if charged > all {
             return Err(format!("the ledger has {all} bytes of at least {charged}"));

@@ -1,5 +1,5 @@
-//! Members of groups for whom the kernel holds much: it is asked how much that is still, as it
-//! does not tell.
+//! Group members for which the kernel holds much unsent data: the shard polls how much is left,
+//! because the kernel does not report it.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -9,7 +9,7 @@ use crate::ring::driver::Driver;
 use crate::shard::state::Shard;
 
 impl<D: Driver> Shard<D> {
-    /// The kernel has taken so many bytes more for a member of a group.
+    /// The kernel has taken this many more bytes for a group member.
     #[cold]
     pub(super) fn follow_trail(&mut self, key: Key, went: usize) {
         let broker = &mut self.broker;
@@ -38,7 +38,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Asks whether the kernel still holds much for those for whom it did.
+    /// Polls the members for which the kernel held much.
     pub(super) fn look_at_backed_up(&mut self) {
         let broker = &mut self.broker;
         let now = broker.resources.now;

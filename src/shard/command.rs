@@ -1,7 +1,7 @@
-//! What other threads say to a shard, by its `mailbox`.
+//! Commands from other threads to a shard, through its `mailbox`.
 //!
-//! Rare things only: results of worker threads, descriptors handed over, the control plane.
-//! Messages between connections of different shards do not travel here.
+//! Only infrequent ones: results of worker threads, handed-over descriptors, the control plane.
+//! Messages between connections on different shards do not travel this way.
 
 use crate::auth::{Authority, ask};
 use crate::base::clock::Instant;
@@ -19,40 +19,42 @@ use crate::shard::stream::Stream;
 use std::sync::Arc;
 
 pub enum Command {
-    /// Take over a connection that another shard accepted, already counted in the connection counts.
+    /// Take over a connection that another shard accepted and has already counted for this one.
     Adopt(Socket),
-    /// A worker thread is done with a call.
+    /// A worker thread has finished a call.
     Finish(Key, Outcome),
-    /// Tell every client, answer what was taken, close, and end by then.
+    /// Tell every client, answer accepted requests, close, and end by this time.
     Drain(Instant),
     /// Swap this empty set for the histograms recorded since the last swap.
     Collect(Box<Histograms>),
-    /// The mailboxes of all shards, by their ids, and this one's links to them: from now on
-    /// it accepts connections.
+    /// The mailboxes of all shards, by id, and this shard's links to them: it accepts connections
+    /// from now on.
     Join(Vec<Mailbox>, Mesh),
-    /// Tell whether this shard has a session that a connection of another wants to resume.
+    /// Report whether this shard has the session that a connection of another shard wants to
+    /// resume.
     Seek(Box<Seek>),
-    /// Whether the session is known that this connection wants to resume.
+    /// The answer: whether the session that this connection wants to resume exists.
     Sought(Key, bool),
     /// Take over a connection of another shard that resumes a session of this one.
     Move(Box<Moved>),
-    /// Check credentials by this from now on, and end who would be let in no more.
+    /// Check credentials against this authority from now on, and end connections it would not
+    /// admit.
     Authority(Arc<Authority>, Completion),
-    /// The control thread's answer to an ask of this connection's, which had this number.
+    /// The control thread's answer to the request of this connection with this number.
     Authenticated(Key, u64, Box<ask::Answer>),
     /// A worker has checked a payload.
     Checked(Box<Finding>),
-    /// Tell of the connections, or of the topics.
+    /// List connections or topics.
     Listing(Listing),
-    /// End this connection for an operator; told whether there was one to end.
+    /// End this connection for an operator; the reply says whether there was one to end.
     Kick(Key, ReplyTo<bool>),
 }
 
-/// A shard's mailbox, and its own end of that.
+/// A shard's mailbox, and the receiving end of it.
 pub type Mailbox = mailbox::Mailbox<Command>;
 pub type Inbox = mailbox::Inbox<Command>;
 
-/// A transport on its way to another shard, with its stream.
+/// A transport and its stream on their way to another shard.
 pub struct Moved {
     pub(super) transport: Transport,
     pub(super) stream: Stream,

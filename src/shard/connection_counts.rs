@@ -1,13 +1,13 @@
-//! How many connections each shard has: counted by all, so that new ones go where there are
-//! fewest; and which shards are short of memory that others' clients hold.
+//! The number of connections of each shard, shared by all shards so that new ones go where there
+//! are fewest; and which shards are short of memory because of other shards' clients.
 
 use crate::base::id::ShardId;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-/// How many connections each shard has, those on their way to it included.
+/// The connections of each shard, including those on their way to it.
 pub struct ConnectionCounts {
     shards: Box<[Count]>,
-    /// Shards that are short.
+    /// Shards that are short of memory.
     short: AtomicU32,
 }
 
@@ -39,20 +39,20 @@ impl ConnectionCounts {
         self.shards[shard.index()].connections.fetch_sub(1, Relaxed);
     }
 
-    /// A shard has so many sessions.
+    /// Sets the number of sessions of a shard.
     pub(super) fn note_sessions(&self, shard: ShardId, count: usize) {
         self.shards[shard.index()]
             .sessions
             .store(count as u32, Relaxed);
     }
 
-    /// Somebody has a session, on whichever shard.
+    /// There is a session on some shard.
     pub(super) fn has_sessions(&self) -> bool {
         self.shards.iter().any(|one| one.sessions.load(Relaxed) > 0)
     }
 
-    /// Notes whether a shard is short of memory, and nobody on it can be made to give it back.
-    /// True: that has changed.
+    /// Notes whether a shard is short of memory with no connection of its own left to press. True:
+    /// that has changed.
     pub(super) fn note_short(&self, shard: ShardId, is_short: bool) -> bool {
         let own = &self.shards[shard.index()].is_short;
         if own.load(Relaxed) == is_short {
@@ -66,26 +66,26 @@ impl ConnectionCounts {
         true
     }
 
-    /// Some other shard is short.
+    /// Another shard is short of memory.
     pub(super) fn is_short_beside(&self, shard: ShardId) -> bool {
         let own = || u32::from(self.shards[shard.index()].is_short.load(Relaxed));
         let short = self.short.load(Relaxed);
         short > 0 && short > own()
     }
 
-    /// A connection goes from one shard to another.
+    /// A connection moves from one shard to another.
     pub(super) fn pass(&self, from: ShardId, to: ShardId) {
         self.leave(from);
         self.join(to);
     }
 
-    /// The shard a connection accepted on `here` should go to: the emptiest, if `here` has
+    /// The shard that should get a connection accepted on `here`: the emptiest, if `here` has
     /// clearly more, else `here`.
     pub(super) fn choose(&self, here: ShardId) -> ShardId {
         let counts = self.shards.iter().map(|one| one.connections.load(Relaxed));
         let emptiest = counts.enumerate().min_by_key(|&(_, count)| count);
         match emptiest {
-            // One ahead is even; a sixteenth more is not worth a hand-over.
+            // A lead of one is even; a sixteenth more is not worth a hand-over.
             Some((index, least)) if self.of(here) > least + least / 16 => ShardId(index as u16),
             _ => here,
         }

@@ -1,24 +1,24 @@
-//! Ending in order: every client is told, what was taken is answered, then CLOSE.
+//! Orderly shutdown: every client is told, accepted work is answered, then CLOSE.
 //!
 //! ```text
-//!   Drain(deadline) ── DRAIN to each client, no more accepting
-//!        │  who listens to nothing, is owed nothing and is quiet ──► CLOSE
-//!        ├── quiet on all shards, or ¾ of the time gone: deaf, one and all
-//!        ├── all that was said between shards is done ──► CLOSE to who is owed nothing
+//!   Drain(deadline) ── DRAIN to each client, accepting stops
+//!        │  connections that listen to nothing, are owed nothing and are quiet ──► CLOSE
+//!        ├── quiet on all shards, or ¾ of the time gone: all shards go deaf
+//!        ├── everything said between shards is done ──► CLOSE to connections that are owed nothing
 //!        ├── ⅘ of the time gone: CLOSE to all that are left
 //!        └── just before the deadline: whatever is left is cut
 //! ```
 //!
-//! Requests that arrive after DRAIN are still answered: they may have been sent before it
-//! was read. A client that wants to lose nothing stops asking when it reads DRAIN.
+//! Requests that arrive after DRAIN are still answered: they may have been sent before the client
+//! read it. A client that wants to lose nothing stops sending requests when it reads DRAIN.
 //!
-//! Who subscribes or serves is told the end last, because what others publish is confirmed
-//! until then. So a shard first takes nothing any more from anybody (deaf: what comes is not
-//! confirmed), and no CLOSE goes out before all shards have (`accord`).
+//! Subscribers and servers are closed last, because until then what others publish to them is
+//! confirmed. So first every shard goes deaf: it takes nothing from clients any more, and what
+//! arrives is not confirmed. No CLOSE goes out before all shards have done so (`accord`).
 //!
-//! Quiet: nothing has been heard for a while, and not only because DRAIN is still on its way;
-//! what was said before that was read comes a round trip after it was sent. The kernel
-//! knows: by then the peer's machine has acknowledged it.
+//! Quiet: nothing has been received for a while, and not only because DRAIN is still on its way;
+//! what a client sent before it read DRAIN may arrive up to a round trip after DRAIN was sent. The
+//! kernel knows when DRAIN has arrived: the peer's machine has acknowledged it.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -37,13 +37,13 @@ use crate::shard::stream::Stream;
 use crate::wire::Notice;
 use std::time::Duration;
 
-/// How long there must have been silence to count as done.
+/// How long a connection must have been silent to count as quiet.
 const QUIET: Duration = Duration::from_millis(100);
-/// How often a draining shard looks for connections that are done, and how often while it
-/// waits for other shards only.
+/// How often a draining shard looks for connections that are done, and how often if it only waits
+/// for other shards.
 const STEP: Duration = Duration::from_millis(25);
 const STEP_DEAF: Duration = Duration::from_millis(1);
-/// Who has not acknowledged DRAIN by then is not waited for.
+/// Peers that have not acknowledged DRAIN by then are not waited for.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 
 impl<D: Driver> Shard<D> {
@@ -56,13 +56,13 @@ impl<D: Driver> Shard<D> {
         self.accept_again = Instant::NEVER;
         let now = self.broker.resources.now;
         let left = deadline.since(now);
-        // Where nobody is, there is nobody to be heard.
+        // Without connections there is nothing to hear from.
         let is_empty = self.broker.connections.is_empty();
         self.drain = Some(Drain {
             began: now,
             deaf_at: now + left * 3 / 4,
             close_all: now + left * 4 / 5,
-            // A little early, so that by the deadline the process has ended too.
+            // Slightly early, so that the process too has ended by the deadline.
             deadline: now + left * 19 / 20,
             next_look: if is_empty { now } else { now + STEP },
             phase: OPEN,
@@ -75,7 +75,7 @@ impl<D: Driver> Shard<D> {
             "draining"
         );
 
-        // A session cannot be resumed here any more: nobody is let in.
+        // Sessions can no longer be resumed here: no connection is accepted.
         while self.end_oldest_session() {}
         for key in self.keys() {
             let spread_ms = self.spread(left);
@@ -87,8 +87,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// A moment within which clients spread their reconnects, so that they do not all come
-    /// at once.
+    /// A period over which clients spread their reconnects, so that they do not all come at once.
     fn spread(&mut self, left: Duration) -> u32 {
         let most = u32::try_from(left.as_millis() / 2)
             .unwrap_or(u32::MAX)
@@ -126,7 +125,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Goes as far in ending as the shards have agreed on.
+    /// Advances through the phases that the shards have agreed on.
     fn agree_on_end(&mut self) {
         let now = self.broker.resources.now;
         let is_busy = self.is_busy();
@@ -151,7 +150,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Somebody on this shard has been heard, is owed an answer, or is about to be.
+    /// Some connection of this shard was heard recently, is owed an answer, or is about to be.
     fn is_busy(&self) -> bool {
         let (broker, now) = (&self.broker, self.broker.resources.now);
         let Some(drain) = &self.drain else {
@@ -179,7 +178,7 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-/// DRAIN, or what was sent behind it, may not have reached the peer.
+/// DRAIN, or what was sent after it, may not have reached the peer.
 fn is_on_its_way(
     one: &Connection,
     stream: &Stream,
@@ -192,19 +191,19 @@ fn is_on_its_way(
 }
 
 impl Broker {
-    /// Nothing is taken from clients any more: it would be confirmed, and reach nobody.
+    /// Stops taking input from clients: it would be confirmed, but reach no one.
     fn go_deaf(&mut self) {
         self.deaf = true;
         self.lists.take_blocked();
         for (_, connection) in self.connections.iter_mut() {
-            // Nobody ends that: it is in no list.
+            // Never unblocked: it is in no list.
             connection.member.blocked = true;
         }
         let keys: Vec<Key> = self.connections.keys().collect();
         keys.into_iter().for_each(|key| self.touch(key));
     }
 
-    /// All that this shard has said to others is done, and nothing more is to be said.
+    /// Everything this shard has said to others is done, and there is nothing more to say.
     fn has_said_all(&self) -> bool {
         self.fanouts.is_empty()
             && self.replays.ready.is_empty()
@@ -237,7 +236,7 @@ impl Connection {
         }
     }
 
-    /// It has input left to handle, or waits for something of the shard's.
+    /// It has input left to handle, or waits for something this shard is doing.
     fn is_at_work(&self) -> bool {
         self.member.ready
             || self.member.blocked
@@ -250,7 +249,7 @@ impl Connection {
         now.since(self.transport.session.heard()) < QUIET
     }
 
-    /// Nothing of what others may still publish or ask is for it, and it is silent.
+    /// It is silent, and nothing that others may still publish or request can be for it.
     fn may_end_early(&self, began: Instant, now: Instant) -> bool {
         let station = self.member.station.as_ref();
         let listens = station.is_some_and(|one| {

@@ -1,27 +1,27 @@
-//! How far a drain has got, and whom it tells to end next.
+//! The progress of a drain, and which connections it ends next.
 
 use crate::base::clock::Instant;
 use crate::broker::mesh::accord::{OPEN, Phase, TOLD};
 
 pub(super) struct Drain {
     pub(super) began: Instant,
-    /// From here on nothing is taken any more, on any shard.
+    /// From here on all shards take no more input from clients.
     pub(super) deaf_at: Instant,
-    /// From here on every connection is told to end.
+    /// From here on every connection is closed.
     pub(super) close_all: Instant,
     pub(super) deadline: Instant,
     pub(super) next_look: Instant,
     pub(super) phase: Phase,
 }
 
-/// Whom a look tells to end.
+/// Which connections the next pass closes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
-    /// Who is quiet, and does not listen.
+    /// Those that are quiet and listen to nothing.
     Early,
-    /// Nobody: other shards are waited for.
+    /// None: other shards are still busy.
     Wait,
-    /// Who has all that is due to it.
+    /// Those that have received all they are owed.
     Done,
     Everybody,
     Cut,
@@ -32,8 +32,8 @@ impl Drain {
         self.next_look.max(now)
     }
 
-    /// Others may still have something for this shard, or by way of it, until all have told
-    /// their clients the end.
+    /// Until all shards have closed their clients, others may still have something for this shard,
+    /// or need it as a relay.
     pub(super) fn may_end(&self, now: Instant) -> bool {
         self.phase >= TOLD || now >= self.deadline
     }

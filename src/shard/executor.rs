@@ -1,15 +1,15 @@
 //! A shard's thread: a glommio executor pinned to a core, whose main task makes the turns.
 //!
-//! The shard sleeps in its own ring (one system call), not in glommio's three. So the
-//! executor gets to run only when it has something: while services' futures are open the
-//! main task yields after each turn and never sleeps longer than a millisecond, which is
-//! how late a timer or a wake-up of glommio's may then be noticed.
+//! The shard sleeps in its own ring (one system call), not in glommio's three. So the executor runs
+//! only when it has something to do: while futures of services are open, the main task yields after
+//! each turn and never sleeps longer than a millisecond, which bounds how late a timer or wake-up
+//! of glommio's is noticed.
 //!
-//! glommio 0.9 has a gap to keep out of: when its preemption timer has run out before it has
-//! looked at the first runnable task (the thread was off its core for that long), it takes
-//! this for "nothing is runnable" and sleeps until an event comes, for ever if none does.
-//! So the timer is long until the first tasks have begun, and from then on timers of
-//! glommio's own end such a sleep: several, because one that has just fired ends none.
+//! glommio 0.9 has a bug to work around: if its preemption timer has expired before it has looked
+//! at the first runnable task (because the thread was off its core for that long), it concludes
+//! that nothing is runnable and sleeps until an event comes, for ever if none does. So the timer is
+//! long until the first tasks have begun, and from then on glommio timers of our own end such a
+//! sleep: several, because one that has just fired ends none.
 
 use crate::ring::driver::Driver;
 use crate::shard::state::Shard;
@@ -18,14 +18,14 @@ use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, Shares, Ta
 use std::io;
 use std::time::Duration;
 
-/// glommio's registered memory: we do no I/O through it but what services ask for.
+/// glommio's registered memory: small, because only services do I/O through it.
 const IO_MEMORY_BYTES: usize = 65_536;
 /// How often glommio looks at its own rings while tasks are runnable.
 const PREEMPT: Duration = Duration::from_millis(1);
-/// The same before the main task has begun: never.
+/// The same before the main task has begun: practically never.
 const PREEMPT_AT_START: Duration = Duration::from_secs(3600);
-/// What ends glommio's sleeps: it sleeps by mistake only, see above. These cost nothing while
-/// the shard sleeps in its own ring, for then nobody looks at glommio's timers.
+/// Timers that end glommio's sleeps, which are always mistakes, see above. They cost nothing while
+/// the shard sleeps in its own ring, because glommio's timers are not looked at then.
 const PULSES: [Duration; 3] = [
     Duration::from_millis(1),
     Duration::from_millis(50),
@@ -33,15 +33,15 @@ const PULSES: [Duration; 3] = [
 ];
 /// The shard's longest sleep while futures are open.
 const SLEEP_WITH_FUTURES: Duration = Duration::from_millis(1);
-/// The shard's longest sleep otherwise: anything that matters wakes it.
+/// The shard's longest sleep otherwise: every event that matters wakes it.
 const SLEEP: Duration = Duration::from_secs(3600);
 /// CPU shares of the main task.
 const MAIN_SHARES: usize = 1000;
-/// CPU shares of services' futures, against them.
+/// CPU shares of services' futures, relative to `MAIN_SHARES`.
 const CALL_SHARES: usize = 100;
 
-/// Runs a shard on the calling thread, pinned to `core`, until it has drained. `make` runs
-/// there too, because a ring belongs to the thread that made it.
+/// Runs a shard on the calling thread, pinned to `core`, until it has drained. `make` runs there
+/// too, because a ring belongs to the thread that created it.
 ///
 /// # Errors
 /// The executor or the ring cannot be set up, or the ring broke.
@@ -67,7 +67,7 @@ where
         let main = queue(MAIN_SHARES, "turns");
         let calls = queue(CALL_SHARES, "calls");
         let turns = async move {
-            // With nothing runnable meanwhile, so that the long timer ends.
+            // With nothing else runnable meanwhile, so that the long timer expires.
             glommio::timer::sleep(PULSES[0]).await;
             turns(shard, calls).await
         };
@@ -78,7 +78,7 @@ where
     })
 }
 
-/// The system's error, where it is one: what to do about it is known by its number.
+/// The underlying system error, if there is one: callers act on its number.
 fn plain(error: GlommioError<()>) -> io::Error {
     match error {
         GlommioError::IoError(error) => error,

@@ -1,5 +1,4 @@
-//! Being asked what was timed, once a second at most: the histograms go, and the gauges are
-//! brought up to date.
+//! Collecting the histograms, at most once a second: they are sent out, and the gauges are updated.
 
 use crate::metrics::gauge::Gauge;
 use crate::metrics::histogram::Histograms;
@@ -10,7 +9,7 @@ impl<D: Driver> Shard<D> {
     pub(super) fn collect(&mut self, empty: Box<Histograms>) {
         self.put_gauges();
         let full = std::mem::replace(&mut self.broker.resources.histograms, empty);
-        // Nobody listens any more when the server is shutting down.
+        // When the server is shutting down, no one may be receiving any more.
         let _ = self.histograms_out.try_send((self.id, full));
     }
 

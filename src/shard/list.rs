@@ -1,17 +1,17 @@
-//! Listings: what the control thread asks of all connections of a shard, and what it does to
-//! one of them.
+//! Listings: the control thread's queries about all connections of a shard, and its ending of one
+//! of them.
 //!
 //! ```text
-//!   Listing ─► walk: some hundreds of slots a turn, the foremost kept in a bounded heap
-//!          ─► look: each of those again, if it is still there, some hundreds a turn
-//!          ─► told
+//!   Listing ─► walk: some hundreds of slots a turn, the best kept in a bounded heap
+//!          ─► look: each of those again, if it still exists, some hundreds a turn
+//!          ─► reply
 //! ```
 //!
-//! A shard with its slots full goes on serving meanwhile: a turn's part is bounded, and of
-//! what the walk sees only a number and a key are kept. Connections that come or go may be
-//! seen or not. A connection that resumes a session moves to that session's slot, which
-//! makes it another by its key; whoever merges the shards' answers tells by `opened` and the
-//! address that it is the same. A session without connection is counted, not seen.
+//! A shard whose slots are all in use keeps serving meanwhile: the work per turn is bounded, and of
+//! each connection seen only a rank and a key are kept. Connections that come or go during the walk
+//! may or may not be seen. A connection that resumes a session moves to that session's slot, which
+//! gives it another key; the code that merges the shards' answers recognizes it by `opened` and its
+//! address. A session without a connection is counted, but not listed.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -50,7 +50,7 @@ impl Query {
         };
         match self.descending {
             true => (value, key.slot, key.generation),
-            // The least have the highest rank.
+            // The smallest values rank highest.
             false => (!value, !key.slot, !key.generation),
         }
     }
@@ -67,7 +67,7 @@ impl Query {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Takes a listing on: it is answered now or in one of the next turns.
+    /// Accepts a listing: it is answered now or in one of the next turns.
     pub(super) fn begin_listing(&mut self, listing: Listing) {
         match listing {
             Listing::Connections(query, tell) => {
@@ -89,8 +89,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Goes on with the oldest listing, as far as a turn's share allows.
-    pub(super) fn step_survey(&mut self) {
+    /// Continues the oldest listing, as far as the turn's share allows.
+    pub(super) fn step_listing(&mut self) {
         let Some(walk) = self.listings.front_mut() else {
             return;
         };
@@ -116,7 +116,7 @@ impl<D: Driver> Shard<D> {
             && let Some(key) = walk.picked.as_mut().and_then(Vec::pop)
         {
             work.spend(LISTING_UNITS);
-            // It may have ended, and its session stayed.
+            // The connection may have ended, and left its session there.
             if let Some(one) = connections.get(key)
                 && one.transport.stage != Stage::Detached
             {
@@ -133,9 +133,9 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Ends a connection for an operator. False: there is none of that key, or it is ending.
-    /// As when it breaks, its session stays for a client that comes back, and without one
-    /// its will is published.
+    /// Ends a connection for an operator. False: no connection has this key, or it is already
+    /// ending. As after a broken connection, its session stays for a client that comes back;
+    /// without a session its will is published.
     pub(super) fn kick(&mut self, key: Key) -> bool {
         let broker = &mut self.broker;
         let Some(Connection { transport, .. }) = broker.connections.get_mut(key) else {
@@ -172,7 +172,7 @@ impl Connection {
         (self.transport.outbox.queued_bytes() + has_pending) as u64
     }
 
-    /// How long the oldest of that has waited, at least.
+    /// How long the oldest of them has waited, at least.
     fn oldest_queued(&self, now: Instant) -> Duration {
         let station = self.member.station.as_ref();
         let has_pending = station.map_or(Duration::ZERO, |station| station.pending.oldest_age(now));

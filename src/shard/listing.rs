@@ -1,4 +1,4 @@
-//! What is asked of a shard about its connections, and what it has seen of them, as values.
+//! Queries about a shard's connections, and their results, as values.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -8,13 +8,13 @@ use crate::metrics::topics::Tally;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What is asked, and who is told.
+/// A query, and where to send the result.
 pub enum Listing {
     Connections(Box<Query>, ReplyTo<Seen>),
     Topics(ReplyTo<Box<Tally>>),
 }
 
-/// What connections are put in order by.
+/// The sort order of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
     #[default]
@@ -31,16 +31,16 @@ pub enum Sort {
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     pub sort: Sort,
-    /// The greatest first; equal ones by their keys, the highest first.
+    /// Largest first; ties by key, highest first.
     pub descending: bool,
-    /// So many of the foremost; more than `LISTED_CONNECTIONS_MAX` are not told.
+    /// How many to return, at most; never more than `LISTED_CONNECTIONS_MAX`.
     pub most: usize,
     pub principal: Option<Box<str>>,
     pub client_id: Option<Box<str>>,
 }
 
 impl Query {
-    /// Puts rows in the order asked for, those of several shards too.
+    /// Sorts rows as asked for, also those merged from several shards.
     pub fn sort(&self, rows: &mut [Row]) {
         let value = |row: &Row| match self.sort {
             Sort::Queued => row.queued_bytes,
@@ -61,14 +61,14 @@ impl Query {
     }
 }
 
-/// What a shard has seen.
+/// The result of a shard.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Connections that match.
     pub total: u64,
-    /// Sessions that wait for their clients.
+    /// Sessions waiting for their clients.
     pub sessions_waiting: u64,
-    /// The foremost, in no order.
+    /// The first `most` connections, unsorted.
     pub rows: Vec<Row>,
 }
 
@@ -77,7 +77,7 @@ pub struct Seen {
 pub struct Row {
     pub shard: ShardId,
     pub key: Key,
-    /// Where it comes from, unless it has been reset.
+    /// Its address, unless the peer has reset it.
     pub address: Option<SocketAddr>,
     pub principal: Option<Box<str>>,
     pub client_id: Option<Box<str>>,
@@ -88,25 +88,25 @@ pub struct Row {
     pub messages_out: u64,
     pub bytes_out: u64,
     pub queued_bytes: u64,
-    /// How long the oldest of that has waited, at least.
+    /// How long the oldest of them has waited, at least.
     pub oldest_queued: Duration,
-    /// Of the last PING; a connection that is never silent is sent none.
+    /// Round-trip time of the last PING; a connection that is never silent is sent none.
     pub round_trip: Option<Duration>,
     pub session: bool,
     pub state: State,
 }
 
-/// What a connection is at.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Not yet established, TLS included.
+    /// Not yet established, including TLS.
     Handshake,
-    /// Established, and AUTH has not been accepted yet.
+    /// Established, but AUTH has not been accepted yet.
     Authenticating,
     Open,
-    /// Publications wait for it, or it waits to be read from because its answers do.
+    /// Publications wait for it, or it is not read from because its answers wait.
     Slow,
-    /// On its way to the session it resumes.
+    /// Moving to the session it resumes.
     Resuming,
     Closing,
 }
@@ -124,24 +124,24 @@ impl State {
     }
 }
 
-/// A connection's place in an order, and the connection.
+/// A connection's rank in an order, and its key.
 pub(super) type Rank = (u64, u32, u32);
 
-/// A listing of connections in progress.
+/// A connection listing in progress.
 pub(super) struct Walk {
     pub(super) query: Box<Query>,
     pub(super) tell: ReplyTo<Seen>,
-    /// The next slot to look at, and the first not to.
+    /// The next slot to look at, and the end of the range.
     pub(super) slot: u32,
     pub(super) end: u32,
     pub(super) top: Top<Rank>,
-    /// The foremost, once all slots were looked at.
+    /// The best, once all slots have been looked at.
     pub(super) picked: Option<Vec<Key>>,
     pub(super) seen: Seen,
 }
 
-/// The greater, the earlier it opened. Ages would not do: the shards look at their connections
-/// at moments of their own, so a page and the next could each have the same connection.
+/// The greater, the earlier the connection opened. Ages would not do: the shards look at their
+/// connections at different times, so two pages could both contain the same connection.
 pub(super) fn seniority(opened: Instant) -> u64 {
     !opened.as_nanos()
 }

@@ -1,28 +1,28 @@
 //! Layer 4: a shard. One core, one executor, one ring, its own connections: a broker
-//! ([`crate::broker`]) and the sockets that its connections go over.
+//! ([`crate::broker`]) and the sockets of its connections.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `turn` | the turn: what happens in which order |
-//! | `state` | the shard: what it holds, and what it is made of |
+//! | `state` | the shard's state, and what it is made from |
 //! | `accept`, `connection_counts` | new connections, refusals, handing over to an emptier shard |
-//! | `stream` | a socket and what of it is in flight |
-//! | `tls` | records opened and sealed: a byte transform, nothing else |
-//! | `reconcile` | the driver's operations brought in line with what a connection wants |
-//! | `resume` | sessions taken up again: transports that move, from slot to slot and shard to shard |
-//! | `backed_up` | members of groups for whom the kernel holds much |
-//! | `drain`, `draining` | ending in order, all shards together |
-//! | `command` | what other threads say to a shard |
-//! | `list`, `listing` | which connections there are, told some a turn; ending one |
+//! | `stream` | a socket and what is in flight on it |
+//! | `tls` | records opened and sealed: purely a byte transform |
+//! | `reconcile` | adjusts the driver's operations to what a connection wants |
+//! | `resume` | resuming sessions: transports that move between slots and shards |
+//! | `backed_up` | group members for which the kernel holds much unsent data |
+//! | `drain`, `draining` | orderly shutdown, all shards together |
+//! | `command` | commands from other threads |
+//! | `list`, `listing` | listing connections, some a turn; ending one |
 //! | `sys` | the server's own services |
-//! | `gauge`, `audit` | what is held at a moment; whether that is what is charged |
+//! | `gauge`, `audit` | what is held at a moment; whether it matches what is charged |
 //! | `executor`, `worker` | the threads: glommio's executors, and workers for long work |
 //!
-//! Files import each other in no circle: values stand below `state`, which holds them; chapters
-//! of what a shard does stand above.
+//! There are no import cycles: values are below `state`, which holds them; the files that implement
+//! what a shard does are above it.
 //!
-//! A shard is generic over its `Driver`, synchronous, and reads no clock: the same code
-//! serves on io_uring and runs under the simulation.
+//! A shard is generic over its `Driver`, synchronous, and reads no clock: the same code serves on
+//! io_uring and runs in the simulation.
 
 mod accept;
 mod audit;

@@ -1,9 +1,10 @@
-//! Reconciling: after a turn's events, each touched connection's operations are brought in
-//! line with what it wants. The one place that arms, cancels, sends, shuts down, closes.
+//! Reconciling: after a turn's events, the driver's operations for each touched connection are
+//! adjusted to what the connection wants. Only this file arms, cancels, sends, shuts down and
+//! closes.
 //!
-//! It compares wish and state and may be called any number of times, so that no event has
-//! to know what others have done: a multishot that ended for whatever cause is armed again
-//! simply because the connection still wants to receive.
+//! It compares wish and state and may be called any number of times, so no event has to know what
+//! others have done: a multishot that ended for whatever reason is armed again simply because the
+//! connection still wants to receive.
 
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
@@ -30,14 +31,14 @@ impl<D: Driver> Shard<D> {
             self.reconcile(key);
         }
         self.reconcile_all();
-        // Reconciling leaves wills, and messages of groups: their receivers are reconciled as well.
+        // Reconciling releases wills and group messages, whose receivers are reconciled as well.
         if self.broker.reconcile_legacies() {
             self.reconcile_all();
         }
     }
 
     fn reconcile_all(&mut self) {
-        // Reconciling one may touch another.
+        // Reconciling one connection may touch another.
         while self.broker.lists.has_touched() {
             let mut touched = self.broker.lists.take_touched();
             for key in touched.drain(..) {
@@ -82,8 +83,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// What a connection has at the broker follows its state. False when there is nothing
-    /// left to reconcile.
+    /// Adapts what a connection has at the broker to its state. False when nothing is left to
+    /// reconcile.
     #[cold]
     fn reconcile_broker(&mut self, key: Key) -> bool {
         if !self.broker.replays.parked.is_empty() {
@@ -99,19 +100,19 @@ impl<D: Driver> Shard<D> {
                     self.move_on(key);
                 } else if connection.member.has_pending && !connection.is_moving() {
                     self.broker.refill(key);
-                    // What waited behind the pending queue.
+                    // Continues the replay that waited behind the pending queue.
                     self.broker.wake_replay(key);
                 }
             }
             Stage::Detached if !connection.member.counted => {
-                // More waited for it than may.
+                // More waited for it than the limit allows.
                 self.end_session(key, true);
             }
             Stage::Detached => {}
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
                 let is_over = self.broker.resources.work.is_over();
                 if is_over && connection.member.station.is_some() {
-                    // Listed already, as whoever touches it sees.
+                    // `leaving` lists it; the flag keeps it from being listed twice.
                     connection.member.touched = true;
                     self.broker.lists.put_off_leaving(key);
                     return false;
@@ -122,8 +123,8 @@ impl<D: Driver> Shard<D> {
         self.broker.connections.contains(key)
     }
 
-    /// The connection's last completion has come: its descriptor and memory go back, and its
-    /// slot, unless a session waits in it.
+    /// The connection's last completion has arrived: frees its descriptor and memory, and its slot
+    /// unless a session waits in it.
     fn free(&mut self, key: Key) {
         self.timers.cancel(key.slot);
         self.leave_trail(key);
@@ -149,7 +150,7 @@ impl<D: Driver> Shard<D> {
         if transport.has_left && member.counted && !broker.draining {
             return self.detach(key);
         }
-        // Whatever else stands in the slot has been dissolved when it began to end.
+        // Everything else in the slot was dissolved when the connection began to end.
         debug_assert!(member.station.is_none() || transport.has_left);
         let publish_will = !broker.draining;
         self.broker.end_calls(key);
@@ -157,8 +158,8 @@ impl<D: Driver> Shard<D> {
         self.broker.remove(key);
     }
 
-    /// What its transport has not brought to a member of a group goes to another. What the
-    /// kernel holds still arrives where the end was said in order.
+    /// Hands group messages that this transport has not delivered to other members. What the kernel
+    /// holds still arrives if the connection was ended in order.
     fn leave_trail(&mut self, key: Key) {
         let broker = &mut self.broker;
         let Some(connection) = broker.connections.get_mut(key) else {
@@ -180,7 +181,7 @@ impl<D: Driver> Shard<D> {
         let held = match connection.transport.reason {
             Some(Reason::PeerClose) => 0,
             _ => {
-                // Our FIN, which goes when all else has gone, counts as a byte.
+                // Our FIN, which is sent after everything else, counts as one byte.
                 let fin = usize::from(connection.transport.outbox.is_empty());
                 let socket = self.streams.of(key.slot).socket;
                 let held = self.driver.unacknowledged(socket);
@@ -227,8 +228,8 @@ impl Stream {
         }
     }
 
-    /// A send is over: the rest of a short one goes on, a broken connection ends. How many of
-    /// the outbox's bytes have gone by it.
+    /// A send has completed: a short one is continued, a broken connection ends. Returns how many
+    /// of the outbox's bytes it sent.
     pub(super) fn take_sent(
         &mut self,
         connection: &mut Connection,
@@ -245,7 +246,7 @@ impl Stream {
         let (from, length) = (self.sent_of_chunk as usize, chunk.len());
         let went = match result {
             Ok(bytes) => Some(bytes),
-            // For a takeover, or at the end: nothing of it went.
+            // Cancelled for a takeover, or at the end: it sent nothing.
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Some(0),
             Err(_) => None,
         };
@@ -262,7 +263,7 @@ impl Stream {
                 }
                 connection.transport.extend_flush(resources);
                 if connection.member.yields {
-                    // The rest goes from the slot this transport moves to.
+                    // The rest is sent from the slot this transport moves to.
                     match &mut self.tls {
                         None => connection.transport.outbox.put_back(chunk, from + bytes),
                         Some(tls) => tls.put_back(chunk, from + bytes, &mut resources.pool),
@@ -287,7 +288,7 @@ impl Stream {
         give_back(chunk, &mut resources.pool);
         let gone = queued - connection.transport.outbox.queued_bytes();
         match went {
-            // What is sealed counts whole: a part of it is of no use.
+            // A sealed chunk counts only as a whole: a part of it is of no use.
             Some(bytes) if self.tls.is_none() => bytes.min(gone),
             Some(bytes) if from + bytes == length => gone,
             _ => 0,
@@ -343,7 +344,7 @@ impl Stream {
 }
 
 impl Connection {
-    /// It has more to it than a socket and a session.
+    /// It is more than a socket and a session.
     #[inline]
     fn is_unusual(&self) -> bool {
         self.member.has_pending
@@ -353,9 +354,8 @@ impl Connection {
 }
 
 impl Transport {
-    /// A peer that still takes bytes is given time for the next.
-    /// Not one whose credential is good no longer, or whom an operator ends: it might make
-    /// the send in flight last.
+    /// Gives a peer that still takes bytes time for the next ones. Not one whose credential is no
+    /// longer valid, or that an operator ends: it could keep the send in flight going for ever.
     fn extend_flush(&mut self, resources: &Resources) {
         let cuts_off = [Reason::Revoked, Reason::AuthExpired, Reason::Kicked];
         let is_cut_off = self.reason.is_some_and(|reason| cuts_off.contains(&reason));

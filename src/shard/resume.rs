@@ -1,20 +1,20 @@
-//! Sessions: how one begins, outlives its connection, and is taken up again.
+//! Sessions: how one begins, outlives its connection, and is resumed.
 //!
-//! A session stays in the slot of the connection that began it: subscriptions, services,
-//! calls and forwarded requests name that slot and never have to be changed. What comes and goes is
-//! the transport in it (socket, protocol session, outbox, input):
+//! A session stays in the slot of the connection that began it: subscriptions, services, calls and
+//! forwarded requests refer to that slot and never have to be changed. Only the transport in it
+//! (socket, protocol session, outbox, input) comes and goes:
 //!
 //! ```text
 //!   slot 7  [ member │ transport ]      the connection breaks
-//!   slot 7  [ member │ ─         ]      detached: messages go to the log, for linger_ms
+//!   slot 7  [ member │ ─         ]      detached: messages go to the replay log, for linger_ms
 //!   slot 9  [ ─      │ transport ]      the client is back with SESSION(key)
 //!   slot 7  [ member │ transport ]      its transport has moved; slot 9 is free
 //! ```
 //!
-//! A key names the shard of its session. A client that comes back elsewhere is handed to
-//! that shard, connection and all, once that shard has said that it has the session: whoever
-//! makes a key up stays where it is. Nothing of a transport that moves may be in flight: its
-//! receive is cancelled and its send awaited.
+//! A key names the shard of its session. If a client comes back on another shard, its transport is
+//! handed to that shard, but only after that shard has confirmed that it has the session: a client
+//! that invents a key stays where it is. A transport moves only when nothing of it is in flight:
+//! its receive is cancelled and its send awaited.
 //!
 //! ```text
 //!   shard of the connection ── Seek ──► shard of the session
@@ -22,11 +22,11 @@
 //!                           ── Move ──►                      resumed
 //! ```
 //!
-//! A session whose old connection still stands is taken over: the old transport moves out
-//! into a slot of its own and is told SESSION_TAKEN.
+//! If the session's old connection still exists, it is taken over: the old transport moves to a
+//! slot of its own and is told SESSION_TAKEN.
 //!
-//! Invariants: one transport for each session at any time; a key that cannot be resumed for
-//! whatever reason is SESSION_UNKNOWN, and the reasons cannot be told apart.
+//! Invariants: a session has at most one transport at any time; a key that cannot be resumed, for
+//! whatever reason, is answered SESSION_UNKNOWN, so that the reasons cannot be told apart.
 
 use crate::base::id::{Key, ShardId};
 use crate::base::reason::Reason;
@@ -42,12 +42,12 @@ use crate::shard::state::Shard;
 use std::mem;
 use std::time::Duration;
 
-/// A shard whose turn is so late was not running: its process was stopped, or its host was.
+/// A turn this late means that the shard was not running: its process or its host was stopped.
 pub(super) const STANDSTILL: Duration = Duration::from_secs(1);
 
 impl<D: Driver> Shard<D> {
-    /// Nothing of this connection's transport is in flight any more: it moves to its
-    /// session, on this shard or another.
+    /// Nothing of this connection's transport is in flight any more: moves it to its session, on
+    /// this shard or another.
     pub(super) fn move_on(&mut self, key: Key) {
         let Some(connection) = self.broker.connections.get_mut(key) else {
             return;
@@ -79,12 +79,12 @@ impl<D: Driver> Shard<D> {
         let Some(old) = connections.get(slot) else {
             return;
         };
-        // One at a time takes over, and whoever waits looks again in the next turn.
+        // One takeover at a time; the others look again in the next turn.
         let taken_by_other = self.yielding.get(&slot).is_some_and(|&other| {
             let comes = |other: &Connection| other.transport.moving.is_some();
             other != key && connections.get(other).is_some_and(comes)
         });
-        // Answers still on their way would tell of more than SESSION_OK then says.
+        // Answers still on their way would report more than SESSION_OK then does.
         let answered = old.member.answers_open == 0;
         let old_stream = self.streams.of(slot.slot);
         if old_stream.is_quiet(&old.transport) && answered && !taken_by_other {
@@ -99,9 +99,9 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Behind a turn's events, one of which may be what they wait for: connections that wait
-    /// for their session's old transport look again, and sessions that nobody waits for any
-    /// more go on.
+    /// Runs after a turn's events, one of which may be what they wait for: connections waiting for
+    /// their session's old transport look again, and sessions that no one waits for any more
+    /// continue.
     pub(super) fn look_again(&mut self) {
         self.touch_waiting();
         for key in mem::take(&mut self.unposted) {
@@ -130,7 +130,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Asks a session's shard whether it has it.
+    /// Asks a session's shard whether it has the session.
     fn seek(&mut self, key: Key, home: ShardId) {
         let Some(connection) = self.broker.connections.get_mut(key) else {
             return;
@@ -159,7 +159,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Tells another shard whether a session is here, and room for who resumes it.
+    /// Tells another shard whether the session is here, and there is room for the resuming
+    /// connection.
     pub(super) fn take_seek(&mut self, seek: Seek) {
         let broker = &self.broker;
         let known = !broker.connections.is_full()
@@ -167,12 +168,12 @@ impl<D: Driver> Shard<D> {
         if let Some(peer) = self.peers.get(seek.shard.index())
             && let Err(Unposted::Full(_)) = peer.try_post(Command::Sought(seek.connection, known))
         {
-            // It is asked again; meanwhile this shard goes on.
+            // The question is kept and retried; meanwhile this shard continues.
             self.unanswered.push(seek);
         }
     }
 
-    /// The shard of the session that this connection wants to resume has answered.
+    /// Handles the answer from the shard of the session that this connection wants to resume.
     pub(super) fn take_sought(&mut self, key: Key, known: bool) {
         let Some(connection) = self.broker.connections.get_mut(key) else {
             return;
@@ -189,7 +190,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// A connection that wanted to move stays, and its input is handled again.
+    /// A connection that was to move stays, and its input is handled again.
     fn go_on(&mut self, key: Key, ended: Option<Reason>) {
         let broker = &mut self.broker;
         let Some(connection) = broker.connections.get_mut(key) else {
@@ -235,11 +236,11 @@ impl<D: Driver> Shard<D> {
             self.evict(Moved { transport, stream });
         }
         self.broker.resumed(slot, received);
-        // Perhaps for the same session.
+        // They may be waiting for the same session.
         self.touch_waiting();
     }
 
-    /// A transport whose session has been taken over gets a slot of its own to end in.
+    /// Moves a transport whose session has been taken over to a slot of its own, to end in.
     fn evict(&mut self, mut old: Moved) {
         let broker = &mut self.broker;
         if old.transport.stage == Stage::Running {
@@ -252,8 +253,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Gives a transport that comes from another slot or shard one of its own. `None`: there
-    /// is none, and it is over.
+    /// Gives a transport from another slot or shard a slot of its own. `None`: there is none, and
+    /// the transport has been ended.
     fn give_slot(&mut self, moved: Moved) -> Option<Key> {
         if self.broker.connections.is_full() {
             self.discard(moved);
@@ -266,7 +267,7 @@ impl<D: Driver> Shard<D> {
         Some(key)
     }
 
-    /// Passes a transport on to the shard of its session.
+    /// Hands a transport over to the shard of its session.
     fn hand_over(&mut self, key: Key, home: ShardId) {
         let Some(peer) = self.peers.get(home.index()) else {
             return;
@@ -282,7 +283,7 @@ impl<D: Driver> Shard<D> {
         );
         let stream = self.streams.take(key.slot);
         let moved = Moved { transport, stream };
-        // What it holds of this shard's memory is the other's from now on.
+        // The memory it holds is charged to the other shard from now on.
         broker.resources.pool.count(moved.held_bytes(), 0);
         broker.resources.forget_arrival(key, None);
         broker.resources.counters.add(Counter::MovedOut, 1);
@@ -296,7 +297,7 @@ impl<D: Driver> Shard<D> {
         let Command::Move(moved) = unposted else {
             return;
         };
-        // It stays, to try again in the next turn or to learn that the session is gone.
+        // It stays, and tries again in the next turn or learns that the session is gone.
         self.connection_counts.pass(home, self.id);
         let Some(key) = self.take_moved(*moved) else {
             return;
@@ -312,20 +313,20 @@ impl<D: Driver> Shard<D> {
     /// Takes over a transport that another shard has handed over.
     pub(super) fn receive_moved(&mut self, moved: Moved) {
         if let Some(key) = self.take_moved(moved) {
-            // It may have passed the command that ends such.
+            // It may have overtaken the command that would have ended it.
             self.broker.end_if_revoked(key);
             self.broker.touch(key);
         }
     }
 
-    /// Gives a transport a slot here. `None`: there is none, and it is over.
+    /// Gives a transport a slot here. `None`: there is none, and the transport has been ended.
     fn take_moved(&mut self, mut moved: Moved) -> Option<Key> {
         let broker = &mut self.broker;
         broker.resources.counters.add(Counter::MovedIn, 1);
         broker.resources.pool.count(0, moved.held_bytes());
         let limits = &broker.resources.limits;
         if broker.connection_count() >= limits.connections_max {
-            // Here there is room for it only in its session's place.
+            // On this shard its only place is that of its session.
             let now = broker.resources.now;
             moved.transport.session.put_on_trial(now);
         }
@@ -349,7 +350,7 @@ impl<D: Driver> Shard<D> {
         self.leave_admission(transport.principal.and_then(|principal| principal.address));
     }
 
-    /// The connection of a session is over; the session waits in its slot.
+    /// The connection of a session has ended; the session waits in its slot.
     pub(super) fn detach(&mut self, key: Key) {
         let limits = &self.broker.resources.limits;
         let (linger, most) = (limits.session_linger, limits.sessions_waiting_max);
@@ -367,7 +368,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// A session has a connection again, or ends: it waits no longer.
+    /// A session has a connection again, or ends: it no longer waits.
     fn is_back(&mut self, key: Key) {
         if let Some(connection) = self.broker.connections.get(key) {
             let deadline = connection.transport.stage_deadline;
@@ -375,7 +376,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// For so long this shard was not running: no client could come back meanwhile, and that
+    /// This shard was not running for this long: no client could come back meanwhile, so that time
     /// does not count.
     pub(super) fn make_up_for(&mut self, late: Duration) {
         if late < STANDSTILL || self.broker.sessions.count_absent() == 0 {
@@ -387,8 +388,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// A session without connection ends: its time is over, more waits for it than may, or
-    /// more sessions wait.
+    /// A session without a connection ends: its time is up, more waits for it than the limit
+    /// allows, or too many sessions wait.
     pub(super) fn end_session(&mut self, key: Key, publish_will: bool) {
         self.broker.end_calls(key);
         self.is_back(key);
@@ -408,7 +409,7 @@ impl<D: Driver> Shard<D> {
 }
 
 impl Moved {
-    /// Bytes that the pool counts for it.
+    /// Bytes the pool counts for it.
     fn held_bytes(&self) -> usize {
         self.transport.held_bytes() + self.stream.held_bytes()
     }

@@ -1,4 +1,4 @@
-//! A shard's state, and what it is made of; `turn` makes it go.
+//! A shard's state and its parts; `turn` runs it.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -34,40 +34,40 @@ use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What a shard is made of.
+/// What a shard is made from.
 pub struct Setup {
     pub id: ShardId,
     pub settings: Settings,
     pub limits: Limits,
-    /// Completions handled in one turn at most.
+    /// Completions handled in one turn, at most.
     pub completions_per_turn: usize,
     pub counters: Arc<Counters>,
-    /// Connections of all shards.
+    /// Connection counts of all shards.
     pub connection_counts: Arc<ConnectionCounts>,
-    /// Hand new connections to emptier shards.
+    /// Hand new connections over to emptier shards.
     pub balance: bool,
-    /// `None`: TLS is not spoken.
+    /// `None`: TLS is off.
     pub tls: Option<TlsSettings>,
-    /// This shard's mailbox, both ends.
+    /// Both ends of this shard's mailbox.
     pub mailbox: Mailbox,
     pub inbox: Inbox,
-    /// Where initial sequence numbers come from.
+    /// The source of initial sequence numbers.
     pub entropy: Entropy,
-    /// Who tells who someone is; none: nobody is asked.
+    /// Verifies credentials; `None`: authentication is off.
     pub access: Option<Access>,
-    /// Which addresses may come, and how often; none: all, always.
+    /// Limits which addresses may connect, and how often; `None`: no limits.
     pub admission: Option<Arc<Admission>>,
-    /// Topics whose payloads have a schema; none: no topic has.
+    /// Topics whose payloads have a schema; `None`: no topic has one.
     pub schemas: Option<Schemas>,
-    /// Work for the worker threads.
+    /// The queue of the worker threads.
     pub jobs: Sender<Job>,
-    /// Where histograms go when they are collected.
+    /// Where collected histograms are sent.
     pub histograms: Sender<(ShardId, Box<Histograms>)>,
-    /// None: nothing is traced.
+    /// `None`: tracing is off.
     pub tracing: Option<Tracing>,
 }
 
-/// A shard on a driver. See the module's head; `turn` makes it go.
+/// A shard on a driver. See the module's head; `turn` runs it.
 pub struct Shard<D> {
     pub(super) id: ShardId,
     pub(super) driver: D,
@@ -80,22 +80,22 @@ pub struct Shard<D> {
     pub(super) connection_counts: Arc<ConnectionCounts>,
     pub(super) balance: bool,
     pub(super) completions_per_turn: usize,
-    /// Connections that wait for the old transport of the session they resume.
+    /// Connections waiting for the previous transport of the session they resume.
     pub(super) waiting: Vec<Key>,
-    /// Connections that would move, or ask another shard, whose mailbox was full.
+    /// Connections that are to move, or to ask another shard, and found its mailbox full.
     pub(super) unposted: Vec<Key>,
-    /// Sessions that are being taken over, and by whom.
+    /// Sessions being taken over, and by which connection.
     pub(super) yielding: BTreeMap<Key, Key>,
-    /// What other shards want to know, whose mailboxes were full.
+    /// Questions of other shards whose mailboxes were too full for the answer.
     pub(super) unanswered: Vec<Seek>,
     /// Connections whose receive found no buffer.
     pub(super) starved: VecDeque<Key>,
-    /// Listings of the connections, the oldest in progress.
+    /// Connection listings; the oldest is in progress.
     pub(super) listings: VecDeque<Walk>,
     pub(super) buffers_released: usize,
-    /// The accept is armed, or its end not yet told.
+    /// The accept is armed, or has ended without that being reported yet.
     pub(super) accepting: bool,
-    /// When to accept again, after descriptors ran short.
+    /// When to accept again after a shortage of descriptors.
     pub(super) accept_again: Instant,
     /// Descriptors or memory ran short, and nothing has been accepted since.
     pub(super) accept_short: bool,
@@ -104,8 +104,8 @@ pub struct Shard<D> {
 }
 
 impl<D: Driver> Shard<D> {
-    /// A shard that accepts once it has joined the others (`Command::Join`). Services are
-    /// added with [`Shard::serve`].
+    /// A shard, which accepts once it has joined the others (`Command::Join`). Services are added
+    /// with [`Shard::serve`].
     pub fn new(driver: D, setup: Setup) -> Shard<D> {
         let now = driver.now();
         let Setup {
@@ -177,7 +177,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Adds a service; a later one of the same name replaces the earlier.
+    /// Adds a service; it replaces an earlier one of the same name.
     pub fn serve(&mut self, name: &str, service: Box<dyn Service>) {
         self.broker.services.add(name, service);
     }
@@ -186,47 +186,47 @@ impl<D: Driver> Shard<D> {
         self.id
     }
 
-    /// Futures that services have spawned since the last call, for the executor.
+    /// Takes the futures that services have spawned since the last call, for the executor.
     pub fn take_spawned(&mut self) -> Vec<LocalFuture> {
         self.broker.resources.calls.take_spawned()
     }
 
-    /// Calls whose futures want the executor to run now and then.
+    /// Calls whose futures need the executor to run now and then.
     pub fn calls_on_executor(&self) -> u32 {
         self.broker.resources.calls.on_shard()
     }
 
-    /// Bytes charged to this shard's clients; zero when none is there.
+    /// Bytes charged to this shard's clients; zero when there are none.
     pub fn lent_bytes(&self) -> usize {
         self.broker.resources.pool.charged_bytes()
     }
 
-    /// Units of work done so far, of about 100 ns each: what a simulated turn takes its time by.
+    /// Units of work done so far, about 100 ns each: a simulation derives a turn's duration from
+    /// it.
     pub fn work_spent(&self) -> usize {
         self.broker.resources.work.spent()
     }
 
-    /// Calls open, wherever they are worked on.
+    /// Open calls, wherever they are processed.
     pub fn calls_open(&self) -> u32 {
         self.broker.resources.calls.len()
     }
 
-    /// Requests that connections of this shard have to answer.
+    /// Open requests that connections of this shard have to answer.
     pub fn forwarded_open(&self) -> u32 {
         self.broker.forwarded.len()
     }
 
-    /// Connections that have a slot, and sessions that wait in one.
+    /// Connections that have a slot, and sessions waiting in one.
     pub fn connections(&self) -> u32 {
         self.broker.connections.len()
     }
 }
 
-// Of the 512 bytes that an idle connection may cost in all, what is beside its slot takes
-// some 60.
+// Of the 512 bytes that an idle connection may cost in total, some 60 are outside its slot.
 const _: () = assert!(size_of::<Connection>() + 8 + size_of::<Stream>() <= 384);
 
-/// Bytes of memory one connection's slot takes, its stream and timer included: for the budget.
+/// Bytes of memory of one connection's slot, including its stream and timer: for the budget.
 pub const fn slot_bytes() -> usize {
     size_of::<Connection>() + 8 + size_of::<Stream>() + 16
 }

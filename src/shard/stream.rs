@@ -1,14 +1,14 @@
-//! The byte stream under a transport: a socket, what of it is in flight, and TLS. Of what is
-//! said over it this knows nothing; the broker, which does, knows nothing of this.
+//! The byte stream under a transport: a socket, what is in flight on it, and TLS. It knows nothing
+//! of the protocol spoken over it; the broker, which does, knows nothing of the stream.
 //!
 //! ```text
 //!   broker     slot 7  [ member │ transport ]        slot 9  [ member │ transport ]
 //!   shard      slot 7  [ stream ]                    slot 9  [ stream ]
 //! ```
 //!
-//! Invariants: the stream of a slot is that of the transport in it, and the two move together,
-//! as a `Moved` from one shard to another; a stream moves only when nothing of it is in flight, as the driver knows
-//! it by the slot's key.
+//! Invariants: the stream of a slot belongs to the transport in it, and the two move together,
+//! between shards as a `Moved`; a stream moves only when nothing of it is in flight, because the
+//! driver knows it by the slot's key.
 
 use crate::auth::certificate::Certificate;
 use crate::base::id::Key;
@@ -31,20 +31,20 @@ pub(super) enum Receive {
 pub(super) struct Stream {
     pub(super) socket: Socket,
     pub(super) receive: Receive,
-    /// Bytes of the chunk in flight that went in earlier, short sends.
+    /// Bytes of the chunk in flight that were sent by earlier, short sends.
     pub(super) sent_of_chunk: u32,
     /// The send in flight has been cancelled.
     pub(super) send_cancelled: bool,
-    /// Nothing has come yet, so whether it speaks TLS is not known.
+    /// Nothing has been received yet, so it is not known whether it speaks TLS.
     pub(super) undecided: bool,
     pub(super) tls: Option<Box<Tls>>,
-    /// Received and sent, TLS and handshakes included.
+    /// Bytes received and sent, including TLS and its handshakes.
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
 
 impl Stream {
-    /// Over a socket that has just been accepted; `undecided`: it may turn out to speak TLS.
+    /// A stream over a newly accepted socket; `undecided`: it may turn out to speak TLS.
     pub(super) fn new(socket: Socket, undecided: bool) -> Stream {
         Stream {
             socket,
@@ -58,7 +58,7 @@ impl Stream {
         }
     }
 
-    /// Where there is none.
+    /// A stream without a socket.
     fn none() -> Stream {
         Stream::new(Socket(-1), false)
     }
@@ -68,25 +68,25 @@ impl Stream {
         self.receive == Receive::Off && !transport.sending
     }
 
-    /// What it receives is not simply plaintext.
+    /// Its input is not plain bytes.
     #[inline]
     pub(super) fn is_encrypted(&self) -> bool {
         self.tls.is_some() || self.undecided
     }
 
-    /// Bytes that the pool counts for it, without what is in flight.
+    /// Bytes the pool counts for it, except what is in flight.
     pub(super) fn held_bytes(&self) -> usize {
         self.tls.as_ref().map_or(0, |tls| tls.held_bytes())
     }
 
-    /// Its TLS is over, with what it holds.
+    /// Ends its TLS and releases the memory.
     pub(super) fn release_tls(&mut self, resources: &mut Resources) {
         if let Some(mut tls) = self.tls.take() {
             tls.release(&mut resources.pool);
         }
     }
 
-    /// Whom the client's certificate names: with `tls.client_ca` set everyone has one.
+    /// The principal in the client's certificate: with `tls.client_ca` set every client has one.
     pub(super) fn certificate_principal(&self) -> Option<&str> {
         self.certificate()
             .map(|certificate| &*certificate.principal)
@@ -97,12 +97,12 @@ impl Stream {
     }
 }
 
-/// The streams of a shard, by the slots of their connections.
+/// The streams of a shard, by connection slot.
 pub(super) struct Streams {
     slots: Paged<Stream>,
-    /// `None`: TLS is not spoken.
+    /// `None`: TLS is off.
     pub(super) tls: Option<TlsSettings>,
-    /// TLS handshakes to be advanced.
+    /// TLS handshakes to advance.
     pub(super) handshakes: Handshakes,
 }
 
@@ -115,7 +115,7 @@ impl Streams {
         }
     }
 
-    /// That of a slot that the broker has, or has had.
+    /// The stream of a slot that the broker has, or has had.
     #[inline]
     pub(super) fn of(&self, slot: u32) -> &Stream {
         &self.slots[slot]
@@ -126,7 +126,7 @@ impl Streams {
         &mut self.slots[slot]
     }
 
-    /// Has the broker handle what was received.
+    /// Passes received bytes to the broker.
     #[inline]
     pub(super) fn take_bytes(&mut self, key: Key, bytes: &[u8], broker: &mut Broker) {
         let length = bytes.len() as u64;
@@ -142,7 +142,7 @@ impl Streams {
         }
     }
 
-    /// Puts a stream under a slot; the one that was there is over.
+    /// Puts a stream under a slot; the previous one has ended.
     pub(super) fn put(&mut self, slot: u32, stream: Stream) {
         while self.slots.len() <= u64::from(slot) {
             self.slots.add_page(|_| Stream::none());
@@ -150,7 +150,7 @@ impl Streams {
         self.slots[slot] = stream;
     }
 
-    /// Takes out what is under a slot.
+    /// Takes the stream out from under a slot.
     pub(super) fn take(&mut self, slot: u32) -> Stream {
         std::mem::replace(&mut self.slots[slot], Stream::none())
     }

@@ -1,7 +1,6 @@
 //! The server's own services: `$sys/echo`, `$sys/time`, `$sys/info`, `$sys/stats`.
 //!
-//! The last three answer in the request's codec: protobuf for 2 (`proto::sys`), JSON for the
-//! others.
+//! The last three answer in the request's codec: protobuf for 2 (`proto::sys`), JSON for the rest.
 
 use crate::base::clock::{Instant, unix_nanos};
 use crate::base::id::ShardId;
@@ -21,13 +20,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What `$sys/info`, `$sys/stats` and the admin address tell: written by the shards'
-/// counters and, once a second, by the stats thread.
+/// What `$sys/info`, `$sys/stats` and the admin address report: written by the shards' counters
+/// and, once a second, by the stats thread.
 pub struct Board {
     product: String,
     /// See `Config::digest`.
     config_digest: String,
-    /// Each shard's core.
+    /// The core of each shard.
     cores: Vec<u32>,
     started: Instant,
     counters: Vec<Arc<Counters>>,
@@ -37,9 +36,9 @@ pub struct Board {
 /// The histograms as of the last second. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Timings {
-    /// Of all shards together.
+    /// All shards together.
     pub all: Span,
-    /// Of each shard.
+    /// Each shard.
     pub shards: Vec<Span>,
 }
 
@@ -52,7 +51,7 @@ pub struct Span {
 }
 
 impl Board {
-    /// The board of a server with shards on these cores.
+    /// The board of a server with its shards on these cores.
     pub fn new(product: String, config_digest: String, cores: &[u32], started: Instant) -> Board {
         let timings = Timings {
             all: Span::default(),
@@ -88,7 +87,7 @@ impl Board {
         &self.cores
     }
 
-    /// Time since the server was started.
+    /// Time since the server started.
     pub fn uptime(&self) -> Duration {
         self.started.age()
     }
@@ -97,7 +96,7 @@ impl Board {
         &self.counters
     }
 
-    /// Everything counted, for `$sys/stats` and the log.
+    /// All counters, for `$sys/stats` and the log.
     pub fn stats(&self) -> Stats {
         let timings = self.timings();
         Stats {
@@ -116,7 +115,7 @@ impl Board {
     }
 }
 
-/// Each timing in short, by its name, in microseconds.
+/// Percentiles of each timing by name, in microseconds.
 pub fn percentiles(histograms: &Histograms) -> BTreeMap<String, Percentiles> {
     let all = Timing::ALL.iter();
     all.map(|&timing| (timing.label().to_owned(), in_short(histograms, timing)))
@@ -136,7 +135,7 @@ fn in_short(histograms: &Histograms, timing: Timing) -> Percentiles {
     }
 }
 
-/// Counters by name, of these shards together.
+/// Counters by name, summed over these shards.
 pub fn sum<'a>(counters: impl IntoIterator<Item = &'a Counters> + Clone) -> Sums {
     let of = |counter| {
         let counters = counters.clone().into_iter();
@@ -148,8 +147,7 @@ pub fn sum<'a>(counters: impl IntoIterator<Item = &'a Counters> + Clone) -> Sums
         .collect()
 }
 
-/// Connections of these shards that were closed, by reason; those that never occurred are
-/// left out.
+/// Closed connections of these shards by reason; reasons that never occurred are left out.
 pub fn closed(counters: &[Arc<Counters>]) -> Sums {
     let of = |reason| counters.iter().map(|one| one.read_closed(reason)).sum();
     let all = Reason::ALL
@@ -158,7 +156,7 @@ pub fn closed(counters: &[Arc<Counters>]) -> Sums {
     all.filter(|(_, count): &(_, u64)| *count > 0).collect()
 }
 
-/// Gives a shard the `$sys` services.
+/// Adds the `$sys` services to a shard.
 pub fn install<D: Driver>(shard: &mut Shard<D>, board: Arc<Board>) {
     let id = shard.id();
     shard.serve("$sys/echo", Box::new(echo));
@@ -194,7 +192,7 @@ fn info(board: &Board, shard: ShardId) -> Info {
     }
 }
 
-/// Answers in the request's codec; one that names none gets JSON.
+/// Answers in the request's codec; JSON if it names none.
 fn answer(request: &Request<'_>, reply: Reply<'_>, answer: &(impl Serialize + Message)) {
     if request.codec() == Codec::Protobuf {
         return reply.send_as(Codec::Protobuf, &answer.encode_to_vec());

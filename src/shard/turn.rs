@@ -1,9 +1,9 @@
-//! One turn of a shard, in the order ARCHITECTURE gives: collect completions, handle what
-//! came, then commands, finished calls, timers; reconcile the connections touched; sleep in
-//! the next poll if nothing is left to do.
+//! One turn of a shard, in the order that ARCHITECTURE gives: collect completions, handle input,
+//! then commands, finished calls and timers; reconcile the touched connections; sleep in the next
+//! poll if nothing is left to do.
 //!
 //! Everything is bounded: completions by configuration, messages of one connection by
-//! `MESSAGES_PER_TURN`, commands and timers by constants. What is over waits a turn.
+//! `MESSAGES_PER_TURN`, commands and timers by constants. The rest waits for the next turn.
 
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
@@ -26,25 +26,25 @@ use crate::shard::stream::Receive;
 use std::io;
 use std::time::Duration;
 
-/// What comes after a turn.
+/// What to do after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Another turn.
+    /// Make another turn.
     Next,
-    /// Nothing: the shard has drained.
+    /// Stop: the shard has drained.
     Ended,
 }
 
-/// Receives re-armed in a turn at most when no buffer came back in it: a way out of the
-/// corner where all of them had been out at once.
+/// Receives re-armed per turn, at most, if no buffer came back in it: this gets the shard out of
+/// the corner case in which all buffers were out at once.
 const STARVED_PER_TURN: usize = 16;
 
 impl<D: Driver> Shard<D> {
-    /// Makes one turn. It begins by waiting for something to do, for `sleep_max` at most;
-    /// zero: not at all.
+    /// Makes one turn. It begins by waiting at most `sleep_max` for something to do; zero: it does
+    /// not wait.
     ///
     /// # Errors
-    /// The driver's ring is broken; the shard cannot go on.
+    /// The driver's ring is broken; the shard cannot continue.
     pub fn turn(&mut self, sleep_max: Duration) -> io::Result<Turn> {
         let until = self.sleep_until(sleep_max);
         let (inbox, mesh) = (&self.inbox, &self.broker.mesh);
@@ -75,7 +75,7 @@ impl<D: Driver> Shard<D> {
         self.fire_timers();
         self.rearm_starved();
         self.look_at_backed_up();
-        self.step_survey();
+        self.step_listing();
         self.step_drain();
         self.look_again();
         self.press();
@@ -89,7 +89,7 @@ impl<D: Driver> Shard<D> {
         self.broker.step_replays();
         self.broker.charge_tables();
 
-        // The accept may still bring a connection, which has to be closed.
+        // The accept may still deliver a connection, which then has to be closed.
         let empty = self.broker.connections.is_empty() && !self.accepting;
         let now = self.broker.resources.now;
         if empty && self.drain.as_ref().is_some_and(|drain| drain.may_end(now)) {
@@ -130,7 +130,7 @@ impl<D: Driver> Shard<D> {
         ];
         let watched = match self.broker.sessions.count_absent() == 0 {
             true => sleep_max,
-            // So that it is noticed when the process does not run.
+            // So that the shard notices if the process was stopped.
             false => sleep_max.min(STANDSTILL),
         };
         let capped = now + watched;
@@ -150,7 +150,7 @@ impl<D: Driver> Shard<D> {
     #[inline]
     fn take_received(&mut self, key: Key, result: Received, more: bool) {
         let Some(connection) = self.broker.connections.get_mut(key) else {
-            // A completion of a dead generation: its buffer still goes back.
+            // A completion of an earlier generation: its buffer must still be returned.
             debug_assert!(false, "a slot was freed with its receive in flight");
             if let Received::Data(buffer) = result {
                 self.driver.release(buffer);
@@ -318,7 +318,7 @@ impl<D: Driver> Shard<D> {
                 self.broker.touch(key);
             }
         }
-        self.broker.drop_overdue_errands();
+        self.broker.drop_overdue_forwarded();
         if self.accept_again <= self.broker.resources.now {
             self.accept_again = Instant::NEVER;
             self.arm_accept();

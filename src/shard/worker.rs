@@ -1,24 +1,24 @@
-//! Worker threads: where services compute or block for long, so that no shard does.
+//! Worker threads: services compute or block here for long, so that no shard does.
 //!
-//! They are ordinary threads at a lower priority than the shards, not pinned. A panic in a
-//! job fails its request and nothing else (`call` sees to that).
+//! Ordinary threads with a lower priority than the shards', not pinned. A panic in a job fails its
+//! request and nothing else (`call` ensures that).
 
 use crate::broker::request::call::Job;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::io;
 use std::thread;
 
-/// The queue jobs are sent to and workers take them from. It is bounded by the calls that
-/// may be open and by the connections, each of which may have one payload checked.
+/// The job queue of the workers. It is bounded by the number of open calls and of connections, each
+/// of which may have one payload being checked.
 pub fn queue() -> (Sender<Job>, Receiver<Job>) {
     unbounded()
 }
 
-/// Starts `count` workers; they end when the last sender of their queue is gone.
-/// `prepare` runs first on each thread (to unpin it, to lower its priority).
+/// Starts `count` workers; they end when the last sender of their queue is dropped. `prepare` runs
+/// first on each thread (to unpin it and lower its priority).
 ///
 /// # Errors
-/// The system has no thread to give.
+/// The system cannot create a thread.
 pub fn start(
     count: usize,
     jobs: &Receiver<Job>,

@@ -1,4 +1,4 @@
-//! MCP (PROTOCOL.md): its session's events as operations, notices as its messages.
+//! MCP (PROTOCOL.md): translates its session's events to operations, and notices to its messages.
 
 use super::notice::Notice;
 use super::operation::Operation;
@@ -11,7 +11,7 @@ use crate::proto::message::Message;
 use crate::proto::output::Output;
 use crate::proto::session::{Event, Session};
 
-/// What a client asks for by an event of its session; `bytes` are those that it is of.
+/// The operation that an event of the session asks for; `bytes` are the message it came from.
 #[inline]
 pub(super) fn operation<'e>(event: &'e Event<'e>, bytes: &[u8]) -> Operation<'e> {
     match event {
@@ -65,7 +65,7 @@ fn ended(reason: Reason, unanswered: Option<u32>) -> Operation<'static> {
     Operation::Ended { reason, unanswered }
 }
 
-/// The type of the message an event is of; none if it is a frame of the handshake.
+/// The type of the message behind an event; `None` for a frame of the handshake.
 #[inline]
 pub(super) fn kind(event: &Event<'_>, bytes: &[u8], was_established: bool) -> Option<MessageType> {
     match event {
@@ -76,7 +76,7 @@ pub(super) fn kind(event: &Event<'_>, bytes: &[u8], was_established: bool) -> Op
     }
 }
 
-/// Says it in MCP. The reason, when that ends the session.
+/// Writes a notice in MCP. Returns the reason if that ends the session.
 pub(super) fn notify(
     session: &mut Session,
     notice: Notice<'_>,
@@ -121,7 +121,7 @@ pub(super) fn notify(
     None
 }
 
-/// Why the session is over, if an event says that it is.
+/// Why the session has ended, if the event says that it has.
 pub(super) fn reason(event: Event<'_>) -> Option<Reason> {
     match event {
         Event::Ended(reason) => Some(reason),

@@ -1,7 +1,7 @@
-//! Layer 2: the port between a protocol and the broker. A session of any protocol takes bytes and
-//! says what its client wants, an [`Operation`]; the broker has it delivered messages, answers
-//! to requests, and a [`Notice`] of what became of the rest. Which bytes these are is known to
-//! the session alone.
+//! Layer 2: the port between protocols and the broker. A session of any protocol turns bytes into
+//! [`Operation`]s, which say what its client wants; the broker gives it messages to deliver,
+//! answers to requests, and a [`Notice`] of the outcome of everything else. Only the session knows
+//! the bytes.
 //!
 //! ```text
 //!   bytes ─► Session::take ─► Step ─► operation ─► broker ─┬─► deliver, respond ─┐
@@ -13,16 +13,16 @@
 //! |---|---|
 //! | `session` | a client's session, whichever protocol it speaks |
 //! | `operation` | what a client asks for |
-//! | `notice` | what it is told besides messages |
-//! | `received` | the message in hand, as it came |
+//! | `notice` | what a client is told besides messages and answers |
+//! | `received` | the message being handled, as received |
 //! | `mcp` | MCP's session, translated |
 //!
-//! A message is one value on its whole way, whatever protocol its publisher speaks and its
-//! subscribers do: `proto::encoded::Encoded`, which is what MCP sends. So MCP's sessions write it
-//! as it is, and no message is encoded twice.
+//! A message has one representation all the way, whatever protocols its publisher and its
+//! subscribers speak: `proto::encoded::Encoded`, which is MCP's own encoding. So MCP sessions write
+//! it unchanged, and no message is encoded twice.
 //!
-//! **A protocol more** is a variant of [`Session`] and a file beside `mcp`: the compiler then
-//! asks at each method of `session` what it does there.
+//! **To add a protocol**, add a variant to [`Session`] and a file beside `mcp`: the compiler then
+//! lists every method of `session` that has to handle it.
 
 mod mcp;
 mod notice;

@@ -1,30 +1,31 @@
-//! What a client is told besides messages and answers to its requests.
+//! What a client is told besides messages and answers to requests.
 
 use crate::base::limits::SESSION_KEY_BYTES;
 use crate::proto::error::Refusal;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
-    /// The operation of this id is done.
+    /// The operation with this id succeeded.
     Done { id: u32 },
-    /// It is not, and the session goes on, unless there were too many of these.
+    /// The operation failed; the session goes on, unless there have been too many failures.
     Refused { id: u32, refusal: &'a Refusal },
-    /// Who it is from now on.
+    /// The client is authenticated.
     Authenticated {
-        /// 0: for ever.
+        /// Lifetime of the credential; 0: unlimited.
         expires_in_s: u32,
         principal: &'a str,
-        /// Empty where no pair of tokens was asked for.
+        /// Empty if no token pair was requested.
         access_token: &'a [u8],
         refresh_token: &'a [u8],
     },
-    /// It has a session; a `resumed` one goes on behind the last PUBLISH of it that was taken.
+    /// The client has a session; if it is `resumed`, it continues behind the last of its PUBLISHes
+    /// that was accepted.
     Session {
         key: [u8; SESSION_KEY_BYTES],
         resumed: bool,
         last_publish_id: u32,
     },
-    /// The server ends within `deadline_ms`: it may come back (here or elsewhere) after
+    /// The server ends within `deadline_ms`; the client may reconnect (here or elsewhere) after
     /// `reconnect_after_ms`.
     Draining {
         deadline_ms: u32,

@@ -1,49 +1,50 @@
-//! What a client asks for, whatever it said it in.
+//! What a client asks for, independent of its protocol.
 
 use crate::base::limits::SESSION_KEY_BYTES;
 use crate::base::reason::Reason;
 use crate::proto::envelope::Envelope;
 use crate::proto::kind::{Change, MessageType};
 
-/// What came of a client's bytes.
+/// What a client's bytes amount to.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation<'e> {
     Publish(&'e Envelope<'e>),
     Request(&'e Envelope<'e>),
-    /// The answer to a request that was brought to it.
+    /// Answers a request that was forwarded to this client.
     Respond(&'e Envelope<'e>),
-    /// Of what stands at the broker in its name.
+    /// Changes what the broker keeps for this client: subscriptions, services, will.
     Change(Change, &'e Envelope<'e>),
     Authenticate {
         method: u8,
         credential: &'e [u8],
     },
-    /// So many messages of its session it has, in all.
+    /// The client has received this many messages of its session in total.
     Acknowledge {
         received: u32,
     },
-    /// To begin a session (a key of zeros), or to go on with one of which it has so many messages.
+    /// Begins a session (`key` all zeros), or resumes one of which the client has received this
+    /// many messages.
     Resume {
         key: &'e [u8; SESSION_KEY_BYTES],
         received: u32,
     },
-    /// To end in order: what it still waits for is answered first.
+    /// Ends the connection in order: the client's open requests are answered first.
     Leave,
-    /// The session is over; its last message was the answer to the request of this id, and
-    /// too large.
+    /// The session has ended. `unanswered`: its last message was too large, and was the answer to
+    /// the request with this id.
     Ended {
         reason: Reason,
         unanswered: Option<u32>,
     },
-    /// What a server does not take.
+    /// A message that servers do not accept.
     Unexpected,
-    /// Nothing that the session has not done by itself.
+    /// Nothing left to do: the session has handled the message itself.
     None,
 }
 
 impl<'e> Operation<'e> {
-    /// The message it came as, if that has an envelope. Of such a client may send only so many
-    /// a second (`[rate]`).
+    /// The envelope of the message, if it has one. Only messages with an envelope count against the
+    /// client's `[rate]`.
     #[inline]
     pub fn envelope(&self) -> Option<&'e Envelope<'e>> {
         match *self {
@@ -61,7 +62,7 @@ impl<'e> Operation<'e> {
         }
     }
 
-    /// The type that a message with an envelope is counted and traced as.
+    /// The type under which a message with an envelope is counted and traced.
     pub fn kind(&self) -> Option<MessageType> {
         match *self {
             Operation::Publish(_) => Some(MessageType::Publish),

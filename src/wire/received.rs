@@ -1,8 +1,8 @@
-//! The message in hand: the bytes a client has sent, where they were received.
+//! The message being handled: the client's bytes in the buffer they were received into.
 
 use crate::proto::encoded::Encoded;
 
-/// A whole message as it came, its checksum included.
+/// A whole message as received, including its checksum.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
     bytes: &'a [u8],
@@ -15,13 +15,13 @@ impl<'a> Received<'a> {
         Received { bytes, checksum }
     }
 
-    /// As it is passed on: without checksum, for which `scratch` is needed if it has one.
+    /// The message as it is forwarded: without a checksum. If it has one, `scratch` holds the copy.
     #[inline]
     pub fn encoded(self, scratch: &'a mut Vec<u8>) -> Encoded<'a> {
         Encoded::received(self.bytes, self.checksum, scratch)
     }
 
-    /// A copy of that.
+    /// The same, as a copy.
     pub fn copied(self) -> Vec<u8> {
         Encoded::copied(self.bytes, self.checksum)
     }

@@ -1,4 +1,4 @@
-//! A client's session, whichever protocol it speaks: the methods that a broker needs of it.
+//! A client's session, whichever protocol it speaks: the methods that the broker needs.
 
 use super::mcp;
 use super::notice::Notice;
@@ -20,62 +20,62 @@ pub enum Session {
     Mcp(proto::session::Session),
 }
 
-/// What comes in.
+/// Input.
 impl Session {
-    /// The server's side of a connection that has just been accepted.
+    /// The server's side of a newly accepted connection.
     pub fn accept(settings: Arc<Settings>, seq: u32, now: Instant) -> Session {
         Session::Mcp(proto::session::Session::accept(settings, seq, now))
     }
 
-    /// Takes what stands at the head of `bytes`, if that is there as a whole.
+    /// Takes the frame or message at the head of `bytes`, if it is complete.
     #[inline]
     pub fn take<'a>(&mut self, bytes: &'a [u8], now: Instant, out: &mut impl Output) -> Step<'a> {
         let Session::Mcp(mcp) = self;
         mcp.handle(bytes, now, out)
     }
 
-    /// What a client asks for by an event; `bytes` are those that it is of.
+    /// The operation that an event asks for; `bytes` are the message it came from.
     #[inline]
     pub fn operation<'e>(event: &'e Event<'e>, bytes: &[u8]) -> Operation<'e> {
         mcp::operation(event, bytes)
     }
 
-    /// Those bytes, as a message.
+    /// Those bytes as a message.
     #[inline]
     pub fn received<'a>(&self, bytes: &'a [u8]) -> Received<'a> {
         let Session::Mcp(mcp) = self;
         Received::new(bytes, mcp.has_checksum())
     }
 
-    /// The type that it is counted as; none if it is of the handshake.
+    /// The type it is counted as; `None` for a frame of the handshake.
     #[inline]
     pub fn kind(&self, event: &Event<'_>, bytes: &[u8]) -> Option<MessageType> {
         mcp::kind(event, bytes, self.is_established())
     }
 
-    /// The topic, where `begun` is the head of a publication that is not to be retained.
+    /// The topic, if `begun` is the head of a publication that is not to be retained.
     pub fn live_topic<'a>(&self, begun: &'a [u8]) -> Option<&'a [u8]> {
         live_topic(begun)
     }
 
-    /// Time has passed. The reason, when the session is over by that.
+    /// Handles a deadline that has passed. Returns the reason if that ends the session.
     pub fn take_timeout(&mut self, now: Instant, out: &mut impl Output) -> Option<Reason> {
         let Session::Mcp(mcp) = self;
         mcp::reason(mcp.handle_timeout(now, out))
     }
 }
 
-/// What goes out. Nothing after the end.
+/// Output. After the end nothing is written.
 impl Session {
-    /// Delivers a message of another client's, with another id if one is given.
+    /// Delivers another client's message, under another id if one is given.
     #[inline]
     pub fn deliver(&mut self, message: Encoded<'_>, id: Option<u32>, out: &mut impl Output) {
         let Session::Mcp(mcp) = self;
         mcp.forward(message.bytes(), id, out);
     }
 
-    /// Whether `deliver` would write a message's very bytes now: who has them elsewhere may send
-    /// them from there, and then tells by `note_delivered`.
+    /// Whether `deliver` would write the message's bytes unchanged now. If so, a caller that holds
+    /// them elsewhere may send them from there, and then calls `note_delivered`.
     pub fn delivers_as_it_is(&self) -> bool {
         let Session::Mcp(mcp) = self;
         mcp.forwards_as_it_is()
@@ -87,7 +87,7 @@ impl Session {
         mcp.note_forwarded();
     }
 
-    /// Answers a request of the client's.
+    /// Answers one of the client's requests.
     #[inline]
     pub fn respond(
         &mut self,
@@ -101,8 +101,8 @@ impl Session {
         mcp.send_response(id, flags, codec, payload, out);
     }
 
-    /// All of such an answer but its payload, which the caller sends right behind it. False, and
-    /// nothing is written, where the two have to be written together.
+    /// Writes all of such an answer but its payload, which the caller sends right behind it.
+    /// Returns false and writes nothing if both have to be written together.
     pub fn respond_head(
         &mut self,
         id: u32,
@@ -114,7 +114,7 @@ impl Session {
         mcp.send_response_head(id, 0, codec, payload_bytes, out)
     }
 
-    /// The reason, when that ends the session.
+    /// Tells the client. Returns the reason if that ends the session.
     pub fn notify(
         &mut self,
         notice: Notice<'_>,
@@ -125,28 +125,28 @@ impl Session {
         mcp::notify(mcp, notice, now, out)
     }
 
-    /// Ends the session for a reason of the client's making. `None`: it is over already.
+    /// Ends the session because of something the client did. `None`: it had already ended.
     pub fn refuse(&mut self, refusal: &Refusal, out: &mut impl Output) -> Option<Reason> {
         let Session::Mcp(mcp) = self;
         mcp::reason(mcp.refuse(refusal, out))
     }
 
-    /// Asks the client to end.
+    /// Asks the client to end the session.
     pub fn close(&mut self, code: Code, text: &'static str, out: &mut impl Output) {
         let Session::Mcp(mcp) = self;
         mcp.close(code, text, out);
     }
 
-    /// The client has said `Leave`, and has all it was owed.
+    /// The client has sent `Leave`, and has received everything it was owed.
     pub fn finish(&mut self, out: &mut impl Output) {
         let Session::Mcp(mcp) = self;
         mcp.finish(out);
     }
 }
 
-/// How far it has got.
+/// Progress.
 impl Session {
-    /// Messages may be sent, or could.
+    /// The handshake is complete; the session may already be closing.
     pub fn is_established(&self) -> bool {
         let Session::Mcp(mcp) = self;
         mcp.is_established()
@@ -168,7 +168,7 @@ impl Session {
         mcp.is_ended()
     }
 
-    /// Between its messages a part of one has come.
+    /// Part of a message has arrived.
     pub fn is_mid_message(&self) -> bool {
         let Session::Mcp(mcp) = self;
         mcp.is_mid_message()
@@ -179,7 +179,7 @@ impl Session {
         mcp.is_authenticated()
     }
 
-    /// Its client has shown who it is.
+    /// The client is authenticated.
     pub fn authenticate(&mut self) {
         let Session::Mcp(mcp) = self;
         mcp.authenticate();
@@ -201,32 +201,33 @@ impl Session {
         mcp.end_trial();
     }
 
-    /// What who is on trial, or finds no room at all, is told.
+    /// The refusal sent to a client on trial, or to one for which there is no room at all.
     pub fn full() -> Refusal {
         proto::session::Session::full()
     }
 
     // ---- time ----
 
-    /// When it next wants `take_timeout`.
+    /// When `take_timeout` is due next.
     pub fn timeout(&self) -> Instant {
         let Session::Mcp(mcp) = self;
         mcp.timeout()
     }
 
-    /// The time in which the rest of a message has to come begins anew.
+    /// Restarts the time limit for the rest of a message.
     pub fn restart_frame_clock(&mut self, now: Instant) {
         let Session::Mcp(mcp) = self;
         mcp.restart_frame_clock(now);
     }
 
-    /// Bytes of a message have come (`partial`) that cannot be taken yet, or none wait any more.
+    /// Bytes of a message have arrived (`partial`) that cannot be handled yet, or none wait any
+    /// more.
     pub fn note_undelivered(&mut self, partial: bool, now: Instant) {
         let Session::Mcp(mcp) = self;
         mcp.note_undelivered(partial, now);
     }
 
-    /// When its client was last heard.
+    /// When the client was last heard from.
     pub fn heard(&self) -> Instant {
         let Session::Mcp(mcp) = self;
         mcp.heard()
@@ -237,26 +238,26 @@ impl Session {
         mcp.round_trip()
     }
 
-    // ---- what its client is ----
+    // ---- properties of the client ----
 
     pub fn client_id(&self) -> Option<&str> {
         let Session::Mcp(mcp) = self;
         mcp.client_id()
     }
 
-    /// That it prefers.
+    /// The codec it prefers.
     pub fn codec(&self) -> Codec {
         let Session::Mcp(mcp) = self;
         mcp.codec()
     }
 
-    /// Bytes of a message that it takes at most, header included.
+    /// The largest message it accepts, in bytes, including the header.
     pub fn whole_bytes_max(&self) -> usize {
         let Session::Mcp(mcp) = self;
         mcp.peer_whole_bytes_max()
     }
 
-    /// Whether it takes an answer with so large a payload.
+    /// Whether it accepts an answer with a payload of this size.
     pub fn accepts_response(&self, payload_bytes: usize) -> bool {
         let Session::Mcp(mcp) = self;
         mcp.peer_accepts_response(payload_bytes)

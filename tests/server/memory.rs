@@ -103,7 +103,9 @@ fn messages_that_wait_for_one_reader_each() {
 #[test]
 fn messages_that_wait_for_many() {
     compare("shared", |server| {
-        let mut peers: Vec<Peer> = (0..40).map(|number| deaf(server, number % 2, "t")).collect();
+        let mut peers: Vec<Peer> = (0..40)
+            .map(|number| deaf(server, number % 2, "t"))
+            .collect();
         let mut publisher = server.peer(0);
         // What the kernel takes for one is not charged; the others' copies are the same bytes.
         for number in 0..280_u32 {

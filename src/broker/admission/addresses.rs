@@ -1,7 +1,6 @@
-//! Admission: which addresses may come, and how often. One for all shards, because a limit
-//! for an address would otherwise be as many times as high as there are shards; so it has a
-//! lock, which is taken once for each connection and once or twice for each AUTH, never for a
-//! message.
+//! Admission: which addresses may connect, and how often. Shared by all shards, because otherwise
+//! the limit for an address would be multiplied by the number of shards; so it has a lock, which is
+//! taken once per connection and once or twice per AUTH, never for a message.
 
 use crate::auth::address::AccessList;
 use crate::auth::tally::{Shown, Tally, Turned};
@@ -27,13 +26,13 @@ impl Admission {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connections that are counted at admission: none where connections are not limited.
+    /// Connections counted at admission; 0 where connections are not limited.
     pub fn connections(&self) -> u64 {
         self.tally().connections()
     }
 
     /// # Errors
-    /// Why a connection from there may not be.
+    /// Why a connection from this address is refused.
     pub(crate) fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
         if !self.list.admits(address) {
             let text = "connections from your address are not allowed";
@@ -52,8 +51,8 @@ impl Admission {
         })
     }
 
-    /// A credential shown from there, of the known API key `id` if it claims to be one; and
-    /// whether it is refused unseen, because too much was wrong.
+    /// Looks up a credential shown from this address, with the known API key `id` if it claims to
+    /// be one. True: too many failures, so it is refused unseen.
     pub(in crate::broker) fn look(
         &self,
         address: IpAddr,
@@ -66,7 +65,7 @@ impl Admission {
         (shown, tally.barred_until(&shown, now).is_some())
     }
 
-    /// Notes that it was wrong; whether its address is over its budget.
+    /// Counts a failure. Returns whether its address is now over its budget.
     pub(in crate::broker) fn note_failure(&self, shown: &Shown, now: Instant) -> bool {
         self.tally().fail(shown, now)
     }

@@ -1,28 +1,29 @@
-//! Access: AUTH, what a connection may do by it, and for how long.
+//! Authentication: AUTH, the rights it gives a connection, and for how long.
 //!
 //! ```text
-//!   AUTH ─► authority (here) ──────────────────────────┬─► pass: identity, rights, deadline ─► AUTH_OK
+//!   AUTH ─► authority (here) ──────────────────────────┬─► credential: identity, rights, deadline ─► AUTH_OK
 //!        └► control thread (pairs of tokens) ──────────┘   or AUTH_FAILED, UNAVAILABLE, RATE_LIMITED
-//!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► credential ─► done, or FORBIDDEN
+//!   PUBLISH, SUBSCRIBE, SERVE, REQUEST, WILL ─► credential ─► carried out, or FORBIDDEN
 //! ```
 //!
-//! Without an authority nobody is asked who they are, and all may do everything; with one
-//! the session lets nothing pass before AUTH, so a connection without a credential asks for
-//! nothing.
+//! Without an authority there is no authentication and everyone may do everything; with one the
+//! session lets nothing through before AUTH, so a connection without a credential cannot ask for
+//! anything.
 //!
-//! Rights change with another AUTH only. Then what they do not cover any more ends:
-//! subscriptions, services, the will; and from then on each publication is checked by its
-//! topic before that connection gets it, because it may have been on its way. A session is
-//! resumed only by its own principal, with rights that cover all it holds. It outlives a
-//! credential that expires, which is renewed; it ends with one that is revoked: the key may be
-//! in the same wrong hands, and requests and a group's messages go to nobody in its place.
+//! Rights change only with another AUTH. Whatever the new rights no longer cover then ends:
+//! subscriptions, services, the will; and from then on each publication is checked by its topic
+//! before that connection gets it, because it may already have been on its way. A session can be
+//! resumed only by its own principal, with rights that cover all it holds. It outlives a credential
+//! that expires, which can be renewed; it ends with one that is revoked: the key may be in the same
+//! wrong hands, and meanwhile requests and a group's messages would go to a member that is not
+//! there.
 //!
-//! What the server cannot judge now is UNAVAILABLE, and counts against nobody. What is wrong
-//! counts ([`crate::auth::tally`]); too much of it is RATE_LIMITED, unseen, until the
-//! connection has a credential: then nothing that others do at its address is held against it.
-//! Each of the three ends the connection.
+//! If the server cannot verify a credential now, it answers UNAVAILABLE and counts it against no
+//! one. A wrong credential counts ([`crate::auth::tally`]); after too many, further ones are
+//! answered RATE_LIMITED unseen, until the connection has a credential: from then on failures of
+//! others at its address are not held against it. Each of the three answers ends the connection.
 //!
-//! While the control thread is asked the connection handles nothing else; the number of the ask
+//! While it waits for the control thread the connection handles nothing else; the request's number
 //! tells whether the answer is still wanted.
 
 use crate::auth::ask::{Answer, Ask, AskKind, TokenPair};
@@ -44,13 +45,13 @@ use crate::proto::error::{Code, Refusal};
 use crate::wire::Notice;
 use std::sync::Arc;
 
-/// Where an operator looks for what happens to connections, whichever file it happens in.
+/// The target under which operators look for connection events, whichever file logs them.
 const LOG_TARGET: &str = "ringmail::shard";
-/// AUTHs again that one connection may send in a second, and at once.
+/// Repeated AUTHs that one connection may send: per second, and in a burst.
 const AUTHS_PER_S: u64 = 1;
 const AUTHS_BURST: u64 = 10;
 
-/// What rights do not cover.
+/// What the rights do not cover.
 pub(in crate::broker) struct Uncovered {
     subscriptions: Vec<Membership>,
     servings: Vec<Membership>,
@@ -71,7 +72,7 @@ impl Broker {
         Refusal::new(Code::Forbidden, "your rights do not cover this name")
     }
 
-    /// Takes AUTH.
+    /// Handles AUTH.
     pub(in crate::broker) fn authenticate(&mut self, key: Key, method: u8, credential: &[u8]) {
         let Some(access) = &self.access else {
             debug_assert!(
@@ -106,7 +107,7 @@ impl Broker {
                 .spend(&mut connection.transport.principal_mut().auths, 1, now)
                 .is_err()
         {
-            // A right credential costs more to verify than anything else that may be asked.
+            // A valid credential costs more to verify than anything else a client can ask for.
             let text = "AUTH sent too often; once before the credential expires is enough";
             self.resources
                 .end_authenticate(key, Some(Code::RateLimited));
@@ -132,7 +133,7 @@ impl Broker {
         }
     }
 
-    /// Asks the control thread for a pair of tokens; an API key's secret is checked here.
+    /// Asks the control thread for a pair of tokens; an API key's secret is checked here first.
     fn ask(&mut self, key: Key, method: Method, credential: &[u8]) {
         let Some(Access {
             authority,
@@ -173,7 +174,7 @@ impl Broker {
         connection.transport.held = true;
     }
 
-    /// The control thread has answered.
+    /// Handles the control thread's answer.
     pub(crate) fn take_answer(&mut self, key: Key, number: u64, answer: Answer) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -190,7 +191,7 @@ impl Broker {
         if !std::mem::replace(&mut connection.member.ready, true) {
             self.lists.make_ready(key);
         }
-        // It may have been answered before somebody revoked it.
+        // The credential may have been revoked after the answer was given.
         let revoked = |pair: &TokenPair| {
             let access = self.access.as_ref();
             access.is_some_and(|access| access.authority.is_revoked(&pair.grant.identity))
@@ -203,7 +204,7 @@ impl Broker {
         self.touch(key);
     }
 
-    /// Whoever has shown a certificate is its principal, and need not send AUTH.
+    /// A client that has shown a certificate is its principal, and need not send AUTH.
     pub(crate) fn admit_certificate(&mut self, key: Key, certificate: &Certificate) {
         let Some(access) = &self.access else { return };
         let now = self.resources.now;
@@ -223,7 +224,7 @@ impl Broker {
         }
     }
 
-    /// The credential is good: from now on the connection is its principal.
+    /// The credential is valid: the connection becomes its principal.
     fn admit(&mut self, key: Key, grant: Grant, pair: Option<&TokenPair>) {
         let Some(access) = &self.access else { return };
         let wall = access.wall;
@@ -250,7 +251,7 @@ impl Broker {
             refresh_token: pair.map_or(b"", |pair| pair.refresh_token.as_bytes()),
         };
         transport.notify(done, &mut self.resources);
-        // The new deadline may be an earlier one.
+        // The new deadline may be earlier.
         member.timer = Instant::NEVER;
         self.resources.counters.add(Counter::AuthAccepted, 1);
         self.resources.end_authenticate(key, None);
@@ -271,7 +272,7 @@ impl Broker {
         }
     }
 
-    /// The credential is not accepted: which part of it was wrong is for the log alone.
+    /// The credential is rejected; only the log says which part of it was wrong.
     fn deny(&mut self, key: Key, denied: &Denied) {
         tracing::debug!(target: LOG_TARGET, shard = self.id.0, connection = %key, "AUTH refused: {denied}");
         let principal = self
@@ -288,7 +289,7 @@ impl Broker {
         self.end_unauthenticated(key, Counter::AuthRefused, &refusal);
     }
 
-    /// Too much was wrong for this one to be told so, or to be looked at.
+    /// Too many failures: refuses without checking the credential.
     fn turn_away(&mut self, key: Key) {
         tracing::debug!(target: LOG_TARGET, shard = self.id.0, connection = %key, "AUTH refused: too many wrong credentials");
         let text = "too many wrong credentials from your address; wait a minute";
@@ -304,7 +305,7 @@ impl Broker {
         }
     }
 
-    /// Its rights are others: what they do not cover any more ends.
+    /// The rights have changed: ends whatever they no longer cover.
     fn narrow(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key) else {
             return;
@@ -332,8 +333,8 @@ impl Broker {
         self.leave(key, &lost.subscriptions, &lost.servings);
     }
 
-    /// What of a station the rights of a transport (its own, or that of who would resume it) do
-    /// not cover.
+    /// The parts of a station that the rights of a transport (its own, or one that would resume it)
+    /// do not cover.
     pub(in crate::broker) fn uncovered(
         &self,
         station: &Station,
@@ -366,7 +367,8 @@ impl Broker {
         }
     }
 
-    /// Checks credentials by another authority from now on, and ends who is revoked by it.
+    /// Checks credentials against another authority from now on, and ends connections whose
+    /// credential it has revoked.
     pub(crate) fn put_authority(&mut self, authority: Arc<Authority>) {
         if let Some(access) = &mut self.access {
             access.authority = authority;
@@ -374,7 +376,7 @@ impl Broker {
         }
     }
 
-    /// Connections and sessions whose credential has been revoked end.
+    /// Ends connections and sessions whose credential has been revoked.
     fn end_revoked(&mut self) {
         let Some(access) = &self.access else { return };
         let authority = access.authority.clone();
@@ -388,7 +390,7 @@ impl Broker {
         }
     }
 
-    /// The same of one connection that has come from elsewhere.
+    /// The same for one connection that has come from another shard.
     pub(crate) fn end_if_revoked(&mut self, key: Key) {
         let (Some(access), Some(connection)) = (&self.access, self.connections.get(key)) else {
             return;
@@ -408,7 +410,7 @@ impl Broker {
                 let transport = &mut connection.transport;
                 transport.cut_off(Code::Revoked, text, &mut self.resources);
             }
-            // Its session waits: nobody shall take that up.
+            // Its session waits for a connection: no one may resume it.
             Stage::Detached => self.absent_until(key, self.resources.now),
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
                 self.depart(key);

@@ -1,27 +1,27 @@
-//! What a shard tells by who someone is.
+//! How a shard authenticates its clients.
 
 use crate::auth::Authority;
 use crate::auth::ask::Asks;
 use crate::base::clock::Instant;
 use std::sync::Arc;
 
-/// What a shard needs to tell who someone is.
+/// What a shard needs for authentication.
 #[derive(Clone)]
 pub struct Access {
-    /// Never changed: keys and revocations come with another one (`Command::Authority`).
+    /// Immutable: new keys and revocations arrive as a new one (`Command::Authority`).
     pub authority: Arc<Authority>,
-    /// The control thread, which issues tokens and fetches keys; none in simulations without.
+    /// The control thread, which issues tokens and fetches keys; `None` in simulations without one.
     pub asks: Option<Asks>,
-    /// API keys and refresh tokens bring a pair of tokens.
+    /// API keys and refresh tokens are answered with a pair of tokens.
     pub is_issuer: bool,
     pub wall: Wall,
 }
 
-/// Unix time, which tokens speak of.
+/// Unix time, which tokens are dated in.
 #[derive(Clone, Copy, Debug)]
 pub enum Wall {
     System,
-    /// Of a simulation: the Unix time at its `Instant::ZERO`.
+    /// In a simulation: the Unix time at its `Instant::ZERO`.
     Simulated(u64),
 }
 

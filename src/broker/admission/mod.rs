@@ -1,11 +1,11 @@
-//! Who may connect, who it is, what it may do, and how much it may send.
+//! Who may connect, who they are, what they may do, and how much they may send.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `addresses` | which addresses may come, and how often |
-//! | `authentication` | AUTH: a credential becomes a principal, or is refused |
-//! | `authenticator` | who tells who somebody is |
-//! | `principal` | who a client is, and what that may do |
+//! | `addresses` | which addresses may connect, and how often |
+//! | `authentication` | AUTH: a credential makes a principal, or is refused |
+//! | `authenticator` | how a shard authenticates its clients |
+//! | `principal` | who a client is, and what it may do |
 //! | `rate` | how much a client may send |
 
 pub(crate) mod addresses;

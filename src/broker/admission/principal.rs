@@ -1,8 +1,8 @@
-//! The peer of a connection as access control knows it: who it is, what it may do and until
-//! when, how much it has sent, and where it comes from.
+//! The peer of a connection as access control sees it: who it is, what it may do and until when,
+//! how much it has sent, and its address.
 //!
-//! It belongs to the transport: when that moves to the session it resumes, so does its
-//! principal. Boxed, because most connections of a server that asks nobody have none.
+//! It belongs to the transport: when the transport moves to the session it resumes, the principal
+//! moves with it. Boxed, because on a server without authentication most connections have none.
 
 use crate::auth::bucket::Limit;
 use crate::auth::tally::Shown;
@@ -18,21 +18,21 @@ use std::time::Duration;
 
 pub(crate) struct Principal {
     pub(in crate::broker) credential: Option<Credential>,
-    /// The number of what the issuer is asked for it: it handles no more until the answer.
-    /// 0: nothing.
+    /// The number of the outstanding request to the issuer: until the answer, the connection
+    /// handles no more input. 0: none.
     pub(in crate::broker) asking: u64,
-    /// The credential of its last AUTH, where failures are counted.
+    /// The credential of its last AUTH, for counting failures.
     pub(in crate::broker) shown: Option<Shown>,
-    /// A worker checks a message of its: it handles no more until that is done.
+    /// A worker is checking one of its messages: until then the connection handles no more input.
     pub(in crate::broker) checking: bool,
-    /// It has sent more than it may: it handles no more until then. `ZERO`: it has not.
+    /// It has exceeded its rate: it handles no more input until this time. `ZERO`: it has not.
     pub(in crate::broker) limited_until: Instant,
-    /// When its buckets of messages and of bytes are full again.
+    /// When its token buckets for messages and for bytes will be full again.
     pub(in crate::broker) messages: Instant,
     pub(in crate::broker) bytes: Instant,
-    /// The same of AUTHs again.
+    /// The same for repeated AUTHs.
     pub(in crate::broker) auths: Instant,
-    /// Where it comes from, if that is counted.
+    /// Its address, if connections are counted by address.
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -41,7 +41,7 @@ pub(in crate::broker) struct Credential {
     pub(in crate::broker) identity: Identity,
     pub(in crate::broker) rights: Arc<Rights>,
     pub(in crate::broker) expires: Instant,
-    /// These rights are less than earlier ones: deliveries are checked too.
+    /// These rights are narrower than earlier ones: deliveries are checked too.
     pub(in crate::broker) narrowed: bool,
 }
 
@@ -73,7 +73,7 @@ impl Default for Principal {
 }
 
 impl Principal {
-    /// Takes one message of so many bytes out of its buckets.
+    /// Takes one message of this size out of its buckets.
     ///
     /// # Errors
     /// When it may send again.
@@ -93,7 +93,7 @@ impl Principal {
         }
     }
 
-    /// When something of it next wants attention.
+    /// The next time it needs attention.
     pub(in crate::broker) fn deadline(&self) -> Instant {
         let expires = self
             .credential
@@ -105,7 +105,7 @@ impl Principal {
         }
     }
 
-    /// The credential's time is over.
+    /// The credential has expired.
     pub(in crate::broker) fn has_expired(&self, now: Instant) -> bool {
         self.credential
             .as_ref()
@@ -117,8 +117,8 @@ impl Principal {
     }
 }
 
-/// Whose rights are asked: what AUTH has given a connection, and the name it gave itself.
-/// Where nobody is asked who he is, everything is allowed.
+/// Whose rights are checked: the credential from AUTH, and the name the connection gave itself.
+/// Without authentication everything is allowed.
 #[derive(Clone, Copy)]
 pub(in crate::broker) struct Bearer<'a> {
     pub(in crate::broker) credential: Option<&'a Credential>,
@@ -155,14 +155,14 @@ impl Bearer<'_> {
         check(&credential.rights, who)
     }
 
-    /// Deliveries are checked one by one: its rights were narrowed.
+    /// Its rights were narrowed: deliveries are checked one by one.
     pub(in crate::broker) fn is_narrowed(self) -> bool {
         self.credential
             .is_some_and(|credential| credential.narrowed)
     }
 
-    /// Whether its rights cover a counted message that a session has kept. A RESPONSE
-    /// answers what the session's principal has asked.
+    /// Whether its rights cover a counted message that a session has kept. A RESPONSE is always
+    /// covered: it answers a request of the session's own principal.
     pub(in crate::broker) fn may_have(self, message: Encoded<'_>) -> bool {
         let (Some(kind), Some(envelope)) = (message.kind(), message.envelope()) else {
             return false;
@@ -171,19 +171,19 @@ impl Bearer<'_> {
             Class::Publication => self.may_subscribe(envelope.name),
             Class::Request => self.may_serve(envelope.name),
             Class::Response => true,
-            // None of them is counted.
+            // These are never counted.
             Class::Change(_) | Class::Control(_) => false,
         }
     }
 
-    /// Whether it may have a publication on this topic now.
+    /// Whether it may receive publications on this topic now.
     pub(in crate::broker) fn may_receive(self, topic: &str) -> bool {
         !self.is_narrowed() || self.may_subscribe(topic)
     }
 }
 
-/// When a credential that expires at this Unix second ends its connection: then, or, when
-/// it was taken within the leeway for clocks that differ, a little later.
+/// When a credential that expires at this Unix second ends its connection: at that time, or a
+/// little later if it was accepted within the leeway for clock skew.
 fn deadline(expires: Option<u64>, now: Instant, now_unix: u64) -> Instant {
     match expires {
         None => Instant::NEVER,

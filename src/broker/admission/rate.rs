@@ -1,12 +1,11 @@
 //! How much one connection may send: messages and bytes a second, by token buckets.
 //!
-//! What is over is refused with RATE_LIMITED, and then the connection is not read from for a
-//! while: a peer that goes on as before is told four times a second, which is not yet an
-//! error that ends it. Heartbeats, AUTH and acknowledgements do not count.
+//! A message beyond the rate is refused with RATE_LIMITED, and then the connection is not read from
+//! for a while: a peer that continues at its pace is told four times a second, which is not yet
+//! enough errors to end it. Heartbeats, AUTH and acknowledgements do not count.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::reason::Reason;
 use crate::broker::Broker;
 use crate::broker::context::resource::{Rates, Resources};
 use crate::broker::mesh::confirmation::Answer;
@@ -17,20 +16,16 @@ use crate::proto::outcome::Failure;
 use crate::wire::Operation;
 use std::time::Duration;
 
-/// A connection that has sent too much is not read from for so long, at least and at most.
+/// The shortest and the longest pause in reading from a connection that exceeded its rate.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "rate limit of this connection exceeded; wait a little";
 
 impl Broker {
-    /// Refuses a message that was too much. It never ends the connection.
+    /// Refuses a message beyond the rate. Never ends the connection.
     #[cold]
-    pub(in crate::broker) fn refuse_over_rate(
-        &mut self,
-        key: Key,
-        operation: &Operation<'_>,
-    ) -> Option<Reason> {
+    pub(in crate::broker) fn refuse_over_rate(&mut self, key: Key, operation: &Operation<'_>) {
         self.resources.counters.add(Counter::RateLimited, 1);
         self.touch(key);
         match *operation {
@@ -42,7 +37,7 @@ impl Broker {
                     self.resources.note_refusal(failure.code);
                 }
             }
-            // Nobody waits for an answer to an answer; its requester is told in time.
+            // No one waits for an answer to a RESPONSE; its requester is told at its deadline.
             Operation::Respond(_) => {}
             Operation::Publish(envelope) => {
                 let refusal = Refusal::new(Code::RateLimited, TEXT);
@@ -60,12 +55,12 @@ impl Broker {
             | Operation::Unexpected
             | Operation::None => debug_assert!(false, "{operation:?} is not limited"),
         }
-        None
     }
 }
 
 impl Connection {
-    /// Counts a message of `len` bytes. True: it is too much, and so is the next for a while.
+    /// Counts a message of `len` bytes. True: it exceeds the rate, and so will the next for a
+    /// while.
     pub(in crate::broker) fn is_over_rate(
         &mut self,
         operation: &Operation<'_>,
@@ -83,12 +78,12 @@ impl Connection {
         };
         principal.limited_until = again.clamp(now + PAUSE_MIN, now + PAUSE_MAX);
         self.transport.held = true;
-        // The pause ends earlier than anything else it waits for.
+        // The pause may end before anything else this connection waits for.
         self.member.timer = Instant::NEVER;
         true
     }
 
-    /// The time it was not to be read from is over. True: it goes on.
+    /// Ends the pause if it is over. True: the connection continues.
     pub(crate) fn unhold(&mut self, resources: &Resources) -> bool {
         let Some(principal) = &mut self.transport.principal else {
             return false;
@@ -98,7 +93,7 @@ impl Connection {
         }
         principal.limited_until = Instant::ZERO;
         self.transport.held = principal.waits();
-        // Time in which it was not read from does not count against it.
+        // The time in which it was not read from does not count against it.
         self.transport.session.restart_frame_clock(resources.now);
         !self.transport.held && !std::mem::replace(&mut self.member.ready, true)
     }

@@ -1,5 +1,5 @@
-//! Tracing new connections: `accept` until they are established, `authenticate` from AUTH to
-//! its answer, below it. Only those that are sampled are known here, and only so long.
+//! Traces new connections: `accept` until they are established and, as its child, `authenticate`
+//! from AUTH to its answer. Only sampled connections are recorded here, and only until then.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -8,7 +8,7 @@ use crate::broker::context::trace::{About, Arrival, Tracer};
 use crate::metrics::span::{Fault, SpanName};
 use crate::proto::message::MessageType;
 
-/// New connections that are traced at a time: beyond, they are not.
+/// New connections traced at a time; further ones are not traced.
 const ARRIVALS_MAX: usize = 4096;
 
 impl Tracer {
@@ -57,7 +57,7 @@ impl Tracer {
         arrival.authenticate = Some(open);
     }
 
-    /// AUTH has been answered; or a certificate has said as much.
+    /// AUTH has been answered, or a certificate has made AUTH unnecessary.
     pub(in crate::broker) fn end_authenticate(
         &mut self,
         key: Key,

@@ -2,9 +2,9 @@
 
 /// Where a shard's random numbers come from.
 pub enum Entropy {
-    /// The system's cryptographic generator, asked for many at a time.
+    /// The system's cryptographic generator, read in large batches.
     System(Vec<u8>),
-    /// A seed, for simulations that shall run the same again.
+    /// A seed, so that a simulation can be repeated exactly.
     Seeded(fastrand::Rng),
 }
 

@@ -1,25 +1,25 @@
-//! The ledger: what clients make a shard hold, as values that carry their own charge.
+//! The ledger: the memory that clients make a shard hold, as values that carry their own charge.
 //!
-//! A [`Charge`] is made when memory is taken and gives itself back when it is dropped, so that
-//! none can be given back twice or forgotten on some way out. Three kinds of memory are told
-//! apart, by how often their charge changes:
+//! A [`Charge`] is made when memory is taken and returns its bytes when it is dropped, so no charge
+//! can be returned twice or forgotten on some exit path. Three kinds of memory are distinguished by
+//! how often their charge changes:
 //!
 //! | memory | its charge |
 //! |---|---|
-//! | chunks of outboxes, reassembly and TLS | their capacity, counted by the [`pool`](crate::broker::context::pool) that lends them: no more than an addition on the way of a message |
-//! | a message that several hold | lies with the message's bytes, whoever holds them: outboxes, pending queues, trails, fan-outs, batches of the mesh, workers |
-//! | what a connection or the shard has in tables: stations, answers that wait, the interest map | a `Charge` of its owner's, brought in line with what it holds |
+//! | chunks of outboxes, reassembly and TLS | their capacity, counted by the [`pool`](crate::broker::context::pool) that lends them: at most one addition on a message's path |
+//! | a message with several holders | travels with the message's bytes, whoever holds them: outboxes, pending queues, trails, fan-outs, batches of the mesh, workers |
+//! | tables of a connection or of the shard: stations, waiting answers, the interest map | one `Charge` per owner, set to what the owner holds |
 //!
-//! So a large message is charged once, however many slow subscribers it waits for, and each
-//! holder is charged for its entry alone. It is charged to the shard that took it from its
-//! publisher, and given back by whichever shard drops it last: the account of messages is
-//! atomic, and touched when such a message comes and goes, not when it is handed on.
+//! So a large message is charged once, however many slow subscribers it waits for, and each holder
+//! is charged only for its entry. The shard that received it from its publisher is charged, and
+//! whichever shard drops it last returns the charge: the account for messages is atomic, and is
+//! touched when such a message is created and freed, not when it is handed on.
 //!
-//! What is retained has an account of its own, with a bound of its own. A reader to whom it
-//! is brought holds the same bytes: it goes on being counted there, even if another takes its
-//! place meanwhile, until the last reader has it.
+//! Retained messages have an account of their own with a bound of its own. A reader that is being
+//! sent one holds the same bytes: they stay on that account until the last reader has them, even if
+//! the message has been replaced meanwhile.
 //!
-//! Who holds much of it is known as well: see `pressure`.
+//! `pressure` knows who holds much of it.
 
 use crate::base::limits::SHARED_MESSAGE_BYTES;
 use bytes::Bytes;
@@ -29,17 +29,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 #[derive(Debug, Default)]
 struct Account(AtomicUsize);
 
-/// One shard's accounts. A clone is the same accounts.
+/// The accounts of one shard. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     lent: Arc<Account>,
     retained: Arc<Account>,
 }
 
-/// So many bytes on an account, until it is dropped.
+/// A number of bytes on an account, until it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Charge {
-    /// None: nothing was ever charged.
+    /// `None`: nothing was ever charged.
     account: Option<Arc<Account>>,
     bytes: usize,
 }
@@ -63,7 +63,7 @@ impl Account {
 }
 
 impl Charge {
-    /// Brings it in line with what is held now.
+    /// Sets the charge to what is held now.
     pub(in crate::broker) fn set(&mut self, ledger: &Ledger, bytes: usize) {
         if bytes == self.bytes {
             return;
@@ -77,7 +77,7 @@ impl Charge {
                 }
                 self.bytes = bytes;
             }
-            // It has moved here from another shard.
+            // The owner has moved here from another shard.
             _ => *self = ledger.lent.charge(bytes),
         }
     }
@@ -95,7 +95,7 @@ impl Drop for Charge {
     }
 }
 
-/// What owns the bytes of a message that several hold.
+/// Owns the bytes of a message with several holders.
 struct Shared {
     message: Bytes,
     _charge: Charge,
@@ -108,23 +108,23 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Ledger {
-    /// The same message, charged for as long as anybody holds what this gives.
+    /// The same message, charged for as long as anyone holds the result.
     pub(in crate::broker) fn share(&self, message: Bytes) -> Bytes {
         self.lent.share(message)
     }
 
-    /// Likewise on the account of what is retained.
+    /// The same, on the account of retained messages.
     pub(in crate::broker) fn share_retained(&self, message: Bytes) -> Bytes {
         self.retained.share(message)
     }
 
-    /// Bytes of all charges, those of retained messages aside.
+    /// Bytes of all charges except those of retained messages.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.lent.0.load(Relaxed)
     }
 
-    /// Bytes of retained messages, those included that only readers still hold.
+    /// Bytes of retained messages, including replaced ones that readers still hold.
     pub(in crate::broker) fn retained_bytes(&self) -> usize {
         self.retained.0.load(Relaxed)
     }
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(shared.as_ptr(), message.as_ptr(), "not copied");
         let holders = vec![shared; 100];
         assert_eq!(ledger.bytes(), 1000 + SHARED_MESSAGE_BYTES);
-        // The last of them on another thread.
+        // The last holder is on another thread.
         std::thread::spawn(move || drop(holders)).join().unwrap();
         assert_eq!(ledger.bytes(), 0);
 

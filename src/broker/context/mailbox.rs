@@ -1,15 +1,15 @@
-//! A bounded mailbox of a shard's, and the means to wake its owner: for whatever is posted
-//! there. What that is stands in `command`.
+//! A bounded mailbox of a shard, and the means to wake the shard when something is posted. What is
+//! posted is defined in `command`.
 
 use crate::base::wake::Waker;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
 
-/// Commands that may wait in one mailbox.
+/// Capacity of one mailbox, in commands.
 const COMMANDS_MAX: usize = 8192;
 
-/// Tells whoever waits for it that a command has been carried out. Dropped unsaid when the
-/// shard has ended: then there is nobody it could be about.
+/// Tells the waiter that a command has been carried out. Dropped without a call if the shard has
+/// ended: there is then nothing left to tell about.
 pub struct Completion(Box<dyn FnOnce() + Send>);
 
 impl Completion {
@@ -17,7 +17,7 @@ impl Completion {
         Completion(Box::new(tell))
     }
 
-    /// Where nobody waits.
+    /// For commands that no one waits for.
     pub fn nobody() -> Completion {
         Completion::new(|| ())
     }
@@ -27,7 +27,7 @@ impl Completion {
     }
 }
 
-/// Takes a shard's answer to whoever asked. Dropped unsaid when the shard has ended.
+/// Passes a shard's answer to the asker. Dropped without a call if the shard has ended.
 pub struct ReplyTo<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> ReplyTo<T> {
@@ -55,15 +55,15 @@ impl<T> Clone for Mailbox<T> {
     }
 }
 
-/// A command that came back, and why.
+/// A command that could not be posted, and why.
 pub(crate) enum Unposted<T> {
-    /// There is room later.
+    /// The mailbox is full; there will be room later.
     Full(T),
     /// The shard has ended.
     Ended(T),
 }
 
-/// A shard's own end of its mailbox.
+/// The shard's own end of its mailbox.
 pub struct Inbox<T>(Receiver<T>);
 
 /// A mailbox for the shard that `waker` wakes.
@@ -73,15 +73,14 @@ pub fn mailbox<T>(waker: Waker) -> (Mailbox<T>, Inbox<T>) {
 }
 
 impl<T> Mailbox<T> {
-    /// Posts a command unless the mailbox is full or its shard has ended: then the command
-    /// comes back.
+    /// Posts a command. If the mailbox is full or its shard has ended, the command is returned.
     pub fn post(&self, command: T) -> Result<(), T> {
         self.try_post(command).map_err(|unposted| match unposted {
             Unposted::Full(command) | Unposted::Ended(command) => command,
         })
     }
 
-    /// The same, for who might try again.
+    /// The same, with the reason, for callers that may try again.
     pub(crate) fn try_post(&self, command: T) -> Result<(), Unposted<T>> {
         let sent = self.sender.try_send(command);
         sent.map_err(|error| match error {
@@ -92,13 +91,13 @@ impl<T> Mailbox<T> {
         Ok(())
     }
 
-    /// What wakes its shard.
+    /// The waker of its shard.
     pub fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Posts a command, waiting for room: not from a shard. A shard that has ended needs no
-    /// commands: what it does not get is dropped.
+    /// Posts a command, waiting for room: must not be called on a shard. If the shard has ended,
+    /// the command is dropped: an ended shard needs none.
     pub fn post_waiting(&self, command: T) {
         if self.sender.send(command).is_ok() {
             self.waker.wake();
@@ -107,15 +106,15 @@ impl<T> Mailbox<T> {
 }
 
 impl<T: Send + 'static> Mailbox<T> {
-    /// The way for one kind of thing, whatever else the mailbox takes: who posts it need not
-    /// know that.
+    /// A poster for one kind of content, wrapped into a command: its holder need not know what else
+    /// the mailbox takes.
     pub(crate) fn slot<U: 'static>(&self, wrap: fn(U) -> T) -> Slot<U> {
         let mailbox = self.clone();
         Slot(Arc::new(move |thing| mailbox.post_waiting(wrap(thing))))
     }
 }
 
-/// Posts one kind of thing to a shard, waiting for room: not from a shard. Cheap to clone.
+/// Posts one kind of content to a shard, waiting for room: not from a shard. Cheap to clone.
 pub(crate) struct Slot<U>(Arc<dyn Fn(U) + Send + Sync>);
 
 impl<U> Clone for Slot<U> {

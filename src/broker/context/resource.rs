@@ -1,4 +1,4 @@
-//! What all connections of a shard share: memory, calls, counters, bounds, the time.
+//! What all connections of a shard share: memory, calls, counters, limits, the time.
 
 use crate::auth::bucket::Limit;
 use crate::base::clock::Instant;
@@ -23,7 +23,7 @@ use crate::proto::trace::TraceContext;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What one connection may send.
+/// Rate limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     pub messages: Limit,
@@ -42,40 +42,41 @@ impl Rates {
     }
 }
 
-/// A shard's bounds, from the configuration's `[limits]`.
+/// A shard's limits, from the configuration's `[limits]`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Sessions that wait for a connection aside, and who comes back for one.
+    /// Connections; sessions waiting for a connection, and connections that resume one, do not
+    /// count.
     pub connections_max: u32,
-    /// Bytes one connection may have queued before it counts as a slow consumer.
+    /// Bytes that one connection may have queued before it counts as a slow consumer.
     pub outbox_bytes_max: usize,
-    /// Bytes of chunks all connections may hold together.
+    /// Bytes of chunks that all connections together may hold.
     pub outbox_bytes_shard_max: usize,
     /// Unanswered requests of one connection.
     pub requests_open_max: u32,
-    /// Calls that services of this shard still work on.
+    /// Calls that services of this shard are working on.
     pub calls_open_max: u32,
     pub request_timeout: Duration,
-    /// What a request may ask for at most.
+    /// The longest timeout that a request may ask for.
     pub request_timeout_max: Duration,
-    /// Sessions whose connection has gone: beyond it, the one that has waited longest ends.
+    /// Sessions without a connection: beyond this, the one that has waited longest ends.
     pub sessions_waiting_max: u32,
     /// Subscriptions and services of one connection.
     pub subscriptions_max: u32,
-    /// What happens to subscribers that do not keep up, unless they ask otherwise.
+    /// What happens to subscribers that do not keep up, unless they ask for another policy.
     pub slow_policy: SlowPolicy,
-    /// What one connection may send.
+    /// Rate limits of one connection.
     pub rates: Rates,
     /// How long a session outlives its connection.
     pub session_linger: Duration,
-    /// Bytes of messages a session keeps until they are acknowledged: publications beyond it
+    /// Bytes of messages that a session keeps until they are acknowledged: publications beyond this
     /// wait.
     pub session_buffer_bytes_max: usize,
     pub pace: Pace,
 }
 
 impl Limits {
-    /// How long a request waits for its answer that asks for so much with TIMEOUT_MS.
+    /// How long a request waits for its answer if it asks for `asked_ms` with TIMEOUT_MS.
     pub(in crate::broker) fn timeout(&self, asked_ms: Option<u32>) -> Duration {
         match asked_ms {
             Some(ms) => Duration::from_millis(u64::from(ms)).min(self.request_timeout_max),
@@ -83,57 +84,57 @@ impl Limits {
         }
     }
 
-    /// Slots: of connections, of sessions that wait for one, and of connections that are
-    /// refused. The memory budget counts as many.
+    /// Slots: for connections, for sessions waiting for one, and for connections about to be
+    /// refused. The memory budget counts the same number.
     pub(crate) fn slots(&self) -> u32 {
         self.connections_max
             .saturating_add(self.sessions_waiting_max)
             .saturating_add(REFUSALS_OPEN_MAX)
     }
 
-    /// Bytes of retained messages.
+    /// Bound on retained messages, in bytes.
     pub(in crate::broker) fn retained_bytes_max(&self) -> usize {
         self.outbox_bytes_shard_max / RETAINED_SHARE as usize
     }
 
-    /// Bytes of messages that a session's client may leave unacknowledged, in all: requests
-    /// and answers do not wait behind a full buffer.
+    /// Bytes of messages that a session's client may leave unacknowledged in total: requests and
+    /// answers do not wait behind a full buffer.
     pub(in crate::broker) fn unacknowledged_bytes_max(&self) -> usize {
         self.session_buffer_bytes_max
             .saturating_add(self.outbox_bytes_max)
     }
 }
 
-/// The request being served.
+/// The request being served now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Current {
     pub(in crate::broker) id: u32,
     pub(in crate::broker) codec: Codec,
     pub(in crate::broker) timeout_ms: Option<u32>,
     pub(in crate::broker) answered: bool,
-    /// It was answered with a failure of this code.
+    /// The code of the failure it was answered with.
     pub(in crate::broker) failure: Option<u16>,
 }
 
 pub(crate) struct Resources {
     pub(crate) limits: Limits,
-    /// What the lane whose turn it is may still do.
+    /// What the current lane may still do.
     pub(crate) work: Work,
     pub(crate) pool: Pool,
     pub(crate) calls: Calls,
     pub(crate) counters: Arc<Counters>,
-    /// The request being served.
+    /// The request being served now.
     pub(crate) current: Current,
     pub(crate) histograms: Box<Histograms>,
     pub(crate) sampler: Sampler,
-    /// None: nothing is traced.
+    /// `None`: tracing is off.
     pub(crate) tracer: Option<Box<Tracer>>,
     /// The time of this turn.
     pub(crate) now: Instant,
 }
 
 impl Resources {
-    /// At the begin of a turn.
+    /// Called at the start of a turn.
     pub(crate) fn begin_turn(&mut self, now: Instant, connections: u32) {
         self.now = now;
         self.sampler.begin_turn(now);
@@ -141,20 +142,20 @@ impl Resources {
         self.work.begin(Lane::Input);
     }
 
-    /// A payload of so many bytes is checked, or written in another codec: it counts as the
-    /// deliveries that take as long.
+    /// Charges the checking or re-encoding of a payload of this size as the deliveries that would
+    /// take as long.
     pub(in crate::broker) fn spend(&mut self, bytes: usize) {
         self.work
             .spend(CHECK_UNITS + bytes / CHECKED_BYTES_PER_UNIT);
     }
 
-    /// What has been spent for its bytes turned out to have so many values.
+    /// Charges more if a payload, already charged by its bytes, turned out to contain many values.
     pub(in crate::broker) fn spend_values(&mut self, bytes: usize, values: usize) {
         let more = (values * CHECKED_BYTES_PER_VALUE).saturating_sub(bytes);
         self.work.spend(more / CHECKED_BYTES_PER_UNIT);
     }
 
-    /// A RESPONSE that somebody else made was put into an outbox.
+    /// Counts a RESPONSE from another connection that was put into an outbox.
     #[inline]
     pub(in crate::broker) fn count_response(&self, message: Encoded<'_>) {
         self.counters.add(Counter::Responses, 1);
@@ -163,7 +164,8 @@ impl Resources {
         }
     }
 
-    /// Before a message is handled: the time, if it is to be timed (see `sample`).
+    /// Called before a message is handled. Returns the time if the message is to be timed (see
+    /// `sample`).
     #[inline]
     pub(in crate::broker) fn begin_message(&mut self) -> Option<Instant> {
         self.sampler.begin_message(self.now, &mut self.histograms)
@@ -179,10 +181,9 @@ impl Resources {
         self.sampler.routed(parsed, &mut self.histograms);
     }
 
-    /// Bytes a connection may have in its outbox while publications are put into it rather
-    /// than on its pending queue; fewer while the shard's memory is running out. Asked for each
-    /// delivery: the large chunks that one publication makes thousands of outboxes lend are
-    /// more than the budget.
+    /// Bytes that a connection may have in its outbox before publications go to its pending queue
+    /// instead; fewer while the shard's memory is running out. Asked for each delivery, because the
+    /// large chunks that one publication can make thousands of outboxes borrow exceed the budget.
     #[inline]
     pub(in crate::broker) fn direct_bytes_max(&self) -> usize {
         let most = match self.pool.is_half_lent() {
@@ -193,11 +194,10 @@ impl Resources {
     }
 }
 
-/// What is told of a message or a connection to the tracer, if there is one.
+/// Reports to the tracer, if there is one.
 impl Resources {
-    /// Begins the `deliver` span of a message whose headers these are, if it is sampled.
-    /// All that passes here has been received by a shard of this server, which has put a
-    /// span of its own into it.
+    /// Begins the `deliver` span of a message with these headers, if it is sampled. Every message
+    /// that gets here was received by a shard of this server, which put a span of its own into it.
     #[inline]
     pub(in crate::broker) fn begin_deliver(&mut self, headers: &Headers<'_>) -> Option<Open> {
         let tracer = self.tracer.as_mut()?;
@@ -208,7 +208,7 @@ impl Resources {
         Some(tracer.begin(SpanName::Deliver, &parent, self.now))
     }
 
-    /// The same of a message that has not been parsed here.
+    /// The same for a message that has not been parsed here.
     #[inline]
     pub(in crate::broker) fn begin_deliver_of(&mut self, message: Encoded<'_>) -> Option<Open> {
         let tracer = self.tracer.as_mut()?;
@@ -216,7 +216,7 @@ impl Resources {
         Some(tracer.begin(SpanName::Deliver, &parent, self.now))
     }
 
-    /// Ends a span, if one has begun.
+    /// Ends a span, if there is one.
     #[inline]
     pub(in crate::broker) fn end_span<'a>(
         &mut self,
@@ -235,7 +235,7 @@ impl Resources {
         }
     }
 
-    /// The message in hand is refused.
+    /// The current message is refused.
     #[inline]
     pub(in crate::broker) fn note_refusal(&mut self, code: u16) {
         if let Some(tracer) = &mut self.tracer {
@@ -258,7 +258,7 @@ impl Resources {
         }
     }
 
-    /// A connection has left its slot: it has ended for a reason, or moved.
+    /// A connection has left its slot: it has ended for `reason`, or has moved.
     pub(crate) fn forget_arrival(&mut self, key: Key, reason: Option<Reason>) {
         if let Some(tracer) = &mut self.tracer {
             tracer.gone(key, reason, self.now);

@@ -1,38 +1,37 @@
 //! Where a message's time goes: one message of a sampled turn is timed through its stages.
 //!
 //! ```text
-//!   completion ─receive─► handled ─parse─► taken apart ─route─► put before others ─queue─► send ─send─► done
+//!   completion ─receive─► handling ─parse─► parsed ─route─► routed ─queue─► send begins ─send─► send completed
 //! ```
 //!
-//! A turn is sampled when a millisecond has passed since the last one was, so that an idle
-//! server times nearly every message and a busy one a thousand a second: some ten readings
-//! of the clock for each, which is nothing (P1 and P2 with and without: benches/BENCHMARKS.md). The first
-//! message that is handled in such a turn is the one; the first send that is handed to the
-//! kernel after it is taken for its own, which it is for whoever answers or delivers, unless
-//! the message was for another shard.
+//! A turn is sampled if a millisecond has passed since the last sampled one, so an idle server
+//! times nearly every message and a busy one a thousand a second: some ten clock readings each,
+//! which is negligible (P1 and P2 with and without: benches/BENCHMARKS.md). The first message
+//! handled in such a turn is timed; the first send handed to the kernel after it is assumed to be
+//! its own, which is true of an answer or a delivery unless the message was for another shard.
 //!
-//! Where time is simulated there is no clock to read, and nothing is sampled.
+//! In a simulation there is no clock to read, and nothing is sampled.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::metrics::histogram::{Histograms, Timing};
 use std::time::Duration;
 
-/// Between two sampled turns.
+/// Minimum time between two sampled turns.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// Reads the time in the midst of a turn.
+/// Reads the time in the middle of a turn.
 pub(in crate::broker) type Clock = fn() -> Instant;
 
 #[derive(Default)]
 pub(crate) struct Sampler {
     clock: Option<Clock>,
     next: Instant,
-    /// This turn's message is still to come.
+    /// This turn's message has not been handled yet.
     waits: bool,
-    /// When the message had been put before others; zero: no send is awaited.
+    /// When the message was routed; zero: no send is awaited.
     routed: Instant,
-    /// The connection whose send is timed, and since when.
+    /// The connection whose send is timed, and when that send began.
     sending: Option<(Key, Instant)>,
 }
 
@@ -44,7 +43,7 @@ impl Sampler {
         }
     }
 
-    /// At the begin of a turn.
+    /// Called at the start of a turn.
     #[inline]
     pub(in crate::broker) fn begin_turn(&mut self, now: Instant) {
         if now >= self.next && self.clock.is_some() {
@@ -54,7 +53,7 @@ impl Sampler {
         }
     }
 
-    /// Before a message is handled: the time, if it is the one.
+    /// Called before a message is handled. Returns the time if this is the message to be timed.
     #[inline]
     pub(in crate::broker) fn begin_message(
         &mut self,
@@ -70,7 +69,7 @@ impl Sampler {
         Some(now)
     }
 
-    /// It has been taken apart, since `began`. The time.
+    /// The message, whose handling began at `began`, has been parsed. Returns the time.
     #[cold]
     pub(in crate::broker) fn parsed(
         &self,
@@ -82,7 +81,7 @@ impl Sampler {
         Some(now)
     }
 
-    /// It has been put before whom it is for.
+    /// The message has been routed to its receivers.
     #[cold]
     pub(in crate::broker) fn routed(&mut self, parsed: Instant, histograms: &mut Histograms) {
         let Some(clock) = self.clock else { return };
@@ -107,7 +106,7 @@ impl Sampler {
         self.sending = Some((key, now));
     }
 
-    /// A send is over, as of the begin of this turn.
+    /// A send has completed, as of the start of this turn.
     #[inline]
     pub(crate) fn send_ended(&mut self, key: Key, now: Instant, histograms: &mut Histograms) {
         if let Some((timed, began)) = self.sending

@@ -12,16 +12,15 @@
 //!   new connection     accept ─► authenticate
 //! ```
 //!
-//! A message that carries TRACEPARENT follows its flag; of PUBLISHes and REQUESTs without
-//! one, and of new connections, a share is drawn. What is not sampled passes untouched, byte
-//! for byte, and costs the look at its flag; without a collector it costs one branch. A
-//! sampled message goes on with one of our spans as its parent (`route`, `call`, or
-//! `receive` of a RESPONSE): it is written anew once, whoever it is for. That it has been
-//! given TRACEPARENT here and grown by it is remembered (`Parcel::grown`): a peer that does
-//! not accept so large a message gets it as it came.
+//! A message with TRACEPARENT follows its sampled flag; of PUBLISHes and REQUESTs without one, and
+//! of new connections, a random share is sampled. A message that is not sampled passes through byte
+//! for byte, at the cost of one look at its flag; without a collector, at the cost of one branch. A
+//! sampled message is forwarded with one of our spans as its parent (`route`, `call`, or `receive`
+//! of a RESPONSE), so it is re-encoded once, however many receive it. If we added a TRACEPARENT
+//! that it did not have, and so made it larger, `Parcel::grown` records that: a peer that does not
+//! accept so large a message gets the original.
 //!
-//! Times within a turn come from the driver's clock; where time is simulated they are the
-//! turn's.
+//! Times within a turn are read from the driver's clock; in a simulation they are the turn's.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -34,34 +33,34 @@ use crate::proto::trace::{FLAG_SAMPLED, TraceContext};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a shard needs to trace.
+/// The settings for tracing on a shard.
 pub struct Tracing {
     /// The share of messages without TRACEPARENT that are sampled, 0 to 1.
     pub sample_ratio: f64,
     pub spans: SpanSink,
 }
 
-/// A span that has begun.
+/// A span that has begun but not ended.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker) struct Open {
     name: SpanName,
-    /// As a message carries it on: its `parent_id` is this span.
+    /// The context as a forwarded message carries it: its `parent_id` is this span.
     pub(in crate::broker) context: TraceContext,
     parent_id: [u8; 8],
     remote: bool,
     begun: Instant,
 }
 
-/// A new connection that is traced.
+/// A new connection that is being traced.
 pub(in crate::broker) struct Arrival {
     pub(in crate::broker) context: TraceContext,
     pub(in crate::broker) accept: Option<Open>,
     pub(in crate::broker) authenticate: Option<Open>,
-    /// AUTH is still to come.
+    /// The peer still has to send AUTH.
     pub(in crate::broker) asks: bool,
 }
 
-/// What a span is about, as far as there is something to say.
+/// What a span reports about its message or connection, as far as known.
 #[derive(Clone, Copy, Default)]
 pub(in crate::broker) struct About<'a> {
     pub(in crate::broker) connection: Option<Key>,
@@ -73,7 +72,7 @@ pub(in crate::broker) struct About<'a> {
 }
 
 impl<'a> About<'a> {
-    /// A publication of so many bytes, delivered to so many.
+    /// A publication of this size, delivered to this many subscribers.
     pub(in crate::broker) fn delivered(topic: &'a str, bytes: usize, reached: usize) -> About<'a> {
         About {
             kind: Some(MessageType::Publish),
@@ -85,7 +84,7 @@ impl<'a> About<'a> {
     }
 }
 
-/// The span of a call, kept with it until its answer.
+/// The span of a call, kept until the call is answered.
 pub(crate) struct CallSpan {
     open: Open,
     service: Box<str>,
@@ -93,7 +92,7 @@ pub(crate) struct CallSpan {
 }
 
 impl CallSpan {
-    /// As the request carries it on.
+    /// The context as the request carries it.
     pub(in crate::broker) fn context(&self) -> &TraceContext {
         &self.open.context
     }
@@ -103,19 +102,19 @@ pub(crate) struct Tracer {
     shard: ShardId,
     spans: SpanSink,
     clock: Option<Clock>,
-    /// Sampled is what draws this or less; 0: nothing.
+    /// A random number up to this is sampled; 0: tracing is off.
     threshold: u64,
     random: fastrand::Rng,
     counters: Arc<Counters>,
-    /// Connections have to send AUTH.
+    /// Connections must send AUTH.
     pub(in crate::broker) asks: bool,
     pub(in crate::broker) arrivals: HashMap<Key, Arrival>,
-    /// The `receive` span of the message in hand, and why it was refused, if it was.
+    /// The `receive` span of the current message, and the code of its refusal, if it was refused.
     receive: Option<Open>,
     fault: Option<Fault>,
-    /// The call a service is being asked for.
+    /// The span of the call that is being passed to a service.
     call: Option<Box<CallSpan>>,
-    /// For messages that are written anew.
+    /// Scratch buffer for re-encoding messages.
     pub(in crate::broker) scratch: Vec<u8>,
 }
 
@@ -158,7 +157,7 @@ impl Tracer {
         self.clock.map_or(turn, |clock| clock().max(turn))
     }
 
-    /// Begins a span below `parent`, now.
+    /// Begins a child span of `parent`, now.
     pub(in crate::broker) fn begin(
         &mut self,
         name: SpanName,
@@ -182,7 +181,7 @@ impl Tracer {
         }
     }
 
-    /// Begins the first span of a new trace.
+    /// Begins the root span of a new trace.
     pub(in crate::broker) fn begin_trace(&mut self, name: SpanName, begun: Instant) -> Open {
         let root = TraceContext {
             trace_id: self.random.u128(1..).to_be_bytes(),
@@ -192,7 +191,7 @@ impl Tracer {
         self.begin_at(name, &root, begun)
     }
 
-    /// Records a span that ends now.
+    /// Ends a span now, and records it.
     pub(in crate::broker) fn end(&mut self, open: Open, about: About<'_>, turn: Instant) {
         let span = Span {
             name: open.name,
@@ -216,11 +215,11 @@ impl Tracer {
         }
     }
 
-    // ---- the message in hand ----
+    // ---- the current message ----
 
-    /// Looks whether a message that has just come is sampled; a trace may begin with one that
-    /// `begins` something. True: its `receive` span has
-    /// begun, and `end_receive` must follow.
+    /// Decides whether a received message is sampled; a message that `begins` something may start a
+    /// new trace. If this returns true, the message's `receive` span has begun and `end_receive`
+    /// must follow.
     #[inline]
     pub(in crate::broker) fn receive(
         &mut self,
@@ -254,12 +253,12 @@ impl Tracer {
         true
     }
 
-    /// The message in hand is sampled: this is where its spans belong.
+    /// The context under which spans of the current message belong, if it is sampled.
     pub(in crate::broker) fn received(&self) -> Option<TraceContext> {
         self.receive.map(|open| open.context)
     }
 
-    /// The message in hand, if there is a sampled one, has been refused.
+    /// Records that the current message, if sampled, was refused.
     pub(in crate::broker) fn note_refusal(&mut self, code: u16) {
         if self.receive.is_some() {
             self.fault.get_or_insert(Fault::Code(code));
@@ -305,19 +304,20 @@ impl Tracer {
         self.end(span.open, about, turn);
     }
 
-    /// A service is about to be asked.
+    /// A service is about to be called.
     pub(in crate::broker) fn put_call(&mut self, span: Box<CallSpan>) {
         self.call = Some(span);
     }
 
-    /// The span of the call in hand goes to who answers it later; or nobody took it.
+    /// Takes the span of the current call: it moves to whoever answers later, or no one took the
+    /// call.
     pub(in crate::broker) fn take_call(&mut self) -> Option<Box<CallSpan>> {
         self.call.take()
     }
 }
 
-/// The largest number of 64 bits that is sampled.
+/// The largest 64-bit random number that is sampled.
 fn threshold(ratio: f64) -> u64 {
-    // Saturating: 1.0 and more are everything.
+    // Saturates: a ratio of 1.0 or more samples everything.
     (ratio.max(0.0) * 2f64.powi(64)) as u64
 }

@@ -1,26 +1,26 @@
-//! What the shards of a server agree on when it ends: when nobody has been heard for a while
-//! on any of them, and then, step by step, that all have done the same.
+//! What the shards of a server agree on during shutdown: first that all of them have been quiet for
+//! a while, and then, phase by phase, that each has done the same.
 //!
 //! ```text
-//!   open ── quiet on all shards, or time is up ──► deaf ── all are, and what each has said
-//!                                                          is done ──► … ──► told
+//!   open ── quiet on all shards, or time is up ──► deaf ── all are, and everything each has said
+//!                                                          is handled ──► … ──► told
 //! ```
 //!
-//! Each shard writes a place of its own and reads all. A shard never goes back a phase, and
-//! enters the next only when all have reached this one: so what one had confirmed before it
-//! went deaf has been delivered by all when any of them tells its subscribers the end.
+//! Each shard writes its own place and reads all. A shard never goes back a phase, and enters the
+//! next one only when all have reached the current one: so by the time any shard closes its
+//! subscribers, all shards have delivered what any of them had confirmed before it went deaf.
 
 use crate::base::clock::Instant;
 use crate::base::id::ShardId;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
-/// How far a shard is in ending.
+/// How far a shard is in shutting down.
 pub(crate) type Phase = u8;
 pub(crate) const OPEN: Phase = 0;
-/// It takes nothing from its clients any more.
+/// It handles no more input from its clients.
 pub(crate) const DEAF: Phase = 1;
-/// The last: all that was said between shards before they were deaf is done, and, what
-/// follows from handling that (a group's message sent on), too.
+/// The last phase: everything said between shards before they went deaf has been handled, and so
+/// has everything that followed from it (a group's message sent on).
 pub(crate) const TOLD: Phase = 4;
 
 #[derive(Default)]
@@ -28,7 +28,7 @@ pub(crate) struct Accord(Box<[Place]>);
 
 #[repr(align(128))]
 struct Place {
-    /// When somebody was last heard there, as far as is known: not before it drains.
+    /// When a client of that shard was last active; `NEVER` until the shard drains.
     busy_at: AtomicU64,
     phase: AtomicU8,
 }
@@ -46,14 +46,14 @@ impl Accord {
         self.0.get(shard.index())
     }
 
-    /// Something went on there at `now`.
+    /// A client of that shard was active at `now`.
     pub(crate) fn note_busy(&self, shard: ShardId, now: Instant) {
         if let Some(place) = self.place(shard) {
             place.busy_at.store(now.as_nanos(), SeqCst);
         }
     }
 
-    /// When something last went on on any shard; `NEVER` while one does not drain yet.
+    /// The last activity on any shard; `NEVER` until all shards drain.
     pub(crate) fn busy_at(&self) -> Instant {
         let times = self.0.iter().map(|place| place.busy_at.load(SeqCst));
         Instant::from_nanos(times.max().unwrap_or(0))
@@ -65,19 +65,19 @@ impl Accord {
         }
     }
 
-    /// It has ended: nobody waits for it.
+    /// The shard has ended: the others no longer wait for it.
     pub(crate) fn leave(&self, shard: ShardId) {
         self.note_busy(shard, Instant::ZERO);
         self.enter(shard, Phase::MAX);
     }
 
-    /// A shard that still serves has gone deaf.
+    /// A shard that has not ended has gone deaf.
     pub(crate) fn has_begun(&self) -> bool {
         let mut phases = self.0.iter().map(|place| place.phase.load(SeqCst));
         phases.any(|phase| (DEAF..=TOLD).contains(&phase))
     }
 
-    /// All have come as far as this.
+    /// All shards have reached this phase.
     pub(crate) fn have_all(&self, phase: Phase) -> bool {
         self.0.iter().all(|place| place.phase.load(SeqCst) >= phase)
     }

@@ -1,8 +1,8 @@
 //! A batch: everything one shard says to another in a turn, and how it is read.
 //!
-//! Entries are of fixed size; what they are about lies behind each other in the batch's
-//! bytes, in the same order, so that a reader needs no offsets, only where it has got to.
-//! Cleared, a batch keeps its memory for the next turn.
+//! Entries have a fixed size; their variable-length parts follow each other in the batch's bytes,
+//! in the same order, so that a reader needs no offsets, only its position. A cleared batch keeps
+//! its memory for the next turn.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -12,7 +12,7 @@ use crate::broker::publish::publication::{Sent, Terms};
 use crate::router::Count;
 use bytes::Bytes;
 
-/// One thing said. Lengths refer to the batch's bytes, in order.
+/// One entry. Lengths refer to the batch's bytes, in order.
 pub(in crate::broker) enum Entry {
     Publish {
         message: Span,
@@ -21,7 +21,7 @@ pub(in crate::broker) enum Entry {
     },
     Interest {
         filter_bytes: u8,
-        /// Meaningful where `kind` is `Group`.
+        /// Only meaningful if `kind` is `Group`.
         group_bytes: u8,
         kind: InterestKind,
         number: Key,
@@ -39,25 +39,25 @@ pub(in crate::broker) enum Entry {
     Withdraw {
         call: Key,
     },
-    /// A publication whose topic is at home there, with a count of the batch's for each other
-    /// shard.
+    /// A publication whose topic's home is the receiving shard. The batch's `counts` has one count
+    /// per other shard for it.
     Home {
         message: Span,
         terms: Terms,
     },
-    /// What follows comes behind this much of that shard's.
+    /// The next entry must not be handled before this many entries of that shard.
     After {
         from: ShardId,
         count: u64,
     },
-    /// So many publications, of so many bytes, have been delivered from their home.
+    /// This many publications, of this many bytes, have been delivered by their home.
     Homed {
         count: u32,
         bytes: usize,
     },
 }
 
-/// Where a message lies: in the batch's bytes, or (no length) next of its large ones.
+/// Where a message is: this many of the batch's bytes, or (`None`) the next of its large messages.
 pub(in crate::broker) type Span = Option<u32>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,25 +67,25 @@ pub(in crate::broker) enum InterestKind {
     Servers,
 }
 
-/// A call that waits for a RESPONSE, wherever it is open.
+/// A call waiting for a RESPONSE, on whichever shard it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) struct Call {
-    /// The shard it is open on.
+    /// The shard on which it is open.
     pub(in crate::broker) shard: ShardId,
     pub(in crate::broker) key: Key,
     pub(in crate::broker) deadline: Instant,
-    /// Of its REQUEST: see `Parcel::grown`.
+    /// Whether its REQUEST has grown: see `Parcel::grown`.
     pub(in crate::broker) grown: bool,
 }
 
-/// A message as it comes out of a batch.
+/// A message as read from a batch.
 pub(in crate::broker) enum Body<'a> {
     Small(&'a [u8]),
     Large(&'a Bytes),
 }
 
 impl<'a> Body<'a> {
-    /// One that is `retained` comes without a charge.
+    /// A `retained` message comes without a charge.
     pub(in crate::broker) fn parcel(&self, retained: bool) -> Parcel<'a> {
         match self {
             Body::Small(bytes) => Parcel::plain(bytes),
@@ -95,13 +95,13 @@ impl<'a> Body<'a> {
     }
 }
 
-/// What another shard said.
+/// An entry as read by the receiving shard.
 pub(in crate::broker) enum Item<'a> {
     Publish {
         message: Body<'a>,
         picks: &'a [Key],
         terms: Terms,
-        /// Where `terms` say that it comes with it.
+        /// Present if `terms` say so.
         translated: Option<&'a Bytes>,
     },
     Interest {
@@ -120,7 +120,7 @@ pub(in crate::broker) enum Item<'a> {
         message: Body<'a>,
         call: Key,
     },
-    /// Nobody waits for the answer any more.
+    /// No one waits for the answer any more.
     Withdraw {
         call: Key,
     },
@@ -130,7 +130,7 @@ pub(in crate::broker) enum Item<'a> {
         translated: Option<&'a Bytes>,
         counts: &'a [u64],
     },
-    /// Was asked for with `Reading::after`.
+    /// Already handled through `Reading::after`.
     After,
     Homed {
         count: u32,
@@ -142,18 +142,18 @@ pub(in crate::broker) enum Item<'a> {
 pub(in crate::broker) struct Batch {
     /// The epoch in which it was begun.
     pub(in crate::broker) epoch: u64,
-    /// Its sender waits for it.
+    /// Its sender is waiting for it to come back.
     pub(in crate::broker) awaited: bool,
     pub(in crate::broker) entries: Vec<Entry>,
     pub(in crate::broker) bytes: Vec<u8>,
     large: Vec<Bytes>,
     large_bytes: usize,
-    /// Those of them that carry their own charge.
+    /// Bytes of large messages that carry their own charge.
     charged_bytes: usize,
     pub(in crate::broker) picks: Vec<Key>,
-    /// What its sender had said to each other shard, with each `Home`.
+    /// For each `Home` entry: how much its sender had said to each other shard.
     pub(in crate::broker) counts: Vec<u64>,
-    /// What its reader had said to its sender when it gave it back.
+    /// How much its reader had said to its sender when the batch was given back.
     pub(in crate::broker) said: u64,
 }
 
@@ -166,7 +166,8 @@ impl Batch {
         self.bytes.len() + self.large_bytes + self.entries.len() * size_of::<Entry>()
     }
 
-    /// What is to be charged for it while it is out: of its messages those without a charge.
+    /// What to charge for the batch while it is out; messages with a charge of their own are
+    /// excluded.
     pub(in crate::broker) fn cost_bytes(&self) -> usize {
         self.len_bytes() - self.charged_bytes
     }
@@ -180,7 +181,7 @@ impl Batch {
         Some(parcel.len() as u32)
     }
 
-    /// The same of one that is to be retained: each shard has its own charge for that.
+    /// The same for a message to be retained: each shard charges it separately.
     pub(in crate::broker) fn put_retained(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -194,7 +195,7 @@ impl Batch {
         self.put(parcel, ledger)
     }
 
-    /// One that carries its charge.
+    /// Adds a message that carries its own charge.
     pub(in crate::broker) fn put_shared(&mut self, message: Bytes) {
         self.large_bytes += message.len();
         self.charged_bytes += message.len();
@@ -211,7 +212,7 @@ impl Batch {
     }
 }
 
-/// A batch being worked through.
+/// A batch being read.
 pub(in crate::broker) struct Reading {
     pub(in crate::broker) batch: Batch,
     entry: usize,
@@ -219,12 +220,12 @@ pub(in crate::broker) struct Reading {
     large: usize,
     pick: usize,
     count: usize,
-    /// Counts with each `Home`.
+    /// Number of counts with each `Home`.
     others: usize,
 }
 
 impl Reading {
-    /// `others`: shards beside the two.
+    /// `others`: the number of shards besides sender and receiver.
     pub(in crate::broker) fn new(batch: Batch, others: usize) -> Reading {
         Reading {
             batch,
@@ -237,12 +238,12 @@ impl Reading {
         }
     }
 
-    /// Entries that have been read.
+    /// Entries read so far.
     pub(in crate::broker) fn taken(&self) -> u64 {
         self.entry as u64
     }
 
-    /// What the next one has to wait for, if anything: this much of that shard's.
+    /// What the next entry has to wait for, if anything: this many entries of that shard.
     #[inline]
     pub(in crate::broker) fn after(&self) -> Option<(ShardId, u64)> {
         match self.batch.entries.get(self.entry)? {
@@ -251,7 +252,7 @@ impl Reading {
         }
     }
 
-    /// The next one, if it is a publication for all plain subscribers.
+    /// The next message, if the next entry is a publication for all plain subscribers.
     pub(in crate::broker) fn publication(&self) -> Option<&[u8]> {
         let batch = &self.batch;
         match *batch.entries.get(self.entry)? {
@@ -313,7 +314,7 @@ impl Reading {
             } => {
                 let filter = take(batch, usize::from(filter_bytes), &mut self.byte);
                 Item::Interest {
-                    // Written from a str.
+                    // Was written from a `str`.
                     filter: std::str::from_utf8(filter).unwrap_or_default(),
                     group: take(batch, usize::from(group_bytes), &mut self.byte),
                     kind,

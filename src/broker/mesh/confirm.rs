@@ -1,12 +1,12 @@
-//! Answers to operations: OK or ERROR, in the order in which a connection asked.
+//! Answers to operations: OK or ERROR, in the order of a connection's operations.
 //!
-//! An operation that other shards have to know of is answered when all of them do: when
-//! every batch of its epoch has come back (see `mesh`). SUBSCRIBE's waits as well until what
-//! those shards had said before they knew is delivered here: behind it nothing is missing,
-//! and of what comes then no earlier one may have come without those that follow it. A PUBLISH
-//! that goes by way of its topic's home waits for the home's word. Answers that cannot be given at
-//! once wait in one queue, in the order of their epochs; a connection with one in it has
-//! its later ones wait too.
+//! An operation that other shards have to know of is answered when all of them do: when every batch
+//! of its epoch has come back (see `mesh`). SUBSCRIBE's answer also waits until everything that
+//! those shards had said before they knew of it has been delivered here: after the OK no
+//! publication is missing, and if an earlier one was delivered, so were those that follow it. A
+//! PUBLISH that goes through its topic's home waits for the home's confirmation. Answers that have
+//! to wait are in one queue, in the order of their epochs; if a connection has an answer in the
+//! queue, its later ones wait too.
 
 use crate::base::id::Key;
 use crate::broker::Broker;
@@ -16,15 +16,15 @@ use crate::broker::publish::fanout_queue::Fanning;
 use crate::wire::Notice;
 
 impl Broker {
-    /// Answers an operation: now if nothing stands before it, and, with `everywhere`, if
-    /// no shard has anything left to do of what this one has said.
+    /// Answers an operation as soon as no earlier answer is waiting and, with `everywhere`, every
+    /// shard has handled everything that this one has said.
     pub(in crate::broker) fn answer(&mut self, key: Key, answer: Answer, everywhere: bool) {
         let until = everywhere.then(|| self.until_done());
         self.answer_at(key, answer, until);
     }
 
-    /// Answers SUBSCRIBE, likewise, when what others have said before they knew of it is
-    /// delivered here.
+    /// The same for SUBSCRIBE, which also waits until everything that others had said before they
+    /// knew of it has been delivered here.
     pub(in crate::broker) fn answer_subscribe(&mut self, key: Key, answer: Answer) {
         let until = Until {
             heard: true,
@@ -33,7 +33,7 @@ impl Broker {
         self.answer_at(key, answer, Some(until));
     }
 
-    /// Until no shard has anything left to do of what this one has said so far.
+    /// The condition that every shard has handled everything this one has said so far.
     pub(in crate::broker) fn until_done(&self) -> Until {
         Until {
             mark: self.mesh.mark(),
@@ -50,7 +50,7 @@ impl Broker {
         done && until.ticket.is_none_or(|ticket| self.mesh.is_homed(ticket))
     }
 
-    /// Answers an operation when that is over and nothing stands before it.
+    /// Answers an operation once `until` is fulfilled and no earlier answer is waiting.
     pub(in crate::broker) fn answer_at(&mut self, key: Key, answer: Answer, until: Option<Until>) {
         let answer = match self.connections.get(key).map(|one| one.member.fanning) {
             Some(Fanning::Open | Fanning::Waits) => self.answer_behind(key, answer, until),
@@ -61,7 +61,7 @@ impl Broker {
         }
     }
 
-    /// Answers an operation whose turn it is among those that go behind publications to many.
+    /// Answers an operation once no publication to many precedes it.
     pub(in crate::broker) fn answer_in_turn(
         &mut self,
         key: Key,
@@ -91,7 +91,7 @@ impl Broker {
         });
     }
 
-    /// Gives the answers whose time has come.
+    /// Gives the answers whose conditions are fulfilled.
     pub(in crate::broker) fn take_confirmed(&mut self) {
         while let Some(pending) = self.confirmations.queue.front() {
             if !self.is_past(&pending.until) {

@@ -1,4 +1,4 @@
-//! Answers to operations, and what they wait for, as values.
+//! Answers to operations and their conditions, as values.
 
 use crate::base::id::Key;
 use crate::broker::mesh::Ticket;
@@ -19,18 +19,18 @@ pub(in crate::broker) struct Pending {
 /// What an answer waits for.
 #[derive(Clone, Copy)]
 pub(in crate::broker) struct Until {
-    /// The epoch that has to be done.
+    /// Everything up to this epoch has been handled.
     pub(in crate::broker) mark: u64,
-    /// And what others had said before they did that.
+    /// If set, also everything that the other shards had said before they handled it.
     pub(in crate::broker) heard: bool,
-    /// And the home's word.
+    /// If set, also the home's confirmation of this publication.
     pub(in crate::broker) ticket: Option<Ticket>,
 }
 
 /// The answer to one operation.
 pub(in crate::broker) struct Answer {
     pub(in crate::broker) id: u32,
-    /// It answers a PUBLISH that was taken or refused now: its id counts for the session.
+    /// It answers a PUBLISH that has just been accepted or refused: its id counts for the session.
     pub(in crate::broker) publish: bool,
     pub(in crate::broker) refusal: Option<Box<Refusal>>,
 }
@@ -59,7 +59,7 @@ impl Answer {
         }
     }
 
-    /// To a PUBLISH.
+    /// Refuses a PUBLISH.
     pub(in crate::broker) fn unpublished(id: u32, refusal: Refusal) -> Answer {
         Answer {
             publish: true,

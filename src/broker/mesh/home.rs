@@ -1,17 +1,17 @@
-//! The way through a topic's home: the shard, by the hash of the topic's name, that brings the
-//! retained publications of all shards into one order.
+//! The path through a topic's home: the shard, chosen by a hash of the topic's name, that brings
+//! the retained publications of all shards into one order.
 //!
 //! ```text
 //!   A  PUBLISH ── Home ──► H  retains, delivers ── Publish ──► A, C, …
 //!   A  OK ◄────── Homed ── H  ◄──────────── batches come back ┘
 //! ```
 //!
-//! What a connection publishes on that topic behind it takes the same way, until all of it is
-//! confirmed; then the direct one is as late as that. The other way round, what it had
-//! published directly may still be on its way from A to C when the home's comes to C: so A
-//! tells the home how much it has said to each other shard, and C takes no publication of the
-//! home's before it has taken that much of A's (`After`). A shard waits for what had been said
-//! before only, so none waits for itself.
+//! Whatever a connection publishes on that topic afterwards takes the same path, until all of it is
+//! confirmed; after that, a direct publication can no longer overtake it. Conversely, what the
+//! connection had published directly may still be on its way from A to C when the home's
+//! publication reaches C: so A tells the home how much it has said to each other shard, and C
+//! handles no publication of the home before it has handled that much of A's (`After`). A shard
+//! waits only for what was said earlier, so there are no cycles of waiting.
 //!
 //! The home takes all that comes at once, whether or not its own links are pressed: waiting
 //! there, two homes could wait for each other. Instead what is on its way through a home, and
@@ -34,7 +34,7 @@ impl Mesh {
         self.homing > 0
     }
 
-    /// The home of a topic; `None`: this shard, `own`.
+    /// The home of a topic on another shard; `None`: it is this shard, `own`.
     pub(in crate::broker) fn home(&self, own: ShardId, topic: &str) -> Option<Home> {
         if self.links.is_empty() {
             return None;
@@ -45,11 +45,11 @@ impl Mesh {
         let link = self.links.binary_search_by_key(&peer, |link| link.peer);
         debug_assert_eq!(link.is_err(), peer == own, "{shards} shards");
         let link = link.ok()?;
-        // Who has ended is no home: until this one has ended too, it is itself.
+        // A shard that has ended cannot be a home: until this one ends too, it is the home itself.
         (!self.links[link].is_gone()).then_some(Home { link, topic: hash })
     }
 
-    /// Whether something of this connection on this topic is on its way there.
+    /// Whether a publication of this connection on this topic is on its way through that home.
     pub(in crate::broker) fn has_homing(&self, home: Home, by: Key) -> bool {
         let passage = &self.links[home.link].passage;
         passage.last.contains_key(&(by, home.topic))
@@ -92,24 +92,24 @@ impl Mesh {
         }
     }
 
-    /// A home has said that `count` more have been delivered everywhere.
+    /// A home confirms that `count` more publications have been delivered everywhere.
     pub(in crate::broker) fn take_homed(&mut self, from: ShardId, count: u32, bytes: usize) {
         if let Ok(link) = self.links.binary_search_by_key(&from, |link| link.peer) {
             let passage = &mut self.links[link].passage;
-            // Of one that has ended since, all has been given up.
+            // If it has ended since, all of them have been given up.
             let count = u64::from(count).min(passage.left());
             passage.leave(count, bytes);
             self.homing -= count;
         }
     }
 
-    /// Whether the home has said so of this one.
+    /// Whether the home has confirmed this publication.
     pub(in crate::broker) fn is_homed(&self, ticket: Ticket) -> bool {
         let link = self.links.get(ticket.link);
         link.is_none_or(|link| link.passage.done >= ticket.number)
     }
 
-    /// Gives up what was on its way through homes that have ended.
+    /// Gives up publications that were on their way through homes that have ended.
     pub(in crate::broker) fn forget_gone(&mut self) {
         for link in &mut self.links {
             let left = link.passage.left();
@@ -122,8 +122,8 @@ impl Mesh {
 
     // ---- the home ----
 
-    /// A publication of another shard's has been delivered here and sent on to others: its
-    /// shard is told so when all of these have it.
+    /// Another shard's publication has been delivered here and sent on to others: its shard gets a
+    /// confirmation once all of them have it.
     pub(in crate::broker) fn owe(&mut self, to: ShardId, bytes: usize) {
         let Ok(link) = self.links.binary_search_by_key(&to, |link| link.peer) else {
             return;
@@ -143,13 +143,13 @@ impl Mesh {
         }
     }
 
-    /// Something is still owed.
+    /// Some confirmations are still owed.
     pub(crate) fn owes(&self) -> bool {
         !self.owed.is_empty()
     }
 
-    /// Says what has been owed, as far as it is true by now. The shard it is said to has the
-    /// publication by then: that went before it on the same link.
+    /// Sends the confirmations that have become due. The publisher's own shard has the publication
+    /// by then: it was sent earlier on the same link.
     pub(in crate::broker) fn pay(&mut self) {
         while let Some(&Owed {
             mark,
@@ -210,7 +210,7 @@ mod tests {
         mesh.publish(&mut Parcel::plain(text), &nobody, &[], TERMS, None, cause);
     }
 
-    /// Does what link `index` brings, as far as it goes, and tells what it was.
+    /// Handles what link `index` brings, as far as possible, and records it in `told`.
     fn take(mesh: &mut Mesh, index: usize, told: &mut Vec<String>) {
         while let Some((from, mut batch)) = mesh.receive(index) {
             while (batch.after()).is_none_or(|(shard, count)| mesh.has_taken(shard, count))
@@ -266,7 +266,7 @@ mod tests {
         assert!(homes.iter().all(|count| *count > 100), "{homes:?}");
     }
 
-    /// From shard 0 to 2, directly and by way of 1.
+    /// From shard 0 to shard 2, directly and through shard 1.
     #[test]
     fn what_went_directly_before_is_not_overtaken_by_way_of_the_home() {
         let mut meshes = meshes(3);
@@ -291,7 +291,7 @@ mod tests {
         turn(&mut meshes[2], &mut told[2]);
         assert_eq!(told[2], ["direct", "by way of"]);
         assert!(!meshes[0].is_homed(ticket));
-        // The publisher's shard gets it too, and then the home's word.
+        // The publisher's shard gets it too, and then the home's confirmation.
         turn(&mut meshes[1], &mut told[1]);
         turn(&mut meshes[0], &mut told[0]);
         assert_eq!(told[0], ["by way of"]);
@@ -338,7 +338,7 @@ mod tests {
         say(&mut meshes[0], b"asks", None);
         let mark = meshes[0].mark();
         meshes[0].flush(true);
-        // The other says something in the turn in which it does that.
+        // The other shard says something in the turn in which it handles that.
         say(&mut meshes[1], b"before", None);
         take(&mut meshes[1], 0, &mut told);
         say(&mut meshes[1], b"behind", None);

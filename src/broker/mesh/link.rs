@@ -1,4 +1,4 @@
-//! One link of the mesh: a shard's ends of the rings to and from one other.
+//! One link of the mesh: a shard's ends of the rings to and from one other shard.
 
 use crate::base::id::ShardId;
 use crate::base::wake::Waker;
@@ -13,18 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 pub(in crate::broker) const BATCHES_MAX: usize = 64;
 /// Bytes of one link that may be out, or wait in its open batch, before publishers slow down.
 const LINK_BYTES_MAX: usize = 4 << 20;
-/// Bytes of a batch from which on it is heavy: charged until it has come back, for which its
-/// sender is woken. All lighter ones that a link may have out are within `BATCHES_MAX` of these.
+/// Bytes from which on a batch is heavy: it is charged until it comes back, and its return wakes
+/// its sender. All lighter batches that a link may have out add up to at most `BATCHES_MAX` times
+/// this.
 const HEAVY_BYTES: usize = 16_384;
 /// Batches kept for reuse on a link, and the memory one of them may hold on to.
 const SPARES_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 1 << 18;
 
-/// A batch that is out.
+/// A batch that has been sent and has not come back.
 pub(in crate::broker) struct Out {
     epoch: u64,
     bytes: usize,
-    /// None: it is light.
+    /// `None`: it is light.
     cost_bytes: Option<usize>,
 }
 
@@ -44,21 +45,21 @@ pub(in crate::broker) struct Link {
     /// The batches that are out.
     pub(in crate::broker) out: VecDeque<Out>,
     pub(in crate::broker) out_bytes: usize,
-    /// Heavy ones among them, and what is charged for these.
+    /// The number of heavy batches among them, and what is charged for those.
     heavy_out: usize,
     cost_out_bytes: usize,
     /// The last batch out is awaited: its return will wake this shard.
     pub(in crate::broker) last_awaited: bool,
     pub(in crate::broker) reading: Option<Reading>,
-    /// Entries in all batches that went, and in all that were given back.
+    /// Entries in all batches sent, and in all batches given back.
     said: u64,
     taken: u64,
     /// Of what was taken, from here on it is still on its way to many.
     held_at: Option<u64>,
-    /// Of batches that came back: their epochs, and how much the peer had said by then, where
-    /// that has not been taken yet.
+    /// Of batches that came back: their epochs, and how much the peer had said by then, unless all
+    /// of that has been handled.
     heard: VecDeque<(u64, u64)>,
-    /// What is on its way through the peer.
+    /// Publications on their way through the peer.
     pub(in crate::broker) passage: Passage,
 }
 
@@ -74,7 +75,7 @@ impl Link {
         self.said + self.open.entries.len() as u64
     }
 
-    /// Whether so many of the peer's have been taken, or there will be no more.
+    /// Whether this many of the peer's entries have been handled, or no more will come.
     pub(in crate::broker) fn has_taken(&self, count: u64) -> bool {
         let read = self.reading.as_ref().map_or(0, Reading::taken);
         self.held_at.unwrap_or(self.taken + read) >= count
@@ -97,13 +98,14 @@ impl Link {
         self.outgoing.is_abandoned()
     }
 
-    /// As `is_done`, and what the peer had said before it did the last of that is done here.
+    /// Like `is_done`, and what the peer had said before it handled the last of that is handled
+    /// here.
     pub(in crate::broker) fn is_heard(&self, mark: u64) -> bool {
         let mut heard = self.heard.iter().take_while(|one| one.0 <= mark);
         self.is_done(mark) && heard.all(|one| self.has_taken(one.1))
     }
 
-    /// Bytes to be charged: of heavy batches that are out, and of the open one if it is heavy.
+    /// Bytes to charge: the heavy batches that are out, and the open one if it is heavy.
     pub(in crate::broker) fn cost_bytes(&self) -> usize {
         self.cost_out_bytes + heavy_bytes(&self.open).unwrap_or(0)
     }
@@ -113,7 +115,7 @@ impl Link {
         self.last_awaited || self.heavy_out > 0 || self.waits.load(Ordering::Relaxed)
     }
 
-    /// Nothing said to the peer up to `mark` is still to be done.
+    /// Everything said to the peer up to `mark` has been handled.
     pub(in crate::broker) fn is_done(&self, mark: u64) -> bool {
         let out = self.out.front().is_some_and(|out| out.epoch <= mark);
         let open = !self.open.is_empty() && self.open.epoch <= mark;
@@ -142,7 +144,7 @@ impl Link {
             }
         }
         if self.outgoing.is_abandoned() {
-            // The peer has ended: nobody is left there to do anything for.
+            // The peer has ended: there is no one left to handle anything for.
             self.out.clear();
             (self.out_bytes, self.heavy_out, self.cost_out_bytes) = (0, 0, 0);
             self.open.clear();
@@ -171,7 +173,7 @@ impl Link {
         let next = self.spare.pop().unwrap_or_default();
         let mut batch = std::mem::replace(&mut self.open, next);
         self.open.epoch = epoch + 1;
-        // Its first: what was said later in it is waited for as long as that.
+        // The batch's first epoch: entries added in later epochs are waited for just as long.
         let (first, bytes) = (batch.epoch, batch.len_bytes());
         let cost_bytes = heavy_bytes(&batch);
         let awaited = awaited || cost_bytes.is_some();
@@ -196,8 +198,8 @@ impl Link {
         let awaited = batch.awaited;
         self.taken += batch.entries.len() as u64;
         batch.said = self.said();
-        // There is room: the peer has no more than this many out. If it has ended, nobody
-        // misses it.
+        // There is room: the peer has no more than this many out. If it has ended, no one needs the
+        // batch.
         let _ = self.returning.push(batch);
         fence(Ordering::SeqCst);
         if awaited || self.peer_waits.load(Ordering::Relaxed) {

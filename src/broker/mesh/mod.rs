@@ -1,18 +1,18 @@
-//! The mesh: what one shard says to another, without locks and almost without allocating.
+//! The mesh: what one shard says to another, without locks and almost without allocation.
 //!
-//! Between each ordered pair of shards run two rings of one producer and one consumer.
-//! Everything said in a turn is written into one batch, which is pushed as a whole at the
-//! turn's end; the receiver works through it and gives the empty batch back on the second
-//! ring. So a batch that has come back is the receiver's word that all in it has been done
-//! (`confirm` waits for that), and its memory is used again.
+//! Two single-producer, single-consumer rings connect each ordered pair of shards. Everything said
+//! in a turn is written into one batch, which is pushed as a whole at the end of the turn; the
+//! receiver works through it and gives the empty batch back on the second ring. So a returned batch
+//! confirms that the receiver has handled everything in it (`confirm` waits for that), and its
+//! memory is used again.
 //!
 //! ```text
 //!   shard A  open batch ──turn's end──► outgoing ═══════════► incoming ──► reading   shard B
 //!            spare ◄── collect ──────── returned ◄═══════════ returning ◄── done
 //! ```
 //!
-//! A publication is one entry, whatever the number of subscribers there; small messages
-//! lie in the batch, large ones are referred to.
+//! A publication is one entry, however many subscribers the other shard has; small messages are
+//! copied into the batch, large ones are passed by reference.
 //!
 //! Full rings slow who fills them, never a shard: while a link is pressed (too much of it is
 //! not given back) connections whose publications, requests or responses go to other shards
@@ -20,16 +20,17 @@
 //! only if it sleeps; this shard is woken for a batch that comes back only if it waits for
 //! it, or is charged for it.
 //!
-//! What lies in batches is charged to the shard that wrote them, until they have come back;
-//! but for light ones, of which a link has a megabyte out at most, and for large messages, which
-//! carry their own charge (see `ledger`).
+//! Batches are charged to the shard that wrote them until they have come back, except for light
+//! ones, of which a link has at most a megabyte out, and for large messages, which carry their own
+//! charge (see `ledger`).
 //!
-//! A batch that comes back says how much its reader had said by then: who has taken that as
-//! well has all that was said before the batch was done (SUBSCRIBE's OK waits for that).
+//! A returned batch says how much its reader had said by then: once that has been handled too,
+//! everything that the reader said before it finished the batch has been handled (SUBSCRIBE's OK
+//! waits for that).
 //!
-//! Retained publications go by way of their topic's home: see `home`.
+//! Retained publications go through their topic's home: see `home`.
 //!
-//! Invariants: batches of a link come back in the order they went; at most `BATCHES_MAX` of
+//! Invariants: batches of a link come back in the order they were sent; at most `BATCHES_MAX` of
 //! them are out, so no push fails.
 
 pub(crate) mod accord;
@@ -63,22 +64,22 @@ use std::sync::atomic::{Ordering, fence};
 #[derive(Default)]
 pub struct Mesh {
     links: Vec<Link>,
-    /// Of the shard.
+    /// The shard's ledger.
     pub(crate) ledger: Ledger,
     /// The number of the batches being written.
     epoch: u64,
     pressed: bool,
-    /// Bytes to be charged for what lies in batches, as of the last `press`.
+    /// Bytes to charge for batches, as of the last `press`.
     held_bytes: usize,
-    /// What all shards agree on when they end.
+    /// The agreement among all shards when they shut down.
     pub(crate) accord: Arc<Accord>,
-    /// Publications on their way through homes.
+    /// Publications on their way through a home.
     homing: u64,
-    /// What other shards are to be told of publications at home here.
+    /// Confirmations that other shards are owed for publications that have their home here.
     owed: VecDeque<Owed>,
 }
 
-/// Makes the links between shards that these wakers wake, in the order of their ids.
+/// Creates the links between shards, which these wakers wake, in the order of their ids.
 pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
     let accord = Arc::new(Accord::new(wakers.len()));
     let mesh = |_| Mesh {
@@ -101,16 +102,16 @@ pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
 }
 
 impl Mesh {
-    /// Links to other shards.
+    /// The number of links to other shards.
     pub(in crate::broker) fn len(&self) -> usize {
         self.links.len()
     }
 
     // ---- writing ----
 
-    /// Sends a publication to the shards that have plain subscribers for it (`plain`), to
-    /// those where a group's member was picked, and to all if it is retained; where it has
-    /// come from another shard, behind what that had said before.
+    /// Sends a publication to the shards that have plain subscribers for it (`plain`), to those on
+    /// which a group's member was picked, and to all if it is retained; if it came from another
+    /// shard, each waits for what that shard had said to it before (`cause`).
     pub(in crate::broker) fn publish(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -222,7 +223,7 @@ impl Mesh {
         }
     }
 
-    /// Nobody waits any more for the answer to a call of this shard's.
+    /// Tells a shard that no one waits any more for the answer to a call of this one.
     pub(in crate::broker) fn withdraw(&mut self, shard: ShardId, call: Key) {
         if let Some(batch) = open(&mut self.links, shard) {
             batch.entries.push(Entry::Withdraw { call });
@@ -247,7 +248,7 @@ impl Mesh {
         is_pressed
     }
 
-    /// Bytes to be charged for what lies in batches.
+    /// Bytes to charge for batches.
     #[inline]
     pub(in crate::broker) fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -255,7 +256,7 @@ impl Mesh {
 
     // ---- turns ----
 
-    /// Takes back what other shards are done with.
+    /// Takes back batches that other shards have finished.
     pub(in crate::broker) fn collect(&mut self) {
         for link in &mut self.links {
             link.collect();
@@ -293,7 +294,7 @@ impl Mesh {
         fence(Ordering::SeqCst);
     }
 
-    /// Sends what was said this turn. `awaited`: somebody waits until it is done.
+    /// Sends what was said this turn. `awaited`: an answer waits until it has been handled.
     pub(in crate::broker) fn flush(&mut self, awaited: bool) {
         for link in &mut self.links {
             link.flush(self.epoch, awaited);
@@ -307,35 +308,35 @@ impl Mesh {
         self.press();
     }
 
-    /// What is said now belongs to this epoch.
+    /// The epoch of what is being said now.
     pub(crate) fn mark(&self) -> u64 {
         self.epoch
     }
 
-    /// Everything said up to `mark` has been done by whom it was said to.
+    /// Everything said up to `mark` has been handled by its receivers.
     #[inline]
     pub(crate) fn is_done(&self, mark: u64) -> bool {
         self.links.iter().all(|link| link.is_done(mark))
     }
 
-    /// Everything said up to `mark` has been done, and what others had said before they did
-    /// that has been done here.
+    /// Everything said up to `mark` has been handled, and everything that its receivers had said
+    /// before that has been handled here.
     pub(in crate::broker) fn is_heard(&self, mark: u64) -> bool {
         self.links.iter().all(|link| link.is_heard(mark))
     }
 
-    /// So much of what a shard has said here has been taken.
+    /// This many entries of that shard have been handled here.
     pub(in crate::broker) fn has_taken(&self, shard: ShardId, count: u64) -> bool {
         let link = self.links.binary_search_by_key(&shard, |link| link.peer);
         link.is_ok_and(|link| self.links[link].has_taken(count))
     }
 
-    /// Batches that peers have not given back.
+    /// Batches that other shards have not given back yet.
     pub(crate) fn batches_out(&self) -> usize {
         self.links.iter().map(|link| link.out.len()).sum()
     }
 
-    /// Nothing waits to be read, nor for an awaited return.
+    /// There is nothing to read, and no awaited batch is out.
     pub(crate) fn is_quiet(&self) -> bool {
         let quiet = |link: &Link| {
             link.reading.is_none()
@@ -345,7 +346,7 @@ impl Mesh {
         self.links.iter().all(quiet)
     }
 
-    /// Something was said that has not been sent.
+    /// There are entries that have not been sent.
     pub(crate) fn has_open(&self) -> bool {
         let open = |link: &Link| !link.open.is_empty() && link.out.len() < BATCHES_MAX;
         self.links.iter().any(open)
@@ -353,7 +354,7 @@ impl Mesh {
 
     // ---- reading ----
 
-    /// The next batch of a link to work through, or the one begun.
+    /// The next batch of a link to read, or the one already begun.
     pub(in crate::broker) fn receive(&mut self, index: usize) -> Option<(ShardId, Reading)> {
         let others = self.links.len() - 1;
         let link = &mut self.links[index];
@@ -382,12 +383,12 @@ impl Mesh {
         }
     }
 
-    /// Everything in the batch is done.
+    /// Everything in the batch has been handled: gives it back.
     pub(in crate::broker) fn give_back(&mut self, index: usize, reading: Reading) {
         self.links[index].give_back(reading.batch);
     }
 
-    /// Ends all links: peers stop waiting for this shard.
+    /// Ends all links: other shards stop waiting for this one.
     pub(crate) fn close(&mut self) {
         let links = std::mem::take(&mut self.links);
         let wakers: Vec<Waker> = links.iter().map(|link| link.waker.clone()).collect();
@@ -399,7 +400,7 @@ impl Mesh {
     }
 }
 
-/// What is being said to a shard: the links are sorted by peer, and all but this shard are there.
+/// The open batch for a shard: the links are sorted by peer, and include every shard but this one.
 fn open(links: &mut [Link], shard: ShardId) -> Option<&mut Batch> {
     let index = links.binary_search_by_key(&shard, |link| link.peer).ok()?;
     Some(&mut links[index].open)
@@ -420,7 +421,7 @@ mod tests {
         }
     }
 
-    /// Else its answer would come when the shard wakes for another reason: a second later.
+    /// Otherwise its answer would come when the shard wakes for another reason: a second later.
     #[test]
     fn who_waits_for_an_answer_with_all_batches_out_is_woken_when_one_is_back() {
         let bells: Vec<Arc<Bell>> = vec![Arc::default(), Arc::default()];

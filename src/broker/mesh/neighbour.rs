@@ -1,5 +1,5 @@
-//! What a shard's turn has to do with the others: taking back what they are done with, doing
-//! what they have said, saying what this one has to say (see `mesh`).
+//! A shard's turn with respect to the mesh: taking back batches that others have finished, handling
+//! what they have said, sending what this shard has to say (see `mesh`).
 
 use crate::base::id::ShardId;
 use crate::broker::Broker;
@@ -14,14 +14,14 @@ impl Broker {
     /// publishers that waited for room go on.
     pub(crate) fn collect_mesh(&mut self) {
         if self.mesh.len() == 0 {
-            // An answer may still have had to wait for those before it.
+            // An answer may still have waited for those before it.
             return self.take_confirmed();
         }
         self.mesh.collect();
         self.go_on_with_mesh();
     }
 
-    /// What waited for other shards goes on, as far as that is over.
+    /// Continues what waited for other shards, as far as they are done.
     fn go_on_with_mesh(&mut self) {
         self.mesh.pay();
         self.take_confirmed();
@@ -46,7 +46,7 @@ impl Broker {
         }
     }
 
-    /// Does what other shards have said, within the share of each.
+    /// Handles what other shards have said, within the share of each.
     pub(crate) fn take_mesh(&mut self) {
         let links = self.mesh.len();
         for index in 0..links {
@@ -59,7 +59,7 @@ impl Broker {
         }
     }
 
-    /// Does what one of them has said. How many entries that were.
+    /// Handles what one of them has said. Returns the number of entries.
     fn take_link(&mut self, index: usize) -> u64 {
         let mut taken = 0;
         // Its shares may be owed: then nothing of it is begun.
@@ -79,7 +79,7 @@ impl Broker {
                 }
             }
             if !batch.is_done() || self.fanouts.fanning(from) != Fanning::No {
-                // Given back, the batch would say that all is done.
+                // If it were given back, the sender would conclude that everything in it is done.
                 self.mesh.put_back(index, batch);
                 break;
             }
@@ -88,7 +88,7 @@ impl Broker {
         taken
     }
 
-    /// Whether the next that a shard has said can be done now.
+    /// Whether the next entry of a shard can be handled now.
     fn may_take(&self, from: ShardId, batch: &Reading) -> bool {
         match self.fanouts.fanning(from) {
             Fanning::No => {
@@ -153,14 +153,14 @@ impl Broker {
         }
     }
 
-    /// Brings what is charged for the mesh in line with what lies in it.
+    /// Sets the charge for the mesh to what it holds.
     #[inline]
     pub(in crate::broker) fn charge_mesh(&mut self) {
         let held = self.mesh.held_bytes();
         self.mesh_charge.set(&self.resources.pool.ledger, held);
     }
 
-    /// Sends what this turn had to say to other shards.
+    /// Sends what this turn has to say to other shards.
     pub(crate) fn flush_mesh(&mut self) {
         if self.mesh.len() == 0 {
             return;
@@ -175,7 +175,7 @@ impl Broker {
     }
 }
 
-/// What it takes to do what another shard has said, what it makes aside.
+/// The cost of handling an entry, apart from the work that it causes.
 fn units(item: &Item<'_>) -> usize {
     match item {
         Item::Interest { .. } => UNSUBSCRIBE_UNITS,

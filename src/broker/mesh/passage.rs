@@ -1,32 +1,32 @@
-//! What is on its way through a topic's home, as values.
+//! Publications on their way through a topic's home, as values.
 
 use crate::base::id::{Key, ShardId};
 use std::collections::{HashMap, VecDeque};
 
 /// Bytes on their way through one home before publishers slow down.
 pub(in crate::broker) const PASSAGE_BYTES_MAX: usize = 1 << 20;
-/// Bytes that one of them counts beside its message.
+/// Bytes each of them counts besides its message.
 const PASSAGE_BYTES: usize = 128;
-/// Room for topics that is kept when none is on its way.
+/// Capacity for topics that is kept when none is on its way.
 const TOPICS_KEPT: usize = 1024;
 
-/// The home of a topic that is another shard's.
+/// The home of a topic, on another shard.
 #[derive(Clone, Copy)]
 pub(in crate::broker) struct Home {
     pub(in crate::broker) link: usize,
-    /// Its hash: that two of one home have the same makes one of them wait in vain.
+    /// The topic's hash: if two topics of one home collide, one may wait for the other needlessly.
     pub(in crate::broker) topic: u32,
 }
 
-/// A publication that is on its way through a home.
+/// A publication on its way through a home.
 #[derive(Clone, Copy)]
 pub(in crate::broker) struct Ticket {
     pub(in crate::broker) link: usize,
     pub(in crate::broker) number: u64,
 }
 
-/// What a home's publication comes behind: what the shard it is from had said to each shard
-/// but the home and itself, in their order.
+/// What must be handled before a home's publication: how much the publishing shard had said to each
+/// shard but the home and itself, in the order of the shards.
 #[derive(Clone, Copy)]
 pub(in crate::broker) struct Cause<'a> {
     pub(in crate::broker) from: ShardId,
@@ -34,8 +34,8 @@ pub(in crate::broker) struct Cause<'a> {
 }
 
 impl Cause<'_> {
-    /// How much of its shard's a peer has to have taken: the next of the counts. Asked of one
-    /// peer after the other.
+    /// How much of the publishing shard's entries a peer has to handle first: the next of the
+    /// counts. Must be called for one peer after the other.
     pub(in crate::broker) fn next_for(&mut self, peer: ShardId) -> Option<u64> {
         if peer == self.from {
             return None;
@@ -46,15 +46,14 @@ impl Cause<'_> {
     }
 }
 
-/// What is on its way through one peer as its home.
+/// Publications on their way through one peer as their home.
 #[derive(Default)]
 pub(in crate::broker) struct Passage {
-    /// Publications that went this way, and those of which the home has said that all have
-    /// them.
+    /// Publications sent this way, and those that the home has confirmed.
     pub(in crate::broker) sent: u64,
     pub(in crate::broker) done: u64,
     pub(in crate::broker) bytes: usize,
-    /// The last of each connection and topic, and all in their order.
+    /// The last one of each connection and topic, and all of them in order.
     pub(in crate::broker) last: HashMap<(Key, u32), u64>,
     pub(in crate::broker) order: VecDeque<(Key, u32)>,
 }
@@ -97,7 +96,7 @@ pub(in crate::broker) const fn cost(bytes: usize) -> usize {
     bytes + PASSAGE_BYTES
 }
 
-/// What this shard, as a home, still has to say to the shard of `link`.
+/// Confirmations that this shard, as a home, still owes to the shard of `link`.
 pub(in crate::broker) struct Owed {
     pub(in crate::broker) mark: u64,
     pub(in crate::broker) link: usize,

@@ -1,14 +1,14 @@
-//! One connection: a slot with a `Member` and the `Transport` in it. What is of one half stands
-//! with that; here is what takes both: answers, and what is written and logged at once.
+//! One connection: a slot with a `Member` and a `Transport`. Methods that need one half are with
+//! that half; here are those that need both: answers, and messages both written and logged.
 //!
 //! ```text
-//!   slot   [ member: station, lists, what it has asked │ transport: socket, session, outbox ]
+//!   slot   [ member: station, lists, open calls │ transport: socket, session, outbox ]
 //! ```
 //!
-//! What a connection does with a message is the broker's business; here is what it holds.
+//! What is done with a connection's messages is the broker's business; this file holds its state.
 //!
 //! Invariants: bytes are handled only while `Running` and while the outbox has room for the
-//! answers; a slot is freed only when neither receive nor send is in flight.
+//! answers; a slot is freed only when neither a receive nor a send is in flight.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -31,7 +31,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A slot for a transport: a new one, or one that comes from another slot or shard.
+    /// A slot for a transport: a new one, or one from another slot or shard.
     pub(crate) fn new(key: Key, transport: Transport) -> Connection {
         let mut connection = Connection {
             member: Member::new(key),
@@ -41,20 +41,19 @@ impl Connection {
         connection
     }
 
-    /// Another transport takes the place of the one that is here, which is given back. What is
-    /// the slot's stays.
+    /// Puts another transport into the slot and returns the previous one. The member stays.
     pub(crate) fn take_over(&mut self, transport: Transport) -> Transport {
-        // Wherever the timer stands, the deadline is another now.
+        // The deadline has changed, wherever the timer is set.
         self.member.timer = Instant::NEVER;
         std::mem::replace(&mut self.transport, transport)
     }
 
-    /// Its transport moves, or makes way for another.
+    /// Its transport is about to move, or to make room for another.
     pub(crate) fn is_moving(&self) -> bool {
         self.transport.moving.is_some() || self.member.yields
     }
 
-    /// `careful` follows what it depends on.
+    /// Updates `careful` from what it depends on.
     pub(in crate::broker) fn note_care(&mut self) {
         let Connection { member, transport } = self;
         member.careful = member.counted || member.has_pending || transport.bearer().is_narrowed();
@@ -62,7 +61,7 @@ impl Connection {
 
     // ---- receiving ----
 
-    /// Whether more should be received now.
+    /// Whether the driver should receive more now.
     pub(crate) fn wants_receive(&self) -> bool {
         let transport = &self.transport;
         match transport.stage {
@@ -80,7 +79,7 @@ impl Connection {
         let transport = &mut self.transport;
         if !transport.established && transport.session.is_established() {
             transport.established = true;
-            // The handshake's deadline makes way for the heartbeat's, which may be earlier.
+            // The heartbeat's deadline, which may be earlier, replaces the handshake's.
             self.member.timer = Instant::NEVER;
             resources.counters.add(Counter::Established, 1);
             let took = resources.now.since(transport.opened);
@@ -91,7 +90,7 @@ impl Connection {
 
     // ---- answers to its calls ----
 
-    /// A deferred call of this connection is over; `id` and `codec` are the request's.
+    /// A deferred call of this connection is complete; `id` and `codec` are the request's.
     pub(crate) fn answer(
         &mut self,
         id: u32,
@@ -110,7 +109,7 @@ impl Connection {
         self.close_call(resources);
     }
 
-    /// A call is answered by another connection's RESPONSE.
+    /// Another connection's RESPONSE answers a call.
     pub(in crate::broker) fn take_response(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -125,7 +124,7 @@ impl Connection {
         self.close_call(resources);
     }
 
-    /// Ends a connection whose answers pile up. Asked before the next is put to them: a
+    /// Ends a connection whose answers pile up. Checked before the next answer is added, so that a
     /// single answer larger than the bound is still sent.
     pub(in crate::broker) fn check_answers(&mut self, resources: &mut Resources) {
         if self.transport.stage == Stage::Running && self.is_behind(resources) {
@@ -137,7 +136,7 @@ impl Connection {
         }
     }
 
-    /// A deferred call's deadline has passed: its requester is told now.
+    /// A deferred call's deadline has passed: its requester gets REQUEST_TIMEOUT now.
     pub(crate) fn time_out_call(&mut self, id: u32, resources: &mut Resources) {
         let failure = Failure::of(Code::RequestTimeout, "the service did not answer in time");
         self.respond_failed(id, &failure, resources);
@@ -149,8 +148,8 @@ impl Connection {
         self.finish_if_done(resources);
     }
 
-    /// Nothing it asked for is unanswered any more, nor still unread in its input: what
-    /// waits for that goes on.
+    /// If every request is answered and no input is left unhandled, carries out what waited for
+    /// that: the end after a CLOSE or a FIN.
     pub(in crate::broker) fn finish_if_done(&mut self, resources: &mut Resources) {
         let waits = self.member.is_owed_answers() || self.is_paused();
         let transport = &mut self.transport;
@@ -165,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// Sends a RESPONSE, or fails the request when the peer could not take one so large.
+    /// Sends a RESPONSE, or fails the request if the peer does not accept so large a message.
     #[inline]
     pub(in crate::broker) fn respond(
         &mut self,
@@ -195,7 +194,7 @@ impl Connection {
             self.log(&message, Instant::NEVER, sent, resources);
         }
         if self.transport.has_left {
-            // Nothing takes it from the outbox any more: the log has it.
+            // Nothing is sent from the outbox any more; the log has it.
             return;
         }
         resources.counters.add(Counter::Responses, 1);
@@ -203,7 +202,7 @@ impl Connection {
         session.respond(id, flags, codec, payload, &mut out);
     }
 
-    /// As `respond`; a large payload is queued where it is instead of copied.
+    /// Like `respond`; a large payload is queued where it is instead of copied.
     pub(in crate::broker) fn respond_shared(
         &mut self,
         id: u32,
@@ -251,9 +250,9 @@ impl Connection {
         self.send_response(id, FLAG_FAILED, Codec::Bytes, &payload, resources);
     }
 
-    // ---- what is kept for it ----
+    // ---- what is kept for the client ----
 
-    /// Keeps a counted message until the client has acknowledged it; `sent`: it goes out
+    /// Logs a counted message until the client has acknowledged it; `sent`: it is also being sent
     /// now.
     pub(in crate::broker) fn log(
         &mut self,
@@ -265,7 +264,7 @@ impl Connection {
         self.log_for(None, message, expires, sent, resources);
     }
 
-    /// The same of a group's message.
+    /// The same for a group's message.
     pub(in crate::broker) fn log_for(
         &mut self,
         group: Option<Key>,
@@ -286,8 +285,8 @@ impl Connection {
         }
     }
 
-    /// Bytes of what its session's client has not acknowledged, what it has not been sent
-    /// while it is away included.
+    /// Bytes that its session's client has not acknowledged, including what waits unsent while the
+    /// client is away.
     fn unacknowledged_bytes(&self) -> usize {
         let Some(station) = &self.member.station else {
             return 0;
@@ -299,19 +298,20 @@ impl Connection {
         }
     }
 
-    /// More waits for its peer to read, or to acknowledge, than may. Publications wait on the
-    /// pending queue before it comes to that; this is about requests and answers.
+    /// More waits for its peer to read or to acknowledge than the limit allows. Publications move
+    /// to the pending queue long before; this concerns requests and answers.
     pub(in crate::broker) fn is_behind(&self, resources: &Resources) -> bool {
         let limits = &resources.limits;
         match self.member.counted {
-            // What is sent again after a resume may be more than an outbox holds.
+            // What is sent again after a resume may exceed an outbox's limit.
             true => self.unacknowledged_bytes() > limits.unacknowledged_bytes_max(),
             false => self.transport.outbox.queued_bytes() > limits.outbox_bytes_max,
         }
     }
 
-    /// More waits for its session, which waits for a connection, than may: it cannot be resumed
-    /// any more. What it holds stays until its transport is over: that may still bring it.
+    /// More waits for a session without a connection than the limit allows: the session can no
+    /// longer be resumed. What it holds stays until its transport has ended, which may still send
+    /// it.
     pub(in crate::broker) fn lapse(&mut self, resources: &mut Resources) {
         if let Some(durable) = self.member.durable_mut() {
             durable.lapse();
@@ -322,8 +322,8 @@ impl Connection {
         resources.counters.add(Counter::SessionsOverflowed, 1);
     }
 
-    /// A group's message was written: what is kept of it until its peer has it, where no log
-    /// keeps it.
+    /// A group's message was written: unless the log keeps it, the trail does until the peer has
+    /// it.
     pub(in crate::broker) fn note_trail(
         &mut self,
         group: Key,
@@ -346,15 +346,15 @@ impl Connection {
         }
     }
 
-    /// How much it has before it, for the choice among members of a group or servers, in a
-    /// measure of which only the order counts.
+    /// Its load, for choosing among the members of a group or the servers of a service. Only the
+    /// order of the values matters.
     pub(in crate::broker) fn load(&self) -> u32 {
         if self.transport.stage != Stage::Running {
             return u32::MAX;
         }
         let mut waiting = self.transport.outbox.queued_bytes();
         if let Some(station) = &self.member.station {
-            // A request takes a server longer than a message takes a reader.
+            // A request occupies a server longer than a message does a reader.
             waiting += station.forwarded_open as usize * 1024 + station.pending.bytes();
             waiting += station
                 .durable

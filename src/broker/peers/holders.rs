@@ -1,5 +1,5 @@
-//! Who holds much of a shard's memory, in the order of how much, and how the shard stands:
-//! what `pressure` acts by.
+//! The largest holders of a shard's memory, in order of size, and the state of memory pressure: the
+//! data that `pressure` works on.
 //!
 //! Invariant: a connection is in the list once, by its `weight_class`, unless that is 0.
 
@@ -9,21 +9,21 @@ use crate::base::limits::{CHUNK_BYTES, CHUNK_LARGE_BYTES};
 use std::collections::BTreeSet;
 
 pub(crate) struct Holders {
-    /// Who holds much, by the power of two below that.
+    /// Large holders, by the power of two below what they hold.
     pub(in crate::broker) list: BTreeSet<(u8, Key)>,
-    /// Bytes from which on a connection is among them: usually, and now.
+    /// From how many bytes on a connection is listed: the usual threshold, and the current one.
     pub(in crate::broker) heavy_min: usize,
     pub(in crate::broker) floor: usize,
-    /// The next slot to be looked at, when all are.
+    /// The next slot to look at when all are examined.
     pub(in crate::broker) next_slot: u32,
-    /// When more was charged than may be; `NEVER`: it is not.
+    /// Since when more is charged than allowed; `NEVER`: it is not.
     pub(in crate::broker) since: Instant,
     pub(in crate::broker) next_look: Instant,
-    /// Until then those may still end who were pressed last.
+    /// Until this time the connections pressed last may still be ending.
     pub(in crate::broker) ends_until: Instant,
-    /// At the last look there was nobody to press.
+    /// The last look found no one to press.
     pub(in crate::broker) is_short: bool,
-    /// Somebody waits for memory.
+    /// Some connection waits for memory.
     pub(in crate::broker) blocks: bool,
 }
 
@@ -43,18 +43,18 @@ impl Holders {
         }
     }
 
-    /// When somebody has to be looked at, if nothing else happens.
+    /// The next time to look for connections to press.
     pub(crate) fn next_look(&self) -> Instant {
         self.next_look
     }
 
-    /// Bytes from which on it is of interest what a connection holds.
+    /// From how many bytes on a connection is listed.
     #[inline]
     pub(crate) fn floor(&self) -> usize {
         self.floor
     }
 
-    /// The class of who holds so much; 0: that is little.
+    /// The class of a holder of this many bytes; 0: too few to list.
     pub(in crate::broker) fn class_of(&self, bytes: usize) -> u8 {
         match bytes >= self.floor {
             true => bytes.ilog2() as u8,
@@ -62,13 +62,13 @@ impl Holders {
         }
     }
 
-    /// Whether a holder of so much is among those who hold most.
+    /// Whether a holder of this many bytes is among the largest.
     pub(in crate::broker) fn is_among_largest(&self, bytes: usize) -> bool {
         let largest = self.list.last().map_or(0, |last| last.0);
         largest == 0 || self.class_of(bytes) + 1 >= largest
     }
 
-    /// What it holds has changed, or it has gone (0).
+    /// Updates the class of a holder; 0: it holds little, or has gone.
     pub(in crate::broker) fn put(&mut self, key: Key, before: u8, now: u8) {
         if before != 0 {
             self.list.remove(&(before, key));

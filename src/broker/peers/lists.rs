@@ -1,26 +1,26 @@
-//! Whom to look at again, and when: connections by their keys, which may have gone meanwhile.
-//! Where a member has a flag for its list (`touched`, `ready`, `blocked`), who lists it sets that,
-//! so that nobody stands in a list twice.
+//! Connections to look at again, by key; a listed connection may be gone by then. Where a member
+//! has a flag for its list (`touched`, `ready`, `blocked`), whoever lists it sets the flag, so that
+//! no connection is in a list twice.
 
 use crate::base::id::Key;
 use std::collections::VecDeque;
 
 #[derive(Default)]
 pub(crate) struct Lists {
-    /// To be reconciled at the end of the turn.
+    /// To reconcile at the end of the turn.
     touched: Vec<Key>,
     /// With input left to handle, in this turn or the next.
     ready: VecDeque<Key>,
-    /// The first of them, who would have been heard in this turn, had there been time.
+    /// How many at the head of `ready` this turn had no time for.
     unheard: usize,
-    /// That end, and for whose subscriptions there was no time yet.
+    /// Ending connections whose subscriptions have not all been removed yet.
     leaving: VecDeque<Key>,
-    /// That wait for room in the mesh, or for memory.
+    /// Waiting for room in the mesh, or for memory.
     blocked: Vec<Key>,
 }
 
 impl Lists {
-    /// Nobody has to be looked at in the next turn already.
+    /// Nothing is left to do that needs another turn at once.
     pub(crate) fn are_quiet(&self) -> bool {
         self.ready.is_empty() && self.touched.is_empty() && self.leaving.is_empty()
     }
@@ -30,7 +30,7 @@ impl Lists {
         self.touched.push(key);
     }
 
-    /// All that were touched. Give the vector back with `keep`.
+    /// Takes all touched connections. Give the vector back with `keep`.
     pub(crate) fn take_touched(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.touched)
     }
@@ -39,7 +39,7 @@ impl Lists {
         !self.touched.is_empty()
     }
 
-    /// Keeps an emptied vector for its allocation, unless there is another by now.
+    /// Keeps an emptied vector for its allocation, unless the list has a new one by now.
     pub(crate) fn keep(&mut self, emptied: Vec<Key>) {
         if self.touched.is_empty() {
             self.touched = emptied;
@@ -60,7 +60,8 @@ impl Lists {
         self.ready.len()
     }
 
-    /// So many of those that are ready had no time in this turn: they are first in the next.
+    /// This turn had no time for the first `count` ready connections: the next one begins with
+    /// them.
     pub(in crate::broker) fn note_unheard(&mut self, count: usize) {
         self.unheard = count;
     }

@@ -1,8 +1,8 @@
-//! What a slot is at the broker, whichever transport is in it: its key, the lists of the
-//! shard it is in, what it has asked, and its station. With a session it outlives its transport
-//! and is there for the next one (see `resume`).
+//! A slot as the broker sees it, whichever transport is in it: its key, its flags in the shard's
+//! lists, its open calls, and its station. With a session it outlives its transport and waits for
+//! the next one (see `resume`).
 //!
-//! Invariant: a flag that says "in the shard's list" is the slot's, as the lists hold keys.
+//! Invariant: a flag for one of the shard's lists belongs to the slot, because the lists hold keys.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -13,43 +13,43 @@ use crate::broker::publish::publication::Publication;
 
 pub(crate) struct Member {
     pub(crate) key: Key,
-    /// Requests of this connection that are answered later.
+    /// Requests of this connection to be answered later.
     pub(in crate::broker) calls_open: u32,
-    /// Operations that wait for their OK or ERROR.
+    /// Operations waiting for their OK or ERROR.
     pub(crate) answers_open: u32,
     /// The number of the last publication delivered to it.
     pub(in crate::broker) taken: u64,
-    /// Likewise of those delivered in slices, between which others come.
+    /// The same for publications delivered in slices, between which others are delivered.
     pub(in crate::broker) taken_sliced: u64,
     pub(crate) station: Option<Box<Station>>,
-    /// Where the slot's timer stands.
+    /// The time the slot's timer is set to.
     pub(crate) timer: Instant,
     /// In the shard's list of connections to reconcile.
     pub(crate) touched: bool,
     /// In the shard's list of connections with input left to handle.
     pub(crate) ready: bool,
-    /// In the shard's list of sessions that are being taken over: nothing more is read or sent.
+    /// In the shard's list of sessions being taken over: nothing more is read or sent.
     pub(crate) yields: bool,
     /// In the shard's queue for receive buffers.
     pub(crate) starved: bool,
-    /// Waits for room in the mesh, or for memory, before it handles more.
+    /// Waiting for room in the mesh, or for memory, before it handles more.
     pub(crate) blocked: bool,
-    /// So much of what it has asked is unanswered that it handles no more until some is.
+    /// So many of its operations are unanswered that it handles no more until some are.
     pub(in crate::broker) unanswered: bool,
-    /// What it has published is being delivered to many, or it is being brought much that is
-    /// retained: from the end of the turn on it handles no more until that is done.
+    /// Its publication is being delivered to many, or many retained messages are being delivered to
+    /// it: from the end of the turn on it handles no more until that is done.
     pub(crate) fanning: Fanning,
-    /// It has a session: what it is sent from type 0x10 on is counted and logged.
+    /// It has a session: messages to it of type 0x10 and above are counted and logged.
     pub(crate) counted: bool,
-    /// Publications wait on its pending queue.
+    /// Its pending queue is not empty.
     pub(crate) has_pending: bool,
-    /// `counted`, `has_pending` or with narrowed rights: it cannot simply be written to.
+    /// `counted`, `has_pending` or narrowed rights: a delivery cannot simply be written.
     pub(in crate::broker) careful: bool,
-    /// What it does goes to other shards: it waits while the mesh is pressed.
+    /// Its operations go to other shards: it waits while the mesh is full.
     pub(in crate::broker) uses_mesh: bool,
-    /// How much the connection holds, if that is much (see `pressure`).
+    /// The class of what it holds, if that is much (see `pressure`).
     pub(in crate::broker) weight_class: u8,
-    /// It has been sent messages of groups: what the kernel takes of it is noted (`trail`).
+    /// It has received group messages: what the kernel takes of its output is recorded (`trail`).
     pub(crate) trails: bool,
 }
 
@@ -79,7 +79,7 @@ impl Member {
         }
     }
 
-    /// Something it asked for is unanswered.
+    /// Some of its requests are unanswered.
     pub(crate) fn is_owed_answers(&self) -> bool {
         self.calls_open > 0 || self.answers_open > 0
     }
@@ -103,14 +103,14 @@ impl Member {
         }
     }
 
-    /// Whether its session has taken a PUBLISH of this id before.
+    /// Whether its session has accepted a PUBLISH with this id before.
     #[inline]
     pub(in crate::broker) fn has_published(&self, id: u32) -> bool {
-        // Of a session that has overflowed, too: its client may be in the midst of repeating.
+        // Also for an overflowed session: its client may be in the middle of repeating.
         id != 0 && self.durable().is_some_and(|one| one.receipts.has(id))
     }
 
-    /// A PUBLISH of this id is taken.
+    /// A PUBLISH with this id is accepted.
     #[inline]
     pub(in crate::broker) fn take_publish(&mut self, id: u32) {
         if id != 0
@@ -120,7 +120,7 @@ impl Member {
         }
     }
 
-    /// A PUBLISH of this id is refused: it may come again.
+    /// A PUBLISH with this id is refused: it may be sent again.
     #[cold]
     pub(in crate::broker) fn refuse_publish(&mut self, id: u32, resources: &mut Resources) {
         if let Some(durable) = self.durable_mut() {
@@ -143,8 +143,8 @@ impl Member {
         self.station.as_mut()?.durable.as_deref_mut()
     }
 
-    /// Whether its session keeps a publication of so many bytes now: it keeps nothing yet, or
-    /// not much. One that does not fit waits until the client acknowledges.
+    /// Whether its session keeps a publication of this size now: it keeps nothing yet, or little.
+    /// One that does not fit waits until the client acknowledges.
     #[inline]
     pub(in crate::broker) fn may_log(&self, bytes: usize, resources: &Resources) -> bool {
         !self.counted
@@ -154,7 +154,7 @@ impl Member {
             })
     }
 
-    /// Brings what is charged for the station in line with what it holds.
+    /// Sets the charge for the station to what it holds.
     pub(crate) fn recharge(&mut self, resources: &mut Resources) {
         if let Some(station) = &mut self.station {
             let cost = station.cost_bytes();

@@ -1,16 +1,16 @@
-//! Slots: a `Member` and the `Transport` in it; and the lists of whom to look at again.
+//! Slots: a `Member` and its `Transport`; and the lists of connections to look at again.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `connection` | a slot: what takes both its halves |
-//! | `member` | what the slot is to the broker, whichever transport is in it |
+//! | `connection` | a slot: methods that need both its halves |
+//! | `member` | the slot as the broker sees it, whichever transport is in it |
 //! | `station` | what a member has: subscriptions, services, will, pending queue, session |
-//! | `transport` | the conversation with who is there now, and the stages to its end |
-//! | `outbox` | what goes out |
-//! | `lists` | whom to look at again, and when |
-//! | `pause` | when a connection handles no more of what it has sent |
-//! | `holders`, `pressure` | who holds most memory, and what becomes of that when there is too much |
-//! | `slow` | what is told of slow consumers |
+//! | `transport` | the conversation with the current peer, and the stages of its end |
+//! | `outbox` | what is queued to be sent |
+//! | `lists` | connections to look at again, and when |
+//! | `pause` | when a connection stops handling its input |
+//! | `holders`, `pressure` | who holds most memory, and what is done about it when memory runs out |
+//! | `slow` | reports of slow consumers |
 
 pub(crate) mod connection;
 pub(crate) mod holders;

@@ -1,17 +1,17 @@
-//! What one connection has to send: messages coalesced into chunks.
+//! The outbox: what one connection has to send, as messages coalesced into chunks.
 //!
 //! ```text
 //!   in flight          backlog (oldest first)          tail (being written)
 //!   [ chunk ]──send    [ chunk ][ chunk ]              [ message message … |   room ]
 //! ```
 //!
-//! One send is in flight at a time; everything queued meanwhile goes in the next ones. The
-//! usual outbox is one small chunk that is lent, sent and given back within a turn or two.
-//! Once that is full there is a backlog, and it continues in large chunks. What is large
-//! already and owned (a deferred answer) is not copied but queued as it is.
+//! One send is in flight at a time; everything queued meanwhile goes out with the following ones.
+//! Usually an outbox is one small chunk that is lent, sent and returned within a turn or two. When
+//! it is full it becomes the backlog, which continues in large chunks. Data that is already large
+//! and owned (a deferred answer) is queued as it is, not copied.
 //!
-//! Invariant: `queued_bytes` is the length of tail, backlog and what of the chunk in
-//! flight has not gone yet.
+//! Invariant: `queued_bytes` is the length of the tail, of the backlog, and of the unsent part of
+//! the chunk in flight.
 
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
@@ -21,30 +21,30 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Bytes that the pool counts for bytes that others hold as well: their place in the backlog.
+/// Bytes the pool counts for a shared chunk: its entry in the backlog.
 pub(crate) const ENTRY_BYTES: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// Capacity 0: no chunk lent.
+    /// Capacity 0: no chunk is lent.
     tail: Vec<u8>,
     backlog: VecDeque<Chunk>,
-    /// Bytes of the oldest chunk that have gone already: it came back for a takeover.
+    /// Bytes of the oldest chunk already sent: its send was cut short by a takeover.
     front_sent: usize,
     queued_bytes: usize,
-    /// A message has been divided between two chunks since it was last empty.
+    /// Since the outbox was last empty, a message has been split between two chunks.
     divided: bool,
-    /// When the chunk in flight began to be sent: milliseconds, the low bits.
+    /// When the send in flight began: the low bits of milliseconds.
     sending_since_ms: u32,
 }
 
 impl Outbox {
-    /// Bytes queued and not yet sent, those in flight included.
+    /// Bytes queued and not yet sent, including those in flight.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
 
-    /// Bytes that are held up while it does not drain: a tail that is hardly written counts whole.
+    /// Bytes held up while it does not drain: a hardly used tail counts with its whole capacity.
     pub(in crate::broker) fn weight(&self) -> usize {
         match self.queued_bytes {
             0 => 0,
@@ -52,37 +52,37 @@ impl Outbox {
         }
     }
 
-    /// Bytes the pool counts for it, without what is in flight.
+    /// Bytes the pool counts for it, except what is in flight.
     pub(in crate::broker) fn held_bytes(&self) -> usize {
         let backlog = self.backlog.iter().map(counted);
         self.tail.capacity() + backlog.sum::<usize>()
     }
 
-    /// The next chunk is on its way.
+    /// The next chunk is being sent.
     #[inline]
     pub(crate) fn begin_send(&mut self, now: Instant) {
         self.sending_since_ms = now.as_millis() as u32;
     }
 
-    /// How long the chunk in flight, if there is one, has been on its way: what is in it has
-    /// waited that long at least. Whole milliseconds.
+    /// How long the chunk in flight, if any, has been sending, in whole milliseconds: its contents
+    /// have waited at least that long.
     pub(crate) fn sending_age(&self, now: Instant) -> Duration {
         let age_ms = (now.as_millis() as u32).wrapping_sub(self.sending_since_ms);
         Duration::from_millis(u64::from(age_ms))
     }
 
-    /// Nothing queued and nothing in flight.
+    /// Nothing is queued and nothing is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         self.queued_bytes == 0
     }
 
-    /// Whether so many bytes, written now, would be among the next that are sent.
+    /// Whether `bytes` bytes written now would be part of the next send.
     pub(in crate::broker) fn goes_next(&self, bytes: usize) -> bool {
         let room = self.tail.capacity() - self.tail.len();
         self.queued_bytes == 0 || (self.backlog.is_empty() && bytes <= room)
     }
 
-    /// The next chunk to send, oldest first, and from where in it.
+    /// The next chunk to send, oldest first, and the offset to start from.
     pub(crate) fn next_chunk(&mut self) -> Option<(Chunk, usize)> {
         if let Some(chunk) = self.backlog.pop_front() {
             return Some((chunk, std::mem::take(&mut self.front_sent)));
@@ -93,14 +93,14 @@ impl Outbox {
         Some((Chunk::Own(std::mem::take(&mut self.tail)), 0))
     }
 
-    /// A chunk of which only `sent` bytes went is the next one again.
+    /// Puts a chunk back at the head, of which only `sent` bytes were sent.
     pub(crate) fn put_back(&mut self, chunk: Chunk, sent: usize) {
         debug_assert!(sent < chunk.len() && self.front_sent == 0);
         self.backlog.push_front(chunk);
         self.front_sent = sent;
     }
 
-    /// Queues bytes that are sent from where they are, and carry their own charge.
+    /// Queues bytes that are sent from where they are, and that carry their own charge.
     pub(in crate::broker) fn push_shared(&mut self, bytes: Bytes, pool: &mut Pool) {
         self.queued_bytes += bytes.len();
         pool.count(0, ENTRY_BYTES);
@@ -111,15 +111,15 @@ impl Outbox {
         self.backlog.push_back(Chunk::Shared(bytes));
     }
 
-    /// `bytes` of the chunk in flight have gone.
+    /// `bytes` of the chunk in flight have been sent.
     pub(crate) fn sent(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.queued_bytes);
         self.queued_bytes -= bytes;
-        // Between messages nothing is queued only once the last of them has gone.
+        // The queue is known to end between messages only when it is empty.
         self.divided &= self.queued_bytes > 0;
     }
 
-    /// Forgets what is queued (not what is in flight) and gives its chunks back.
+    /// Drops what is queued (not what is in flight) and gives its chunks back.
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
         while let Some((chunk, from)) = self.next_chunk() {
             self.queued_bytes -= chunk.len() - from;
@@ -134,7 +134,7 @@ impl Outbox {
         }
     }
 
-    /// As `clear`. True: what comes next follows a whole message.
+    /// Like `clear`. True: what is sent last is a whole message.
     pub(in crate::broker) fn cut(&mut self, pool: &mut Pool) -> bool {
         let whole = !self.divided && self.front_sent == 0;
         self.clear(pool);
@@ -161,7 +161,7 @@ pub(crate) fn give_back(chunk: Chunk, pool: &mut Pool) {
     }
 }
 
-/// Bytes that the pool counts for a chunk.
+/// Bytes the pool counts for a chunk.
 fn counted(chunk: &Chunk) -> usize {
     match chunk {
         Chunk::Own(bytes) => bytes.capacity(),
@@ -169,7 +169,7 @@ fn counted(chunk: &Chunk) -> usize {
     }
 }
 
-/// Writes encoded messages into an outbox, lending chunks as needed.
+/// Writes encoded messages into an outbox, borrowing chunks as needed.
 pub(in crate::broker) struct Writer<'a> {
     pub(in crate::broker) outbox: &'a mut Outbox,
     pub(in crate::broker) pool: &'a mut Pool,

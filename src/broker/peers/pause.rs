@@ -1,5 +1,5 @@
-//! When a connection handles no more of what it has received: it has had its share of the turn,
-//! or waits for something of which it will be told.
+//! When a connection stops handling its input: it has used its share of the turn, or waits for an
+//! event.
 
 use crate::base::limits::{ANSWERS_OPEN_MAX, MESSAGES_PER_TURN};
 use crate::broker::context::resource::Resources;
@@ -8,13 +8,13 @@ use crate::broker::peers::connection::Connection;
 use crate::broker::publish::fanout_queue::Fanning;
 
 impl Connection {
-    /// What is received has to wait behind what is kept.
+    /// Newly received bytes must be queued behind the kept ones.
     #[inline]
     pub(in crate::broker) fn is_paused(&self) -> bool {
         self.member.ready || self.waits()
     }
 
-    /// It has to wait for something of which it will be told.
+    /// It must wait for an event that will wake it.
     #[inline]
     pub(in crate::broker) fn waits(&self) -> bool {
         self.transport.stalled
@@ -25,9 +25,9 @@ impl Connection {
             || self.transport.held
     }
 
-    /// After a message: whether the rest must wait, for another turn or for the outbox.
-    /// `units` are those that its own messages have spent: when the lane's share is used up,
-    /// who has spent few of them need not wait.
+    /// Called after each message: whether the rest must wait, for another turn or for the outbox.
+    /// `units` is what the connection's own messages have cost: when the lane's share is used up, a
+    /// connection that has cost little need not wait.
     #[inline]
     pub(in crate::broker) fn must_pause(
         &mut self,
@@ -50,8 +50,8 @@ impl Connection {
         self.is_paused()
     }
 
-    /// The outbox has drained somewhat: goes on if it had to wait for that. True if there
-    /// is input to handle, or an end that had to wait for it.
+    /// The outbox has drained somewhat: continues if the connection was waiting for that. True if
+    /// the connection is to be listed as ready: it has input to handle, or an end that waited.
     pub(crate) fn unstall(&mut self, resources: &Resources) -> bool {
         let outbox = &self.transport.outbox;
         let low = outbox.queued_bytes() <= resources.limits.outbox_bytes_max / 4;
@@ -67,8 +67,8 @@ impl Connection {
         self.member.ready && !listed
     }
 
-    /// Some of what it asked has been answered: goes on if it had to wait for that. True if
-    /// it is to be listed.
+    /// Some of its operations have been answered: continues if the connection was waiting for that.
+    /// True if the connection is to be listed as ready.
     pub(in crate::broker) fn heed_answers(&mut self) -> bool {
         if !self.member.unanswered || self.member.answers_open > ANSWERS_OPEN_MAX / 2 {
             return false;

@@ -1,26 +1,27 @@
-//! Pressure: what a shard does when more is charged to it than it may hold.
+//! Memory pressure: what a shard does when more is charged to it than it may hold.
 //!
 //! ```text
 //!   half         chunks lent are small
-//!   3/4          crowded: on who holds most, the slow policy acts as if its bound were reached
-//!   all of it    exhausted: who has output waiting is not read from, a large message waits where
-//!                it is; who holds most, and does not get on, has its policy act, then ends
+//!   3/4          crowded: for the largest holders, the slow policy acts as if its bound were reached
+//!   all of it    exhausted: connections with output waiting are not read from, a large message waits
+//!                where it is; the largest holders that make no progress have their policy act, then end
 //! ```
 //!
-//! Nobody is closed for what others hold: a publisher waits, a SUBSCRIBE goes through. Who
-//! holds much is kept in order of the power of two below what it holds, shared bytes in full,
-//! because that is what ending it may set free; who holds less than `floor` is in no list, and
-//! costs a comparison when it is reconciled. Only when none of those can be pressed are all looked
-//! at, some at a time, for who holds a chunk or more.
+//! No connection is closed for what others hold: a publisher waits, a SUBSCRIBE succeeds. Large
+//! holders are kept ordered by the power of two below what they hold, shared bytes counted in full,
+//! because that is what ending them may free. A connection that holds less than `floor` is not
+//! listed and costs one comparison when it is reconciled. Only if none of the listed can be pressed
+//! are all slots examined, some at a time, for those that hold a chunk or more.
 //!
-//! Who gets on is left alone for as long: a reader whose send is taken by the kernel within
+//! A connection that makes progress is left alone: a reader whose send the kernel takes within
 //! `PATIENCE` frees what it holds by itself.
 //!
-//! A message may wait for readers of another shard than the one it is charged to. A shard that
-//! finds nobody to press says that it is short (`connection_counts`), and the others press theirs.
+//! A message may wait for readers on another shard than the one it is charged to. A shard that
+//! finds no one to press announces that it is short (`connection_counts`), and the other shards
+//! press theirs.
 //!
-//! What stands in tables (the interest map, answers that wait, …) is charged at the end of
-//! each turn, by counts that are there anyway.
+//! Tables (the interest map, waiting answers, …) are charged at the end of each turn, from counts
+//! that are kept anyway.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -35,29 +36,29 @@ use crate::broker::publish::parcel::SHARED_BYTES_MIN;
 use crate::proto::error::Code;
 use std::time::Duration;
 
-/// How long a shard is exhausted, and a send on its way, before somebody loses by it.
+/// How long a shard must be exhausted, and a send in flight, before a connection is pressed.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Between two looks at who holds most.
+/// Time between two looks at the largest holders.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Holders pressed at a time, and looked at for it.
+/// Holders pressed at a time, and looked at for that.
 const PRESSED_MAX: usize = 8;
 const LOOKED_AT_MAX: usize = 256;
-/// Slots looked at, at a time, when nobody is known who can be pressed.
+/// Slots examined at a time when no listed holder can be pressed.
 const WEIGHED_MAX: u32 = 1024;
-/// Bytes that a request is charged which somebody has to answer.
+/// Bytes charged for an open request.
 const CALL_BYTES: usize = 256;
 
-/// What it is that is held up: who but sends is pressed only where nobody does not read.
+/// What a connection holds up: one that only sends is pressed only if there is no slow reader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holds {
-    /// Messages for it, perhaps beside what it has sent.
+    /// Messages for it, and perhaps some of what it has sent.
     ForIt,
-    /// Only a message of its own that is not whole, or has to wait.
+    /// Only its own message that is incomplete, or that has to wait.
     FromIt,
 }
 
 impl Broker {
-    /// Brings the order of holders in line with what a connection holds.
+    /// Updates the order of holders after a change in what a connection holds.
     #[cold]
     pub(crate) fn note_weight(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
@@ -77,9 +78,9 @@ impl Broker {
         Some(connection)
     }
 
-    /// With more charged than may be, presses who holds most; with that over, lets go on who
-    /// had to wait for it. `is_asked`: another shard is short. True: this one is, and has found
-    /// nobody to press.
+    /// Presses the largest holders while more is charged than allowed; otherwise unblocks the
+    /// connections that waited for that. `is_asked`: another shard is short. True: this shard is
+    /// short, and found no one to press.
     pub(crate) fn press(&mut self, is_asked: bool) -> bool {
         let (now, is_exhausted) = (self.resources.now, self.resources.pool.is_exhausted());
         let was_exhausted = self.holders.since != Instant::NEVER;
@@ -87,7 +88,7 @@ impl Broker {
             self.holders.since = Instant::NEVER;
             self.holders.floor = self.holders.heavy_min;
         }
-        // Perhaps it was for a part of this turn only.
+        // The shortage may have lasted for only part of this turn.
         if !is_exhausted && std::mem::take(&mut self.holders.blocks) {
             self.unblock();
         }
@@ -136,7 +137,7 @@ impl Broker {
         self.holders.is_short
     }
 
-    /// Bytes for those that end already: they have a second for that.
+    /// Bytes held by connections that are already ending, which have a second to do so.
     fn ending_bytes(&self, largest: &[Key]) -> usize {
         let largest = largest.iter().filter_map(|&key| self.connections.get(key));
         let transports = largest.map(|one| &one.transport);
@@ -147,7 +148,7 @@ impl Broker {
         ending.map(|one| one.outbox.queued_bytes()).sum()
     }
 
-    /// Nobody is known to hold much and can be pressed: looks at some more.
+    /// No listed holder can be pressed: examines some more slots.
     fn weigh_some(&mut self) {
         self.holders.floor = CHUNK_BYTES;
         let slots = self.connections.slots();
@@ -160,8 +161,8 @@ impl Broker {
         }
     }
 
-    /// Has one of the largest holders hold less. False: it gets on, or ends already; or, for
-    /// another shard, it holds nothing that may be that one's.
+    /// Makes one of the largest holders hold less. False: it makes progress, or is ending already;
+    /// or, if pressed for another shard, it holds nothing that may be charged to that shard.
     fn press_one(&mut self, key: Key, holds: Holds, for_other: bool) -> bool {
         let now = self.resources.now;
         let Some(connection) = self.connections.get_mut(key) else {
@@ -210,13 +211,13 @@ impl Broker {
         true
     }
 
-    /// Bytes of what clients subscribe to and serve, here and, as far as this shard has to know
-    /// of it, elsewhere.
+    /// Bytes of the interest map: subscriptions and services of this shard and, as far as this
+    /// shard has to know of them, of others.
     pub(in crate::broker) fn interest_bytes(&self) -> usize {
         self.router.interest_bytes() + self.memberships * SUBSCRIPTION_BYTES
     }
 
-    /// Brings what is charged for tables in line with what stands in them.
+    /// Sets the charge for tables to what they hold.
     pub(crate) fn charge_tables(&mut self) {
         let calls = self.forwarded.len() + self.resources.calls.len();
         let bytes = self.interest_bytes()
@@ -230,7 +231,7 @@ impl Broker {
 }
 
 impl Connection {
-    /// Whether it may hold as much as `floor`, or has: then `note_weight` tells.
+    /// Whether it may hold `floor` or more, or did: then `note_weight` finds out.
     #[inline]
     pub(crate) fn may_weigh(&self, floor: usize) -> bool {
         let Connection { member, transport } = self;
@@ -240,8 +241,8 @@ impl Connection {
             || transport.outbox.queued_bytes() + transport.input.len() >= floor
     }
 
-    /// Bytes that it holds up: of what waits for it, shared ones in full, and of what it has
-    /// sent; chunks that are hardly used count whole.
+    /// Bytes it holds up: waiting for it (shared ones in full) and sent by it; hardly used chunks
+    /// count with their whole capacity.
     pub(in crate::broker) fn weight(&self) -> usize {
         let input = match self.transport.input.is_empty() {
             true => 0,
@@ -262,7 +263,7 @@ impl Connection {
         }
     }
 
-    /// Messages wait for it that are large enough to have come from another shard as they are.
+    /// Messages wait for it that are large enough to have come from another shard uncopied.
     fn may_hold_others(&self) -> bool {
         let station = self.member.station.as_ref();
         let waits = station.map_or(0, |station| station.pending.cost_bytes());

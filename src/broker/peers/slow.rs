@@ -1,4 +1,4 @@
-//! Slow consumers: what is told of them. The policies act in `pending` and `deliver`; each act
+//! Slow consumers: reports for the log. The policies act in `pending` and `deliver`; every action
 //! is counted, and the first since a connection last kept up is logged.
 
 use crate::base::id::Key;
@@ -13,5 +13,5 @@ pub(crate) struct SlowReport {
     pub(crate) oldest_age: Duration,
 }
 
-/// Reports that wait to be logged at most; what is more is counted only.
+/// Reports waiting to be logged, at most; further ones are only counted.
 pub(in crate::broker) const SLOW_REPORTS_MAX: usize = 16_384;

@@ -1,5 +1,5 @@
-//! The transport of a connection: a socket and all that goes with it, to another slot or
-//! another shard, when a session is resumed. What stays in the slot is the `Member`.
+//! The transport of a connection: its socket and everything that moves with it, to another slot or
+//! another shard, when a session is resumed. The `Member` stays in the slot.
 //!
 //! ```text
 //!   Running ──end(reason)──► Flushing ──all sent──► Lingering ──peer's FIN, 1 s──► Closing ──► slot freed
@@ -7,17 +7,16 @@
 //!      └──reset─────────────────┴───────────────────────────────────────────────────────┘   (a session waits)
 //! ```
 //!
-//! A detached one has no socket any more. It stays until another takes its place, because a
-//! session goes on by what its client last said: the codec, how large a message may be, and
-//! who it was.
+//! A detached transport has no socket any more. It stays until another takes its place, because the
+//! session continues with what its client last negotiated: the codec, the largest message, and its
+//! identity.
 //!
-//! Nothing here touches the driver: methods change what the connection wants, and
-//! `reconcile` (in `shard::reconcile`) brings the driver's operations in line with that, once
-//! a turn.
+//! Nothing here touches the driver: methods change what the connection wants, and once a turn
+//! `shard::reconcile` adjusts the driver's operations to match.
 //!
-//! Invariants: the first reason given is the one counted; a transport moves only when neither
-//! receive nor send is in flight, as the driver knows them by the slot's key; nothing in it
-//! depends on the slot it is in.
+//! Invariants: the first reason given is the one counted; a transport moves only when neither a
+//! receive nor a send is in flight, because the driver knows them by the slot's key; nothing in it
+//! depends on its slot.
 
 use crate::base::clock::Instant;
 use crate::base::limits::{CHUNK_BYTES, LINGER_MS};
@@ -33,50 +32,50 @@ use crate::proto::reassembly::Reassembly;
 use crate::wire::{Notice, Session, Step};
 use std::time::Duration;
 
-/// Bytes received and not yet handled at which a connection stops receiving.
+/// Bytes of unhandled input at which a connection stops receiving.
 pub(in crate::broker) const INPUT_BYTES_MAX: usize = 65_536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Running,
-    /// Ending: what is queued still goes out, what comes in is dropped.
+    /// Ending: what is queued is still sent, input is dropped.
     Flushing,
-    /// Our sending side is shut down; reading and dropping until the peer's is.
+    /// Our sending side is shut down; input is dropped until the peer's FIN.
     Lingering,
-    /// Over: only waits for the driver's last completions.
+    /// Ended: waiting only for the driver's last completions.
     Closing,
-    /// Gone; its session waits in the slot for another.
+    /// No socket any more; its session waits in the slot for another transport.
     Detached,
 }
 
 pub(crate) struct Transport {
     pub(crate) session: Session,
     pub(crate) outbox: Outbox,
-    /// Who its peer is and what it may; none where nobody is asked and nothing is counted.
+    /// Who its peer is and what it may do; `None` if nothing is authenticated or counted.
     pub(crate) principal: Option<Box<Principal>>,
     pub(crate) stage: Stage,
     /// A send is in flight.
     pub(crate) sending: bool,
-    /// Waits for its outbox to drain before it handles more.
+    /// Waiting for its outbox to drain before it handles more input.
     pub(crate) stalled: bool,
-    /// Its principal waits: for the issuer, for a worker, or because it has sent more than it may.
+    /// Its principal waits: for the issuer, for a worker, or because it exceeded its rate.
     pub(crate) held: bool,
-    /// It ends, and has left its session to wait for another.
+    /// It is ending, and its session already waits for another transport.
     pub(crate) has_left: bool,
-    /// On its way to the session it resumes.
+    /// Set while it moves to the session it resumes.
     pub(crate) moving: Option<Box<Resumption>>,
     /// The peer has shut its sending side down.
     pub(crate) peer_ended: bool,
     pub(in crate::broker) established: bool,
     pub(crate) reason: Option<Reason>,
     pub(in crate::broker) input: Reassembly,
-    /// The deadline of the stage, while not `Running`.
+    /// The deadline of the current stage, unless `Running`.
     pub(crate) stage_deadline: Instant,
     pub(crate) opened: Instant,
 }
 
 impl Transport {
-    /// How long flushing may make no progress, and how long lingering lasts.
+    /// How long flushing may make no progress, and how long lingering lasts at most.
     pub(crate) const STAGE_TIME: Duration = Duration::from_millis(LINGER_MS);
 
     pub(crate) fn new(session: Session, now: Instant) -> Transport {
@@ -99,18 +98,18 @@ impl Transport {
         }
     }
 
-    /// It was a session's, whose client has not come back in time.
+    /// It was a session's, whose client did not come back in time.
     pub(crate) fn is_forgotten(&self, now: Instant) -> bool {
         self.stage == Stage::Detached && self.stage_deadline <= now
     }
 
-    // ---- who its peer is ----
+    // ---- who the peer is ----
 
     pub(crate) fn principal_mut(&mut self) -> &mut Principal {
         self.principal.get_or_insert_default()
     }
 
-    /// Who is asked what it may.
+    /// Whose rights are checked.
     #[inline]
     pub(in crate::broker) fn bearer(&self) -> Bearer<'_> {
         Bearer {
@@ -122,15 +121,15 @@ impl Transport {
         }
     }
 
-    /// Whom its credential names.
+    /// The principal its credential names.
     pub(crate) fn principal_name(&self) -> Option<&str> {
         let credential = self.principal.as_ref()?.credential.as_ref()?;
         Some(&credential.identity.principal)
     }
 
-    // ---- what it receives ----
+    // ---- input ----
 
-    /// Has the session handle the first of what was received.
+    /// Lets the session handle the first of the received bytes.
     #[inline]
     pub(in crate::broker) fn handle<'a>(
         &mut self,
@@ -141,14 +140,14 @@ impl Transport {
         session.take(bytes, resources.now, &mut out)
     }
 
-    /// Whether its input wants to be handled.
+    /// Whether it has input to handle.
     pub(in crate::broker) fn has_input(&self) -> bool {
         self.stage == Stage::Running && (!self.input.is_empty() || self.peer_ended)
     }
 
-    /// Keeps bytes for later. One turn may bring megabytes of a connection that has to wait (a
-    /// receive is cancelled between turns). With memory used up that is too much of one that
-    /// does not read what it is sent meanwhile.
+    /// Keeps bytes for later. One turn may receive megabytes from a connection that has to wait (a
+    /// receive is cancelled only between turns). If memory is exhausted, that is too much for one
+    /// that does not read its own output meanwhile.
     pub(in crate::broker) fn keep(&mut self, bytes: &[u8], resources: &mut Resources) {
         if bytes.is_empty() {
             return;
@@ -167,7 +166,7 @@ impl Transport {
         self.account_input(resources);
     }
 
-    /// A buffer for its reassembly, if bytes are about to be kept and there is none.
+    /// Lends a buffer for reassembly, if bytes are about to be kept and there is none.
     pub(in crate::broker) fn lend_input(
         input: &mut Reassembly,
         bytes: &[u8],
@@ -180,7 +179,7 @@ impl Transport {
         }
     }
 
-    /// Charges what the reassembly has grown by, or gives its buffer back when empty.
+    /// Charges the growth of the reassembly buffer, or gives the buffer back if it is empty.
     #[inline]
     pub(in crate::broker) fn account_input(&mut self, resources: &mut Resources) {
         if self.input.charged() == 0 {
@@ -200,9 +199,9 @@ impl Transport {
         self.account_input(resources);
     }
 
-    // ---- what it sends ----
+    // ---- output ----
 
-    /// The session, and where it writes.
+    /// The session, and the outbox it writes to.
     #[inline]
     pub(in crate::broker) fn session_and_out<'a>(
         &'a mut self,
@@ -212,22 +211,21 @@ impl Transport {
         (&mut self.session, Writer { outbox, pool })
     }
 
-    /// Whether the outbox takes a publication of so many bytes now: it is empty, or it has
-    /// not much in it.
+    /// Whether the outbox takes a publication of this size now: it is empty, or holds little.
     #[inline]
     pub(in crate::broker) fn has_room(&self, bytes: usize, resources: &Resources) -> bool {
         let queued = self.outbox.queued_bytes();
         queued == 0 || queued + bytes <= resources.direct_bytes_max()
     }
 
-    /// The peer accepts a message of so many bytes, header included. The CRC that it may get
-    /// does not count.
+    /// Whether the peer accepts a message of this size, including the header. A CRC that may be
+    /// added does not count.
     #[inline]
     pub(in crate::broker) fn takes(&self, bytes: usize) -> bool {
         bytes <= self.session.whole_bytes_max()
     }
 
-    /// Writes a message of another connection's, with another id if one is given.
+    /// Writes another connection's message, under another id if one is given.
     #[inline]
     pub(in crate::broker) fn write(
         &mut self,
@@ -244,14 +242,14 @@ impl Transport {
         session.deliver(parcel.message(), id, &mut out);
     }
 
-    /// Tells its client what is no reason to end.
+    /// Sends the client a notice that does not end the connection.
     pub(crate) fn notify(&mut self, notice: Notice<'_>, resources: &mut Resources) {
         let (session, mut out) = self.session_and_out(&mut resources.pool);
         let ended = session.notify(notice, resources.now, &mut out);
         debug_assert!(ended.is_none(), "only a refusal can be one too many");
     }
 
-    /// Answers the peer's CLOSE: nothing it asked for is unanswered.
+    /// Answers the peer's CLOSE: all its requests are answered.
     pub(in crate::broker) fn finish(&mut self, resources: &mut Resources) {
         let (session, mut out) = self.session_and_out(&mut resources.pool);
         session.finish(&mut out);
@@ -259,13 +257,13 @@ impl Transport {
 
     // ---- time ----
 
-    /// A deadline has passed, while it was being read from or not.
+    /// Handles a passed deadline. `is_read`: the connection was being read from.
     pub(crate) fn take_timeout(&mut self, is_read: bool, resources: &mut Resources) {
         self.outbox.shrink();
         match self.stage {
             Stage::Running => {
                 if !is_read {
-                    // The rest of a message cannot come.
+                    // The rest of a message cannot arrive.
                     self.session.restart_frame_clock(resources.now);
                 }
                 let principal = self.principal.as_ref();
@@ -285,7 +283,7 @@ impl Transport {
         }
     }
 
-    /// When it next wants `take_timeout`.
+    /// When `take_timeout` is due next.
     pub(crate) fn deadline(&self) -> Instant {
         match self.stage {
             Stage::Running => {
@@ -298,7 +296,7 @@ impl Transport {
         }
     }
 
-    /// Whether the deadline may have moved to before where the timer stands.
+    /// Whether the deadline may have moved to before the time the timer is set to.
     #[inline]
     pub(crate) fn may_be_due_earlier(&self) -> bool {
         self.stage != Stage::Running || self.session.is_mid_message()
@@ -306,7 +304,7 @@ impl Transport {
 
     // ---- its end ----
 
-    /// Ends the connection for a reason of the peer's making.
+    /// Ends the connection because of something the peer did.
     pub(in crate::broker) fn refuse(
         &mut self,
         code: Code,
@@ -323,9 +321,10 @@ impl Transport {
         }
     }
 
-    /// Ends a connection whose credential is good no longer: what waits to be sent is not
-    /// sent any more. It is told so, unless it is in the middle of a message, as only a peer
-    /// is that does not keep up: then nothing can be said, and the send in flight ends too.
+    /// Ends a connection whose credential is no longer valid: what is queued is not sent. The peer
+    /// gets the reason, unless the connection is in the middle of a message, which happens only if
+    /// the peer does not keep up: then nothing can be written, and the send in flight is aborted
+    /// too.
     pub(in crate::broker) fn cut_off(
         &mut self,
         code: Code,
@@ -339,7 +338,7 @@ impl Transport {
         }
     }
 
-    /// Ends the connection in order, with a CLOSE (before it is established, an RST).
+    /// Ends the connection in order, with a CLOSE (an RST before it is established).
     pub(crate) fn close(
         &mut self,
         code: Code,
@@ -352,7 +351,7 @@ impl Transport {
         self.end(reason, resources);
     }
 
-    /// The server has no room for what it wants, whoever holds that.
+    /// The server has no room for what the peer wants, whoever occupies it.
     pub(in crate::broker) fn overload(&mut self, text: &'static str, resources: &mut Resources) {
         self.close(Code::Overloaded, text, Reason::Overloaded, resources);
     }
@@ -362,7 +361,7 @@ impl Transport {
         self.reason.get_or_insert(reason);
         if self.stage == Stage::Running {
             self.stage = Stage::Flushing;
-            // It goes nowhere any more, and its last word is sent from here.
+            // It no longer moves; its last message is sent from here.
             self.moving = None;
             self.stage_deadline = resources.now + Transport::STAGE_TIME;
         }
@@ -376,7 +375,7 @@ impl Transport {
         self.drop_input(resources);
     }
 
-    /// Bytes that the pool counts for it, without what is in flight.
+    /// Bytes the pool counts for it, except what is in flight.
     pub(crate) fn held_bytes(&self) -> usize {
         self.input.charged() + self.outbox.held_bytes()
     }

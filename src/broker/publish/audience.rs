@@ -1,5 +1,5 @@
-//! Whom a publication by the fan-out lanes goes to, where finding them, or choosing among
-//! them, takes more than one turn.
+//! The receivers of a publication in a fan-out lane, where finding them, or choosing group members,
+//! takes more than one turn.
 //!
 //! ```text
 //!   PUBLISH ─► some nodes of the trie ─► that was all: delivered, or queued for many
@@ -13,8 +13,8 @@
 //! takes them as long they are given no more than they can do. What has one order on all
 //! shards (RETAIN) goes to all of them at once.
 //!
-//! What was found of a topic is kept until somebody subscribes or leaves, so that those who
-//! publish on it again do not look again.
+//! The receivers found for a topic are kept until someone subscribes or leaves, so that the next
+//! publications on it need no search.
 
 use crate::base::id::Key;
 use crate::broker::Broker;
@@ -28,16 +28,17 @@ use std::rc::Rc;
 /// Subscribers put into a list in one unit.
 pub(in crate::broker) const SUBSCRIBERS_PER_UNIT: usize = 4;
 
-/// Whom a publication to many is for.
+/// The receivers of a publication to many.
 pub(in crate::broker) enum Audience<'a> {
-    /// These, and the groups for which another shard, if it is that one's, has picked this one.
+    /// These, and the picked groups, if another shard has picked this one for them.
     Found {
         matches: &'a Matches,
         picks: &'a [Key],
     },
-    /// Whoever is found.
+    /// Still to be found.
     Sought { picks: &'a [Key] },
-    /// Members of these groups who are not among whoever is found.
+    /// Members of these groups that are not among the plain subscribers, which are still to be
+    /// found.
     Again { picks: &'a [Key] },
 }
 
@@ -56,7 +57,7 @@ impl<'a> Audience<'a> {
 }
 
 impl Broker {
-    /// Finds who gets a message, if that does not take long. False: it does.
+    /// Finds the receivers of a message, unless that takes long. False: it does.
     #[inline]
     pub(in crate::broker) fn find(&mut self, topic: &str, matches: &mut Matches) -> bool {
         let most = self.resources.limits.pace.match_looks;
@@ -154,7 +155,7 @@ impl Broker {
         self.charge_mesh();
     }
 
-    /// Gives a batch's messages to members of groups, within the turn's share.
+    /// Delivers a batch's messages to group members, within the turn's share.
     pub(in crate::broker) fn serve_groups(
         &mut self,
         batch: &mut Batch,
@@ -172,7 +173,7 @@ impl Broker {
             if !groups.is_empty() && self.resources.work.is_over() {
                 return;
             }
-            // All at once: who has had it is told by its number.
+            // All groups in one go: the publication's number then tells which members have it.
             let at_once = groups.len() <= most;
             let end = groups.len().min(served.groups + most);
             let given = &mut served.given;

@@ -1,4 +1,5 @@
-//! Work that later turns go on with, as values: replays, what those who have gone have left, and members for whom the kernel holds much.
+//! Work that later turns continue, as values: replays, legacies of departed members, and members
+//! for which the kernel holds much.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -9,14 +10,14 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// How soon it is asked whether the kernel still holds much for a member, and how rarely.
+/// The shortest and the longest interval between polls of what the kernel holds for a member.
 pub(crate) const LOOK_MIN: Duration = Duration::from_millis(1);
 pub(crate) const LOOK_MAX: Duration = Duration::from_millis(256);
 
 pub(crate) struct Replay {
-    /// Which came first.
+    /// The order of arrival.
     pub(in crate::broker) number: u64,
-    /// Of the SUBSCRIBE, to be confirmed.
+    /// The id of the SUBSCRIBE, which will be confirmed.
     pub(in crate::broker) id: u32,
     pub(in crate::broker) filter: Box<str>,
     pub(in crate::broker) subscription: Subscription,
@@ -24,20 +25,20 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Whose it is.
+    /// The subscriber.
     pub(in crate::broker) fn to(&self) -> Key {
         self.subscription.connection
     }
 }
 
-/// Replays: of each connection one at most, because it is not read meanwhile.
+/// Replays: at most one per connection, because a connection is not read from during its replay.
 #[derive(Default)]
 pub(crate) struct Replays {
-    /// Those that can go on, by their numbers: first come, first served.
+    /// Those that can continue, by number: first come, first served.
     pub(crate) ready: BTreeMap<u64, Replay>,
-    /// Those that wait for their subscriber to read, or to acknowledge.
+    /// Those whose subscriber has to read or acknowledge first.
     pub(crate) parked: BTreeMap<Key, Replay>,
-    /// The number of the next.
+    /// The next number.
     pub(in crate::broker) next: u64,
 }
 
@@ -50,7 +51,7 @@ impl Replays {
         self.ready.values().chain(self.parked.values())
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory they occupy.
     pub(in crate::broker) fn cost_bytes(&self) -> usize {
         (self.ready.len() + self.parked.len()) * (size_of::<Replay>() + 2 * NAME_BYTES_MAX)
     }
@@ -60,11 +61,11 @@ impl Replays {
 pub(crate) struct Legacies {
     pub(crate) wills: VecDeque<(Key, Will)>,
     pub(in crate::broker) messages: VecDeque<Legacy>,
-    /// When some of the messages are next handed on.
+    /// When the next share of the messages is handed on.
     pub(in crate::broker) next_share: Instant,
-    /// What the last share has said to other shards.
+    /// The mesh epoch of what the last share sent to other shards.
     pub(in crate::broker) mark: u64,
-    /// No member keeps up of any group that one of them is for.
+    /// In none of the groups of these messages does any member keep up.
     pub(in crate::broker) stuck: bool,
 }
 
@@ -75,12 +76,12 @@ pub(in crate::broker) struct Legacy {
 }
 
 impl Legacies {
-    /// Nothing in it that can go to anybody now.
+    /// Nothing in it can go to anyone now.
     pub(crate) fn is_settled(&self) -> bool {
         self.wills.is_empty() && (self.messages.is_empty() || self.stuck)
     }
 
-    /// When there is something to do, if there is.
+    /// When there is something to do; `NEVER` if nothing is waiting.
     pub(crate) fn next_due(&self) -> Instant {
         match (self.wills.is_empty(), self.messages.is_empty()) {
             (false, _) => Instant::ZERO,
@@ -90,10 +91,10 @@ impl Legacies {
     }
 }
 
-/// Members for whom the kernel holds much.
+/// Members for which the kernel holds much.
 pub(crate) struct BackedUp {
     pub(crate) members: Vec<Waiting>,
-    /// The earliest of theirs.
+    /// The earliest `next_look` of the members.
     pub(crate) next_look: Instant,
 }
 
@@ -101,7 +102,7 @@ pub(crate) struct Waiting {
     pub(crate) member: Key,
     pub(crate) next_look: Instant,
     pub(crate) pause: Duration,
-    /// What the kernel held when it was last asked.
+    /// What the kernel held at the last poll.
     pub(crate) held: usize,
 }
 
@@ -121,7 +122,7 @@ impl BackedUp {
 
     pub(crate) fn add(&mut self, member: Key, now: Instant) {
         let next_look = now + LOOK_MIN;
-        // One that kept up for a moment may still be there.
+        // A member that kept up for a moment may still be listed.
         self.members.retain(|one| one.member != member);
         self.members.push(Waiting {
             member,
@@ -132,7 +133,7 @@ impl BackedUp {
         self.next_look = self.next_look.min(next_look);
     }
 
-    /// It reads again.
+    /// The member reads again: polls it soon.
     pub(crate) fn hurry(&mut self, member: Key, now: Instant) {
         let mut members = self.members.iter_mut();
         if let Some(one) = members.find(|one| one.member == member) {

@@ -1,15 +1,15 @@
-//! Payloads that take long to check: a worker does it, and translates what is wanted in the
-//! other codec as well, so that the shard's other connections do not wait.
+//! Payloads that take long to check: a worker checks them, and also translates those wanted in the
+//! other codec, so that the shard's other connections do not wait.
 //!
 //! ```text
-//!   PUBLISH, WILL ─► copy ─► worker ─► mailbox ─► route, or refuse ─► the publisher goes on
+//!   PUBLISH, WILL ─► copy ─► worker ─► mailbox ─► route, or refuse ─► the publisher continues
 //!                    └────── the publisher is not read from ──────┘
 //! ```
 //!
-//! So what one connection publishes keeps its order, and each has one message with the
-//! workers at most. What was taken is published even if its connection ends meanwhile, as it
-//! would have been without the detour; and a session whose message is there is not taken over
-//! before it is back.
+//! So one connection's publications keep their order, and each connection has at most one message
+//! with the workers. An accepted message is published even if its connection ends meanwhile, as it
+//! would have been without the detour; and a session with a message at a worker is not taken over
+//! before the message is back.
 
 use crate::base::id::Key;
 use crate::broker::Broker;
@@ -25,11 +25,11 @@ use crate::proto::message::MessageType;
 use crate::wire::Received;
 use bytes::Bytes;
 
-/// What a worker is to do.
+/// A worker's task.
 struct Task {
     schema: Schema,
     message: Bytes,
-    /// The translated payload's bytes at most; none: nobody wants one.
+    /// The largest translated payload in bytes; `None`: no one wants a translation.
     payload_bytes_max: Option<usize>,
 }
 
@@ -40,7 +40,7 @@ impl Task {
         };
         let checked = self.schema.check(envelope.codec, envelope.payload)?;
         let Some(most) = self.payload_bytes_max else {
-            // What was taken apart is not worth taking along: putting it away costs as much.
+            // Not worth passing the parsed payload on: freeing it costs as much as parsing it.
             return Ok(Form::Unmade(None));
         };
         let mut payload = Vec::new();
@@ -52,8 +52,8 @@ impl Task {
 }
 
 impl Broker {
-    /// Has a worker check a PUBLISH or WILL; `message` is the whole of it, as received. It is
-    /// answered, and its connection read on, when that is done.
+    /// Has a worker check a PUBLISH or WILL; `message` is all of it, as received. Once that is
+    /// done, it is answered, and its connection is read from again.
     pub(in crate::broker) fn have_checked(
         &mut self,
         key: Key,
@@ -96,7 +96,7 @@ impl Broker {
         });
     }
 
-    /// A worker is done with a message.
+    /// Handles the result of a worker.
     pub(crate) fn take_finding(&mut self, finding: Finding) {
         let key = finding.connection;
         let (mut origin, mut is_member) = (Origin::Nobody, false);
@@ -109,7 +109,7 @@ impl Broker {
             is_member = matches!(connection.transport.stage, Stage::Running | Stage::Detached);
             if connection.transport.stage == Stage::Running {
                 origin = Origin::Connection(key);
-                // Time in which it was not read from does not count against it.
+                // The time in which it was not read from does not count against it.
                 connection.transport.session.restart_frame_clock(now);
                 if !std::mem::replace(&mut connection.member.ready, true) {
                     self.lists.make_ready(key);
@@ -136,7 +136,7 @@ impl Broker {
             Ok(form) => {
                 let translation = Some(Translation::new(finding.schema, form));
                 if finding.kind == MessageType::Will && !is_member {
-                    // All it had is dissolved, and it was not told that the will is kept.
+                    // Its station is dissolved, and the client was not told that the will is kept.
                 } else if finding.kind == MessageType::Will {
                     self.put_will(key, Encoded::of(&finding.message), translation);
                     self.answer(key, Answer::ok(envelope.id), true);

@@ -1,5 +1,5 @@
-//! Payloads of topics that have a schema: checked where they are published, counted for who
-//! wants them in which codec, translated where that is due. The schemas are `schema`'s.
+//! Payloads of topics with a schema: checked where they are published, translated when due; and the
+//! count of connections that want each codec. The schemas themselves are in `schema`.
 
 use crate::base::id::Key;
 use crate::broker::Broker;
@@ -13,8 +13,8 @@ use crate::router::Subscription;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Broker {
-    /// The schema of what is published, if its topic has one and it is not the empty payload
-    /// that clears a retained message.
+    /// The schema of a publication, if its topic has one and it is not the empty payload that
+    /// clears a retained message.
     #[inline]
     pub(in crate::broker) fn schema_of(&self, envelope: &Envelope<'_>) -> Option<SchemaId> {
         match &self.schemas {
@@ -24,10 +24,10 @@ impl Broker {
         }
     }
 
-    /// Checks a payload here and now.
+    /// Checks a payload on this shard's thread.
     ///
     /// # Errors
-    /// BAD_PAYLOAD, with the field that does not fit.
+    /// BAD_PAYLOAD, naming the field that does not fit.
     pub(in crate::broker) fn check_payload(
         &mut self,
         id: SchemaId,
@@ -54,7 +54,7 @@ impl Broker {
         Refusal::with(Code::BadPayload, text)
     }
 
-    /// Makes a will's translation: when it is published there may be thousands of them.
+    /// Translates a will in advance: when wills are published there may be thousands of them.
     pub(in crate::broker) fn translate_will(
         &self,
         translation: Box<Translation>,
@@ -74,7 +74,7 @@ impl Broker {
         Translation::new(translation.schema, form)
     }
 
-    /// Makes a publication's translation now, if there is one to be made.
+    /// Translates a publication now, if it needs a translation.
     pub(in crate::broker) fn translate(&mut self, publication: &mut Publication<'_>) {
         if let Some(schemas) = &self.schemas
             && publication.translation.is_some()
@@ -83,7 +83,7 @@ impl Broker {
         }
     }
 
-    /// The same, if anybody wants that codec.
+    /// The same, if any connection wants that codec.
     pub(in crate::broker) fn translate_if_wanted(&mut self, publication: &mut Publication<'_>) {
         let codec = other(publication.envelope.codec);
         if (self.schemas.as_ref()).is_some_and(|schemas| schemas.is_wanted(codec)) {
@@ -126,7 +126,7 @@ impl Broker {
             connection.member.note_taken(publication);
             return self.resources.counters.add(Counter::DeliveriesTooLarge, 1);
         };
-        // Name and headers are the same; of the envelope nothing else is asked for.
+        // Name and headers are the same, and nothing else in the envelope is read.
         let mut translated = Publication {
             parcel: Parcel::shared(&message).grown(publication.parcel.is_grown()),
             envelope: publication.envelope,
@@ -137,7 +137,7 @@ impl Broker {
         self.deliver(to, &mut translated);
     }
 
-    /// A connection wants what it subscribes to in a codec: it is counted, once for each.
+    /// A connection wants its subscriptions in a codec: counts it, once per codec.
     pub(in crate::broker) fn note_wanted(&mut self, key: Key, codec: Codec) {
         let (Some(connection), Some(schemas)) = (self.connections.get_mut(key), &self.schemas)
         else {
@@ -156,7 +156,7 @@ impl Broker {
         }
     }
 
-    /// It wants nothing any more.
+    /// It no longer wants any codec.
     pub(in crate::broker) fn forget_wanted(&self, wants: Wants) {
         let Some(schemas) = &self.schemas else { return };
         for (counted, count) in [
@@ -170,8 +170,8 @@ impl Broker {
     }
 }
 
-/// It has no payload. In protobuf that is a message too, of which every field has its default,
-/// unless it is to be retained.
+/// The empty payload that clears a retained message. In protobuf an empty payload is also a message
+/// (with every field at its default), unless it is to be retained.
 fn is_clear(envelope: &Envelope<'_>) -> bool {
     let is_message = envelope.codec == Codec::Protobuf && envelope.flags & FLAG_RETAIN == 0;
     envelope.payload.is_empty() && !is_message

@@ -1,17 +1,17 @@
-//! Delivering: one message into one connection, whatever state that is in.
+//! Delivery: one message to one connection, whatever that connection's state.
 //!
 //! ```text
-//!   keeps up                     ─► outbox
-//!   outbox full, or others wait  ─► pending queue ── the outbox drains ──► outbox     (publications)
-//!   it expires, a send in flight ─► pending queue too: what is in the outbox cannot expire
-//!   session                      ─► its log too, as it goes into the outbox
-//!   its log full                 ─► pending queue ── the client acknowledges ──► outbox and log
-//!   session without connection   ─► pending queue ── the client is back ──► outbox and log
-//!   a group's, and it is gone    ─► another member (`legacy`)
+//!   keeps up                      ─► outbox
+//!   outbox full, or others wait   ─► pending queue ── the outbox drains ──► outbox     (publications)
+//!   expires, and a send in flight ─► pending queue too: what is in the outbox cannot expire
+//!   session                       ─► replay log too, as it goes into the outbox
+//!   replay log full               ─► pending queue ── the client acknowledges ──► outbox and log
+//!   session without connection    ─► pending queue ── the client is back ──► outbox and log
+//!   group message, member gone    ─► another member (`legacy`)
 //! ```
 //!
-//! Requests and responses do not wait on the pending queue: they are bounded by the calls open, and
-//! may pass publications that wait. Those of a session without connection go to its log.
+//! Requests and responses do not wait on the pending queue: they are bounded by the open calls, and
+//! may overtake waiting publications. For a session without a connection they go to its replay log.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -31,7 +31,7 @@ use crate::proto::error::Code;
 use crate::router::Subscription;
 
 impl Broker {
-    /// Delivers a publication to one subscriber, once.
+    /// Delivers a publication to one subscriber, at most once.
     #[inline]
     pub(in crate::broker) fn deliver(
         &mut self,
@@ -69,8 +69,8 @@ impl Broker {
         }
     }
 
-    /// The subscriber does not keep up, has a session, or is gone; or it may be that the
-    /// message shall not be delivered any more, or shall be to another, when its turn comes.
+    /// Delivers to a subscriber that does not keep up, has a session, or is gone; or a message that
+    /// may expire, or have to go to another subscriber, before its turn comes.
     #[inline(never)]
     fn deliver_carefully(&mut self, to: Subscription, publication: &mut Publication<'_>) {
         let Some(connection) = self.connections.get_mut(to.connection) else {
@@ -100,7 +100,8 @@ impl Broker {
             connection.put(&mut publication.parcel, group, expires, resources);
         } else {
             self.set_aside(to, publication);
-            // While a send is in flight there is nothing to reconcile; its end reconciles all.
+            // While a send is in flight there is nothing to reconcile; its completion reconciles
+            // the connection.
             let connection = self.connections.get(to.connection);
             let sends =
                 |transport: &Transport| transport.sending && transport.stage == Stage::Running;
@@ -111,7 +112,7 @@ impl Broker {
         self.touch(to.connection);
     }
 
-    /// As it came, to a subscriber for whom TRACEPARENT makes it too large.
+    /// Delivers the original message to a subscriber for which its TRACEPARENT makes it too large.
     #[cold]
     fn deliver_ungrown(&mut self, to: Subscription, publication: &Publication<'_>, message: &[u8]) {
         let Some(envelope) = Encoded::of(message).publication() else {
@@ -172,7 +173,7 @@ impl Broker {
             return;
         };
         match put {
-            // Whoever comes back for it learns that it is gone.
+            // A client that comes back for the session learns that it is gone.
             Put::Full if is_away => {
                 connection.lapse(&mut self.resources);
                 self.leave_to_others(publication);
@@ -195,8 +196,8 @@ impl Broker {
         }
     }
 
-    /// The connection ends, or has ended: its session, if it has one, keeps the publication
-    /// for the next.
+    /// The connection is ending or has ended: its session, if it has one, keeps the publication for
+    /// the next connection.
     fn leave_behind(&mut self, to: Subscription, publication: &mut Publication<'_>) {
         let waits = |one: &Connection| one.member.counted && one.transport.has_left;
         let counted = |one: &Connection| one.member.counted;
@@ -210,8 +211,7 @@ impl Broker {
         }
     }
 
-    /// The outbox has drained, or the client has acknowledged: what waits on the pending queue goes
-    /// on.
+    /// The outbox has drained, or the client has acknowledged: delivers from the pending queue.
     pub(crate) fn refill(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -219,7 +219,7 @@ impl Broker {
         let resources = &mut self.resources;
         let now = resources.now;
         loop {
-            // Asked with its size: one that does not fit would take a large chunk.
+            // Checked with the message's size: one that does not fit would take a large chunk.
             let pending = &connection.member.station_mut().pending;
             let (bytes, expires) = (pending.oldest_bytes(), pending.oldest_expires());
             if !connection.takes_now(bytes, expires, resources) {
@@ -281,9 +281,9 @@ pub(in crate::broker) fn count_dropped(dropped: &Dropped, resources: &Resources)
 }
 
 impl Connection {
-    /// Whether the outbox takes a publication now, and its session's log. One that expires it
-    /// takes only when that goes with the next send: what has to wait longer waits where it is
-    /// looked at again, while there is memory for that.
+    /// Whether the outbox and the session's replay log take a publication now. The outbox takes one
+    /// that expires only if it goes out with the next send: otherwise, while there is memory for
+    /// that, it waits on the pending queue, where its expiry is checked again.
     fn takes_now(&self, bytes: usize, expires: Instant, resources: &Resources) -> bool {
         let goes_next = || !self.transport.sending && self.transport.outbox.goes_next(bytes);
         self.transport.has_room(bytes, resources)
@@ -291,9 +291,8 @@ impl Connection {
             && (expires == Instant::NEVER || goes_next() || resources.pool.is_crowded())
     }
 
-    /// Takes a REQUEST or RESPONSE of another connection's, with the id it shall have. A
-    /// session without connection keeps it until it `expires`. False: it cannot take one so
-    /// large.
+    /// Takes another connection's REQUEST or RESPONSE, under the given id. A session without a
+    /// connection keeps it until it `expires`. False: the peer does not accept so large a message.
     pub(in crate::broker) fn take_message(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -321,7 +320,7 @@ impl Connection {
         true
     }
 
-    /// Writes a publication into the outbox, and keeps it where it has to be kept.
+    /// Writes a publication into the outbox, and records it where it has to be kept.
     fn put(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -337,13 +336,13 @@ impl Connection {
         resources.counters.add(Counter::Deliveries, 1);
     }
 
-    /// How much may wait on its pending queue. When there is little memory left, no more than does:
-    /// `presses`, if it is among those who hold most.
+    /// The bound of its pending queue. When memory runs out, the queue may not grow if `presses`:
+    /// the connection is among the largest holders.
     fn pending_bound(&self, presses: bool, resources: &Resources) -> Bound {
         let (pool, limits) = (&resources.pool, &resources.limits);
         let pending = self.member.station.as_ref().map(|station| &station.pending);
-        // A chunk's worth may wait for whoever is only late: a turn of many deliveries makes
-        // anybody late.
+        // Up to a chunk may wait for a connection that is only late: a turn with many deliveries
+        // makes any connection late.
         let holds = pending.is_some_and(|pending| pending.cost_bytes() >= CHUNK_BYTES);
         let presses = presses && holds;
         if self.transport.has_left {
@@ -365,9 +364,9 @@ impl Connection {
 }
 
 impl Publication<'_> {
-    /// What LATEST_PER_KEY keeps one message for: its topic, and with it the KEY, if there is
-    /// one. The topic's length comes first and a mark stands before the KEY, so that no two
-    /// of them read alike.
+    /// The key under which LATEST_PER_KEY keeps one message: the topic and, if there is one, the
+    /// KEY. The topic's length comes first and a marker precedes the KEY, so that no two keys
+    /// encode alike.
     pub(in crate::broker) fn latest_key<'k>(&self, key: &'k mut Vec<u8>) -> &'k [u8] {
         let topic = self.envelope.name.as_bytes();
         key.clear();

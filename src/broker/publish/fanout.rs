@@ -52,7 +52,7 @@ impl Broker {
         audience: Audience<'_>,
         publication: &mut Publication<'_>,
     ) {
-        // Here, where it may have been taken apart already.
+        // While the parsed payload, if there is one, is still at hand.
         self.translate_if_wanted(publication);
         let sending = Sending {
             origin,
@@ -89,7 +89,8 @@ impl Broker {
         self.note_fanning(origin, way);
     }
 
-    /// Who is still being brought what is retained, and has just been given this with it.
+    /// Subscribers whose replay is still going on, and which have just received this publication
+    /// with it.
     #[cold]
     fn brought(&self, publication: &Publication<'_>) -> Vec<Key> {
         let replays = self.replays.iter();
@@ -128,10 +129,11 @@ impl Broker {
         batch
     }
 
-    /// The lane a publication goes by; `in_order`: among all that are retained.
+    /// The lane for a publication; `in_order`: it belongs to the one order of retained
+    /// publications.
     pub(in crate::broker) fn way_of(&self, origin: Origin, in_order: bool) -> Way {
         match origin {
-            // In the order in which its home has sent it.
+            // In the order in which its home sent it.
             Origin::Link(from) => Way::Of(from),
             Origin::Home(_) => Way::Home,
             Origin::Connection(_) | Origin::Nobody if in_order => Way::Home,
@@ -144,7 +146,7 @@ impl Broker {
         let is_open = batch.is_some_and(|batch| batch.takes(batch.topic.as_bytes(), batch.epoch));
         let fanning = match is_open && way != Way::Home {
             true => Fanning::Open,
-            // What comes behind something retained may go by another lane.
+            // A publication that follows a retained one may be in another lane.
             false => Fanning::Waits,
         };
         match origin {
@@ -162,7 +164,7 @@ impl Broker {
         }
     }
 
-    /// Confirms a PUBLISH: at once, or when what it has just queued has been delivered.
+    /// Confirms a PUBLISH: at once, or once the fan-out it has just queued has been delivered.
     pub(in crate::broker) fn confirm_publish(&mut self, key: Key, id: u32, everywhere: bool) {
         let answer = Answer::published(id);
         let Some(connection) = self.connections.get_mut(key) else {
@@ -189,8 +191,8 @@ impl Broker {
         }
     }
 
-    /// An answer to a connection whose publications are on their way to many comes behind
-    /// theirs: it is kept until then. Otherwise it is given back.
+    /// Keeps an answer to a connection until its publications to many have been delivered, if there
+    /// are any; otherwise returns it.
     pub(in crate::broker) fn answer_behind(
         &mut self,
         key: Key,
@@ -201,7 +203,7 @@ impl Broker {
             let mut origins = batch.messages.iter().map(|one| one.origin);
             origins.any(|origin| origin == Origin::Connection(key))
         };
-        // Of its own, never of another shard's.
+        // Only its own lanes, never another shard's.
         let ways = [Way::Home.index(), Way::Of(self.id).index()];
         let lanes = self.fanouts.lanes.iter_mut().enumerate();
         let lanes = lanes.filter(|(index, _)| ways.contains(index));
@@ -269,7 +271,7 @@ impl Broker {
         }
     }
 
-    /// Delivers to the next of a batch's subscribers. True: those were all.
+    /// Delivers to the next of a batch's subscribers. True: those were the last.
     fn deliver_slice(&mut self, batch: &mut Batch) -> bool {
         let messages = batch.messages.iter().map(|one| one.message.clone());
         let messages: Vec<Bytes> = messages.collect();

@@ -71,13 +71,13 @@ pub(in crate::broker) struct OriginLane {
     pub(in crate::broker) fanning: Fanning,
 }
 
-/// Who gets what is published on a topic, as long as the router's `epoch` is that.
+/// The receivers of publications on a topic, valid for one `epoch` of the router.
 pub(in crate::broker) struct Listed {
     pub(in crate::broker) epoch: u64,
     pub(in crate::broker) topic: Box<str>,
-    /// Each once, by their slots.
+    /// Each connection once, ordered by slot.
     pub(in crate::broker) subscribers: Box<[Subscription]>,
-    /// Groups of which a member gets it, by this shard's numbers.
+    /// Groups of which one member gets it, by this shard's numbers.
     pub(in crate::broker) groups: Box<[Key]>,
 }
 
@@ -87,13 +87,13 @@ pub(in crate::broker) struct Sought {
     pub(in crate::broker) charge: Charge,
 }
 
-/// Members of groups who get a batch's messages, as far as they were chosen.
+/// Progress in choosing the group members that get a batch's messages.
 #[derive(Default)]
 pub(in crate::broker) struct Served {
-    /// Messages that are done with, and groups of the next.
+    /// Messages completed, and groups completed for the next message.
     pub(in crate::broker) messages: usize,
     pub(in crate::broker) groups: usize,
-    /// Who has had that one as a member; members of other shards that are to have it.
+    /// Connections that have received that message as a member; picked members on other shards.
     pub(in crate::broker) given: BTreeSet<Key>,
     pub(in crate::broker) picks: Vec<(ShardId, Key)>,
 }
@@ -101,14 +101,14 @@ pub(in crate::broker) struct Served {
 pub(in crate::broker) struct Batch {
     pub(in crate::broker) epoch: u64,
     pub(in crate::broker) topic: Box<str>,
-    /// Nobody, as long as they are sought.
+    /// Empty until the subscribers have been found.
     pub(in crate::broker) list: Rc<Listed>,
     pub(in crate::broker) sought: Option<Sought>,
-    /// The subscribers have its one message already: a group's member gets it.
+    /// The subscribers already have its only message: a group member gets it.
     pub(in crate::broker) again: bool,
-    /// Other shards get it when it is known which of them want it.
+    /// Other shards get it once it is known which of them want it.
     pub(in crate::broker) relays: bool,
-    /// Who has had its one message with what is retained.
+    /// Connections that have received its only message with their retained messages.
     pub(in crate::broker) brought: Vec<Key>,
     pub(in crate::broker) messages: Vec<Sending>,
     pub(in crate::broker) bytes: usize,
@@ -117,7 +117,7 @@ pub(in crate::broker) struct Batch {
     /// How many of the subscribers have it.
     pub(in crate::broker) done: usize,
     pub(in crate::broker) served: Served,
-    /// Given when it is delivered, in this order.
+    /// Answers to give once it is delivered, in this order.
     pub(in crate::broker) answers: Vec<Behind>,
 }
 
@@ -131,13 +131,13 @@ pub(in crate::broker) struct Sending {
     pub(in crate::broker) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     pub(in crate::broker) span: Option<Open>,
-    /// Groups for which another shard has picked this one, or whose member has gone.
+    /// Groups for which another shard has picked this one, or whose chosen member has left.
     pub(in crate::broker) picks: Box<[Key]>,
-    /// Some were other shards' members.
+    /// Members on other shards were among its receivers.
     pub(in crate::broker) elsewhere: bool,
 }
 
-/// An answer that has to come behind what its connection published before.
+/// An answer that must follow what its connection published before.
 pub(in crate::broker) struct Behind {
     pub(in crate::broker) connection: Key,
     pub(in crate::broker) answer: Answer,
@@ -145,7 +145,7 @@ pub(in crate::broker) struct Behind {
 }
 
 pub(in crate::broker) enum Done {
-    /// Of the publication with this number: here, and elsewhere if it went there.
+    /// The publication with this number is delivered: here, and elsewhere if it was sent there.
     Published {
         number: u64,
         everywhere: bool,
@@ -199,7 +199,7 @@ impl Fanouts {
         self.waiting
     }
 
-    /// Bytes of memory that what waits takes, its messages' aside.
+    /// Bytes of memory of the queue, without its messages.
     pub(in crate::broker) fn cost_bytes(&self) -> usize {
         self.listed_bytes
             + self.messages * size_of::<Sending>()
@@ -243,14 +243,14 @@ impl Fanouts {
         &mut self.lanes[index]
     }
 
-    /// Batches that go to this very list: the first and the last of them account for it.
+    /// Batches with this very list: the first and the last of them account for it.
     pub(in crate::broker) fn batches_of(&self, list: &Rc<Listed>) -> usize {
         let last = self.last.as_ref();
         let is_last = last.is_some_and(|last| Rc::ptr_eq(last, list));
         Rc::strong_count(list) - usize::from(is_last)
     }
 
-    /// Who gets what is published on a topic.
+    /// The receivers of publications on a topic.
     pub(in crate::broker) fn list(
         &mut self,
         topic: &str,
@@ -269,7 +269,7 @@ impl Fanouts {
 }
 
 impl Listed {
-    /// Of each connection, the first of its subscriptions counts.
+    /// Of each connection, only the first subscription counts.
     pub(in crate::broker) fn new(
         topic: &str,
         epoch: u64,
@@ -286,13 +286,13 @@ impl Listed {
         }
     }
 
-    /// Bytes of memory that it holds.
+    /// Bytes of memory it holds.
     pub(in crate::broker) fn held_bytes(&self) -> usize {
         size_of_val(&*self.subscribers) + size_of_val(&*self.groups)
     }
 }
 
-/// Whether a connection is among such subscribers.
+/// Whether a connection is among these subscribers.
 pub(in crate::broker) fn is_among(subscribers: &[Subscription], connection: Key) -> bool {
     let at = subscribers.binary_search_by_key(&connection.slot, |one| one.connection.slot);
     at.is_ok_and(|at| subscribers[at].connection == connection)

@@ -1,4 +1,4 @@
-//! What a worker has found of a payload.
+//! The result of a worker's check of a payload.
 
 use crate::base::id::Key;
 use crate::broker::publish::publication::{Form, SchemaId};
@@ -11,9 +11,9 @@ use bytes::Bytes;
 pub struct Finding {
     pub(in crate::broker) connection: Key,
     pub(in crate::broker) kind: MessageType,
-    /// Whole, without CRC.
+    /// The whole message, without CRC.
     pub(in crate::broker) message: Bytes,
-    /// Its `receive` span, if it is sampled.
+    /// The context of its `receive` span, if it is sampled.
     pub(in crate::broker) context: Option<TraceContext>,
     pub(in crate::broker) schema: SchemaId,
     pub(in crate::broker) found: Result<Form, Misfit>,

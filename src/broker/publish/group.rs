@@ -1,18 +1,18 @@
-//! Members of groups: which one gets a message, and who counts as stalled.
+//! Groups: which member gets a message, and which members count as stalled.
 //!
 //! ```text
 //!   PUBLISH ─► group ─► a member here
 //!                    └► a shard ─► a member there ─ all have left ─► a member elsewhere
 //! ```
 //!
-//! A subscriber that a publication reaches by other filters as well has it once. Where it
-//! goes to a member after the plain subscribers of that shard have had it (they may have had
-//! it from elsewhere: it comes from a member that has left), those count as having it: one
-//! of the others is chosen, and if there is none, a member has it.
+//! A subscriber that a publication also reaches through other filters gets it once. If a group
+//! message is delivered after that shard's plain subscribers have received it (perhaps from
+//! elsewhere: the message comes from a member that has left), those count as having it: one of the
+//! other members is chosen, and if there is none, a member has it already.
 //!
-//! A member stalls when it has to wait on its pending queue, and when the kernel holds much for it:
-//! a program that hangs takes in megabytes before anything waits here. The kernel does not
-//! say when that is over, so it is asked; more and more rarely while nothing is read.
+//! A member is stalled when messages wait on its pending queue, and when the kernel holds much for
+//! it: a program that hangs takes in megabytes before anything waits here. The kernel does not
+//! report when that has drained, so the shard polls; less and less often while nothing is read.
 
 use crate::base::id::{Key, ShardId};
 use crate::base::slab::Slab;
@@ -24,15 +24,15 @@ use crate::metrics::counter::Counter;
 use crate::router::{Choice, ShardSet, Subscription};
 
 impl Broker {
-    /// The member that gets a group's message: here or on another shard.
+    /// Chooses the member that gets a group's message: here or on another shard.
     pub(in crate::broker) fn choose(&mut self, group: Key) -> Option<Choice> {
         let connections = &self.connections;
         self.router
             .choose(group, &mut self.random, |key| load(connections, key))
     }
 
-    /// The member that gets a message another shard has picked this one for: if all here
-    /// have gone meanwhile, one elsewhere.
+    /// Chooses the member that gets a message for which another shard has picked this one: if all
+    /// members here have left meanwhile, one elsewhere.
     pub(in crate::broker) fn choose_here(&mut self, group: Key) -> Option<Choice> {
         let connections = &self.connections;
         let here = self
@@ -44,7 +44,7 @@ impl Broker {
         }
     }
 
-    /// Gives a publication to a member of this shard.
+    /// Delivers a publication to a member on this shard.
     pub(in crate::broker) fn deliver_to_member(
         &mut self,
         group: Key,
@@ -56,8 +56,8 @@ impl Broker {
         publication.group = None;
     }
 
-    /// Gives a publication to a member of each of these groups, if that is one of this shard;
-    /// the others are picked for their shards. How many were here.
+    /// Delivers a publication to a member of each of these groups if the chosen member is on this
+    /// shard; for the others, picks their shards. Returns how many were here.
     #[inline]
     pub(in crate::broker) fn deliver_or_pick(
         &mut self,
@@ -79,10 +79,10 @@ impl Broker {
         here
     }
 
-    /// Gives a publication to a member of each of these groups, after all plain subscribers
-    /// were given it: those that `had` it over turns, the others by its number; `again`: to
-    /// another of this shard than those, if there is one. Those of other shards are picked:
-    /// see `send_on`.
+    /// Delivers a publication to a member of each of these groups after all plain subscribers have
+    /// received it (`had` tells which: by a list if that took several turns, otherwise by its
+    /// number). `again`: choose another member of this shard than those, if there is one. Members
+    /// of other shards are picked: see `send_on`.
     pub(in crate::broker) fn deliver_to_groups(
         &mut self,
         origin: Origin,
@@ -114,8 +114,8 @@ impl Broker {
         }
     }
 
-    /// Gives a publication to a member that has not had it as a plain subscriber, as `note_plain`
-    /// has noted; one of this shard's if it shall be `here`. False: there is no member.
+    /// Delivers a publication to a member that has not received it as a plain subscriber, as
+    /// recorded by `note_plain`; `here`: one of this shard, if possible. False: there is no member.
     pub(in crate::broker) fn deliver_again(
         &mut self,
         group: Key,
@@ -134,7 +134,7 @@ impl Broker {
         let member = match chosen {
             Some(Choice::Local(member)) if has_it(self, member.connection) => {
                 let others = |key| !has_it(self, key);
-                // None: all members here have it, so one has.
+                // `None`: all members here have it, so a member has it.
                 self.router.first_member(group, others)
             }
             Some(Choice::Local(member)) => Some(member),
@@ -153,8 +153,8 @@ impl Broker {
         true
     }
 
-    /// Sends a publication to members of other shards, whose plain subscribers have had it: of
-    /// each shard all at once, which tells it who has it already.
+    /// Sends a publication to members on other shards, whose plain subscribers have received it: to
+    /// all groups of a shard at once, so that the shard knows who has it already.
     pub(in crate::broker) fn send_on(
         &mut self,
         picks: &[(ShardId, Key)],
@@ -167,7 +167,7 @@ impl Broker {
             .publish(parcel, &nowhere, picks, terms, translated, None);
     }
 
-    /// All plain subscribers of this shard count as having it. False: finding them takes long.
+    /// Marks all plain subscribers of this shard as having it. False: finding them takes too long.
     pub(in crate::broker) fn note_plain(&mut self, publication: &Publication<'_>) -> bool {
         let mut matches = std::mem::take(&mut self.matches);
         let is_found = self.find(publication.envelope.name, &mut matches);
@@ -185,7 +185,7 @@ impl Broker {
 }
 
 impl Broker {
-    /// The kernel holds little for it again.
+    /// The kernel no longer holds much for it.
     pub(crate) fn note_kept_up(&mut self, key: Key) {
         let connection = self.connections.get(key);
         if connection.is_some_and(|one| !one.member.has_pending && !one.transport.has_left) {
@@ -194,7 +194,7 @@ impl Broker {
     }
 }
 
-/// How much a connection has before it, in a measure of which only the order counts.
+/// A connection's load, as a measure of which only the order counts.
 pub(in crate::broker) fn load(connections: &Slab<Connection>, key: Key) -> u32 {
     connections.get(key).map_or(u32::MAX, Connection::load)
 }

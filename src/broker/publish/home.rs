@@ -1,6 +1,5 @@
-//! Retained publications by way of their topic's home, so that all shards deliver those of
-//! several publishers in one order, and the last of them is what is retained (see
-//! `mesh::home`).
+//! Retained publications go through their topic's home shard, so that all shards deliver those of
+//! several publishers in one order, and keep the same last one (see `mesh::home`).
 
 use crate::base::id::Key;
 use crate::broker::Broker;
@@ -10,20 +9,20 @@ use crate::broker::publish::fanout_queue::Fanning;
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::{Origin, Publication, Terms, Translation};
 
-/// When a publication is queued for all who get it.
+/// When a publication counts as queued for everyone who gets it.
 #[derive(Clone, Copy)]
 pub(in crate::broker) enum Reach {
-    /// It is, but for a fan-out of its own.
+    /// At once, apart from its own fan-out.
     Here,
-    /// When other shards have done what they were told.
+    /// When the other shards have done what this one has said.
     Everywhere,
-    /// When its home has said so.
+    /// When its home has confirmed it.
     Home(Ticket),
 }
 
 impl Broker {
-    /// Sends a publication that this connection makes to its topic's home, if it has to be
-    /// delivered from there: it is retained, or comes behind one that is.
+    /// Sends a publication of this connection to its topic's home if it must be delivered from
+    /// there: it is retained, or follows one that is.
     pub(in crate::broker) fn send_home(
         &mut self,
         by: Key,
@@ -39,7 +38,7 @@ impl Broker {
         Some(self.mesh.send_home(home, by, parcel, terms, translated))
     }
 
-    /// Delivers a publication of another shard's whose topic is at home here.
+    /// Delivers a publication of another shard whose topic has its home here.
     pub(in crate::broker) fn take_home(
         &mut self,
         cause: Cause<'_>,
@@ -58,7 +57,7 @@ impl Broker {
         }
     }
 
-    /// Confirms a PUBLISH when it has reached all.
+    /// Confirms a PUBLISH once it has reached everyone.
     pub(in crate::broker) fn confirm_reach(&mut self, key: Key, id: u32, reach: Reach) {
         match reach {
             Reach::Here => self.confirm_publish(key, id, false),

@@ -1,5 +1,5 @@
-//! What is left of who has gone: its will, and the messages of groups that it had not been
-//! sent, or had not acknowledged, which go to other members.
+//! Legacies: what departed connections leave: their wills, and group messages that had not been
+//! sent to them or that they had not acknowledged, which go to other members.
 //!
 //! ```text
 //!   session, connection ends ─► [ will │ will │ … ] ───────► published, some each turn
@@ -14,7 +14,7 @@
 //! once it would make that one a slow consumer. So messages wait for a member that keeps up,
 //! and no more go to other shards than those have room for: they tell when members stall.
 //!
-//! Messages that wait carry their charge, as everywhere.
+//! Waiting messages carry their charge, as everywhere.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_LONG: Duration = Duration::from_millis(100);
 
 impl Broker {
-    /// Publishes wills and hands messages on, a turn's share of them. False: none was due.
+    /// Publishes wills and hands messages on: a turn's share of them. False: none was due.
     pub(crate) fn reconcile_legacies(&mut self) -> bool {
         let now = self.resources.now;
         if self.legacies.next_due() > now {
@@ -56,7 +56,7 @@ impl Broker {
         true
     }
 
-    /// Hands on what ready members have room for, about.
+    /// Hands on about as much as members that keep up have room for.
     fn hand_share_on(&mut self) {
         let now = self.resources.now;
         let mut left_bytes = match self.mesh.is_done(self.legacies.mark) {
@@ -120,7 +120,7 @@ impl Broker {
         counters.add(Counter::GroupHandedOn, u64::from(handed_on));
     }
 
-    /// A group's message is another member's now.
+    /// Leaves a group's message to another member.
     pub(in crate::broker) fn leave_message(
         &mut self,
         group: Key,
@@ -135,7 +135,7 @@ impl Broker {
         });
     }
 
-    /// A publication cannot be given to the member that was chosen: another gets it.
+    /// A publication cannot be delivered to the chosen member: leaves it to another.
     #[cold]
     pub(in crate::broker) fn leave_to_others(&mut self, publication: &mut Publication<'_>) {
         if let Some(group) = publication.group {
@@ -144,8 +144,8 @@ impl Broker {
         }
     }
 
-    /// What waits for a member on its pending queue, or has not been acknowledged to its session, is
-    /// other members' now.
+    /// Leaves what waits on a member's pending queue, or has not been acknowledged to its session,
+    /// to other members.
     pub(in crate::broker) fn bequeath(&mut self, station: &mut Station) {
         let now = self.resources.now;
         if let Some(durable) = &mut station.durable {
@@ -164,7 +164,7 @@ impl Broker {
         counters.add(Counter::DeliveriesExpired, expired);
     }
 
-    /// So is what its machine has not acknowledged, of which the kernel holds `held` bytes.
+    /// The same for what its machine has not acknowledged; the kernel holds `held` bytes of that.
     pub(crate) fn bequeath_trail(&mut self, trail: Trail, held: usize) {
         let ledger = self.resources.pool.ledger.clone();
         trail.take_rest(held, &ledger, |group, expires, message| {

@@ -2,16 +2,16 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `route` | the way of a publication: checked, matched, delivered or sent on |
+//! | `route` | the path of a publication: checked, matched, delivered or sent on |
 //! | `publication`, `parcel` | a publication, and a message's bytes on their way, as values |
 //! | `deliver` | one message to one subscriber |
-//! | `pending` | what waits for a slow subscriber, and what is dropped then |
-//! | `fanout`, `fanout_queue`, `audience` | a publication to many, in slices; who they are |
-//! | `backlog` | fan-outs, replays and what the gone have left, as later turns go on with them |
-//! | `group`, `trail` | a group's message: to which member, and whether that has got it |
-//! | `legacy` | wills, and what a gone member had not got |
-//! | `retain`, `home`, `replay` | each topic's last message; one order of them; much of that to one, in slices |
-//! | `schema`, `conform`, `check`, `finding` | payloads by schema: refused, translated; long ones by a worker |
+//! | `pending` | messages waiting for a slow subscriber, and which of them are dropped |
+//! | `fanout`, `fanout_queue`, `audience` | a publication to many, in slices; finding its receivers |
+//! | `backlog` | replays and legacies that later turns continue |
+//! | `group`, `trail` | a group's message: which member gets it, and whether it has arrived |
+//! | `legacy` | wills, and messages that a departed member did not receive |
+//! | `retain`, `home`, `replay` | each topic's last message; their one order; many of them to one subscriber, in slices |
+//! | `schema`, `conform`, `check`, `finding` | payloads by schema: refused or translated; long ones by a worker |
 
 pub(crate) mod audience;
 pub(crate) mod backlog;

@@ -1,23 +1,23 @@
-//! A message on its way from one connection to others: whole, without CRC, as its sender
-//! encoded it. Small ones are copied into outboxes; one that has to wait, or is large, is
-//! shared by reference, and the copy that makes it shareable is made once. What is shared
-//! carries its charge (see `ledger`); what is retained, and so has another charge on each
-//! shard, goes from one to the other without any, on their way charged to the batch.
+//! A message on its way from one connection to others: whole, without CRC, as its sender encoded
+//! it. Small messages are copied into outboxes; one that has to wait or is large is shared by
+//! reference, and the copy that makes it shareable is made once. Shared bytes carry their charge
+//! (see `ledger`); a retained message has a separate charge on each shard, so it travels between
+//! shards without one, charged to the batch on its way.
 
 use crate::broker::context::ledger::Ledger;
 use crate::proto::encoded::Encoded;
 use bytes::Bytes;
 
-/// Messages from here on are worth a send of their own rather than a copy.
+/// Messages of this size or more get a send of their own rather than a copy.
 pub(in crate::broker) const SHARED_BYTES_MIN: usize = 16_384;
 
 pub(in crate::broker) struct Parcel<'a> {
     message: Encoded<'a>,
     /// With its charge.
     shared: Option<Bytes>,
-    /// Without.
+    /// Without a charge.
     bare: Option<Bytes>,
-    /// Longer than its sender made it, by a TRACEPARENT (see `trace`).
+    /// Longer than its sender made it, because of a TRACEPARENT (see `trace`).
     grown: bool,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Parcel<'a> {
         }
     }
 
-    /// A message without CRC that others hold as well.
+    /// A message without CRC that has other holders.
     pub(in crate::broker) fn shared(message: &'a Bytes) -> Parcel<'a> {
         Parcel {
             message: Encoded::of(message),
@@ -47,7 +47,7 @@ impl<'a> Parcel<'a> {
         }
     }
 
-    /// A message without CRC that others hold as well, and that is charged to nobody here.
+    /// A message without CRC that has other holders and is not charged to this shard.
     pub(in crate::broker) fn bare(message: &'a Bytes) -> Parcel<'a> {
         Parcel {
             message: Encoded::of(message),
@@ -57,7 +57,7 @@ impl<'a> Parcel<'a> {
         }
     }
 
-    /// The same, `grown` or not.
+    /// The same message, `grown` or not.
     pub(in crate::broker) fn grown(mut self, grown: bool) -> Parcel<'a> {
         self.grown = grown;
         self
@@ -106,7 +106,7 @@ impl<'a> Parcel<'a> {
         shared.clone()
     }
 
-    /// The message by reference, to be retained.
+    /// The message by reference, charged as retained.
     pub(in crate::broker) fn share_retained(&mut self, ledger: &Ledger) -> Bytes {
         ledger.share_retained(self.share_bare())
     }

@@ -1,51 +1,51 @@
-//! What waits for a slow subscriber, behind what is already committed to its outbox.
+//! The pending queue: messages for a slow subscriber, behind those already in its outbox.
 //!
 //! ```text
 //!   router ──► [ newest … ] pending queue [ … oldest ] ──► outbox ──► socket
-//!               may still be dropped, replaced      bytes on their way: only the
-//!               or expire                           connection's end can stop them
+//!               may still be dropped, replaced      being sent: only the end of
+//!               or expire                           the connection can stop them
 //! ```
 //!
-//! Entries share the message's bytes with all its other readers: ten thousand slow readers
-//! of one message hold one copy. What is held is bounded, and beyond the bound acts the
-//! policy of the subscription the message came by (header SLOW_POLICY):
+//! Entries share the message's bytes with all its other readers: ten thousand slow readers of one
+//! message hold one copy. The total is bounded; beyond the bound the policy of the subscription
+//! that the message was delivered through acts (header SLOW_POLICY):
 //!
 //! | policy | over the bound |
 //! |---|---|
-//! | disconnect | nothing is put; the caller ends the connection |
-//! | drop oldest | the oldest go until the new one fits; one that is larger than the bound is held alone |
-//! | drop newest | the new one is not put |
-//! | latest per key | the same key's older one has gone already; then as drop oldest |
+//! | disconnect | the new message is not queued; the caller ends the connection |
+//! | drop oldest | the oldest are dropped until the new one fits; one larger than the bound is held alone |
+//! | drop newest | the new message is dropped |
+//! | latest per key | the older message of the same key is already gone; then like drop oldest |
 //!
-//! What has expired goes first. Retained messages (delivered on SUBSCRIBE) stand outside of
-//! this: nobody publishes them again, so dropping one would leave the subscriber without the
-//! state it asked for; and the router keeps their bytes anyway.
+//! Expired messages are dropped first. Retained messages (delivered on SUBSCRIBE) are exempt: no
+//! one publishes them again, so dropping one would leave the subscriber without the state it asked
+//! for; and the router keeps their bytes anyway.
 //!
-//! When the shard's memory is exhausted the pending queue may not cost more than it did: the policy
-//! acts until that holds, and a message for which no room can be made is dropped, rather
-//! than what is there already.
+//! When the shard's memory is exhausted, the pending queue may not grow: the policy acts until it
+//! does not, and a message for which no room can be made is dropped, rather than those already
+//! queued.
 //!
-//! **Latest per key.** A replaced message leaves its place, and the new one goes to the end:
-//! in the old one's place it would overtake what its publisher sent on the same topic in
-//! between, and PROTOCOL.md promises that order.
+//! **Latest per key.** A replaced message leaves its place, and the new one goes to the end: in the
+//! old place it would overtake what its publisher sent on the same topic in between, and
+//! PROTOCOL.md guarantees that order.
 //!
 //! ```text
-//!   slots    [ a │ · │ b │ c │ · │ d ]      · gone from the middle
+//!   slots    [ a │ · │ b │ c │ · │ d ]      · removed from the middle
 //!              ▲ first        ▲ index: key ──► number of its slot
 //! ```
 //!
-//! Slots are numbered from `first` on, so that an index entry stays right while the front
-//! moves. What goes from the middle leaves a gap; when there are more gaps than entries they
-//! are squeezed out and the rest is numbered again: O(1) for each message in the end.
-//! Expiries are in a heap beside it, which may name entries that have gone. Both are empty
-//! until a message needs them, and all memory is given back when the last entry leaves.
+//! Slots are numbered from `first`, so that an index entry stays valid while the front moves.
+//! Removal from the middle leaves a gap; when there are more gaps than entries, the slots are
+//! compacted and renumbered: O(1) per message, amortized. Expiries are in a separate heap, which
+//! may contain stale entries. Index and heap are empty until a message needs them, and all memory
+//! is freed when the last entry leaves.
 //!
-//! What it does not do: share the reader out among keys (a key that is published faster
-//! than the reader reads moves to the end each time); know outboxes, accounts, connections.
+//! What it does not do: divide the reader's capacity fairly among keys (a key published faster than
+//! the reader reads moves to the end each time); know outboxes, accounts or connections.
 //!
-//! Invariants: the first slot is never a gap; `live` slots are not gaps; before `droppable`
-//! there are only gaps and retained messages; each indexed number is that of a live slot
-//! with that key; each live entry that can expire is in the heap.
+//! Invariants: the first slot is never a gap; `live` slots are not gaps; all slots before
+//! `droppable` are gaps or retained messages; each indexed number is that of a live slot with that
+//! key; each live entry that can expire is in the heap.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -56,48 +56,48 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Charged for the slot of each entry: two, because storage doubles when it grows.
+/// Charged for the slot of each entry: twice its size, because storage doubles when it grows.
 const SLOT_BYTES: usize = 2 * size_of::<Option<Entry>>();
-/// Charged for an entry that can expire, likewise.
+/// Charged for an entry that can expire: twice, for the same reason.
 const EXPIRY_BYTES: usize = 2 * size_of::<Expiry>();
-/// Charged for an entry that has a key, beside the key: its counts, and its place in the
-/// index, likewise.
+/// Charged for an entry with a key, besides the key: its counts and, twice again, its place in the
+/// index.
 const INDEX_BYTES: usize = 16 + 2 * size_of::<(Arc<[u8]>, u64)>();
-/// Gaps, stale expiries and unused slots that are not worth clearing up.
+/// Gaps, stale expiries and unused slots that are not worth cleaning up.
 const SLACK: usize = 32;
 
-/// A publication that waits.
+/// A waiting publication.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// The whole message, header and payload, no CRC.
     pub message: Bytes,
-    /// Not delivered from this moment on; [`Instant::NEVER`]: at any time.
+    /// Not delivered from this moment on; [`Instant::NEVER`]: does not expire.
     pub expires: Instant,
-    /// When it was put.
+    /// When it was queued.
     pub since: Instant,
     pub policy: SlowPolicy,
-    /// A retained message delivered on SUBSCRIBE: counts against no bound, and no policy
-    /// drops it.
+    /// A retained message delivered on SUBSCRIBE: it does not count against the bound, and no
+    /// policy drops it.
     pub retained: bool,
-    /// The group it came by.
+    /// The group it was delivered through.
     pub group: Option<Key>,
 }
 
-/// How much may wait.
+/// The bound of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
-    /// What [`PendingQueue::bytes`] may be.
+    /// Bound on [`PendingQueue::bytes`].
     pub bytes_max: usize,
-    /// The shard's memory is exhausted: what waits may not cost more than it does.
+    /// The shard's memory is exhausted: the queue may not cost more than it does now.
     pub pressed: bool,
 }
 
-/// What became of a put.
+/// The result of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// Done: the message waits, or was dropped itself, as [`Dropped`] says.
+    /// The message is queued, or was itself dropped, as [`Dropped`] says.
     Held,
-    /// Policy disconnect: nothing was put, and the caller ends the connection.
+    /// Policy disconnect: the message was not queued, and the caller ends the connection.
     Full,
 }
 
@@ -106,7 +106,7 @@ pub enum Put {
 pub struct Dropped {
     pub oldest: u32,
     pub newest: u32,
-    /// Replaced by a later one of the same key.
+    /// Replaced by a later message of the same key.
     pub conflated: u32,
     pub expired: u32,
 }
@@ -116,12 +116,12 @@ type Expiry = Reverse<(Instant, u64)>;
 
 struct Entry {
     held: Held,
-    /// Set: indexed under this key.
+    /// If set, the entry is indexed under this key.
     key: Option<Arc<[u8]>>,
 }
 
 impl Entry {
-    /// What [`PendingQueue::bytes`] counts.
+    /// The bytes that [`PendingQueue::bytes`] counts.
     fn bytes(&self) -> usize {
         if self.held.retained {
             0
@@ -141,22 +141,22 @@ impl Entry {
     }
 }
 
-/// The publications that wait for one slow subscriber. See the module's head.
+/// The publications waiting for one slow subscriber. See the module's head.
 #[derive(Default)]
 pub struct PendingQueue {
     slots: VecDeque<Option<Entry>>,
     /// The number of the first slot.
     first: u64,
-    /// No slot before this number holds what a policy may drop.
+    /// No slot before this number holds anything a policy may drop.
     droppable: u64,
     live: usize,
     bytes: usize,
     cost_bytes: usize,
-    /// The part of the cost that is the messages' own, retained ones included.
+    /// The part of the cost that is the messages' own bytes, including retained ones.
     message_bytes: usize,
     /// The part of the cost that no policy can free.
     cost_bytes_retained: usize,
-    /// Found expired by [`PendingQueue::next`], and not yet told.
+    /// Found expired by [`PendingQueue::next`], and not reported yet.
     expired: u32,
     expiries: BinaryHeap<Expiry>,
     /// Numbers of the indexed entries, by key.
@@ -179,13 +179,13 @@ impl PendingQueue {
         self.live == 0
     }
 
-    /// Bytes of the messages that wait, retained ones aside: what a [`Bound`] is about.
+    /// Bytes of the waiting messages without retained ones: what a [`Bound`] limits.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What this reader holds up: the bytes of every message that waits, as if nobody shared
-    /// them, and the memory to hold it.
+    /// What this reader holds up: the bytes of every waiting message, as if they were not shared,
+    /// and the memory of the queue itself.
     pub fn cost_bytes(&self) -> usize {
         self.cost_bytes
     }
@@ -195,13 +195,13 @@ impl PendingQueue {
         self.cost_bytes - self.message_bytes
     }
 
-    /// Bytes of the oldest message that waits.
+    /// Bytes of the oldest waiting message.
     pub fn oldest_bytes(&self) -> usize {
         let oldest = self.slots.front().and_then(Option::as_ref);
         oldest.map_or(0, |entry| entry.held.message.len())
     }
 
-    /// When the oldest message that waits expires.
+    /// When the oldest waiting message expires.
     pub fn oldest_expires(&self) -> Instant {
         let oldest = self.slots.front().and_then(Option::as_ref);
         oldest.map_or(Instant::NEVER, |entry| entry.held.expires)
@@ -213,14 +213,13 @@ impl PendingQueue {
         oldest.map_or(Duration::ZERO, |entry| now.since(entry.held.since))
     }
 
-    /// Messages found expired by [`PendingQueue::next`] since the last call of this.
+    /// Messages found expired by [`PendingQueue::next`] since the last call.
     pub fn take_expired(&mut self) -> u32 {
         std::mem::take(&mut self.expired)
     }
 
-    /// Puts a message at the end, or does what its policy says. `key`: for the policy latest
-    /// per key, what the message is the latest of (its topic and KEY); ignored under other
-    /// policies.
+    /// Queues a message at the end, or does what its policy says. `key`: for the policy latest per
+    /// key, the key the message is the latest of (topic and KEY); ignored under other policies.
     pub fn put(
         &mut self,
         held: Held,
@@ -286,7 +285,7 @@ impl PendingQueue {
         None
     }
 
-    /// Drops about half of what waits, each as its policy would: memory is needed, and this
+    /// Drops about half of the queue, each message as its policy would: memory is needed, and this
     /// reader holds much of it. What no policy may drop stays.
     pub fn shed(&mut self) -> Dropped {
         let (most, mut dropped) = (self.bytes / 2, Dropped::default());
@@ -322,7 +321,7 @@ impl PendingQueue {
         dropped
     }
 
-    /// Forgets everything that waits. Returns its cost.
+    /// Drops everything that waits. Returns its cost.
     pub fn clear(&mut self) -> usize {
         let cost_bytes = self.cost_bytes;
         *self = PendingQueue {
@@ -336,7 +335,7 @@ impl PendingQueue {
         self.bytes + entry.bytes() <= bytes_max && self.cost_bytes + entry.cost_bytes() <= cost_max
     }
 
-    /// The key as the index has it already, or a copy.
+    /// The key as already stored in the index, or a copy.
     fn share(&self, key: &[u8]) -> Arc<[u8]> {
         let indexed = self.latest.get_key_value(key);
         indexed.map_or_else(|| Arc::from(key), |(key, _)| key.clone())
@@ -389,7 +388,7 @@ impl PendingQueue {
         count
     }
 
-    /// Takes an entry from wherever it is; `None` when it has gone already.
+    /// Removes an entry from anywhere in the queue; `None` if it has already gone.
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let entry = self.slots.get_mut(index)?.take()?;
@@ -420,8 +419,8 @@ impl PendingQueue {
         }
     }
 
-    /// Squeezes gaps and stale expiries out when there are more of them than entries, and
-    /// gives memory back when most of it is unused.
+    /// Compacts gaps and stale expiries when there are more of them than entries, and frees memory
+    /// when most of it is unused.
     fn tidy(&mut self) {
         let stale_max = 2 * self.live + SLACK;
         if self.slots.len() > stale_max || self.expiries.len() > stale_max {
@@ -500,7 +499,7 @@ mod tests {
         }
     }
 
-    /// Puts at time 0 and checks the pending queue.
+    /// Puts at time 0 and checks the invariants.
     fn put(pending: &mut PendingQueue, held: Held, key: &str, bound: Bound) -> (Put, Dropped) {
         let done = pending.put(held, Some(key.as_bytes()), &bound, at(0));
         check_invariants(pending);
@@ -516,7 +515,7 @@ mod tests {
         messages.collect()
     }
 
-    /// The whole of what the module's head promises, and the sums.
+    /// Everything the module's head promises, and the sums.
     fn check_invariants(pending: &PendingQueue) {
         let Some(Some(_)) = pending.slots.front() else {
             assert!(pending.slots.is_empty() && pending.is_empty());
@@ -871,7 +870,7 @@ mod tests {
         assert!(pending.latest.capacity() <= 4 * 10 + SLACK);
     }
 
-    /// The pending queue's rules, said as plainly as possible: a list, searched from the front.
+    /// The rules of the pending queue in their simplest form: a list, searched from the front.
     #[derive(Default)]
     struct Model {
         entries: Vec<(Held, Option<u8>)>,
@@ -924,7 +923,7 @@ mod tests {
             (Put::Held, dropped)
         }
 
-        /// The next message, and how many expired ones stood before it.
+        /// The next message, and how many expired ones preceded it.
         fn next(&mut self, now: Instant) -> (Option<Held>, u32) {
             let good = self.entries.iter().position(|e| e.0.expires > now);
             let expired = good.unwrap_or(self.entries.len());

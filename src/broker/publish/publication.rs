@@ -1,5 +1,5 @@
-//! A publication on its way, as a value: whose it is, its bytes, and the same in the other
-//! codec. What becomes of it is decided by `publish`, `deliver` and `schema`.
+//! A publication on its way, as a value: its origin, its bytes, and its form in the other codec.
+//! `publish`, `deliver` and `schema` decide what happens to it.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -9,15 +9,15 @@ use crate::codec::Checked;
 use crate::proto::envelope::{Codec, Envelope};
 use bytes::Bytes;
 
-/// Who goes on when a publication has been delivered to all.
+/// Whose input continues once a publication has been delivered to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) enum Origin {
     Connection(Key),
-    /// Another shard, whose clients' it is.
+    /// Another shard, on which it was published.
     Link(ShardId),
-    /// Another shard, for which its topic is at home here.
+    /// Another shard, on which it was published and for which this shard is the topic's home.
     Home(ShardId),
-    /// A will, or what was followed by more of its connection's: nobody waits.
+    /// A will, or a publication followed by more of its connection's: no one waits.
     Nobody,
 }
 
@@ -28,34 +28,33 @@ pub(in crate::broker) struct Publication<'a> {
     pub(in crate::broker) expires: Instant,
     /// See `Broker::publications`.
     pub(in crate::broker) number: u64,
-    /// One delivered on SUBSCRIBE.
+    /// Delivered on SUBSCRIBE.
     pub(in crate::broker) retained: bool,
     /// See `fanout`.
     pub(in crate::broker) sliced: bool,
-    /// The group by which it goes to the member that is being given it.
+    /// The group through which it goes to the member it is being delivered to.
     pub(in crate::broker) group: Option<Key>,
-    /// Where its topic has a schema: the same in the other codec.
+    /// If its topic has a schema: its form in the other codec.
     pub(in crate::broker) translation: Option<Box<Translation>>,
     /// Its `deliver` span, if it is sampled.
     pub(in crate::broker) span: Option<Open>,
 }
 
 impl<'a> Publication<'a> {
-    /// Its bytes, and those in the other codec, if they have been made.
+    /// Its bytes, and those in the other codec if they exist.
     pub(in crate::broker) fn forms(&mut self) -> (&mut Parcel<'a>, Option<&Bytes>) {
         let translation = self.translation.as_ref();
         (&mut self.parcel, translation.and_then(|one| one.made()))
     }
 
-    /// What becomes of it once it waits in an outbox is not all the same: it may expire, or
-    /// have to go to another.
+    /// Its fate may still change while it waits in an outbox: it may expire, or have to go to
+    /// another member.
     #[inline]
     pub(in crate::broker) fn is_special(&self) -> bool {
         self.group.is_some() || self.expires != Instant::NEVER
     }
 
-    /// On what terms it goes to other shards; to whose plain subscribers the mesh sees for
-    /// itself.
+    /// Its delivery terms for other shards, except `plain`, which the mesh sets itself.
     pub(in crate::broker) fn terms(&self, retain: bool, again: bool, at: Instant) -> Terms {
         let (translation, grown) = (self.translation.as_deref(), self.parcel.is_grown());
         Terms {
@@ -66,25 +65,25 @@ impl<'a> Publication<'a> {
     }
 }
 
-/// What goes to another shard with a publication, beside its bytes.
+/// What is sent to another shard with a publication, besides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker) struct Terms {
-    /// For the plain subscribers there too, not only for the groups picked.
+    /// Also for the plain subscribers there, not only for the picked groups.
     pub(in crate::broker) plain: bool,
     pub(in crate::broker) retain: bool,
-    /// For a member of the groups picked that has not had it as a plain subscriber, as others
+    /// For a member of the picked groups that has not received it as a plain subscriber; others
     /// there have.
     pub(in crate::broker) again: bool,
     /// See `Parcel::grown`.
     pub(in crate::broker) grown: bool,
     pub(in crate::broker) translation: Sent,
-    /// When the shard that delivers it took it.
+    /// When the shard that delivers it received it.
     pub(in crate::broker) at: Instant,
     pub(in crate::broker) expires: Instant,
 }
 
 impl Terms {
-    /// Of what is not retained, for whoever wants it.
+    /// Terms for a publication that is not retained.
     pub(in crate::broker) fn new(
         translation: Option<&Translation>,
         grown: bool,
@@ -107,24 +106,24 @@ impl Terms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::broker) struct SchemaId(pub(in crate::broker) u32);
 
-/// A publication in the other codec, as far as it has been made.
+/// A publication in the other codec, as far as it has been converted.
 pub(in crate::broker) struct Translation {
     pub(in crate::broker) schema: SchemaId,
     pub(in crate::broker) form: Form,
 }
 
 pub(in crate::broker) enum Form {
-    /// Nobody has wanted it; taken apart, if that was done here.
+    /// Not wanted so far; parsed, if that was done on this shard.
     Unmade(Option<Box<Checked>>),
-    /// The payload, which a worker has made.
+    /// The payload, converted by a worker.
     Payload(Vec<u8>),
     /// The whole message.
     Made(Bytes),
-    /// It would be larger than anything this server takes.
+    /// It would be larger than any message this server accepts.
     TooLarge,
 }
 
-/// What another shard is told of a translation; `Made` comes with it.
+/// What another shard is told of a translation; `Made` is sent with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) enum Sent {
     /// The topic has no schema.
@@ -135,12 +134,12 @@ pub(in crate::broker) enum Sent {
 }
 
 impl Translation {
-    /// Boxed: a publication without one should not be larger for it.
+    /// Boxed, so that a publication without one is no larger.
     pub(in crate::broker) fn new(schema: SchemaId, form: Form) -> Box<Translation> {
         Box::new(Translation { schema, form })
     }
 
-    /// As another shard has sent it.
+    /// A translation as another shard has sent it.
     pub(in crate::broker) fn received(
         sent: Sent,
         made: Option<&Bytes>,
@@ -158,7 +157,7 @@ impl Translation {
         Some(Translation::new(schema, form))
     }
 
-    /// The same for another who has the publication, as far as it can be shared.
+    /// The same for another holder of the publication, as far as it can be shared.
     pub(in crate::broker) fn share(&self) -> Box<Translation> {
         let form = match &self.form {
             Form::Made(message) => Form::Made(message.clone()),
@@ -176,12 +175,12 @@ impl Translation {
         }
     }
 
-    /// It is to be made at once: a worker has done most of it, or the message is kept.
+    /// It should be made at once: a worker has done most of it, or the message will be kept.
     pub(in crate::broker) fn is_due(&self, retain: bool) -> bool {
         retain || matches!(self.form, Form::Payload(_))
     }
 
-    /// Bytes of a payload that is held apart.
+    /// Bytes of a converted payload held separately.
     pub(in crate::broker) fn payload_bytes(&self) -> usize {
         match &self.form {
             Form::Payload(payload) => payload.len(),
@@ -197,7 +196,7 @@ impl Translation {
     }
 }
 
-/// The codec that a payload with a schema is not in.
+/// The other codec for a payload with a schema.
 pub(in crate::broker) const fn other(codec: Codec) -> Codec {
     match codec {
         Codec::Json => Codec::Protobuf,

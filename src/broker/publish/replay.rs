@@ -1,6 +1,6 @@
-//! Replays: what is retained, delivered to a new subscription in slices, over turns, as its
-//! outbox drains. A `#` may match hundreds of thousands of messages: whoever else is on the
-//! shard waits for one slice, and who subscribes without reading holds up one outbox of them.
+//! Replays: retained messages, delivered to a new subscription in slices, over several turns, as
+//! its outbox drains. A `#` may match hundreds of thousands of messages: other connections of the
+//! shard wait for one slice only, and a client that subscribes without reading occupies one outbox.
 //!
 //! ```text
 //!   SUBSCRIBE ─► first slice ─► that was all: subscribed
@@ -10,14 +10,15 @@
 //!                   └── the outbox has drained ───────┘
 //! ```
 //!
-//! The subscription is made when everything has been delivered, so that nothing newer comes
-//! before what was retained of its topic. What is retained meanwhile is found by the slices
-//! to come, or is delivered at once where their place is passed: nothing retained is missed.
-//! A message that is not retained is, as before any SUBSCRIBE that is not yet confirmed.
+//! The subscription is made once everything has been delivered, so that no newer message precedes
+//! the retained one of its topic. A message retained meanwhile is found by a later slice, or
+//! delivered at once if the walk has passed its place: no retained message is missed. A message
+//! that is not retained is missed, as before any SUBSCRIBE that has not been confirmed yet.
 //!
-//! The connection is not read on until then (`fanning`): what it asks for next comes after
-//! it. If the connection ends or its session is taken over, so does the replay, and nothing
-//! is subscribed to: the SUBSCRIBE was not confirmed, and who resumes a session repeats it.
+//! The connection is not read from until then (`fanning`): its next operation is handled
+//! afterwards. If the connection ends or its session is taken over, the replay ends too, and no
+//! subscription is made: the SUBSCRIBE was not confirmed, and a client that resumes a session
+//! repeats it.
 
 use crate::base::id::Key;
 use crate::broker::Broker;
@@ -30,17 +31,17 @@ use crate::broker::publish::publication::Publication;
 use crate::proto::name::matches;
 use crate::router::{Subscription, Walk};
 
-/// How far a slice has brought a replay.
+/// The outcome of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) enum Brought {
     All,
     /// The turn's share is used up.
     Some,
-    /// The subscriber has no room for the next.
+    /// There is no room for the next message.
     Full,
 }
 
-/// How much of what is retained a subscriber can be brought now.
+/// How many retained bytes a subscriber can take now.
 pub(in crate::broker) struct Room {
     outbox: Place,
     log: Place,
@@ -48,7 +49,7 @@ pub(in crate::broker) struct Room {
 
 #[derive(Clone, Copy)]
 struct Place {
-    /// There is nothing in it: one message may be of any size.
+    /// It is empty: one message may be of any size.
     is_empty: bool,
     bytes: usize,
 }
@@ -76,9 +77,9 @@ impl Place {
 }
 
 impl Room {
-    /// Whether the next message, of so many bytes, goes into it; then it has. What has no room
-    /// in a session's log goes to the pending queue, by reference: the client's next ACK would make
-    /// room, but it is behind what is not heard until all is brought.
+    /// Whether there is room for the next message, of this size; if so, takes it. A message for
+    /// which a session's log has no room goes to the pending queue, by reference: the client's next
+    /// ACK would make room, but it cannot be handled before the replay is complete.
     pub(in crate::broker) fn take(&mut self, bytes: usize) -> bool {
         if !self.log.has(bytes) {
             self.log = Place::NONE;
@@ -93,8 +94,8 @@ impl Room {
 }
 
 impl Broker {
-    /// Delivers what is retained to a subscription that is about to be made. False: the rest
-    /// comes in later turns, and then the subscription and its OK.
+    /// Delivers retained messages to a subscription that is about to be made. False: the rest
+    /// follows in later turns, and then the subscription and its OK.
     pub(in crate::broker) fn replay(
         &mut self,
         id: u32,
@@ -122,7 +123,7 @@ impl Broker {
         false
     }
 
-    /// The rest comes when there is time, or room.
+    /// The rest follows when there is time or room.
     fn put_aside(&mut self, replay: Replay, brought: Brought) {
         let Replays { ready, parked, .. } = &mut self.replays;
         if brought == Brought::Full && !parked.contains_key(&replay.to()) {
@@ -153,7 +154,7 @@ impl Broker {
         }
     }
 
-    /// A connection may have room again, or be over: its replay, if it has one, goes on.
+    /// A connection may have room again, or may have ended: continues its replay, if it has one.
     #[cold]
     pub(crate) fn wake_replay(&mut self, key: Key) {
         let goes_on = !self.may_replay(key) || self.replay_room(key).take(1);
@@ -162,8 +163,8 @@ impl Broker {
         }
     }
 
-    /// What a subscriber can be brought now: as much as goes into its outbox, behind what
-    /// waits for that already, and into its session's log.
+    /// How much a subscriber can take now: what fits into its outbox behind what already waits, and
+    /// into its session's log.
     pub(in crate::broker) fn replay_room(&self, key: Key) -> Room {
         let mut room = Room {
             outbox: Place::NONE,
@@ -198,13 +199,13 @@ impl Broker {
         room
     }
 
-    /// It is there to be brought something.
+    /// Messages can be delivered to it.
     fn may_replay(&self, key: Key) -> bool {
         let connection = self.connections.get(key);
         connection.is_some_and(|one| one.transport.stage == Stage::Running && !one.is_moving())
     }
 
-    /// Delivers what has just been retained to those whose replay has passed its place.
+    /// Delivers a newly retained message to subscribers whose replay has passed its place.
     #[cold]
     pub(in crate::broker) fn catch_up(&mut self, publication: &mut Publication<'_>) {
         let topic = publication.envelope.name;
@@ -216,13 +217,13 @@ impl Broker {
         }
     }
 
-    /// A connection, or the session of one, that what it subscribes to may still be sent to.
+    /// Whether the connection, or its session, can still receive for its subscriptions.
     pub(in crate::broker) fn keeps_subscriptions(&self, key: Key) -> bool {
         let connection = self.connections.get(key);
         connection.is_some_and(|one| one.transport.stage == Stage::Running || one.member.counted)
     }
 
-    /// A replay is over; if all of it has been brought, the subscription is made.
+    /// A replay ends; if it is complete, the subscription is made.
     fn end_replay(&mut self, replay: &Replay, is_complete: bool) {
         let key = replay.to();
         let Some(connection) = self.connections.get_mut(key) else {

@@ -1,9 +1,8 @@
 //! Retained messages: each topic's last one, kept on every shard and delivered on SUBSCRIBE.
 //!
-//! They go to every shard from their topic's home (`home`), with a version that makes all
-//! shards keep the same one in the end.
-//! Where the topic has a schema both forms are kept, because a SUBSCRIBE may want thousands
-//! in the other codec at once.
+//! They go to every shard from their topic's home (`home`), with a version by which all shards
+//! eventually keep the same one. If the topic has a schema both forms are kept, because a SUBSCRIBE
+//! may want thousands in the other codec at once.
 
 use crate::base::clock::Instant;
 use crate::base::limits::RETAINED_SWEPT;
@@ -16,12 +15,12 @@ use crate::router::{Kept, Subscription, Version, Walk};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// Retained messages looked at in one unit.
+/// Retained messages examined per unit of work.
 const LOOKS_PER_UNIT: usize = 4;
 
 impl Broker {
-    /// Delivers the retained messages that a new subscription matches, from where `walk` has
-    /// got to: a turn's share of them, and no more than there is room for.
+    /// Delivers the retained messages that match a new subscription, from the position of `walk`
+    /// on: a turn's share of them, and no more than there is room for.
     pub(in crate::broker) fn deliver_retained(
         &mut self,
         filter: &str,
@@ -57,7 +56,7 @@ impl Broker {
             let mut publication = self.publication(&envelope, Parcel::shared(&message), expires);
             publication.retained = true;
             publication.translation = self.schema_of(&envelope).map(|schema| {
-                // It was made when the message was retained, if it can be.
+                // It was translated when the message was retained, if that was possible.
                 let form = translated.map_or(Form::TooLarge, Form::Made);
                 Translation::new(schema, form)
             });
@@ -83,7 +82,8 @@ impl Broker {
             [] => None,
             _ => Some(Kept {
                 message: publication.parcel.share_retained(ledger),
-                // Its own charge is that of who it is delivered to now.
+                // A copy with its own charge: the original's belongs to those it is being delivered
+                // to now.
                 translated: made.map(|made| ledger.share_retained(Bytes::copy_from_slice(made))),
             }),
         };
@@ -96,14 +96,14 @@ impl Broker {
         }
     }
 
-    /// Frees the memory of some retained messages that have expired, if there are any: once
-    /// a second, and when somebody has been refused for want of it.
+    /// Frees some retained messages that have expired, if there are any: once a second, and when a
+    /// publication was refused for lack of memory.
     pub(crate) fn sweep_retained(&mut self) {
         let now = self.resources.now;
         self.router.sweep_retained(now, RETAINED_SWEPT);
     }
 
-    /// A time for the version of a retained message: two of one shard never have the same.
+    /// A timestamp for the version of a retained message; each one is unique on its shard.
     pub(in crate::broker) fn retain_version(&mut self) -> Instant {
         let next = self.retained_at + Duration::from_nanos(1);
         self.retained_at = self.resources.now.max(next);

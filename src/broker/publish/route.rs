@@ -6,14 +6,13 @@
 //!                      └─ groups ─► one member: here, or by the shard it was picked on
 //! ```
 //!
-//! A subscriber whose outbox has room gets its copy at once (a large message by
-//! reference). One that does not keep up has it put on its pending queue, where all such
-//! subscribers share one copy and its policy acts (see `pending`); what has been put into an
-//! outbox is never taken back.
+//! A subscriber whose outbox has room gets its copy at once (a large message by reference). For one
+//! that does not keep up, the message is put on its pending queue, where all such subscribers share
+//! one copy and the slow policy acts (see `pending`); what is in an outbox is never taken back.
 //!
-//! Invariant: what one connection publishes on one topic reaches each subscriber in that
-//! order: it takes the same way each time, and every queue on it is first in, first out. A
-//! retained one goes by way of its topic's home (`home`), and what comes behind it likewise.
+//! Invariant: what one connection publishes on one topic reaches each subscriber in that order: it
+//! takes the same path each time, and every queue on that path is FIFO. A retained publication goes
+//! through its topic's home (`home`), and so do those that follow it.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -42,7 +41,7 @@ use crate::wire::Received;
 use std::time::Duration;
 
 impl Broker {
-    /// Takes a client's PUBLISH; `message` is the whole of it, as received.
+    /// Handles a client's PUBLISH; `message` is all of it, as received.
     #[inline]
     pub(in crate::broker) fn publish(
         &mut self,
@@ -56,7 +55,7 @@ impl Broker {
             return;
         };
         if connection.member.has_published(id) {
-            // Whatever would be said of it now.
+            // Even if it would be refused now.
             return self.answer(key, Answer::ok(id), true);
         }
         if let Err(refusal) = self.check_publish(&connection.transport, envelope, message.len()) {
@@ -91,8 +90,8 @@ impl Broker {
         }
     }
 
-    /// Checks the payload of a PUBLISH on a topic with a schema. `None`: it is refused, or a
-    /// worker checks it and it goes on later.
+    /// Checks the payload of a PUBLISH on a topic with a schema. `None`: it is refused, or a worker
+    /// checks it and it continues later.
     #[inline(never)]
     fn check_published(
         &mut self,
@@ -115,7 +114,7 @@ impl Broker {
         })
     }
 
-    /// Goes on with a PUBLISH that a worker has checked, of a connection that may have gone.
+    /// Continues a PUBLISH that a worker has checked; its connection may have ended meanwhile.
     pub(in crate::broker) fn publish_parcel(
         &mut self,
         origin: Origin,
@@ -139,7 +138,7 @@ impl Broker {
         }
     }
 
-    /// Publishes the will of a connection that has ended without CLOSE.
+    /// Publishes the will of a connection that has ended without a CLOSE.
     pub(in crate::broker) fn publish_will(&mut self, key: Key, will: Will) {
         let Will {
             message,
@@ -178,7 +177,7 @@ impl Broker {
         }
         let keeps = envelope.flags & FLAG_RETAIN != 0 && !envelope.payload.is_empty();
         let most = self.resources.limits.retained_bytes_max();
-        // What only readers still hold of it counts as well.
+        // Replaced messages that readers still hold count as well.
         let held = self.resources.pool.ledger.retained_bytes();
         let left_to_readers = held.saturating_sub(self.router.retained_message_bytes());
         if keeps && self.router.retained_bytes() + left_to_readers + bytes > most {
@@ -188,7 +187,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Routes a sampled publication: from here on it carries its `route` span as parent.
+    /// Re-encodes a sampled publication, so that it carries its `route` span as parent from here
+    /// on.
     #[cold]
     fn route_traced(
         &mut self,
@@ -210,7 +210,7 @@ impl Broker {
                 let parcel = Parcel::plain(&scratch).grown(done == Carried::Added);
                 (parcel, Some(deliver))
             }
-            // No room for another header: its trace ends here.
+            // There is no room for another header: its trace ends here.
             None => (parcel, None),
         };
         let message = parcel.message();
@@ -231,7 +231,7 @@ impl Broker {
         reach
     }
 
-    /// Delivers a publication that connection `by` makes, or has its topic's home do so.
+    /// Delivers a publication made by connection `by`, or has its topic's home do so.
     fn route(
         &mut self,
         origin: Origin,
@@ -271,8 +271,8 @@ impl Broker {
         }
     }
 
-    /// Delivers a publication here and sends it to the other shards that want it, behind what
-    /// is its cause there. True if some do.
+    /// Delivers a publication here and sends it to the other shards that want it, where it waits
+    /// for its `cause`. True if any do.
     pub(in crate::broker) fn spread(
         &mut self,
         origin: Origin,
@@ -305,7 +305,7 @@ impl Broker {
             reached += self.deliver_or_pick(groups, &mut publication, &mut picks);
         }
         if !is_found && (retain || cause.is_some()) {
-            // It may not be passed by what follows it.
+            // Publications that follow must not overtake it.
             self.mesh.add_peers_to(&mut matches.shards);
         }
         let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
@@ -320,7 +320,7 @@ impl Broker {
         everywhere && self.mesh.len() > 0
     }
 
-    /// Ends the `deliver` span of a publication, unless that is still going on.
+    /// Ends the `deliver` span of a publication, unless delivery is still going on.
     #[inline]
     fn end_deliver(&mut self, publication: &mut Publication<'_>, reached: usize) {
         let span = publication.span.take().filter(|_| reached > 0);
@@ -329,7 +329,7 @@ impl Broker {
             .end_span(span, || About::delivered(topic, bytes, reached));
     }
 
-    /// Delivers a publication of another shard's to the subscribers here.
+    /// Delivers another shard's publication to the subscribers here.
     pub(in crate::broker) fn take_publication(
         &mut self,
         from: ShardId,
@@ -385,8 +385,8 @@ impl Broker {
         self.end_deliver(&mut publication, reached);
     }
 
-    /// Delivers to the plain subscribers found. True: it does so over turns, and then to these
-    /// groups.
+    /// Delivers to the plain subscribers found. True: it takes several turns to do so, and then
+    /// serves these groups.
     #[inline]
     fn deliver_all(
         &mut self,
@@ -413,8 +413,8 @@ impl Broker {
         false
     }
 
-    /// It may not pass what is still on its way to many: what the same connection published,
-    /// or the same shard's; and where there is one order for all, anything of that lane.
+    /// Whether it must not overtake what is still being delivered to many: publications of the same
+    /// connection or the same shard, or, if one order holds for all, anything in that lane.
     #[cold]
     fn comes_behind(&self, origin: Origin, publication: &Publication<'_>) -> bool {
         let in_order = publication.envelope.flags & FLAG_RETAIN != 0;
@@ -447,7 +447,7 @@ impl Broker {
         }
     }
 
-    /// One that another shard has sent, with whose `deliver` span it goes on.
+    /// A publication sent by another shard; it continues that shard's `deliver` span.
     pub(in crate::broker) fn publication_of_peer<'a>(
         &mut self,
         envelope: &'a Envelope<'a>,

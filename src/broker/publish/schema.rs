@@ -1,5 +1,5 @@
-//! Topics whose payloads have a schema: which they are, who wants what codec, and a
-//! publication in the codec that it was not published in.
+//! Topics whose payloads have a schema: which topics these are, who wants which codec, and
+//! conversion of a publication to the codec it was not published in.
 //!
 //! ```text
 //!   PUBLISH ─► schema? ─no──────────────────────────────────────────► route, verbatim
@@ -8,20 +8,20 @@
 //!                                      └► wants the other codec ────────► translated, once
 //! ```
 //!
-//! A payload is checked where it is published, before anybody gets it. It is translated when
-//! the first subscriber wants that, and all others of the shard share the bytes; another
-//! shard gets them with the publication if they are there by then, and else makes them for
-//! itself, once, if somebody there wants them. So a message that nobody wants translated is
-//! checked and no more. Two cases are translated before, because later would be too late:
-//! retained messages, of which a SUBSCRIBE may want thousands at once, and large ones, which
-//! a worker takes (`check`), if anybody wants that codec at all ([`Demand`]).
+//! A payload is checked on the shard where it is published, before any subscriber gets it. It is
+//! translated when the first subscriber wants that, and all others on the shard share the bytes;
+//! another shard gets them with the publication if they exist by then, and otherwise makes them
+//! itself, once, if a subscriber there wants them. So a message that no one wants translated is
+//! only checked. Two kinds are translated in advance, because later would be too late: retained
+//! messages, of which a SUBSCRIBE may want thousands at once, and large ones, which a worker
+//! translates (`check`) if anyone wants that codec at all ([`Demand`]).
 //!
-//! What a subscriber gets: its SUBSCRIBE's codec if that has one, else its connection's, and
-//! where that has none, as published. Of several filters that match, the first counts: one
-//! without wildcards before one with, `#` before what it includes, names before `+`.
+//! A subscriber gets its SUBSCRIBE's codec if that names one, else its connection's, and if that
+//! has none, the published one. Of several matching filters the first one in this order counts:
+//! without wildcards before with, `#` before what it includes, names before `+`.
 //!
-//! Each shard has schemas of its own: each payload that is taken apart counts as a reference to
-//! its schema, and a count that all shards write is what they otherwise do not have.
+//! Each shard has its own copy of the schemas: each parsed payload holds a reference to its schema,
+//! and a reference count written by all shards would be the only one of its kind.
 //!
 //! What it does not do: translate requests and responses, or topics without a schema.
 
@@ -41,13 +41,13 @@ pub struct Schemas {
     pub(in crate::broker) filters: Trie<SchemaId>,
     pub(in crate::broker) schemas: Vec<Schema>,
     pub(in crate::broker) demand: Arc<Demand>,
-    /// Bytes of the largest payload that is made, envelope and all.
+    /// Bytes of the largest payload that may be produced, including the envelope.
     bytes_max: usize,
 }
 
 impl Schemas {
-    /// Of several filters that match a topic the first in this order counts. Filters are
-    /// valid. What is translated is as large as `message_bytes_max`, at most.
+    /// Of several filters that match a topic the first in this order counts. Filters must be valid.
+    /// A translated message has at most `message_bytes_max` bytes.
     pub fn new(
         topics: Vec<(String, Schema)>,
         demand: Arc<Demand>,
@@ -80,7 +80,7 @@ impl Schemas {
         &self.schemas[id.0 as usize]
     }
 
-    /// Bytes this one's payload may have when translated.
+    /// The largest translated payload for this envelope, in bytes.
     pub(in crate::broker) fn payload_bytes_max(&self, envelope: &Envelope<'_>) -> usize {
         envelope.payload_bytes_max(self.bytes_max)
     }
@@ -92,8 +92,8 @@ impl Schemas {
     }
 }
 
-/// How many connections of all shards want a codec: a hint, asked before a large message is
-/// translated and never needed to be right.
+/// How many connections of all shards want a codec: a hint, consulted before a large message is
+/// translated; it need not be exact.
 #[derive(Debug, Default)]
 pub struct Demand {
     pub(in crate::broker) json: AtomicUsize,
@@ -110,14 +110,14 @@ impl Demand {
     }
 }
 
-/// A payload that takes so long to check that a worker does it.
+/// Whether checking the payload takes so long that a worker should do it.
 pub(in crate::broker) fn is_long(envelope: &Envelope<'_>) -> bool {
     envelope.payload.len() > CHECKED_BYTES_MAX
 }
 
 impl Publication<'_> {
-    /// The whole message in the other codec, made now if it has not been. `None`: it would be
-    /// too large.
+    /// The whole message in the other codec, converted now unless it already was. `None`: it would
+    /// be too large.
     pub(in crate::broker) fn translate(
         &mut self,
         schemas: &Schemas,

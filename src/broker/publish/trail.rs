@@ -1,5 +1,6 @@
-//! What a member of a group has been sent and perhaps not got: kept until its machine has
-//! acknowledged it, so that it can go to another member when this one ends.
+//! The trail: messages that were sent to a group member but may not have arrived. Each is kept
+//! until the member's machine has acknowledged it, so that it can go to another member if this one
+//! ends.
 //!
 //! ```text
 //!   written to the outbox ──► taken by the kernel ──► acknowledged by the peer's machine
@@ -7,18 +8,17 @@
 //!   [ step │ step │ step │ … ]◄── pushed at the end
 //! ```
 //!
-//! Positions count bytes of the connection's stream since the trail began. `left` is how far
-//! the kernel has taken it; how much of that it still holds is asked now and then, when
-//! enough has gone to be worth the call. Small messages stand one after the other in one
-//! ring, so that a push allocates only where that grows; large ones are shared.
+//! Positions count bytes of the connection's stream since the trail began. `left` is how much the
+//! kernel has taken; how much of that it still holds is polled now and then, when enough has been
+//! sent to be worth the call. Small messages lie back to back in one ring, so that a push allocates
+//! only when the ring grows; large ones are shared.
 //!
-//! A session needs none of this, because its log keeps what its client has not acknowledged;
-//! of its members only what the kernel holds is noted.
+//! A session needs no trail, because its replay log keeps what its client has not acknowledged; for
+//! its group members only what the kernel holds is tracked.
 //!
-//! What it does not do: know whether a program has read what its machine has taken.
+//! It does not know whether a program has read what its machine has received.
 //!
-//! Invariants: the lengths of the steps that share nothing sum to `bytes.len()`; their ends
-//! rise.
+//! Invariants: the lengths of the unshared steps add up to `bytes.len()`; their ends increase.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -28,7 +28,7 @@ use crate::broker::publish::parcel::Parcel;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Memory that an empty trail keeps, so that who keeps up makes it allocate nothing.
+/// Memory an empty trail keeps, so that it allocates nothing while its member keeps up.
 const KEPT_BYTES: usize = 4 * TRAIL_ASK_BYTES;
 
 struct Step {
@@ -36,7 +36,7 @@ struct Step {
     group: Key,
     expires: Instant,
     length: u32,
-    /// None: it is in the ring.
+    /// `None`: the message is in the ring.
     shared: Option<Bytes>,
 }
 
@@ -45,12 +45,12 @@ struct Step {
 pub(crate) struct Trail {
     steps: VecDeque<Step>,
     bytes: VecDeque<u8>,
-    /// Bytes of the messages it shares.
+    /// Bytes of the shared messages.
     shared_bytes: usize,
     left: u64,
-    /// Bytes that have left since the kernel was asked.
+    /// Bytes sent since the kernel was last polled.
     unasked: usize,
-    /// The kernel holds so much for it that it counts as stalled.
+    /// The kernel holds so much for this member that it counts as stalled.
     pub(crate) backed_up: bool,
 }
 
@@ -59,17 +59,17 @@ impl Trail {
         self.steps.is_empty()
     }
 
-    /// Bytes of memory in use; what is shared carries its own charge.
+    /// Bytes of memory in use; shared messages carry their own charge.
     pub(in crate::broker) fn cost_bytes(&self) -> usize {
         self.bytes.capacity() + self.steps.capacity() * size_of::<Step>()
     }
 
-    /// Bytes of its messages, what is shared in full.
+    /// Bytes of its messages, counting shared ones in full.
     pub(in crate::broker) fn held_bytes(&self) -> usize {
         self.bytes.len() + self.shared_bytes
     }
 
-    /// A group's message was written into the outbox, in which `queued` bytes are now.
+    /// A group's message was written into the outbox, which now holds `queued` bytes.
     pub(in crate::broker) fn push(
         &mut self,
         parcel: &mut Parcel<'_>,
@@ -91,19 +91,19 @@ impl Trail {
             shared,
         });
         while self.held_bytes() > TRAIL_BYTES_MAX {
-            // It is deep in the kernel by then, or all members are far behind.
+            // By then it is deep in the kernel's buffer, or all members are far behind.
             self.forget_first();
         }
     }
 
-    /// The kernel has taken so many bytes more. True: it is to be asked what it holds.
+    /// The kernel has taken this many more bytes. True: it should be polled for what it holds.
     pub(crate) fn note_left(&mut self, bytes: usize) -> bool {
         self.left += bytes as u64;
         self.unasked += bytes;
         bytes > 0 && (self.unasked >= TRAIL_ASK_BYTES || self.held_bytes() >= TRAIL_ASK_BYTES)
     }
 
-    /// The kernel holds so many bytes. True: `backed_up` has changed.
+    /// The kernel holds this many bytes. True: `backed_up` has changed.
     pub(crate) fn note_held(&mut self, held: usize) -> bool {
         self.unasked = 0;
         let acknowledged = self.left.saturating_sub(held as u64);
@@ -124,8 +124,8 @@ impl Trail {
         std::mem::replace(&mut self.backed_up, held > most) != self.backed_up
     }
 
-    /// Hands out, oldest first, what the peer's machine has not acknowledged while the kernel
-    /// holds `held` bytes.
+    /// Yields, oldest first, what the peer's machine has not acknowledged while the kernel holds
+    /// `held` bytes.
     pub(in crate::broker) fn take_rest(
         mut self,
         held: usize,
@@ -179,7 +179,7 @@ mod tests {
         lengths
     }
 
-    /// Messages of these lengths, each written behind `beside` bytes of others'.
+    /// Messages of these lengths, each written after `beside` bytes of other messages.
     fn trail(lengths: &[usize], beside: usize) -> Trail {
         let (mut trail, mut queued) = (Trail::default(), 0);
         for &length in lengths {
@@ -221,7 +221,7 @@ mod tests {
         assert!(!trail.note_held(0));
         assert!(trail.is_empty() && trail.cost_bytes() <= KEPT_BYTES);
         assert!(!trail.note_left(500) && trail.note_left(TRAIL_ASK_BYTES - 500));
-        // Backed up beyond the bound, and no longer below half of it.
+        // Backed up above the bound, and no longer below half of it.
         for (held, changes) in [
             (MEMBER_HELD_BYTES_MAX, false),
             (MEMBER_HELD_BYTES_MAX + 1, true),

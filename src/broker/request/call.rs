@@ -1,24 +1,24 @@
-//! Calls that are answered later: their slots, deadlines and the ways answers come back.
+//! Calls: requests that are answered later. Their slots, deadlines, and the ways answers come back.
 //!
 //! ```text
 //!   REQUEST ──► service ──open──► slot ──┬─ future on this shard ─► finished list ─┐
 //!                                        └─ worker thread ─► mailbox, wake ────────┤
-//!   RESPONSE ◄── connection (if it still stands) ◄── take ◄────────────────────────┘
+//!   RESPONSE ◄── connection (if it still exists) ◄── take ◄────────────────────────┘
 //! ```
 //!
-//! A call whose deadline passes is answered REQUEST_TIMEOUT at once, but keeps its slot
-//! until its service is done with it: slots bound the work that is going on, not the
-//! patience of requesters. A call that another connection answers ends at its deadline.
-//! Likewise when the connection that asked ends: what another connection was to answer is
-//! over, what a service here works on keeps its slot.
+//! A call whose deadline passes is answered REQUEST_TIMEOUT at once, but keeps its slot until its
+//! service is done with it: slots bound the work in progress, not the patience of requesters. A
+//! call that another connection answers ends at its deadline. Likewise when the requester's
+//! connection ends: calls to other connections end with it; calls that a service of this process
+//! works on keep their slots.
 //!
-//! Slots are shared so that no few can take them all: a connection may hold
-//! `CALLS_PER_PLACE_LEFT` for each that is left. One alone holds two thirds of them at most,
-//! four together eight ninths, and who holds none gets one as long as there is one. For that
-//! each connection's calls are in a list, through the slots themselves.
+//! Slots are shared so that no few connections can take them all: a connection may hold
+//! `CALLS_PER_PLACE_LEFT` for each free one. One alone holds at most two thirds of them, four
+//! together eight ninths, and a connection that holds none gets one as long as there is one. To
+//! count them, each connection's calls form a list, linked through the slots.
 //!
-//! Invariants: each slot ends exactly once, by `take`; a [`Deferred`] dropped unfinished
-//! finishes itself with INTERNAL; a call is in its connection's list until either ends.
+//! Invariants: each slot ends exactly once, by `take`; a [`Deferred`] dropped unfinished finishes
+//! with INTERNAL; a call is in its connection's list until either ends.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -45,7 +45,7 @@ pub type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 type Finished = Rc<RefCell<Vec<(Key, Outcome)>>>;
 
-/// The request a call answers.
+/// The request that a call answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) connection: Key,
@@ -53,19 +53,19 @@ pub(crate) struct Asked {
     pub(crate) codec: Codec,
 }
 
-/// Where a call is worked on.
+/// Where a call is processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) enum Place {
     Shard,
     Worker,
-    /// A connection of that shard's answers it (see `forward`).
+    /// A connection on that shard answers it (see `forward`).
     Connection(ShardId),
 }
 
-/// Ends a list of slots: no slab has such a one.
+/// The end of a list of slots: no slab has this index.
 const NONE: u32 = u32::MAX;
 
-/// Neighbours in the list of a connection's calls.
+/// Links in the list of a connection's calls.
 #[derive(Clone, Copy)]
 struct Links {
     prev: u32,
@@ -75,9 +75,9 @@ struct Links {
 /// The calls of the connection in a slot.
 #[derive(Clone, Copy)]
 struct Owner {
-    /// Of that connection: a later one of the slot has none of its calls.
+    /// The connection's generation: a later connection in the slot owns none of these calls.
     generation: u32,
-    /// The call it made last.
+    /// Its most recent call.
     head: u32,
     held: u32,
 }
@@ -85,17 +85,16 @@ struct Owner {
 pub(crate) struct Call {
     pub(crate) asked: Asked,
     pub(crate) began: Instant,
-    /// Its answer is waited for: its requester has neither been told REQUEST_TIMEOUT nor
-    /// ended.
+    /// Someone waits for its answer: the requester has neither received REQUEST_TIMEOUT nor ended.
     pub(crate) awaited: bool,
-    /// Its span, if its request is sampled and its answer is waited for.
+    /// Its span, if its request is sampled and its answer is awaited.
     pub(crate) span: Option<Box<CallSpan>>,
     place: Place,
-    /// None: its connection has ended.
+    /// `None`: its connection has ended.
     links: Option<Links>,
 }
 
-/// What ended with its connection.
+/// A call that ended with its connection.
 pub(in crate::broker) struct Ended {
     pub(in crate::broker) call: Key,
     pub(in crate::broker) place: Place,
@@ -106,15 +105,15 @@ pub(in crate::broker) struct Ended {
 pub(crate) struct Calls {
     open: Slab<Call>,
     open_max: u32,
-    /// By the slots of connections, as far as any has made a call.
+    /// By connection slot, up to the highest that has made a call.
     owners: Paged<Owner>,
     timers: Wheel,
     finished: Finished,
     spawned: Vec<LocalFuture>,
-    /// Open calls that need this shard's executor to run.
+    /// Open calls that need this shard's executor.
     on_shard: u32,
     jobs: Sender<Job>,
-    /// For what workers have finished.
+    /// Where workers post the results.
     outcomes: Slot<(Key, Outcome)>,
 }
 
@@ -141,7 +140,7 @@ impl Calls {
     /// Opens a call.
     ///
     /// # Errors
-    /// OVERLOADED: too many are open. TOO_MANY_REQUESTS: its connection holds its share.
+    /// OVERLOADED: too many calls are open. TOO_MANY_REQUESTS: its connection holds its share.
     pub(in crate::broker) fn open(
         &mut self,
         asked: Asked,
@@ -182,7 +181,7 @@ impl Calls {
         Ok(key)
     }
 
-    /// The calls of a connection that stands; none if it has made none.
+    /// The calls of an existing connection; an empty list if it has made none.
     fn owner_mut(&mut self, connection: Key) -> &mut Owner {
         const NOBODY: Owner = Owner {
             generation: 0,
@@ -229,8 +228,8 @@ impl Calls {
         }
     }
 
-    /// Ends the next call of a connection that has ended. One that a service of this shard
-    /// works on keeps its slot until that is done; nobody waits for it.
+    /// Ends the next call of a connection that has ended. One that a service of this shard works on
+    /// keeps its slot until the service is done, but no one waits for it.
     pub(in crate::broker) fn end_next(&mut self, connection: Key) -> Option<Ended> {
         let owner = self.owners.get(connection.slot)?;
         if owner.generation != connection.generation {
@@ -280,25 +279,25 @@ impl Calls {
             outcomes.post((call, outcome));
         };
         if self.jobs.send(Box::new(job)).is_err() {
-            // The workers are gone: the server is shutting down, and so is this call.
+            // The workers have ended: the server is shutting down, and the call fails.
             let failure = Failure::of(Code::Shutdown, "the server is shutting down");
             self.finished.borrow_mut().push((call, Err(failure)));
         }
     }
 
-    /// Has a worker do something that is no call, and that tells by itself what came of it.
-    /// It must not panic.
+    /// Runs something on a worker that is not a call and reports its result by itself. It must not
+    /// panic.
     pub(in crate::broker) fn work(&self, work: impl FnOnce() + Send + 'static) {
-        // Workers outlive their shards: somebody takes it.
+        // Workers outlive their shards, so the send succeeds.
         let _ = self.jobs.send(Box::new(work));
     }
 
-    /// The futures to be given to the executor.
+    /// Takes the futures to be given to the executor.
     pub(crate) fn take_spawned(&mut self) -> Vec<LocalFuture> {
         std::mem::take(&mut self.spawned)
     }
 
-    /// Open calls that the executor must get a chance to work on.
+    /// Open calls that the executor must get time to work on.
     pub(crate) fn on_shard(&self) -> u32 {
         self.on_shard
     }
@@ -307,12 +306,12 @@ impl Calls {
         self.finished.borrow().is_empty() && self.spawned.is_empty()
     }
 
-    /// A call that has been finished on this shard.
+    /// The next call finished on this shard.
     pub(crate) fn pop_finished(&mut self) -> Option<(Key, Outcome)> {
         self.finished.borrow_mut().pop()
     }
 
-    /// Ends a call: what it was, unless it has ended already.
+    /// Ends a call and returns it, unless it has ended already.
     pub(crate) fn take(&mut self, key: Key) -> Option<Call> {
         let call = self.open.remove(key)?;
         self.timers.cancel(key.slot);
@@ -327,7 +326,7 @@ impl Calls {
         self.timers.next_due()
     }
 
-    /// A request whose deadline has passed, and its span; each is told once.
+    /// A request whose deadline has passed, and its span; each is returned once.
     pub(crate) fn pop_overdue(&mut self, now: Instant) -> Option<(Asked, Option<Box<CallSpan>>)> {
         self.timers.advance(now);
         while let Some(slot) = self.timers.pop_due() {
@@ -351,14 +350,14 @@ impl Calls {
     }
 }
 
-/// A call to be finished by whoever holds this, on its shard.
+/// An open call; whoever holds this finishes it, on its shard.
 pub struct Deferred {
     call: Key,
     finished: Option<Finished>,
 }
 
 impl Deferred {
-    /// Answers the request. An answer past the request's deadline is dropped and counted.
+    /// Answers the request. An answer after the request's deadline is dropped and counted.
     pub fn finish(mut self, outcome: Outcome) {
         self.put(outcome);
     }

@@ -5,11 +5,11 @@
 //!             ◄─RESPONSE─ call   ◄────────── forwarded request ◄──────────────────────RESPONSE─
 //! ```
 //!
-//! A call (see `call`) knows who asked and by when it must be answered; a forwarded request (see
-//! `forwarded`) knows which server was asked, under an id of ours, and for which call. Both end
-//! at the same deadline, so neither has to tell the other; an answer after that finds no
-//! forwarded request, and is dropped and counted. So it is when the requester has ended: its shard
-//! withdraws the forwarded requests of its calls.
+//! A call (see `call`) knows who sent the request and by when it must be answered; a forwarded
+//! request (see `forwarded`) knows which server was asked, under an id of ours, and for which call.
+//! Both end at the same deadline, so neither has to notify the other; a later answer finds no
+//! forwarded request, and is dropped and counted. The same happens when the requester has ended:
+//! its shard withdraws the forwarded requests of its calls.
 //!
 //! Who asks, or answers, more than another shard has yet taken is not read from meanwhile, as
 //! who publishes is not (see `mesh`).
@@ -38,7 +38,7 @@ use crate::router::Choice;
 use crate::wire::Received;
 
 impl Broker {
-    /// Forwards a REQUEST that no service of this shard answers, or fails it.
+    /// Forwards a REQUEST that no service of this process answers, or fails it.
     pub(in crate::broker) fn request(
         &mut self,
         key: Key,
@@ -94,7 +94,7 @@ impl Broker {
         self.scratch = scratch;
     }
 
-    /// Passes a sampled request on: from here on it carries its `call` span as parent.
+    /// Forwards a sampled request, which carries its `call` span as parent from here on.
     #[cold]
     fn pass_on_traced(
         &mut self,
@@ -115,7 +115,7 @@ impl Broker {
                 call.grown = done == Carried::Added;
                 Parcel::plain(&scratch).grown(call.grown)
             }
-            // No room for another header: its trace ends here.
+            // There is no room for another header: its trace ends here.
             None => parcel,
         };
         self.resources.calls.trace(call.key, span);
@@ -137,7 +137,7 @@ impl Broker {
         self.fail(key, request.id, &refuse_name(&refusal));
     }
 
-    /// Takes a request that another shard has picked a server of this one for.
+    /// Handles a request for which another shard has picked a server on this one.
     pub(in crate::broker) fn take_request(&mut self, parcel: Parcel<'_>, call: Call, servers: Key) {
         if call.deadline <= self.resources.now {
             // Its requester has been told, or is about to be.
@@ -149,7 +149,7 @@ impl Broker {
         let server = self
             .router
             .choose_local_server(servers, &mut self.random, load);
-        // If all here have gone meanwhile, perhaps not those of other shards.
+        // All servers here may have left meanwhile, while other shards still have some.
         let choice = match server {
             Some(server) => Some(Choice::Local(server)),
             None => self.router.choose(servers, &mut self.random, load),
@@ -170,7 +170,7 @@ impl Broker {
         }
     }
 
-    /// Gives a server a request to answer.
+    /// Gives a request to a server, which is to answer it.
     fn forward(&mut self, server: Key, parcel: &mut Parcel<'_>, call: Call) {
         let span = self.resources.begin_deliver_of(parcel.message());
         let failure = self.put_forwarded(server, parcel, call).err();
@@ -188,7 +188,7 @@ impl Broker {
         }
     }
 
-    /// Opens a forwarded request and writes its request to its server.
+    /// Opens a forwarded request and writes the REQUEST to its server.
     fn put_forwarded(
         &mut self,
         server: Key,
@@ -224,7 +224,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Ends a forwarded request of a server that stands.
+    /// Ends a forwarded request; its server, if still connected, has one less to answer.
     fn close_forwarded(&mut self, entry: Key) -> Option<Forwarded> {
         let entry = self.forwarded.remove(entry)?;
         if let Some(connection) = self.connections.get_mut(entry.server) {
@@ -233,15 +233,16 @@ impl Broker {
         Some(entry)
     }
 
-    /// Nobody waits any more for the answer to a call that is open on `shard`.
+    /// The answer to a call that is open on `shard` is no longer awaited: ends its forwarded
+    /// request.
     pub(in crate::broker) fn withdraw_forwarded(&mut self, shard: ShardId, call: Key) {
         if let Some(entry) = self.forwarded.of_call(shard, call) {
             self.close_forwarded(entry);
         }
     }
 
-    /// A connection has ended, and no session goes on in its slot: nobody waits any more for
-    /// the answers to what it asked.
+    /// A connection has ended and left no session in its slot: the answers to its requests are no
+    /// longer awaited.
     pub(crate) fn end_calls(&mut self, requester: Key) {
         let requester_of = self.connections.get(requester);
         let reason = requester_of.and_then(|one| one.transport.reason);
@@ -261,7 +262,7 @@ impl Broker {
         }
     }
 
-    /// Takes a server's RESPONSE to the call it answers.
+    /// Handles a server's RESPONSE: passes it to the call it answers.
     pub(in crate::broker) fn respond(
         &mut self,
         server: Key,
@@ -298,14 +299,14 @@ impl Broker {
         self.resources.counters.add(counter, 1);
     }
 
-    /// Brings a sampled RESPONSE: from here on it carries its `receive` span as parent.
+    /// Passes on a sampled RESPONSE, which carries its `receive` span as parent from here on.
     #[cold]
     fn bring_traced(&mut self, call: Call, parcel: Parcel<'_>, context: &TraceContext) {
         let Some(tracer) = &mut self.resources.tracer else {
             return;
         };
         let mut scratch = std::mem::take(&mut tracer.scratch);
-        // It has a TRACEPARENT, which is replaced: there is room.
+        // It has a TRACEPARENT, which is replaced, so there is room.
         let mut parcel = match parcel.message().with_trace(context, &mut scratch) {
             Some(_) => Parcel::plain(&scratch),
             None => parcel,
@@ -317,7 +318,7 @@ impl Broker {
         }
     }
 
-    /// Brings a RESPONSE to the shard of its call.
+    /// Passes a RESPONSE to the shard of its call.
     fn bring(&mut self, call: Call, parcel: &mut Parcel<'_>) {
         if call.shard == self.id {
             self.take_response(parcel, call.key);
@@ -326,7 +327,7 @@ impl Broker {
         }
     }
 
-    /// Answers a call with a RESPONSE that its server, here or elsewhere, gave.
+    /// Answers a call with the RESPONSE of its server, on this shard or another.
     pub(in crate::broker) fn take_response(&mut self, parcel: &mut Parcel<'_>, call: Key) {
         let Some(call) = self.resources.calls.take(call) else {
             return self.resources.counters.add(Counter::AnswersLate, 1);
@@ -367,8 +368,8 @@ impl Broker {
         }
     }
 
-    /// A server has ended: what it had to answer fails.
-    pub(in crate::broker) fn fail_errands(&mut self, server: Key) {
+    /// A server has ended: fails the requests it had to answer.
+    pub(in crate::broker) fn fail_all_forwarded(&mut self, server: Key) {
         let failure = Failure::of(Code::ServiceGone, "the service ended before it answered");
         for key in self.forwarded.of_server(server) {
             if let Some(entry) = self.forwarded.remove(key) {
@@ -377,9 +378,9 @@ impl Broker {
         }
     }
 
-    /// A server has sent what is larger than we accept, and ends for that. If it is an answer,
-    /// and so much of it has come as tells whose, its requester hears of that rather than of
-    /// the server's end.
+    /// A server has sent a message larger than we accept, and is ended for that. If the message is
+    /// an answer, and enough of it has arrived to tell which request it answers, the requester gets
+    /// that reason rather than the end of the server.
     #[cold]
     pub(in crate::broker) fn refuse_answer(&mut self, server: Key, id: u32) {
         let text = "the answer is larger than this server accepts";
@@ -387,7 +388,7 @@ impl Broker {
         self.fail_forwarded(server, id, &failure);
     }
 
-    /// A server will not be sent the request of this id.
+    /// Fails the request with this id, which will not be sent to its server.
     pub(in crate::broker) fn fail_forwarded(&mut self, server: Key, id: u32, failure: &Failure) {
         let entry = self.forwarded.answered(id, server);
         if let Some(entry) = entry.and_then(|entry| self.close_forwarded(entry)) {
@@ -395,8 +396,8 @@ impl Broker {
         }
     }
 
-    /// Forgets forwarded requests whose deadline has passed; their calls have been answered.
-    pub(crate) fn drop_overdue_errands(&mut self) {
+    /// Drops forwarded requests whose deadline has passed; their calls have been answered.
+    pub(crate) fn drop_overdue_forwarded(&mut self) {
         while let Some(entry) = self.forwarded.next_overdue(self.resources.now) {
             self.close_forwarded(entry);
         }
@@ -411,7 +412,7 @@ impl Broker {
     }
 }
 
-/// Why a RESPONSE says that its request failed, if it does.
+/// The reason for which a RESPONSE reports failure, if it does.
 #[cold]
 fn fault_of(message: Encoded<'_>) -> Option<Fault> {
     let response = message.envelope().filter(Envelope::failed)?;

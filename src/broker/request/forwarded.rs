@@ -1,9 +1,9 @@
-//! Forwarded requests: the requests that connections of this shard have to answer.
+//! Forwarded requests: requests that connections of this shard have to answer.
 //!
-//! Each goes to its server under an id of ours, by which the RESPONSE is known. Ids rise one by
-//! one for each server, from a number of chance on, over all the connections of its session;
-//! one that is in use is left out. So an id names another request only 2^32 requests later,
-//! and a server that answers late, or on its next connection, answers nobody.
+//! Each is sent to its server under an id of ours, by which its RESPONSE is recognized. The ids of
+//! a server increase by one from a random start, across all the connections of its session; ids in
+//! use are skipped. So an id is used again only 2^32 requests later, and an answer that comes late,
+//! or on the server's next connection, is never taken for the answer to another request.
 //!
 //! ```text
 //!   RESPONSE of a server ── (server, id) ──► forwarded request ◄── (shard, call) ── end of a requester
@@ -11,10 +11,11 @@
 //!                                           deadline
 //! ```
 //!
-//! Places are shared as those of calls are (see `call`): a server that does not answer holds
-//! a part of them, and others find room.
+//! The slots are shared in the same way as those of calls (see `call`): a server that does not
+//! answer holds only a part of them, and others still find room.
 //!
-//! Invariant: each forwarded request ends once: answered, overdue, with its requester, or with its server.
+//! Invariant: each forwarded request ends once: answered, overdue, with its requester, or with its
+//! server.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -25,16 +26,16 @@ use crate::broker::mesh::Call;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
-/// A request that a connection of this shard is to answer.
+/// A request that a connection of this shard has to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) struct Forwarded {
     pub(in crate::broker) server: Key,
     pub(in crate::broker) call: Call,
-    /// What its server knows it by.
+    /// The id under which its server knows it.
     id: u32,
 }
 
-/// Where the ids of one server have got to; `None`: it has been asked nothing yet.
+/// The last id of one server; `None`: it has not been sent a request yet.
 pub(in crate::broker) type LastId = Option<u32>;
 
 /// The forwarded requests of one shard.
@@ -42,10 +43,10 @@ pub(crate) struct ForwardedRequests {
     open: Slab<Forwarded>,
     open_max: u32,
     timers: Wheel,
-    /// By the slot of the server, and the id.
+    /// By the server's slot, and the id.
     by_id: HashMap<(u32, u32), Key, RandomState>,
-    /// By the shard of the call and its slot there, as far as they have been used: the slot of
-    /// a forwarded request, which says itself whether it is of that call.
+    /// By the shard of the call and the call's slot there, as far as used: the slot of a forwarded
+    /// request, which itself tells whether it belongs to that call.
     by_call: Vec<Vec<u32>>,
 }
 
@@ -68,12 +69,12 @@ impl ForwardedRequests {
         self.timers.next_due()
     }
 
-    /// Whether a server that has so many to answer may be given another.
+    /// Whether a server that has to answer `held` requests may get another.
     pub(in crate::broker) fn may_have(&self, held: u32) -> bool {
         held < (self.open_max - self.open.len()).saturating_mul(CALLS_PER_PLACE_LEFT)
     }
 
-    /// Opens one, and gives it an id; `None`: there is no room.
+    /// Opens a forwarded request and assigns an id; `None`: there is no room.
     pub(in crate::broker) fn open(
         &mut self,
         server: Key,
@@ -84,7 +85,7 @@ impl ForwardedRequests {
         let mut id = last.unwrap_or_else(|| random.u32(..));
         loop {
             id = id.wrapping_add(1);
-            // 0 is no id where operations have one (PROTOCOL.md §2), so nobody is given it.
+            // 0 is not a valid id for operations (PROTOCOL.md §2), so it is never assigned.
             if id != 0 && !self.by_id.contains_key(&(server.slot, id)) {
                 break;
             }
@@ -112,13 +113,13 @@ impl ForwardedRequests {
         Some(entry)
     }
 
-    /// The forwarded request that `server` answers under this id.
+    /// The forwarded request that `server` answers with this id.
     pub(in crate::broker) fn answered(&self, id: u32, server: Key) -> Option<Key> {
         let key = *self.by_id.get(&(server.slot, id))?;
         (self.open.get(key)?.server == server).then_some(key)
     }
 
-    /// The forwarded request of a call that is open on another shard, or this.
+    /// The forwarded request of a call that is open on this or another shard.
     pub(in crate::broker) fn of_call(&self, shard: ShardId, call: Key) -> Option<Key> {
         let slot = *self.by_call.get(shard.index())?.get(call.slot as usize)?;
         let key = self.open.key_of(slot)?;
@@ -126,14 +127,14 @@ impl ForwardedRequests {
         ((of.shard, of.key) == (shard, call)).then_some(key)
     }
 
-    /// Those that `server` has to answer.
+    /// All that `server` has to answer.
     pub(in crate::broker) fn of_server(&self, server: Key) -> Vec<Key> {
         let open = self.open.iter();
         open.filter_map(|(key, entry)| (entry.server == server).then_some(key))
             .collect()
     }
 
-    /// One whose deadline has passed.
+    /// A forwarded request whose deadline has passed.
     pub(in crate::broker) fn next_overdue(&mut self, now: Instant) -> Option<Key> {
         self.timers.advance(now);
         while let Some(slot) = self.timers.pop_due() {
@@ -177,7 +178,7 @@ mod tests {
         let (mut forwarded, mut random) = forwarded(4);
         let mut last = None;
         let mut given = std::collections::HashSet::new();
-        // More often than any part of an id could tell apart, one place used again and again.
+        // More rounds than any part of an id could distinguish, reusing one slot.
         for round in 0..200_000 {
             let (entry, id) = forwarded
                 .open(SERVER, call(0, 0), &mut last, &mut random)
@@ -198,7 +199,7 @@ mod tests {
                 .open(SERVER, call(0, in_use & 7), &mut last, &mut random)
                 .unwrap();
         }
-        // 0 was asked for above, and 1 is what that became; so the second became 2, the third 3.
+        // 0 was requested above, and became 1; so the second id became 2, the third 3.
         let mut last = Some(0xFFFF_FFFD);
         let mut next = || {
             let opened = forwarded.open(SERVER, call(1, 0), &mut last, &mut random);
@@ -206,7 +207,7 @@ mod tests {
         };
         assert_eq!(next(), Some(0xFFFF_FFFF));
         assert_eq!(next(), Some(4), "neither 0 nor 1, 2 and 3");
-        // Of another server the same ids are free.
+        // For another server the same ids are free.
         let other = Key { slot: 8, ..SERVER };
         let mut last = Some(0);
         let (_, id) = forwarded

@@ -1,11 +1,11 @@
-//! Requests: answered here, by a service of this process or by a connection of any shard.
+//! Requests: answered by a service of this process, or by a connection on any shard.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `service` | services of this process, and the ways they answer |
-//! | `call` | requests in flight, as the caller's shard holds them |
+//! | `call` | requests in flight, as the requester's shard holds them |
 //! | `forwarded` | requests in flight, as the server's shard holds them |
-//! | `forward` | a request to a connection that serves, and its answer back |
+//! | `forward` | the way of a request to a connection that serves, and of its answer back |
 
 pub(crate) mod call;
 pub(crate) mod forward;

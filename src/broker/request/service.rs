@@ -1,18 +1,18 @@
-//! Services: what answers a REQUEST on this shard, and how.
+//! Services: how a REQUEST is answered by this process.
 //!
-//! A service is called on its shard's thread with the request still in the receive buffer.
-//! It has four ways to answer, from cheapest to freest:
+//! A service is called on its shard's thread while the request is still in the receive buffer. It
+//! can answer in four ways, from the cheapest to the most flexible:
 //!
 //! | way | when | cost |
 //! |---|---|---|
-//! | [`Reply::send`], [`Reply::fail`] | the answer is there | no allocation; not a microsecond |
+//! | [`Reply::send`], [`Reply::fail`] | the answer is known | no allocation; under a microsecond |
 //! | [`Reply::defer`] | something else on this shard will answer | one slot |
-//! | [`Reply::spawn`] | a future answers, awaiting things | one boxed future, low shares |
-//! | [`Reply::offload`] | it computes or blocks for long | a worker thread, off the shards |
+//! | [`Reply::spawn`] | a future answers after awaiting something | one boxed future, low shares |
+//! | [`Reply::offload`] | the answer takes long computation or blocks | a worker thread, off the shards |
 //!
-//! Whatever a service computes inline delays all connections of its shard: what may take
-//! more than some 100 µs belongs on a worker. A `Reply` dropped without an answer fails
-//! the request with INTERNAL, so that no requester waits in vain.
+//! Whatever a service computes inline delays all connections of its shard: anything that may take
+//! more than some 100 µs belongs on a worker. A `Reply` dropped without an answer fails the request
+//! with INTERNAL, so that no requester waits in vain.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -28,7 +28,7 @@ use crate::proto::trace::{TraceContext, headers_with};
 use std::collections::HashMap;
 use std::future::Future;
 
-/// Answers requests, on one shard. Made there by a factory, so it needs no locks.
+/// Answers requests on one shard. A factory makes it there, so it needs no locks.
 pub trait Service {
     /// Answers `request` through `reply`, now or later.
     fn call(&mut self, request: Request<'_>, reply: Reply<'_>);
@@ -40,22 +40,22 @@ impl<F: FnMut(Request<'_>, Reply<'_>)> Service for F {
     }
 }
 
-/// A request, borrowed from the buffer it came in.
+/// A request, borrowed from the buffer it was received into.
 ///
-/// It refers to the envelope rather than copying its fields: a copy of what has just been
-/// parsed is the dearest kind, since the processor has not finished writing it.
+/// It refers to the envelope rather than copying its fields: copying what has just been parsed is
+/// the most expensive kind of copy, since the processor has not finished writing it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     envelope: &'a Envelope<'a>,
 }
 
 impl<'a> Request<'a> {
-    /// The name it was sent to.
+    /// The service name it was sent to.
     pub fn service(&self) -> &'a str {
         self.envelope.name
     }
 
-    /// The codec of the payload, and the one the answer is wanted in.
+    /// The codec of the payload, in which the answer is expected too.
     pub fn codec(&self) -> Codec {
         self.envelope.codec
     }
@@ -68,17 +68,17 @@ impl<'a> Request<'a> {
         self.envelope.payload
     }
 
-    /// The trace it belongs to, for spans of the service's own and for what it asks others.
-    /// Where this server records the trace too, the parent is its span of this call.
+    /// The trace it belongs to, for the service's own spans and its own requests. If this server
+    /// records the trace too, the parent is the server's span of this call.
     pub fn trace(&self) -> Option<TraceContext> {
         TraceContext::of(&self.envelope.headers)
     }
 }
 
-/// The way back to whoever sent a request. Answer it once, in any of the ways above.
+/// The way back to the requester. Answer once, in any of the ways above.
 ///
-/// Two references, passed in registers; what is known of the request stands in
-/// `Resources::current`, where `Services::call` also sees whether an answer was given.
+/// Two references, passed in registers; the properties of the request are in `Resources::current`,
+/// where `Services::call` also sees whether an answer was given.
 pub struct Reply<'a> {
     connection: &'a mut Connection,
     resources: &'a mut Resources,
@@ -101,7 +101,7 @@ impl Reply<'_> {
         self.connection.respond(id, codec, payload, self.resources);
     }
 
-    /// Fails the request. Codes of the application's own are from 0x1000 on.
+    /// Fails the request. Codes from 0x1000 on are the application's own.
     #[cold]
     pub fn fail(self, failure: &Failure) {
         let current = &mut self.resources.current;
@@ -110,16 +110,16 @@ impl Reply<'_> {
         self.connection.respond_failed(id, failure, self.resources);
     }
 
-    /// Takes the answer out of this call: whoever holds the [`Deferred`], on this shard,
-    /// finishes it. `None`: too many calls are open, and the request has been failed with
-    /// OVERLOADED or TOO_MANY_REQUESTS.
+    /// Detaches the answer from this call: whoever holds the [`Deferred`], on this shard, finishes
+    /// it. `None`: too many calls are open, and the request has been failed with OVERLOADED or
+    /// TOO_MANY_REQUESTS.
     pub fn defer(self) -> Option<Deferred> {
         let (call, resources) = self.open(Place::Shard)?;
         Some(resources.calls.deferred(call))
     }
 
-    /// Answers with what a future yields. It runs on this shard's executor, in a task queue
-    /// of low shares, and may use glommio's timers, files and channels.
+    /// Answers with the output of a future. It runs on this shard's executor, in a task queue with
+    /// low shares, and may use glommio's timers, files and channels.
     pub fn spawn(self, future: impl Future<Output = Outcome> + 'static) {
         if let Some((call, resources)) = self.open(Place::Shard) {
             let deferred = resources.calls.deferred(call);
@@ -128,7 +128,7 @@ impl Reply<'_> {
         }
     }
 
-    /// Answers with what `work` returns on a worker thread: for what computes or blocks.
+    /// Answers with what `work` returns on a worker thread: for long computation or blocking.
     pub fn offload(self, work: impl FnOnce() -> Outcome + Send + 'static) {
         if let Some((call, resources)) = self.open(Place::Worker) {
             resources.calls.offload(call, work);
@@ -137,7 +137,7 @@ impl Reply<'_> {
 }
 
 impl<'a> Reply<'a> {
-    /// Opens a call within the bounds, or fails the request.
+    /// Opens a call within the limits, or fails the request.
     fn open(self, place: Place) -> Option<(Key, &'a mut Resources)> {
         let current = self.resources.current;
         let asked = (current.id, current.codec);
@@ -161,7 +161,7 @@ impl<'a> Reply<'a> {
 }
 
 impl Resources {
-    /// Opens a call for a REQUEST of this connection's, within all bounds; with its deadline.
+    /// Opens a call for a REQUEST of this connection, within all limits, and sets its deadline.
     ///
     /// # Errors
     /// TOO_MANY_REQUESTS, OVERLOADED.
@@ -188,17 +188,17 @@ impl Resources {
     }
 }
 
-/// The services of one shard by name.
+/// The services of one shard, by name.
 #[derive(Default)]
 pub(crate) struct Services {
     services: Vec<(Box<str>, Box<dyn Service>)>,
     by_name: HashMap<Box<str>, usize>,
-    /// The one called last, which is most likely the one called next.
+    /// The service called last, which is most likely the one called next.
     last: usize,
 }
 
 impl Services {
-    /// Adds a service; a name's later service replaces its earlier one.
+    /// Adds a service; it replaces an earlier one of the same name.
     pub(crate) fn add(&mut self, name: &str, service: Box<dyn Service>) {
         match self.by_name.get(name) {
             Some(&index) => self.services[index].1 = service,
@@ -215,7 +215,7 @@ impl Services {
         self.find(name).is_some()
     }
 
-    /// Gives a request to its service.
+    /// Passes a request to its service.
     #[inline]
     pub(in crate::broker) fn call(
         &mut self,
@@ -254,8 +254,8 @@ impl Services {
         }
     }
 
-    /// The same of a sampled one: the service sees its `call` span as parent, which ends
-    /// with the answer.
+    /// The same for a sampled request: its `call` span, which ends with the answer, is the parent
+    /// the service sees.
     #[cold]
     pub(in crate::broker) fn call_traced(
         &mut self,
@@ -272,7 +272,7 @@ impl Services {
         let mut block = Vec::new();
         let headers = headers_with(&request.headers, span.context(), &mut block);
         tracer.put_call(span);
-        // Without room for another header it goes as it came.
+        // Without room for another header the request keeps its own.
         let headers = headers.and_then(|()| Headers::check(&block).ok());
         let request = Envelope {
             headers: headers.unwrap_or(request.headers),
@@ -300,7 +300,7 @@ impl Services {
     }
 }
 
-/// A request's failure by a name that cannot be one, or is not its requester's to ask.
+/// Why a request fails if its service name is invalid, or the requester may not call it.
 #[cold]
 pub(in crate::broker) fn refuse_name(refusal: &Refusal) -> Failure {
     Failure::of(refusal.code, &refusal.text)

@@ -1,6 +1,5 @@
-//! What a session is while it lasts: its begin, its acknowledgements, and what becomes of a
-//! connection's part in the broker when that ends. How a session gets another connection
-//! stands in `resume`.
+//! The life of a session: its beginning, its acknowledgements, and its end, with what the end of a
+//! connection means for its part in the broker. `shard::resume` gives a session another connection.
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
@@ -20,7 +19,7 @@ use crate::proto::outcome::Failure;
 use crate::wire::{Notice, Session};
 use std::mem;
 
-/// A key asks for a new session.
+/// A key of zeros asks for a new session.
 const NEW: [u8; SESSION_KEY_BYTES] = [0; SESSION_KEY_BYTES];
 
 fn home(key: &[u8; SESSION_KEY_BYTES]) -> ShardId {
@@ -28,7 +27,7 @@ fn home(key: &[u8; SESSION_KEY_BYTES]) -> ShardId {
 }
 
 impl Broker {
-    /// Takes SESSION: begins a session, or sets out to resume one.
+    /// Handles SESSION: begins a session, or starts to resume one.
     pub(in crate::broker) fn take_session(
         &mut self,
         key: Key,
@@ -58,9 +57,9 @@ impl Broker {
         if home.index() > self.mesh.len() || (is_here && !self.can_resume(key, session, received)) {
             return self.refuse_session(key);
         }
-        // Those that services here still work on, overdue; they stay behind.
+        // Overdue calls that services here still work on; they do not move with the connection.
         self.end_calls(key);
-        // When nothing of its transport is in flight `reconcile` goes on.
+        // `reconcile` continues once nothing of its transport is in flight.
         let connection = self.connections.get_mut(key)?;
         connection.transport.moving = Some(Box::new(Resumption {
             key: *session,
@@ -97,8 +96,9 @@ impl Broker {
         self.resources.counters.add(Counter::SessionsBegun, 1);
     }
 
-    /// Whether a connection of another shard, with this principal, is worth handing over: the
-    /// session it wants to resume is here, and its own. `can_resume` asks the rest.
+    /// Whether a connection of another shard, with this principal, should be handed over: the
+    /// session it wants to resume is here and belongs to the principal. `can_resume` checks the
+    /// rest.
     pub(crate) fn is_known(
         &self,
         session: &[u8; SESSION_KEY_BYTES],
@@ -114,9 +114,10 @@ impl Broker {
         })
     }
 
-    /// Whether a key is one of a session here whose client may have `received` so much, and
-    /// that is this connection's to resume: its principal's, and within its rights, what is
-    /// kept of what earlier rights covered included.
+    /// Whether this connection may resume the session with this key: the session is here, its
+    /// client may have `received` this many messages, it belongs to the connection's principal, and
+    /// the connection's rights cover everything in it, including messages kept under earlier
+    /// rights.
     pub(crate) fn can_resume(
         &self,
         key: Key,
@@ -144,7 +145,7 @@ impl Broker {
                 }))
     }
 
-    /// The key cannot be resumed; the connection goes on without a session.
+    /// The key cannot be resumed; the connection continues without a session.
     pub(crate) fn refuse_session(&mut self, key: Key) -> Option<Reason> {
         let connection = self.connections.get_mut(key)?;
         let text = "no session with that key can be resumed: start a new one";
@@ -155,7 +156,7 @@ impl Broker {
         session.notify(Notice::Refused { id: 0, refusal }, now, &mut out)
     }
 
-    /// Takes ACK: what the client has got is kept no longer.
+    /// Handles ACK: drops what the client has received.
     pub(in crate::broker) fn take_ack(&mut self, key: Key, received: u32) {
         let Some(Connection { member, transport }) = self.connections.get_mut(key) else {
             return;
@@ -192,12 +193,13 @@ impl Broker {
             self.end_calls(key);
             return self.dissolve(key, will);
         }
-        // What waits on its pending queue has never been sent, and now waits for the next connection.
+        // What waits on its pending queue has never been sent, and now waits for the next
+        // connection.
         connection.transport.has_left = true;
         self.note_stalled(key, true);
     }
 
-    /// Takes a connection out of everything it is part of.
+    /// Removes a connection from everything it is part of.
     pub(crate) fn dissolve(&mut self, key: Key, publish_will: bool) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -207,13 +209,14 @@ impl Broker {
         };
         (connection.member.counted, connection.member.has_pending) = (false, false);
         connection.note_care();
-        // Where the server ends, all members do: what they were sent still goes out.
+        // If the server is shutting down, all members are ending: what was sent to them still goes
+        // out.
         let ends_all = matches!(
             connection.transport.reason,
             Some(Reason::Drained | Reason::Shutdown)
         );
         if !station.trail.is_empty() && !ends_all {
-            // How much of it is another's is known when its transport is over.
+            // How much of it goes to others is known when its transport has ended.
             connection.member.station_mut().trail = mem::take(&mut station.trail);
             connection.member.recharge(&mut self.resources);
         }
@@ -227,14 +230,14 @@ impl Broker {
         self.forget_wanted(station.wants);
         self.leave_all(key, &mut station);
         if station.forwarded_open > 0 {
-            self.fail_errands(key);
+            self.fail_all_forwarded(key);
         }
         if publish_will && let Some(will) = station.will.take() {
             self.legacies.wills.push_back((key, will));
         }
     }
 
-    /// The transport has moved in: the session goes on where the client has got to.
+    /// The transport has moved in: the session continues from what the client has received.
     pub(crate) fn resumed(&mut self, key: Key, received: u32) {
         let now = self.resources.now;
         let Some(connection) = self.connections.get_mut(key) else {
@@ -279,7 +282,7 @@ impl Broker {
         let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
         let waits = !station.pending.is_empty();
         (station.pending_before, member.has_pending) = (waits, waits);
-        // It was the other transport's kernel that held much.
+        // It was the previous transport's kernel buffer that held much.
         station.trail.backed_up = false;
         member.recharge(&mut self.resources);
         self.resources.counters.add(Counter::SessionsResumed, 1);
@@ -293,7 +296,7 @@ impl Broker {
         self.handle_what_waits(key);
     }
 
-    /// Input that came before the session was there is handled now.
+    /// Handles input that arrived before the session was here.
     fn handle_what_waits(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.transport.has_input()
@@ -304,8 +307,8 @@ impl Broker {
         self.touch(key);
     }
 
-    /// Requests and responses that are larger than a connection takes that resumes: whoever
-    /// waits for an answer gets that.
+    /// Handles requests and responses larger than the resuming connection accepts: whoever waits
+    /// for an answer gets a failure.
     fn fail_too_large(&mut self, key: Key, messages: &[(MessageType, u32)]) {
         for &(kind, id) in messages {
             if kind == MessageType::Request {
@@ -319,7 +322,7 @@ impl Broker {
 }
 
 impl Broker {
-    /// A session waits for a connection until then.
+    /// A session waits for a connection until `deadline`.
     pub(crate) fn absent_until(&mut self, key: Key, deadline: Instant) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -327,13 +330,13 @@ impl Broker {
         self.sessions
             .end_wait(connection.transport.stage_deadline, key);
         connection.transport.stage_deadline = deadline;
-        // Wherever the timer stands, the deadline is another now.
+        // The deadline has changed, wherever the timer is set.
         connection.member.timer = Instant::NEVER;
         self.sessions.wait_until(deadline, key);
     }
 }
 
-/// The type and id of a counted message for whose answer somebody waits.
+/// The type and id of a counted message, if it is one that someone waits for an answer to.
 fn asked_in(message: Encoded<'_>) -> Option<(MessageType, u32)> {
     let (kind, id) = (message.kind()?, message.id()?);
     (kind != MessageType::Publish).then_some((kind, id))

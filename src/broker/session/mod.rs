@@ -1,12 +1,12 @@
-//! Sessions: what lasts of a connection, and is taken up again (by `crate::shard::resume`).
+//! Sessions: what outlives a connection and can be resumed (by `crate::shard::resume`).
 //!
 //! | file | idea |
 //! |---|---|
-//! | `sessions` | those of a shard, by their keys, and by when they end |
-//! | `durable` | a session's begin, acknowledgements and end |
-//! | `replay_log` | what a session's client has not acknowledged |
-//! | `receipt` | which of a session's PUBLISHes were taken |
-//! | `seek` | a session that is to be resumed, as a value |
+//! | `sessions` | the sessions of a shard, by key and by when they expire |
+//! | `durable` | a session's beginning, acknowledgements and end |
+//! | `replay_log` | messages that a session's client has not acknowledged |
+//! | `receipt` | which of a session's PUBLISHes were accepted |
+//! | `seek` | a session to be resumed, as a value |
 
 pub(crate) mod durable;
 pub(crate) mod receipt;

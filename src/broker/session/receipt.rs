@@ -1,34 +1,34 @@
-//! Which PUBLISHes of a session have been taken: a client that comes back repeats those whose
-//! answer it has not got, and none may be delivered twice (PROTOCOL.md, Sessions).
+//! Which PUBLISHes of a session were accepted: a client that comes back repeats those it has no
+//! answer to, and none may be delivered twice (PROTOCOL.md, Sessions).
 //!
-//! Ids of one session rise, modulo 2^32, so one number says what was taken: the highest. An
-//! id below it that was refused has not been taken. Only the last of these are remembered:
-//! who tries one of the others again is told OK for nothing, which is why a client retries
-//! what was refused under a new id.
+//! Ids of one session rise, modulo 2^32, so one number says what was accepted: the highest id. A
+//! lower id that was refused was not accepted. Only the most recently refused ids are remembered: a
+//! client that retries an older one gets OK although nothing is delivered, which is why a client
+//! retries a refused PUBLISH under a new id.
 
 use std::collections::VecDeque;
 
 /// Refused ids that are remembered.
 const REFUSED_MAX: usize = 1024;
 
-/// What a session knows of its PUBLISHes' ids. No id is 0: such a PUBLISH is not confirmed.
+/// What a session knows of the ids of its PUBLISHes. No id is 0: such a PUBLISH is not confirmed.
 #[derive(Default)]
 pub(in crate::broker) struct Receipts {
-    /// The highest id taken; 0: none.
+    /// The highest id accepted; 0: none.
     taken: u32,
     /// The highest id confirmed; 0: none.
     confirmed: u32,
-    /// Ids that were refused, the latest last.
+    /// Refused ids, the latest last.
     refused: VecDeque<u32>,
 }
 
 impl Receipts {
-    /// A PUBLISH with this id was taken before: it is only confirmed again.
+    /// A PUBLISH with this id was accepted before: it is only confirmed again.
     pub(in crate::broker) fn has(&self, id: u32) -> bool {
         !is_beyond(id, self.taken) && !self.refused.contains(&id)
     }
 
-    /// It is taken.
+    /// The PUBLISH with this id is accepted.
     pub(in crate::broker) fn take(&mut self, id: u32) {
         if is_beyond(id, self.taken) {
             self.taken = id;
@@ -38,7 +38,7 @@ impl Receipts {
         }
     }
 
-    /// It is refused.
+    /// The PUBLISH with this id is refused.
     pub(in crate::broker) fn refuse(&mut self, id: u32) {
         if self.refused.contains(&id) {
             return;
@@ -49,25 +49,25 @@ impl Receipts {
         self.refused.push_back(id);
     }
 
-    /// Its OK goes out.
+    /// Its OK is sent.
     pub(in crate::broker) fn confirm(&mut self, id: u32) {
         if is_beyond(id, self.confirmed) {
             self.confirmed = id;
         }
     }
 
-    /// What SESSION_OK tells: the last id confirmed; 0: none.
+    /// What SESSION_OK carries: the last id confirmed; 0: none.
     pub(in crate::broker) fn last_confirmed(&self) -> u32 {
         self.confirmed
     }
 
-    /// Bytes of memory in use beside its own.
+    /// Bytes of memory in use besides the struct itself.
     pub(in crate::broker) fn cost_bytes(&self) -> usize {
         self.refused.capacity() * size_of::<u32>()
     }
 }
 
-/// An id comes after another, half of all numbers being before and half behind.
+/// Whether `id` comes after `last`: half of all numbers are ahead of `last`, half behind.
 fn is_beyond(id: u32, last: u32) -> bool {
     last == 0 || (id.wrapping_sub(last) as i32) > 0
 }
@@ -81,7 +81,7 @@ mod tests {
         for first in [1, 7, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFD] {
             let mut receipts = Receipts::default();
             let ids = (0..6).map(|n| u32::wrapping_add(first, n));
-            // 0 is no id.
+            // 0 is not an id.
             let ids: Vec<u32> = ids.filter(|&id| id != 0).collect();
             for (index, &id) in ids.iter().enumerate() {
                 assert!(!receipts.has(id), "{id:#x} after {index}");

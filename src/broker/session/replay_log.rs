@@ -1,5 +1,5 @@
-//! What a session's client has not acknowledged: counted messages, kept to be sent again
-//! (PROTOCOL.md, Sessions).
+//! The replay log: counted messages that a session's client has not acknowledged, kept for
+//! retransmission (PROTOCOL.md, Sessions).
 //!
 //! ```text
 //!   numbers     acked              sent               count         (modulo 2^32)
@@ -9,39 +9,38 @@
 //!                 ▲ dropped when acknowledged
 //! ```
 //!
-//! The messages stand one after the other in one ring of bytes, with their lengths beside
-//! them: a push copies, and allocates only where the ring grows. They are copied, rather
-//! than shared, because a session must be able to move to another core and stay for its
-//! linger: what it keeps has to cost what it holds, not the receive buffers and large
-//! messages it points into.
+//! The messages lie back to back in one ring of bytes, with their lengths in a second one: a push
+//! copies, and allocates only when the ring grows. Messages are copied rather than shared, because
+//! a session must be able to move to another core and to stay for its linger: what it keeps must
+//! cost its own size, not that of the receive buffers and large messages it would point into.
 //!
-//! A number belongs to a message once it has been sent, and while the connection stands it
-//! keeps it: the client may have counted it. A client that resumes says what it has counted.
-//! Of what is behind that, what has expired meanwhile and what is larger than the new
-//! connection takes is dropped, and the messages after it move up.
+//! A message gets its number when it is sent, and keeps it while the connection lasts, because the
+//! client may have counted it. A client that resumes says how many it has counted. Of the messages
+//! after that, those that have expired and those larger than the new connection accepts are
+//! dropped, and the later ones move up.
 //!
-//! What it does not do: bound itself (see `connection`); look into messages.
+//! It neither bounds itself (see `connection`) nor looks into messages.
 //!
-//! Invariants: `sent_len ≤ entries.len()`; all that were sent come before all that were
-//! not; the lengths of the entries sum to `bytes.len()`.
+//! Invariants: `sent_len ≤ entries.len()`; all sent messages precede all unsent ones; the lengths
+//! of the entries add up to `bytes.len()`.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Bytes that an empty log keeps, so that a client that acknowledges in time makes it
-/// allocate nothing; few enough to keep in thousands of idle sessions.
+/// Capacity that an empty log keeps, so that it allocates nothing while its client acknowledges in
+/// time; small enough to keep in thousands of idle sessions.
 const KEPT_BYTES: usize = 1024;
-/// Entries that an empty log keeps.
+/// Capacity in entries that an empty log keeps.
 const KEPT_ENTRIES: usize = 16;
 
 #[derive(Clone, Copy)]
 struct Entry {
     expires: Instant,
-    /// A message's header says its length in 32 bits, and `limits` holds it far below.
+    /// A message's header has 32 bits for its length, and `limits` keeps it far below that.
     length: u32,
-    /// The group it came by: when the session ends, another member gets it.
+    /// The group it was delivered through: when the session ends, another member gets it.
     group: Option<Key>,
 }
 
@@ -52,19 +51,19 @@ pub enum Loss {
     TooLarge,
 }
 
-/// The counted messages of one session that are not acknowledged. See the module's head.
+/// The unacknowledged counted messages of one session. See the module's head.
 #[derive(Default)]
 pub struct ReplayLog {
     bytes: VecDeque<u8>,
     entries: VecDeque<Entry>,
-    /// How many of the entries, the first ones, have been sent at least once.
+    /// How many of the entries, from the oldest, have been sent at least once.
     sent_len: usize,
-    /// What the client has acknowledged: the number of the first entry.
+    /// How many messages the client has acknowledged: the number of the first entry.
     acked: u32,
 }
 
 impl ReplayLog {
-    /// An empty log of a new session. Allocates nothing.
+    /// The empty log of a new session. Allocates nothing.
     pub const fn new() -> ReplayLog {
         ReplayLog {
             bytes: VecDeque::new(),
@@ -89,20 +88,20 @@ impl ReplayLog {
         self.bytes.len()
     }
 
-    /// Bytes of memory in use: what the shard's account is charged.
+    /// Bytes of memory in use: what is charged to the shard.
     pub fn capacity_bytes(&self) -> usize {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
     #[cfg(test)]
-    /// Counted messages of this session so far (modulo 2^32), those that wait for the client
-    /// to come back included.
+    /// Counted messages of this session so far (modulo 2^32), including those waiting for the
+    /// client to come back.
     pub fn count(&self) -> u32 {
         self.acked.wrapping_add(self.entries.len() as u32)
     }
 
     #[cfg(test)]
-    /// Those of [`Log::count`] that have been sent at least once: a client cannot have taken
+    /// How many of [`ReplayLog::count`] have been sent at least once: a client cannot have received
     /// more.
     pub fn sent(&self) -> u32 {
         self.acked.wrapping_add(self.sent_len as u32)
@@ -113,8 +112,9 @@ impl ReplayLog {
         self.push_for(None, message, expires, sent);
     }
 
-    /// Keeps a whole message (header and payload, no CRC), and the group that it came by.
-    /// `sent`: it is also sent now; false while the client is away, until [`Log::replay`].
+    /// Keeps a whole message (header and payload, no CRC) and the group it was delivered through.
+    /// `sent`: it is also being sent now; false while the client is away, until
+    /// [`ReplayLog::replay`].
     pub fn push_for(&mut self, group: Option<Key>, message: &[u8], expires: Instant, sent: bool) {
         let all_sent = self.sent_len == self.entries.len();
         debug_assert!(all_sent || !sent, "sent before an older one");
@@ -125,18 +125,19 @@ impl ReplayLog {
             length: message.len() as u32,
             group,
         });
-        // Never counted as sent too early: an acknowledgement would drop what nobody has.
+        // Never marked as sent too early: an acknowledgement would drop a message no one has
+        // received.
         self.sent_len += usize::from(sent && all_sent);
         self.check_invariants();
     }
 
-    /// Whether a client may have taken so many: [`Log::ack`] would accept it.
+    /// Whether a client may have received this many: [`ReplayLog::ack`] would accept it.
     pub fn covers(&self, received: u32) -> bool {
         received.wrapping_sub(self.acked) as usize <= self.sent_len
     }
 
-    /// The client has taken the first `received` messages of this session. False, and
-    /// nothing is changed, when that is less than it said before or more than were sent.
+    /// The client has received the first `received` messages of this session. Returns false and
+    /// changes nothing if that is less than it said before or more than were sent.
     #[must_use]
     pub fn ack(&mut self, received: u32) -> bool {
         if !self.covers(received) {
@@ -153,9 +154,9 @@ impl ReplayLog {
         true
     }
 
-    /// The client is back and says what it has taken, as with [`Log::ack`]. What has expired
-    /// meanwhile is dropped, and what is longer than `length_max`; `dropped` is told each of
-    /// them. [`Log::replay`] comes next.
+    /// The client is back and says how many it has received, as in [`ReplayLog::ack`]. Messages
+    /// that have expired meanwhile or are longer than `length_max` are dropped, and `dropped` is
+    /// called for each. [`ReplayLog::replay`] comes next.
     #[must_use]
     pub fn resume(
         &mut self,
@@ -180,9 +181,8 @@ impl ReplayLog {
         true
     }
 
-    /// Hands out every kept message, oldest first, and takes all of them for sent from now
-    /// on. A message comes in two parts because it may lie across the ring's end; the second
-    /// is usually empty.
+    /// Yields every kept message, oldest first, and marks all as sent. A message comes in two parts
+    /// because it may wrap around the ring's end; the second part is usually empty.
     pub fn replay(&mut self, mut each: impl FnMut(&[u8], &[u8])) {
         let (mut head, mut tail) = self.bytes.as_slices();
         for entry in &self.entries {
@@ -190,7 +190,7 @@ impl ReplayLog {
             let (first, head_rest) = head.split_at(length.min(head.len()));
             let (second, tail_rest) = tail.split_at(length - first.len());
             (head, tail) = (head_rest, tail_rest);
-            // Once the first half is used up, what is left is whole in the second.
+            // Once the first slice is used up, the rest is contiguous in the second.
             if first.is_empty() {
                 each(second, first);
             } else {
@@ -201,7 +201,7 @@ impl ReplayLog {
         self.check_invariants();
     }
 
-    /// Whether all kept messages behind the first `received` are as `is_good` says.
+    /// Whether `is_good` holds for every kept message after the first `received`.
     pub fn all_behind(&self, received: u32, mut is_good: impl FnMut(&[u8]) -> bool) -> bool {
         let taken = received.wrapping_sub(self.acked) as usize;
         let mut at = 0;
@@ -222,8 +222,7 @@ impl ReplayLog {
         })
     }
 
-    /// Moves what is not lost together.
-    /// Hands out the messages that came by groups, oldest first. The log is done with.
+    /// Yields the messages that came through groups, oldest first. The log is not used afterwards.
     pub fn take_grouped(&mut self, each: &mut impl FnMut(Key, Instant, Bytes)) {
         let log = std::mem::take(self);
         let (mut bytes, mut at) = (log.bytes, 0);
@@ -237,7 +236,7 @@ impl ReplayLog {
         }
     }
 
-    /// Moves what has not expired together; only never-sent messages may go.
+    /// Compacts what has not expired; only messages that were never sent may be dropped.
     #[cold]
     fn drop_lost(
         &mut self,
@@ -270,8 +269,8 @@ impl ReplayLog {
         self.check_invariants();
     }
 
-    /// Gives memory back once three quarters of it are unused: after that, half of what is
-    /// left must fill up or empty before the next move, so moving costs little per message.
+    /// Shrinks once three quarters of the memory is unused: afterwards half of the remainder must
+    /// fill up or empty before the next move, so moving costs little per message.
     fn shrink(&mut self) {
         let (bytes, entries) = (self.bytes.len(), self.entries.len());
         if self.bytes.capacity() > KEPT_BYTES.max(4 * bytes) {
@@ -282,7 +281,7 @@ impl ReplayLog {
         }
     }
 
-    /// What costs nothing to check, after every change; the sums are checked by the tests.
+    /// Checks after every change what is cheap to check; the tests check the sums.
     fn check_invariants(&self) {
         debug_assert!(self.sent_len <= self.entries.len());
         debug_assert!(!self.entries.is_empty() || self.bytes.is_empty());
@@ -307,7 +306,7 @@ mod tests {
         }
     }
 
-    /// Resumes where messages of so many bytes are taken.
+    /// Resumes with a client that accepts messages up to `length_max`.
     fn resume(log: &mut ReplayLog, received: u32, now: Instant, length_max: usize) -> bool {
         log.resume(received, now, length_max, |_, _| {})
     }
@@ -427,7 +426,7 @@ mod tests {
                 log.push(&[7; 72], NEVER, true);
             }
             let full = log.capacity_bytes();
-            // Always half a window behind, as with a client that acknowledges in time.
+            // Always half a window behind, like a client that acknowledges in time.
             assert!(log.ack(log.sent().wrapping_sub(25)));
             (full, log.capacity_bytes())
         };
@@ -481,7 +480,7 @@ mod tests {
                         model.push_back((message, expires, !away));
                     }
                     Op::Leave => away = true,
-                    // One below what is acknowledged, up to far beyond what was sent.
+                    // From one below the acknowledged count to far beyond the sent count.
                     Op::Ack(more) | Op::Resume(more, _) => {
                         let received = acked + u64::from(more);
                         let received = if more == 11 { acked.wrapping_sub(1) } else { received };

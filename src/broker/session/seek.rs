@@ -1,18 +1,18 @@
-//! A session that is to be resumed, as a value: who asks for it, and whether it is known.
+//! A session to be resumed, as a value: who asks for it, and whether it is known.
 
 use crate::base::id::{Key, ShardId};
 use crate::base::limits::SESSION_KEY_BYTES;
 
-/// What a connection that resumes a session asked for.
+/// What a connection that resumes a session has asked for.
 pub(crate) struct Resumption {
     pub(crate) key: [u8; SESSION_KEY_BYTES],
     pub(crate) received: u32,
-    /// The shard of that session.
+    /// The shard that holds the session.
     pub(crate) home: ShardId,
     pub(crate) found: Found,
 }
 
-/// Whether the shard of a session that is to be resumed knows it.
+/// Whether the shard that holds a session to be resumed knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Unasked,
@@ -20,12 +20,12 @@ pub(crate) enum Found {
     Yes,
 }
 
-/// What one shard asks another about a session.
+/// A shard's question to another about a session.
 pub struct Seek {
     pub(crate) session: [u8; SESSION_KEY_BYTES],
     pub(crate) received: u32,
     pub(crate) principal: Option<Box<str>>,
-    /// Who asks.
+    /// The shard that asks.
     pub(crate) shard: ShardId,
     pub(crate) connection: Key,
 }

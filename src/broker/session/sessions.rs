@@ -1,4 +1,4 @@
-//! The sessions of a shard: by their keys, and those without a connection by when they end.
+//! The sessions of a shard: by key, and those without a connection by when they expire.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 
 #[derive(Default)]
 pub(crate) struct Sessions {
-    /// And the slots they are in.
+    /// The slot of each session.
     by_key: HashMap<[u8; SESSION_KEY_BYTES], Key>,
-    /// Those whose connection has gone, by when their linger is over.
+    /// Sessions without a connection, by the end of their linger.
     absent: BTreeSet<(Instant, Key)>,
 }
 
@@ -31,7 +31,7 @@ impl Sessions {
         self.by_key.remove(session);
     }
 
-    /// Those that wait for a connection.
+    /// Number of sessions waiting for a connection.
     pub(crate) fn count_absent(&self) -> usize {
         self.absent.len()
     }
@@ -40,17 +40,17 @@ impl Sessions {
         self.absent.insert((deadline, slot));
     }
 
-    /// It waits no longer, or no longer until then.
+    /// The session no longer waits, or not until this deadline.
     pub(crate) fn end_wait(&mut self, deadline: Instant, slot: Key) {
         self.absent.remove(&(deadline, slot));
     }
 
-    /// The one whose time is over first.
+    /// The session that expires first.
     pub(crate) fn first_absent(&self) -> Option<Key> {
         self.absent.first().map(|&(_, slot)| slot)
     }
 
-    /// All that wait, and until when: to be told of other times.
+    /// All waiting sessions and their deadlines, taken out in order to be given new ones.
     pub(crate) fn take_absent(&mut self) -> BTreeSet<(Instant, Key)> {
         std::mem::take(&mut self.absent)
     }

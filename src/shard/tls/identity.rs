@@ -1,6 +1,6 @@
-//! Who a client's certificate says it is: the subject's common name, which must be a valid
-//! principal. Asked while the handshake can still be refused, so that a connection either
-//! has a principal or does not come about.
+//! The principal named by a client's certificate: the subject's common name, which must be a valid
+//! principal. Checked while the handshake can still be refused, so that a connection either has a
+//! principal or is never established.
 
 use crate::auth::certificate::Certificate;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -9,7 +9,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use std::sync::Arc;
 
-/// Verifies a client's certificate as another verifier does, and asks for a principal.
+/// Verifies a client's certificate with another verifier, and requires a valid principal.
 #[derive(Debug)]
 pub struct IdentityVerifier(pub Arc<dyn ClientCertVerifier>);
 

@@ -1,5 +1,5 @@
-//! TLS as a byte transform: what is received is opened before it is handled, what the
-//! outbox has to send is sealed when it is sent. The shard's turn stays as it is.
+//! TLS as a byte transform: input is opened before it is handled, output is sealed when it is sent.
+//! The shard's turn does not change.
 //!
 //! ```text
 //!   receive ─► incoming ──open──► plaintext ─► take_bytes          (session, broker)
@@ -9,22 +9,21 @@
 //! ```
 //!
 //! rustls offers two interfaces, whose CPU per message is the same within a few per cent.
-//! `ServerConnection` keeps buffers of its own, out of anybody's account: an idle one takes
-//! 7.5 KB. So this is `rustls::unbuffered`, 3.8 KB: records are opened where they were
-//! received and sealed into the very chunk that is sent, all of it from the shard's pool
-//! and given back when empty. What an idle connection keeps is rustls' state alone
-//! (`TLS_STATE_BYTES`, counted with the slot).
+//! `ServerConnection` keeps buffers of its own, which no account covers: an idle one takes 7.5 KB.
+//! So this uses `rustls::unbuffered`, 3.8 KB: records are opened where they were received and
+//! sealed directly into the chunk that is sent; all buffers come from the shard's pool and are
+//! given back when empty. An idle connection keeps only rustls' state (`TLS_STATE_BYTES`, counted
+//! with the slot).
 //!
-//! The outbox holds plaintext, so its bounds and the slow-consumer policies are the same
-//! with TLS and without. Its bytes count as queued until the records they are in have gone.
+//! The outbox holds plaintext, so its bounds and the slow-consumer policies are the same with and
+//! without TLS. Its bytes count as queued until the records that contain them have been sent.
 //!
-//! A handshake costs what a thousand messages do: see `Lane::Handshake`. rustls bounds
-//! the rest: records without content, warnings, key updates and renegotiations in a row end
-//! the connection.
+//! A handshake costs as much as a thousand messages: see `Lane::Handshake`. rustls bounds the rest:
+//! too many empty records, warnings, key updates or renegotiations in a row end the connection.
 //!
-//! Invariants: `incoming` is what rustls was last shown and not told to discard; records
-//! leave in the order they were sealed in; `charged` is what the pool counts for both
-//! buffers; after a failure nothing but its alert is sent.
+//! Invariants: `incoming` is what rustls was last shown and did not discard; records are sent in
+//! the order they were sealed in; `charged` is what the pool counts for both buffers; after a
+//! failure only its alert is sent.
 
 mod identity;
 mod queue;
@@ -49,57 +48,58 @@ use std::sync::Arc;
 pub const ALPN: &[u8] = b"mcp/1";
 /// The first byte of a TLS connection: a handshake record (RFC 8446, 5.1).
 const FIRST_BYTE: u8 = 0x16;
-/// Plaintext bytes of a record at most.
+/// Plaintext bytes of a record, at most.
 const RECORD_BYTES_MAX: usize = 16_384;
-/// Bytes a record takes beside its plaintext: header 5, and for TLS 1.2 with AES-GCM a
-/// nonce of 8 and a tag of 16; with any other suite fewer.
+/// Overhead of a record in bytes: header 5, and for TLS 1.2 with AES-GCM a nonce of 8 and a tag of
+/// 16; less with any other suite.
 const RECORD_BYTES_BESIDE: usize = 32;
-/// Bytes that may go ahead of the records of a chunk: the answer to a key update.
+/// Bytes that may precede the records of a chunk: the answer to a key update.
 const KEY_UPDATE_BYTES: usize = 64;
 /// Bytes of a sealed close_notify, at most.
 const CLOSE_NOTIFY_BYTES: usize = 64;
-/// Bytes of a chunk that plaintext does not get.
+/// Bytes of a chunk that cannot hold plaintext.
 const CHUNK_BYTES_BESIDE: usize = KEY_UPDATE_BYTES + CLOSE_NOTIFY_BYTES + RECORD_BYTES_BESIDE;
 
-/// How a shard speaks TLS.
+/// TLS settings of a shard.
 #[derive(Clone)]
 pub struct TlsSettings {
     /// Plain connections are refused.
     pub is_required: bool,
     /// Clients must present a certificate; their principal is its subject's common name.
     pub asks_certificate: bool,
-    /// Certificate, key and client CA, exchanged as a whole while the shard runs: what is
-    /// here when a connection's first byte comes is what the connection keeps.
+    /// Certificate, key and client CA, replaced as a whole while the shard runs: a connection keeps
+    /// those that are current when its first byte arrives.
     pub config: Arc<ArcSwap<ServerConfig>>,
 }
 
-/// What one look at the received records came to.
+/// The result of opening the received records.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opened {
-    /// As far as they go.
+    /// All complete records were opened.
     All,
-    /// The handshake is done with this look. What the client had to say right behind it was
-    /// not given out yet: who it is has to be decided first.
+    /// This look completed the handshake. The client's data right behind it is not passed on yet:
+    /// it has to be authenticated first.
     Established(Vec<u8>),
-    /// It cannot go on: what is wrong. An alert may wait to be sent.
+    /// TLS failed, and why. An alert may be waiting to be sent.
     Failed(String),
 }
 
 /// The TLS of one connection.
 pub(super) struct Tls {
     records: UnbufferedServerConnection,
-    /// Received; what stands before `opened` is done with. Capacity 0: no chunk lent.
+    /// Received bytes; those before `opened` are done with. Capacity 0: no chunk lent.
     incoming: Vec<u8>,
     opened: usize,
-    /// Records that wait to be sent: of the handshake, or what a takeover left of others.
+    /// Records waiting to be sent: of the handshake, or the unsent part of a chunk after a
+    /// takeover.
     outgoing: Vec<u8>,
-    /// Bytes of `outgoing` that have gone already.
+    /// Bytes of `outgoing` already sent.
     outgoing_sent: usize,
-    /// Plaintext bytes of the outbox that are in the records in flight, or in `outgoing`.
+    /// Plaintext bytes of the outbox contained in the records in flight or in `outgoing`.
     sealed_bytes: usize,
-    /// Bytes of both buffers that the pool counts.
+    /// Bytes the pool counts for both buffers.
     charged: usize,
-    /// Bytes that may wait in `incoming` before the handshake is done.
+    /// Bytes that may wait in `incoming` before the handshake is complete.
     hello_bytes_max: usize,
     /// In the shard's queue of handshakes.
     listed: bool,
@@ -111,13 +111,13 @@ pub(super) struct Tls {
     peer_ended: bool,
     /// Our close_notify has been sealed.
     said_end: bool,
-    /// Of the client.
+    /// The client's certificate.
     pub(super) certificate: Option<Box<Certificate>>,
 }
 
 impl Tls {
     /// # Errors
-    /// The configuration cannot be served from.
+    /// The configuration cannot be used by a server.
     fn accept(config: Arc<ServerConfig>, asks_certificate: bool) -> Result<Tls, rustls::Error> {
         Ok(Tls {
             records: UnbufferedServerConnection::new(config)?,
@@ -141,23 +141,23 @@ impl Tls {
         })
     }
 
-    /// Nothing of it waits to be sent; at the end, close_notify has been.
+    /// Nothing waits to be sent; at the end that includes close_notify.
     pub(super) fn is_flushed(&self) -> bool {
         let closed = self.said_end || self.failed || !self.established;
         self.outgoing.is_empty() && closed
     }
 
-    /// Nothing but an alert goes out any more.
+    /// From now on only an alert is sent.
     pub(super) fn has_failed(&self) -> bool {
         self.failed
     }
 
-    /// Bytes the pool counts for it, without what is in flight.
+    /// Bytes the pool counts for it, except what is in flight.
     pub(super) fn held_bytes(&self) -> usize {
         self.charged
     }
 
-    /// Gives back all that is lent.
+    /// Gives back all lent chunks.
     pub(super) fn release(&mut self, pool: &mut Pool) {
         pool.count(mem::take(&mut self.charged), 0);
         (self.incoming, self.opened) = (Vec::new(), 0);
@@ -166,7 +166,7 @@ impl Tls {
 
     // ---- receiving ----
 
-    /// Takes received bytes. False: these are more than a handshake may take.
+    /// Takes received bytes. False: more than a handshake may use.
     fn take(&mut self, bytes: &[u8], pool: &mut Pool) -> bool {
         if self.peer_ended || self.failed {
             // What follows close_notify is ignored (RFC 8446, 6.1).
@@ -189,8 +189,7 @@ impl Tls {
         true
     }
 
-    /// Opens the records that are whole: gives their plaintext to `take`, and answers those
-    /// of the handshake.
+    /// Opens the complete records: passes their plaintext to `take`, and answers handshake records.
     fn open(&mut self, mut take: impl FnMut(&[u8])) -> Opened {
         let mut first = Vec::new();
         loop {
@@ -236,8 +235,8 @@ impl Tls {
         Opened::All
     }
 
-    /// It is over; its alert goes out. What was received is not looked at again: rustls
-    /// would stumble over it a second time.
+    /// TLS has failed; its alert is sent. Received bytes are not looked at again: rustls would fail
+    /// on them a second time.
     fn fail(&mut self) {
         self.failed = true;
         while self.records.wants_write() {
@@ -250,7 +249,7 @@ impl Tls {
         }
     }
 
-    /// Forgets what is opened, and holds no more memory than the rest needs.
+    /// Discards opened records, and keeps only the memory that the rest needs.
     fn compact(&mut self, outgoing_before: usize, pool: &mut Pool) {
         self.recharge(outgoing_before, self.outgoing.capacity(), pool);
         if self.opened > 0 {
@@ -265,7 +264,7 @@ impl Tls {
         }
     }
 
-    /// Moves what is received into another chunk, just lent.
+    /// Moves the received bytes into another, newly lent chunk.
     fn exchange_incoming(&mut self, mut chunk: Vec<u8>, pool: &mut Pool) {
         chunk.extend_from_slice(&self.incoming);
         self.charged = self.charged + chunk.capacity() - self.incoming.capacity();
@@ -279,8 +278,8 @@ impl Tls {
 
     // ---- sending ----
 
-    /// The next chunk of records to send, and from where in it. `ends`: nothing more will be
-    /// put into the outbox, and close_notify follows what is there.
+    /// The next chunk of records to send, and the offset to start from. `ends`: nothing more will
+    /// be put into the outbox, and close_notify follows its contents.
     pub(super) fn next_chunk(
         &mut self,
         outbox: &mut Outbox,
@@ -293,7 +292,7 @@ impl Tls {
             return Some((Chunk::Own(mem::take(&mut self.outgoing)), from));
         }
         if self.failed || (ends && !self.established) {
-            // There is no way to say it.
+            // Nothing can be sealed any more.
             outbox.clear(pool);
         }
         if self.failed || !self.established || (outbox.is_empty() && (!ends || self.said_end)) {
@@ -310,10 +309,10 @@ impl Tls {
             self.seal(None, &mut records);
             self.said_end = true;
         }
-        // Made to fit; if not, what is given back is what was lent all the same.
+        // Sized to fit; if it did grow, the pool still gets back what was counted.
         pool.count(lent, records.capacity());
         if self.failed {
-            // What is sealed and what is not: neither is of use without the other.
+            // Drop both the sealed and the unsealed bytes: neither is of use without the other.
             self.sent(outbox);
             outbox.clear(pool);
             pool.give(records);
@@ -322,7 +321,7 @@ impl Tls {
         Some((Chunk::Own(records), 0))
     }
 
-    /// Seals as much of the outbox as `records` has room for.
+    /// Seals as much of the outbox as fits into `records`.
     fn seal_outbox(&mut self, outbox: &mut Outbox, records: &mut Vec<u8>, pool: &mut Pool) {
         while !self.failed
             && let Some((chunk, from)) = outbox.next_chunk()
@@ -340,7 +339,7 @@ impl Tls {
         }
     }
 
-    /// Appends plaintext in records, or (`None`) close_notify.
+    /// Appends plaintext as records, or (`None`) a close_notify.
     fn seal(&mut self, plain: Option<&[u8]>, records: &mut Vec<u8>) {
         let bytes = plain.map_or(CLOSE_NOTIFY_BYTES, sealed_bytes_max) + KEY_UPDATE_BYTES;
         loop {
@@ -356,7 +355,7 @@ impl Tls {
                         Some(plain) => traffic.encrypt(plain, &mut records[at..]),
                         None => traffic.queue_close_notify(&mut records[at..]),
                     };
-                    // An error: as many records as one key may seal have been sealed.
+                    // An error means that one key has sealed as many records as it may.
                     self.failed = sealed.is_err();
                     return records.truncate(at + sealed.unwrap_or(0));
                 }
@@ -364,24 +363,24 @@ impl Tls {
                     encode(&mut data, records);
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                // All that was received is opened already.
+                // All received records have been opened already.
                 _ => return self.failed = true,
             }
         }
     }
 
-    /// The records in flight have gone, or never will: so has the plaintext in them.
+    /// The records in flight have been sent, or never will be; so has their plaintext.
     pub(super) fn sent(&mut self, outbox: &mut Outbox) {
         outbox.sent(mem::take(&mut self.sealed_bytes));
     }
 
-    /// Of the records in flight only `sent` bytes went: the rest goes from the slot this
+    /// Only `sent` bytes of the records in flight were sent: the rest is sent from the slot this
     /// transport moves to.
     pub(super) fn put_back(&mut self, chunk: Chunk, sent: usize, pool: &mut Pool) {
         let Chunk::Own(mut records) = chunk else {
             return;
         };
-        // Both are counted: the one with the pool, as what is in flight is, the other here too.
+        // Both are counted: the chunk by the pool, like everything in flight, and `outgoing` here.
         let (lent, waiting) = (records.capacity(), self.outgoing.capacity());
         records.extend_from_slice(&self.outgoing);
         (self.outgoing, self.outgoing_sent) = (records, sent);
@@ -390,7 +389,7 @@ impl Tls {
         self.charged = self.charged + held - waiting;
     }
 
-    /// The version and suite agreed on, for the log.
+    /// The negotiated version and suite, for the log.
     fn terms(&self) -> (Option<&str>, Option<&str>) {
         let version = self.records.protocol_version();
         let suite = self.records.negotiated_cipher_suite();
@@ -399,7 +398,7 @@ impl Tls {
     }
 }
 
-/// Appends a handshake record or an alert. False: it has been encoded before.
+/// Appends a handshake record or an alert. False: it had been encoded before.
 fn encode<Data>(data: &mut EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> bool {
     let at = out.len();
     if let Err(EncodeError::InsufficientSize(error)) = data.encode(&mut []) {
@@ -409,12 +408,12 @@ fn encode<Data>(data: &mut EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> bool {
     false
 }
 
-/// Bytes that so much plaintext takes at most when it is sealed.
+/// Bytes that this plaintext takes at most when sealed.
 fn sealed_bytes_max(plain: &[u8]) -> usize {
     plain.len() + plain.len().div_ceil(RECORD_BYTES_MAX) * RECORD_BYTES_BESIDE
 }
 
-/// Bytes of plaintext that can be sealed into what room is left in a chunk.
+/// Bytes of plaintext that can be sealed into the room left in a chunk.
 fn plaintext_room(records: &Vec<u8>) -> usize {
     let beside = KEY_UPDATE_BYTES + CLOSE_NOTIFY_BYTES;
     let room = (records.capacity() - records.len()).saturating_sub(beside);
@@ -444,7 +443,7 @@ mod tests {
         }
     }
 
-    /// Whatever waited behind them, and whether that still fits into their chunk.
+    /// Whatever waited behind them, and whether or not it still fits into their chunk.
     #[test]
     fn records_that_come_back_are_counted_once() {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -1,10 +1,10 @@
-//! TLS handshakes in the order in which they are advanced.
+//! TLS handshakes, in the order in which they are advanced.
 
 use crate::base::id::Key;
 use std::collections::VecDeque;
 
-/// Connections whose handshake has something to go on with, oldest first. One that has begun
-/// goes before all that have not: what was spent on it would be lost if it came too late.
+/// Connections whose handshake has received something to process, oldest first. Handshakes that
+/// have begun go before all that have not: the work spent on them would be lost if they timed out.
 #[derive(Default)]
 pub(in crate::shard) struct Handshakes {
     pub(super) first: VecDeque<Key>,

@@ -1,13 +1,13 @@
-//! TLS where a shard's bytes pass: told apart by the first byte, opened as they come, and
-//! handshakes in turn.
+//! TLS on a shard's input path: detected by the first byte, opened as bytes arrive, handshakes
+//! queued.
 //!
 //! ```text
 //!   first byte 0x16 ─► TLS          handshake: waits in a queue ──a few a turn──► established
 //!              0x4D ─► plain, or RST TLS_REQUIRED
 //! ```
 //!
-//! The first flight is the dear one (a signature). When more come than can be served, those
-//! that have got it finish first, and those that have waited too long do not get it any more.
+//! The first flight is the expensive one (a signature). When more arrive than can be served, those
+//! that have received it finish first, and those that have waited too long do not get it any more.
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -25,7 +25,7 @@ use crate::shard::tls::{FIRST_BYTE, Opened, Tls};
 const MAGIC_BYTE: u8 = 0x4D;
 
 impl Streams {
-    /// Takes bytes of a connection that speaks TLS, or has not said yet what it speaks.
+    /// Takes bytes from a connection that speaks TLS, or of which that is not known yet.
     #[inline(never)]
     pub(in crate::shard) fn take_encrypted(&mut self, key: Key, bytes: &[u8], broker: &mut Broker) {
         match broker.connections.get(key) {
@@ -35,7 +35,7 @@ impl Streams {
         }
     }
 
-    /// Tells by the first byte what a connection speaks.
+    /// Detects by the first byte whether a connection speaks TLS.
     #[cold]
     fn decide(&mut self, key: Key, bytes: &[u8], broker: &mut Broker) {
         let Some(settings) = &self.tls else { return };
@@ -57,7 +57,7 @@ impl Streams {
         self.take_records(key, bytes, broker);
     }
 
-    /// Takes records. Those of a handshake wait for their turn.
+    /// Takes records. Handshake records wait for their turn.
     fn take_records(&mut self, key: Key, bytes: &[u8], broker: &mut Broker) {
         let Some(tls) = &mut self.of_mut(key.slot).tls else {
             return;
@@ -75,8 +75,8 @@ impl Streams {
         }
     }
 
-    /// Advances handshakes: so many as cost much, and looks at some more of which not all has
-    /// come yet. What is over waits a turn, and others do not wait for it.
+    /// Advances handshakes: as many expensive steps as the share allows, and a look at some more
+    /// that may be incomplete. The rest wait a turn, and nothing else waits for them.
     pub(in crate::shard) fn advance_handshakes(&mut self, broker: &mut Broker) {
         broker.resources.work.begin(Lane::Handshake);
         while !broker.resources.work.is_over()
@@ -104,8 +104,8 @@ impl Streams {
     }
 }
 
-/// Opens what has been received and has the broker handle it, none of which moves a stream or
-/// frees a slot. True when the handshake got further.
+/// Opens received records and passes the plaintext to the broker, neither of which moves a stream
+/// or frees a slot. True if the handshake advanced.
 fn open(stream: &mut Stream, key: Key, broker: &mut Broker) -> bool {
     let Some(tls) = &mut stream.tls else {
         return false;
@@ -115,7 +115,7 @@ fn open(stream: &mut Stream, key: Key, broker: &mut Broker) -> bool {
     let opened = tls.open(|plaintext| broker.take_bytes(key, plaintext));
     if let Opened::Established(first) = &opened {
         note_established(tls, key, broker);
-        // Who has shown a certificate is somebody before what it said right behind is handled.
+        // A client with a certificate is authenticated before the data right behind it is handled.
         if let Some(certificate) = &tls.certificate {
             broker.admit_certificate(key, certificate);
         }
@@ -126,7 +126,7 @@ fn open(stream: &mut Stream, key: Key, broker: &mut Broker) -> bool {
     tls.compact(capacity, &mut broker.resources.pool);
     let advanced = opened != Opened::All || tls.outgoing.len() > waited;
     tls.begun |= advanced;
-    // A record that does not come to its end is a message that does not.
+    // An incomplete record counts as an incomplete message.
     broker.note_undelivered(key, !tls.incoming.is_empty());
     match opened {
         Opened::Failed(why) => fail(key, &why, broker),
@@ -134,14 +134,14 @@ fn open(stream: &mut Stream, key: Key, broker: &mut Broker) -> bool {
         Opened::Established(_) | Opened::All => {}
     }
     if tls.peer_ended {
-        // As a FIN: what it asked is still answered.
+        // Like a FIN: open requests are still answered.
         broker.take_end(key);
     }
     advanced
 }
 
-/// Most of the time that a handshake may take has gone by: begun now, it would be paid for
-/// and then given up.
+/// Most of the time allowed for a handshake has passed: if it began now, it would be paid for and
+/// then time out.
 fn is_late_to_begin(transport: &Transport, now: Instant) -> bool {
     let left = transport.session.timeout().since(now);
     now.since(transport.opened) > left * 3
