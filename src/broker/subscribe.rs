@@ -9,7 +9,7 @@ use crate::broker::context::ledger::Charge;
 use crate::broker::context::scheduler::UNSUBSCRIBE_UNITS;
 use crate::broker::mesh::confirmation::Answer;
 use crate::broker::mesh::{InterestKind, Mesh};
-use crate::broker::peers::station::{Membership, Station, Will};
+use crate::broker::peers::client_state::{ClientState, Membership, Will};
 use crate::broker::peers::transport::Transport;
 use crate::broker::publish::publication::Translation;
 use crate::broker::publish::route::refuse_reserved;
@@ -101,7 +101,7 @@ impl Broker {
             .tell_members(filter, group.unwrap_or_default(), made.group, made.change);
         if made.new {
             self.resources.counters.add(Counter::Subscribed, 1);
-            self.join(key, &made, |station| &mut station.subscriptions);
+            self.join(key, &made, |state| &mut state.subscriptions);
         }
         Ok(())
     }
@@ -127,12 +127,12 @@ impl Broker {
         self.resources.counters.add(Counter::Unsubscribed, 1);
         self.mesh
             .tell_members(filter, group.unwrap_or_default(), number, change);
-        self.part(key, id, number, |station| &mut station.subscriptions);
+        self.part(key, id, number, |state| &mut state.subscriptions);
         if let Some(connection) = self.connections.get_mut(key)
-            && let Some(station) = &mut connection.member.station
-            && station.subscriptions.is_empty()
+            && let Some(state) = &mut connection.member.state
+            && state.subscriptions.is_empty()
         {
-            let wants = std::mem::take(&mut station.wants);
+            let wants = std::mem::take(&mut state.wants);
             self.forget_wanted(wants);
         }
         Ok(Done::Now)
@@ -151,9 +151,9 @@ impl Broker {
         let made = self.router.serve(service, key);
         self.mesh.tell_servers(service, made.group, made.change);
         if made.new {
-            self.join(key, &made, |station| {
-                station.has_served = true;
-                &mut station.servings
+            self.join(key, &made, |state| {
+                state.has_served = true;
+                &mut state.servings
             });
         }
         Ok(Done::Now)
@@ -177,14 +177,14 @@ impl Broker {
             return Err(none);
         };
         self.mesh.tell_servers(service, number, change);
-        self.part(key, id, number, |station| &mut station.servings);
+        self.part(key, id, number, |state| &mut state.servings);
         Ok(Done::Now)
     }
 
     /// Removes all subscriptions and services of a connection from the router.
-    pub(in crate::broker) fn leave_all(&mut self, key: Key, station: &mut Station) {
-        let subscriptions = std::mem::take(&mut station.subscriptions);
-        let servings = std::mem::take(&mut station.servings);
+    pub(in crate::broker) fn leave_all(&mut self, key: Key, state: &mut ClientState) {
+        let subscriptions = std::mem::take(&mut state.subscriptions);
+        let servings = std::mem::take(&mut state.servings);
         self.leave(key, &subscriptions, &servings);
     }
 
@@ -226,15 +226,15 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Some(station) = connection.member.station.as_deref_mut() else {
+        let Some(state) = connection.member.state.as_deref_mut() else {
             return;
         };
-        let stalled = stalled || station.trail.backed_up;
-        if std::mem::replace(&mut station.stalled, stalled) == stalled {
+        let stalled = stalled || state.trail.backed_up;
+        if std::mem::replace(&mut state.stalled, stalled) == stalled {
             return;
         }
-        let subscriptions = station.subscriptions.iter().map(|one| (one, false));
-        let servings = station.servings.iter().map(|one| (one, true));
+        let subscriptions = state.subscriptions.iter().map(|one| (one, false));
+        let servings = state.servings.iter().map(|one| (one, true));
         for (membership, serves) in subscriptions.chain(servings) {
             let Some(number) = membership.number else {
                 continue;
@@ -258,7 +258,7 @@ impl Broker {
     ) -> Result<Done, Refusal> {
         if envelope.name.is_empty() {
             if let Some(connection) = self.connections.get_mut(key) {
-                connection.member.station_mut().will = None;
+                connection.member.state_mut().will = None;
             }
             return Ok(Done::Now);
         }
@@ -300,7 +300,7 @@ impl Broker {
         };
         let bytes = will.bytes();
         will.charge.set(&self.resources.pool.ledger, bytes);
-        connection.member.station_mut().will = Some(will);
+        connection.member.state_mut().will = Some(will);
     }
 
     /// The codec a connection prefers.
@@ -318,11 +318,11 @@ impl Broker {
 
     fn check_count(&self, key: Key) -> Result<(), Refusal> {
         let most = self.resources.limits.subscriptions_max as usize;
-        let station = self
+        let state = self
             .connections
             .get(key)
-            .and_then(|one| one.member.station.as_ref());
-        let count = station.map_or(0, |one| one.subscriptions.len() + one.servings.len());
+            .and_then(|one| one.member.state.as_ref());
+        let count = state.map_or(0, |one| one.subscriptions.len() + one.servings.len());
         if count >= most {
             let text =
                 format!("too many subscriptions and services on this connection (max {most})");
@@ -342,18 +342,18 @@ impl Broker {
         &mut self,
         key: Key,
         made: &Subscribed,
-        list: impl Fn(&mut Station) -> &mut Vec<Membership>,
+        list: impl Fn(&mut ClientState) -> &mut Vec<Membership>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         self.memberships += 1;
-        let station = connection.member.station_mut();
-        list(station).push(Membership {
+        let state = connection.member.state_mut();
+        list(state).push(Membership {
             filter: made.filter,
             number: made.group,
         });
-        let stalled = std::mem::replace(&mut station.stalled, false);
+        let stalled = std::mem::replace(&mut state.stalled, false);
         connection.member.recharge(&mut self.resources);
         if stalled {
             // Tell the new group or service too.
@@ -366,12 +366,12 @@ impl Broker {
         key: Key,
         filter: FilterId,
         number: Option<Key>,
-        list: impl Fn(&mut Station) -> &mut Vec<Membership>,
+        list: impl Fn(&mut ClientState) -> &mut Vec<Membership>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let list = list(connection.member.station_mut());
+        let list = list(connection.member.state_mut());
         let gone = Membership { filter, number };
         if let Some(index) = list.iter().position(|one| *one == gone) {
             list.swap_remove(index);

@@ -18,14 +18,14 @@ impl<D: Driver> Shard<D> {
         for (key, connection) in broker.connections.iter() {
             lent += connection.transport.held_bytes();
             lent += self.streams.of(key.slot).held_bytes();
-            let Some(station) = &connection.member.station else {
+            let Some(state) = &connection.member.state else {
                 continue;
             };
-            let (says, holds) = (station.charge.bytes(), station.cost_bytes());
+            let (says, holds) = (state.charge.bytes(), state.cost_bytes());
             if says != holds {
                 return Err(format!("{key} is charged {says} bytes and holds {holds}"));
             }
-            charged += says + station.will.as_ref().map_or(0, |will| will.charge.bytes());
+            charged += says + state.will.as_ref().map_or(0, |will| will.charge.bytes());
         }
         if lent != pool.lent_bytes() {
             let counted = pool.lent_bytes();

@@ -16,16 +16,16 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
-        let Some(station) = &mut connection.member.station else {
+        let Some(state) = &mut connection.member.state else {
             return;
         };
-        if !station.trail.note_left(went) {
+        if !state.trail.note_left(went) {
             return;
         }
         let socket = self.streams.of(key.slot).socket;
         let held = self.driver.unacknowledged(socket);
-        let changed = station.trail.note_held(held);
-        let backed_up = station.trail.backed_up;
+        let changed = state.trail.note_held(held);
+        let backed_up = state.trail.backed_up;
         connection.member.recharge(&mut broker.resources);
         if changed && backed_up {
             broker.backed_up.add(key, broker.resources.now);
@@ -50,10 +50,10 @@ impl<D: Driver> Shard<D> {
             let Some(connection) = broker.connections.get_mut(one.member) else {
                 return false;
             };
-            let Some(station) = &mut connection.member.station else {
+            let Some(state) = &mut connection.member.state else {
                 return false;
             };
-            if connection.transport.stage != Stage::Running || !station.trail.backed_up {
+            if connection.transport.stage != Stage::Running || !state.trail.backed_up {
                 return false;
             }
             if now < one.next_look {
@@ -61,7 +61,7 @@ impl<D: Driver> Shard<D> {
             }
             let socket = self.streams.of(one.member.slot).socket;
             let held = self.driver.unacknowledged(socket);
-            if !station.trail.note_held(held) {
+            if !state.trail.note_held(held) {
                 let reads = held < std::mem::replace(&mut one.held, held);
                 one.pause = match reads {
                     true => LOOK_MIN,

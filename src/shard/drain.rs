@@ -251,8 +251,8 @@ impl Connection {
 
     /// It is silent, and nothing that others may still publish or request can be for it.
     fn may_end_early(&self, began: Instant, now: Instant) -> bool {
-        let station = self.member.station.as_ref();
-        let listens = station.is_some_and(|one| {
+        let state = self.member.state.as_ref();
+        let listens = state.is_some_and(|one| {
             let count = one.subscriptions.len() + one.servings.len();
             count > 0
         });

@@ -167,15 +167,15 @@ impl Walk {
 impl Connection {
     /// Bytes in its outbox and on its pending queue.
     fn queued_bytes(&self) -> u64 {
-        let station = self.member.station.as_ref();
-        let has_pending = station.map_or(0, |station| station.pending.bytes());
+        let state = self.member.state.as_ref();
+        let has_pending = state.map_or(0, |state| state.pending.bytes());
         (self.transport.outbox.queued_bytes() + has_pending) as u64
     }
 
     /// How long the oldest of them has waited, at least.
     fn oldest_queued(&self, now: Instant) -> Duration {
-        let station = self.member.station.as_ref();
-        let has_pending = station.map_or(Duration::ZERO, |station| station.pending.oldest_age(now));
+        let state = self.member.state.as_ref();
+        let has_pending = state.map_or(Duration::ZERO, |state| state.pending.oldest_age(now));
         let outbox = &self.transport.outbox;
         match self.transport.sending && !outbox.is_empty() {
             true => has_pending.max(outbox.sending_age(now)),

@@ -111,7 +111,7 @@ impl<D: Driver> Shard<D> {
             Stage::Detached => {}
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
                 let is_over = self.broker.resources.work.is_over();
-                if is_over && connection.member.station.is_some() {
+                if is_over && connection.member.state.is_some() {
                     // `leaving` lists it; the flag keeps it from being listed twice.
                     connection.member.touched = true;
                     self.broker.lists.put_off_leaving(key);
@@ -151,7 +151,7 @@ impl<D: Driver> Shard<D> {
             return self.detach(key);
         }
         // Everything else in the slot was dissolved when the connection began to end.
-        debug_assert!(member.station.is_none() || transport.has_left);
+        debug_assert!(member.state.is_none() || transport.has_left);
         let publish_will = !broker.draining;
         self.broker.end_calls(key);
         self.broker.dissolve(key, publish_will);
@@ -165,15 +165,15 @@ impl<D: Driver> Shard<D> {
         let Some(connection) = broker.connections.get_mut(key) else {
             return;
         };
-        let Some(station) = &mut connection.member.station else {
+        let Some(state) = &mut connection.member.state else {
             return;
         };
-        let trail = std::mem::take(&mut station.trail);
-        let is_idle = station.is_idle();
+        let trail = std::mem::take(&mut state.trail);
+        let is_idle = state.is_idle();
         connection.member.trails = false;
         connection.member.recharge(&mut broker.resources);
         if is_idle {
-            connection.member.station = None;
+            connection.member.state = None;
         }
         if trail.is_empty() {
             return;

@@ -218,7 +218,7 @@ impl<D: Driver> Shard<D> {
         };
         self.timers.cancel(from.slot);
         debug_assert!(
-            member.station.is_none_or(|one| one.is_idle()),
+            member.state.is_none_or(|one| one.is_idle()),
             "it resumes first"
         );
         broker.resources.forget_arrival(from, None);
@@ -278,7 +278,7 @@ impl<D: Driver> Shard<D> {
         };
         self.timers.cancel(key.slot);
         debug_assert!(
-            member.station.is_none_or(|one| one.is_idle()),
+            member.state.is_none_or(|one| one.is_idle()),
             "it resumes first"
         );
         let stream = self.streams.take(key.slot);

@@ -35,8 +35,8 @@ use crate::base::id::Key;
 use crate::broker::Broker;
 use crate::broker::admission::authenticator::Access;
 use crate::broker::admission::principal::Credential;
+use crate::broker::peers::client_state::{ClientState, Membership};
 use crate::broker::peers::connection::Connection;
-use crate::broker::peers::station::{Membership, Station};
 use crate::broker::peers::transport::Stage;
 use crate::broker::peers::transport::Transport;
 use crate::metrics::counter::Counter;
@@ -310,10 +310,10 @@ impl Broker {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
-        let Some(station) = &connection.member.station else {
+        let Some(state) = &connection.member.state else {
             return;
         };
-        let lost = self.uncovered(station, &connection.transport);
+        let lost = self.uncovered(state, &connection.transport);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -321,23 +321,23 @@ impl Broker {
             credential.narrowed = true;
         }
         connection.note_care();
-        let station = connection.member.station_mut();
-        station
+        let state = connection.member.state_mut();
+        state
             .subscriptions
             .retain(|one| !lost.subscriptions.contains(one));
-        station.servings.retain(|one| !lost.servings.contains(one));
+        state.servings.retain(|one| !lost.servings.contains(one));
         if lost.will {
-            station.will = None;
+            state.will = None;
         }
         connection.member.recharge(&mut self.resources);
         self.leave(key, &lost.subscriptions, &lost.servings);
     }
 
-    /// The parts of a station that the rights of a transport (its own, or one that would resume it)
+    /// The parts of a client state that the rights of a transport (its own, or one that would resume it)
     /// do not cover.
     pub(in crate::broker) fn uncovered(
         &self,
-        station: &Station,
+        state: &ClientState,
         transport: &Transport,
     ) -> Uncovered {
         let is_subscription_lost = |one: &&Membership| {
@@ -349,13 +349,13 @@ impl Broker {
             let name = one.number.and_then(|number| self.router.group_name(number));
             !transport.bearer().may_serve(name.map_or("", |name| name.0))
         };
-        let will = station.will.as_ref();
+        let will = state.will.as_ref();
         Uncovered {
-            subscriptions: (station.subscriptions.iter())
+            subscriptions: (state.subscriptions.iter())
                 .filter(is_subscription_lost)
                 .copied()
                 .collect(),
-            servings: (station.servings.iter())
+            servings: (state.servings.iter())
                 .filter(is_serving_lost)
                 .copied()
                 .collect(),

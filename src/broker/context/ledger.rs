@@ -8,7 +8,7 @@
 //! |---|---|
 //! | chunks of outboxes, reassembly and TLS | their capacity, counted by the [`pool`](crate::broker::context::pool) that lends them: at most one addition on a message's path |
 //! | a message with several holders | travels with the message's bytes, whoever holds them: outboxes, pending queues, trails, fan-outs, batches of the mesh, workers |
-//! | tables of a connection or of the shard: stations, waiting answers, the interest map | one `Charge` per owner, set to what the owner holds |
+//! | tables of a connection or of the shard: client states, waiting answers, the interest map | one `Charge` per owner, set to what the owner holds |
 //!
 //! So a large message is charged once, however many slow subscribers it waits for, and each holder
 //! is charged only for its entry. The shard that received it from its publisher is charged, and

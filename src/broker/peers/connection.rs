@@ -2,7 +2,7 @@
 //! that half; here are those that need both: answers, and messages both written and logged.
 //!
 //! ```text
-//!   slot   [ member: station, lists, open calls │ transport: socket, session, outbox ]
+//!   slot   [ member: client state, lists, open calls │ transport: session, outbox ]
 //! ```
 //!
 //! What is done with a connection's messages is the broker's business; this file holds its state.
@@ -288,12 +288,12 @@ impl Connection {
     /// Bytes that its session's client has not acknowledged, including what waits unsent while the
     /// client is away.
     fn unacknowledged_bytes(&self) -> usize {
-        let Some(station) = &self.member.station else {
+        let Some(state) = &self.member.state else {
             return 0;
         };
-        let logged = station.durable.as_ref().map_or(0, |one| one.log.bytes());
+        let logged = state.durable.as_ref().map_or(0, |one| one.log.bytes());
         match self.transport.has_left {
-            true => logged + station.pending.bytes(),
+            true => logged + state.pending.bytes(),
             false => logged,
         }
     }
@@ -335,7 +335,7 @@ impl Connection {
         let member = &mut self.member;
         member.trails = true;
         let counted = member.counted;
-        let trail = &mut member.station_mut().trail;
+        let trail = &mut member.state_mut().trail;
         if counted {
             return;
         }
@@ -353,10 +353,10 @@ impl Connection {
             return u32::MAX;
         }
         let mut waiting = self.transport.outbox.queued_bytes();
-        if let Some(station) = &self.member.station {
+        if let Some(state) = &self.member.state {
             // A request occupies a server longer than a message does a reader.
-            waiting += station.forwarded_open as usize * 1024 + station.pending.bytes();
-            waiting += station
+            waiting += state.forwarded_open as usize * 1024 + state.pending.bytes();
+            waiting += state
                 .durable
                 .as_ref()
                 .map_or(0, |durable| durable.log.bytes());

@@ -1,5 +1,5 @@
 //! A slot as the broker sees it, whichever transport is in it: its key, its flags in the shard's
-//! lists, its open calls, and its station. With a session it outlives its transport and waits for
+//! lists, its open calls, and its client state. With a session it outlives its transport and waits for
 //! the next one (see `resume`).
 //!
 //! Invariant: a flag for one of the shard's lists belongs to the slot, because the lists hold keys.
@@ -7,7 +7,7 @@
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::broker::context::resource::Resources;
-use crate::broker::peers::station::{Durable, Station};
+use crate::broker::peers::client_state::{ClientState, DurableSession};
 use crate::broker::publish::fanout_queue::Fanning;
 use crate::broker::publish::publication::Publication;
 
@@ -21,7 +21,7 @@ pub(crate) struct Member {
     pub(in crate::broker) taken: u64,
     /// The same for publications delivered in slices, between which others are delivered.
     pub(in crate::broker) taken_sliced: u64,
-    pub(crate) station: Option<Box<Station>>,
+    pub(crate) state: Option<Box<ClientState>>,
     /// The time the slot's timer is set to.
     pub(crate) timer: Instant,
     /// In the shard's list of connections to reconcile.
@@ -61,7 +61,7 @@ impl Member {
             answers_open: 0,
             taken: 0,
             taken_sliced: 0,
-            station: None,
+            state: None,
             timer: Instant::NEVER,
             touched: false,
             ready: false,
@@ -129,18 +129,18 @@ impl Member {
         }
     }
 
-    // ---- its station ----
+    // ---- its client state ----
 
-    pub(in crate::broker) fn station_mut(&mut self) -> &mut Station {
-        self.station.get_or_insert_default()
+    pub(in crate::broker) fn state_mut(&mut self) -> &mut ClientState {
+        self.state.get_or_insert_default()
     }
 
-    pub(crate) fn durable(&self) -> Option<&Durable> {
-        self.station.as_ref()?.durable.as_deref()
+    pub(crate) fn durable(&self) -> Option<&DurableSession> {
+        self.state.as_ref()?.durable.as_deref()
     }
 
-    pub(in crate::broker) fn durable_mut(&mut self) -> Option<&mut Durable> {
-        self.station.as_mut()?.durable.as_deref_mut()
+    pub(in crate::broker) fn durable_mut(&mut self) -> Option<&mut DurableSession> {
+        self.state.as_mut()?.durable.as_deref_mut()
     }
 
     /// Whether its session keeps a publication of this size now: it keeps nothing yet, or little.
@@ -154,11 +154,11 @@ impl Member {
             })
     }
 
-    /// Sets the charge for the station to what it holds.
+    /// Sets the charge for the client state to what it holds.
     pub(crate) fn recharge(&mut self, resources: &mut Resources) {
-        if let Some(station) = &mut self.station {
-            let cost = station.cost_bytes();
-            station.charge.set(&resources.pool.ledger, cost);
+        if let Some(state) = &mut self.state {
+            let cost = state.cost_bytes();
+            state.charge.set(&resources.pool.ledger, cost);
         }
     }
 }

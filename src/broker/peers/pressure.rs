@@ -181,8 +181,8 @@ impl Broker {
         if gets_on && !is_away {
             return false;
         }
-        if let Some(station) = &mut connection.member.station {
-            let dropped = station.pending.shed();
+        if let Some(state) = &mut connection.member.state {
+            let dropped = state.pending.shed();
             if dropped.oldest + dropped.newest > 0 {
                 connection.member.recharge(&mut self.resources);
                 count_dropped(&dropped, &self.resources);
@@ -252,8 +252,8 @@ impl Connection {
     }
 
     fn waiting_bytes(&self) -> usize {
-        let station = self.member.station.as_ref();
-        self.transport.outbox.weight() + station.map_or(0, |station| station.held_bytes())
+        let state = self.member.state.as_ref();
+        self.transport.outbox.weight() + state.map_or(0, |state| state.held_bytes())
     }
 
     fn holds(&self) -> Holds {
@@ -265,8 +265,8 @@ impl Connection {
 
     /// Messages wait for it that are large enough to have come from another shard uncopied.
     fn may_hold_others(&self) -> bool {
-        let station = self.member.station.as_ref();
-        let waits = station.map_or(0, |station| station.pending.cost_bytes());
+        let state = self.member.state.as_ref();
+        let waits = state.map_or(0, |state| state.pending.cost_bytes());
         waits.max(self.transport.outbox.queued_bytes()) >= SHARED_BYTES_MIN
     }
 }

@@ -1,5 +1,6 @@
-//! The transport of a connection: its socket and everything that moves with it, to another slot or
-//! another shard, when a session is resumed. The `Member` stays in the slot.
+//! The transport of a connection: the conversation with its client, which moves to another slot or
+//! another shard when a session is resumed. The `Member` stays in the slot. The byte stream that
+//! the conversation goes over is the shard's (`shard::stream`), and moves with it.
 //!
 //! ```text
 //!   Running ──end(reason)──► Flushing ──all sent──► Lingering ──peer's FIN, 1 s──► Closing ──► slot freed
@@ -7,7 +8,7 @@
 //!      └──reset─────────────────┴───────────────────────────────────────────────────────┘   (a session waits)
 //! ```
 //!
-//! A detached transport has no socket any more. It stays until another takes its place, because the
+//! A detached transport has no stream any more. It stays until another takes its place, because the
 //! session continues with what its client last negotiated: the codec, the largest message, and its
 //! identity.
 //!
@@ -44,7 +45,7 @@ pub(crate) enum Stage {
     Lingering,
     /// Ended: waiting only for the driver's last completions.
     Closing,
-    /// No socket any more; its session waits in the slot for another transport.
+    /// No stream any more; its session waits in the slot for another transport.
     Detached,
 }
 

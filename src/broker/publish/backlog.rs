@@ -4,7 +4,7 @@
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::NAME_BYTES_MAX;
-use crate::broker::peers::station::Will;
+use crate::broker::peers::client_state::Will;
 use crate::router::{Subscription, Walk};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};

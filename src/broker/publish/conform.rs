@@ -3,7 +3,7 @@
 
 use crate::base::id::Key;
 use crate::broker::Broker;
-use crate::broker::peers::station::Wants;
+use crate::broker::peers::client_state::Wants;
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::{Form, Publication, SchemaId, Translation, other};
 use crate::metrics::counter::Counter;
@@ -146,7 +146,7 @@ impl Broker {
         let Some(count) = schemas.demand.of(codec) else {
             return;
         };
-        let wants = &mut connection.member.station_mut().wants;
+        let wants = &mut connection.member.state_mut().wants;
         let counted = match codec {
             Codec::Protobuf => &mut wants.protobuf,
             Codec::Bytes | Codec::Json => &mut wants.json,

@@ -151,12 +151,12 @@ impl Broker {
         let presses = self.holders.is_among_largest(connection.weight() + bytes);
         let bound = connection.pending_bound(presses, &self.resources);
         let is_away = connection.transport.has_left;
-        let station = connection.member.station_mut();
-        let (put, dropped) = station.pending.put(held, key, &bound, now);
-        let age = station.pending.oldest_age(now);
-        let waiting = queued + station.pending.bytes();
+        let state = connection.member.state_mut();
+        let (put, dropped) = state.pending.put(held, key, &bound, now);
+        let age = state.pending.oldest_age(now);
+        let waiting = queued + state.pending.bytes();
         let acted = acted(&put, &dropped);
-        let first = !is_away && acted && !std::mem::replace(&mut station.told_slow, true);
+        let first = !is_away && acted && !std::mem::replace(&mut state.told_slow, true);
         connection.member.has_pending = true;
         connection.member.recharge(&mut self.resources);
         count_dropped(&dropped, &self.resources);
@@ -220,14 +220,14 @@ impl Broker {
         let now = resources.now;
         loop {
             // Checked with the message's size: one that does not fit would take a large chunk.
-            let pending = &connection.member.station_mut().pending;
+            let pending = &connection.member.state_mut().pending;
             let (bytes, expires) = (pending.oldest_bytes(), pending.oldest_expires());
             if !connection.takes_now(bytes, expires, resources) {
                 break;
             }
-            let station = connection.member.station_mut();
-            let before = station.pending_before;
-            let Some(held) = station.pending.next(now) else {
+            let state = connection.member.state_mut();
+            let before = state.pending_before;
+            let Some(held) = state.pending.next(now) else {
                 break;
             };
             let bearer = connection.transport.bearer();
@@ -244,14 +244,14 @@ impl Broker {
             let parcel = &mut Parcel::shared(&held.message);
             connection.put(parcel, held.group, held.expires, resources);
         }
-        let station = connection.member.station_mut();
-        let expired = station.pending.take_expired();
+        let state = connection.member.state_mut();
+        let expired = state.pending.take_expired();
         resources
             .counters
             .add(Counter::DeliveriesExpired, u64::from(expired));
-        let done = station.pending.is_empty();
+        let done = state.pending.is_empty();
         if done {
-            (station.told_slow, station.pending_before) = (false, false);
+            (state.told_slow, state.pending_before) = (false, false);
             connection.member.has_pending = false;
             connection.note_care();
         }
@@ -340,7 +340,7 @@ impl Connection {
     /// the connection is among the largest holders.
     fn pending_bound(&self, presses: bool, resources: &Resources) -> Bound {
         let (pool, limits) = (&resources.pool, &resources.limits);
-        let pending = self.member.station.as_ref().map(|station| &station.pending);
+        let pending = self.member.state.as_ref().map(|state| &state.pending);
         // Up to a chunk may wait for a connection that is only late: a turn with many deliveries
         // makes any connection late.
         let holds = pending.is_some_and(|pending| pending.cost_bytes() >= CHUNK_BYTES);

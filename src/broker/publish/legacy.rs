@@ -21,7 +21,7 @@ use crate::base::id::Key;
 use crate::base::limits::{HANDED_ON_BYTES, LEGACIES_PER_TURN};
 use crate::broker::Broker;
 use crate::broker::context::scheduler::{LEGACY_UNITS, Lane};
-use crate::broker::peers::station::Station;
+use crate::broker::peers::client_state::ClientState;
 use crate::broker::publish::audience::Audience;
 use crate::broker::publish::backlog::Legacy;
 use crate::broker::publish::parcel::Parcel;
@@ -146,20 +146,20 @@ impl Broker {
 
     /// Leaves what waits on a member's pending queue, or has not been acknowledged to its session,
     /// to other members.
-    pub(in crate::broker) fn bequeath(&mut self, station: &mut Station) {
+    pub(in crate::broker) fn bequeath(&mut self, state: &mut ClientState) {
         let now = self.resources.now;
-        if let Some(durable) = &mut station.durable {
+        if let Some(durable) = &mut state.durable {
             durable.log.take_grouped(&mut |group, expires, message| {
                 let message = self.resources.pool.ledger.share(message);
                 self.leave_message(group, expires, message);
             });
         }
-        while let Some(held) = station.pending.next(now) {
+        while let Some(held) = state.pending.next(now) {
             if let Some(group) = held.group {
                 self.leave_message(group, held.expires, held.message);
             }
         }
-        let expired = u64::from(station.pending.take_expired());
+        let expired = u64::from(state.pending.take_expired());
         let counters = &self.resources.counters;
         counters.add(Counter::DeliveriesExpired, expired);
     }

@@ -175,7 +175,7 @@ impl Broker {
         };
         let (member, outbox) = (&connection.member, &connection.transport.outbox);
         let waits = member
-            .station
+            .state
             .as_ref()
             .map_or(0, |one| one.pending.oldest_bytes());
         if member.has_pending && member.may_log(waits, &self.resources) {

@@ -20,7 +20,7 @@ use crate::broker::Broker;
 use crate::broker::context::trace::{About, Open};
 use crate::broker::mesh::Cause;
 use crate::broker::mesh::confirmation::Answer;
-use crate::broker::peers::station::Will;
+use crate::broker::peers::client_state::Will;
 use crate::broker::peers::transport::Transport;
 use crate::broker::publish::audience::Audience;
 use crate::broker::publish::fanout_queue::Fanning;

@@ -203,10 +203,10 @@ impl Broker {
             let text = "the service does not read its requests";
             return Err(Failure::of(Code::Overloaded, text));
         }
-        let station = connection.member.station_mut();
-        let opened = match self.forwarded.may_have(station.forwarded_open) {
+        let state = connection.member.state_mut();
+        let opened = match self.forwarded.may_have(state.forwarded_open) {
             true => {
-                let last = &mut station.forwarded_last;
+                let last = &mut state.forwarded_last;
                 self.forwarded.open(server, call, last, &mut self.random)
             }
             false => None,
@@ -215,7 +215,7 @@ impl Broker {
             let text = "the service has too many requests to answer; try again later";
             return Err(Failure::of(Code::Overloaded, text));
         };
-        station.forwarded_open += 1;
+        state.forwarded_open += 1;
         if !connection.take_message(parcel, id, call.deadline, &mut self.resources) {
             self.close_forwarded(entry);
             let text = "the request is larger than the service accepts";
@@ -228,7 +228,7 @@ impl Broker {
     fn close_forwarded(&mut self, entry: Key) -> Option<Forwarded> {
         let entry = self.forwarded.remove(entry)?;
         if let Some(connection) = self.connections.get_mut(entry.server) {
-            connection.member.station_mut().forwarded_open -= 1;
+            connection.member.state_mut().forwarded_open -= 1;
         }
         Some(entry)
     }
@@ -289,8 +289,8 @@ impl Broker {
 
     fn count_unasked(&self, server: Key) {
         let serves = self.connections.get(server).is_some_and(|one| {
-            let station = one.member.station.as_ref();
-            station.is_some_and(|station| station.has_served)
+            let state = one.member.state.as_ref();
+            state.is_some_and(|state| state.has_served)
         });
         let counter = match serves {
             true => Counter::AnswersLate,

@@ -6,8 +6,8 @@ use crate::base::id::{Key, ShardId};
 use crate::base::limits::SESSION_KEY_BYTES;
 use crate::base::reason::Reason;
 use crate::broker::Broker;
+use crate::broker::peers::client_state::DurableSession;
 use crate::broker::peers::connection::Connection;
-use crate::broker::peers::station::Durable;
 use crate::broker::session::receipt::Receipts;
 use crate::broker::session::replay_log::{Loss, ReplayLog};
 use crate::broker::session::seek::{Found, Resumption};
@@ -35,8 +35,8 @@ impl Broker {
         received: u32,
     ) -> Option<Reason> {
         let Connection { member, transport } = self.connections.get_mut(key)?;
-        let station = member.station.as_ref();
-        let fresh = station.is_none_or(|station| station.is_idle()) && !member.is_owed_answers();
+        let state = member.state.as_ref();
+        let fresh = state.is_none_or(|state| state.is_idle()) && !member.is_owed_answers();
         if member.durable().is_some() || (*session != NEW && !fresh) {
             let text =
                 "SESSION may be sent only once, and to resume only before any other operation";
@@ -78,7 +78,7 @@ impl Broker {
             return;
         };
         let principal = connection.transport.principal_name().map(Box::from);
-        connection.member.station_mut().durable = Some(Box::new(Durable {
+        connection.member.state_mut().durable = Some(Box::new(DurableSession {
             key: session,
             principal,
             log: ReplayLog::new(),
@@ -128,17 +128,17 @@ impl Broker {
             return false;
         };
         let slot = self.sessions.find(session);
-        let station = slot.and_then(|slot| self.connections.get(slot)?.member.station.as_ref());
-        let Some(station) = station else {
+        let state = slot.and_then(|slot| self.connections.get(slot)?.member.state.as_ref());
+        let Some(state) = state else {
             return false;
         };
-        let Some(durable) = &station.durable else {
+        let Some(durable) = &state.durable else {
             return false;
         };
         durable.principal.as_deref() == newcomer.transport.principal_name()
             && !durable.lapsed
             && durable.log.covers(received)
-            && self.uncovered(station, &newcomer.transport).is_empty()
+            && self.uncovered(state, &newcomer.transport).is_empty()
             && (newcomer.transport.principal_name().is_none()
                 || (durable.log).all_behind(received, |message| {
                     newcomer.transport.bearer().may_have(Encoded::of(message))
@@ -204,7 +204,7 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Some(mut station) = connection.member.station.take() else {
+        let Some(mut state) = connection.member.state.take() else {
             return;
         };
         (connection.member.counted, connection.member.has_pending) = (false, false);
@@ -215,24 +215,24 @@ impl Broker {
             connection.transport.reason,
             Some(Reason::Drained | Reason::Shutdown)
         );
-        if !station.trail.is_empty() && !ends_all {
+        if !state.trail.is_empty() && !ends_all {
             // How much of it goes to others is known when its transport has ended.
-            connection.member.station_mut().trail = mem::take(&mut station.trail);
+            connection.member.state_mut().trail = mem::take(&mut state.trail);
             connection.member.recharge(&mut self.resources);
         }
         if !ends_all {
-            self.bequeath(&mut station);
+            self.bequeath(&mut state);
         }
-        if let Some(durable) = &station.durable {
+        if let Some(durable) = &state.durable {
             self.sessions.end(&durable.key);
             self.resources.counters.add(Counter::SessionsEnded, 1);
         }
-        self.forget_wanted(station.wants);
-        self.leave_all(key, &mut station);
-        if station.forwarded_open > 0 {
+        self.forget_wanted(state.wants);
+        self.leave_all(key, &mut state);
+        if state.forwarded_open > 0 {
             self.fail_all_forwarded(key);
         }
-        if publish_will && let Some(will) = station.will.take() {
+        if publish_will && let Some(will) = state.will.take() {
             self.legacies.wills.push_back((key, will));
         }
     }
@@ -245,10 +245,10 @@ impl Broker {
         };
         let Connection { member, transport } = connection;
         member.careful = true;
-        let Some(station) = &mut member.station else {
+        let Some(state) = &mut member.state else {
             return;
         };
-        let Some(durable) = &mut station.durable else {
+        let Some(durable) = &mut state.durable else {
             return;
         };
         let length_max = transport.session.whole_bytes_max();
@@ -279,11 +279,11 @@ impl Broker {
                 session.deliver(Encoded::of(&[first, second].concat()), None, &mut out);
             }
         });
-        let (codec, subscribes) = (session.codec(), !station.subscriptions.is_empty());
-        let waits = !station.pending.is_empty();
-        (station.pending_before, member.has_pending) = (waits, waits);
+        let (codec, subscribes) = (session.codec(), !state.subscriptions.is_empty());
+        let waits = !state.pending.is_empty();
+        (state.pending_before, member.has_pending) = (waits, waits);
         // It was the previous transport's kernel buffer that held much.
-        station.trail.backed_up = false;
+        state.trail.backed_up = false;
         member.recharge(&mut self.resources);
         self.resources.counters.add(Counter::SessionsResumed, 1);
         if subscribes {

@@ -21,7 +21,7 @@ pub(in crate::broker) struct Wants {
 }
 
 #[derive(Default)]
-pub(crate) struct Station {
+pub(crate) struct ClientState {
     pub(crate) subscriptions: Vec<Membership>,
     pub(crate) servings: Vec<Membership>,
     pub(crate) will: Option<Will>,
@@ -46,7 +46,7 @@ pub(crate) struct Station {
     pub(in crate::broker) forwarded_open: u32,
     /// The id of the last one.
     pub(in crate::broker) forwarded_last: LastId,
-    pub(in crate::broker) durable: Option<Box<Durable>>,
+    pub(in crate::broker) durable: Option<Box<DurableSession>>,
 }
 
 /// The PUBLISH to make if the connection ends without a CLOSE.
@@ -68,7 +68,7 @@ pub(crate) struct Membership {
 }
 
 /// What a session consists of: its key, and what its client has not acknowledged.
-pub(crate) struct Durable {
+pub(crate) struct DurableSession {
     pub(in crate::broker) key: [u8; SESSION_KEY_BYTES],
     /// The session's owner: no one else can resume it.
     pub(in crate::broker) principal: Option<Box<str>>,
@@ -87,7 +87,7 @@ impl Will {
     }
 }
 
-impl Durable {
+impl DurableSession {
     /// More waits than the limit allows: the session can no longer be resumed. What it keeps stays
     /// until its transport has ended, which may still send it; after that other members get it.
     pub(in crate::broker) fn lapse(&mut self) {
@@ -95,7 +95,7 @@ impl Durable {
     }
 }
 
-impl Station {
+impl ClientState {
     /// It holds nothing worth keeping.
     pub(crate) fn is_idle(&self) -> bool {
         self.subscriptions.is_empty()
@@ -112,7 +112,7 @@ impl Station {
         self.pending.cost_bytes() + self.trail.held_bytes() + logged
     }
 
-    /// Bytes of memory to charge for this station and what waits in it; shared messages carry their
+    /// Bytes of memory to charge for this client state and what waits in it; shared messages carry their
     /// own charge.
     pub(crate) fn cost_bytes(&self) -> usize {
         let log = self.durable.as_ref();
