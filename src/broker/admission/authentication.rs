@@ -333,8 +333,8 @@ impl Broker {
         self.leave(key, &lost.subscriptions, &lost.servings);
     }
 
-    /// The parts of a client state that the rights of a transport (its own, or one that would resume it)
-    /// do not cover.
+    /// The parts of a client state that the rights of a transport (its own, or one that would
+    /// resume it) do not cover.
     pub(in crate::broker) fn uncovered(
         &self,
         state: &ClientState,

@@ -8,6 +8,7 @@ use crate::broker::mesh::{Cause, InterestKind, Item, Reading};
 use crate::broker::publish::fanout_queue::Fanning;
 use crate::broker::publish::publication::Translation;
 use crate::metrics::counter::Counter;
+use crate::proto::encoded::live_topic;
 
 impl Broker {
     /// Takes back what other shards are done with: answers that waited for that are given,
@@ -96,8 +97,8 @@ impl Broker {
                 after.is_none_or(|(from, count)| self.mesh.has_taken(from, count))
             }
             Fanning::Open => {
-                let next = batch.publication();
-                next.is_some_and(|next| self.fanouts.joins(from, self.router.epoch(), next))
+                let topic = batch.publication().and_then(live_topic);
+                topic.is_some_and(|topic| self.fanouts.joins(from, self.router.epoch(), topic))
             }
             Fanning::Waits => false,
         }

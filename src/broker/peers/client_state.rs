@@ -112,8 +112,8 @@ impl ClientState {
         self.pending.cost_bytes() + self.trail.held_bytes() + logged
     }
 
-    /// Bytes of memory to charge for this client state and what waits in it; shared messages carry their
-    /// own charge.
+    /// Bytes of memory to charge for this client state and what waits in it; shared messages carry
+    /// their own charge.
     pub(crate) fn cost_bytes(&self) -> usize {
         let log = self.durable.as_ref();
         self.pending.entry_bytes()

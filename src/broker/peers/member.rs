@@ -1,6 +1,6 @@
 //! A slot as the broker sees it, whichever transport is in it: its key, its flags in the shard's
-//! lists, its open calls, and its client state. With a session it outlives its transport and waits for
-//! the next one (see `resume`).
+//! lists, its open calls, and its client state. With a session it outlives its transport and waits
+//! for the next one (see `resume`).
 //!
 //! Invariant: a flag for one of the shard's lists belongs to the slot, because the lists hold keys.
 

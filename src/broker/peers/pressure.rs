@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   half         chunks lent are small
-//!   3/4          crowded: for the largest holders, the slow policy acts as if its bound were reached
-//!   all of it    exhausted: connections with output waiting are not read from, a large message waits
-//!                where it is; the largest holders that make no progress have their policy act, then end
+//!   3/4          crowded: for the largest holders, the slow policy acts as if at its bound
+//!   all of it    exhausted: connections with output waiting are not read from, a large message
+//!                waits where it is; for the largest holders that make no progress, the policy
+//!                acts, then they end
 //! ```
 //!
 //! No connection is closed for what others hold: a publisher waits, a SUBSCRIBE succeeds. Large

@@ -136,7 +136,7 @@ impl Broker {
             Ok(form) => {
                 let translation = Some(Translation::new(finding.schema, form));
                 if finding.kind == MessageType::Will && !is_member {
-                    // Its client state is dissolved, and the client was not told that the will is kept.
+                    // Its client state is gone, and the client was not told that the will is kept.
                 } else if finding.kind == MessageType::Will {
                     self.put_will(key, Encoded::of(&finding.message), translation);
                     self.answer(key, Answer::ok(envelope.id), true);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   keeps up                      ─► outbox
-//!   outbox full, or others wait   ─► pending queue ── the outbox drains ──► outbox     (publications)
+//!   outbox full, or others wait   ─► pending queue ── the outbox drains ──► outbox  (publications)
 //!   expires, and a send in flight ─► pending queue too: what is in the outbox cannot expire
 //!   session                       ─► replay log too, as it goes into the outbox
 //!   replay log full               ─► pending queue ── the client acknowledges ──► outbox and log
