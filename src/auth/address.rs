@@ -1,19 +1,19 @@
 //! Addresses: which may connect, and which count as one.
 //!
-//! An IPv4 address written as IPv6 (`::ffff:192.0.2.1`, as a socket for both gives it) is an
-//! IPv4 address here, in lists and in counts.
+//! An IPv4 address written as IPv6 (`::ffff:192.0.2.1`, as a dual-stack socket reports it) counts
+//! as an IPv4 address, in lists and in counts.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::IpAddr;
 
-/// The configuration's `[access]`: `deny` wins; an empty `allow` is everyone else.
+/// The configuration's `[access]`: `deny` wins; an empty `allow` admits everyone else.
 #[derive(Clone, Debug, Default)]
 pub struct AccessList {
     allow: Blocks,
     deny: Blocks,
 }
 
-/// Something in `allow` or `deny` that is no block of addresses.
+/// Something in `allow` or `deny` that is not a block of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "access.{list} has {block:?}, which is not an address block (CIDR); write it like \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.7\""
@@ -44,7 +44,7 @@ impl AccessList {
     }
 }
 
-/// Disjoint and sorted, so that one look finds the only one that may hold an address.
+/// Disjoint and sorted, so that one search finds the only block that may contain an address.
 #[derive(Clone, Debug, Default)]
 struct Blocks {
     v4: Vec<Ipv4Net>,
@@ -92,7 +92,7 @@ impl Blocks {
     }
 }
 
-/// Bits in front of an IPv4 address written as IPv6.
+/// Bits before the IPv4 address in its IPv6 form.
 const MAPPED_BITS: u8 = 96;
 
 fn parse(text: &str) -> Option<IpNet> {
@@ -111,7 +111,7 @@ fn parse(text: &str) -> Option<IpNet> {
     Some(block.trunc())
 }
 
-/// What counts as one address: an IPv4 address, or the /64 that an IPv6 host has to itself.
+/// What counts as one address: an IPv4 address, or an IPv6 host's /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Prefix {
     V4(u32),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_the_one_kind_says_nothing_for_the_other() {
+    fn a_list_of_one_address_family_does_not_affect_the_other() {
         let list = list(&["0.0.0.0/0"], &[]);
         assert!(list.admits(ip("8.8.8.8")));
         assert!(!list.admits(ip("::1")));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_is_named_with_its_list_and_the_form() {
+    fn an_invalid_block_is_named_with_its_list_and_the_expected_form() {
         for bad in [
             "",
             "10.0.0.0/33",

@@ -17,7 +17,7 @@ impl Algorithm {
         Algorithm::EdDsa,
     ];
 
-    /// As tokens and configurations write it.
+    /// The name in tokens and in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Hs256 => "HS256",
@@ -27,8 +27,8 @@ impl Algorithm {
         }
     }
 
-    /// `None` for every other, `none` and other spellings among them. `Ed25519` is what RFC
-    /// 9864 calls the only EdDSA there is here.
+    /// `None` for every other name, including `none` and other spellings. `Ed25519` is RFC 9864's
+    /// name for the only EdDSA supported here.
     pub fn from_name(name: &str) -> Option<Algorithm> {
         if name == "Ed25519" {
             return Some(Algorithm::EdDsa);

@@ -14,15 +14,15 @@ use crate::base::id::{Key, ShardId};
 use std::fmt;
 use std::sync::Arc;
 
-/// Asks that may wait for the control thread.
+/// How many asks may wait for the control thread.
 pub const ASKS_MAX: usize = 1024;
 
 /// One AUTH that the control thread has to answer.
 pub struct Ask {
-    /// Where the connection is, and so the answer goes.
+    /// The connection's shard, which gets the answer.
     pub shard: ShardId,
     pub key: Key,
-    /// Tells an answer that is still wanted from one that comes too late.
+    /// Distinguishes an answer that is still expected from a late one.
     pub number: u64,
     /// For the log.
     pub client_id: Option<Box<str>>,
@@ -33,17 +33,17 @@ pub struct Ask {
 pub enum AskKind {
     /// The id of an API key whose secret the shard has checked.
     ApiKey { id: Box<str> },
-    /// As AUTH brought it.
+    /// The token as AUTH carried it.
     Refresh { token: Box<[u8]> },
 }
 
-/// What AUTH_OK says, and what it means for the connection.
+/// The content of AUTH_OK, and the connection's grant.
 pub struct TokenPair {
-    /// As if the access token had been shown.
+    /// The grant, as if the access token had been presented.
     pub grant: Grant,
     pub access_token: String,
     pub refresh_token: String,
-    /// Of the access token, at least 1.
+    /// Lifetime of the access token, at least 1.
     pub expires_in_s: u32,
 }
 
@@ -64,9 +64,9 @@ pub struct Asks(Arc<dyn Desk>);
 
 /// The control thread's end of it.
 pub trait Desk: Send + Sync {
-    /// Takes an ask, or gives it back because too many wait.
+    /// Takes an ask, or returns it because too many wait.
     fn post(&self, ask: Ask) -> Result<(), Ask>;
-    /// Notes that a token named a key that is not known; empty: none, and none serves.
+    /// Records that a token named an unknown key; empty: it named none, and no key fits.
     fn want_key(&self, name: &str);
 }
 
@@ -75,14 +75,13 @@ impl Asks {
         Asks(Arc::new(desk))
     }
 
-    /// Asks, unless [`ASKS_MAX`] wait already or the control thread has ended: then the ask
-    /// comes back.
+    /// Posts an ask; returns it if [`ASKS_MAX`] wait already or the control thread has ended.
     pub fn post(&self, ask: Ask) -> Result<(), Ask> {
         self.0.post(ask)
     }
 
-    /// Says that a token named a key that is not known: the key set is fetched again if that
-    /// has not just happened. To be called for each such token, however many.
+    /// Reports that a token named an unknown key: the key set is fetched again unless that has just
+    /// happened. To be called for every such token, however many there are.
     pub fn want_key(&self, name: &str) {
         self.0.want_key(name);
     }

@@ -15,7 +15,7 @@ use super::token::{self, Requirements};
 use crate::proto::option::{AUTH_API_KEY, AUTH_JWT, AUTH_REFRESH};
 use std::sync::Arc;
 
-/// What kind of credential an AUTH brings (PROTOCOL.md §2).
+/// What kind of credential an AUTH carries (PROTOCOL.md §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Jwt,
@@ -24,7 +24,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Of AUTH's first byte.
+    /// From AUTH's first byte.
     pub const fn from_wire(byte: u8) -> Option<Method> {
         match byte {
             1 => Some(Method::Jwt),
@@ -113,10 +113,10 @@ impl Authority {
         &self.revocations
     }
 
-    /// Who shows this, and what they may do.
+    /// Checks a credential: returns who presents it, and what they may do.
     ///
     /// # Errors
-    /// Why not, or that it cannot be judged now.
+    /// Why it is refused, or why it cannot be checked now.
     pub fn check(
         &self,
         method: Method,
@@ -145,11 +145,11 @@ impl Authority {
         }
     }
 
-    /// A grant for somebody whom something else vouches for: an API key, a client
+    /// A grant for a principal that was authenticated otherwise: by an API key or a client
     /// certificate. It counts as issued now.
     ///
     /// # Errors
-    /// A name that cannot be a principal; a revocation.
+    /// The name cannot be a principal, or is revoked.
     pub fn vouch(
         &self,
         principal: &str,
@@ -173,7 +173,7 @@ impl Authority {
         self.admit(identity, expires)
     }
 
-    /// Whether somebody who was let in would be no more, by now.
+    /// Whether an admitted identity has been revoked since.
     pub fn is_revoked(&self, identity: &Identity) -> bool {
         self.revocations.matches(identity)
     }
@@ -203,7 +203,7 @@ impl Authority {
         self.admit(identity, Some(certificate.expires))
     }
 
-    /// Those that there are: what a token says besides is nothing to remember.
+    /// Keeps the roles that exist; other names in a token are dropped.
     fn known(&self, roles: &[impl AsRef<str>]) -> Box<[Box<str>]> {
         let mut known: Vec<Box<str>> = Vec::new();
         for role in roles.iter().map(AsRef::as_ref) {

@@ -1,7 +1,7 @@
 //! Rate limit per second: a token bucket in one number.
 //!
-//! It stores when the bucket will be full again. Spending moves that moment on by the time the
-//! spent amount takes to flow in again; it may lie ahead by at most the time to fill a whole
+//! It stores when the bucket will be full again. Spending moves that moment on by the time in which
+//! the spent amount flows in again; it may be ahead of now by at most the time to fill a whole
 //! bucket.
 //!
 //! ```text
@@ -22,15 +22,15 @@
 use crate::base::clock::Instant;
 use std::time::Duration;
 
-/// Parts of a nanosecond that a unit's time is counted in.
+/// Binary digits of a nanosecond's fraction in which a unit's time is counted.
 const FRACTION: u32 = 16;
 
-/// How many units flow in, and how many there are room for.
+/// How many units flow in per time, and how many the bucket holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Of one unit to flow in, in 2^-16 ns, rounded up; 0: no limit.
+    /// The time in which one unit flows in, in 2^-16 ns, rounded up; 0: no limit.
     time_per_unit: u64,
-    /// Of a whole bucket to flow in, in nanoseconds.
+    /// The time in which a whole bucket flows in, in nanoseconds.
     burst: u64,
 }
 
@@ -67,16 +67,16 @@ impl Limit {
         self.time_per_unit == 0
     }
 
-    /// Nanoseconds in which `units` flow in. Rounded down, so that units spent one by one
-    /// take no longer than all at once; but never nothing.
+    /// Nanoseconds in which `units` flow in. Rounded down, so that units spent one by one take no
+    /// longer than all at once; but never zero.
     #[inline]
     fn time_of(self, units: u64) -> u64 {
         let parts = u128::from(units) * u128::from(self.time_per_unit);
         narrow(parts >> FRACTION).max(u64::from(units > 0))
     }
 
-    /// [`Bucket::spend`] on a bucket of which only `full_at` is kept: whoever has many
-    /// buckets under one limit.
+    /// [`Bucket::spend`] on a bucket of which only `full_at` is stored: for many buckets under one
+    /// limit.
     ///
     /// # Errors
     /// When there will be enough.
@@ -85,7 +85,8 @@ impl Limit {
         if self.is_none() {
             return Ok(());
         }
-        // In plain nanoseconds: to `Duration` and back are divisions, twice for each message.
+        // In plain nanoseconds: converting to `Duration` and back takes divisions, twice for each
+        // message.
         let (time, now) = (self.time_of(units), now.as_nanos());
         let owed = full_at.as_nanos().max(now);
         let room = owed.saturating_add(time.min(self.burst));
@@ -96,8 +97,7 @@ impl Limit {
         Ok(())
     }
 
-    /// Takes so much out of such a bucket that it has nothing for as long as a whole one takes
-    /// to be filled.
+    /// Empties such a bucket, so that it has nothing for the time in which a whole bucket flows in.
     pub fn close(self, full_at: &mut Instant, now: Instant) {
         let owed = self.burst.saturating_sub(self.time_of(1));
         *full_at = now + Duration::from_nanos(self.burst) + Duration::from_nanos(owed);
@@ -109,7 +109,7 @@ fn narrow(value: u128) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 
-/// A bucket, full at first: 24 bytes.
+/// A bucket, initially full: 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     full_at: Instant,
@@ -124,10 +124,10 @@ impl Bucket {
         }
     }
 
-    /// Takes `units` out, or nothing.
+    /// Spends `units`, or nothing.
     ///
     /// # Errors
-    /// When there will be enough, if nothing else is taken out until then.
+    /// When there will be enough, if nothing else is spent until then.
     #[inline]
     pub fn spend(&mut self, units: u64, now: Instant) -> Result<(), Instant> {
         self.limit.spend(&mut self.full_at, units, now)
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_the_bucket_waits_for_a_full_one() {
+    fn an_amount_larger_than_the_bucket_waits_for_a_full_one() {
         let mut bucket = Bucket::new(Limit::per_second(100, 10));
         let start = at(SECOND);
         assert_eq!(bucket.spend(1, start), Ok(()));
@@ -233,9 +233,9 @@ mod tests {
     }
 
     proptest! {
-        /// Never more than a whole bucket and what has flowed in, whatever the order.
+        /// Never more than a whole bucket plus the inflow, whatever the order.
         #[test]
-        fn no_span_of_time_sees_more_than_the_bucket_and_what_flows_in(
+        fn no_span_of_time_yields_more_than_the_bucket_and_the_inflow(
             rate in 1u64..2_000_000,
             burst in 1u64..5_000,
             steps in prop::collection::vec((0u64..2_000_000_000, 1u64..5_000), 1..100),
@@ -250,8 +250,8 @@ mod tests {
                     Ok(()) => spent.push((now, units)),
                     Err(when) => {
                         prop_assert!(when > at(now));
-                        // It was not the bucket's last word: a moment earlier is too early,
-                        // that moment is enough.
+                        // The returned moment is exact: a moment earlier is too early, that moment
+                        // is enough.
                         let mut early = bucket;
                         prop_assert!(early.spend(units, when - Duration::from_nanos(1)).is_err());
                         let mut later = bucket;
@@ -264,14 +264,14 @@ mod tests {
                 for (until, units) in &spent[index..] {
                     sum += u128::from(*units);
                     let inflow = u128::from(until - from) * u128::from(rate) / u128::from(SECOND);
-                    // A part of a unit, and less than a nanosecond of each spending.
+                    // Part of a unit, and less than a nanosecond per spending.
                     let limit = u128::from(burst) + inflow + 2;
                     prop_assert!(sum <= limit, "{} > {}", sum, limit);
                 }
             }
         }
 
-        /// And not less either: who asks for what has flowed in gets it.
+        /// And not less either: a consumer that spends what has flowed in is not refused.
         #[test]
         fn a_steady_consumer_at_the_rate_is_never_refused(
             rate in 1u64..1_000_000,

@@ -24,8 +24,8 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate in DER. `None` if it is none, or has not exactly one common name,
-    /// or that is no principal.
+    /// Parses a certificate in DER. `None` if it is not one, does not have exactly one common name,
+    /// or that name is not a valid principal.
     pub fn read(der: &[u8]) -> Option<Certificate> {
         let (_, certificate) = parse_x509_certificate(der).ok()?;
         let subject = certificate.subject();
@@ -48,8 +48,8 @@ impl Certificate {
     }
 }
 
-/// A name, in whichever of the types of a DirectoryString (RFC 5280 §4.1.2.4) it stands. Of
-/// a TeletexString, which has many meanings, only what all agree on.
+/// A name, in any type of a DirectoryString (RFC 5280 §4.1.2.4). Of a TeletexString, whose encoding
+/// is ambiguous, only ASCII is accepted.
 fn text(value: &Any<'_>) -> Option<String> {
     let bytes = value.data;
     match value.header.tag() {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_read_in_whichever_type_it_stands() {
+    fn a_name_is_read_from_any_string_type() {
         let any = |tag: Tag, bytes: &[u8]| text(&Any::from_tag_and_data(tag, bytes));
         let wide = |text: &str| {
             text.encode_utf16()
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nobody_is_refused() {
+    fn a_certificate_without_a_valid_name_is_refused() {
         assert_eq!(made(&[(OrganizationName, "Works")]), None);
         for name in ["a/b", "$sys", "+", ""] {
             assert_eq!(made(&[(CommonName, name)]), None, "{name:?}");

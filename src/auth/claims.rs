@@ -7,18 +7,18 @@ use super::json;
 use crate::base::limits::TOKEN_ID_BYTES_MAX;
 use serde_json::{Map, Value};
 
-/// What is asked of a token besides its signature.
+/// What a token has to satisfy besides its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirements {
     /// `iss` must be this; empty: any, or none.
     pub issuer: String,
     /// `aud` must be or contain this; empty: any, or none.
     pub audience: String,
-    /// Seconds by which clocks may differ.
+    /// Tolerated clock skew in seconds.
     pub leeway_s: u32,
 }
 
-/// The claims that matter here.
+/// The claims that the server uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     pub subject: Box<str>,
@@ -33,7 +33,7 @@ pub struct Claims {
 
 impl Claims {
     /// # Errors
-    /// The first claim that is missing, of another type, or not good enough now.
+    /// The first claim that is missing, of the wrong type, or not satisfied now.
     pub(super) fn read(
         payload: &[u8],
         required: &Requirements,
@@ -78,7 +78,7 @@ impl Claims {
     }
 }
 
-/// Whose token it is, and for whom.
+/// Checks issuer and audience.
 fn check_party(claims: &Map<String, Value>, required: &Requirements) -> Result<(), Denied> {
     let issuer = text(claims, "iss")?;
     let fault = "is neither a string nor a list of strings";

@@ -1,9 +1,9 @@
-//! Why a client is not admitted, by whose fault it is: for the log.
+//! Why a client is not admitted, and whose fault that is: for the log.
 //!
-//! | | whose fault | the peer is told | counted against it |
+//! | | whose fault | the peer gets | counted against it |
 //! |---|---|---|---|
-//! | [`Denied`] | the peer's: the credential is not good | AUTH_FAILED, [`Denied::TEXT`] always | yes |
-//! | [`Unjudged`] | the server's: it cannot judge it now | UNAVAILABLE: show it again | never |
+//! | [`Denied`] | the peer's: the credential is invalid | AUTH_FAILED, [`Denied::TEXT`] always | yes |
+//! | [`Unjudged`] | the server's: it cannot check it now | UNAVAILABLE: present it again | never |
 
 /// What was wrong with a credential. It holds nothing of the credential itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,14 +58,14 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// What the peer is told, whichever it was.
+    /// The text for the peer, whatever the cause.
     pub const TEXT: &'static str = "the credential was not accepted";
 }
 
 /// Why a credential cannot be judged now. It may be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unjudged {
-    /// Nobody knows yet whether the provider has the key that the token names.
+    /// It is not known yet whether the provider has the key that the token names.
     #[error("the key set has not been fetched again since a token first named this key")]
     KeySet,
     #[error("tokens cannot be issued now: the log says why")]
@@ -73,11 +73,11 @@ pub enum Unjudged {
 }
 
 impl Unjudged {
-    /// What the peer is told, whichever it was.
+    /// The text for the peer, whatever the cause.
     pub const TEXT: &'static str = "the credential cannot be checked right now";
 }
 
-/// Why a credential brings no grant.
+/// Why a credential gets no grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(transparent)]
@@ -87,7 +87,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Fetching the key set again may help.
+    /// Whether fetching the key set again may help.
     pub fn is_of_unknown_key(&self) -> bool {
         matches!(
             self,

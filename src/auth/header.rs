@@ -18,11 +18,11 @@ pub(super) struct Parts<'a> {
     pub(super) header: &'a str,
     pub(super) payload: &'a str,
     pub(super) signature: &'a str,
-    /// What the signature is over: `header.payload`.
+    /// The signed part: `header.payload`.
     pub(super) signed: &'a str,
 }
 
-/// What a header says that matters here.
+/// The members of a header that the server uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) algorithm: Algorithm,
@@ -54,7 +54,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Bytes of a part; the form with bits left over, which is not what was encoded, is none.
+/// Decodes a part. A form with non-zero trailing bits, which no encoder produces, is refused.
 pub(super) fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }

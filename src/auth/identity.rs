@@ -4,30 +4,29 @@ use super::rights::Rights;
 use crate::base::limits::PRINCIPAL_BYTES_MAX;
 use std::sync::Arc;
 
-/// Who a credential stands for, and which credential it was: what a revocation is held
-/// against.
+/// Whom a credential stands for, and which credential it was: revocations are compared with this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// One level of a topic: `{principal}` in a role's filters.
+    /// The principal, one level of a topic: `{principal}` in a role's filters.
     pub principal: Box<str>,
-    /// The token's `jti`; of a certificate, its fingerprint.
+    /// The token's `jti`, or the certificate's fingerprint.
     pub token_id: Option<Box<str>>,
-    /// Unix seconds: the token's `iat`; of an API key, when it was shown.
+    /// Unix seconds: the token's `iat`; for an API key, when it was presented.
     pub issued_at: Option<u64>,
     /// The name (`kid`) of the key that signed the token.
     pub key_id: Option<Box<str>>,
-    /// Those that the configuration knows.
+    /// Its roles that exist in the configuration.
     pub roles: Box<[Box<str>]>,
 }
 
-/// What a good credential gives.
+/// What a valid credential grants.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub identity: Identity,
-    /// Shared by all that have the same roles.
+    /// Shared by all connections with the same roles.
     pub rights: Arc<Rights>,
-    /// Unix seconds; `None`: never. It is what the token says, without the leeway for
-    /// clocks that differ, so it may have passed already.
+    /// Unix seconds; `None`: never. The token's own value, without the leeway for clock skew, so it
+    /// may be in the past.
     pub expires: Option<u64>,
 }
 
@@ -41,8 +40,8 @@ impl Grant {
     }
 }
 
-/// Whether a text may be a principal: one level of a topic, and nothing that could mean
-/// more than itself in one. 1..=128 bytes; no `/`, `+`, `#`, no controls, no `$` in front.
+/// Whether a text may be a principal: a plain level of a topic, without special characters. 1..=128
+/// bytes; no `/`, `+`, `#`, no controls, no leading `$`.
 pub fn is_principal(text: &str) -> bool {
     (1..=PRINCIPAL_BYTES_MAX).contains(&text.len())
         && !text.starts_with('$')
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_seconds_left_is_never_said_of_what_expires() {
+    fn a_credential_that_expires_never_has_zero_seconds_left() {
         let grant = |expires| Grant {
             identity: Identity {
                 principal: "a".into(),

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
 
-/// What a new token is to say. Claims that are empty are left out.
+/// The claims of a new token. Empty ones are left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewToken<'a> {
-    /// A valid principal (`identity::is_principal`): otherwise nobody accepts the token.
+    /// A valid principal (`identity::is_principal`): otherwise no server accepts the token.
     pub subject: &'a str,
     pub roles: &'a [Box<str>],
     /// `auth.jwt.issuer` and `.audience`, if they are configured: otherwise this server
@@ -65,10 +65,10 @@ struct Body<'a> {
 
 const TOKEN_ID_BYTES: usize = 16;
 
-/// Makes and signs a token.
+/// Creates and signs a token.
 ///
 /// # Errors
-/// No random numbers, or no signature.
+/// If random numbers or the signature cannot be made.
 pub fn issue(secret: &[u8], new: NewToken<'_>) -> Result<Issued, IssueError> {
     let mut random = [0; TOKEN_ID_BYTES];
     getrandom::fill(&mut random)?;
@@ -76,10 +76,10 @@ pub fn issue(secret: &[u8], new: NewToken<'_>) -> Result<Issued, IssueError> {
     issue_numbered(secret, new, token_id)
 }
 
-/// The same with a number (`jti`) that no other token has.
+/// The same with the given id (`jti`), which no other token may have.
 ///
 /// # Errors
-/// No signature.
+/// If the signature cannot be made.
 pub fn issue_numbered(
     secret: &[u8],
     new: NewToken<'_>,

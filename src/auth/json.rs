@@ -1,7 +1,7 @@
 //! Unambiguous JSON: an object in which a key appears twice, at any depth, is refused, because
 //! two readers may each use a different one (RFC 7515 §4, RFC 7519 §4).
 //!
-//! A list from a third party, a key set, is parsed leniently: there such an object becomes
+//! A key set, which comes from a third party, is parsed leniently: there such an object becomes
 //! `null`.
 //!
 //! Numbers keep their kind: what is written as an integer in 0..2^64 is a `u64` of
@@ -12,13 +12,13 @@ use serde_json::{Error, Map, Number, Value};
 use std::fmt;
 
 /// # Errors
-/// What is no JSON, no object, or says a key twice. The text names line and column, and
-/// nothing of what stands there.
+/// If it is not JSON, not an object, or has a key twice. The text names line and column, but
+/// repeats no content.
 pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
     read::<true>(bytes)
 }
 
-/// An object in which a key appears twice is `null`, unless it is the whole.
+/// The same, but an inner object in which a key appears twice becomes `null`.
 ///
 /// # Errors
 /// As [`parse`].
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_not_repeated() {
+    fn refused_content_is_not_repeated() {
         for text in [
             "\"hush\"",
             "{\"hush\" 1}",

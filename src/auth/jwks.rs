@@ -24,17 +24,17 @@ const REMEDY: &str =
     "auth.jwt.jwks must be a JSON Web Key Set, as the provider's jwks_uri gives it";
 
 impl Keyring {
-    /// The keys of a set that serve one of the algorithms. It may be empty: a provider that
-    /// withdraws its keys does so. [`Keyring::skipped`] tells what was left out.
+    /// The keys of a set that fit one of the algorithms. The result may be empty, as when a
+    /// provider withdraws its keys. [`Keyring::skipped`] lists what was left out.
     ///
     /// # Errors
-    /// No JSON, or no key set.
+    /// If it is not JSON, or not a key set.
     pub fn from_jwks(json: &[u8], algorithms: &[Algorithm]) -> Result<Keyring, KeyError> {
         if json.len() > KEY_SET_BYTES_MAX {
             let cause = format!("the key set has more than {KEY_SET_BYTES_MAX} bytes");
             return Err(KeyError::new(cause, REMEDY));
         }
-        // RFC 8259 §8.1: who parses may ignore it.
+        // RFC 8259 §8.1: a parser may ignore it.
         let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
         let set = json::parse_leniently(json).map_err(|error| {
             KeyError::new(format!("the key set cannot be used: {error}"), REMEDY)
@@ -109,7 +109,7 @@ fn key(entry: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
     }
 }
 
-/// `key_ops`, if it is there, has to name `verify`.
+/// `key_ops`, if present, has to name `verify`.
 fn may_verify(entry: &Map<String, Value>) -> Result<bool, String> {
     match member(entry, "key_ops") {
         None => Ok(true),
@@ -118,7 +118,7 @@ fn may_verify(entry: &Map<String, Value>) -> Result<bool, String> {
     }
 }
 
-/// What is `null` says nothing.
+/// A member; `null` counts as absent.
 fn member<'a>(entry: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     entry.get(key).filter(|value| !value.is_null())
 }

@@ -1,15 +1,15 @@
 //! API keys: `id.secret`, for devices that cannot fetch tokens.
 //!
 //! The id has the form of a CLIENT_ID and is not secret. The secret is 32 random bytes in
-//! base64url, 43 characters. The configuration has the SHA-256 of *those characters*, all that
-//! comes after the last dot, so that anyone can make it:
+//! base64url, 43 characters. The configuration has the SHA-256 of *those characters*, everything
+//! after the last dot, so that any tool can compute it:
 //!
 //! ```text
 //!   printf %s "$SECRET" | sha256sum
 //! ```
 //!
-//! A plain hash is enough, because nobody guesses 256 bits; a slow one would only be a way
-//! to keep the server busy.
+//! A plain hash is enough, because 256 bits cannot be guessed; a slow hash would only let attackers
+//! keep the server busy.
 //!
 //! Every check does the same work, whether or not the id is known and wherever the secret
 //! differs: one hash, and one comparison in constant time, against a dummy for unknown ids.
@@ -47,7 +47,7 @@ pub struct ApiKeyError {
     pub remedy: &'static str,
 }
 
-/// All of them, by id.
+/// All API keys, by id.
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeys {
     keys: HashMap<Box<str>, (Hash, ApiKey)>,
@@ -57,7 +57,7 @@ type Hash = [u8; SHA256_OUTPUT_LEN];
 
 impl ApiKeys {
     /// # Errors
-    /// The first that nobody could use, or that has another's id.
+    /// The first key that cannot be used, or that has another's id.
     pub fn new(keys: impl IntoIterator<Item = ApiKey>) -> Result<ApiKeys, ApiKeyError> {
         let mut known = HashMap::new();
         for key in keys {
@@ -97,19 +97,19 @@ impl ApiKeys {
         self.keys.values().map(|(_, key)| key)
     }
 
-    /// The id of the key that this claims to be, if there is such a key.
+    /// The id of the key that a credential claims to be, if that key exists.
     pub fn claimed(&self, credential: &[u8]) -> Option<&str> {
         let dot = credential.iter().rposition(|byte| *byte == b'.')?;
         let id = std::str::from_utf8(&credential[..dot]).ok()?;
         self.keys.get_key_value(id).map(|(id, _)| &**id)
     }
 
-    /// The key that this is, if it is one.
+    /// The key that matches a credential.
     ///
     /// # Errors
     /// `UnknownApiKey` or `Secret`, after the same work.
     pub fn check(&self, credential: &[u8]) -> Result<&ApiKey, Denied> {
-        // No key is as long: hashing it would be work for nothing.
+        // No key is this long: it need not be hashed.
         if credential.len() > API_KEY_BYTES_MAX {
             return Err(Denied::UnknownApiKey);
         }
@@ -144,12 +144,12 @@ fn from_hex(text: &str) -> Option<Hash> {
     Some(hash)
 }
 
-/// What the configuration has for a secret: SHA-256 of its characters, in hexadecimal.
+/// The hash that the configuration has for a secret: SHA-256 of its characters, in hexadecimal.
 pub fn hash(secret: &str) -> String {
     to_hex(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
-/// Lower-case digits.
+/// Hexadecimal, with lower-case digits.
 pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -157,7 +157,7 @@ pub(super) fn to_hex(bytes: &[u8]) -> String {
 /// A new key. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NewApiKey {
-    /// `id.secret`: for the device, and for nobody else.
+    /// `id.secret`: for the device alone.
     pub key: String,
     /// For the configuration.
     pub sha256: String,
@@ -182,7 +182,7 @@ pub enum GenerateError {
 /// A key with a new secret.
 ///
 /// # Errors
-/// An id that is none, or no random numbers.
+/// If the id is invalid, or random numbers cannot be had.
 pub fn generate(id: &str) -> Result<NewApiKey, GenerateError> {
     if !is_client_id(id) {
         return Err(GenerateError::Id(id.to_owned()));
@@ -263,15 +263,15 @@ mod tests {
 
     #[test]
     fn not_even_the_dummys_preimage_would_let_an_unknown_id_in() {
-        // The dummy is all zeros; so is this entry's hash. Nobody knows a secret for it, and
-        // an unknown id is refused before it would matter.
+        // The dummy is all zeros, and so is this entry's hash. No secret for it is known, and an
+        // unknown id would be refused even with one.
         let keys = ApiKeys::new([entry("zero", &"0".repeat(64))]).expect("keys");
         assert_eq!(keys.check(b"zero.x"), Err(Denied::Secret));
         assert_eq!(keys.check(b"other.x"), Err(Denied::UnknownApiKey));
     }
 
     #[test]
-    fn a_key_nobody_could_use_is_named_with_what_to_do() {
+    fn an_unusable_key_is_named_with_the_remedy() {
         let good = hash("x");
         let mut nobody = entry("a", &good);
         nobody.principal = "a/b".into();

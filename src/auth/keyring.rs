@@ -38,7 +38,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// Keys that are tried for one token: each costs a verification.
+/// The most keys tried for one token: each costs a verification.
 const TRIED_MAX: usize = 8;
 
 /// A key or a set of keys that cannot be used: what, why, and what to do.
@@ -68,7 +68,7 @@ pub(super) struct Key {
     public: Box<[u8]>,
 }
 
-/// No key's bytes.
+/// Shows no key's bytes.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.id.as_deref().unwrap_or("unnamed");
@@ -90,7 +90,7 @@ impl Key {
         Key::new(id, Algorithm::Hs256, DecodingKey::from_secret(secret), &[])
     }
 
-    /// Whether it is the same public key, of the same name.
+    /// Whether it is the same public key with the same name.
     pub(super) fn is_same(&self, other: &Key) -> bool {
         self.id == other.id && self.algorithm == other.algorithm && self.public == other.public
     }
@@ -121,7 +121,7 @@ impl Key {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn p256(id: Option<&str>, point: &[u8]) -> Result<Key, String> {
-        // Its hybrid and compressed forms are no key of a token.
+        // The library would also accept hybrid and compressed points.
         let known = point.len() == 65 && point[0] == 4;
         if !known || !is_key(&ECDSA_P256_SHA256_FIXED, point) {
             return Err("it is not a point on P-256".to_owned());
@@ -160,13 +160,13 @@ fn without_leading_zeros(number: &[u8]) -> &[u8] {
 /// See the module's head. Empty: no token is accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
-    /// Those that tokens may have, whether or not a key of it is there yet.
+    /// The algorithms that tokens may have, whether or not there is a key for each yet.
     algorithms: Vec<Algorithm>,
     keys: Vec<Key>,
     /// Keys of a key set that were left out, and why: for the log.
     skipped: Vec<String>,
-    /// A key set may still bring keys, but not those of these names (empty: without one);
-    /// `None`: all keys are here.
+    /// `Some`: a key set may still deliver keys, but none with these names (empty: without a name).
+    /// `None`: all keys are known.
     absent: Option<Arc<HashSet<Box<str>>>>,
 }
 
@@ -184,7 +184,7 @@ impl Keyring {
     /// PEM for the others. An empty text is no key.
     ///
     /// # Errors
-    /// A key that is none, or that is for no algorithm of the list.
+    /// A text that is not a key, or a key that fits no algorithm of the list.
     pub fn from_config(
         algorithms: &[Algorithm],
         secret: &str,
@@ -242,8 +242,8 @@ impl Keyring {
         both
     }
 
-    /// The same of a key set that may still bring keys, other than those of these names
-    /// (empty: without one).
+    /// This keyring while its key set may still deliver keys, but none with these names (empty:
+    /// without a name).
     #[must_use]
     pub fn awaiting(&self, absent: HashSet<Box<str>>) -> Keyring {
         Keyring {
@@ -272,7 +272,7 @@ impl Keyring {
     /// Verifies a signature, base64url, over `signed`.
     ///
     /// # Errors
-    /// No key for it, or none that verifies it.
+    /// If there is no key for it, or none that verifies it.
     pub(super) fn verify(
         &self,
         header: &Header,
@@ -300,7 +300,7 @@ impl Keyring {
         unnamed().find(verifier).ok_or_else(|| self.unknown(id))
     }
 
-    /// No key of that name is here.
+    /// The refusal when no key has this name.
     fn unknown(&self, name: &str) -> Refused {
         match &self.absent {
             Some(absent) if !absent.contains(name) => Unjudged::KeySet.into(),

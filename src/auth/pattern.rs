@@ -18,7 +18,7 @@
 
 use crate::proto::name::check_filter;
 
-/// Whose rights: what the templates stand for.
+/// Whose rights are checked: the values of the templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who<'a> {
     pub principal: &'a str,
@@ -28,7 +28,7 @@ pub struct Who<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
-    /// Up to the first level that is not literal, with the slash before it unless that
+    /// The text up to the first level that is not literal, with the slash before it unless that
     /// level is `#`.
     head: Box<str>,
     tail: Box<[Part]>,
@@ -36,7 +36,7 @@ pub(super) struct Pattern {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
-    /// With its slashes on both sides.
+    /// Literal levels, with the slashes on both sides.
     Text(Box<str>),
     /// `+`
     One,
@@ -97,10 +97,10 @@ impl Pattern {
         })
     }
 
-    /// Whether it covers the whole of a topic, service or filter.
+    /// Whether it covers a topic, a service, or all of a filter.
     #[inline]
     pub(super) fn covers(&self, name: &str, who: Who<'_>) -> bool {
-        // Not left to `strip_prefix`: comparing the no bytes of an empty box took 40 ns
+        // Not left to `strip_prefix`: comparing the zero bytes of an empty box took 40 ns
         // (benches/rights.rs, all/any).
         if self.head.is_empty() {
             return !name.starts_with('$') && self.tail_covers(name, who);
@@ -140,8 +140,8 @@ fn flush(text: &mut String, parts: &mut Vec<Part>) {
     }
 }
 
-/// A literal level that looks like a template is a mistake: it would match nothing that
-/// its author has in mind.
+/// A literal level that looks like a template is a mistake: it would not match what its author
+/// intended.
 fn check_literal(level: &str) -> Result<(), String> {
     if level.contains(PRINCIPAL) || level.contains(CLIENT_ID) {
         return Err("{principal} and {client_id} must each be a whole level".to_owned());
@@ -226,7 +226,7 @@ mod tests {
             ("#", "+", true),
             ("#", "a/+/#", true),
             ("+", "#", false),
-            // An empty level is one: `+` stands for it, and nothing is beneath it by chance.
+            // An empty level is a level: `+` covers it, and nothing else does.
             ("+", "/", false),
             ("+/+", "/", true),
             ("a/+", "a/", true),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_with_a_wildcard_or_a_template_covers_no_name_of_the_servers() {
+    fn a_pattern_that_starts_with_a_wildcard_or_template_covers_no_reserved_name() {
         for pattern in ["#", "+/#", "+/x", "{principal}/x", "{client_id}/#"] {
             for name in ["$sys", "$sys/x", "$sys/#", "$sys/+", "$p/x"] {
                 let own = Who {
@@ -338,7 +338,7 @@ mod tests {
         })
     }
 
-    /// Every topic of up to four levels, `z` being in no filter.
+    /// Every topic of up to four levels; `z` is in no filter.
     fn topics() -> Vec<String> {
         let levels = ["a", "p", "z", "$a", ""];
         let mut all: Vec<String> = levels.map(String::from).to_vec();
@@ -364,15 +364,15 @@ mod tests {
             let own = right.replace(PRINCIPAL, "p");
             let includes = |topic: &String| !matches(&filter, topic) || matches(&own, topic);
             let includes = topics().iter().all(includes);
-            // Two spellings of "everything", and of everything beneath an empty level: a name
-            // is not empty itself. `+` stands for no `#`, whatever follows.
+            // Two spellings of "everything", and of everything below an empty level: a name is
+            // never empty. `+` does not cover `#`, whatever follows.
             let spelled = (filter == "#" && own == "+/#")
                 || (filter == "/#" && ["/+/#", "+/+/#"].contains(&&*own));
             prop_assert_eq!(covers(&right, &filter), includes && !spelled, "{} on {}", right, filter);
         }
 
         #[test]
-        fn on_a_topic_it_is_matching(
+        fn on_topics_covering_is_matching(
             right in filter(&["a", "b", "+", "{principal}", "{client_id}", ""]),
             topic in name(&["a", "b", "p", "c", "$a", ""], 4),
         ) {

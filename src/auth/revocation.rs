@@ -29,14 +29,14 @@ pub enum Target {
     Key(Box<str>),
 }
 
-/// A target, and the Unix second from which on it need not be remembered.
+/// A target, and the Unix second from which on it may be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     pub target: Target,
     pub forget_at: u64,
 }
 
-/// The JSON of a target that is none: what is asked for, never what was given.
+/// The JSON is not a valid target. The text says what is expected, never what was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     #[error("a revocation needs exactly one of \"jti\", \"kid\", and \"sub\" with \"before\"")]
@@ -103,7 +103,7 @@ impl From<Target> for Written {
     }
 }
 
-/// There are as many as are kept.
+/// The limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the limit of {REVOCATIONS_MAX} revocations is reached; revoke the signing key instead, \
@@ -111,13 +111,13 @@ impl From<Target> for Written {
 )]
 pub struct Full;
 
-/// All that are not forgotten yet.
+/// All revocations in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
-    /// The values are the seconds to forget them at.
+    /// The values are the Unix seconds at which to forget them.
     tokens: HashMap<Box<str>, u64>,
     keys: HashMap<Box<str>, u64>,
-    /// Issued before, forget at.
+    /// The values are `before` and `forget_at`.
     subjects: HashMap<Box<str>, (u64, u64)>,
 }
 
@@ -130,11 +130,11 @@ impl Revocations {
         self.len() == 0
     }
 
-    /// Adds one; what covers the same is widened: the later `before`, the later `forget_at`.
-    /// False: it says nothing new.
+    /// Adds a revocation. One with the same target is widened: it gets the later `before` and the
+    /// later `forget_at`. False: nothing has changed.
     ///
     /// # Errors
-    /// There are too many; nothing is changed.
+    /// If there are too many; then nothing is changed.
     pub fn insert(&mut self, revocation: Revocation) -> Result<bool, Full> {
         let room = self.len() < REVOCATIONS_MAX;
         let Revocation { target, forget_at } = revocation;
@@ -169,7 +169,7 @@ impl Revocations {
         }
     }
 
-    /// Whether what somebody showed is revoked.
+    /// Whether a credential is revoked.
     pub fn matches(&self, identity: &Identity) -> bool {
         let named = |ids: &HashMap<Box<str>, u64>, id: &Option<Box<str>>| {
             let id = id.as_ref();
@@ -184,7 +184,7 @@ impl Revocations {
                 .is_some_and(|(before, _)| issued_before(*before))
     }
 
-    /// Forgets those whose time has come. How many there were.
+    /// Forgets those that are due; returns how many.
     pub fn expire(&mut self, now_unix: u64) -> usize {
         let before = self.len();
         self.tokens.retain(|_, forget_at| *forget_at > now_unix);
@@ -194,7 +194,7 @@ impl Revocations {
         before - self.len()
     }
 
-    /// All of them, in no order.
+    /// All of them, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Revocation> + '_ {
         let tokens = self.tokens.iter().map(|(id, forget_at)| Revocation {
             target: Target::Token(id.clone()),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_somebody_are_revoked_if_they_were_issued_before() {
+    fn a_principals_tokens_are_revoked_if_issued_before() {
         let set = revoked(r#"{"sub":"a","before":100}"#);
         assert!(set.matches(&identity("a", None, Some(99))));
         assert!(!set.matches(&identity("a", None, Some(100))));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_target_reads_back() {
         for text in [
             r#"{"jti":"t"}"#,
             r#"{"sub":"a","before":7}"#,
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_forgotten_when_their_time_has_come() {
+    fn revocations_are_forgotten_when_due() {
         let mut set = revoked(r#"{"jti":"t1"}"#);
         assert_eq!(set.expire(999), 0);
         assert_eq!(set.expire(1000), 1);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_again_widens_and_no_more_than_the_bound_are_kept() {
+    fn a_repeated_revocation_widens_and_the_limit_holds() {
         let mut set = Revocations::default();
         let subject = |before, forget_at| Revocation {
             target: Target::Subject {
@@ -364,7 +364,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list that is never merged.
+        /// Compared with a list that is never merged.
         #[test]
         fn a_set_revokes_what_one_of_its_members_revokes(
             targets in prop::collection::vec(target(), 0..12),
@@ -393,7 +393,7 @@ mod tests {
                 roles: Box::default(),
             };
             prop_assert_eq!(set.matches(&identity), expected);
-            // As a store does: out, and in again.
+            // As a store does: written out, and read again.
             let mut again = Revocations::default();
             for revocation in set.iter() {
                 let json = serde_json::to_vec(&revocation.target).expect("JSON");

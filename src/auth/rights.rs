@@ -14,7 +14,7 @@ use crate::base::limits::ROLE_SETS_MAX;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A role as it is written: filters, with `{principal}` and `{client_id}` as whole levels.
+/// A role as configured: filters, with `{principal}` and `{client_id}` as whole levels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Role {
     pub publish: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Role {
     pub admin: bool,
 }
 
-/// A filter of a role that is none.
+/// A role's filter that is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "roles.{role}.{list} has {filter:?}: {fault}; \
@@ -38,7 +38,7 @@ pub struct RoleError {
     pub fault: String,
 }
 
-/// What someone may do. Empty: nothing.
+/// What a client may do. Empty: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     publish: Box<[Pattern]>,
@@ -89,32 +89,32 @@ impl Rights {
         }
     }
 
-    /// Whether to publish on a topic, which is valid.
+    /// Whether the client may publish on a (valid) topic.
     #[inline]
     pub fn may_publish(&self, topic: &str, who: Who<'_>) -> bool {
         covers(&self.publish, topic, who)
     }
 
-    /// Whether to subscribe to a filter; with a topic instead, whether to be given what is
-    /// published on it.
+    /// Whether the client may subscribe to a filter; with a topic instead, whether it may receive
+    /// what is published on it.
     #[inline]
     pub fn may_subscribe(&self, filter: &str, who: Who<'_>) -> bool {
         covers(&self.subscribe, filter, who)
     }
 
-    /// Whether to send a service requests.
+    /// Whether the client may send requests to a service.
     #[inline]
     pub fn may_request(&self, service: &str, who: Who<'_>) -> bool {
         covers(&self.request, service, who)
     }
 
-    /// Whether to answer the requests to all services of a filter.
+    /// Whether the client may serve all services of a filter.
     #[inline]
     pub fn may_serve(&self, filter: &str, who: Who<'_>) -> bool {
         covers(&self.serve, filter, who)
     }
 
-    /// Whether to use the admin address's protected endpoints.
+    /// Whether the client may use the admin address's protected endpoints.
     pub const fn is_admin(&self) -> bool {
         self.admin
     }
@@ -125,21 +125,21 @@ fn covers(rights: &[Pattern], name: &str, who: Who<'_>) -> bool {
     rights.iter().any(|pattern| pattern.covers(name, who))
 }
 
-/// The roles there are.
+/// All configured roles.
 #[derive(Debug)]
 pub struct Roles {
-    /// By name; the value is the place in `compiled`.
+    /// By name; the value is the index in `compiled`.
     names: HashMap<Box<str>, usize>,
     compiled: Vec<Rights>,
     none: Arc<Rights>,
-    /// Unions made before, by the sorted places of their roles. Only AUTH comes here, so a
-    /// lock between the shards does no harm.
+    /// Cached unions, by the sorted indices of their roles. Only AUTH uses it, so a lock shared by
+    /// the shards does no harm.
     unions: Mutex<HashMap<Box<[usize]>, Arc<Rights>>>,
 }
 
 impl Roles {
     /// # Errors
-    /// The first filter that is none, with its role and list.
+    /// The first invalid filter, with its role and list.
     pub fn new<'a>(
         roles: impl IntoIterator<Item = (&'a str, &'a Role)>,
     ) -> Result<Roles, RoleError> {
@@ -162,7 +162,7 @@ impl Roles {
         self.names.contains_key(name)
     }
 
-    /// What the named roles give together. Unknown names give nothing.
+    /// The combined rights of the named roles. Unknown names grant nothing.
     pub fn rights(&self, names: &[impl AsRef<str>]) -> Arc<Rights> {
         let place = |name: &dyn AsRef<str>| self.names.get(name.as_ref()).copied();
         let mut places: Vec<usize> = names.iter().filter_map(|name| place(name)).collect();
@@ -175,7 +175,7 @@ impl Roles {
         if let Some(rights) = unions.get(&*places) {
             return Arc::clone(rights);
         }
-        // Whose roles are that many different sets makes the unions of the last few.
+        // With more different sets than that, only recent unions stay cached.
         if unions.len() >= ROLE_SETS_MAX {
             unions.clear();
         }

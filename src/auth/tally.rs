@@ -1,21 +1,21 @@
 //! Connections and failures per address: open connections, recent connections, recently refused
 //! credentials.
 //!
-//! Addresses count by [`Prefix`]. Two maps: connections open, of which there are as many
-//! entries as the caller has connections at most; and what happened lately, bounded by
-//! `PREFIXES_MAX`. An entry of the latter is meaningless once its buckets are full again; such
-//! entries are swept every minute or when room is needed. If that is not enough, because a flood
-//! comes from more addresses than there is room for, the half whose buckets would fill first is
-//! dropped: the worst offenders are remembered longest.
+//! Addresses count by [`Prefix`]. There are two maps: open connections, with at most as many
+//! entries as the caller has connections; and recent events, bounded by `PREFIXES_MAX`. An entry of
+//! the latter is meaningless once its buckets are full again; such entries are swept every minute
+//! or when room is needed. If that is not enough, because a flood comes from more addresses than
+//! there is room for, the half whose buckets would fill first is dropped: the worst offenders are
+//! remembered longest.
 //!
 //! **Failures** are counted so that guessing is slow, and no client pays for others behind the
 //! same address. Each address has a budget, and so has each existing API key from that address:
 //!
 //! | wrong credential | counts against | over that budget |
 //! |---|---|---|
-//! | the same again | that credential, from that address | it is refused unseen |
-//! | an API key of a known id | that id from that address, and the address | all for that id from there are refused unseen |
-//! | any other | the address | whatever is wrong is told to come too often, not that it is wrong |
+//! | the same again | that credential, from that address | it is refused unchecked |
+//! | an API key of a known id | that id from that address, and the address | all for that id from there are refused unchecked |
+//! | any other | the address | a wrong credential is refused as too frequent, not as wrong |
 //!
 //! So a device that keeps presenting an old key locks out only itself; a guesser locks out the
 //! key it guesses at; and a valid credential is accepted whatever else came from its address.
@@ -37,7 +37,7 @@ use std::time::Duration;
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Of one address; 0: no limit.
+/// Limits per address; 0: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TallyLimits {
     pub connections_max: u32,
@@ -45,20 +45,20 @@ pub struct TallyLimits {
     pub auth_failures_per_min: u32,
 }
 
-/// Why an address is turned away.
+/// Why a connection from an address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turned {
-    /// It has as many connections open as it may.
+    /// The address has as many connections open as it may.
     Connections,
-    /// It connected too often; until then.
+    /// It connected too often; refused until then.
     Connects(Instant),
 }
 
-/// A credential shown, as it is counted: nothing of it can be told from this.
+/// A presented credential in the form in which it is counted, which reveals nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
     prefix: Prefix,
-    /// Which known API key it claims to be; 0: none.
+    /// A hash of the known API key that it claims to be; 0: none.
     id: u64,
     print: u64,
 }
@@ -69,25 +69,25 @@ pub struct Tally {
     connects: Limit,
     failures: Limit,
     open: HashMap<Prefix, u32>,
-    /// Of an address (0), and of the API keys that were claimed from there.
+    /// Recent events of an address (0), and of each API key claimed from there.
     recent: HashMap<(Prefix, u64), Recent>,
-    /// Nobody outside can tell what two credentials have the same print.
+    /// Seeded at random, so that no one can construct two credentials with the same print.
     prints: RandomState,
     sweep_at: Instant,
 }
 
-/// When its buckets will be full again.
+/// When each bucket will be full again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Recent {
     connects: Instant,
     failures: Instant,
-    /// Of the last wrong credential, and how often that came.
+    /// The print of the last wrong credential, and how often it came.
     print: u64,
     repeats: Instant,
 }
 
 impl Recent {
-    /// From then on it says nothing any more.
+    /// When the entry becomes meaningless.
     fn silent_at(&self) -> Instant {
         self.connects.max(self.failures).max(self.repeats)
     }
@@ -109,7 +109,7 @@ impl Tally {
     /// Counts a new connection, for which [`leave`](Tally::leave) is called when it ends.
     ///
     /// # Errors
-    /// Why it may not be; then it is not counted as open.
+    /// Why it is refused; then it is not counted as open.
     pub fn admit(&mut self, address: IpAddr, now: Instant) -> Result<(), Turned> {
         let prefix = Prefix::of(address);
         if !self.connects.is_none() {
@@ -139,12 +139,12 @@ impl Tally {
         }
     }
 
-    /// Connections open, if they are limited.
+    /// How many connections are open, if they are limited.
     pub fn connections(&self) -> u64 {
         self.open.values().map(|&open| u64::from(open)).sum()
     }
 
-    /// A credential shown from there. `id`: that of the known API key that it claims to be.
+    /// A credential presented from an address. `id`: the known API key that it claims to be.
     pub fn shown(&self, address: IpAddr, id: Option<&str>, credential: &[u8]) -> Shown {
         Shown {
             prefix: Prefix::of(address),
@@ -153,7 +153,7 @@ impl Tally {
         }
     }
 
-    /// Until when it is refused unseen, because too much was wrong.
+    /// Until when it is refused unchecked, because of too many failures.
     pub fn barred_until(&self, shown: &Shown, now: Instant) -> Option<Instant> {
         let entry = self.recent.get(&(shown.prefix, shown.id))?;
         let over = |mut full_at| self.failures.spend(&mut full_at, 1, now).err();
@@ -162,7 +162,7 @@ impl Tally {
         same.flatten().max(claimed.flatten())
     }
 
-    /// It was wrong. True: its address is over its budget.
+    /// Counts a wrong credential. True: its address is over its budget.
     pub fn fail(&mut self, shown: &Shown, now: Instant) -> bool {
         let limit = self.failures;
         if limit.is_none() {
@@ -184,7 +184,7 @@ impl Tally {
             let own = self.recent_entry((shown.prefix, shown.id), now);
             match is_over {
                 true => limit.close(&mut own.failures, now),
-                // One that is barred already is not barred for longer.
+                // A key that is barred already is not barred for longer.
                 false => drop(limit.spend(&mut own.failures, 1, now)),
             }
         }
@@ -204,7 +204,7 @@ impl Tally {
         self.recent.entry(of).or_default()
     }
 
-    /// Room for one more.
+    /// Makes room for one more entry.
     fn make_room(&mut self, now: Instant) {
         if self.recent.len() < PREFIXES_MAX && now < self.sweep_at {
             return;
@@ -218,13 +218,13 @@ impl Tally {
         }
     }
 
-    /// Half of them, so that the next half's worth comes in without looking again.
+    /// Drops half of the entries, so that as many new ones fit before the next scan.
     fn forget_half(&mut self) {
         let mut ends: Vec<Instant> = self.recent.values().map(Recent::silent_at).collect();
         let middle = ends.len() / 2;
         let (_, &mut median, _) = ends.select_nth_unstable(middle);
         let mut excess = middle;
-        // Of those that end together, no more than it takes.
+        // Of entries that become meaningless at the same time, no more than needed.
         self.recent.retain(|_, entry| {
             let end = entry.silent_at();
             let goes = end < median || end == median && excess > 0;
@@ -309,20 +309,20 @@ mod tests {
         assert_eq!(tally.admit(host(1), until), Ok(()));
     }
 
-    /// A wrong credential, the `nth`, of the API key `id`. True: over the address's budget.
+    /// Presents the `nth` wrong credential for the API key `id`. True: over the address's budget.
     fn fail(tally: &mut Tally, from: IpAddr, id: Option<&str>, nth: u64) -> bool {
         let shown = tally.shown(from, id, &nth.to_be_bytes());
         tally.fail(&shown, NOW)
     }
 
-    /// Whether a credential never seen before is looked at, of the key `id`.
+    /// Whether a new credential for the key `id` would be checked.
     fn is_looked_at(tally: &Tally, from: IpAddr, id: Option<&str>, now: Instant) -> bool {
         let shown = tally.shown(from, id, b"fresh");
         tally.barred_until(&shown, now).is_none()
     }
 
     #[test]
-    fn guessing_at_a_key_bars_that_key_from_there_and_nobody_else() {
+    fn guessing_at_a_key_bars_that_key_from_there_and_nothing_else() {
         let mut tally = tally(0, 0, 30);
         for nth in 0..30 {
             assert!(is_looked_at(&tally, host(1), Some("a"), NOW));
@@ -335,7 +335,7 @@ mod tests {
         }
         assert_eq!(tally.admit(host(1), NOW), Ok(()));
         assert!(is_looked_at(&tally, host(1), Some("a"), until));
-        // The address is over its budget: one more guess closes the key it is at.
+        // The address is over its budget: one more guess bars the key guessed at.
         assert!(fail(&mut tally, host(1), Some("b"), 0));
         assert!(!is_looked_at(
             &tally,
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_limited_is_not_counted() {
+    fn without_limits_nothing_is_counted() {
         let mut tally = tally(0, 0, 0);
         for n in 0..100 {
             assert_eq!(tally.admit(host(n), NOW), Ok(()));
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_any_more_is_swept() {
+    fn meaningless_entries_are_swept() {
         let mut tally = tally(0, 10, 30);
         for n in 0..1000 {
             fail(&mut tally, host(n), None, n);
@@ -412,7 +412,7 @@ mod tests {
     }
 
     proptest! {
-        /// Open connections against a list of them.
+        /// Open connections, compared with a list of them.
         #[test]
         fn open_connections_are_those_that_came_and_did_not_leave(
             ops in prop::collection::vec((any::<bool>(), 0u64..4), 0..200),

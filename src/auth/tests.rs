@@ -1,6 +1,6 @@
-//! Access tokens, key sets and the authority, tried with tokens forged part by part.
+//! Access tokens, key sets and the authority, tested with tokens forged part by part.
 //!
-//! Keys are made anew in each run; nothing here depends on which.
+//! Keys are generated anew in each run; no test depends on their values.
 
 use super::authority::{Authority, Method};
 use super::denied::{Denied, Refused, Unjudged};
@@ -40,7 +40,7 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Signs with the tests' key of an algorithm.
+/// Signs with the tests' key for an algorithm.
 fn sign(algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
     let random = SystemRandom::new();
     match algorithm {
@@ -64,7 +64,7 @@ fn hs256(secret: &[u8], message: &[u8]) -> Vec<u8> {
     hmac::sign(&key, message).as_ref().to_vec()
 }
 
-/// A token of these two texts, well signed by the tests' key of `algorithm`.
+/// A token of these two texts, correctly signed by the tests' key for `algorithm`.
 fn forge(algorithm: Algorithm, header: &str, payload: &str) -> String {
     let message = format!("{}.{}", base64(header), base64(payload));
     let signature = base64(sign(algorithm, message.as_bytes()));
@@ -95,7 +95,7 @@ fn public_pem(algorithm: Algorithm) -> String {
     pem(der.expect("a public key").as_ref())
 }
 
-/// As a key set has it.
+/// The key in the form of a key set's entry.
 fn jwk(algorithm: Algorithm, kid: &str) -> Value {
     let mut key = match algorithm {
         Algorithm::Hs256 => json!({"kty": "oct", "k": base64(SECRET)}),
@@ -137,7 +137,7 @@ fn check(token: &str, keyring: &Keyring) -> Result<Verified, Denied> {
     verify(token.as_bytes(), keyring, &required, NOW).map_err(denied)
 }
 
-/// All keys are here: each token can be judged.
+/// All keys are known, so every token can be checked.
 fn denied(refused: Refused) -> Denied {
     match refused {
         Refused::Denied(denied) => denied,
@@ -217,7 +217,7 @@ fn a_public_key_is_never_the_secret_of_an_hmac() {
             Algorithm::Es256 => P256.public_key().as_ref().to_vec(),
             _ => ED.public_key().as_ref().to_vec(),
         };
-        // All that somebody who knows the public key may take for the secret.
+        // Everything that an attacker who knows the public key may use as the secret.
         for stolen in [text.as_bytes(), text.trim().as_bytes(), &raw] {
             let message = format!("{}.{}", base64(r#"{"alg":"HS256"}"#), base64(&payload));
             let token = format!("{message}.{}", base64(hs256(stolen, message.as_bytes())));
@@ -234,7 +234,7 @@ fn a_public_key_is_never_the_secret_of_an_hmac() {
 
 #[test]
 fn a_key_serves_its_own_algorithm_only() {
-    // Signed by the one key, named as the other's algorithm.
+    // Signed by one key, under the other key's algorithm.
     for signer in Algorithm::ALL {
         for named in Algorithm::ALL.into_iter().filter(|named| *named != signer) {
             let keyring = secret().with(&set(&[
@@ -258,9 +258,9 @@ fn a_key_serves_its_own_algorithm_only() {
 
 // The header.
 
-/// Each with a signature that is none: what is refused here is refused before it is looked at.
+/// Each has an invalid signature: these headers are refused before the signature is checked.
 #[test]
-fn a_header_that_asks_for_something_else_is_refused_before_any_cryptography() {
+fn a_header_with_unsupported_members_is_refused_before_any_cryptography() {
     let check = |header: &str| {
         let token = format!("{}.{}.AAAA", base64(header), base64(claims().to_string()));
         check(&token, &secret()).expect_err("refused")
@@ -310,7 +310,7 @@ fn a_header_that_asks_for_something_else_is_refused_before_any_cryptography() {
 }
 
 #[test]
-fn usual_types_and_members_without_a_meaning_pass() {
+fn usual_types_and_unknown_members_pass() {
     for member in [
         r#""typ":"JWT""#,
         r#""typ":"jwt""#,
@@ -376,7 +376,7 @@ fn a_token_has_three_parts_of_base64url_and_8_kib() {
     );
 }
 
-/// The last character of a part may carry bits that stand for nothing.
+/// The last character of a part may carry unused bits.
 #[test]
 fn a_token_has_one_spelling() {
     let token = forge(
@@ -455,16 +455,16 @@ fn a_rotated_key_is_unknown_until_the_set_has_it() {
     let old = set(&[jwk(Algorithm::Rs256, "old")]);
     assert_eq!(check(&token, &old), Err(Denied::UnknownKey));
     assert!(check(&token, &old.with(&set(&[jwk(Algorithm::Es256, "new")]))).is_ok());
-    // Also where the configuration has a key of that algorithm, of another's.
+    // Also if the configuration has a key of that algorithm.
     let other = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
     let other = pem(other.public_key().as_der().expect("a public key").as_ref());
     let other = Keyring::from_config(&[Algorithm::Es256], "", &other).expect("PEM");
     assert_eq!(check(&token, &other), Err(Denied::UnknownKey));
 }
 
-/// A key set that may still bring keys: those that nobody has asked it for are not unknown.
+/// A key set may still deliver keys: keys that it was not yet fetched for are not unknown.
 #[test]
-fn what_a_key_set_may_still_bring_is_not_judged() {
+fn a_token_whose_key_may_still_arrive_is_neither_accepted_nor_refused() {
     let now = json!({"sub": "d1", "exp": NOW + 60});
     let late = json!({"sub": "d1", "exp": NOW - 60});
     let token = |header: &str, claims: &Value| forge(Algorithm::Es256, header, &claims.to_string());
@@ -492,14 +492,14 @@ fn what_a_key_set_may_still_bring_is_not_judged() {
         (token(named, &now), &["new"], unknown),
         (token(nameless, &now), &["new"], unjudged),
         (token(nameless, &now), &[""], unknown),
-        // What is wrong whichever key signed it is wrong now.
+        // A token that is invalid whichever key signed it is refused at once.
         (token(named, &late), &[], expired),
         (forged, &[], Denied::Signature.into()),
         ("no.token.".to_owned(), &[], Denied::NotAToken.into()),
     ] {
         assert_eq!(verdict(&token, absent), expected, "{token} {absent:?}");
     }
-    // The configuration's keys and the set's are one ring.
+    // The configuration's keys and the set's form one keyring.
     let token = token(named, &now);
     let both = secret().with(&held.awaiting(Default::default()));
     let verified = verify(token.as_bytes(), &both, &Requirements::default(), NOW);
@@ -507,7 +507,7 @@ fn what_a_key_set_may_still_bring_is_not_judged() {
 }
 
 #[test]
-fn without_a_name_only_one_key_can_be_meant() {
+fn a_token_without_a_key_name_needs_an_unambiguous_key() {
     let token = forge(
         Algorithm::EdDsa,
         r#"{"alg":"EdDSA"}"#,
@@ -596,7 +596,7 @@ fn a_time_of_another_type_is_refused() {
 }
 
 #[test]
-fn what_is_required_must_be_there_and_of_its_type() {
+fn required_claims_must_be_present_and_of_their_type() {
     let missing = |claim| Denied::Claim {
         claim,
         fault: "is missing",
@@ -733,7 +733,7 @@ fn an_openid_providers_token_is_accepted() {
 // Keyrings.
 
 #[test]
-fn a_configured_key_that_cannot_serve_is_refused_with_what_to_do() {
+fn an_unusable_configured_key_is_refused_with_the_remedy() {
     let refuse = |algorithms: &[Algorithm], secret: &str, pem: &str| {
         let error = Keyring::from_config(algorithms, secret, pem).expect_err("refused");
         let text = error.to_string();
@@ -832,8 +832,8 @@ fn a_key_sets_keys_of_other_kinds_and_uses_are_left_out() {
     assert_eq!(only.len(), 1, "of the algorithms that are configured");
 }
 
-/// Key sets as providers write them; the algorithm of the tests' key in it, how many keys
-/// serve and how many are left out.
+/// Key sets as providers write them, each with the algorithm of the tests' key in it, how many keys
+/// are used and how many are left out.
 fn odd_key_sets() -> Vec<(String, Algorithm, usize, usize)> {
     let another = Ed25519KeyPair::generate().expect("a key");
     let nameless = |mut key: Value| {
@@ -918,7 +918,7 @@ fn a_key_set_serves_by_whatever_is_usable_in_it() {
         for kid in ["", r#","kid":"k""#] {
             let header = format!(r#"{{"alg":"{}"{kid}}}"#, algorithm.name());
             let token = forge(algorithm, &header, &claims().to_string());
-            // Two of one name, and no name: which is meant?
+            // With two keys, a token without a name is ambiguous.
             let is_open = kid.is_empty() && keys == 2 && set.contains("kid");
             assert_eq!(check(&token, &keyring).is_ok(), !is_open, "{set} {header}");
         }
@@ -930,7 +930,7 @@ fn a_key_set_serves_by_whatever_is_usable_in_it() {
 }
 
 #[test]
-fn of_many_keys_of_one_name_so_many_are_tried_and_so_many_are_held() {
+fn of_many_keys_with_one_name_a_bounded_number_is_tried_and_kept() {
     let odd = |n: usize| {
         let key = Ed25519KeyPair::generate().expect("a key");
         json!({"kty": "OKP", "crv": "Ed25519", "kid": n.to_string(), "x": base64(key.public_key().as_ref())})
@@ -956,12 +956,12 @@ fn of_many_keys_of_one_name_so_many_are_tried_and_so_many_are_held() {
 }
 
 #[test]
-fn what_is_no_key_set_is_refused() {
+fn a_text_that_is_not_a_key_set_is_refused() {
     let refuse = |json: &str| {
         let error = Keyring::from_jwks(json.as_bytes(), &Algorithm::ALL).expect_err("refused");
         error.to_string()
     };
-    // One name for two algorithms is no doubt: a token says which it is.
+    // One name for two algorithms is unambiguous: the token names its algorithm.
     assert_eq!(
         set(&[jwk(Algorithm::EdDsa, "k"), jwk(Algorithm::Es256, "k")]).len(),
         2
@@ -1003,7 +1003,7 @@ fn keys_and_tokens_are_not_shown() {
 }
 
 #[test]
-fn a_weak_secret_is_told() {
+fn a_weak_secret_is_reported() {
     assert!(
         secret_weakness(b"secret")
             .expect("weak")
@@ -1049,7 +1049,7 @@ fn an_issued_token_is_accepted_by_the_issuers_key_and_by_no_other() {
         Some(issue::key_id(SECRET.as_bytes()).into())
     );
     assert_eq!(check(&own, NOW + 900), Err(Denied::Expired));
-    // Beside keys of other algorithms and another secret it is found by its name.
+    // It is found by its name beside keys of other algorithms and another secret.
     let other = Keyring::from_config(&[Algorithm::Hs256], "another secret", "").expect("a keyring");
     let beside = set(&[jwk(Algorithm::Rs256, "k")]).with(&other).with(&own);
     assert_eq!(check(&beside, NOW), Ok(verified));
@@ -1137,7 +1137,7 @@ fn a_credential_counts_by_its_own_method_only() {
 }
 
 #[test]
-fn what_is_revoked_is_refused_and_told_of_who_is_in_already() {
+fn a_revoked_credential_is_refused_and_an_admitted_identity_found_revoked() {
     let (authority, key) = authority();
     let token = device_token("t1", NOW - 10);
     let check =
@@ -1176,7 +1176,7 @@ fn what_is_revoked_is_refused_and_told_of_who_is_in_already() {
 }
 
 #[test]
-fn who_is_vouched_for_needs_a_name_and_time() {
+fn a_vouched_principal_needs_a_valid_name_and_time() {
     let (authority, _) = authority();
     let vouch = |name, expires| authority.vouch(name, &["device"], expires, NOW).map(|_| ());
     assert_eq!(vouch("device-7.example", Some(NOW + 1)), Ok(()));
@@ -1186,7 +1186,7 @@ fn who_is_vouched_for_needs_a_name_and_time() {
 }
 
 #[test]
-fn whoever_is_refused_is_told_one_thing() {
+fn every_refusal_has_the_same_text() {
     let (authority, key) = authority();
     let wrong = format!("{key}x");
     let denied = authority
@@ -1199,7 +1199,7 @@ fn whoever_is_refused_is_told_one_thing() {
 
 // Anything at all.
 
-/// Something like the JSON of a header or of claims.
+/// JSON that resembles a header or claims.
 fn members() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         Just(json!(NOW + 9)),

@@ -15,7 +15,7 @@ use super::denied::{Denied, Refused};
 use super::header::{Header, Parts, decode};
 use super::keyring::Keyring;
 
-/// A token whose signature and claims hold.
+/// A token whose signature and claims are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     pub claims: Claims,
@@ -23,10 +23,10 @@ pub struct Verified {
     pub key_id: Option<Box<str>>,
 }
 
-/// Verifies a token as it stands at `now_unix`.
+/// Verifies a token at `now_unix`.
 ///
 /// # Errors
-/// What is wrong with it, or that nobody knows yet: nothing of the token is in it.
+/// What is wrong with it, or that it cannot be checked yet. Contains nothing of the token.
 pub fn verify(
     token: &[u8],
     keyring: &Keyring,
@@ -44,7 +44,7 @@ pub fn verify(
             claims: claims()?,
             key_id: key.id.clone().or(header.key_id),
         }),
-        // What no key could make good is not worth another try.
+        // A token that no key could make valid need not be presented again.
         Err(Refused::Unjudged(unjudged)) => {
             Err(claims().map_or_else(Refused::from, |_| unjudged.into()))
         }
@@ -52,7 +52,7 @@ pub fn verify(
     }
 }
 
-/// The name that a token gives of its key, whatever else it is; empty: none.
+/// The key name in a token, however invalid the token is; empty: none.
 pub fn named_key(token: &[u8], keyring: &Keyring) -> Box<str> {
     let header = Parts::split(token)
         .and_then(|parts| Header::read(parts.header, |known| keyring.accepts(known)));

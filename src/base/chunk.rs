@@ -1,13 +1,13 @@
-//! Bytes on their way out: what an outbox gives and a driver sends, by either without copying.
+//! Bytes to send: an outbox hands them to a driver, which sends them without a copy.
 
 use bytes::Bytes;
 
 /// Bytes to send.
 #[derive(Debug)]
 pub enum Chunk {
-    /// Coalesced small messages; the vector goes back to its pool.
+    /// Coalesced small messages; the vector returns to its pool.
     Own(Vec<u8>),
-    /// A large message that others send as well.
+    /// A large message that other connections send as well.
     Shared(Bytes),
 }
 
@@ -27,7 +27,7 @@ impl Chunk {
         self.len() == 0
     }
 
-    /// Bytes of memory it holds on to.
+    /// Bytes of memory it keeps allocated.
     pub fn capacity(&self) -> usize {
         match self {
             Chunk::Own(bytes) => bytes.capacity(),

@@ -8,9 +8,9 @@ pub enum Status {
     Ok = 0,
     /// It ran and failed: a connection broke, a request was refused, a shard panicked.
     Runtime = 1,
-    /// The command line is not understood.
+    /// The command line is invalid.
     Usage = 2,
-    /// Something needed is not there: kernel too old, no server at the address, port taken.
+    /// Something required is missing: kernel too old, no server at the address, port taken.
     Unavailable = 69,
     /// The system forbids it: io_uring disabled, memlock too short, too few descriptors.
     Permission = 77,

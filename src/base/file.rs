@@ -1,7 +1,7 @@
-//! Files named by the user: read completely, within a bound, and without waiting. A FIFO that
-//! nobody writes to, or a device, must not block a start or a command forever.
+//! Files named by the user: read completely, within a bound, and without waiting. A FIFO without a
+//! writer, or a device, must not block a start or a command forever.
 //!
-//! On systems other than Unix every file is read as a regular one: clients name files there too.
+//! On systems other than Unix, where only clients run, every file is read as a regular one.
 
 #[cfg(unix)]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,17 +15,17 @@ use std::path::Path;
 #[cfg(unix)]
 use std::{fs::OpenOptions, io::ErrorKind};
 
-/// How long a pipe's writer may say nothing.
+/// How long a pipe's writer may write nothing.
 #[cfg(unix)]
 const SILENCE_MAX: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
 
-/// The whole of a file, or of what a pipe brings (`<(…)` of a shell).
+/// Reads a whole file, or everything from a pipe (`<(…)` of a shell).
 ///
 /// # Errors
-/// It cannot be read, has more than `bytes_max`, or nothing comes.
+/// If it cannot be read, has more than `bytes_max`, or a pipe's writer writes nothing.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let bytes = read_some(path, bytes_max)?;
     match bytes.len() as u64 > bytes_max {
@@ -45,7 +45,7 @@ fn read_some(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// All of it, or some bytes more than the most.
+/// Reads all of it, or a few bytes more than the bound.
 #[cfg(unix)]
 fn read_some(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
@@ -77,7 +77,7 @@ fn read_pipe(mut file: File, bytes_max: u64, bytes: &mut Vec<u8>) -> io::Result<
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let mut wanted = [PollFd::new(&file, PollFlags::IN)];
                 match poll(&mut wanted, Some(&SILENCE_MAX)) {
-                    // What it says of the descriptor is seen by reading.
+                    // Readable, at its end, or failed: the read will tell.
                     Ok(1..) | Err(Errno::INTR) => {}
                     Ok(0) => {
                         let told = "it is not a regular file, and nothing can be read from it";
@@ -92,10 +92,10 @@ fn read_pipe(mut file: File, bytes_max: u64, bytes: &mut Vec<u8>) -> io::Result<
     Ok(())
 }
 
-/// Opens a file to be written to at its end, made if it is missing.
+/// Opens a file for appending; creates it if it is missing.
 ///
 /// # Errors
-/// It cannot be opened; it is a FIFO that nobody reads.
+/// If it cannot be opened, or is a FIFO without a reader.
 #[cfg(unix)]
 pub fn append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -107,7 +107,7 @@ pub fn append(path: &Path) -> io::Result<File> {
     })?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        // Written to as before, which waits: it is there, and somebody reads.
+        // It exists and has a reader: opens it again for blocking writes.
         false => options.open(path),
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn what_has_no_end_or_says_nothing_is_refused() {
+    fn endless_or_silent_files_are_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let fifo = directory.path().join("fifo");
         let made = Command::new("mkfifo").arg(&fifo).status();
@@ -134,7 +134,7 @@ mod tests {
         );
         assert!(refused(Path::new("/dev/zero")).contains("max 100"));
         assert!(read(directory.path(), 100).is_err());
-        // A writer that says nothing, and one that does.
+        // A writer that writes nothing, and one that writes.
         let mut held = OpenOptions::new()
             .read(true)
             .write(true)

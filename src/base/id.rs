@@ -1,4 +1,4 @@
-//! Types for ids, so that one kind of number cannot be mistaken for another.
+//! Types for ids, so that one kind of id cannot be mistaken for another.
 
 use std::fmt;
 
@@ -18,8 +18,8 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// A place in a slab together with how often that place has been used: a key kept past
-/// its entry's end finds nothing rather than the next tenant.
+/// A slot of a slab, and how often the slot has been reused: a key kept after its entry is removed
+/// finds nothing, rather than the slot's next entry.
 ///
 /// `slot` is at most 2^32−1; `generation` counts modulo 2^24, so that key and operation
 /// fit the 64 bits of user data that io_uring carries (see `ring::driver`).
@@ -30,8 +30,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// Generations wrap at this bound; a slot must be reused that often within the life of
-    /// one stale completion before a key could be mistaken.
+    /// Generations wrap at this bound: a stale key could be mistaken only if its slot were reused
+    /// this often before it is dropped.
     pub const GENERATIONS: u32 = 1 << 24;
 }
 

@@ -1,4 +1,4 @@
-//! Layer 0: plain pieces that everything else is built from. Imports nothing of ours.
+//! Layer 0: plain pieces that everything else is built from. Imports no other module of this crate.
 
 pub mod chunk;
 pub mod clock;

@@ -1,8 +1,8 @@
-//! A table that grows by pages and never moves what it holds.
+//! A table that grows by pages and never moves its entries.
 //!
-//! A `Vec` that doubles would copy a million entries in the middle of a turn, and hold up
-//! to twice the memory they need. Here growth is one allocation of `PAGE_ENTRIES` entries,
-//! and what is there stays where it is:
+//! A `Vec` that doubles would copy a million entries in the middle of a turn, and hold up to twice
+//! the memory they need. Here growth is one allocation of `PAGE_ENTRIES` entries, and existing
+//! entries stay where they are:
 //!
 //! ```text
 //!   index:  | page number (24 bits) | entry (8 bits) |
@@ -11,9 +11,9 @@
 //!                     [1] ──► [e0 e1 … e255] ▼
 //! ```
 //!
-//! What it does not do: shrink, or have holes. Its index is a slab's slot, so it is dense
-//! from 0, and what a peak needed will be needed again. Pages are full of entries from the
-//! start: what an unused entry is, the user says.
+//! What it does not do: shrink, or have holes. Its index is a slab's slot, so it is dense from 0,
+//! and what a peak needed will be needed again. Pages are full of entries from the start: the user
+//! decides what an unused entry looks like.
 
 use std::ops::{Index, IndexMut};
 
@@ -22,7 +22,7 @@ const ENTRY_BITS: u32 = 8;
 /// Entries of a page.
 pub const PAGE_ENTRIES: usize = 1 << ENTRY_BITS;
 
-/// Entries by index, all of those below `len()` present.
+/// Entries by index; all below `len()` exist.
 pub struct Paged<T> {
     pages: Vec<Box<[T; PAGE_ENTRIES]>>,
 }
@@ -87,8 +87,8 @@ impl<T> Default for Paged<T> {
     }
 }
 
-/// For an index that the table's user keeps in the table itself, as in a linked list: one
-/// that leads outside is a bug and panics.
+/// For indices that the user stores in the table itself, as in a linked list: one out of range is a
+/// bug and panics.
 impl<T> Index<u32> for Paged<T> {
     type Output = T;
 

@@ -1,5 +1,5 @@
-//! PEM (RFC 7468), for everybody who reads it: what stands in a file is read, or refused with
-//! its line. Nothing of it is lost in silence.
+//! PEM (RFC 7468), for all its users: everything in a file is either read, or refused with its
+//! line. Nothing is skipped silently.
 //!
 //! ```text
 //!   text between blocks, which may be anything but half a block
@@ -8,8 +8,8 @@
 //!   -----END CERTIFICATE----------BEGIN …      a new line in between may be missing
 //! ```
 //!
-//! Read as well: a byte order mark, blanks around lines, lines that end in CR. No text made
-//! here repeats what stands in a file: it may be a key.
+//! Also accepted: a byte order mark, blanks around lines, lines that end in CR. No error text
+//! repeats a file's content: it may be a key.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::{DecodeError, Engine};
@@ -20,15 +20,15 @@ use rustls_pki_types::{
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
-/// Base64 of a line.
+/// Base64 characters of a line.
 const LINE: usize = 64;
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why a file is not read, and what to do.
+/// Why a file is refused, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub struct PemError {
-    /// What it is or does: "has no end …".
+    /// What is wrong, after the file's name: "has no end …".
     pub problem: String,
     pub remedy: &'static str,
 }
@@ -41,11 +41,11 @@ pub enum Kind {
     Pkcs8,
     Pkcs1,
     Sec1,
-    /// A private key behind a passphrase.
+    /// A private key encrypted with a passphrase.
     Locked,
     PublicKey,
     RsaPublicKey,
-    /// Stands beside certificates and keys, and says nothing of its own: parameters, requests.
+    /// Accompanies certificates and keys, and is ignored: parameters, requests.
     Beside,
     Unknown,
 }
@@ -60,7 +60,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// As everybody writes it, with the label of a public key.
+    /// The usual PEM form, with the label of a public key.
     pub fn to_public_pem(&self) -> String {
         let label = match self.kind {
             Kind::RsaPublicKey => "RSA PUBLIC KEY",
@@ -76,10 +76,10 @@ impl Block {
     }
 }
 
-/// All blocks, in their order.
+/// All blocks, in order.
 ///
 /// # Errors
-/// The first line that is neither part of a block nor plainly of none.
+/// The first line that is neither part of a block nor clearly outside of one.
 pub fn blocks(bytes: &[u8]) -> Result<Vec<Block>, PemError> {
     let is_wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
     if is_wide {
@@ -105,7 +105,7 @@ pub fn blocks(bytes: &[u8]) -> Result<Vec<Block>, PemError> {
 /// The certificates.
 ///
 /// # Errors
-/// As [`blocks`]; there is none, or what is no certificate and no key.
+/// As [`blocks`]; or there is no certificate, or a block that is neither a certificate nor a key.
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let mut found = Vec::new();
     for block in blocks(bytes)? {
@@ -127,7 +127,7 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErr
 /// The private keys, one at least.
 ///
 /// # Errors
-/// As [`blocks`]; there is none, or one that cannot be read.
+/// As [`blocks`]; or there is no key, or one that cannot be read.
 pub fn private_keys(bytes: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, PemError> {
     let mut found: Vec<PrivateKeyDer<'static>> = Vec::new();
     for block in blocks(bytes)? {
@@ -237,7 +237,7 @@ fn read_line<'a>(
     }
 }
 
-/// A label, and what is behind its dashes.
+/// A label, and what follows its dashes.
 fn label(text: &[u8], line: usize) -> Result<(&[u8], &[u8]), PemError> {
     match find(text, DASHES) {
         Some(end) => Ok((&text[..end], &text[end + DASHES.len()..])),
@@ -249,12 +249,12 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-/// Dashes, and BEGIN or END of something: the line was meant to be a block's.
+/// Whether a line has dashes and BEGIN or END: it was meant as a block's marker.
 fn is_half_a_marker(line: &[u8]) -> bool {
     let upper = line.to_ascii_uppercase();
     let dashed = |at: usize| {
         let before = upper[..at].trim_ascii_end();
-        // A dash, or the last byte of a longer one that an editor made of it.
+        // A hyphen, or the last byte of a longer dash that an editor substituted.
         before.ends_with(b"-")
             || before.ends_with(b"\xe2\x80\x93")
             || before.ends_with(b"\xe2\x80\x94")
@@ -285,7 +285,7 @@ fn decoded(block: &Open<'_>) -> Result<Block, PemError> {
         der,
         line: block.line,
     };
-    // RFC 1421's headers, which OpenSSL writes above what it encrypts.
+    // RFC 1421's headers, which OpenSSL writes above an encrypted key.
     if block.body.iter().any(|(_, line)| line.contains(&b':')) {
         return Ok(match kind {
             Kind::Pkcs1 | Kind::Sec1 | Kind::Pkcs8 => whole(Kind::Locked, Vec::new()),
@@ -342,7 +342,7 @@ fn take_settings(block: &Open<'_>, der: &mut Vec<u8>) -> Result<(), PemError> {
     })
 }
 
-/// Nothing, or a sequence of nothing.
+/// Whether settings are absent, or an empty sequence.
 fn is_empty(settings: &[u8]) -> bool {
     matches!(settings, [] | [0x30, 0])
 }
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_read_is_refused_with_its_line() {
+    fn unreadable_content_is_refused_with_its_line() {
         let Made { one, two, key } = made();
         let count = one.lines().count();
         let line = |number: usize| format!("line {number} ");
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pem_at_all_is_called_what_it_is() {
+    fn a_file_that_is_not_pem_is_named_for_what_it_is() {
         let Made { one, .. } = made();
         let wide: Vec<u8> = format!("\u{feff}{one}")
             .encode_utf16()

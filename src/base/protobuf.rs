@@ -3,7 +3,7 @@
 //! A [`Reader`] has the bytes of one message and never reads beyond them, whatever the lengths
 //! inside say: so the message itself bounds the nesting.
 
-/// Messages within messages, as Google's libraries have it.
+/// How deep messages may nest, as in Google's libraries.
 pub const LEVELS_MAX: usize = 100;
 
 pub const FIELD_NUMBER_MAX: u32 = (1 << 29) - 1;
@@ -21,7 +21,7 @@ pub enum WireType {
     Fixed32,
 }
 
-/// Why bytes are no message.
+/// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     #[error("it ends in the middle of a value")]
@@ -36,7 +36,7 @@ pub enum Malformed {
     TooDeep,
 }
 
-/// What is left of a message's bytes.
+/// The remaining bytes of a message.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         self.fixed().map(u64::from_le_bytes)
     }
 
-    /// A length and so many bytes.
+    /// A length and that many bytes.
     #[inline]
     pub fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Truncated)?;
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// Passes over the value of a field, which may have so many levels.
+    /// Skips the value of a field, which may nest this deep.
     pub fn skip(
         &mut self,
         number: u32,
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Of 0 and −1, 1 and −2, … in turns.
+/// Decodes ZigZag: 0, 1, 2, 3, … stand for 0, −1, 1, −2, …
 pub fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
@@ -181,11 +181,11 @@ pub fn put_key(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
     put_varint(u64::from(number << 3 | wire_type), out);
 }
 
-/// Puts the length before what stands in `out` from `start` on.
+/// Inserts the length before the bytes of `out` from `start` on.
 pub fn put_length(start: usize, out: &mut Vec<u8>) {
     let end = out.len();
     put_varint((end - start) as u64, out);
     let length_bytes = out.len() - end;
-    // Short ones are moved by a byte: cheaper than to measure each level beforehand.
+    // Moving short ones by a byte is cheaper than measuring each level beforehand.
     out[start..].rotate_right(length_bytes);
 }

@@ -27,7 +27,7 @@ reasons! {
     PeerEof = "peer_eof",
     /// The connection broke: reset, timed out or unreachable.
     PeerReset = "peer_reset",
-    /// The peer refused our handshake with RST.
+    /// The peer refused the handshake with RST.
     PeerRefused = "peer_refused",
     Malformed = "malformed",
     BadChecksum = "bad_checksum",
@@ -53,12 +53,12 @@ reasons! {
     SlowConsumer = "slow_consumer",
     Overloaded = "overloaded",
     TooManyRequests = "too_many_requests",
-    /// The server could not judge its credential: it may come again.
+    /// The server could not check its credential: the client may retry.
     Unavailable = "unavailable",
     SessionTaken = "session_taken",
     /// More than ten operations a second went wrong.
     TooManyErrors = "too_many_errors",
-    /// The server is draining: the connection was told and ended in order.
+    /// The server is draining: the connection got DRAIN and ended in order.
     Drained = "drained",
     /// The drain's deadline, or a second signal, ended it.
     Shutdown = "shutdown",

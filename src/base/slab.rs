@@ -1,8 +1,8 @@
-//! Entries under keys that cannot be mistaken: slot and generation.
+//! Entries by keys of slot and generation, so that a stale key is recognised.
 //!
-//! A completion, a timer or another shard may name an entry long after it has gone and its
-//! slot has a new tenant. Each removal counts the slot's generation up, and every look-up
-//! compares it, so such a key finds nothing.
+//! A completion, a timer or another shard may name an entry long after it was removed and its slot
+//! reused. Each removal increments the slot's generation, and every look-up compares it, so a stale
+//! key finds nothing.
 //!
 //! ```text
 //!   slot:      0            1            2            3            4
@@ -21,8 +21,8 @@
 //! aligned to 8 at most). Inserting allocates only where a new page is needed; removing
 //! never does.
 //!
-//! What it does not do: shrink; promise an order other than that of slots; detect a key
-//! that is 2^24 reuses of its slot old.
+//! What it does not do: shrink; promise an order other than that of slots; detect a key after 2^24
+//! reuses of its slot.
 //!
 //! Invariants: `len ≤ capacity_max`; the list holds each vacant slot exactly once; a slot
 //! is handed out for the first time only when all lower ones are taken, hence every slot
@@ -35,8 +35,8 @@ use std::mem;
 /// Ends the list of vacant slots. Never a slot itself: `capacity_max` is at most this.
 const NONE: u32 = u32::MAX;
 
-// The generation stands in both variants, rather than beside the enum, so that it shares
-// eight bytes with the tag.
+// The generation is in both variants, rather than beside the enum, so that it shares eight bytes
+// with the tag.
 enum Slot<T> {
     Occupied { generation: u32, value: T },
     Vacant { generation: u32, next: u32 },
@@ -76,7 +76,7 @@ impl<T> Slab<T> {
         self.len == self.capacity_max
     }
 
-    /// Entries it still has room for.
+    /// How many more entries it has room for.
     pub const fn vacant(&self) -> u32 {
         self.capacity_max - self.len
     }
@@ -99,8 +99,7 @@ impl<T> Slab<T> {
         self.get(key).is_some()
     }
 
-    /// The key of the entry that now stands in `slot`, for those who know only the slot
-    /// (the timer wheel).
+    /// The key of the entry now in `slot`, for callers that know only the slot (the timer wheel).
     pub fn key_of(&self, slot: u32) -> Option<Key> {
         match *self.slots.get(slot)? {
             Slot::Occupied { generation, .. } => Some(Key { slot, generation }),
@@ -108,13 +107,13 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Slots there are, vacant ones included: every key's slot is below. For who visits them
-    /// some at a time, with [`Slab::key_of`].
+    /// How many slots there are, including vacant ones: every key's slot is below. For callers that
+    /// visit some slots at a time, with [`Slab::key_of`].
     pub fn slots(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// All entries, in the order of their slots; visits every slot there ever was.
+    /// All entries, in the order of their slots; visits every slot ever used.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().filter_map(|(slot, entry)| match entry {
             Slot::Occupied { generation, value } => Some((key(slot, *generation), value)),
@@ -135,7 +134,7 @@ impl<T> Slab<T> {
         self.iter().map(|(key, _)| key)
     }
 
-    /// Takes `value` in, or drops it and returns `None` when the slab is full.
+    /// Inserts `value`, or drops it and returns `None` if the slab is full.
     pub fn insert(&mut self, value: T) -> Option<Key> {
         self.insert_with(|_| value)
     }
@@ -154,7 +153,7 @@ impl<T> Slab<T> {
             unreachable!("slot {slot} is in the list of vacant ones and occupied");
         };
         let key = key(slot, generation);
-        // A `make` that panics leaves the slab as it was.
+        // If `make` panics, the slab is unchanged.
         let value = make(key);
         *entry = Slot::Occupied { generation, value };
         self.vacant_head = next;
@@ -162,7 +161,7 @@ impl<T> Slab<T> {
         Some(key)
     }
 
-    /// Takes the entry out, if `key` is not stale; its key is stale from now on.
+    /// Removes the entry, unless `key` is stale; its key is stale from now on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let entry = self.slots.get_mut(key.slot)?;
         if !matches!(entry, Slot::Occupied { generation, .. } if *generation == key.generation) {
@@ -180,7 +179,7 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// A page of vacant slots, the lowest first in the list. The list is empty.
+    /// Adds a page of vacant slots to the list, which is empty, the lowest first.
     fn add_vacant(&mut self) {
         let first = self.slots.len();
         self.slots.add_page(|slot| Slot::Vacant {

@@ -1,13 +1,13 @@
-//! Text of others, for a terminal: shown, not obeyed.
+//! Untrusted text for a terminal: control characters are shown, not executed.
 //!
-//! A topic, a client's name or a server's reason may hold what a terminal acts on: controls
-//! (ESC, and C1's CSI, which needs no ESC), and those that turn the direction of writing, by
-//! which a line seems to say something else (Unicode TR 36).
+//! A topic, a client's name or a server's reason may contain characters that a terminal acts on:
+//! controls (ESC, and C1's CSI, which needs no ESC), and those that change the writing direction,
+//! which can make a line appear to say something else (Unicode TR 36).
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a terminal would do something on it. A tab is a blank.
+/// Whether a terminal would act on the character. A tab counts as a blank.
 pub const fn is_active(c: char) -> bool {
     matches!(
         c,
@@ -21,7 +21,7 @@ pub const fn is_active(c: char) -> bool {
     )
 }
 
-/// The text with what is active written out, as `\u{9b}`.
+/// The text with active characters escaped, as `\u{9b}`.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_active) {
         return text.into();
@@ -29,7 +29,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     let mut shown = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match is_active(c) {
-            // To a string, which takes it.
+            // Writing to a string cannot fail.
             true => drop(write!(shown, "\\u{{{:x}}}", u32::from(c))),
             false => shown.push(c),
         }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_is_written_out_and_the_rest_stays() {
+    fn active_characters_are_escaped_and_the_rest_stays() {
         for (text, shown) in [
             ("site/7/Tür µ 温度 שלום 👍🏽", "site/7/Tür µ 温度 שלום 👍🏽"),
             ("a\u{1b}[2J", "a\\u{1b}[2J"),

@@ -1,8 +1,8 @@
-//! The greatest of many, without keeping all of them: a heap whose root is the least of
-//! those kept, and the first to go.
+//! The greatest of many values, without keeping all of them: a heap whose root is the least of
+//! those kept, which the next greater one replaces.
 //!
-//! Invariant: at most `most` are kept, and none that was offered and is not kept is greater
-//! than one that is.
+//! Invariant: at most `most` are kept, and no value that was offered and not kept is greater than
+//! one that is.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,7 +13,7 @@ pub struct Top<T> {
 }
 
 impl<T: Ord> Top<T> {
-    /// For the `most` greatest. Allocates for all of them now, and never again.
+    /// Keeps the `most` greatest. Allocates room for all of them now, and nothing later.
     pub fn new(most: usize) -> Top<T> {
         Top {
             kept: BinaryHeap::with_capacity(most),
@@ -32,7 +32,7 @@ impl<T: Ord> Top<T> {
         }
     }
 
-    /// Those kept, the greatest first.
+    /// The values kept, the greatest first.
     pub fn into_sorted(self) -> Vec<T> {
         let sorted = self.kept.into_sorted_vec();
         sorted.into_iter().map(|Reverse(value)| value).collect()
@@ -45,7 +45,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn of_none_wanted_none_is_kept() {
+    fn with_a_limit_of_zero_nothing_is_kept() {
         let mut top = Top::new(0);
         (0..10).for_each(|value| top.offer(value));
         assert!(top.into_sorted().is_empty());

@@ -1,4 +1,4 @@
-//! Waking a shard that sleeps: what whoever has written something for it does next.
+//! Waking a sleeping shard, after writing something for it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl Waker {
         Waker(wake)
     }
 
-    /// Call it after what the shard shall find has been written to where it looks.
+    /// Wakes the shard. Call it after writing what the shard has to find.
     pub fn wake(&self) {
         self.0.wake();
     }

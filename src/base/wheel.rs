@@ -4,10 +4,9 @@
 //! comes due. A heap would pay log n for each move; a wheel unlinks the timer from one list
 //! and links it into another.
 //!
-//! Time is counted in ticks of 2^20 ns (1.05 ms: a shift instead of a division). A tick's
-//! number is read in digits of 6 bits, one level of 64 buckets for each digit. A timer
-//! stands at the level of the **highest digit in which its tick differs from the current
-//! one**, in the bucket of that digit:
+//! Time is counted in ticks of 2^20 ns (1.05 ms: a shift instead of a division). A tick's number is
+//! read in digits of 6 bits, one level of 64 buckets for each digit. A timer is at the level of the
+//! **highest digit in which its tick differs from the current one**, in the bucket of that digit:
 //!
 //! ```text
 //!   current tick        … 0 │ 3 │ 12 │ 40        (digits, base 64)
@@ -38,14 +37,14 @@
 //! life. A bitmap for each level names the buckets that are not empty, so a jump over
 //! an hour or a year of nothing costs no more than one over a tick.
 //!
-//! Ticks have 44 bits, so 8 levels give every instant a place: there is no range beyond
-//! which deadlines must be clamped. Where a timer stands follows from its tick and the
-//! current one, so it is not stored, and a timer takes 16 bytes.
+//! Ticks have 44 bits, so 8 levels give every instant a place: there is no range beyond which
+//! deadlines must be clamped. A timer's list follows from its tick and the current one, so it is
+//! not stored, and a timer takes 16 bytes.
 //!
-//! What it does not do: promise an order among timers that one `advance` makes due;
-//! bound a cascade (the timers of one bucket move at once: those of 4.3 s at level 2).
-//! A deadline that may be late by some slack is best rounded up by whoever arms it: timers
-//! on multiples of 64 ticks wake the shard less often and skip the last cascade.
+//! What it does not do: promise an order among timers that one `advance` makes due; bound a cascade
+//! (the timers of one bucket move at once: those of 4.3 s at level 2). A caller whose deadline may
+//! be late by some slack should round it up: timers on multiples of 64 ticks wake the shard less
+//! often and skip the last cascade.
 //!
 //! Invariants: an armed timer is in the list that `list_of` gives for its tick, and in no
 //! other; in each level only buckets right of the current digit are occupied; a bit in
@@ -97,7 +96,7 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// An empty wheel that stands at `now`. Allocates nothing yet.
+    /// An empty wheel at time `now`. Allocates nothing yet.
     pub const fn new(now: Instant) -> Wheel {
         Wheel {
             tick: now.as_nanos() >> TICK_BITS,
@@ -140,7 +139,7 @@ impl Wheel {
     /// passed is due at once; `Instant::NEVER` cancels, and so does the last tick before
     /// it, which cannot be rounded up.
     ///
-    /// Memory is taken for all slots up to this one: slots are those of a slab, dense.
+    /// Allocates memory for all slots up to this one: slots are those of a slab, hence dense.
     pub fn arm(&mut self, slot: u32, at: Instant) {
         let Some(nanos) = at.as_nanos().checked_add(TICK_NANOS - 1) else {
             return self.cancel(slot);
@@ -210,7 +209,7 @@ impl Wheel {
         self.nodes.get(slot).map_or(UNARMED, |node| node.tick)
     }
 
-    /// Where a timer for `tick` stands while the wheel is at its current tick.
+    /// The list of a timer for `tick` while the wheel is at its current tick.
     fn list_of(&self, tick: u64) -> usize {
         if tick <= self.tick {
             return DUE;
@@ -229,7 +228,7 @@ impl Wheel {
         }
     }
 
-    /// Deals the timers of a bucket that has been entered out to lower levels.
+    /// Distributes the timers of a bucket that has been entered to lower levels.
     fn cascade(&mut self, list: usize) {
         // At level 0 all timers of a bucket have the same tick, which is now.
         if list < BUCKETS {
@@ -258,7 +257,7 @@ impl Wheel {
         std::mem::replace(&mut self.heads[list], NONE)
     }
 
-    /// Appends the timer of `slot` to the list that its tick calls for.
+    /// Appends the timer of `slot` to the list of its tick.
     fn link(&mut self, slot: u32) {
         let node = &mut self.nodes[slot];
         (node.prev, node.next) = (slot, slot);
@@ -415,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_timer_does_not_come_whether_due_or_not() {
+    fn a_cancelled_timer_does_not_fire_whether_due_or_not() {
         let mut wheel = Wheel::new(START);
         wheel.arm(0, START + TICK);
         wheel.arm(1, START + HOUR);
@@ -672,7 +671,8 @@ mod tests {
                 pair.apply(op)?;
                 pair.compare()?;
             }
-            // Sleeping on and on, all that is armed fires, in a bounded number of steps.
+            // By sleeping until each next_due, every armed timer fires, in a bounded number of
+            // steps.
             for _ in 0..=LEVELS * (ops.len() + 1) {
                 pair.apply(&Op::Sleep)?;
                 while pair.pop()? {}

@@ -1,11 +1,11 @@
-//! Credentials and TLS of a client command: from flags, else from variables.
+//! Credentials and TLS options of a client command: from flags, else from environment variables.
 //!
 //! # Secrets on the command line
-//! `/proc/PID/cmdline`, which is what `ps` shows, is readable by everybody;
-//! `/proc/PID/environ` by the same user and root alone. So a process that finds a secret
-//! among its arguments moves it to its environment and executes itself again, under the same
-//! id, before it does anything else ([`conceal`]). What is left is the time between the two.
-//! Commands that a command starts do not get these variables.
+//! Every user can read `/proc/PID/cmdline`, which `ps` shows; only the same user and root can read
+//! `/proc/PID/environ`. So a process that finds a secret among its arguments moves it to its
+//! environment and executes itself again, under the same id, before it does anything else
+//! ([`conceal`]). The secret is exposed only in between. Commands that a command starts do not get
+//! these variables.
 
 use super::args::{Access, Credential as Flags};
 use super::failure::Failure;
@@ -56,7 +56,7 @@ pub fn apply<C>(builder: Builder<C>, access: &Access) -> Result<Builder<C>, Fail
     })
 }
 
-/// The credential of these flags, for those that show it by themselves.
+/// The credential of these flags, for commands that present it by themselves.
 ///
 /// # Errors
 /// As [`apply`].
@@ -65,7 +65,7 @@ pub fn credential(access: &Access) -> Result<Option<Credential>, Failure> {
     shown(&access.credential)
 }
 
-/// As [`credential`], for those that do not speak TLS.
+/// As [`credential`], for commands without TLS.
 ///
 /// # Errors
 /// As [`apply`].
@@ -80,7 +80,7 @@ pub fn shown(flags: &Flags) -> Result<Option<Credential>, Failure> {
     })
 }
 
-/// How to speak TLS, if a flag asks for it.
+/// The TLS options, if a flag asks for TLS.
 pub fn tls(access: &Access) -> Option<Tls> {
     let wanted = access.tls || access.tls_ca.is_some() || access.cert.is_some();
     let mut tls = wanted.then(Tls::default)?;
@@ -139,10 +139,10 @@ fn from(
     origins.into_iter().flatten().collect()
 }
 
-/// The secret in a file, without the white space around it.
+/// The secret in a file, without surrounding white space.
 ///
 /// # Errors
-/// Why there is none, with the remedy.
+/// Why it cannot be read, with the remedy.
 pub fn read(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
     let text = file::read(path, FILE_BYTES_MAX)
@@ -158,7 +158,7 @@ pub fn read(path: &Path) -> Result<Secret, String> {
     }
 }
 
-/// A command that does not get this one's credential.
+/// Removes this process's credential from a command's environment.
 pub fn without_secrets(command: &mut Command) -> &mut Command {
     for (_, variable) in SECRETS.iter().chain(&FILES) {
         command.env_remove(variable);
@@ -170,7 +170,7 @@ pub fn without_secrets(command: &mut Command) -> &mut Command {
 /// returns if there is none.
 ///
 /// # Errors
-/// The program cannot be executed again.
+/// If the program cannot be executed again.
 pub fn conceal() -> Result<(), Failure> {
     let args: Vec<OsString> = std::env::args_os().collect();
     let Some(moved) = take_secret(&args) else {
@@ -191,7 +191,7 @@ pub fn conceal() -> Result<(), Failure> {
     Err(failure(command.exec()))
 }
 
-/// A command line without its secret.
+/// A command line with its secret removed.
 #[derive(Debug, PartialEq, Eq)]
 struct Moved {
     args: Vec<OsString>,
@@ -199,7 +199,7 @@ struct Moved {
     value: OsString,
 }
 
-/// `None` also for what clap is to refuse: no value, or several credentials.
+/// Also `None` for what clap will refuse: no value, or several credentials.
 fn take_secret(args: &[OsString]) -> Option<Moved> {
     let mut found: Option<Moved> = None;
     let options = args.iter().position(|arg| arg == "--");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_or_cannot_be_one_stays() {
+    fn arguments_that_are_not_secrets_stay() {
         for line in [
             "r",
             "r req a b",

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_flag_keeps_everything_behind_the_first_equals_sign() {
+    fn a_set_flag_keeps_everything_after_the_first_equals_sign() {
         let args = Args::try_parse_from(["ringmail", "check", "--set", "auth.jwt.secret=a=b"]);
         let Command::Check(check) = args.unwrap().command else {
             panic!("check is parsed as check");

@@ -1,4 +1,4 @@
-//! `ringmail check`: is the configuration right, and what is in force?
+//! `ringmail check`: whether the configuration is valid, and what it amounts to.
 
 use super::args::Check;
 use super::configuration;
@@ -8,7 +8,7 @@ use crate::server;
 /// Prints `ok`, or the configuration.
 ///
 /// # Errors
-/// Every mistake in it, and files it names that cannot be served from.
+/// Every error in it, and every file it names that cannot be used.
 pub fn run(args: &Check) -> Result<(), Failure> {
     let config = configuration::load(&args.configuration)?;
     let notes = server::inspect(&config).map_err(|error| Failure::new(error.status(), error))?;

@@ -5,7 +5,7 @@ use super::failure::{Failure, print};
 use clap::CommandFactory;
 
 /// # Errors
-/// Standard output cannot be written.
+/// If standard output cannot be written.
 pub fn run(args: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Args::command(), "ringmail", &mut script);

@@ -1,4 +1,4 @@
-//! From the arguments of `serve` and `check` to the configuration they mean.
+//! Builds the configuration from the arguments of `serve` and `check`.
 
 use super::args::Configuration;
 use super::failure::Failure;
@@ -11,7 +11,7 @@ pub fn sources(args: &Configuration) -> Sources {
     if let Some(path) = &args.config {
         sources = sources.file(path);
     }
-    // The general flag first: of two flags for one key the one named after it is meant.
+    // The general flag first: of two flags for one key, the specific one wins.
     for (key, value) in &args.set {
         sources = sources.flag(key, value, &format!("--set {key}"));
     }

@@ -45,7 +45,7 @@ pub fn parse_bounded(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As [`parse_bounded`], but something must pass.
+/// As [`parse_bounded`], but not zero.
 ///
 /// # Errors
 /// What is expected instead.

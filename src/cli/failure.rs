@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How long the last words may take.
+/// How long printing the message may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What `main` prints on standard error and exits with. Without a message nothing is
@@ -27,8 +27,8 @@ impl Failure {
         }
     }
 
-    /// Prints the message on standard error, as long as that takes it: who fails must end,
-    /// also when standard error is a pipe that nobody reads.
+    /// Prints the message on standard error, for a limited time: a failed program must end even if
+    /// standard error is a pipe without a reader.
     pub fn tell(&self) {
         if self.message.is_empty() {
             return;
@@ -43,12 +43,12 @@ impl Failure {
             drop(done);
         };
         if thread::Builder::new().spawn(write).is_ok() {
-            // Disconnected, which is written, or late.
+            // Written (the channel is disconnected), or timed out.
             let _ = told.recv_timeout(LAST_WORDS);
         }
     }
 
-    /// Standard output could not be written. A reader that has had enough (`| head`) is no
+    /// Standard output could not be written. A reader that has closed it (`| head`) is not a
     /// failure: it ends the program quietly.
     pub fn output(error: io::Error) -> Failure {
         if error.kind() == ErrorKind::BrokenPipe {
@@ -65,7 +65,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A line for people on standard error; that nobody can read it is no failure.
+/// Writes a line for people to standard error, and ignores errors.
 pub fn note(line: impl fmt::Display) {
     let line = line.to_string();
     let _ = writeln!(io::stderr(), "ringmail: {}", escaped(&line));

@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long such a subcommand may wait without looking whether it was told to end.
+/// How long such a subcommand may wait between two checks for a signal.
 pub const SLICE: Duration = Duration::from_millis(100);
 
-/// Whether the process was told to end.
+/// Whether a signal has asked the process to end.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Watches from here on.
+    /// Watches for signals from now on.
     ///
     /// # Errors
-    /// The system does not let signals be watched.
+    /// If the handlers cannot be installed.
     pub fn watch() -> Result<Interrupt, Failure> {
         let interrupt = Interrupt::default();
         interrupt.register().map_err(|error| {
@@ -33,8 +33,8 @@ impl Interrupt {
 
     fn register(&self) -> io::Result<()> {
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag down and sets it, the second
-            // finds it up. The status is the one that shells give a death by signal.
+            // In this order: the first signal finds the flag unset and sets it, the second finds it
+            // set. The status is the one that shells report for a death by signal.
             flag::register_conditional_shutdown(signal, 128 + signal, self.0.clone())?;
             flag::register(signal, self.0.clone())?;
         }

@@ -27,7 +27,8 @@ pub fn run(args: &Man) -> Result<(), Failure> {
     }
 }
 
-/// A page for the command and for each below it, in a directory that is made if need be.
+/// Writes a page for the command and for each subcommand, in a directory that is created if
+/// missing.
 fn write_all(command: &clap::Command, dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     for below in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {

@@ -2,8 +2,9 @@
 //!
 //! - `args`: the one table of subcommands and flags; help, completions and manual pages are
 //!   made from it. A new subcommand is a variant there, a line in [`run`] and a file here.
-//! - `publish` is `pub`, which is no name for a module.
-//! - `bench` is there by the feature `bench`; else `without_bench` stands in, and says so.
+//! - `publish` is the subcommand `pub`, which is a keyword.
+//! - `bench` exists with the feature `bench`; without it `without_bench` takes its place, and says
+//!   so.
 //! - `failure`: how a subcommand fails; `main` turns it into a line and an exit code.
 //!
 //! Data goes to standard output, everything else to standard error.
@@ -40,7 +41,7 @@ use failure::Failure;
 /// Runs the subcommand.
 ///
 /// # Errors
-/// What it could not do, with the process's exit status.
+/// What failed, with the process's exit status.
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Serve(args) => serve::run(args),

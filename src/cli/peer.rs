@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long subcommands that run until they are told to end wait for their connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects, waiting for `timeout` then and for each later call.
+/// Connects; `timeout` applies to this and to each later call.
 ///
 /// # Errors
 /// Usage for an address that cannot be one; Permission for a credential that is missing or
@@ -37,7 +37,7 @@ pub fn connect_with(builder: &Builder, peer: &Peer) -> Result<Client, Failure> {
     dial(&prepare(builder.clone(), peer)?, &peer.address)
 }
 
-/// A builder that has the client id, the patience, the credential and the TLS of these flags.
+/// A builder with the client id, the wait, the credential and the TLS options of these flags.
 ///
 /// # Errors
 /// As [`access::apply`].
@@ -59,7 +59,7 @@ pub fn dial(builder: &Builder, address: &str) -> Result<Client, Failure> {
             Failure::new(Status::Permission, format!("{address}: {error}"))
         }
         Error::Invalid { .. } => Failure::new(Status::Usage, error),
-        // This one names the address by itself.
+        // This error names the address by itself.
         Error::Connect { .. } => Failure::new(Status::Unavailable, error),
         error => Failure::new(Status::Unavailable, format!("{address}: {error}")),
     })

@@ -11,15 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks, with --wait, for whether somebody answers for the service.
+/// With --wait, the time between two checks for a server of the service.
 const SERVICE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Asks and prints.
+/// Sends the request and prints the answer.
 ///
 /// # Errors
 /// No server, or the request failed.
 pub fn run(args: &Req) -> Result<(), Failure> {
-    // The payload first: a connection should not wait for somebody who types.
+    // The payload first: a connection should not wait for someone typing.
     let payload = payload(args.payload.as_deref())?;
     let mut client = peer::connect(&args.peer, args.timeout)?;
     let request = Request::new(&args.service)

@@ -1,10 +1,10 @@
 //! When a client authenticates, and with what: after each handshake that requires it, and again
 //! before the credential expires.
 //!
-//! | | shows |
+//! | | presents |
 //! |---|---|
-//! | a new connection | what its source gives; the last refresh token, where the source gives nothing new |
-//! | 80 % of `expires_in_s` later | the last refresh token; else what the source gives |
+//! | a new connection | what its source yields; the last refresh token, if the source yields nothing new |
+//! | 80 % of `expires_in_s` later | the last refresh token; else what the source yields |
 //!
 //! A refresh token is used up by its AUTH, whatever the result: if it was refused, the source
 //! provides the next credential. A fixed access token is never presented twice on one
@@ -19,15 +19,15 @@ use super::error::Error;
 use crate::base::clock::Instant;
 use std::time::Duration;
 
-/// Before the next attempt, where no credential could be fetched; and before any renewal.
+/// The time before the next attempt if no credential could be fetched, and before any renewal.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
-/// What to show, or what is to be done before that is known.
+/// What to present, or what to do before that is known.
 #[derive(Debug)]
 pub(super) enum Show {
     Now(Credential),
     Fetch(Source),
-    /// Nothing, for now.
+    /// Present nothing for now.
     Nothing,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Access {
     source: Option<Source>,
     fetching: Option<Fetching>,
     refresh: Option<Secret>,
-    /// An AUTH without its answer, by a refresh token or not.
+    /// An AUTH that waits for its answer, and whether it used a refresh token.
     asked_by_refresh: Option<bool>,
     login: Option<Login>,
     renew_at: Instant,
@@ -66,7 +66,7 @@ impl Access {
         }
     }
 
-    /// There is somewhere to take a credential from.
+    /// Whether there is a source of credentials.
     pub(super) fn has_source(&self) -> bool {
         self.source.is_some()
     }
@@ -80,7 +80,7 @@ impl Access {
         self.renew_at
     }
 
-    /// The connection is gone.
+    /// The connection has ended.
     pub(super) fn disconnect(&mut self) {
         self.asked_by_refresh = None;
         self.fetching = None;
@@ -88,10 +88,10 @@ impl Access {
         self.expires_at = Instant::NEVER;
     }
 
-    /// What to show on a connection whose server accepts these methods.
+    /// What to present on a connection whose server accepts these methods.
     ///
     /// # Errors
-    /// `Credential`: there is none, or the server takes no such one.
+    /// `Credential`: there is none, or the server does not accept its method.
     pub(super) fn first(&mut self, methods: u8) -> Result<Show, Error> {
         let Some(source) = &self.source else {
             let accepted = methods_told(methods);
@@ -147,8 +147,8 @@ impl Access {
         }
     }
 
-    /// What came of a fetch; `None`: nothing is to be shown of it. One whose connection has
-    /// gone comes too late.
+    /// Takes the result of a fetch; `None`: there is nothing to present. A result for an ended
+    /// connection is too late.
     ///
     /// # Errors
     /// `Credential`: without it the connection cannot go on; the next fetch may bring another.
@@ -164,7 +164,8 @@ impl Access {
             }
             (Some(Fetching::First { .. }), Err(text)) => Err(Error::Credential { text }),
             (Some(Fetching::Renewal), Ok(credential)) => Ok(Some(self.asked(credential))),
-            // Until it expires there is time to try again; then the server ends it.
+            // There is time to try again until the credential expires; then the server ends the
+            // connection.
             (Some(Fetching::Renewal), Err(_)) => {
                 let rest = (self.expires_at - now) / 3;
                 self.renew_at = now + rest.max(PAUSE_MIN);
@@ -191,7 +192,8 @@ impl Access {
         self.login = Some(login);
     }
 
-    /// The server ended the connection over the credential: whether another may do.
+    /// The server ended the connection because of the credential: returns whether another one may
+    /// help.
     pub(super) fn refused(&mut self) -> bool {
         let lasting = self.source.as_ref().is_some_and(Source::is_lasting);
         match self.asked_by_refresh.take() {
@@ -200,7 +202,7 @@ impl Access {
                 lasting
             }
             Some(false) => false,
-            // It expired: nobody could renew it in time.
+            // It expired: it was not renewed in time.
             None => lasting || self.refresh.is_some(),
         }
     }
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_renews_and_stands_in_for_what_is_worn_out() {
+    fn a_refresh_token_renews_and_replaces_a_used_up_credential() {
         let first = Credential::Refresh(Secret::new("r1"));
         let mut access = Access::new(Some(Source::Fixed(first.clone())));
         assert_eq!(shown(access.first(7).unwrap()), first);
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_fetched_is_fetched_again_before_it_expires() {
+    fn a_failed_fetch_is_retried_before_the_credential_expires() {
         let failed = || Err("the file is not there".to_owned());
         let mut access = Access::new(Some(Source::Fetched(Arc::new(failed))));
         let is_fetch = |show: Show| matches!(show, Show::Fetch(_));

@@ -5,7 +5,7 @@
 
 use super::error::Error;
 
-/// An address as the user wrote it, taken apart.
+/// An address as the user wrote it, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// A name or an IP address, without the brackets of IPv6.
@@ -23,8 +23,8 @@ impl Address {
     pub fn parse(text: &str) -> Result<Address, Error> {
         let bad = |problem: &str| {
             let expected = "an address is host:port, [IPv6]:port, ringmail://host:port or ringmails://host:port";
-            // What may be a secret is not repeated: neither what stands before a host, nor
-            // what follows a port.
+            // Possible secrets are not repeated: neither what precedes a host, nor what follows a
+            // port.
             let whole = text.split(['?', '#']).next().unwrap_or_default();
             let shown = match (whole.rsplit_once('@'), whole.split_once("://")) {
                 (Some((_, host)), Some((scheme, _))) => format!("{scheme}://…@{host}"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_address_is_named() {
+    fn an_error_about_an_address_names_the_cause() {
         for (text, problem) in [
             ("", "port is missing"),
             ("localhost", "port is missing"),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_is_not_repeated() {
+    fn possible_secrets_are_not_repeated() {
         for text in [
             "ringmail://user:hush@localhost:7411",
             "ringmail://hush@localhost:7411",

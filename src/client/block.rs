@@ -6,7 +6,7 @@ use crate::proto::envelope::Headers;
 use crate::proto::message::MessageType;
 use std::time::Duration;
 
-/// Entries as they will stand on the wire.
+/// Entries in their wire form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Block {
     bytes: Vec<u8>,

@@ -1,6 +1,6 @@
-//! How many ERRORs a client may still provoke: the eleventh that counts within a second ends
-//! the connection, for all who share it (PROTOCOL.md §3). What could bring one is held back
-//! while it might be the eleventh; what could not passes.
+//! How many ERRORs a client may still cause: the eleventh counted within a second ends the
+//! connection, for all tasks that share it (PROTOCOL.md §3). An operation that could cause one is
+//! held back while that might be the eleventh; all others pass.
 //!
 //! ```text
 //!   sent ──► open ── OK ────► accepted: this topic's later PUBLISHes are not counted
@@ -8,18 +8,18 @@
 //!              └── ERROR ──► errors, for a second        errors + open ≤ OPEN_MAX
 //! ```
 //!
-//! - A PUBLISH is open unless its topic was accepted before on this connection. So a client
-//!   pays with one round trip for a topic's first PUBLISHes, and for the others with a look
-//!   into a set. Many new topics in a row, each accepted, are trusted more and more: as many
-//!   may be open as have been accepted since the last ERROR, or since nothing was open.
-//! - What was asked for again after a reconnect is trusted in the same way; a new SUBSCRIBE,
-//!   SERVE or WILL is not: a limit on their number may refuse any of them.
-//! - A PUBLISH that asked for no confirmation is over when a later operation was answered,
-//!   since answers come in order, or by the PONG to a PING sent behind it. Where an earlier
-//!   operation was open, PONG may overtake its ERROR: then a second passes besides.
+//! - A PUBLISH is open unless its topic was accepted before on this connection. So the first
+//!   PUBLISHes of a topic cost a client one round trip, later ones a look-up in a set. Many new
+//!   topics in a row, each accepted, are trusted more and more: as many may be open as have been
+//!   accepted since the last ERROR, or since nothing was open.
+//! - Operations repeated after a reconnect are trusted in the same way; a new SUBSCRIBE, SERVE or
+//!   WILL is not: a limit on their number may refuse any of them.
+//! - A PUBLISH without confirmation is settled once a later operation is answered, since answers
+//!   come in order, or by the PONG to a PING sent after it. If an earlier operation was open, PONG
+//!   may overtake its ERROR: then a second has to pass as well.
 //! - Requests are answered by RESPONSE, which never counts.
 //!
-//! Times are those of the ERRORs' arrival: the server's window began earlier, and ends so.
+//! Times are those of the ERRORs' arrival: the server's window began earlier, and ends earlier.
 //!
 //! Invariant: `open` is in the order sent.
 
@@ -30,46 +30,47 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-/// What may be open while an ERROR is not unlikely, ERRORs of the last second counted in; less
-/// than the server allows, since it counts some that are nobody's operation.
+/// How many operations may be open while ERRORs are likely, including the ERRORs of the last
+/// second; fewer than the server allows, since it also counts ERRORs that belong to no operation.
 const OPEN_MAX: usize = ERRORS_PER_S_MAX as usize - 2;
-/// The server's second, and what its clock's milliseconds may hide.
+/// The server's second, plus the rounding of its clock to milliseconds.
 const WINDOW: Duration = Duration::from_millis(1010);
-/// What may be open at all.
+/// How many operations may be open in any case.
 const TRUSTED_MAX: usize = 16_384;
-/// Topics remembered as accepted; beyond that all are forgotten.
+/// How many topics are remembered as accepted; beyond that all are forgotten.
 const ACCEPTED_MAX: usize = 32_768;
-/// The payload of this client's own PINGs: no other has its length and this in it.
+/// The payload of this client's own PINGs, distinguished by length and content from all others.
 pub(super) const MARK: &[u8] = b"\xFFin order";
 
 #[derive(Debug)]
 struct Open {
-    /// The operation's; of a PUBLISH without confirmation 0.
+    /// The operation's id; 0 for a PUBLISH without confirmation.
     id: u32,
-    /// The last number given out before it.
+    /// The last id assigned before it.
     behind: u32,
     /// The topic of a PUBLISH.
     topic: Option<u64>,
-    /// A PING has gone out behind it.
+    /// Whether a PING has been sent after it.
     is_marked: bool,
-    /// An answer to an operation before it was open: PONG may overtake its ERROR.
+    /// Whether an earlier operation was open when it was sent: PONG may overtake its ERROR.
     is_unsure: bool,
-    /// When it is over at the latest.
+    /// When it is settled at the latest.
     until: Instant,
-    /// Not trusted for having been accepted before.
+    /// Whether it is not trusted on the grounds of earlier acceptance.
     is_cautious: bool,
-    /// An ERROR that names no operation came while it was open.
+    /// Whether an ERROR that names no operation came while it was open.
     is_suspect: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     open: VecDeque<Open>,
-    /// How many of them are cautious; how many have no id; how many of those no PING behind.
+    /// How many of them are cautious; how many have no id; how many of those have no PING after
+    /// them.
     cautious: usize,
     unnamed: usize,
     unmarked: usize,
-    /// The earliest `until` of them; `None`: all are without end.
+    /// The earliest `until` of them; `None`: none has one.
     until: Option<Instant>,
     /// When the ERRORs of the last second came.
     errors: VecDeque<Instant>,
@@ -77,12 +78,12 @@ pub(super) struct Budget {
     accepted: HashSet<u64, FixedState>,
     /// Accepted since the last ERROR, or since nothing was open.
     run: usize,
-    /// A PING of ours has no PONG yet.
+    /// Whether a PING of this client waits for its PONG.
     is_pinging: bool,
 }
 
 impl Budget {
-    /// A new connection: the server counts anew, and may have other rights for this client.
+    /// A new connection: the server's count starts over, and this client's rights may have changed.
     pub(super) fn renew(&mut self) {
         *self = Budget::default();
     }
@@ -94,17 +95,17 @@ impl Budget {
         self.accepted.contains(&hash(topic)) || self.admits_known(now())
     }
 
-    /// Whether something that was accepted on an earlier connection may be asked for again.
+    /// Whether an operation accepted on an earlier connection may be repeated.
     pub(super) fn admits_known(&mut self, now: Instant) -> bool {
         self.expire(now);
         let is_trusted = self.errors.is_empty() && self.open.len() < self.run.min(TRUSTED_MAX);
         is_trusted || self.open.len() + self.errors.len() < OPEN_MAX
     }
 
-    /// Whether any other operation may.
+    /// Whether any other operation may be sent.
     pub(super) fn admits(&mut self, now: Instant) -> bool {
         self.expire(now);
-        // While many are trusted, those do not keep it waiting.
+        // It does not wait for trusted operations, however many are open.
         let open = match self.open.len() > OPEN_MAX {
             true => self.cautious,
             false => self.open.len(),
@@ -114,7 +115,7 @@ impl Budget {
 
     // ---- when something was sent ----
 
-    /// An operation went out; `is_known`: it was accepted before.
+    /// An operation was sent; `is_known`: it was accepted before.
     pub(super) fn note_sent(&mut self, id: u32, is_known: bool) {
         self.push(Open {
             is_cautious: !is_known,
@@ -122,8 +123,8 @@ impl Budget {
         });
     }
 
-    /// A PUBLISH went out, with id 0 behind the operation with the id `behind`. `is_unsure`:
-    /// operations before it wait for their answers. True: a PING is to go behind it.
+    /// A PUBLISH was sent; if its id is 0, after the operation with the id `behind`. `is_unsure`:
+    /// earlier operations wait for their answers. True: a PING has to be sent after it.
     pub(super) fn note_publish(
         &mut self,
         id: u32,
@@ -151,7 +152,7 @@ impl Budget {
         self.open.push_back(open);
     }
 
-    /// Whether a PING is to go out now, behind all that has.
+    /// Whether to send a PING now, after everything sent so far.
     pub(super) fn mark(&mut self) -> bool {
         if self.is_pinging || self.unmarked == 0 {
             return false;
@@ -162,9 +163,9 @@ impl Budget {
         true
     }
 
-    // ---- what came ----
+    // ---- when something arrived ----
 
-    /// OK or ERROR for an operation: all that went out before it has been judged, too.
+    /// OK or ERROR for an operation: everything sent before it is settled, too.
     pub(super) fn note_answer(&mut self, id: u32, is_ok: bool) {
         // Ids rise, and wrap.
         let is_reached = |from: u32| id.wrapping_sub(from) < u32::MAX / 2;
@@ -180,8 +181,8 @@ impl Budget {
         }
     }
 
-    /// An ERROR came that counts. `topic`: of the PUBLISH that was refused; `None`, with id 0:
-    /// nobody knows of which.
+    /// An ERROR that counts has arrived. `topic`: of the refused PUBLISH; `None`, with id 0: it is
+    /// unknown which operation it refers to.
     pub(super) fn note_error(&mut self, id: u32, topic: Option<&str>, now: Instant) {
         self.errors.push_back(now);
         if self.errors.len() > ERRORS_PER_S_MAX as usize {
@@ -198,7 +199,7 @@ impl Budget {
         }
     }
 
-    /// PONG to a PING of ours.
+    /// The PONG to a PING of this client.
     pub(super) fn note_pong(&mut self, now: Instant) {
         self.is_pinging = false;
         let marked = self.open.iter_mut().filter(|open| open.is_marked);
@@ -211,14 +212,14 @@ impl Budget {
         self.end_due(now);
     }
 
-    /// When something changes by itself.
+    /// When time alone will next change the state.
     pub(super) fn timeout(&self) -> Instant {
         let error = self.errors.front().map(|at| *at + WINDOW);
         let never = Instant::NEVER;
         error.unwrap_or(never).min(self.until.unwrap_or(never))
     }
 
-    /// Forgets what is longer ago than it counts.
+    /// Forgets ERRORs that no longer count.
     pub(super) fn expire(&mut self, now: Instant) {
         while self.errors.front().is_some_and(|at| now >= *at + WINDOW) {
             self.errors.pop_front();
@@ -228,7 +229,7 @@ impl Budget {
         }
     }
 
-    /// Ends those whose time has come.
+    /// Settles the operations whose time has passed.
     fn end_due(&mut self, now: Instant) {
         let open = std::mem::take(&mut self.open);
         let (due, open): (VecDeque<_>, _) = open.into_iter().partition(|it| it.until <= now);
@@ -236,7 +237,7 @@ impl Budget {
         self.until = until.filter(|until| *until != Instant::NEVER);
         self.open = open;
         due.iter().for_each(|open| self.note_end(open, true));
-        // Others on a topic that is accepted by now are as good as those that follow.
+        // Open PUBLISHes on a topic that is accepted by now count like later ones.
         let (accepted, before) = (&self.accepted, self.open.len());
         let (unnamed, unmarked) = (&mut self.unnamed, &mut self.unmarked);
         self.open.retain(|open| {
@@ -250,7 +251,7 @@ impl Budget {
         }
     }
 
-    /// One that is not open any more.
+    /// An operation that is no longer open.
     fn note_end(&mut self, open: &Open, is_accepted: bool) {
         self.cautious -= usize::from(open.is_cautious);
         self.unnamed -= usize::from(open.id == 0);
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_and_what_may_become_one_are_fewer_than_end_the_connection() {
+    fn errors_and_open_operations_stay_below_the_fatal_number() {
         let mut budget = Budget::default();
         for id in 1..=OPEN_MAX as u32 {
             assert!(budget.admits(at(0)));
@@ -312,7 +313,7 @@ mod tests {
         }
         assert!(!budget.admits(at(0)) && !budget.admits_known(at(0)));
         assert!(!budget.admits_publish("t", || at(0)));
-        // Those that are done make room, those that failed do so a second later.
+        // Successful operations make room at once, failed ones a second later.
         budget.note_answer(1, true);
         budget.note_answer(2, false);
         budget.note_error(2, None, at(500));
@@ -321,7 +322,7 @@ mod tests {
         assert!(!budget.admits(at(1500)));
         assert_eq!(budget.timeout(), at(500) + WINDOW);
         assert!(budget.admits(budget.timeout()));
-        // A new connection begins with nothing.
+        // A new connection starts from scratch.
         budget.renew();
         assert!(budget.admits(at(0)) && budget.timeout() == Instant::NEVER);
     }
@@ -336,8 +337,8 @@ mod tests {
         assert!((0..1000).all(|_| publish(&mut budget, "good", at(1))));
         budget.note_error(9, Some("good"), at(2));
         assert!(!publish(&mut budget, "good", at(2)));
-        // An ERROR that names nothing: it is of one of those that are open, or else of one
-        // that had been accepted.
+        // An ERROR that names no operation belongs to an open one, or else to one whose topic had
+        // been accepted.
         let mut budget = Budget::default();
         assert!(publish(&mut budget, "good", at(0)));
         budget.note_pong(at(1));
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asked_for_no_answer_is_over_by_a_later_one_or_by_a_pong() {
+    fn a_publish_without_confirmation_is_settled_by_a_later_answer_or_a_pong() {
         let open = |budget: &Budget| budget.open.len();
         let mut budget = Budget::default();
         assert!(
@@ -369,7 +370,7 @@ mod tests {
         assert_eq!(open(&budget), 0);
         budget.note_pong(at(2));
 
-        // An earlier operation is not answered: PONG may overtake an ERROR.
+        // With an earlier operation unanswered, PONG may overtake an ERROR.
         assert!(budget.note_publish(0, "c", 7, true));
         budget.note_pong(at(10));
         assert_eq!((open(&budget), budget.timeout()), (1, at(10) + WINDOW));
@@ -394,7 +395,7 @@ mod tests {
                 (number, id) = (number + 1, id + 1);
                 budget.note_publish(id, &number.to_string(), id, false);
             }
-            // All but the last are answered, as where more is always on its way.
+            // All but the last are answered, as when there is always more in flight.
             (first..id).for_each(|id| budget.note_answer(id, true));
             rounds += 1;
         }

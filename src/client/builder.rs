@@ -289,7 +289,7 @@ impl<C> Builder<C> {
     }
 }
 
-/// Of a time that is zero.
+/// The error for a time that is zero.
 pub(super) fn no_time(name: &str) -> String {
     format!("{name} is 0: give it time, or Duration::MAX for no limit")
 }
@@ -304,7 +304,7 @@ impl Options {
         policy.map(|policy| Schedule::new(policy, home, fastrand::u64(..)))
     }
 
-    /// What is zero and cannot be, if anything.
+    /// The name of an option that is zero and must not be, if any.
     fn nothing(&self) -> Option<String> {
         if self.inbox_bytes_max == 0 {
             return Some("inbox_bytes_max is 0: nothing could ever be received".to_owned());
@@ -321,7 +321,7 @@ impl Options {
         zero.map(|(name, _)| no_time(name))
     }
 
-    /// How a link behaves.
+    /// The settings of a link.
     ///
     /// # Errors
     /// `Invalid`: an option is out of range.
@@ -348,7 +348,7 @@ impl Options {
         let dead_after = interval.saturating_mul(HEARTBEATS_MISSED_MAX);
         Ok(Settings {
             message_bytes_max: self.message_bytes_max,
-            // The deadline of `connect` comes first, and has the better words.
+            // The deadline of `connect` comes first, with the better error text.
             handshake_timeout: self.connect_timeout.saturating_mul(2),
             frame_timeout: dead_after,
             heartbeat_interval: interval,
@@ -360,7 +360,7 @@ impl Options {
         })
     }
 
-    /// What the SYN asks for.
+    /// The options of the SYN.
     pub(super) fn hello(&self) -> Hello<'_> {
         let heartbeat_ms = self.heartbeat.map(|interval| {
             let ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);

@@ -40,7 +40,7 @@ use super::reconnect::Schedule;
 use crate::base::clock::Instant;
 use std::time::Duration;
 
-/// Requests that wait to be declined at most.
+/// The most requests that may wait to be declined.
 const DECLINED_MAX: usize = 4096;
 
 /// Whether there is a connection.
@@ -56,25 +56,24 @@ pub(super) struct Conversation {
     state: State,
     pub(super) ledger: Ledger,
     schedule: Option<Schedule>,
-    /// By when the connection must stand; or, of a server that drains, have ended.
+    /// By when the connection must be established or, if the server drains, have ended.
     open_by: Instant,
     open_timeout: Duration,
-    /// When the server said that it drains.
+    /// When the server's DRAIN arrived.
     drained_at: Option<Instant>,
     access: Access,
-    /// Where a credential is to be fetched from, which nobody does yet.
+    /// The source of a credential to be fetched, until the owner starts the fetch.
     fetch: Option<Source>,
-    /// Why it will not go on, for good: the server would not have a session, or there is no
-    /// credential for it.
+    /// Why it has ended for good: the server refused the session, or there is no credential for it.
     refusal: Option<Error>,
-    /// Why the connection does not stand again yet: what came of the last attempt.
+    /// Why the connection is not re-established yet: the error of the last attempt.
     setback: Option<Error>,
     last_id: u32,
 }
 
 impl Conversation {
-    /// Over its first link, whose SYN is written. Once that has stood, broken connections are
-    /// made again by `schedule`; without one, a broken connection is the end.
+    /// Starts with its first link, whose SYN is written. Once that has been established, `schedule`
+    /// re-establishes broken connections; without a schedule, a broken connection is the end.
     pub(super) fn new(link: Link, options: &Options, schedule: Option<Schedule>) -> Conversation {
         Conversation {
             link,
@@ -92,24 +91,25 @@ impl Conversation {
         }
     }
 
-    // ---- what it knows ----
+    // ---- state ----
 
     pub(super) fn link(&self) -> &Link {
         &self.link
     }
 
-    /// Operations may be sent.
+    /// Whether operations may be sent.
     pub(super) fn is_open(&self) -> bool {
         self.state == State::Up && self.ledger.stage == Stage::Open && self.drained_at.is_none()
     }
 
-    /// Answers may be sent.
+    /// Whether answers may be sent.
     pub(super) fn can_answer(&self) -> bool {
         self.state == State::Up && self.ledger.stage == Stage::Open
     }
 
-    /// Nothing is to be read: enough waits to be taken, or to be declined. A connection that
-    /// is being made goes on, whatever waits from before, until it brings more itself.
+    /// Whether reading is paused: enough messages wait to be taken, or requests to be declined. A
+    /// connection that is being established goes on, whatever waits from before, until it brings
+    /// more itself.
     pub(super) fn is_paused(&self) -> bool {
         let ledger = &self.ledger;
         let brings = ledger.stage == Stage::Open || ledger.has_brought;
@@ -117,12 +117,12 @@ impl Conversation {
         self.is_up() && brings && is_enough && !ledger.is_closing
     }
 
-    /// So much waits to be taken that no connection is to bring more.
+    /// Whether so much waits to be taken that no new connection may bring more.
     pub(super) fn is_overfull(&self) -> bool {
         self.ledger.inbox.is_overfull() && !self.ledger.is_closing
     }
 
-    /// There is no connection, and when to make one.
+    /// When to connect, if there is no connection.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         match self.state {
             State::Down { retry_at } => Some(retry_at),
@@ -130,17 +130,17 @@ impl Conversation {
         }
     }
 
-    /// There is a connection, as far as is known.
+    /// Whether there is a connection, as far as is known.
     pub(super) fn is_up(&self) -> bool {
         self.state == State::Up
     }
 
-    /// There is no connection, and there will be none.
+    /// Whether it has ended: there is no connection, and there will be none.
     pub(super) fn is_over(&self) -> bool {
         self.state == State::Over
     }
 
-    /// How it ended, if it did so for good.
+    /// How it ended, if it has ended for good.
     pub(super) fn ending(&self) -> Option<Error> {
         if self.state != State::Over {
             return None;
@@ -151,23 +151,24 @@ impl Conversation {
         }
     }
 
-    /// Why the connection does not stand again, while it does not.
+    /// Why the connection is not re-established, while it is not.
     pub(super) fn setback(&self) -> Option<Error> {
         self.setback.as_ref().map(Error::copy)
     }
 
-    /// Where the next connection goes.
+    /// The address of the next connection.
     pub(super) fn address(&self) -> Option<Address> {
         let schedule = self.schedule.as_ref();
         schedule.map(|schedule| schedule.address().clone())
     }
 
-    /// When [`Conversation::handle_timeout`] wants to be called, while there is a connection.
+    /// When to call [`Conversation::handle_timeout`], while there is a connection.
     pub(super) fn timeout(&self) -> Instant {
         self.link.timeout().min(self.own_timeout())
     }
 
-    /// As [`Conversation::timeout`], while nothing is read: the other side's silence aside.
+    /// As [`Conversation::timeout`], while reading is paused: without the deadline for the other
+    /// side's silence.
     pub(super) fn own_timeout(&self) -> Instant {
         let open_by = match self.is_held_up() {
             true => Instant::NEVER,
@@ -177,8 +178,8 @@ impl Conversation {
         open_by.min(renewal).min(self.ledger.budget.timeout())
     }
 
-    /// Nothing is read before the connection stands: that takes as long as it takes whoever
-    /// has messages to take.
+    /// Reading is paused before the connection is established: that takes until the application
+    /// takes its messages.
     fn is_held_up(&self) -> bool {
         self.is_paused() && self.ledger.stage != Stage::Open
     }
@@ -211,8 +212,8 @@ impl Conversation {
         self.settle(now);
     }
 
-    /// Where to fetch a credential from, now: its owner brings what came of it to
-    /// [`Conversation::provide`]. Who is asked again forgets about the fetch before.
+    /// The source to fetch a credential from now: the owner passes the result to
+    /// [`Conversation::provide`]. Each new fetch replaces the previous one.
     pub(super) fn take_fetch(&mut self) -> Option<Source> {
         self.fetch.take()
     }
@@ -236,7 +237,7 @@ impl Conversation {
         }
     }
 
-    /// The stream ended or broke.
+    /// The stream has ended or broken.
     pub(super) fn lose(&mut self, now: Instant) {
         self.link.lose();
         self.settle(now);
@@ -251,13 +252,13 @@ impl Conversation {
         self.ledger.stage = Stage::Greeting;
     }
 
-    /// Nobody could be connected to.
+    /// The attempt to connect failed.
     pub(super) fn connect_failed(&mut self, error: Error, now: Instant) {
         self.setback = Some(error);
         self.retry(None, now);
     }
 
-    /// Acts on what the last arrivals have changed.
+    /// Acts on the changes by the last arrivals.
     fn settle(&mut self, now: Instant) {
         if self.state != State::Up {
             return;
@@ -317,7 +318,7 @@ impl Conversation {
         }
     }
 
-    /// From the DRAIN on nothing new is sent, and the server has its time to say CLOSE.
+    /// From the DRAIN on nothing new is sent, and the server has a limited time to send CLOSE.
     fn note_drain(&mut self, now: Instant) {
         if self.drained_at.is_none()
             && self.reconnects()
@@ -328,7 +329,7 @@ impl Conversation {
         }
     }
 
-    /// Whether a broken connection is made again: the first one is not.
+    /// Whether a broken connection is re-established: not the first one, before it was established.
     fn reconnects(&self) -> bool {
         self.schedule.is_some() && self.ledger.has_stood
     }
@@ -337,7 +338,7 @@ impl Conversation {
         let passing = match self.link.is_denied() {
             true => self.access.refused(),
             false => {
-                // One that ended for the number of its ERRORs says nothing about the next.
+                // A connection ended for too many ERRORs says nothing about the next one.
                 let ending = self.link.ending();
                 self.link.is_shut_out() || ending.is_none_or(|error| error.is_retryable())
             }
@@ -372,7 +373,7 @@ impl Conversation {
     }
 }
 
-/// Ids rise modulo 2^32; 0 is none.
+/// Ids increase modulo 2^32; 0 is not an id.
 fn next_id(last_id: &mut u32) -> u32 {
     *last_id = last_id.checked_add(1).unwrap_or(1);
     *last_id

@@ -186,7 +186,7 @@ impl Error {
                 source: again(source),
             },
             Error::InboxFull { bytes } => Error::InboxFull { bytes: *bytes },
-            // Others are about one call, and told to that.
+            // Other errors concern one call, and are returned to that.
             other => Error::Io {
                 what: "the connection has ended",
                 source: io::Error::other(other.to_string()),
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_is_for_what_keeps_from_connecting() {
+    fn the_remedy_fits_the_cause_of_a_failed_connect() {
         use io::ErrorKind::*;
         for (source, remedy) in [
             (io::Error::from(ConnectionRefused), "ringmail serve"),
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_is_retryable() {
+    fn only_temporary_failures_are_retryable() {
         let refused = |code| Error::Refused {
             code,
             reason: String::new(),
@@ -548,7 +548,7 @@ mod tests {
 
     /// Each row of the table of codes.
     #[test]
-    fn what_is_told_of_a_code_is_what_the_table_says() {
+    fn the_classification_of_a_code_is_that_of_the_table() {
         let head = include_str!("error.rs")
             .split_once("/// | codes |")
             .unwrap()

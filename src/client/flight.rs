@@ -9,18 +9,19 @@ use crate::proto::error::Code;
 use crate::proto::message::MessageType;
 use std::collections::VecDeque;
 
-/// How many a client keeps before publishing waits.
+/// How many may be in flight before publishing waits.
 const COUNT_MAX: usize = 16_384;
-/// Bytes of them at most; one larger message goes alone.
+/// The most bytes of them; a single larger message goes alone.
 const BYTES_MAX: usize = 8 << 20;
 
 #[derive(Debug)]
 struct Sent {
     id: u32,
     topic: Box<str>,
-    /// The encoded envelope, without a message's header, which is each connection's own; empty where nothing will be repeated.
+    /// The encoded envelope, without the message header, which differs between connections; empty
+    /// if it will not be repeated.
     body: Box<[u8]>,
-    /// Somebody waits for this one's confirmation.
+    /// Whether a caller waits for its confirmation.
     is_awaited: bool,
 }
 
@@ -29,7 +30,7 @@ impl Sent {
         self.topic.len() + self.body.len()
     }
 
-    /// Of `count`, this being the first.
+    /// The first of `count`.
     fn unconfirmed(&self, count: usize) -> Error {
         Error::Unconfirmed {
             id: self.id,
@@ -54,8 +55,8 @@ impl Flight {
         self.sent.len() >= COUNT_MAX || self.bytes >= BYTES_MAX
     }
 
-    /// One more goes out; with `keep` it can be repeated. `is_awaited`: its end is somebody's
-    /// answer, not a complaint.
+    /// Adds one that is sent; with `keep` it can be repeated. `is_awaited`: its result goes to a
+    /// waiting caller, a failure is not a complaint.
     pub(super) fn push(&mut self, envelope: &Envelope<'_>, keep: bool, is_awaited: bool) {
         let sent = Sent {
             id: envelope.id,
@@ -71,7 +72,7 @@ impl Flight {
         self.sent.push_back(sent);
     }
 
-    /// Nobody waits for this one any more; it is in flight all the same.
+    /// The caller no longer waits for this one; it stays in flight.
     pub(super) fn forget(&mut self, id: u32) {
         let index = self.position(id);
         if let Some(sent) = index.and_then(|index| self.sent.get_mut(index)) {
@@ -79,12 +80,12 @@ impl Flight {
         }
     }
 
-    /// OK for this id: whether somebody waits for it; `None` if it is not one of these.
+    /// OK for this id: returns whether a caller waits for it; `None` if it is not in flight.
     pub(super) fn confirm(&mut self, id: u32) -> Option<bool> {
         self.remove(id).map(|sent| sent.is_awaited)
     }
 
-    /// ERROR for this id: whether somebody waits for it, and what to say.
+    /// ERROR for this id: returns whether a caller waits for it, and the error.
     pub(super) fn reject(&mut self, id: u32, code: Code, text: &str) -> Option<(bool, Error)> {
         let sent = self.remove(id)?;
         let error = Error::Rejected {
@@ -96,8 +97,8 @@ impl Flight {
         Some((sent.is_awaited, error))
     }
 
-    /// The session has confirmed all up to this id, modulo 2^32, or none yet, if it is 0:
-    /// those that somebody waits for.
+    /// The session has confirmed everything up to this id, modulo 2^32 (0: nothing yet); returns
+    /// those that callers wait for.
     pub(super) fn confirm_through(&mut self, last: u32) -> Vec<u32> {
         let mut awaited = Vec::new();
         let is_confirmed = |sent: &&Sent| is_through(last, sent.id);
@@ -110,14 +111,14 @@ impl Flight {
         awaited
     }
 
-    /// What to say of those that are not confirmed, if there are any.
+    /// The error about the unconfirmed ones, if there are any.
     pub(super) fn complaint(&self) -> Option<Error> {
         let first = self.sent.front()?;
         Some(first.unconfirmed(self.sent.len()))
     }
 
-    /// Nobody will confirm these any more: an error for each that somebody waits for, by its
-    /// id, and one for all the others.
+    /// These will not be confirmed any more: returns an error for each that a caller waits for, by
+    /// id, and one for all others.
     pub(super) fn abandon(&mut self) -> (Vec<(u32, Error)>, Option<Error>) {
         let flight = std::mem::take(self);
         let (awaited, others): (Vec<_>, Vec<_>) =
@@ -127,10 +128,10 @@ impl Flight {
         (awaited.collect(), first)
     }
 
-    /// The next behind this id of those that are kept, to be sent again under its own.
+    /// The next kept one after this id, to be repeated under its own id.
     pub(super) fn next_after(&self, id: u32) -> Option<Envelope<'_>> {
         let first = self.sent.partition_point(|sent| is_through(id, sent.id));
-        // What was encoded here is parsed again: the one form that owns its bytes.
+        // Parsed from its encoded form, which is the one that owns its bytes.
         self.sent
             .range(first..)
             .find_map(|sent| Envelope::parse(MessageType::Publish, &sent.body).ok())
@@ -148,13 +149,13 @@ impl Flight {
         Some(sent)
     }
 
-    /// Answers come in order, so that it is nearly always the first.
+    /// Answers come in order, so it is nearly always the first.
     fn position(&self, id: u32) -> Option<usize> {
         self.sent.iter().position(|sent| sent.id == id)
     }
 }
 
-/// Whether `id` is not behind `last`, modulo 2^32; nothing is before 0, which is no id.
+/// Whether `id` is at most `last`, modulo 2^32; nothing is at most 0, which is not an id.
 const fn is_through(last: u32, id: u32) -> bool {
     last != 0 && last.wrapping_sub(id) as i32 >= 0
 }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_resume_has_confirmed_is_not_repeated() {
+    fn publishes_confirmed_by_a_resume_are_not_repeated() {
         let mut flight = Flight::default();
         for (id, topic) in [(3, "a"), (4, "b"), (7, "c")] {
             flight.push(&envelope(id, topic), true, id == 4);
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn abandoned_ones_are_told_by_the_first_and_their_number() {
+    fn abandoned_publishes_are_reported_by_the_first_and_their_number() {
         let mut flight = Flight::default();
         assert!(flight.abandon().1.is_none());
         for (id, topic) in [(5, "first"), (7, "mine"), (8, "left"), (9, "last")] {

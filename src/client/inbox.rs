@@ -29,15 +29,15 @@ use super::wildcard::Wildcards;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
-/// Done messages that make an ACK worth sending before the application has taken all.
+/// How many done messages make an ACK worth sending before the application has taken all.
 const ACK_EVERY: u32 = 64;
-/// What may wait beyond the bound, a read from each of some connections, before no other is
-/// made.
+/// How much may wait beyond the bound (a read from each of several connections) before the client
+/// stops reconnecting.
 const BEYOND_MAX: usize = 1 << 20;
 /// Bytes counted for each entry beside its contents.
 const ENTRY_BYTES: usize = 128;
 
-/// An entry's number: where it stands among all that came.
+/// An entry's key: its position in the order of arrival.
 pub(super) type Key = u64;
 
 /// What a mailbox takes.
@@ -49,7 +49,7 @@ pub(super) enum Takes {
 }
 
 impl Takes {
-    /// Whether the same subscription or service of the server's stands for both.
+    /// Whether both share one subscription or service at the server.
     fn is_same(&self, other: &Takes) -> bool {
         match (self, other) {
             (Takes::Messages(one), Takes::Messages(other))
@@ -58,7 +58,7 @@ impl Takes {
         }
     }
 
-    /// The name that it takes, or the filter of names; `None`: all.
+    /// The name it takes, or a filter of names; `None`: all.
     fn name(&self) -> Option<&str> {
         match self {
             Takes::Everything => None,
@@ -66,7 +66,7 @@ impl Takes {
         }
     }
 
-    /// Whether there may be several names that it takes.
+    /// Whether it takes a filter with wildcards.
     fn is_wild(&self) -> bool {
         let is_wild = |level| level == "+" || level == "#";
         let name = self.name();
@@ -77,22 +77,24 @@ impl Takes {
 #[derive(Debug)]
 struct Mailbox {
     takes: Takes,
-    /// Its owner wants what the server sends for it: what stands there stands for this one.
+    /// Whether its owner still wants what the server sends for it, so that the registration there
+    /// is needed.
     is_wanted: bool,
     waiting: VecDeque<Key>,
-    /// What its owner holds and may still be working on; of requests each owner knows.
+    /// The entry that its owner has taken and may still be working on; requests are tracked by
+    /// their own keys.
     handed: Option<Key>,
     waker: Option<Waker>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Until the last mailbox has handed it out.
+    /// `None` once the last mailbox has handed it out.
     incoming: Option<Incoming>,
     /// Its number among the session's counted messages.
     count: Option<u32>,
     bytes: usize,
-    /// Mailboxes that have it and did not hand it out; that are not done with it.
+    /// How many mailboxes have not handed it out, and how many are not done with it.
     waiting: usize,
     held: usize,
 }
@@ -101,22 +103,22 @@ struct Entry {
 pub(super) struct Inbox {
     boxes: BTreeMap<BoxId, Mailbox>,
     next_box: BoxId,
-    /// The mailboxes whose names have no wildcard, by name; those whose have one; and those
-    /// that take everything.
+    /// The mailboxes without wildcards, by name; those with wildcards; and those that take
+    /// everything.
     exact: HashMap<String, Vec<BoxId>>,
     wild: Wildcards,
     greedy: Vec<BoxId>,
-    /// Which of them take what has just come: kept for its memory.
+    /// Scratch: the mailboxes that take what has just arrived.
     found: Vec<BoxId>,
     entries: BTreeMap<Key, Entry>,
     next_key: Key,
     bytes: usize,
     bytes_max: usize,
-    /// A session is in force: messages are counted.
+    /// Whether a session is in force, so that messages are counted.
     counting: bool,
     received: u32,
     acknowledged: u32,
-    /// Owners of mailboxes to be woken.
+    /// Wakers of mailboxes' owners, to be called.
     woken: Vec<Waker>,
 }
 
@@ -140,12 +142,12 @@ impl Inbox {
         }
     }
 
-    /// Too much waits: nothing more should be read.
+    /// Whether too much waits, so that nothing more should be read.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= self.bytes_max
     }
 
-    /// More than what one read brings waits beyond the bound.
+    /// Whether more than one read's worth waits beyond the bound.
     pub(super) fn is_overfull(&self) -> bool {
         self.bytes >= self.bytes_max.saturating_add(BEYOND_MAX)
     }
@@ -184,8 +186,8 @@ impl Inbox {
         self.next_box
     }
 
-    /// The owner wants nothing more from the server, and can still take what comes until that
-    /// has been said. True: nobody else wants it either.
+    /// The owner wants nothing more from the server, but can still take what arrives until the
+    /// server knows. True: no other mailbox wants it either.
     pub(super) fn resign(&mut self, id: BoxId) -> bool {
         let Some(mailbox) = self.boxes.get_mut(&id) else {
             return false;
@@ -198,14 +200,15 @@ impl Inbox {
         !others.any(|other| other.is_wanted && other.takes.is_same(&mailbox.takes))
     }
 
-    /// The mailbox is gone: its owner is done with all that it holds. Returns what nobody
-    /// else will deal with: the requests in it.
+    /// Removes a mailbox: its owner is done with everything in it. Returns the requests in it,
+    /// which no one else will answer.
     pub(super) fn close(&mut self, id: BoxId) -> Vec<Incoming> {
         let mut left = Vec::new();
         let Some(mut mailbox) = self.boxes.remove(&id) else {
             return left;
         };
-        // Not dropped here: what goes with a task's last waker is not for a lock's inside.
+        // Not dropped here: dropping a task's last waker may drop the task, which must not happen
+        // under a lock.
         self.woken.extend(mailbox.waker.take());
         match (mailbox.takes.name(), mailbox.takes.is_wild()) {
             (None, _) => self.greedy.retain(|greedy| *greedy != id),
@@ -231,13 +234,13 @@ impl Inbox {
         left
     }
 
-    /// Whether a mailbox takes everything, and tells by itself what it has no use for.
+    /// Whether a mailbox takes everything; its owner then declines what it cannot use.
     pub(super) fn gathers(&self) -> bool {
         let mut boxes = self.boxes.values();
         boxes.any(|mailbox| matches!(mailbox.takes, Takes::Everything))
     }
 
-    /// The subscriptions that have a mailbox.
+    /// The subscriptions with a mailbox.
     pub(super) fn subscriptions(&self) -> impl Iterator<Item = &Interest> {
         self.boxes
             .values()
@@ -247,7 +250,7 @@ impl Inbox {
             })
     }
 
-    /// Who is to be woken since the last call, outside of any lock.
+    /// Takes the wakers recorded since the last call, to be called outside of any lock.
     pub(super) fn take_woken(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.woken)
     }
@@ -259,21 +262,21 @@ impl Inbox {
 
     // ---- in ----
 
-    /// A message of type 0x10 or more has come that does not wait here.
+    /// A message of type 0x10 or more has arrived that does not wait here.
     pub(super) fn count(&mut self) {
         if self.counting {
             self.received = self.received.wrapping_add(1);
         }
     }
 
-    /// A counted message has come; false if nobody takes it, and it is done with.
+    /// A counted message has arrived; false if no mailbox takes it, so that it is done.
     pub(super) fn push(&mut self, incoming: Incoming) -> bool {
         self.count();
         let count = self.counting.then_some(self.received);
         self.append(incoming, count)
     }
 
-    /// Word of a reconnect: not a message, not counted.
+    /// Adds the notice of a reconnect: not a message, not counted.
     pub(super) fn push_event(&mut self, event: Incoming) {
         self.append(event, None);
     }
@@ -307,7 +310,7 @@ impl Inbox {
         true
     }
 
-    /// Puts a key into each mailbox that takes what came; returns how many they are.
+    /// Puts a key into each mailbox that takes the message; returns how many do.
     fn distribute(&mut self, incoming: &Incoming, key: Key) -> usize {
         let mut held = 0;
         let mut one_of_many: Option<(bool, usize, BoxId)> = None;
@@ -336,7 +339,7 @@ impl Inbox {
                 continue;
             }
             if is_shared {
-                // One whose owner is leaving takes what nobody else does.
+                // A mailbox whose owner is leaving takes only what no other does.
                 let candidate = (!mailbox.is_wanted, mailbox.waiting.len(), id);
                 one_of_many = Some(one_of_many.map_or(candidate, |best| best.min(candidate)));
                 continue;
@@ -357,9 +360,9 @@ impl Inbox {
 
     // ---- out ----
 
-    /// The next for a mailbox's owner, which is done with the message it got before; a
-    /// request is done when it is released by its key. Word of a reconnect, and all behind
-    /// it, is held back until the connection is `open`, or will never be.
+    /// The next entry for a mailbox's owner, which is done with the message it got before; a
+    /// request is done when it is released by its key. The notice of a reconnect, and everything
+    /// after it, is held back until the connection is `open`, or never will be.
     pub(super) fn take(&mut self, id: BoxId, open: bool) -> Option<(Key, Incoming)> {
         let mailbox = self.boxes.get_mut(&id)?;
         if let Some(key) = mailbox.handed.take() {
@@ -378,7 +381,7 @@ impl Inbox {
         Some((key, self.hand_out(key)?))
     }
 
-    /// As [`Inbox::take`], for an owner that is woken when there is something.
+    /// As [`Inbox::take`], and wakes the owner when there is something.
     pub(super) fn poll(&mut self, id: BoxId, cx: &mut Context<'_>) -> Poll<(Key, Incoming)> {
         if let Some(taken) = self.take(id, true) {
             return Poll::Ready(taken);
@@ -386,8 +389,8 @@ impl Inbox {
         if let Some(mailbox) = self.boxes.get_mut(&id) {
             let is_it = |waker: &Waker| waker.will_wake(cx.waker());
             if !mailbox.waker.as_ref().is_some_and(is_it) {
-                // Another's is woken once more rather than dropped here: what goes with the
-                // last waker of a task is not for a lock's inside.
+                // A replaced waker is called once more rather than dropped here: dropping a task's
+                // last waker may drop the task, which must not happen under a lock.
                 self.woken.extend(mailbox.waker.replace(cx.waker().clone()));
             }
         }
@@ -415,7 +418,7 @@ impl Inbox {
         }
     }
 
-    /// How many counted messages are dealt with.
+    /// How many counted messages are done.
     fn done(&self) -> u32 {
         let oldest = self.entries.values().find_map(|entry| entry.count);
         oldest.map_or(self.received, |count| count.wrapping_sub(1))
@@ -428,7 +431,8 @@ impl Inbox {
         }
         let done = self.done();
         let news = done.wrapping_sub(self.acknowledged);
-        // More than half of the numbers ahead is behind: a resume has said more already.
+        // A difference of more than half the range means behind: a resume has acknowledged more
+        // already.
         let due = if idle { 1 } else { ACK_EVERY };
         if news > u32::MAX / 2 || news < due {
             return None;
@@ -437,7 +441,7 @@ impl Inbox {
         Some(done)
     }
 
-    /// Nobody will come for what waits.
+    /// Drops what waits: no one will take it.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;
@@ -449,13 +453,13 @@ impl Inbox {
 
     // ---- sessions ----
 
-    /// The session goes on, where `received` was told to the server.
+    /// The session is resumed; `received` was sent to the server.
     pub(super) fn resume(&mut self) {
         self.acknowledged = self.received;
     }
 
-    /// What went before has no numbers any more, and its requests nobody who waits. With
-    /// `counting` a new session begins.
+    /// Earlier messages are no longer counted, and earlier requests have no requester any more.
+    /// With `counting` a new session begins.
     pub(super) fn renew(&mut self, counting: bool) {
         let is_request = |entry: &Entry| matches!(entry.incoming, Some(Incoming::Request(_)));
         self.entries.retain(|_, entry| !is_request(entry));
@@ -503,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_acknowledged_when_the_next_is_asked_for() {
+    fn a_message_is_acknowledged_when_the_next_is_requested() {
         let mut inbox = counting();
         inbox.push(message());
         inbox.push(message());
@@ -518,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_not_acknowledged_before_what_came_ahead_of_it() {
+    fn a_response_is_not_acknowledged_before_earlier_messages() {
         let mut inbox = counting();
         inbox.count();
         assert_eq!(inbox.acknowledge(true), Some(1));
@@ -633,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mailbox_gets_what_its_filter_matches_and_nobody_else_counts() {
+    fn each_mailbox_gets_what_its_filter_matches_and_no_other_counts() {
         let mut inbox = Inbox::new(10_000);
         inbox.renew(true);
         let narrow = inbox.open(subscription("a/b", None));
@@ -674,13 +678,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_who_wants_it_ends_it_whoever_holds_a_mailbox_still() {
+    fn the_last_owner_that_wants_it_ends_it_though_others_hold_a_mailbox() {
         let mut inbox = Inbox::new(10_000);
         let [one, two] = [0, 1].map(|_| inbox.open(subscription("a/+", None)));
         let other = inbox.open(subscription("a/+", Some("g")));
         let service = inbox.open(Takes::Requests(Serve::new("a/+").interest().unwrap()));
         assert!(!inbox.resign(one), "another wants the same");
-        // Both mailboxes are there still: who has resigned is not counted.
+        // Both mailboxes still exist, but one whose owner has resigned does not count.
         assert!(inbox.resign(two) && !inbox.resign(two), "told once");
         assert!(inbox.resign(other) && inbox.resign(service));
         let again = inbox.open(subscription("a/+", None));

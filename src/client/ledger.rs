@@ -21,29 +21,29 @@ use crate::proto::message::MessageType;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
-/// Failures of PUBLISHes that wait to be told at most; older ones are dropped.
+/// The most failures of PUBLISHes that wait to be reported; older ones are dropped.
 const COMPLAINTS_MAX: usize = 256;
 
-/// How far the present connection is.
+/// How far the current connection has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The handshake.
     Greeting,
-    /// The handshake is over.
+    /// The handshake is complete.
     Greeted,
     /// AUTH was sent.
     Proving,
-    /// The server knows who this is, or does not ask.
+    /// The client is authenticated, or need not be.
     Admitted,
     /// SESSION was sent.
     Joining,
-    /// SESSION_OK has come.
+    /// SESSION_OK has arrived.
     Joined {
         resumed: bool,
     },
-    /// The session asked for is unknown.
+    /// The server answered SESSION_UNKNOWN.
     Unknown,
-    /// What stood at the server is asked for again.
+    /// Registrations are being restored.
     Restoring,
     Open,
 }
@@ -53,15 +53,15 @@ pub(super) enum Stage {
 struct Asked {
     kind: MessageType,
     change: Change,
-    /// Somebody waits; else only the change matters.
+    /// Whether a caller waits; otherwise only the change matters.
     is_awaited: bool,
 }
 
-/// What came of the operation, request, PING or PUBLISH with this id, of which somebody waits
-/// for the answer. An OK is an empty response.
+/// The result of the operation, request, PING or PUBLISH with this id, for a waiting caller. An OK
+/// is an empty response.
 pub(super) type Answered = (u32, Result<Response, Error>);
 
-/// What an operation that restores something was.
+/// The operation that restores a registration.
 #[derive(Debug)]
 struct Restored {
     id: u32,
@@ -78,28 +78,29 @@ pub(super) struct Ledger {
     pub(super) registry: Registry,
     pub(super) withdrawals: Withdrawals,
     pub(super) budget: Budget,
-    /// Whether there is to be a session.
+    /// Whether the client wants a session.
     pub(super) wants_session: bool,
     /// The session in force, or to be resumed.
     pub(super) key: Option<[u8; 16]>,
-    /// The connection has stood before: this one is another.
+    /// Whether a connection was established before this one.
     pub(super) has_stood: bool,
-    /// Rises with each connection or session that does not go on from the one before.
+    /// Incremented by each connection or session that does not continue the previous one.
     pub(super) epoch: u32,
-    /// Encoded answers to requests of this session, to be sent when it goes on.
+    /// Encoded answers to requests of this session, to be sent once it is resumed.
     pub(super) responses: Vec<Box<[u8]>>,
-    /// Requests to be declined: this client serves nothing.
+    /// Requests to be declined, since this client does not serve them.
     pub(super) declined: VecDeque<u32>,
-    /// Messages or requests have come over this connection.
+    /// Whether messages or requests have arrived on this connection.
     pub(super) has_brought: bool,
-    /// CLOSE was said: what waits in the inbox holds nothing up any more, and what finds no
-    /// room there is dropped.
+    /// Whether CLOSE was sent: a full inbox no longer pauses reading, and what finds no room there
+    /// is dropped.
     pub(super) is_closing: bool,
-    /// An AUTH_OK that nobody has dealt with.
+    /// An AUTH_OK that is not handled yet.
     pub(super) login: Option<Login>,
-    /// Why the server would not have a session.
+    /// Why the server refused a session.
     pub(super) session_refusal: Option<Refusal>,
-    /// Connections that came to stand; how many of them did not go on from the one before.
+    /// How many connections were established, and how many of them did not continue the previous
+    /// one.
     pub(super) stood_count: u64,
     pub(super) lapse_count: u64,
     answers: Vec<Answered>,
@@ -110,12 +111,12 @@ pub(super) struct Ledger {
     serves_asked: usize,
     /// PINGs without their PONG, oldest first.
     pings: VecDeque<(u32, Box<[u8]>)>,
-    /// What stood at the server and is still to be asked for again, encoded.
+    /// Registrations still to be restored, encoded.
     pub(super) unrestored: VecDeque<(MessageType, Box<[u8]>)>,
-    /// PUBLISHes in flight behind this id are still to be sent again.
+    /// PUBLISHes in flight after this id are still to be repeated.
     pub(super) unrepeated: Option<u32>,
     restoring: Vec<Restored>,
-    /// Failures of what nobody waits for.
+    /// Failures of operations that no caller waits for.
     complaints: VecDeque<Error>,
 }
 
@@ -152,7 +153,7 @@ impl Ledger {
         }
     }
 
-    // ---- what was asked ----
+    // ---- pending operations ----
 
     pub(super) fn ask(&mut self, id: u32, kind: MessageType, change: Change) {
         self.serves_asked += usize::from(kind == MessageType::Serve);
@@ -164,18 +165,18 @@ impl Ledger {
         self.asked.insert(id, asked);
     }
 
-    /// A PING went out with these bytes.
+    /// A PING was sent with these bytes.
     pub(super) fn ping(&mut self, id: u32, payload: &[u8]) {
         self.pings.push_back((id, payload.into()));
     }
 
-    /// What has been answered since the last call.
+    /// Takes the answers since the last call.
     pub(super) fn take_answers(&mut self) -> Vec<Answered> {
         std::mem::take(&mut self.answers)
     }
 
-    /// Nobody waits for this id any more. An operation that is confirmed late has changed
-    /// something all the same.
+    /// The caller no longer waits for this id. An operation that is confirmed late still takes
+    /// effect.
     pub(super) fn forget(&mut self, id: u32) {
         self.answers.retain(|(answered, _)| *answered != id);
         self.pings.retain(|(pinged, _)| *pinged != id);
@@ -189,8 +190,8 @@ impl Ledger {
         }
     }
 
-    /// Whether a subscription or service may stand at the server: it was confirmed, or asked
-    /// for and not refused. `kind` is what ends it.
+    /// Whether a subscription or service may exist at the server: it was confirmed, or sent and not
+    /// refused. `kind` is what ends it.
     pub(super) fn may_stand(&self, kind: MessageType, interest: &Interest) -> bool {
         let begun = begun_by(kind);
         let is_it = |asked: &Asked| asked.kind == begun && asked.change.is_about(interest);
@@ -204,12 +205,12 @@ impl Ledger {
         doubtful.any(|(kind, asked)| *kind == begun && asked.is_same(interest))
     }
 
-    /// A subscription or service that nobody holds any more; `kind` is what ends it.
+    /// Removes a subscription or service that no mailbox needs any more; `kind` is what ends it.
     pub(super) fn withdraw(&mut self, kind: MessageType, interest: &Interest) {
         let begun = begun_by(kind);
         self.settle_doubt(begun, interest);
         for asked in self.asked.values_mut().filter(|asked| asked.kind == begun) {
-            // Its OK may be on the way: the end is behind it.
+            // Its OK may still be on its way: the operation that ends it follows.
             if asked.change.is_about(interest) {
                 asked.change = Change::None;
             }
@@ -245,7 +246,7 @@ impl Ledger {
 
     // ---- complaints ----
 
-    /// The oldest failure of something nobody waits for that nobody was told.
+    /// Takes the oldest unreported failure of an operation that no caller waits for.
     pub(super) fn take_complaint(&mut self) -> Option<Error> {
         self.complaints.pop_front()
     }
@@ -259,7 +260,7 @@ impl Ledger {
 
     // ---- the connection's end ----
 
-    /// The connection is gone, and another will be made. Who waits for an answer is told;
+    /// The connection has ended, and another will follow. Fails the calls that wait for an answer;
     /// PUBLISHes stay in flight only if a session repeats them.
     pub(super) fn disconnect(&mut self) {
         let broken = || Error::Io {
@@ -298,7 +299,7 @@ impl Ledger {
         }
     }
 
-    /// Nothing of the connection before goes on in this one.
+    /// Nothing of the previous connection continues in this one.
     pub(super) fn renew(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.withdrawals.clear();
@@ -369,7 +370,7 @@ impl Ledger {
 
     fn take_request(&mut self, envelope: &Envelope<'_>) {
         self.has_brought = true;
-        // A SERVE may be in force elsewhere before its OK is here.
+        // A SERVE may take effect on another shard before its OK arrives here.
         let serves = self.registry.serves() || self.serves_asked > 0;
         let request = Incoming::Request(IncomingRequest::of(envelope, self.epoch));
         if self.inbox.gathers() && !serves {
@@ -429,7 +430,7 @@ impl Ledger {
         }
     }
 
-    /// The answer to `id`, of a kind that fits what was asked; an error fits everything.
+    /// The answer to `id`, of a kind that fits the operation; an error fits every operation.
     fn answer(
         &mut self,
         id: u32,
@@ -488,7 +489,7 @@ impl Ledger {
     }
 }
 
-/// What an UNSUBSCRIBE or UNSERVE ends.
+/// The operation that an UNSUBSCRIBE or UNSERVE ends.
 fn begun_by(ended_by: MessageType) -> MessageType {
     if ended_by == MessageType::Unserve {
         MessageType::Serve

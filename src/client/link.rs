@@ -23,7 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the server told about itself in the handshake.
+/// What the server reported about itself in the handshake.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerInfo {
@@ -31,14 +31,14 @@ pub struct ServerInfo {
     pub product: String,
     /// The shard (core) that serves this connection.
     pub shard: u16,
-    /// Bytes of the largest message payload it accepts, envelope counted, a CRC not.
+    /// Bytes of the largest message payload it accepts, including the envelope but not a CRC.
     pub message_bytes_max: u32,
     /// The heartbeat interval in force.
     pub heartbeat: Duration,
     /// The features granted, as PROTOCOL.md §1 numbers them.
     pub features: u32,
-    /// The AUTH methods it accepts, as PROTOCOL.md §1 numbers them; 0: none needed. With bit
-    /// 7 a client may go on without.
+    /// The AUTH methods it accepts, as PROTOCOL.md §1 numbers them; 0: no authentication. With bit
+    /// 7 it is optional.
     pub auth: u8,
 }
 
@@ -62,11 +62,11 @@ impl ServerInfo {
     }
 }
 
-/// The server is going down and said how it wants its clients to leave.
+/// The server is shutting down and has announced how its clients should leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drain {
-    /// How long it still answers, from when it said so.
+    /// How long it still answers, counted from the announcement.
     pub deadline: Duration,
     /// How long to wait before connecting again: spread over the clients.
     pub reconnect_after: Duration,
@@ -74,7 +74,7 @@ pub struct Drain {
     pub alternative: String,
 }
 
-/// What the owner has to deal with.
+/// What the owner has to handle.
 #[derive(Debug)]
 pub(super) enum Arrival<'a> {
     Established,
@@ -105,15 +105,15 @@ pub(super) enum Arrival<'a> {
 enum Ending {
     /// RST or a fatal ERROR.
     Refused(Refusal),
-    /// The server's CLOSE, unasked.
+    /// The server's CLOSE, unsolicited.
     Closed(Refusal),
-    /// This side left because the server broke the protocol.
+    /// This side left because the server violated the protocol.
     Broken(Refusal),
     /// This side left because a deadline of the connection's own passed.
     Silent(Refusal),
     /// CLOSE was sent and answered.
     Done,
-    /// The stream ended or broke; the error of that moment has been told.
+    /// The stream ended or broke; its error has been reported.
     Lost,
 }
 
@@ -167,14 +167,14 @@ impl Link {
         self.state.drain.as_ref()
     }
 
-    /// Bytes of the largest message body the server takes.
+    /// Bytes of the largest message body the server accepts.
     pub(super) fn body_bytes_max(&self) -> usize {
         self.state.session.peer_message_bytes_max() as usize
     }
 
     // ---- bytes and time in ----
 
-    /// Handles received bytes, whole messages and parts of one.
+    /// Handles received bytes: complete messages and parts of one.
     pub(super) fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -200,7 +200,7 @@ impl Link {
         }
     }
 
-    /// When [`Link::handle_timeout`] wants to be called.
+    /// When to call [`Link::handle_timeout`].
     pub(super) fn timeout(&self) -> Instant {
         self.state.session.timeout()
     }
@@ -214,8 +214,7 @@ impl Link {
         }
     }
 
-    /// A call begins: the time since the last one, in which nobody read, does not count
-    /// against a message begun.
+    /// Reading goes on after a pause, whose time does not count against a message that has begun.
     pub(super) fn resume(&mut self, now: Instant) {
         self.state.session.restart_frame_clock(now);
     }
@@ -233,12 +232,12 @@ impl Link {
             .close(Code::Normal, "", &mut self.state.out);
     }
 
-    /// What is to be sent and was not yet.
+    /// The bytes still to be sent.
     pub(super) fn unsent(&self) -> &[u8] {
         &self.state.out[self.state.sent..]
     }
 
-    /// The first `count` of the unsent bytes are on their way.
+    /// The first `count` of the unsent bytes have been sent.
     pub(super) fn advance(&mut self, count: usize) {
         let state = &mut self.state;
         state.sent += count;
@@ -246,10 +245,10 @@ impl Link {
         if state.sent == state.out.len() {
             state.out.clear();
             state.sent = 0;
-            // One large request must not hold its memory for the connection's life.
+            // One large request must not keep its memory for the life of the connection.
             state.out.shrink_to(64 * 1024);
         } else if state.sent >= 1 << 20 {
-            // Nor must what has gone, while more is written than goes.
+            // Nor must sent bytes, while more is written than sent.
             state.out.drain(..state.sent);
             state.sent = 0;
         }
@@ -257,7 +256,7 @@ impl Link {
 
     // ---- the end ----
 
-    /// The stream ended or broke, without a word.
+    /// The stream ended or broke without CLOSE.
     pub(super) fn lose(&mut self) {
         self.state.ending.get_or_insert(Ending::Lost);
         self.state.session.finish(&mut Vec::new());
@@ -267,7 +266,7 @@ impl Link {
         self.state.ending.is_some()
     }
 
-    /// Whether the server said CLOSE, and is still to read the answer.
+    /// Whether the server sent CLOSE, and has not got the answer yet.
     pub(super) fn is_left(&self) -> bool {
         matches!(self.state.ending, Some(Ending::Closed(_)))
     }
@@ -277,7 +276,7 @@ impl Link {
         matches!(self.state.ending, Some(Ending::Done))
     }
 
-    /// Whether the server ended it over the credential.
+    /// Whether the server ended it because of the credential.
     pub(super) fn is_denied(&self) -> bool {
         let ending = self.state.ending.as_ref();
         ending.is_some_and(|ending| {
@@ -288,14 +287,14 @@ impl Link {
         })
     }
 
-    /// Whether the server ended it for the number of its ERRORs: the last one's code would not
+    /// Whether the server ended it because of too many ERRORs: the last one's code alone would not
     /// have.
     pub(super) fn is_shut_out(&self) -> bool {
         let ending = self.state.ending.as_ref();
         matches!(ending, Some(Ending::Refused(refusal)) if !refusal.code.is_fatal())
     }
 
-    /// When something whole was last heard.
+    /// When the last complete message arrived.
     pub(super) fn heard_at(&self) -> Instant {
         self.state.heard_at
     }
@@ -325,7 +324,7 @@ impl Link {
 }
 
 impl State {
-    /// Acts on an event; what the session wrote for it stands in `out` from `written` on.
+    /// Acts on an event; what the session wrote for it is in `out` from `written` on.
     fn act(&mut self, event: Event<'_>, written: usize, deliver: &mut impl FnMut(Arrival<'_>)) {
         match event {
             Event::Handled => {}
@@ -375,7 +374,7 @@ impl State {
                 ..
             } => {
                 self.ending = Some(Ending::Refused(Refusal::with(code, text.to_owned())));
-                // The server reads no more: nothing is said, not even CLOSE.
+                // The server no longer reads: nothing is sent, not even CLOSE.
                 self.session.finish(&mut self.out);
             }
             Message::Error { code, id, text, .. } => deliver(Arrival::Error { id, code, text }),
@@ -405,7 +404,7 @@ impl State {
                     refresh_token: secret(refresh_token),
                 }));
             }
-            // What the session has dealt with, or has refused as only a client's.
+            // Messages that the session has handled, or refused because only a client sends them.
             Message::Ping(_)
             | Message::Close { .. }
             | Message::Auth { .. }
@@ -414,8 +413,8 @@ impl State {
         }
     }
 
-    /// Why this side left. The session tells it to the server and to nobody else, so it is
-    /// read back from there: RST before the handshake is over, CLOSE after it.
+    /// Why this side left. The session writes the reason only into its output, so it is read back
+    /// from there: from RST before the end of the handshake, from CLOSE after it.
     fn told(&self, written: usize) -> Refusal {
         let bytes = self.out.get(written..).unwrap_or_default();
         if let Ok(Parsed::Whole { value, .. }) = Frame::parse(bytes)

@@ -56,7 +56,7 @@ macro_rules! readable {
             /// Its payload, read as protobuf.
             ///
             /// # Errors
-            /// `Payload`: it is something else, or has more than 100 messages within each other.
+            /// `Payload`: it is something else, or nests more than 100 messages.
             pub fn proto<T: prost::Message + Default>(&self) -> Result<T, Error> {
                 from_proto(self.codec, &self.payload)
             }
@@ -72,7 +72,7 @@ mod tests {
     use prost::Message as _;
 
     #[test]
-    fn a_payload_is_read_as_what_it_says_it_is_and_nothing_else() {
+    fn a_payload_is_decoded_unless_its_codec_contradicts() {
         let json = to_json(&["a", "b"]).unwrap();
         for codec in [Codec::Json, Codec::Bytes] {
             let read: Vec<String> = from_json(codec, &json).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_json_is_the_callers_fault() {
+    fn a_value_that_cannot_be_json_is_the_callers_fault() {
         let keys = std::collections::HashMap::from([([1, 2], 3)]);
         let error = to_json(&keys).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");

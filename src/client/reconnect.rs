@@ -9,7 +9,7 @@ use super::link::Drain;
 use crate::base::clock::Instant;
 use std::time::Duration;
 
-/// Between two attempts at the first connection at most: somebody waits for it.
+/// The longest time between two attempts at the first connection, for which a caller waits.
 const FIRST_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// How a client reconnects after its connection broke.
@@ -64,7 +64,7 @@ impl Reconnect {
         (self.delay_base, self.delay_max)
     }
 
-    /// Before the attempt behind so many that failed.
+    /// The delay before the attempt that follows this many failed ones.
     fn delay(&self, attempts: u32, random: &mut fastrand::Rng) -> Duration {
         let doubled = self.delay_base.saturating_mul(1 << attempts.min(20));
         let bound = doubled.min(self.delay_max).as_nanos();
@@ -73,7 +73,7 @@ impl Reconnect {
     }
 }
 
-/// When to try again for the first connection, for so long from `now` on.
+/// The schedule for the first connection, for this long from `now` on.
 #[derive(Debug)]
 pub(super) struct Patience {
     until: Instant,
@@ -111,10 +111,10 @@ impl Patience {
 pub(super) struct Schedule {
     policy: Reconnect,
     random: fastrand::Rng,
-    /// Where the user asked to connect to, and where a DRAIN sent us, tried in turns.
+    /// The address that the user gave, and the one that a DRAIN named, tried in turns.
     home: Address,
     alternative: Option<Address>,
-    /// Attempts since the connection last stood for a while.
+    /// Attempts since the connection was last established for a while.
     attempts: u32,
     opened: Instant,
 }
@@ -131,15 +131,15 @@ impl Schedule {
         }
     }
 
-    /// The connection stands.
+    /// The connection is established.
     pub(super) fn open(&mut self, now: Instant) {
         self.opened = now;
     }
 
-    /// The connection broke, or an attempt failed: when to make the next, or `None` to give
-    /// up. A connection that stood for less than the longest delay does not start the
-    /// series anew: a server that ends each connection at once is not hammered. `drain` is
-    /// what the server asked for before it went, and when.
+    /// The connection broke, or an attempt failed: when to make the next, or `None` to give up. A
+    /// connection that lasted less than the longest delay does not reset the series, so that a
+    /// server that ends each connection at once is not hammered. `drain` is the server's DRAIN, and
+    /// when it arrived.
     pub(super) fn fail(
         &mut self,
         drain: Option<(&Drain, Instant)>,
@@ -151,7 +151,7 @@ impl Schedule {
         self.opened = Instant::NEVER;
         if let Some((drain, told)) = drain {
             if !drain.alternative.is_empty() {
-                // Wherever a server sends its clients: who came by TLS goes by TLS.
+                // Wherever a server sends its clients, those connected with TLS use TLS.
                 let secure = self.home.secure;
                 let alternative = Address::parse(&drain.alternative).ok();
                 self.alternative = alternative.map(|address| Address {
@@ -171,7 +171,7 @@ impl Schedule {
         Some(now + delay)
     }
 
-    /// Where the next attempt goes.
+    /// The address of the next attempt.
     pub(super) fn address(&self) -> &Address {
         match &self.alternative {
             Some(alternative) if self.attempts % 2 == 1 => alternative,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_connection_is_tried_for_until_its_time_is_over_and_then_once_more() {
+    fn the_first_connection_is_retried_until_its_time_is_over_and_then_once_more() {
         assert_eq!(Patience::new(Duration::ZERO, at(5), 1).fail(at(5)), None);
         for seed in 0..200 {
             let mut patience = Patience::new(Duration::from_secs(10), at(0), seed);
@@ -240,14 +240,14 @@ mod tests {
         }
         let mut patient = Patience::new(Duration::MAX, at(0), 1);
         assert!((0..1000).all(|_| patient.fail(at(1)).is_some()));
-        // An attempt that took longer than there was time for was the last but one.
+        // An attempt that took longer than the remaining time was the last but one.
         let mut patience = Patience::new(Duration::from_secs(1), at(0), 1);
         assert_eq!(patience.fail(at(6000)), Some(at(6000)));
         assert_eq!(patience.fail(at(6001)), None);
     }
 
     #[test]
-    fn attempts_in_a_row_are_bounded_and_begin_anew_after_a_connection_that_stood() {
+    fn attempts_in_a_row_are_bounded_and_start_over_after_an_established_connection() {
         let mut schedule = schedule(Reconnect::default().attempts_max(2));
         assert!(schedule.fail(None, at(0)).is_some());
         schedule.open(at(10));
@@ -291,7 +291,7 @@ mod tests {
         for alternative in ["", "port is missing", "http://other:2"] {
             let mut schedule = schedule(Reconnect::default());
             let told = drain(alternative);
-            // Its time has passed already: at once.
+            // Its time has already passed: it is made at once.
             assert_eq!(schedule.fail(Some((&told, at(0))), at(900)), Some(at(900)));
             assert_eq!(schedule.address().host, "home");
         }

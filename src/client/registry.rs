@@ -1,8 +1,8 @@
 //! What the server holds for this client (subscriptions, services, the will), to be restored
 //! when a new connection or a new session starts from nothing.
 //!
-//! Entries are added when the server has confirmed the operation, and removed when it has
-//! confirmed the end, whether or not anybody still waits for that.
+//! Entries are added when the server has confirmed the operation, and removed when it has confirmed
+//! the end, whether or not a caller still waits for that.
 
 use super::subscribe::Interest;
 use crate::proto::envelope::Envelope;
@@ -13,12 +13,12 @@ use crate::proto::kind::{self, Class, MessageType};
 pub(super) enum Change {
     None,
     Interest(Interest),
-    /// The will's encoded envelope, or that there is none.
+    /// The will's encoded envelope; `None`: it is withdrawn.
     Will(Option<Box<[u8]>>),
 }
 
 impl Change {
-    /// Whether it is about the same subscription or service.
+    /// Whether both are about the same subscription or service.
     pub(super) fn is_about(&self, interest: &Interest) -> bool {
         matches!(self, Change::Interest(changed) if changed.is_same(interest))
     }
@@ -41,7 +41,7 @@ impl Registry {
         !self.services.is_empty()
     }
 
-    /// Whether this one stands; `kind` is SUBSCRIBE or SERVE.
+    /// Whether this one is registered; `kind` is SUBSCRIBE or SERVE.
     pub(super) fn contains(&self, kind: MessageType, interest: &Interest) -> bool {
         let list = if kind == MessageType::Serve {
             &self.services
@@ -77,7 +77,7 @@ impl Registry {
         }
     }
 
-    /// Whether what this operation asked for is to stand still.
+    /// Whether what this operation requested is still wanted.
     pub(super) fn wants(&self, kind: MessageType, operation: &Envelope<'_>) -> bool {
         let is_it = |old: &Interest| is_asked_by(old, operation.name, operation.headers.as_bytes());
         if kind == MessageType::Will {
@@ -89,7 +89,7 @@ impl Registry {
         }
     }
 
-    /// The server refused to restore this one: it is not asked for again.
+    /// The server refused to restore this one: it is not requested again.
     pub(super) fn forget(&mut self, kind: MessageType, name: &str, headers: &[u8]) {
         let is_other = |old: &Interest| !is_asked_by(old, name, headers);
         let Class::Change(operation) = kind.class() else {
@@ -104,7 +104,7 @@ impl Registry {
         }
     }
 
-    /// Everything, as it is to be sent, under ids of the caller's.
+    /// Everything, encoded for sending, under ids of the caller.
     pub(super) fn operations(&self) -> impl Iterator<Item = (MessageType, Envelope<'_>)> {
         let subscribe = |interest| (MessageType::Subscribe, Interest::envelope(interest, 0));
         let serve = |interest| (MessageType::Serve, Interest::envelope(interest, 0));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_ended_is_not_restored_and_what_was_asked_twice_is_restored_once() {
+    fn ended_registrations_are_not_restored_and_repeated_ones_restored_once() {
         let mut registry = Registry::default();
         let plain = Subscribe::new("a/#");
         let member = Subscribe::new("a/#").group("g");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_refuses_to_restore_is_forgotten_alone() {
+    fn only_a_registration_refused_on_restore_is_forgotten() {
         let mut registry = Registry::default();
         let member = Subscribe::new("a").group("g").interest().unwrap();
         registry.note(MessageType::Subscribe, interest(&Subscribe::new("a")));

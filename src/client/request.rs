@@ -102,7 +102,7 @@ impl Response {
         }
     }
 
-    /// A RESPONSE as what the requester is told.
+    /// Converts a RESPONSE to the requester's result.
     pub(crate) fn outcome(envelope: &Envelope<'_>) -> Result<Response, Error> {
         if !envelope.failed() {
             return Ok(Response::of(envelope));
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_told_in_whole_milliseconds_rounded_up() {
+    fn a_timeout_is_sent_in_whole_milliseconds_rounded_up() {
         for (timeout, ms) in [
             (Duration::ZERO, 1),
             (Duration::from_micros(1500), 2),

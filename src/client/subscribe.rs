@@ -66,7 +66,7 @@ impl<'a> Subscribe<'a> {
         Ok(interest)
     }
 
-    /// The UNSUBSCRIBE: filter and group alone say which one is meant.
+    /// The UNSUBSCRIBE, identified by filter and group alone.
     pub(super) fn identity(&self) -> Result<Interest, Error> {
         Interest::new(self.filter, self.group)
     }
@@ -115,7 +115,7 @@ impl<'a> Serve<'a> {
     }
 }
 
-/// A SUBSCRIBE or SERVE, owned, to be sent again on every new connection.
+/// A SUBSCRIBE or SERVE, owned, to be repeated on every new connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Interest {
     pub(super) name: String,
@@ -140,7 +140,7 @@ impl Interest {
         })
     }
 
-    /// Name and group alone, which say what is to be ended.
+    /// Name and group alone, which identify what to end.
     pub(super) fn identity(&self) -> Interest {
         Interest::new(&self.name, self.group.as_deref()).unwrap_or_else(|_| self.clone())
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_stands_beside_no_filter_that_overlaps_but_its_own() {
+    fn a_group_may_not_overlap_with_other_filters() {
         let interest = |subscribe: Subscribe<'_>| subscribe.interest().unwrap();
         let plain = interest(Subscribe::new("a/#"));
         let member = interest(Subscribe::new("a/b").group("g"));

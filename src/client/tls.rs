@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// The protocol's name in ALPN (PROTOCOL.md §4).
 const ALPN: &[u8] = b"mcp/1";
-/// Bytes of a file: a list of all authorities there are has a fifth of it.
+/// Bytes of a file: the list of all public authorities has a fifth of that.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// TLS options. By default the client trusts the system's certificate authorities and presents
@@ -39,10 +39,10 @@ impl Tls {
         self
     }
 
-    /// What rustls needs to know, files read.
+    /// The configuration for rustls, with the files read.
     ///
     /// # Errors
-    /// `Tls`: a file cannot be read or does not hold what it must.
+    /// `Tls`: a file cannot be read or lacks what it must contain.
     pub fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -53,7 +53,7 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain = certificates(certificate)?;
-                // The first that is the certificate's.
+                // The first key that belongs to the certificate.
                 let tries = private_keys(key)?.into_iter().map(|private| {
                     let builder = builder.clone();
                     builder.with_client_auth_cert(chain.clone(), private)
@@ -78,7 +78,7 @@ impl Tls {
     fn roots(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         let Some(ca) = &self.ca else {
-            // Of the system's some may be odd; one that is missing shows in the handshake.
+            // Some of the system's may be invalid; a missing one shows in the handshake.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
                 return Err(Error::tls(

@@ -1,19 +1,18 @@
-//! Protobuf to a type of prost's, which may hold itself: decoded by recursion, and so deep as
-//! whoever wrote the payload likes, were it not bounded.
+//! Decodes protobuf to a prost type. Such a type may contain itself: decoding recurses, and without
+//! a bound as deep as the payload's author likes.
 //!
-//! prost bounds it to [`LEVELS_MAX`], unless any crate of the whole build asks it not to, by
-//! the feature `no-recursion-limit`. One does that writes profiles (`pprof_util`, under
-//! `jemalloc_pprof`), wherever the server is built too. What the payload is like cannot tell how
-//! deep it is, either: in a string of `#` one finds groups within groups, and only the type
-//! knows that it is a string. So two things are asked of the type itself:
+//! prost bounds the recursion to [`LEVELS_MAX`], unless any crate of the build turns that off by
+//! the feature `no-recursion-limit`. One does wherever the server is built too: `pprof_util`, under
+//! `jemalloc_pprof`. Nor can the depth be read off the payload: a string of `#` looks like groups
+//! within groups, and only the type knows that it is a string. So both checks use the type itself:
 //!
-//! - How much stack decoding takes, each time it looks at the next bytes: from
-//!   [`STACK_BYTES_MAX`] on it reads bytes that nothing can be made of, and gives up. That holds
-//!   whatever lengths inside each other say.
-//! - Whether there are more levels than may be, once a payload has been decoded that could have
-//!   them: where the level below the last would begin, a byte is put that begins no field, and
-//!   it is decoded once more. Only what reads a message there finds fault with it; strings, bytes
-//!   and numbers take it as it is. (One that is empty is not seen. It holds nothing either.)
+//! - How much stack decoding takes, measured each time it reads the next bytes: beyond
+//!   [`STACK_BYTES_MAX`] it gets bytes that are invalid everywhere, and fails. This works whatever
+//!   the nested lengths claim.
+//! - Whether there are too many levels, once a payload has been decoded that might have them: where
+//!   the first level too deep would begin, a byte that cannot begin a field is written, and the
+//!   payload is decoded once more. Only code that reads a message there fails; strings, bytes and
+//!   numbers accept the byte. (An empty message is not noticed, but it holds nothing either.)
 
 use crate::base::protobuf::{LEVELS_MAX, Reader, WireType};
 use prost::DecodeError;
@@ -21,17 +20,17 @@ use prost::bytes::Buf;
 use std::cell::Cell;
 use std::hint::black_box;
 
-/// Half of what a thread has by default. A level takes some hundred bytes, and in a build
-/// without optimization a few thousand.
+/// Half of a thread's default stack. A level takes some hundred bytes, in a build without
+/// optimization a few thousand.
 const STACK_BYTES_MAX: usize = 1 << 20;
 
-/// A key of wire type 7, which there is not; and a character.
+/// A key of wire type 7, which does not exist; and a valid character.
 const NO_KEY: u8 = 0x07;
 
 /// A varint of more than ten bytes.
 const NOTHING: [u8; 16] = [0xff; 16];
 
-/// Why a payload is not of a type.
+/// Why a payload cannot be decoded to a type.
 #[derive(Debug, thiserror::Error)]
 pub enum TypedError {
     #[error("messages nested more than {LEVELS_MAX} levels deep")]
@@ -41,7 +40,7 @@ pub enum TypedError {
 }
 
 /// # Errors
-/// It is none, or has more than [`LEVELS_MAX`] messages within each other.
+/// If it is not a message of this type, or nests more than [`LEVELS_MAX`] messages.
 pub fn decode_typed<T: prost::Message + Default>(payload: &[u8]) -> Result<T, TypedError> {
     let decoded = decode_guarded(payload)?;
     let mut marks = Vec::new();
@@ -80,7 +79,7 @@ fn here() -> usize {
 
 struct Guarded<'a> {
     rest: &'a [u8],
-    /// Where on the stack decoding began.
+    /// The stack address at which decoding began.
     start: usize,
     is_too_deep: &'a Cell<bool>,
 }
@@ -107,11 +106,11 @@ impl Buf for Guarded<'_> {
     }
 }
 
-/// Where in the payload a [`Reader`] is.
+/// A [`Reader`] with its position in the payload.
 struct Walk<'a> {
     payload: &'a [u8],
     reader: Reader<'a>,
-    /// Where the reader's bytes end.
+    /// The offset at which the reader's bytes end.
     end: usize,
 }
 
@@ -129,9 +128,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Notes where the level begins that is one too deep, if all that could be a message is one,
-/// until what is read could be none; in a group of this number until it ends. Of what is a
-/// message indeed all levels are counted so, and none but those.
+/// Marks where the first level too deep begins, on the assumption that everything that could be a
+/// message is one; stops at bytes that cannot be a message, in a group at its end. For true
+/// messages this counts exactly their levels.
 fn mark_too_deep(
     walk: &mut Walk<'_>,
     levels: usize,
@@ -159,7 +158,7 @@ fn mark_too_deep(
                 mark_too_deep(walk, levels - 1, Some(number), marks)?;
             }
             WireType::StartGroup => {
-                // If this is a message, that is a level; if not, nothing that follows is one.
+                // If this is a message, that is a level; if not, nothing after it is.
                 marks.push(walk.at()..walk.end);
                 return None;
             }
@@ -170,8 +169,9 @@ fn mark_too_deep(
     group.is_none().then_some(())
 }
 
-/// Puts a byte in front that begins no field. What stands before is below 0x80, the end of a
-/// key or a length: so if this is text, a character begins here, and all of it is replaced.
+/// Overwrites the start with a byte that cannot begin a field. The byte before it is below 0x80,
+/// the end of a key or a length: so if this is text, a character begins here, and all of it is
+/// replaced.
 fn spoil(bytes: &mut [u8]) {
     let character_bytes = match bytes.first() {
         Some(0xc2..=0xdf) => 2,
@@ -179,7 +179,7 @@ fn spoil(bytes: &mut [u8]) {
         Some(0xf0..=0xf4) => 4,
         _ => 1,
     };
-    // One that reaches beyond would be no key either.
+    // One that extends beyond would not be a key either.
     if let Some(character) = bytes.get_mut(..character_bytes) {
         character.fill(NO_KEY);
     }
@@ -209,7 +209,7 @@ mod tests {
         group: Option<Box<Node>>,
     }
 
-    /// So many levels around some bytes, written from the end.
+    /// This many levels around some bytes, written from the end.
     fn nested(number: u32, levels: usize, innermost: &[u8]) -> Vec<u8> {
         let mut backwards = innermost.to_vec();
         backwards.reverse();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_deep_and_is_not_is_decoded() {
+    fn payloads_that_only_look_deep_are_decoded() {
         let image: Vec<u8> = (0..20_000u32).map(|i| (i * 7 + i / 300) as u8).collect();
         let alike = [
             b"#".repeat(250),
@@ -288,7 +288,7 @@ mod tests {
             for number in [1, 16] {
                 let payload = nested(number, levels, b"\x12\x01x");
                 assert_eq!(is_too_deep(&payload), wanted, "{levels} of {number}");
-                // Beside what only looks so.
+                // Beside data that only looks nested.
                 let both = [nested(2, 300, b"\x08\x01"), payload].concat();
                 assert_eq!(is_too_deep(&both), wanted, "{levels} of {number}");
             }
@@ -317,7 +317,7 @@ mod tests {
         for number in [1, 16] {
             let deep = nested(number, 200_000, b"\x12\x01x");
             assert!(is_too_deep(&deep));
-            // A level that says it is longer than the one around it.
+            // A level that claims to be longer than the enclosing one.
             let longer = [&b"\x0a\x02\x0a\x7f"[..], &deep].concat();
             assert!(decode_typed::<Node>(&longer).is_err());
         }

@@ -1,8 +1,8 @@
-//! Mailboxes whose filters have wildcards, found by a name's levels: what a name costs grows
-//! with its levels and with the filters that match it, not with all there are.
+//! Mailboxes whose filters have wildcards, found by a name's levels: the cost of a look-up grows
+//! with the name's levels and the filters that match it, not with the number of filters.
 //!
-//! One node a level; a node ends when nothing is left below it. `matches` of `proto::name` is
-//! the rule, and the tests' oracle.
+//! One node per level; a node is removed when nothing is left below it. `matches` of `proto::name`
+//! is the rule, and the tests' oracle.
 
 use std::collections::HashMap;
 
@@ -42,10 +42,10 @@ impl Wildcards {
         self.root.remove(&levels, id);
     }
 
-    /// Appends those that take this name.
+    /// Appends the mailboxes whose filters match this name.
     pub(super) fn find(&self, name: &str, found: &mut Vec<BoxId>) {
         let mut levels = name.split('/');
-        // What begins with a wildcard does not match names that begin with `$`.
+        // A filter that starts with a wildcard does not match names starting with `$`.
         if name.starts_with('$') {
             let first = levels.next().unwrap_or_default();
             if let Some(node) = self.root.named.get(first) {

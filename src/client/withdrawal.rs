@@ -1,8 +1,8 @@
 //! Subscriptions and services that have been dropped, until the server has confirmed their end:
 //! dropping one does not wait for that.
 //!
-//! If the connection breaks before the confirmation, the client repeats it over the next one if
-//! that resumes the session; otherwise the server holds nothing any more.
+//! If the connection breaks before the confirmation, the client repeats the operation on the next
+//! one, if that resumes the session; otherwise the server has dropped everything already.
 
 use super::subscribe::Interest;
 use crate::proto::message::MessageType;
@@ -12,7 +12,7 @@ struct Withdrawal {
     /// UNSUBSCRIBE or UNSERVE.
     kind: MessageType,
     interest: Interest,
-    /// The operation's; 0 until it is sent.
+    /// The operation's id; 0 until it is sent.
     id: u32,
 }
 
@@ -32,7 +32,7 @@ impl Withdrawals {
         });
     }
 
-    /// It is wanted again.
+    /// The subscription or service is wanted again.
     pub(super) fn cancel(&mut self, kind: MessageType, interest: &Interest) {
         let is_it = |it: &Withdrawal| it.kind == kind && it.interest.is_same(interest);
         self.open.retain(|withdrawal| !is_it(withdrawal));
@@ -44,7 +44,7 @@ impl Withdrawals {
         open.any(|it| it.kind == kind && it.interest.is_same(interest))
     }
 
-    /// Those to be sent, under the ids that `number` gives, for as long as it gives any.
+    /// The operations to be sent, under the ids that `number` returns, until it returns `None`.
     pub(super) fn unsent(
         &mut self,
         mut number: impl FnMut() -> Option<u32>,
@@ -56,21 +56,21 @@ impl Withdrawals {
         })
     }
 
-    /// OK or ERROR: either way it does not stand any more. False if it is none of these.
+    /// OK or ERROR: either way the registration no longer exists. False if it is none of these.
     pub(super) fn finish(&mut self, id: u32) -> bool {
         let before = self.open.len();
         self.open.retain(|it| it.id == 0 || it.id != id);
         self.open.len() < before
     }
 
-    /// The connection is gone: what was not confirmed is to be said again.
+    /// The connection has ended: unconfirmed operations have to be repeated.
     pub(super) fn disconnect(&mut self) {
         for withdrawal in &mut self.open {
             withdrawal.id = 0;
         }
     }
 
-    /// Nothing stands at the server.
+    /// The server holds nothing any more.
     pub(super) fn clear(&mut self) {
         self.open.clear();
     }
@@ -82,7 +82,7 @@ mod tests {
     use crate::client::Subscribe;
 
     #[test]
-    fn what_was_not_confirmed_is_said_again_and_what_is_wanted_again_is_not() {
+    fn unconfirmed_ends_are_repeated_unless_wanted_again() {
         let interest = |filter| Subscribe::new(filter).interest().unwrap();
         let mut withdrawals = Withdrawals::default();
         for filter in ["a", "b", "c"] {

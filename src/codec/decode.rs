@@ -19,7 +19,7 @@ impl<'a> Decoder<'a> {
         Decoder { types, values: 0 }
     }
 
-    /// A whole message, with so many levels below it.
+    /// Decodes a whole message, with this many levels below it.
     pub(super) fn message(
         &mut self,
         id: TypeId,
@@ -31,7 +31,7 @@ impl<'a> Decoder<'a> {
         Ok(tree)
     }
 
-    /// Adds to a message what is left of it, or of the group of this number.
+    /// Merges the rest of a message, or of the group with this number, into `tree`.
     fn merge(
         &mut self,
         id: TypeId,
@@ -132,7 +132,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A list in one field.
+    /// Decodes a packed list.
     fn packed(
         &mut self,
         message: &MessageType,
@@ -154,7 +154,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// The message of a field, which may have been begun.
+    /// Decodes the message of a field, merging it with an earlier occurrence.
     fn inner(
         &mut self,
         id: TypeId,
@@ -176,7 +176,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A map's entry; `None`: its value is of an enum that does not name it.
+    /// Decodes a map's entry; `None`: its value is a number that a closed enum does not name.
     fn entry(
         &mut self,
         map: &Field,
@@ -234,7 +234,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// `None`: it is of an enum that does not name it.
+    /// `None`: a number that a closed enum does not name.
     #[inline]
     fn scalar(&mut self, kind: Kind, reader: &mut Reader<'_>) -> Result<Option<Value>, Fault> {
         self.values += 1;
@@ -268,7 +268,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// The message that an Any holds, with so many levels below the Any; `None`: it is empty.
+/// The message that an Any holds, with this many levels below the Any; `None`: it is empty.
 pub(super) fn held(
     types: &Types,
     any: &Tree,
@@ -300,7 +300,7 @@ pub(super) fn unknown_type(type_url: &str) -> Fault {
     ))
 }
 
-/// That a value of it stands behind, alone.
+/// The wire type of a single value of this kind.
 pub(super) fn own_wire_type(kind: Kind) -> WireType {
     match kind {
         Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => WireType::Fixed64,
@@ -331,7 +331,7 @@ pub(super) fn as_key(value: Value) -> Key {
     }
 }
 
-/// With its place, if it is one of a list.
+/// The field's name, with the index if it is an element of a list.
 #[cold]
 fn name(field: &Field, index: usize, tree: &Tree) -> String {
     let count = match tree.value(index) {

@@ -1,16 +1,16 @@
-//! The messages and enums of a descriptor set, as reading and writing payloads needs them:
-//! fields by number and by name, each with all that is decided beforehand.
+//! The messages and enums of a descriptor set, prepared for reading and writing payloads: fields by
+//! number and by name, each with everything that can be decided in advance.
 
 use std::collections::HashMap;
 
-/// A message's or an enum's place in [`Types`].
+/// A message's or an enum's index in [`Types`].
 pub(super) type TypeId = u32;
 
 #[derive(Default)]
 pub(super) struct Types {
     pub(super) messages: Vec<MessageType>,
     pub(super) enums: Vec<EnumType>,
-    /// Of the messages, by full name.
+    /// The messages by full name.
     pub(super) names: HashMap<Box<str>, TypeId>,
 }
 
@@ -23,14 +23,14 @@ pub(super) struct MessageType {
     pub(super) fields: Vec<Field>,
     /// Fields by what JSON may call them: their names in JSON and in the schema.
     pub(super) field_names: HashMap<Box<str>, FieldName>,
-    /// It, or one within it, is something that not every value of has a form in JSON.
+    /// Whether it is, or contains, a type of which not every value has a form in JSON.
     pub(super) is_special: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct FieldName {
     pub(super) index: u32,
-    /// The schema's name, where JSON has another.
+    /// Whether it is the schema's name and JSON has another.
     pub(super) is_second: bool,
 }
 
@@ -46,12 +46,12 @@ pub(super) enum Form {
     Struct,
     Timestamp,
     Value,
-    /// A value's own.
+    /// The form of its only value.
     Wrapper,
 }
 
-/// Places of the fields of messages with a form of their own: they are the numbers that these
-/// have in Google's files, less one, which is looked at before the form is given.
+/// Indices of the fields of messages with a special form: their numbers in Google's files, less
+/// one, which is checked before a message gets its form.
 pub(super) mod place {
     pub(in super::super) const ANY_TYPE_URL: usize = 0;
     pub(in super::super) const ANY_VALUE: usize = 1;
@@ -77,12 +77,12 @@ pub(super) struct Field {
     pub(super) name: Box<str>,
     /// The name in JSON.
     pub(super) json_name: Box<str>,
-    /// The same as JSON has it: `"name":`.
+    /// The same as a key in JSON: `"name":`.
     pub(super) json_key: Box<[u8]>,
     pub(super) kind: Kind,
     pub(super) shape: Shape,
     pub(super) is_packed: bool,
-    /// Whether it is set is known from its value too where that is its default.
+    /// Whether the field can be set to its default value, as distinct from not being set.
     pub(super) has_presence: bool,
     pub(super) oneof: Option<u32>,
 }
@@ -91,7 +91,7 @@ pub(super) struct Field {
 pub(super) enum Shape {
     Single,
     List,
-    /// Of messages of two fields: key and value.
+    /// A list of entry messages with two fields, key and value.
     Map,
 }
 
@@ -114,7 +114,7 @@ pub(super) enum Kind {
     Sint64,
     Enum(TypeId),
     Message(TypeId),
-    /// Likewise, between a key that begins it and one that ends it.
+    /// A message between a start key and an end key.
     Group(TypeId),
 }
 
@@ -126,7 +126,7 @@ impl Kind {
         }
     }
 
-    /// Lists of it may be written as one field.
+    /// Whether a list of it may be packed into one field.
     pub(super) fn is_packable(self) -> bool {
         !matches!(
             self,
@@ -138,12 +138,12 @@ impl Kind {
 pub(super) struct EnumType {
     /// The full name.
     pub(super) name: Box<str>,
-    /// Numbers it does not name are no values of it.
+    /// Whether numbers that it does not name are invalid.
     pub(super) is_closed: bool,
-    /// What it is where nothing is said: the first one's number.
+    /// The default: the number of the first value.
     pub(super) first: i32,
     pub(super) numbers: HashMap<Box<str>, i32>,
-    /// The first name of each number, in their order.
+    /// The first name of each number, ordered by number.
     names: Vec<(i32, Box<str>)>,
 }
 
@@ -188,7 +188,7 @@ impl Types {
         &self.enums[id as usize]
     }
 
-    /// The message that an Any says it holds.
+    /// The type that an Any's URL names.
     pub(super) fn held(&self, type_url: &str) -> Option<TypeId> {
         let name = type_url.rsplit('/').next().unwrap_or_default();
         self.names.get(name).copied()
@@ -202,7 +202,7 @@ impl Types {
 }
 
 impl MessageType {
-    /// The place of a field, which is most often `likely`.
+    /// The index of the field with this number, which is most often `likely`.
     #[inline]
     pub(super) fn find(&self, number: u32, likely: usize) -> Option<usize> {
         match self.fields.get(likely) {

@@ -6,19 +6,19 @@ use super::descriptor::{Field, Kind, TypeId, Types};
 use super::tree::{Key, Tree, Value};
 use crate::base::protobuf::{WireType, put_key, put_length, put_varint, put_zigzag};
 
-/// It would be larger than was allowed.
+/// The output would exceed its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
 pub(super) struct Encoder<'a> {
     types: &'a Types,
     out: &'a mut Vec<u8>,
-    /// How long `out` may be.
+    /// The limit on the length of `out`.
     bytes_max: usize,
 }
 
 impl<'a> Encoder<'a> {
-    /// Appends `bytes_max` bytes at most, and one value more.
+    /// Appends at most `bytes_max` bytes, exceeded by at most one value before it stops.
     pub(super) fn new(types: &'a Types, out: &'a mut Vec<u8>, bytes_max: usize) -> Encoder<'a> {
         Encoder {
             types,
@@ -115,7 +115,7 @@ impl<'a> Encoder<'a> {
             (Value::Bool(value), _) => self.out.push((*value).into()),
             (Value::I32(value), Kind::Sint32) => put_zigzag((*value).into(), self.out),
             (Value::I32(value), Kind::Sfixed32) => self.put(&value.to_le_bytes()),
-            // Negative ones are as long as those of 64 bits.
+            // Negative numbers take as many bytes as 64-bit ones.
             (Value::I32(value) | Value::Enum(value), _) => {
                 put_varint(i64::from(*value) as u64, self.out);
             }

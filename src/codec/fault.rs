@@ -1,11 +1,12 @@
-//! What is wrong with a payload, and where: found at the bottom, reported with the path to it.
+//! What is wrong with a payload, and where: found in the innermost value, reported with the path to
+//! it.
 
 use crate::base::protobuf::Malformed;
 use std::fmt::Display;
 
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// `values[3].celsius`; empty: the whole.
+    /// For example `values[3].celsius`; empty: the whole payload.
     pub(super) path: String,
     pub(super) problem: String,
 }
@@ -19,7 +20,7 @@ impl Fault {
         }
     }
 
-    /// Of a field, a list's place in brackets, or a key of a map.
+    /// Prepends a field, an index in brackets, or a key of a map to the path.
     #[cold]
     pub(super) fn within(mut self, part: impl Display) -> Fault {
         self.path = match self.path.as_str() {

@@ -8,7 +8,8 @@ use super::mask;
 use super::moment::Moment;
 use super::tree::{Key, Tree, Value};
 
-/// It has so many levels below it at most, which what an Any holds counts towards.
+/// Checks that a message can be written as JSON. `levels`: how many levels it may have below it,
+/// including those inside an Any.
 pub(super) fn judge(types: &Types, id: TypeId, tree: &Tree, levels: usize) -> Result<(), Fault> {
     let message = types.message(id);
     if !message.is_special {

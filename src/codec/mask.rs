@@ -1,7 +1,7 @@
 //! Paths of a FieldMask: `a.b_c` in protobuf, `a.bC` in JSON.
 
 /// # Errors
-/// Why it has no form in JSON that it could be read from again.
+/// Why it has no JSON form that would read back as the same path.
 pub(super) fn to_json(path: &str, out: &mut String) -> Result<(), &'static str> {
     let mut is_behind = false;
     for letter in path.chars() {
@@ -25,7 +25,7 @@ pub(super) fn to_json(path: &str, out: &mut String) -> Result<(), &'static str> 
 }
 
 /// # Errors
-/// It has an underscore.
+/// If it has an underscore.
 pub(super) fn from_json(path: &str) -> Result<String, &'static str> {
     let mut snake = String::with_capacity(path.len() + 4);
     for letter in path.chars() {

@@ -17,14 +17,14 @@
 //! number of values rather than bytes ([`Checked::values`]); a caller that must not wait for it
 //! uses a worker (`broker::publish::check`).
 //!
-//! All of it is our own. prost-reflect, which did it before, trusts schema files and panics if
-//! one was not made by protoc (or uses an edition), follows lengths beyond the message they are
-//! in, and so nests as deep as the sender likes, refuses a known field of another wire type, and
-//! maps to JSON in its own way: infinities in wrappers were null, −0.0 was 0, 2^64 was 2^64 − 1,
-//! durations with mixed signs were written, and a dozen more. The reference is Google's
-//! `json_format`, which tests/python.rs compares this with, value by value and refusal by
-//! refusal. Where it differs from its later versions and from C++, we do not follow it: `read`,
-//! `scalar` and `judge` say where.
+//! This is an implementation of our own. prost-reflect, which it replaced, trusts schema files and
+//! panics if one was not made by protoc (or uses an edition); follows lengths beyond the enclosing
+//! message, and so nests as deep as the sender likes; refuses a known field with another wire type;
+//! and deviates in its mapping to JSON: infinities in wrappers became null, −0.0 became 0, 2^64
+//! became 2^64 − 1, durations with mixed signs were written, and a dozen more. The reference is
+//! Google's `json_format`, with which tests/python.rs compares this code, value by value and
+//! refusal by refusal. Where that differs from its later versions and from C++, this code does not
+//! follow it: `read`, `scalar` and `judge` say where.
 //!
 //! Payloads are hostile. Bounds: 128 levels of JSON, and 100 of protobuf, which also apply to
 //! JSON. The caller bounds the output, since an enum's long name takes one byte in protobuf. The

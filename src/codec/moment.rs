@@ -15,9 +15,10 @@ const NANOS: i32 = 1_000_000_000;
 const NANO_DIGITS: usize = 9;
 const DAY_SECONDS: i64 = 86_400;
 
-/// Days from 0000-03-01, where years begin whose leap day is their last, to 1970-01-01.
+/// Days from 0000-03-01 to 1970-01-01. Years are counted from March, so that a leap day is the last
+/// day of its year.
 const EPOCH_DAYS: i64 = 719_468;
-/// In 400 years, 100, 4 and one.
+/// Days in 400, 100, 4 and one years.
 const ERA_DAYS: i64 = 146_097;
 const CENTURY_DAYS: i64 = 36_524;
 const OLYMPIAD_DAYS: i64 = 1_461;
@@ -52,7 +53,7 @@ impl Moment {
         }
     }
 
-    /// `None`: it is no timestamp.
+    /// `None` if it is not a timestamp.
     pub(super) fn parse_timestamp(text: &str) -> Option<Moment> {
         let zone = (text.find('Z').or_else(|| text.find('+'))).or_else(|| text.rfind('-'))?;
         let (time, zone) = text.split_at(zone);
@@ -85,7 +86,7 @@ impl Moment {
         Some(moment)
     }
 
-    /// `None`: it is no duration.
+    /// `None` if it is not a duration.
     pub(super) fn parse_duration(text: &str) -> Option<Moment> {
         let number = text.strip_suffix('s')?;
         let (seconds, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -122,7 +123,7 @@ impl Moment {
     }
 }
 
-/// Three, six or nine digits, or none at all.
+/// Writes three, six or nine digits, or none.
 fn write_nanos(nanos: u32, out: &mut String) {
     let _ = match nanos {
         0 => Ok(()),
@@ -132,7 +133,7 @@ fn write_nanos(nanos: u32, out: &mut String) {
     };
 }
 
-/// Three numbers, each of so many digits at most.
+/// Three numbers, each of at most this many digits.
 fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[i64; 3]> {
     let mut parts = text.split(separator);
     let mut numbers = [0; 3];
@@ -147,7 +148,7 @@ fn digits_of(text: &str, most: usize) -> Option<i64> {
     is_number.then(|| text.parse().ok()).flatten()
 }
 
-/// Of what stands behind a point.
+/// Nanoseconds from the digits after the decimal point.
 fn nanos(fraction: &str) -> Option<i32> {
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -160,7 +161,7 @@ fn nanos(fraction: &str) -> Option<i32> {
     Some((nanos * f64::from(NANOS)).round_ties_even() as i32)
 }
 
-/// Seconds that a zone is ahead: `Z`, `+01:30`.
+/// Seconds that a zone (`Z`, `+01:30`) is ahead of UTC.
 fn offset(zone: &str) -> Option<i64> {
     if zone == "Z" {
         return Some(0);
@@ -181,7 +182,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
         false => (year - 1, month + 9),
     };
     let leap_days = year / 4 - year / 100 + year / 400;
-    // Months have 31 and 30 days in turns, of which five make 153.
+    // Counted from March, months alternate between 31 and 30 days; five of them have 153.
     year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - EPOCH_DAYS
 }
 

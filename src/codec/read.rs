@@ -21,20 +21,20 @@ use std::collections::{BTreeMap, HashSet};
 pub(super) struct Reader<'a> {
     types: &'a Types,
     text: Text<'a>,
-    /// Values that were read.
+    /// How many values have been read.
     pub(super) values: usize,
 }
 
-/// Which names and oneofs an object has had.
+/// The fields and oneofs that an object has had.
 #[derive(Default)]
 struct Seen {
-    /// The first of them, one bit each.
+    /// The first 128, one bit each.
     first: u128,
     others: HashSet<usize>,
 }
 
 impl Seen {
-    /// Whether it is new.
+    /// Returns whether it is new.
     #[inline]
     fn insert(&mut self, one: usize) -> bool {
         match 1u128.checked_shl(one as u32) {
@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The one value of the payload.
+    /// Reads the payload's only value.
     pub(super) fn whole(&mut self, id: TypeId, levels: usize) -> Result<Tree, Fault> {
         let mut tree = Tree::default();
         self.message(id, &mut tree, levels)?;
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The rest of an object; if it is what an Any holds, with `@type`.
+    /// Reads the rest of an object; the content of an Any also has `@type`.
     fn fields(
         &mut self,
         message: &'a MessageType,
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A field is null: not set, if that is no value of it.
+    /// Reads a null: the field is not set, unless null is a value of its type.
     fn null(&mut self, message: &MessageType, index: usize, tree: &mut Tree) -> Result<(), Fault> {
         let field = &message.fields[index];
         let null = match field.kind {
@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
                 tree.set(message, index, null);
                 Ok(())
             }
-            // It could be a list without values as well as one that has this.
+            // Ambiguous: an empty list, or a list with a null value.
             Shape::List | Shape::Map => Err(self.text.fault("expected a list, not null")),
         }
     }
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
             return Ok(entries);
         };
         let levels = self.below(levels)?;
-        // "1" and "01" are one key, and two names.
+        // "1" and "01" are the same key under two names.
         let mut names: HashSet<Cow<'a, str>> = HashSet::new();
         let mut is_first = true;
         while let Some(name) = self.text.key(&mut is_first)? {
@@ -405,8 +405,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The rest of a `google.protobuf.Any`: its `@type` is looked for first, for without it the
-    /// others have no meaning.
+    /// The rest of a `google.protobuf.Any`: finds its `@type` first, since that gives the other
+    /// members their meaning.
     fn any(&mut self, message: &MessageType, tree: &mut Tree, levels: usize) -> Result<(), Fault> {
         let start = self.text;
         let Some(type_url) = self.any_type()? else {
@@ -431,7 +431,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// `None`: the object has nothing at all.
+    /// `None`: the object is empty.
     fn any_type(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
         let mut is_first = true;
         let mut is_empty = true;
@@ -451,7 +451,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What has a form of its own stands beside `@type` as `value`.
+    /// A message with a special form is the member `value` beside `@type`.
     fn any_value(&mut self, id: TypeId, content: &mut Tree, levels: usize) -> Result<(), Fault> {
         let (mut is_typed, mut has_value, mut is_first) = (false, false, true);
         while let Some(name) = self.text.key(&mut is_first)? {

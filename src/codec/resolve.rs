@@ -15,13 +15,13 @@ use crate::base::protobuf::FIELD_NUMBER_MAX;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
-/// protobuf's own.
+/// Field numbers reserved for protobuf.
 const RESERVED: RangeInclusive<u32> = 19_000..=19_999;
 
-/// Bytes of a full name: more than anybody's.
+/// Bytes of a full name: more than any real one has.
 const NAME_BYTES_MAX: usize = 4096;
 
-/// What no label of a field is but this one.
+/// The only label of a field that matters here.
 const LABEL_REPEATED: i32 = 3;
 
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ struct Features {
     has_presence: bool,
     is_closed: bool,
     is_packed: bool,
-    /// Messages are groups.
+    /// Whether messages are encoded as groups.
     is_delimited: bool,
 }
 
@@ -84,7 +84,7 @@ struct Declared<'a> {
     features: Features,
 }
 
-/// An extension and where it stands.
+/// An extension and its scope.
 struct Extension<'a> {
     raw: &'a RawField<'a>,
     scope: String,
@@ -100,13 +100,13 @@ struct Resolver<'a> {
 }
 
 /// # Errors
-/// What is wrong with the set, if it is nothing that protoc makes.
+/// What is wrong with the set, if protoc would not make it.
 pub(super) fn resolve(files: &[(RawFile<'_>, &[u8])]) -> Result<Types, String> {
     let mut seen: HashMap<&str, &[u8]> = HashMap::new();
     let mut resolver = Resolver::default();
     for (file, bytes) in files {
         match seen.insert(file.name, bytes) {
-            // Two sets in one file, both with what they import.
+            // Two concatenated sets may both contain a file that they import.
             Some(first) if first == *bytes => continue,
             Some(_) => return Err(format!("it contains the file {:?} twice", file.name)),
             None => resolver.declare(file)?,
@@ -223,8 +223,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A type by the name that a field has for it: `.site.Reading`, or `Reading` within
-    /// `site` and what is in it.
+    /// A type by the name in a field: `.site.Reading`, or `Reading` from within `site` or a scope
+    /// inside it.
     fn find(&self, name: &str, mut scope: &str) -> Option<Named> {
         if let Some(full) = name.strip_prefix('.') {
             return self.names.get(full).copied();
@@ -327,7 +327,7 @@ impl<'a> Resolver<'a> {
             (true, true) => Shape::Map,
             (false, true) => return Err(format!("{name} may be used only as a map entry")),
         };
-        // A map's entries are never groups.
+        // Map entries are never groups.
         let kind = match (kind, shape) {
             (Kind::Group(entry), Shape::Map) => Kind::Message(entry),
             (kind, _) => kind,
@@ -374,7 +374,8 @@ impl<'a> Resolver<'a> {
             16 => Kind::Sfixed64,
             17 => Kind::Sint32,
             18 => Kind::Sint64,
-            // Named: a group, a message, an enum, or whichever it is.
+            // Named: a group, a message, an enum, or (without a type) whichever the name resolves
+            // to.
             given => {
                 let wanted = raw.type_name;
                 return match (given, self.find(wanted, scope)) {
@@ -392,7 +393,7 @@ impl<'a> Resolver<'a> {
         Ok(kind)
     }
 
-    /// Entries of maps have a key and a value, and nothing else.
+    /// Map entries have a key and a value, and nothing else.
     fn check_maps(&self) -> Result<(), String> {
         for message in self.types.messages.iter().filter(|one| one.is_map_entry) {
             let is_map = match &message.fields[..] {
@@ -416,7 +417,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Puts the fields in order, and finds them by name.
+/// Sorts the fields, and indexes them by name.
 fn finish(message: &mut MessageType) -> Result<(), String> {
     message.fields.sort_by_key(|field| field.number);
     let twice = (message.fields.windows(2)).find(|pair| pair[0].number == pair[1].number);
@@ -440,7 +441,7 @@ fn finish(message: &mut MessageType) -> Result<(), String> {
     for (index, field) in message.fields.iter().enumerate() {
         named(&mut field_names, &field.name, index, true);
     }
-    // Those of JSON go before.
+    // JSON names take precedence.
     for (index, field) in message.fields.iter_mut().enumerate() {
         named(&mut field_names, &field.json_name, index, false);
         let mut key = serde_json::to_vec(&field.json_name).unwrap_or_default();
@@ -451,7 +452,7 @@ fn finish(message: &mut MessageType) -> Result<(), String> {
     Ok(())
 }
 
-/// A field's name in JSON unless it has been given another.
+/// A field's JSON name, unless the schema gives another.
 fn camel_case(name: &str) -> String {
     let mut camel = String::with_capacity(name.len());
     let mut is_first = false;

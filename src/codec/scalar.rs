@@ -23,7 +23,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 type Problem = Cow<'static, str>;
 
 /// # Errors
-/// Why it is none.
+/// Why it is not a value of this kind.
 pub(super) fn scalar(types: &Types, kind: Kind, token: &Token<'_>) -> Result<Value, Problem> {
     let value = match kind {
         Kind::Double => Value::F64(double(token)?),
@@ -91,7 +91,7 @@ fn integer<T: TryFrom<i128>>(token: &Token<'_>) -> Result<T, Problem> {
     T::try_from(value).map_err(|_| Cow::Borrowed("it is out of range for the field"))
 }
 
-/// Of a number in JSON; what is beyond all fields stays beyond them.
+/// The value of an integral JSON number; one beyond every field's range saturates.
 fn whole_number(text: &str) -> Option<i128> {
     if text.contains(['.', 'e', 'E']) {
         let value: f64 = text.parse().ok()?;
@@ -125,7 +125,7 @@ pub(super) fn whole(text: &str) -> Option<i128> {
     Some(text.parse().unwrap_or(beyond))
 }
 
-/// They stand between digits, one at a time, or it is no number.
+/// Removes underscores; `None` unless each is alone between digits.
 fn without_underscores(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('_') {
         return Some(Cow::Borrowed(text));
@@ -141,7 +141,7 @@ fn without_underscores(text: &str) -> Option<Cow<'_, str>> {
 
 fn double(token: &Token<'_>) -> Result<f64, Problem> {
     match token {
-        // An integer, which has no sign of its own.
+        // Read as an integer, which has no negative zero.
         Token::Number("-0") => Ok(0.0),
         Token::Number(text) => finite(text.parse()),
         Token::Bool(value) => Ok(f64::from(u8::from(*value))),
@@ -152,7 +152,8 @@ fn double(token: &Token<'_>) -> Result<f64, Problem> {
 
 fn float(token: &Token<'_>) -> Result<f32, Problem> {
     match token {
-        // Not by way of the shortest decimal's double, which may be beyond the largest float.
+        // Rounded to a float before the check: the shortest decimal form of the largest float, read
+        // as a double, may exceed it.
         Token::Number(_) => double(token).and_then(|value| {
             let value = value as f32;
             match value.is_finite() {
@@ -183,7 +184,7 @@ fn quoted(text: &str) -> Result<f64, Problem> {
         .map_err(|error: std::num::ParseFloatError| Cow::Owned(error.to_string()))
 }
 
-/// Either alphabet's, padded or not.
+/// Base64 in either alphabet, padded or not.
 fn bytes(text: &str) -> Result<Box<[u8]>, Problem> {
     let text = text.trim_end_matches('=');
     let text = match text.contains(['-', '_']) {
@@ -195,7 +196,7 @@ fn bytes(text: &str) -> Result<Box<[u8]>, Problem> {
     Ok(decoded.into())
 }
 
-/// By its name or its number.
+/// An enum's value, by name or number.
 fn number_of(one: &EnumType, token: &Token<'_>) -> Result<i32, Problem> {
     let number = match token {
         Token::String(text) => match one.numbers.get(&**text) {

@@ -16,10 +16,10 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// How alike a name must be to be what was probably meant, from 0 to 1.
+/// How similar a name must be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
 
-/// A descriptor set that cannot be used, or has not the message. Displayed it completes
+/// A descriptor set that cannot be used, or that lacks the message. Displayed, it completes
 /// "schema_file …" or "message …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
@@ -32,7 +32,7 @@ pub enum SchemaError {
     #[error("is not one of the {count} messages in its schema_file")]
     NoMessage {
         count: usize,
-        /// What was probably meant.
+        /// The most similar name.
         nearest: Option<String>,
     },
 }
@@ -42,8 +42,8 @@ pub struct Descriptors(Arc<Types>);
 
 impl Descriptors {
     /// # Errors
-    /// They are not a set's bytes, or the set is not whole (imports are missing), contradicts
-    /// itself, is of an edition that is not known, or empty.
+    /// If they are not a descriptor set, or the set is incomplete (imports are missing),
+    /// contradicts itself, uses an unknown edition, or is empty.
     pub fn decode(set: &[u8]) -> Result<Descriptors, SchemaError> {
         let files = set::files(set).map_err(|error| SchemaError::NotASet(error.to_string()))?;
         let types = resolve::resolve(&files).map_err(SchemaError::Contradicting)?;
@@ -56,7 +56,7 @@ impl Descriptors {
     /// The schema of one message, by its full name, `site.Reading`.
     ///
     /// # Errors
-    /// There is no such message.
+    /// If there is no such message.
     pub fn schema(&self, message: &str) -> Result<Schema, SchemaError> {
         match self.0.names.get(message) {
             Some(&id) if !self.0.message(id).is_map_entry => Ok(Schema {
@@ -86,17 +86,17 @@ impl Descriptors {
     }
 }
 
-/// Why a payload does not match, for its sender: the field's path first.
+/// Why a payload does not conform, for its sender: starts with the field's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misfit {
     pub text: String,
 }
 
-/// The payload would be larger than was allowed.
+/// The payload would exceed its size limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Untranslatable;
 
-/// What the payloads of a topic are. Cheap to clone.
+/// The schema of a topic's payloads. Cheap to clone.
 #[derive(Clone)]
 pub struct Schema {
     types: Arc<Types>,
@@ -109,10 +109,10 @@ impl Schema {
         &self.types.message(self.id).name
     }
 
-    /// Whether a payload fits.
+    /// Checks that a payload conforms.
     ///
     /// # Errors
-    /// Which field does not, and why.
+    /// Which field does not conform, and why.
     pub fn check(&self, codec: Codec, payload: &[u8]) -> Result<Checked, Misfit> {
         let check = || match codec {
             Codec::Bytes => Err(Misfit {
@@ -180,7 +180,7 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// A payload that fits, taken apart.
+/// A payload that conforms, parsed.
 pub struct Checked {
     schema: Schema,
     tree: Tree,
@@ -188,16 +188,16 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// How many values it has: what it costs to look at follows them rather than its bytes.
+    /// How many values it has: the cost of checking it grows with these rather than with its bytes.
     pub fn values(&self) -> usize {
         self.values
     }
 
-    /// Appends the payload in a codec (`Bytes`: nothing), `bytes_max` bytes of it at most.
-    /// Fields that the schema does not know are not in it.
+    /// Appends the payload in a codec (`Bytes`: nothing), at most `bytes_max` bytes. Fields that
+    /// the schema does not know are left out.
     ///
     /// # Errors
-    /// It would be larger; then nothing is appended.
+    /// If it would be larger; then nothing is appended.
     pub fn write(
         &self,
         codec: Codec,

@@ -9,7 +9,7 @@ use crate::base::protobuf::{Malformed, Reader, WireType};
 #[cfg(test)]
 mod tests;
 
-/// Messages within messages. protoc has 32.
+/// How deep messages may nest. protoc allows 32.
 const NESTED_MAX: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub(super) struct RawEnum<'a> {
     pub(super) features: RawFeatures,
 }
 
-/// Of a FeatureSet what payloads depend on; 0: as around it.
+/// The features of a FeatureSet that payloads depend on; 0: inherited from the enclosing scope.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RawFeatures {
     pub(super) field_presence: i32,
@@ -109,7 +109,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Hands over each field. Of another wire type than those in use it is none of ours.
+/// Calls `each` for every field; fields with other wire types than those used here are skipped.
 fn each<'a>(
     bytes: &'a [u8],
     mut take: impl FnMut(u32, Raw<'a>) -> Result<(), NotASet>,
@@ -249,7 +249,7 @@ fn enumeration(bytes: &[u8]) -> Result<RawEnum<'_>, NotASet> {
     Ok(enumeration)
 }
 
-/// Those of options, which have them under a number of their own.
+/// The features in options, whose field number differs from one kind of options to another.
 fn features(options: &[u8], wanted: u32) -> Result<RawFeatures, NotASet> {
     let mut features = RawFeatures::default();
     each(options, |number, value| {

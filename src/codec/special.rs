@@ -2,7 +2,7 @@
 
 use super::descriptor::{Field, Form, Kind, MessageType, Shape, TypeId, Types};
 
-/// What a field of such a type is.
+/// The required type of a field of a well-known type.
 #[derive(Clone, Copy)]
 enum Wanted {
     Single(Kind),
@@ -10,7 +10,7 @@ enum Wanted {
     Enum(&'static str),
     Message(&'static str),
     Messages(&'static str),
-    /// From strings to this message.
+    /// A map from strings to this message.
     Map(&'static str),
 }
 
@@ -18,7 +18,7 @@ use Wanted::{Map, Message, Messages, Single, Strings};
 
 const VALUE: &str = "google.protobuf.Value";
 
-/// The types, and their fields, whose numbers are 1, 2, and so on.
+/// The well-known types and their fields, which are numbered 1, 2, and so on.
 const TYPES: [(&str, Form, &[Wanted]); 16] = [
     (
         "google.protobuf.Any",
@@ -95,10 +95,10 @@ const TYPES: [(&str, Form, &[Wanted]); 16] = [
 
 const MOMENT: &[Wanted] = &[Single(Kind::Int64), Single(Kind::Int32)];
 
-/// Gives messages their forms.
+/// Gives well-known types their special forms.
 ///
 /// # Errors
-/// One has such a type's name, and other fields.
+/// If a message has a well-known type's name but other fields.
 pub(super) fn recognize(types: &mut Types) -> Result<(), String> {
     for (name, form, fields) in TYPES {
         let Some(&id) = types.names.get(name) else {
@@ -120,7 +120,7 @@ pub(super) fn recognize(types: &mut Types) -> Result<(), String> {
     Ok(())
 }
 
-/// Extensions aside.
+/// Whether it has more fields than that, without extensions.
 fn is_longer(message: &MessageType, count: usize) -> bool {
     (message.fields.iter().skip(count)).any(|field| !field.name.starts_with('['))
 }
@@ -142,7 +142,7 @@ fn is_like(types: &Types, field: &Field, wanted: Wanted) -> bool {
     }
 }
 
-/// Marks the messages of which not every value has a form in JSON, and those that hold one.
+/// Marks the messages of which not every value has a JSON form, and those that contain one.
 fn mark_special(types: &mut Types) {
     let mut holders: Vec<Vec<TypeId>> = vec![Vec::new(); types.messages.len()];
     for (id, message) in types.messages.iter().enumerate() {

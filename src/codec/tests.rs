@@ -1,4 +1,4 @@
-//! Claims about payloads and schemas.
+//! Tests of payloads and schemas.
 
 use super::*;
 use crate::proto::envelope::Codec;
@@ -28,7 +28,7 @@ pub(super) fn translated(schema: &Schema, codec: Codec, payload: &[u8]) -> Vec<u
     out
 }
 
-/// Why a payload does not fit.
+/// Why a payload does not conform.
 fn misfit(message: &str, codec: Codec, payload: impl AsRef<[u8]>) -> String {
     match schema(message).check(codec, payload.as_ref()) {
         Ok(_) => panic!("it fits"),
@@ -51,7 +51,7 @@ fn json_becomes_the_protobuf_that_its_specification_says() {
 }
 
 #[test]
-fn what_does_not_fit_is_told_by_its_path() {
+fn a_misfit_is_reported_by_its_path() {
     let wrong = [
         (
             r#"{"values": [{}, {}, {}, {"celsius": "warm"}]}"#,
@@ -79,9 +79,9 @@ fn what_does_not_fit_is_told_by_its_path() {
 }
 
 #[test]
-fn what_does_not_fit_is_told_by_its_path_in_protobuf_too() {
+fn a_misfit_in_protobuf_is_reported_by_its_path() {
     let wrong: [(&[u8], &str); 6] = [
-        // The fourth value's celsius has two bytes.
+        // The fourth value's `celsius` has only two bytes.
         (
             b"\x1a\x00\x1a\x00\x1a\x00\x1a\x03\x11\x07\x00",
             "values[3].celsius: ",
@@ -99,7 +99,7 @@ fn what_does_not_fit_is_told_by_its_path_in_protobuf_too() {
 }
 
 #[test]
-fn bytes_do_not_fit_and_the_remedy_is_named() {
+fn codec_bytes_does_not_conform_and_the_remedy_is_named() {
     let text = misfit("site.Reading", Codec::Bytes, "x");
     assert!(
         text.contains("site.Reading") && text.contains("codec 1"),
@@ -108,7 +108,7 @@ fn bytes_do_not_fit_and_the_remedy_is_named() {
 }
 
 #[test]
-fn what_json_has_no_form_for_does_not_fit_in_protobuf() {
+fn protobuf_values_without_a_json_form_do_not_conform() {
     // at.seconds = 2^62.
     let late = b"\x0a\x0a\x08\x80\x80\x80\x80\x80\x80\x80\x80\x40";
     let text = misfit("site.Event", Codec::Protobuf, late);
@@ -118,14 +118,14 @@ fn what_json_has_no_form_for_does_not_fit_in_protobuf() {
 }
 
 #[test]
-fn fields_that_protobuf_alone_knows_pass_and_are_not_in_the_json() {
+fn unknown_protobuf_fields_pass_and_are_not_in_the_json() {
     let json = translated(
         &schema("site.Reading"),
         Codec::Protobuf,
         b"\x0a\x01a\xf8\x07\x01",
     );
     assert_eq!(json, br#"{"sensor":"a"}"#);
-    // So do those of another wire type: the sequence as a string.
+    // So do fields with another wire type: `sequence` as a string.
     let json = translated(
         &schema("site.Reading"),
         Codec::Protobuf,
@@ -149,7 +149,7 @@ fn depth_is_bounded_in_both_codecs() {
             "{levels}"
         );
     }
-    // As protobuf a level of a Struct is three.
+    // In protobuf, one level of a Struct is three levels.
     let detail = |levels: usize| {
         let inner = "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
         format!("{{\"detail\":{inner}}}")
@@ -160,7 +160,7 @@ fn depth_is_bounded_in_both_codecs() {
     for levels in [101, 1000, 20_000] {
         let text = misfit("site.Event", Codec::Protobuf, nested(levels));
         assert!(text.contains("nested more than"), "{text}");
-        // Groups that nobody knows, open and never closed.
+        // Unknown groups, opened and never closed.
         let groups = [0xa3, 0x06].repeat(levels);
         assert!(deep.check(Codec::Protobuf, &groups).is_err());
     }
@@ -168,7 +168,7 @@ fn depth_is_bounded_in_both_codecs() {
 }
 
 #[test]
-fn depth_is_counted_through_what_may_be_anything() {
+fn depth_is_counted_through_any() {
     let any = "type.googleapis.com/site.Event";
     let json = format!("{{\"about\":{{\"@type\":\"{any}\",\"person\":\"x\"}}}}");
     let event = schema("site.Event");
@@ -180,7 +180,7 @@ fn depth_is_counted_through_what_may_be_anything() {
     for (levels, fits) in [(40, true), (60, false), (5000, false)] {
         let mut nested = Vec::new();
         for _ in 0..levels {
-            // An event about anything, which is the event before: two levels.
+            // An event whose Any holds the previous event: two levels.
             let about = [&delimited(1, any.as_bytes())[..], &delimited(2, &nested)].concat();
             nested = delimited(6, &about);
         }
@@ -190,7 +190,7 @@ fn depth_is_counted_through_what_may_be_anything() {
 }
 
 #[test]
-fn a_level_that_is_longer_than_the_one_around_it_is_no_way_around_the_bound() {
+fn a_length_beyond_the_enclosing_message_does_not_evade_the_depth_limit() {
     // A Struct's value within a value, and so on.
     let mut nested = Vec::new();
     for _ in 0..5000 {
@@ -204,7 +204,7 @@ fn a_level_that_is_longer_than_the_one_around_it_is_no_way_around_the_bound() {
     assert!(text.starts_with("detail"), "{text}");
 }
 
-/// A field of protobuf that is delimited by its length.
+/// A length-delimited protobuf field.
 pub(super) fn delimited(number: u8, value: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     prost::encoding::encode_varint(value.len() as u64, &mut field);
@@ -222,9 +222,9 @@ fn nested(levels: usize) -> Vec<u8> {
 }
 
 #[test]
-fn values_are_counted_for_they_cost_more_than_bytes() {
+fn values_are_counted() {
     let event = schema("site.Event");
-    // The event, the Struct, and what is in its list.
+    // The event, the Struct, and the values of its list.
     let json = format!("{{\"detail\":{{\"k\":[{}]}}}}", ["null"; 500].join(","));
     let protobuf = translated(&event, Codec::Json, json.as_bytes());
     for (codec, payload) in [(Codec::Json, json.as_bytes()), (Codec::Protobuf, &protobuf)] {
@@ -242,7 +242,7 @@ fn brackets_in_strings_are_no_levels() {
 }
 
 #[test]
-fn no_more_is_written_than_may_be() {
+fn output_is_bounded() {
     // Two bytes of protobuf for each state are thirty of JSON.
     let history = [b"\x42\x64".to_vec(), vec![2; 100]].concat();
     let checked = schema("site.Reading")
@@ -300,7 +300,7 @@ fn state() -> impl Strategy<Value = &'static str> {
     ])
 }
 
-/// A reading in JSON as proto3 writes it: what has its default is left out.
+/// A reading in proto3's JSON: fields with their default value are left out.
 fn reading() -> impl Strategy<Value = Value> {
     let measurement = (".{0,8}", prop::num::f64::NORMAL)
         .prop_map(|(name, celsius)| without_defaults(json!({"name": name, "celsius": celsius})));
@@ -348,13 +348,13 @@ fn without_defaults(mut value: Value) -> Value {
 
 proptest! {
     #[test]
-    fn a_reading_comes_back_as_it_went(reading in reading()) {
+    fn a_reading_survives_a_round_trip(reading in reading()) {
         let schema = schema("site.Reading");
         let protobuf = translated(&schema, Codec::Json, reading.to_string().as_bytes());
         let json = translated(&schema, Codec::Protobuf, &protobuf);
         let back: Value = serde_json::from_slice(&json).unwrap();
         prop_assert_eq!(&back, &reading);
-        // And what it has become stays so.
+        // And a second translation changes nothing more.
         let again = translated(&schema, Codec::Json, &json);
         let again = translated(&schema, Codec::Protobuf, &again);
         let again: Value = serde_json::from_slice(&again).unwrap();
@@ -362,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_judged_and_what_fits_can_be_written(
+    fn any_bytes_are_checked_and_conforming_ones_can_be_written(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         message in prop::sample::select(&["site.Reading", "site.Event"]),
         codec in prop::sample::select(&[Codec::Json, Codec::Protobuf]),
@@ -374,7 +374,7 @@ proptest! {
     }
 
     #[test]
-    fn a_broken_reading_is_judged_and_what_fits_can_be_written(
+    fn a_broken_reading_is_checked_and_a_conforming_one_can_be_written(
         reading in reading(),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),

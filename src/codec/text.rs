@@ -6,7 +6,7 @@
 use super::fault::Fault;
 use std::borrow::Cow;
 
-/// Lists and objects within each other.
+/// How deep lists and objects may nest.
 const LEVELS_MAX: usize = 128;
 
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub(super) struct Text<'a> {
     levels: usize,
 }
 
-/// What a value begins as, and all of it if it is no list or object.
+/// The beginning of a list or an object, or the whole of any other value.
 pub(super) enum Token<'a> {
     Null,
     Bool(bool),
@@ -35,7 +35,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Appends where it is.
+    /// A fault with the current position appended.
     #[cold]
     pub(super) fn fault(&self, problem: impl std::fmt::Display) -> Fault {
         let before = &self.whole.as_bytes()[..self.at.min(self.whole.len())];
@@ -65,7 +65,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Nothing but white space is left.
+    /// Checks that nothing but white space is left.
     pub(super) fn end(&mut self) -> Result<(), Fault> {
         match self.peek() {
             None => Ok(()),
@@ -87,7 +87,7 @@ impl<'a> Text<'a> {
         self.levels -= 1;
     }
 
-    /// Begins a value. A list or an object goes on with `item` or `key`.
+    /// Begins a value. A list continues with `item`, an object with `key`.
     pub(super) fn token(&mut self) -> Result<Token<'a>, Fault> {
         match self.peek() {
             Some(b'"') => self.string().map(Token::String),
@@ -101,7 +101,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Of an object: the next key, with the value ahead.
+    /// In an object: reads the next key; its value follows.
     pub(super) fn key(&mut self, is_first: &mut bool) -> Result<Option<Cow<'a, str>>, Fault> {
         let is_first = std::mem::take(is_first);
         match self.peek() {
@@ -124,7 +124,7 @@ impl<'a> Text<'a> {
         Ok(Some(key))
     }
 
-    /// Of a list: whether there is another value, which is ahead.
+    /// In a list: whether another value follows.
     pub(super) fn item(&mut self, is_first: &mut bool) -> Result<bool, Fault> {
         let is_first = std::mem::take(is_first);
         match self.peek() {
@@ -141,7 +141,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Passes over a value.
+    /// Skips a value.
     pub(super) fn skip(&mut self) -> Result<(), Fault> {
         let mut is_first = true;
         match self.token()? {
@@ -223,7 +223,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Goes on to a quote or a backslash.
+    /// Advances to the next quote or backslash.
     #[inline]
     fn plain(&mut self) -> Result<(), Fault> {
         let rest = &self.whole.as_bytes()[self.at..];
@@ -237,7 +237,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// What stands behind a backslash.
+    /// Reads what follows a backslash.
     fn escaped(&mut self) -> Result<char, Fault> {
         let Some(&kind) = self.whole.as_bytes().get(self.at) else {
             return Err(self.unexpected("a quote"));
@@ -259,7 +259,7 @@ impl<'a> Text<'a> {
         Ok(plain)
     }
 
-    /// Four digits of a character, or twice four.
+    /// Reads the four digits of a character, or twice four of a surrogate pair.
     fn unit(&mut self) -> Result<char, Fault> {
         let first = self.four()?;
         if let Some(letter) = char::from_u32(first) {

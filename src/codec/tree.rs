@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tree {
-    /// In the order of their numbers, as both codecs write them.
+    /// Ordered by number, as both codecs write them.
     fields: Vec<(u32, Value)>,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Value {
     Map(BTreeMap<Key, Value>),
 }
 
-/// Of a map. Integers of any kind are as wide as the widest.
+/// A map's key. Integers of all kinds are stored at the widest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Bool(bool),
@@ -39,7 +39,7 @@ pub(super) enum Key {
 }
 
 impl Value {
-    /// As a field without presence has it that is not there.
+    /// Whether it equals the default, for which a field without presence counts as unset.
     pub(super) fn is_default(&self) -> bool {
         match self {
             Value::Bool(value) => !value,
@@ -74,7 +74,7 @@ impl Tree {
         Some(&self.fields[place].1)
     }
 
-    /// Where a field stands, or would. Fields come in order, mostly.
+    /// The index of a field, or where it belongs. Fields usually come in order.
     #[inline]
     fn place(&self, index: usize) -> Result<usize, usize> {
         let index = index as u32;
@@ -97,7 +97,7 @@ impl Tree {
         Some(self.fields.remove(place).1)
     }
 
-    /// Sets a field, and no other of its oneof.
+    /// Sets a field, and unsets the others of its oneof.
     pub(super) fn set(&mut self, message: &MessageType, index: usize, value: Value) {
         let field = &message.fields[index];
         if !field.has_presence && value.is_default() {
@@ -110,13 +110,13 @@ impl Tree {
         }
     }
 
-    /// Sets a list or a map, which is not set if it is empty.
+    /// Sets a list or a map; an empty one counts as unset.
     pub(super) fn set_whole(&mut self, message: &MessageType, index: usize, value: Value) {
         debug_assert!(message.fields[index].shape != Shape::Single);
         self.set(message, index, value);
     }
 
-    /// A field's value, which is `empty` if it was not set, and no other of its oneof.
+    /// A field's value for modification, `empty` if it was not set; unsets the others of its oneof.
     pub(super) fn entry(
         &mut self,
         message: &MessageType,

@@ -16,12 +16,12 @@ use std::io::Write;
 pub(super) struct Writer<'a> {
     types: &'a Types,
     out: &'a mut Vec<u8>,
-    /// How long `out` may be.
+    /// The limit on the length of `out`.
     bytes_max: usize,
 }
 
 impl<'a> Writer<'a> {
-    /// Appends `bytes_max` bytes at most, and one value more.
+    /// Appends at most `bytes_max` bytes, exceeded by at most one value before it stops.
     pub(super) fn new(types: &'a Types, out: &'a mut Vec<u8>, bytes_max: usize) -> Writer<'a> {
         Writer {
             types,
@@ -30,7 +30,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A message that has been judged, with so many levels below it.
+    /// Writes a message that `judge` has accepted, with this many levels below it.
     pub(super) fn message(
         &mut self,
         id: TypeId,
@@ -135,7 +135,7 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    /// Strings and finite numbers, which cannot fail in a buffer.
+    /// Writes strings and finite numbers, which cannot fail in a buffer.
     fn plain(&mut self, value: impl Serialize) {
         let written = value.serialize(&mut serde_json::Serializer::new(&mut *self.out));
         debug_assert!(written.is_ok());
@@ -178,7 +178,7 @@ impl<'a> Writer<'a> {
         self.check()
     }
 
-    /// These have less than six digits; written with six, as all others could be.
+    /// Subnormals have fewer than six significant digits; written with six, as any float could be.
     #[cold]
     fn subnormal(&mut self, value: f32) {
         let precise = (5..9).map(|digits| format!("{value:.digits$e}"));
@@ -217,7 +217,7 @@ impl<'a> Writer<'a> {
         self.out.push(b'"');
     }
 
-    /// Of a wrapper whose value is not written.
+    /// Writes the default of a wrapper whose value is absent.
     fn default(&mut self, kind: Kind) {
         self.put(match kind {
             Kind::Bool => "false",

@@ -1,8 +1,8 @@
 //! Counters of one shard: written by that shard alone, read by anyone at any time.
 //!
 //! Each is an atomic with one writer, so adding is a plain load, add and store, without a locked
-//! instruction. A reader sees each counter some nanoseconds late and never torn; two counters
-//! read together may be one message apart.
+//! instruction. A reader sees each counter some nanoseconds late but never torn; two counters read
+//! together may differ by one message.
 
 use super::gauge::Gauges;
 use crate::base::reason::Reason;
@@ -30,7 +30,7 @@ macro_rules! counters {
 counters! {
     /// Connections given a slot on this shard.
     Opened = "connections_opened",
-    /// Connections closed, for whatever reason; `closed` says for which.
+    /// Connections closed, for whatever reason; `closed` counts them by reason.
     Closed = "connections_closed",
     Established = "connections_established",
     /// TLS handshakes completed.
@@ -45,11 +45,11 @@ counters! {
     Requests = "requests",
     /// Answered with a RESPONSE that carries FAILED.
     RequestsFailed = "requests_failed",
-    /// RESPONSEs put into the outbox of whoever asked.
+    /// RESPONSEs put into the requester's outbox.
     Responses = "responses",
     /// Calls answered later than inline.
     CallsDeferred = "calls_deferred",
-    /// Answers that came after their deadline or their connection; dropped.
+    /// Answers that came after their deadline or the end of their connection; dropped.
     AnswersLate = "answers_late",
     /// REQUESTs given to another connection to answer.
     RequestsForwarded = "requests_forwarded",
@@ -63,7 +63,7 @@ counters! {
     DeliveriesTooLarge = "deliveries_too_large",
     /// Publications not delivered because the subscriber's rights had been narrowed.
     DeliveriesForbidden = "deliveries_forbidden",
-    /// Messages whose payload did not fit their topic's schema.
+    /// Messages whose payload did not conform to their topic's schema.
     SchemaRefused = "schema_refused",
     /// Publications translated for subscribers of another codec, once for all of a shard.
     TranslatedToJson = "translated_to_json",
@@ -74,9 +74,9 @@ counters! {
     SlowDroppedNewest = "slow_dropped_newest",
     /// Publications replaced by a newer one of their key, by the policy latest-per-key.
     SlowReplaced = "slow_replaced",
-    /// Messages of groups that went on to another member, because theirs had ended without
-    /// having been sent them, or without having acknowledged them; and those for which there
-    /// was no other.
+    /// Messages of groups that were handed to another member, because the first ended before they
+    /// were sent to it or before it acknowledged them; and those for which there was no other
+    /// member.
     GroupHandedOn = "group_messages_handed_on",
     GroupLost = "group_messages_lost",
     /// SUBSCRIBEs that made a subscription, and subscriptions that ended.
@@ -92,10 +92,10 @@ counters! {
     /// Connections that came from, or went to, another shard to resume a session there.
     MovedIn = "connections_moved_in",
     MovedOut = "connections_moved_out",
-    /// AUTHs that gave someone their rights, and those that did not.
+    /// AUTHs that were accepted, and those that were refused.
     AuthAccepted = "auth_accepted",
     AuthRefused = "auth_refused",
-    /// AUTHs that could not be judged: a key set or the state's disk is away.
+    /// AUTHs that could not be checked: a key set or the state's disk is unavailable.
     AuthUnavailable = "auth_unavailable",
     /// Operations that the connection's rights do not cover.
     Forbidden = "forbidden",
@@ -103,7 +103,7 @@ counters! {
     RateLimited = "rate_limited",
     /// Connections refused because of their address, or of how many came from it.
     AddressRefused = "address_refused",
-    /// RESPONSEs of clients that nobody asked.
+    /// RESPONSEs from clients that match no open request.
     ResponsesUnasked = "responses_unasked",
     /// Receives that found no provided buffer.
     BuffersExhausted = "buffers_exhausted",
@@ -118,7 +118,7 @@ counters! {
 
 const COUNTERS: usize = Counter::ALL.len();
 const REASONS: usize = Reason::ALL.len();
-/// One place for each byte that is a message type.
+/// One slot for each byte up to the largest message type.
 const TYPES: usize = {
     let mut most = 0;
     let mut index = 0;

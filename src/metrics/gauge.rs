@@ -1,7 +1,7 @@
-//! Gauges of one shard: what it holds at a moment, as of the last time it was asked.
+//! Gauges of one shard: what it held when it was last asked.
 //!
-//! The shard writes them when its histograms are collected, once a second at most, so they
-//! cost nothing on the way of a message. Anyone may read.
+//! The shard writes them when its histograms are collected, at most once a second, so they cost
+//! nothing per message. Anyone may read them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -28,20 +28,20 @@ gauges! {
     /// Retained messages: every shard keeps all of them.
     Retained = "retained",
     RetainedBytes = "retained_bytes",
-    /// Calls that something still works on, and requests that connections here have to
-    /// answer.
+    /// Calls that are not yet answered, and requests that connections of this shard have to answer.
     CallsOpen = "calls_open",
     ErrandsOpen = "errands_open",
-    /// Batches of publications that are being delivered to many, a slice each turn.
+    /// Batches of publications that are being fanned out, a slice per turn.
     Fanouts = "fanouts",
-    /// Batches that other shards have not worked off, and connections that wait for that.
+    /// Batches that other shards have not processed yet, and connections that wait for them.
     MeshBatches = "mesh_batches",
     MeshBlocked = "mesh_blocked",
-    /// Bytes lent to connections: outboxes, what waits for them, sessions, subscriptions;
-    /// and what may be lent.
+    /// Bytes lent to connections (outboxes, pending messages, sessions, subscriptions), and how
+    /// many may be lent.
     MemoryLentBytes = "memory_lent_bytes",
     MemoryMaxBytes = "memory_max_bytes",
-    /// Receive buffers that are not lent out, and all there are. Zero where there are none.
+    /// Receive buffers that are not lent out, and how many there are in all. Zero where there are
+    /// none.
     BuffersFree = "buffers_free",
     Buffers = "buffers",
 }

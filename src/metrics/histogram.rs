@@ -1,4 +1,4 @@
-//! Histograms of one shard: recorded privately, swapped out whole once a second.
+//! Histograms of one shard: recorded privately, swapped out as a whole once a second.
 //!
 //! The stats thread hands a shard an empty set and gets the full one back, so neither ever
 //! waits for the other and nothing is allocated on the shard.
@@ -6,7 +6,7 @@
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
-/// Nanoseconds of the largest duration told apart from larger ones.
+/// The longest duration recorded as such, in nanoseconds.
 const DURATION_NS_MAX: u64 = 60_000_000_000;
 /// Significant decimal digits: enough for a percentile, a tenth of the memory of three.
 const DIGITS: u8 = 2;
@@ -31,23 +31,23 @@ macro_rules! timings {
 timings! {
     /// One turn that had something to do, without the sleep before it.
     Turn = "turn",
-    /// From a REQUEST to its answer, of those that are not answered at once: deferred
-    /// calls, and services that connections answer for.
+    /// From a REQUEST to its answer, for requests not answered at once: deferred calls, and
+    /// services of other connections.
     Call = "call",
     /// From accept to established.
     Handshake = "handshake",
     /// How late connections' timers were handled.
     TimerLate = "timer_late",
     // Of one message in each sampled turn (see `broker::context::sample`):
-    /// From the completion that brought it to the begin of its handling.
+    /// From the completion that delivered the message to the start of its handling.
     Receive = "receive",
-    /// Taking it apart.
+    /// Parsing it.
     Parse = "parse",
-    /// Finding whom it is for, and putting it before them: in outboxes, on the mesh.
+    /// Finding its receivers, and putting it into their outboxes or on the mesh.
     Route = "route",
     /// From there to the next send that is handed to the kernel.
     Queue = "queue",
-    /// That send, to its completion.
+    /// From that send to its completion.
     Send = "send",
 }
 
@@ -60,7 +60,7 @@ pub struct Histograms([Histogram<u64>; TIMINGS]);
 impl Default for Histograms {
     fn default() -> Histograms {
         Histograms(std::array::from_fn(|_| {
-            // Constant bounds: 1 ≤ max/2 and at most 5 digits, which is all it asks.
+            // Cannot fail: the bounds are constant, with 1 ≤ max/2 and at most 5 digits.
             Histogram::new_with_max(DURATION_NS_MAX, DIGITS)
                 .unwrap_or_else(|error| unreachable!("constant bounds: {error}"))
         }))
@@ -76,7 +76,7 @@ impl Histograms {
             .sum()
     }
 
-    /// Records one duration; longer ones than the bound count as the bound.
+    /// Records one duration; one beyond the bound counts as the bound.
     #[inline]
     pub fn record(&mut self, timing: Timing, duration: Duration) {
         self.0[timing as usize].saturating_record(duration.as_nanos() as u64);

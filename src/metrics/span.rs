@@ -14,20 +14,20 @@ use crate::base::reason::Reason;
 use crate::proto::message::MessageType;
 use rtrb::{Consumer, Producer, RingBuffer};
 
-/// Spans of one shard that may wait to be taken: at a tenth of a second between, 40,000 a
-/// second.
+/// How many spans of one shard may wait to be taken: taken every tenth of a second, that is 40,000
+/// a second.
 pub const SPANS_MAX: usize = 4096;
 
-/// What a span is of.
+/// What a span covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpanName {
-    /// From the connection's coming to its being established.
+    /// From the accept of a connection until it is established.
     Accept,
     /// From AUTH to its answer.
     Authenticate,
-    /// A message of a client's: from the turn that brought it until it has been handled.
+    /// A client's message: from the turn that received it until it has been handled.
     Receive,
-    /// Finding whom a publication is for, and handing it to them.
+    /// Finding a publication's receivers, and handing it to them.
     Route,
     /// Putting a message into the outboxes of one shard.
     Deliver,
@@ -48,49 +48,49 @@ impl SpanName {
     }
 }
 
-/// Why what a span is of did not succeed.
+/// Why the operation of a span failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A code of the protocol's (PROTOCOL.md §3).
+    /// A code of the protocol (PROTOCOL.md §3).
     Code(u16),
     /// The connection ended.
     Ended(Reason),
 }
 
-/// One span, over.
+/// One span, which has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     pub name: SpanName,
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
-    /// Zeros: it is the trace's first.
+    /// Zeros: the root span of the trace.
     pub parent_id: [u8; 8],
-    /// The parent is a client's.
+    /// Whether the parent is a client's span.
     pub remote: bool,
     /// W3C trace flags.
     pub flags: u8,
     pub begun: Instant,
     pub ended: Instant,
     pub shard: ShardId,
-    /// Whose message it is; none where there are many.
+    /// The connection whose message it is; `None` if there are many.
     pub connection: Option<Key>,
     pub kind: Option<MessageType>,
     /// Bytes of the message with its header.
     pub bytes: u32,
-    /// Connections it was delivered to.
+    /// How many connections it was delivered to.
     pub reached: u32,
     /// The topic or the service.
     pub subject: Option<Box<str>>,
     pub fault: Option<Fault>,
 }
 
-/// A shard's end.
+/// The shard's end.
 pub struct SpanSink(Producer<Span>);
 
-/// The end of whoever exports.
+/// The exporter's end.
 pub struct SpanSource(Consumer<Span>);
 
-/// Both ends, with room for so many spans.
+/// Both ends, with room for `spans_max` spans.
 pub fn channel(spans_max: usize) -> (SpanSink, SpanSource) {
     let (sink, source) = RingBuffer::new(spans_max);
     (SpanSink(sink), SpanSource(source))
@@ -105,12 +105,12 @@ impl SpanSink {
 }
 
 impl SpanSource {
-    /// The oldest span that waits.
+    /// The oldest waiting span.
     pub fn take(&mut self) -> Option<Span> {
         self.0.pop().ok()
     }
 
-    /// Spans that wait.
+    /// How many spans wait.
     pub fn len(&self) -> usize {
         self.0.slots()
     }

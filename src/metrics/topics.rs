@@ -12,10 +12,10 @@
 //! inline, and a lookup scans adjacent hashes: two kilobytes, which is faster than maintaining a
 //! table.
 //!
-//! **Sampling.** A publish costs a decrement. The first thousand of a minute are all
-//! counted; then one in 2, in 4, up to one in [`STRIDE_MAX`], at random distances, because
-//! publishers take turns: every 64th message of 64 devices would be the same one's. A sample
-//! counts for all messages since the one before.
+//! **Sampling.** A publish costs a decrement. The first thousand of a minute are all counted; then
+//! one in 2, in 4, up to one in [`STRIDE_MAX`], at random distances, because publishers may take
+//! turns: every 64th message of 64 devices could come from the same device. A sample counts for all
+//! messages since the previous one.
 //!
 //! **Forgetting.** The answer covers this minute and the last one, so that a topic that was busy
 //! yesterday does not hide one that is busy now. The minutes are those of the shards' common
@@ -32,9 +32,9 @@ use std::time::Duration;
 const TOPICS_MAX: usize = 256;
 /// One window.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Samples after which only half as many are taken.
+/// The number of samples after which the sampling rate is halved.
 const SAMPLES_PER_STRIDE: u32 = 1024;
-/// Publishes from one sample to the next, at most and on average.
+/// The largest average number of publishes from one sample to the next.
 pub const STRIDE_MAX: u32 = 64;
 
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ struct Name {
 }
 
 impl Name {
-    /// None of a topic that is longer than any may be.
+    /// `None` if the topic is longer than a name may be.
     fn of(topic: &str) -> Option<Name> {
         let mut bytes = [0; NAME_BYTES_MAX];
         bytes
@@ -61,8 +61,8 @@ impl Name {
 
 /// Counts of the most frequent of many topics. See the module's head.
 ///
-/// Invariants: the four tables are of one length; the counts sum to the weights added; of
-/// each topic there is one count at most.
+/// Invariants: the four tables have the same length; the counts sum to the weights added; each
+/// topic has at most one count.
 #[derive(Clone)]
 pub struct Sketch {
     hashes: Vec<u64>,
@@ -73,7 +73,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// A sketch of so many topics, at least one, which allocates nothing any more.
+    /// A sketch of this many topics, at least one. Allocates nothing later.
     pub fn new(topics_max: usize) -> Sketch {
         let topics_max = topics_max.max(1);
         Sketch {
@@ -122,7 +122,7 @@ impl Sketch {
             .map(|(at, _)| at)
     }
 
-    /// What a topic that is not in it may have been counted for, at most.
+    /// The most that a topic which is not in the sketch may have been counted for.
     fn floor(&self) -> u64 {
         match self.counts.len() < self.topics_max {
             true => 0,
@@ -142,7 +142,7 @@ impl Sketch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
     pub topic: String,
-    /// Never less than were counted.
+    /// Never fewer than were counted.
     pub messages: u64,
     /// By how much `messages` may be too high.
     pub error: u64,
@@ -151,7 +151,7 @@ pub struct Busy {
 /// The `most` busiest topics of several sketches together, the busiest first.
 pub fn merge<'a>(sketches: impl IntoIterator<Item = &'a Sketch>, most: usize) -> Vec<Busy> {
     let mut floors = 0;
-    // Beyond the floors, which what is not in a sketch has of it.
+    // Counts beyond the floors: a topic that is not in a sketch counts with the sketch's floor.
     let mut beyond: HashMap<&[u8], (u64, i128)> = HashMap::new();
     for sketch in sketches {
         let floor = sketch.floor();
@@ -165,7 +165,7 @@ pub fn merge<'a>(sketches: impl IntoIterator<Item = &'a Sketch>, most: usize) ->
     let busy = |(name, (count, error)): (&[u8], (u64, i128))| Busy {
         topic: String::from_utf8_lossy(name).into_owned(),
         messages: floors + count,
-        // Each sketch took away at most the floor it gave.
+        // Cannot be negative: each sketch subtracts at most the floor it added.
         error: u64::try_from(i128::from(floors) + error).unwrap_or(0),
     };
     let mut all: Vec<Busy> = beyond.into_iter().map(busy).collect();
@@ -174,14 +174,14 @@ pub fn merge<'a>(sketches: impl IntoIterator<Item = &'a Sketch>, most: usize) ->
     all
 }
 
-/// What a shard tells of its topics.
+/// What a shard reports of its topics.
 #[derive(Clone)]
 pub struct Tally {
-    /// Of this window and the last one.
+    /// The sketches of this window and the last one.
     pub sketches: [Sketch; 2],
-    /// Messages published in that time, those between samples included.
+    /// Messages published in that time, including those between samples.
     pub messages: u64,
-    /// One in so many is looked at now, on average.
+    /// The current average number of publishes per sample.
     pub stride: u32,
     /// How long that time is.
     pub covered: Duration,
@@ -194,7 +194,7 @@ pub struct Topics {
     /// Publishes from the last sample to the next.
     gap: u32,
     stride: u32,
-    /// Taken at this stride.
+    /// Samples taken at this stride.
     samples: u32,
     random: fastrand::Rng,
     started: Instant,
@@ -228,7 +228,7 @@ fn window_of(now: Instant) -> u64 {
 }
 
 impl Topics {
-    /// Bytes of memory, for the budget.
+    /// Bytes of memory, for the memory budget.
     pub const BYTES: usize = 2 * TOPICS_MAX * (3 * size_of::<u64>() + size_of::<Name>());
 
     pub fn new(seed: u64, now: Instant) -> Topics {
@@ -245,7 +245,7 @@ impl Topics {
         }
     }
 
-    /// Notes a publish.
+    /// Records a publish.
     #[inline]
     pub fn note(&mut self, topic: &str, now: Instant) {
         self.left -= 1;
@@ -267,7 +267,7 @@ impl Topics {
         self.left = self.gap;
     }
 
-    /// Begins another window, if it is time.
+    /// Begins another window if the current one is over.
     fn roll(&mut self, now: Instant) {
         let window = window_of(now);
         if window <= self.window {
@@ -282,7 +282,7 @@ impl Topics {
         (self.stride, self.samples) = (1, 0);
     }
 
-    /// What was busy in this window and the last one.
+    /// The busiest topics of this window and the last one.
     pub fn tally(&mut self, now: Instant) -> Tally {
         self.roll(now);
         let into_window = Duration::from_nanos(now.as_nanos() % WINDOW.as_nanos() as u64);
@@ -340,7 +340,7 @@ mod tests {
                 prop_assert!(count <= busy.messages, "{busy:?}: {count}");
                 prop_assert!(busy.messages - busy.error <= count, "{busy:?}: {count}");
             }
-            // Whoever has more than its share of them all is there.
+            // Every topic with more than its share of all messages is present.
             for (topic, &count) in &exact {
                 let found = sketch.find(FixedState::with_seed(0).hash_one(topic.as_str()), topic);
                 prop_assert!(found.is_some() || count <= sum / topics_max as u64);
@@ -348,7 +348,7 @@ mod tests {
         }
 
         #[test]
-        fn several_together_keep_what_each_promises(
+        fn merged_sketches_keep_the_bounds_of_each(
             streams in prop::collection::vec(stream(), 0..4), topics_max in 1usize..60,
         ) {
             let sketches: Vec<Sketch> =
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_only_some_are_looked_at_and_publishers_that_take_turns_all_show() {
+    fn many_publishes_are_sampled_and_alternating_publishers_all_appear() {
         let mut topics = Topics::new(2, at(0));
         let names: Vec<String> = (0..64).map(|device| format!("device/{device}")).collect();
         const COUNT: usize = 1_000_000;
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_and_the_one_before_are_told_of_and_no_more() {
+    fn only_this_window_and_the_last_are_reported() {
         let mut topics = Topics::new(3, at(30));
         let told = |topics: &mut Topics, now: Instant| {
             let tally = topics.tally(now);

@@ -1,5 +1,5 @@
-//! Fields of a control message's body (PROTOCOL.md §2, types below 0x10): taken off its front
-//! one by one, and written likewise.
+//! Fields of a control message's body (PROTOCOL.md §2, types below 0x10): read from its front one
+//! by one, and written likewise.
 //!
 //! All borrow from the body; a field longer than the rest is `None`, which the caller turns into
 //! MALFORMED. Bodies from type 0x10 on are envelopes, read by `envelope`.
@@ -7,7 +7,7 @@
 use super::output::Output;
 use crate::base::limits::PING_BYTES_MAX;
 
-/// Takes fields off the front of a body.
+/// Reads fields from the front of a body.
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -15,7 +15,7 @@ impl<'a> Reader<'a> {
         Reader(body)
     }
 
-    /// All has been taken.
+    /// Whether everything has been read.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -50,17 +50,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All that is left.
+    /// Everything that is left.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
-    /// All that is left, as UTF-8.
+    /// Everything that is left, as UTF-8.
     pub(super) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.rest()).ok()
     }
 
-    /// All that is left, if it is no more than a PING may carry.
+    /// Everything that is left, if a PING may carry that much.
     pub(super) fn opaque(&mut self) -> Option<&'a [u8]> {
         (self.0.len() <= PING_BYTES_MAX).then(|| self.rest())
     }

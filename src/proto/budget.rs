@@ -1,12 +1,12 @@
-//! Abuse budgets: how often a peer may make us work for nothing before it is shut out.
+//! Abuse budgets: how often a peer may cause useless work before it is refused.
 
 use crate::base::clock::Instant;
 
-/// At most so many events in any window of one second, counted from the first of the window.
+/// A bound on the events in a window of one second, which starts with its first event.
 ///
-/// A fixed window rather than a sliding one: eight bytes of state, and a peer gains at
-/// most twice the bound across a boundary. (Its start is the low bits of a time in
-/// milliseconds: who comes back after 49.7 days to the second finds the old window.)
+/// A fixed window rather than a sliding one: eight bytes of state, and a peer gains at most twice
+/// the bound across a boundary. (Its start is the low bits of a time in milliseconds: after 49.7
+/// days, to the second, a peer finds its old window.)
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
     window_start_ms: u32,
@@ -16,7 +16,7 @@ pub struct Budget {
 impl Budget {
     const WINDOW_MS: u32 = 1000;
 
-    /// Counts one event; false when it is one more than `max`.
+    /// Counts one event; false if it exceeds `max`.
     pub fn spend(&mut self, max: u32, now: Instant) -> bool {
         let now_ms = now.as_millis() as u32;
         if self.spent == 0 || now_ms.wrapping_sub(self.window_start_ms) >= Budget::WINDOW_MS {

@@ -1,5 +1,5 @@
-//! A message as its bytes: whole, without CRC, as its sender encoded it. So it is passed on,
-//! kept and stored; what stands where in it nobody knows but this folder.
+//! A message as bytes: complete, without CRC, as its sender encoded it. In this form it is passed
+//! on, kept and stored; only this folder knows the offsets in it.
 //!
 //! ```text
 //!   0         8        12     13      14            15      15+n
@@ -9,12 +9,12 @@
 //!     message   └────────────────────────── envelope ───────────────────────────┘
 //! ```
 //!
-//! [`Encoded`] borrows its bytes from whoever holds them: a `Bytes`, a ring of bytes, a receive
-//! buffer. It is a view, as large as a slice. Messages that are another's with something changed
-//! (another id, another payload, without its trace) are made here as well.
+//! [`Encoded`] borrows its bytes from their owner: a `Bytes`, a ring of bytes, a receive buffer. It
+//! is a view, as large as a slice. Modified copies of a message (another id, another payload,
+//! without its trace) are made here as well.
 //!
-//! The bytes have been parsed when they came, or were encoded here: what does not parse is a
-//! mistake of ours, which debug builds stop at, and nothing in a release.
+//! The bytes were parsed on receipt, or were encoded here: bytes that do not parse are a bug, on
+//! which debug builds panic and release builds return nothing.
 
 use super::envelope::{Codec, Envelope, FLAG_FAILED, FLAG_RETAIN, FLAGS_AT};
 use super::kind::MessageType;
@@ -23,7 +23,7 @@ use super::trace::{self, Carried, TraceContext};
 use crate::base::limits::{ENVELOPE_FIXED_BYTES, MESSAGE_HEADER_BYTES};
 use std::ops::Range;
 
-/// Where the type stands, and the length, the id, the codec.
+/// Offsets of the type, the length, the id, the codec.
 const KIND_AT: usize = 3;
 const LENGTH: Range<usize> = 4..MESSAGE_HEADER_BYTES;
 const ID: Range<usize> = MESSAGE_HEADER_BYTES..FLAGS_AT;
@@ -40,8 +40,8 @@ impl<'a> Encoded<'a> {
         Encoded(bytes)
     }
 
-    /// Of a message as it was received; with CHECKSUM its CRC, which has been checked, is taken
-    /// off, for which `scratch` is needed.
+    /// The view of a message as received. With CHECKSUM, it is copied to `scratch` without its CRC,
+    /// which has been checked.
     #[inline]
     pub fn received(message: &'a [u8], checksum: bool, scratch: &'a mut Vec<u8>) -> Encoded<'a> {
         if !checksum {
@@ -52,7 +52,7 @@ impl<'a> Encoded<'a> {
         Encoded(scratch)
     }
 
-    /// A copy of one as it was received.
+    /// A copy of a message as received, without its CRC.
     pub fn copied(message: &[u8], checksum: bool) -> Vec<u8> {
         if !checksum {
             return message.to_vec();
@@ -77,12 +77,12 @@ impl<'a> Encoded<'a> {
         self.0.is_empty()
     }
 
-    /// Bytes of it without its header: what a peer's bound is about.
+    /// Bytes of the body, which a peer's limit applies to.
     pub const fn body_bytes(self) -> usize {
         self.0.len().saturating_sub(MESSAGE_HEADER_BYTES)
     }
 
-    // ---- what is in it ----
+    // ---- content ----
 
     pub fn kind(self) -> Option<MessageType> {
         MessageType::of(self.0)
@@ -93,12 +93,12 @@ impl<'a> Encoded<'a> {
         Some(u32::from_be_bytes(*id))
     }
 
-    /// All of it, of whatever type.
+    /// The envelope, whatever the type.
     pub fn envelope(self) -> Option<Envelope<'a>> {
         self.envelope_of(self.kind()?)
     }
 
-    /// All of a PUBLISH.
+    /// The envelope of a PUBLISH.
     #[inline]
     pub fn publication(self) -> Option<Envelope<'a>> {
         debug_assert_eq!(self.kind(), Some(MessageType::Publish));
@@ -113,27 +113,27 @@ impl<'a> Encoded<'a> {
         envelope.ok()
     }
 
-    /// The topic of a PUBLISH; `""`, which nobody may have, if it is none.
+    /// The topic of a PUBLISH; for another type `""`, which is not a valid topic.
     pub fn topic(self) -> &'a str {
         self.publication().map_or("", |envelope| envelope.name)
     }
 
-    /// Whether a RESPONSE carries FAILED: for whoever passes it on without taking it apart.
+    /// Whether a RESPONSE carries FAILED, read without parsing it.
     #[inline]
     pub fn has_failed(self) -> bool {
         let flags = self.0.get(FLAGS_AT);
         flags.is_some_and(|flags| flags & FLAG_FAILED != 0)
     }
 
-    /// What trace it carries, if any; its header block is looked at only when it says that it
-    /// has one.
+    /// The trace context it carries, if any; searches the header block only if the flags announce
+    /// one.
     pub fn trace(self) -> Option<TraceContext> {
         trace::carried(self.0)
     }
 
-    // ---- another one ----
+    // ---- modified copies ----
 
-    /// The same with another id.
+    /// A copy with another id.
     pub fn with_id(self, id: u32) -> Vec<u8> {
         let mut message = self.0.to_vec();
         set_id(&mut message, id);
@@ -149,8 +149,8 @@ impl<'a> Encoded<'a> {
         message
     }
 
-    /// The same in another codec, in place of its last `payload_bytes` what `write` appends.
-    /// `None` when that says so.
+    /// A copy in another codec: what `write` appends replaces the last `payload_bytes`. `None` if
+    /// `write` returns `None`.
     pub fn with_payload(
         self,
         payload_bytes: usize,
@@ -168,13 +168,13 @@ impl<'a> Encoded<'a> {
         Some(message)
     }
 
-    /// Writes it with `context` as its TRACEPARENT to `out`, which that replaces. `None` when
+    /// Replaces the content of `out` with this message with `context` as its TRACEPARENT. `None` if
     /// there is no room for another header.
     pub fn with_trace(self, context: &TraceContext, out: &mut Vec<u8>) -> Option<Carried> {
         trace::carry(self.0, context, out)
     }
 
-    /// The same without its TRACEPARENT. `None` when it has none.
+    /// A copy without its TRACEPARENT. `None` if it has none.
     pub fn without_trace(self) -> Option<Vec<u8>> {
         let mut message = Vec::new();
         trace::strip(self.0, &mut message)?;
@@ -190,14 +190,14 @@ impl<'a> Encoded<'a> {
     }
 }
 
-// ---- for whoever makes or recognises many that are alike but for their ids ----
+// ---- messages that are equal but for their ids ----
 
-/// Where the id stands.
+/// The byte range of the id.
 pub const fn id_range() -> Range<usize> {
     ID
 }
 
-/// Gives a message another id.
+/// Sets a message's id.
 #[inline]
 pub fn set_id(message: &mut [u8], id: u32) {
     if let Some(bytes) = message.get_mut(ID) {
@@ -205,16 +205,16 @@ pub fn set_id(message: &mut [u8], id: u32) {
     }
 }
 
-/// Whether two messages differ in their ids at most.
+/// Whether two messages are equal but for their ids.
 #[inline]
 pub fn is_alike(one: &[u8], other: &[u8]) -> bool {
     one.get(..ID.start) == other.get(..ID.start) && one.get(ID.end..) == other.get(ID.end..)
 }
 
-// ---- for whoever looks ahead, at the beginning of a message ----
+// ---- looking ahead at the beginning of a message ----
 
-/// The topic of a PUBLISH without RETAIN of which these bytes are the beginning. `None`: it is
-/// something else, or not that much of it is there.
+/// The topic of a PUBLISH without RETAIN that begins with these bytes. `None`: it is something
+/// else, or the topic is not complete yet.
 #[inline]
 pub fn live_topic(begun: &[u8]) -> Option<&[u8]> {
     if MessageType::of(begun)? != MessageType::Publish || begun.get(FLAGS_AT)? & FLAG_RETAIN != 0 {
@@ -225,7 +225,7 @@ pub fn live_topic(begun: &[u8]) -> Option<&[u8]> {
     rest.get(..usize::from(fixed[ENVELOPE_FIXED_BYTES - 1]))
 }
 
-/// The id of a RESPONSE of which these bytes are the beginning, likewise.
+/// The id of a RESPONSE that begins with these bytes, likewise.
 pub fn response_id(begun: &[u8]) -> Option<u32> {
     let message = Encoded(begun);
     let id = message.id()?;
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_of_a_message_is_what_encoding_it_so_gives() {
+    fn a_modified_copy_equals_encoding_the_modified_message() {
         let message = encoded(MessageType::Publish, sample(), false);
         let one = Encoded::of(&message);
         let expect = |envelope| encoded(MessageType::Publish, envelope, false);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_of_a_message_is_what_was_written() {
+    fn fields_read_from_a_message_are_those_written() {
         let message = encoded(MessageType::Publish, sample(), false);
         let summed = encoded(MessageType::Publish, sample(), true);
         let mut scratch = Vec::new();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_tells_as_soon_as_that_much_is_there() {
+    fn a_beginning_yields_each_field_once_it_is_complete() {
         let message = encoded(MessageType::Publish, sample(), false);
         let retained = Envelope {
             flags: FLAG_RETAIN,

@@ -32,7 +32,7 @@ impl Codec {
     }
 }
 
-/// Where the flags stand in a message: after the id.
+/// The offset of the flags in a message: after the id.
 pub(super) const FLAGS_AT: usize = MESSAGE_HEADER_BYTES + 4;
 
 /// What happens to a subscriber that does not keep up (header SLOW_POLICY).
@@ -44,7 +44,7 @@ pub enum SlowPolicy {
     Disconnect = 1,
     DropOldest = 2,
     DropNewest = 3,
-    /// Of what waits, only the latest message of each topic and KEY is kept.
+    /// Of the pending messages, only the latest of each topic and KEY is kept.
     LatestPerKey = 4,
 }
 
@@ -59,7 +59,7 @@ impl SlowPolicy {
         }
     }
 
-    /// `None` for 0 (the server's own policy) and for what is no policy.
+    /// `None` for 0 (the server's default policy) and for a byte that is not a policy.
     pub const fn from_wire(byte: u8) -> Option<SlowPolicy> {
         match byte {
             1 => Some(SlowPolicy::Disconnect),
@@ -71,13 +71,13 @@ impl SlowPolicy {
     }
 }
 
-/// A message from type 0x10 on, borrowed from the bytes it came in.
+/// A message from type 0x10 on, borrowed from its encoded bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope<'a> {
     /// The sender's number for this operation.
     pub id: u32,
-    /// `FLAG_*`. `FLAG_HEADERS` need not be set for headers to be written; set without
-    /// headers it stands for an empty block, so that what was parsed is written as it came.
+    /// `FLAG_*`. Headers are written whether or not `FLAG_HEADERS` is set; set without headers it
+    /// means an empty block, so that a parsed message is written unchanged.
     pub flags: u8,
     pub codec: Codec,
     pub name: &'a str,
@@ -95,7 +95,7 @@ impl<'a> Envelope<'a> {
         Envelope::parse_from(false, kind, body)
     }
 
-    /// The same; one from a client may not have the headers that are not its to send.
+    /// The same; a client's message may not have headers that only a server may send.
     ///
     /// # Errors
     /// As [`Envelope::parse`].
@@ -157,13 +157,13 @@ impl<'a> Envelope<'a> {
         ENVELOPE_FIXED_BYTES + self.name.len() + headers + self.payload.len()
     }
 
-    /// Bytes of the largest payload that fits in its payload's place, where a message's body is
-    /// so large at most.
+    /// Bytes of the largest payload that this envelope may have if a message's body is limited to
+    /// `body_bytes_max`.
     pub fn payload_bytes_max(&self, body_bytes_max: usize) -> usize {
         body_bytes_max.saturating_sub(self.encoded_len() - self.payload.len())
     }
 
-    /// Bytes of the largest body with a payload of so many and no headers.
+    /// Bytes of the largest body with a payload of this size and no headers.
     pub const fn body_bytes_max(payload_bytes: usize) -> usize {
         ENVELOPE_FIXED_BYTES + NAME_BYTES_MAX + payload_bytes
     }
@@ -179,7 +179,7 @@ impl<'a> Envelope<'a> {
         self.flags & FLAG_HEADERS != 0 || !self.headers.is_empty()
     }
 
-    /// Writes the envelope behind its message's header, all of fixed length in one piece.
+    /// Writes the envelope after its message's header; the fixed-length part in one piece.
     #[inline]
     pub(super) fn encode(&self, header: &[u8; MESSAGE_HEADER_BYTES], out: &mut impl Output) {
         debug_assert!(self.name.len() <= NAME_BYTES_MAX);
@@ -208,7 +208,7 @@ impl<'a> Envelope<'a> {
 pub struct Headers<'a>(&'a [u8]);
 
 impl<'a> Headers<'a> {
-    /// Splits the block (`u16 length` and that many bytes) from the payload behind it.
+    /// Splits the block (`u16 length` and that many bytes) from the payload that follows it.
     fn parse(
         bytes: &'a [u8],
         client_sends: Option<MessageType>,
@@ -223,7 +223,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Takes a block of entries as it would stand on the wire.
+    /// Checks a block of entries in its wire form.
     ///
     /// # Errors
     /// MALFORMED for an entry past the end, and for a known key given twice or with a value
@@ -232,7 +232,7 @@ impl<'a> Headers<'a> {
         Headers::check_from(block, None)
     }
 
-    /// The same, and that a client may send them on a message of this type.
+    /// The same, and checks that a client may send them on a message of this type.
     ///
     /// # Errors
     /// As [`Headers::check`].
@@ -300,17 +300,17 @@ impl<'a> Headers<'a> {
             .map(|entry| entry.1)
     }
 
-    /// TIMEOUT_MS, if it is there.
+    /// TIMEOUT_MS, if present.
     pub fn timeout_ms(&self) -> Option<u32> {
         self.find_u32(header::TIMEOUT_MS)
     }
 
-    /// EXPIRES_MS, if it is there.
+    /// EXPIRES_MS, if present.
     pub fn expires_ms(&self) -> Option<u32> {
         self.find_u32(header::EXPIRES_MS)
     }
 
-    /// SLOW_POLICY, if it is there and not 0, the server's.
+    /// SLOW_POLICY, if it is present and not 0 (the server's default).
     pub fn slow_policy(&self) -> Option<SlowPolicy> {
         match self.find(header::SLOW_POLICY)? {
             &[byte] => SlowPolicy::from_wire(byte),
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn only_properties_and_what_the_protocol_does_not_know_may_repeat() {
+    fn only_properties_and_unknown_headers_may_repeat() {
         let values: &[&[u8]] = &[
             b"v",
             &[1; 25],
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_clients_to_send_is_taken_from_a_server() {
+    fn headers_reserved_for_servers_are_accepted_from_a_server() {
         let mut block = Vec::new();
         Headers::push(&mut block, header::SEQ, &[0; 8]);
         let envelope = Envelope {

@@ -63,7 +63,7 @@ codes! {
     SlowConsumer = 0x0204, "SLOW_CONSUMER";
     Overloaded = 0x0205, "OVERLOADED";
     TooManyRequests = 0x0206, "TOO_MANY_REQUESTS";
-    /// What is needed to judge, store or pass it on is away: try again.
+    /// Something needed to check, store or pass it on is unavailable: try again.
     Unavailable = 0x0207, "UNAVAILABLE";
     NoService = 0x0301, "NO_SERVICE";
     RequestTimeout = 0x0302, "REQUEST_TIMEOUT";
@@ -72,7 +72,7 @@ codes! {
     SessionUnknown = 0x0305, "SESSION_UNKNOWN";
     SessionTaken = 0x0306, "SESSION_TAKEN";
     NotSubscribed = 0x0307, "NOT_SUBSCRIBED";
-    /// A payload that does not fit its topic's schema.
+    /// A payload that does not conform to its topic's schema.
     BadPayload = 0x0308, "BAD_PAYLOAD";
     Draining = 0x0401, "DRAINING";
     Shutdown = 0x0402, "SHUTDOWN";
@@ -96,15 +96,15 @@ impl Code {
         }
     }
 
-    /// Whether a non-fatal ERROR with this code is one of the ten a second after which the
-    /// next is fatal (§3). What a peer cannot know beforehand, or the server's own state
-    /// brings about, is not held against it.
+    /// Whether a non-fatal ERROR with this code counts towards the ten a second after which the
+    /// next is fatal (§3). Errors that a peer cannot foresee, or that the server's own state
+    /// causes, do not count.
     pub const fn counts_as_error(self) -> bool {
         use Code::*;
         !matches!(self, BadPayload | Unavailable | Overloaded | Draining)
     }
 
-    /// What a connection that we end with this code is counted as.
+    /// The close reason that a connection ended with this code is counted under.
     pub const fn close_reason(self) -> Reason {
         use Code::*;
         match self {
@@ -150,7 +150,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Something refused: the code for the wire and a text for people.
+/// A refusal: the code for the wire and a text for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {text}")]
 pub struct Refusal {

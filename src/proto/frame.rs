@@ -1,8 +1,8 @@
 //! Control frames: the link phase's 13-byte header and payload (PROTOCOL.md §1).
 //!
-//! Parsing reports the first failing check in the protocol's order (magic, type, length,
-//! CRC) as soon as the bytes that decide it are there; nothing is allocated. What a frame
-//! may say in which state is the session's business, what its options mean `option`'s.
+//! Parsing reports the first failing check in the protocol's order (magic, type, length, CRC) as
+//! soon as the bytes that decide it have arrived; nothing is allocated. The session decides which
+//! frame is allowed in which state; `option` parses the options.
 
 use super::error::{Code, Refusal, clip};
 use super::output::Output;
@@ -41,12 +41,12 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// What the first bytes of a buffer are.
+/// The result of parsing the head of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
-    /// Not whole yet: with `need` bytes in all, parsing gets further.
+    /// Not complete yet: with `need` bytes in all, parsing gets further.
     Incomplete { need: usize },
-    /// Whole, and `used` bytes long.
+    /// Complete, and `used` bytes long.
     Whole { used: usize, value: T },
 }
 
@@ -100,7 +100,7 @@ impl<'a> Frame<'a> {
         })
     }
 
-    /// Writes the frame. The payload is ours and at most 1,024 bytes.
+    /// Writes the frame. The caller's payload has at most 1,024 bytes.
     pub fn encode(&self, out: &mut impl Output) {
         debug_assert!(self.payload.len() <= FRAME_PAYLOAD_BYTES_MAX);
         let mut header = [0; FRAME_HEADER_BYTES];
@@ -114,7 +114,7 @@ impl<'a> Frame<'a> {
         out.put(self.payload);
     }
 
-    /// Writes an RST that says why.
+    /// Writes an RST with the refusal's code and text.
     pub fn encode_rst(seq: u32, refusal: &Refusal, out: &mut impl Output) {
         let mut payload = Vec::with_capacity(2 + refusal.text.len());
         payload.extend_from_slice(&refusal.code.to_wire().to_be_bytes());
@@ -127,7 +127,7 @@ impl<'a> Frame<'a> {
         .encode(out);
     }
 
-    /// The code and reason an RST carries; what does not parse is shown as well as can be.
+    /// The code and reason that an RST carries, as far as they can be parsed.
     pub fn rst_refusal(&self) -> Refusal {
         match self.payload.split_at_checked(2) {
             Some((code, reason)) => Refusal::with(

@@ -1,8 +1,8 @@
-//! The headers of an envelope that the protocol knows (PROTOCOL.md §2), in one table: what
-//! a value has to be, which may repeat, and which a client may send on some types only.
+//! The headers of an envelope that the protocol knows (PROTOCOL.md §2), in one table: what a value
+//! has to be, which headers may repeat, and which a client may send only on some types.
 //!
-//! All others below 0x40 belong to later versions, those from 0x40 on to the application: they
-//! are not read, and may repeat.
+//! All other keys below 0x40 belong to later versions, those from 0x40 on to the application: their
+//! headers are not interpreted, and may repeat.
 
 use super::kind::MessageType;
 use super::name::check_topic;
@@ -34,7 +34,7 @@ keys! {
     PROPERTY = 14;
 }
 
-/// From here on keys are the application's own.
+/// Keys from here on are the application's own.
 pub const APPLICATION: u8 = 0x40;
 
 /// What is known of one header.
@@ -43,8 +43,8 @@ struct Known {
     /// Whether this may be its value.
     allows: fn(&[u8]) -> bool,
     may_repeat: bool,
-    /// The types a client may send it on; `None`: any, where it means nothing it is passed
-    /// on.
+    /// The types on which a client may send it; `None`: any type; where it has no meaning it is
+    /// passed on.
     client_sends_on: Option<&'static [MessageType]>,
 }
 
@@ -85,7 +85,7 @@ static TABLE: [Known; KEYS.len()] = [
     },
 ];
 
-// A key is its place in the table.
+// A key is its index in the table.
 const _: () = {
     let mut index = 0;
     while index < TABLE.len() {
@@ -119,7 +119,8 @@ fn is_text(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok()
 }
 
-/// A kind, and its value: all that is stored, from a number, from a time, the last so many.
+/// Whether this is a valid START: a kind and its value (everything stored, from a number, from a
+/// time, the last n).
 fn is_start(value: &[u8]) -> bool {
     let length = match value.first() {
         Some(1) => 0,
@@ -130,7 +131,7 @@ fn is_start(value: &[u8]) -> bool {
     value.len() == 1 + length
 }
 
-/// A key with its length before it, and a value.
+/// Whether this is a valid property: a length, a key of that length, and a value.
 fn is_property(value: &[u8]) -> bool {
     let Some((length, rest)) = value.split_first() else {
         return false;
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn start_and_seq_are_not_a_clients_to_send_where_they_mean_nothing() {
+    fn start_and_seq_are_refused_from_a_client_where_they_mean_nothing() {
         for &kind in MessageType::ALL {
             assert_eq!(client_sends(START, kind), kind == MessageType::Subscribe);
             assert!(!client_sends(SEQ, kind));

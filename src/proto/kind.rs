@@ -1,9 +1,9 @@
 //! The message types: one table, from which everything else about them follows (PROTOCOL.md §2).
 //! Each column is an allow-list: nothing is allowed by default.
 //!
-//! Code that distinguishes types uses a column, or matches all members of a class, never `_`. A
-//! new type is then a row here, its body in `message` (an envelope has one already), and the one
-//! place on each side that the compiler asks for.
+//! Code that distinguishes types uses a column, or matches all members of a class, never `_`. A new
+//! type then takes a row here, its body in `message` (unless it is an envelope), and the one match
+//! on each side that no longer compiles.
 
 /// Which side may send a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,41 +13,43 @@ pub enum Sender {
     Both,
 }
 
-/// What a type is for, and so what its body is and what becomes of it. All but
-/// [`Class::Control`] have the one layout of types from 0x10 on, the envelope.
+/// What a type is for, which determines its body and how it is handled. All but [`Class::Control`]
+/// have the common layout of types from 0x10 on, the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// About the connection or the session; its body has fields of its own.
     Control(Control),
-    /// To whom it may concern; answered by OK or ERROR unless its id is 0.
+    /// Goes to all subscribers; answered by OK or ERROR unless its id is 0.
     Publication,
-    /// Changes what stands at the server in a client's name; answered by OK or ERROR.
+    /// Changes what the server holds for the client (subscriptions, services, will); answered by OK
+    /// or ERROR.
     Change(Change),
     /// Answered by a RESPONSE.
     Request,
-    /// The answer; nobody answers it.
+    /// Answers a REQUEST; not answered itself.
     Response,
 }
 
-/// From when on a server takes a type.
+/// From when on a server accepts a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// From the handshake on, before the client has shown who it is.
+    /// From the handshake on, before the client has authenticated.
     Stranger,
-    /// Once it has, also while it is on trial: it may stay only if it resumes a session.
+    /// Once it has authenticated, even while it is on trial, when it may stay only if it resumes a
+    /// session.
     Trial,
-    /// Once it may stay.
+    /// Once it is authenticated and not on trial.
     Member,
 }
 
-/// Which of a client's bounds a type is taken out of.
+/// Which of a client's limits a type counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// None: the session takes it when it expects it, or the owner bounds it.
+    /// None: the session accepts it only when it expects it, or the owner bounds it.
     None,
-    /// What the protocol answers by itself: `CONTROLS_PER_S_MAX`.
+    /// The limit on messages that the protocol answers by itself: `CONTROLS_PER_S_MAX`.
     Controls,
-    /// The messages and bytes a second that one connection may send.
+    /// The limits on messages and bytes per second of one connection.
     Rate,
 }
 
@@ -169,7 +171,7 @@ message_types! {
     Unserve     = 0x23, "UNSERVE",     Client, Change,      FLAG_HEADERS,               Member,   Rate;
 }
 
-/// The first type whose payload is an envelope, as all behind it.
+/// The first type whose payload is an envelope, as are those of all later ones.
 const ENVELOPE_MIN: u8 = 0x10;
 
 impl MessageType {

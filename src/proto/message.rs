@@ -34,9 +34,9 @@ pub struct Header {
 }
 
 impl Header {
-    /// Parses as much of a header as is there; `None` when fewer than 8 bytes are, and
-    /// those are right so far. `length_max` is the largest payload this side accepts, and
-    /// where CHECKSUM is in force the CRC's bytes.
+    /// Parses a header as far as it has arrived; `None` if fewer than 8 bytes have, and these are
+    /// valid so far. `length_max` is the largest payload this side accepts, plus the CRC's bytes
+    /// where CHECKSUM is in force.
     ///
     /// # Errors
     /// MALFORMED (magic), UNSUPPORTED_VERSION, UNKNOWN_TYPE, TOO_LARGE, in this order, as
@@ -92,7 +92,7 @@ impl Header {
     }
 }
 
-/// The body of a whole message: checks and takes off the CRC when CHECKSUM is in force.
+/// The body of a complete message: checks and removes the CRC where CHECKSUM is in force.
 ///
 /// # Errors
 /// BAD_CHECKSUM.
@@ -202,7 +202,7 @@ impl<'a> Message<'a> {
             },
             Control::Ok => {
                 let id = body.u32()?;
-                // What follows is for who knows it.
+                // Fields of later versions may follow.
                 body.rest();
                 Message::Ok { id }
             }
@@ -377,7 +377,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Writes a whole message that was encoded without CRC: as it is, or with one where CHECKSUM
+/// Writes a complete message that was encoded without CRC: as it is, or with a CRC where CHECKSUM
 /// is in force; with another id if one is given (types from 0x10 on).
 #[inline]
 pub(super) fn reframe(message: &[u8], id: Option<u32>, checksum: bool, out: &mut impl Output) {
@@ -415,7 +415,7 @@ fn reframe_summed(message: &[u8], id: Option<u32>, out: &mut impl Output) {
     out.put(&crc.to_be_bytes());
 }
 
-/// Appends a whole message whose CRC has been checked as it would stand without CHECKSUM.
+/// Appends a complete message, whose CRC has been checked, in the form it has without CHECKSUM.
 pub(super) fn strip_checksum(message: &[u8], out: &mut Vec<u8>) {
     let body = &message[MESSAGE_HEADER_BYTES..message.len() - CHECKSUM_BYTES];
     out.extend_from_slice(&message[..4]);
@@ -437,7 +437,7 @@ pub(super) fn encode_response(
     out.put(payload);
 }
 
-/// All of that RESPONSE but its payload, of which only the length is needed.
+/// Writes all of such a RESPONSE but its payload, of which only the length is needed.
 #[inline]
 pub(super) fn encode_response_head(
     id: u32,

@@ -1,7 +1,7 @@
 //! Layer 1: the wire protocol, without I/O, clocks or threads.
 //!
-//! Bytes and a clock value go in; messages, bytes to send and deadlines come out. The same
-//! code is the server's side and the clients'.
+//! Bytes and the time go in; messages, bytes to send and deadlines come out. Server and clients use
+//! the same code.
 //!
 //! `PROTOCOL.md`, beside this file, specifies what both sides send; `tests/proto/page.rs`
 //! compares its tables with the ones here. Where this crate has to choose and that page is

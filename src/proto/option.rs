@@ -35,13 +35,13 @@ pub const FEATURE_CHECKSUM: u32 = 1;
 pub const AUTH_JWT: u8 = 1;
 pub const AUTH_API_KEY: u8 = 2;
 pub const AUTH_REFRESH: u8 = 4;
-/// Beside them: a client may go on without.
+/// In addition: a client may continue without AUTH.
 pub const AUTH_OPTIONAL: u8 = 0x80;
 
-/// What a SYN or SYN-ACK says, borrowed from the frame.
+/// The options of a SYN or SYN-ACK, borrowed from the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options<'a> {
-    /// Milliseconds; `None` and 0 both leave it to the server.
+    /// Milliseconds; `None` and 0 both leave the interval to the server.
     pub heartbeat_ms: Option<u32>,
     /// Bytes of the largest payload this side accepts.
     pub message_max: Option<u32>,

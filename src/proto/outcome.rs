@@ -9,9 +9,9 @@ use std::fmt;
 /// A successful answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// A large one is sent without a copy, so several answers may share it.
+    /// A large payload is sent without a copy, so several answers may share it.
     pub payload: Bytes,
-    /// `None`: the request's.
+    /// `None`: the request's codec.
     pub codec: Option<Codec>,
 }
 
@@ -51,7 +51,7 @@ impl Failure {
         payload
     }
 
-    /// What a RESPONSE says that has FAILED. `None`: it has not, or does not say why.
+    /// The failure in a RESPONSE with FAILED. `None`: it does not have FAILED, or no code.
     pub fn of_response(response: &Envelope<'_>) -> Option<Failure> {
         let (code, text) = response.payload.split_first_chunk()?;
         response.failed().then(|| Failure {

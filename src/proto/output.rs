@@ -12,7 +12,7 @@ impl Output for Vec<u8> {
     }
 }
 
-/// Feeds what passes through it to a CRC as well.
+/// An output that also feeds everything written to a CRC.
 pub(crate) struct Summed<'o, O: Output + ?Sized> {
     pub(crate) out: &'o mut O,
     pub(crate) crc: crc32fast::Hasher,

@@ -18,13 +18,13 @@
 //!  input.keep(bytes)          // only if the loop was left early
 //! ```
 //!
-//! Both numbers have 32 bits, because each connection has them: the kept bytes are at most one
+//! Both numbers have 32 bits, because every connection stores them: the kept bytes are at most one
 //! message plus what one turn may receive.
 //!
 //! Invariant: `start ≤ kept.len()`, and `kept` is empty when `start` reaches its end. The
 //! kept bytes grow as bytes arrive, never by a length that a peer claims.
 
-/// The received bytes of one connection that no message was made of yet.
+/// The received bytes of one connection that are not yet parsed.
 #[derive(Debug, Default)]
 pub struct Reassembly {
     kept: Vec<u8>,
@@ -43,7 +43,7 @@ impl Reassembly {
         }
     }
 
-    /// Done with the first `used` bytes of the view.
+    /// Removes the first `used` bytes of the view.
     #[inline]
     pub fn consume(&mut self, used: usize, bytes: &mut &[u8]) {
         if self.kept.is_empty() {
@@ -58,9 +58,9 @@ impl Reassembly {
         }
     }
 
-    /// The view is incomplete, and would get further with `need` bytes: takes what is
-    /// missing from `bytes`. True when the view has grown and is worth another look: even
-    /// short of `need`, the next byte of a header may already be a wrong one.
+    /// The view is incomplete and needs `need` bytes: takes what is missing from `bytes`. True if
+    /// the view has grown and should be parsed again: even short of `need`, the next byte of a
+    /// header may already be invalid.
     pub fn fill(&mut self, need: usize, bytes: &mut &[u8]) -> bool {
         let was_empty = self.kept.is_empty();
         if self.start > 0 {
@@ -77,12 +77,12 @@ impl Reassembly {
         !was_empty && !head.is_empty()
     }
 
-    /// Keeps all of `bytes` for later: the owner stopped before the end.
+    /// Keeps all of `bytes` for later, if the owner stopped before the end.
     pub fn keep(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(bytes);
     }
 
-    /// Forgets what is kept.
+    /// Discards the kept bytes.
     pub fn clear(&mut self) {
         self.kept.clear();
         self.start = 0;
@@ -103,7 +103,7 @@ impl Reassembly {
         self.kept.capacity()
     }
 
-    /// Bytes of the buffer that its lender knows of; 0: none is lent. The lender's own note.
+    /// Bytes of the buffer that its lender has charged; 0: none is lent. Only the lender uses this.
     pub fn charged(&self) -> usize {
         self.charged as usize
     }
@@ -112,7 +112,7 @@ impl Reassembly {
         self.charged = u32::try_from(bytes).unwrap_or(u32::MAX);
     }
 
-    /// Lends a buffer to keep bytes in, or takes it back when it is empty.
+    /// For the lender: puts in a buffer to keep bytes in, or takes it back once it is empty.
     pub fn buffer_mut(&mut self) -> &mut Vec<u8> {
         &mut self.kept
     }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_whole_is_seen_in_place_and_never_kept() {
+    fn complete_messages_are_parsed_in_place_and_never_kept() {
         let mut input = Reassembly::default();
         let mut bytes = &b"onetwo"[..];
         assert_eq!(input.view(bytes).as_ptr(), bytes.as_ptr());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_short_of_the_need_is_worth_another_look() {
+    fn growth_short_of_the_need_is_parsed_again() {
         let mut input = Reassembly::default();
         input.keep(b"M");
         assert!(input.fill(8, &mut &b"X"[..]));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_whole_comes_out_message_by_message() {
+    fn kept_messages_come_out_one_by_one() {
         let mut input = Reassembly::default();
         input.keep(b"onetwoth");
         let mut bytes = &b"reefour"[..];

@@ -16,21 +16,21 @@ use std::fmt;
 
 /// Bytes of the header's value.
 pub const TRACEPARENT_BYTES: usize = 25;
-/// The trace is sampled: who takes part in it records spans.
+/// The trace is sampled: participants record spans.
 pub const FLAG_SAMPLED: u8 = 1;
 /// The most that TRACEPARENT adds to a message: its entry, and the length of the block.
 pub const TRACEPARENT_ADDS_MAX: usize = ENTRY_BYTES + 2;
 
 /// Key, length and value.
 const ENTRY_BYTES: usize = 3 + TRACEPARENT_BYTES;
-/// Where a message has its name, the length of which is the byte before it.
+/// The offset of a message's name; the byte before it is the name's length.
 const NAME_AT: usize = MESSAGE_HEADER_BYTES + ENVELOPE_FIXED_BYTES;
 
 /// Which trace a message belongs to, and which span it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     pub trace_id: [u8; 16],
-    /// The span that sent it: the parent of what its receiver does.
+    /// The span that sent it: the parent of the receiver's spans.
     pub parent_id: [u8; 8],
     pub flags: u8,
 }
@@ -49,7 +49,7 @@ impl TraceContext {
         (context.trace_id != [0; 16] && context.parent_id != [0; 8]).then_some(context)
     }
 
-    /// What a message carries.
+    /// The trace context that a message carries.
     pub fn of(headers: &Headers<'_>) -> Option<TraceContext> {
         TraceContext::parse(headers.find(header::TRACEPARENT)?)
     }
@@ -82,17 +82,17 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// What became of a message that was given a TRACEPARENT.
+/// How a message was given its TRACEPARENT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// It had one; its length is what it was.
+    /// It had one; its length is unchanged.
     Replaced,
     /// It has grown by the header.
     Added,
 }
 
-/// Writes `message` with `context` as its TRACEPARENT to `out`, which it replaces. `None`
-/// when there is no room for another header.
+/// Replaces the content of `out` with `message` with `context` as its TRACEPARENT. `None` if there
+/// is no room for another header.
 pub(super) fn carry(message: &[u8], context: &TraceContext, out: &mut Vec<u8>) -> Option<Carried> {
     let value = context.to_bytes();
     let block = Block::of(message)?;
@@ -117,8 +117,7 @@ pub(super) fn carry(message: &[u8], context: &TraceContext, out: &mut Vec<u8>) -
     Some(Carried::Added)
 }
 
-/// Writes `message` without its TRACEPARENT to `out`, which it replaces. `None` when it has
-/// none.
+/// Replaces the content of `out` with `message` without its TRACEPARENT. `None` if it has none.
 pub(super) fn strip(message: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let block = Block::of(message)?;
     let at = block.traceparent_at(message)?;
@@ -137,8 +136,8 @@ pub(super) fn strip(message: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Writes the entries of `headers` with `context` as TRACEPARENT to `out`, which it
-/// replaces. `None` when there is no room.
+/// Replaces the content of `out` with the entries of `headers` and `context` as TRACEPARENT. `None`
+/// if there is no room.
 pub fn headers_with(
     headers: &Headers<'_>,
     context: &TraceContext,
@@ -154,16 +153,16 @@ pub fn headers_with(
     u16::try_from(out.len()).ok().map(|_| ())
 }
 
-/// What a message carries, if it is worth a look: its header block is looked at only when
-/// it says that it has one.
+/// The trace context that a message carries; searches its header block only if the flags announce
+/// one.
 pub(super) fn carried(message: &[u8]) -> Option<TraceContext> {
     let block = Block::of(message)?;
     let at = block.traceparent_at(message)?;
     TraceContext::parse(message.get(at..at + TRACEPARENT_BYTES)?)
 }
 
-/// Where a message has its header block: `from..to`, its length before it. Without one all
-/// are where it would begin.
+/// The range of a message's header block: `from..to`, preceded by its length. Without a block, all
+/// offsets are where it would begin.
 struct Block {
     length_at: usize,
     from: usize,
@@ -196,12 +195,12 @@ impl Block {
         self.to - self.from
     }
 
-    /// There is not even an empty one.
+    /// Whether there is no block, not even an empty one.
     fn is_none(&self) -> bool {
         self.length_at == self.from
     }
 
-    /// Where the value stands in the message.
+    /// The offset of the value in the message.
     fn traceparent_at(&self, message: &[u8]) -> Option<usize> {
         let mut at = self.from;
         while at < self.to {
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_parent_stands_where_the_old_one_stood() {
+    fn a_new_parent_replaces_the_old_one_in_place() {
         let other = TraceContext {
             parent_id: [1; 8],
             ..CONTEXT

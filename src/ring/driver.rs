@@ -1,4 +1,4 @@
-//! The driver's contract: the few operations a shard asks for, and what comes back.
+//! The driver's contract: the operations a shard requests, and their completions.
 //!
 //! A shard owns its sockets and keys, the driver owns memory while the kernel may touch
 //! it: a chunk goes in with [`Driver::send`] and comes back with [`Completion::Sent`]; a
@@ -6,13 +6,13 @@
 //! layers above need no `unsafe`, and two implementations can be held to the same rules:
 //!
 //! - Operations are only queued; [`Driver::poll`] submits them all and collects completions.
-//! - At most one receive and one send of a key are in flight; the shard sees to that.
+//! - At most one receive and one send of a key are in flight; the shard ensures that.
 //! - A receive is multishot: it yields `Received` with `more` until one without, which is
 //!   its last, whatever the cause: end of stream, an error, no buffers, a cancel, or
 //!   nothing in particular (a full completion queue). The shard re-arms or closes.
-//! - A key is free for reuse only after its receive's last completion and its send's
-//!   completion. Completions may come late; the key's generation tells.
-//! - `close` is asked for only when nothing of that socket is in flight.
+//! - A key may be reused only after its receive's last completion and its send's completion.
+//!   Completions may come late; the key's generation tells them apart.
+//! - `close` is called only when no operation on that socket is in flight.
 
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
@@ -22,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A connected socket's descriptor. Whoever holds it must see that it is closed once.
+/// A connected socket's descriptor. Its owner must close it exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket(pub i32);
 
@@ -35,7 +35,7 @@ pub struct Buffer {
     pub(super) len: u32,
 }
 
-/// What a receive brought.
+/// The result of a receive.
 #[derive(Debug)]
 pub enum Received {
     Data(Buffer),
@@ -43,12 +43,12 @@ pub enum Received {
     End,
     /// No receive buffer was free; nothing is lost, the data waits in the kernel.
     NoBuffers,
-    /// The receive was cancelled, or ended by itself with nothing to say.
+    /// The receive was cancelled, or ended by itself without a result.
     Stopped,
     Failed(io::Error),
 }
 
-/// What became of an operation.
+/// The completion of an operation.
 #[derive(Debug)]
 pub enum Completion {
     Accepted(Socket),
@@ -61,7 +61,7 @@ pub enum Completion {
         /// False: this was the receive's last completion.
         more: bool,
     },
-    /// The send is over: how many bytes went (perhaps fewer than asked), and the chunk back.
+    /// The send has ended: how many bytes went out (perhaps fewer than requested), and its chunk.
     Sent {
         key: Key,
         result: io::Result<usize>,
@@ -69,24 +69,24 @@ pub enum Completion {
     },
 }
 
-/// What lies under a shard.
+/// What a shard runs on.
 pub trait Driver {
     /// The time of the last `poll`: one clock read a turn, not one a message.
     fn now(&self) -> Instant;
 
-    /// How long the turn before the last `poll` took: from the end of the poll before it to
-    /// its begin. Zero where time is simulated.
+    /// How long the shard's last turn took: from the end of the previous `poll` to the start of the
+    /// last one. Zero where time is simulated.
     fn turn_time(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// What reads the time in the midst of a turn; `None` where time is simulated.
+    /// A clock for reading the time within a turn; `None` where time is simulated.
     fn clock(&self) -> Option<fn() -> Instant> {
         None
     }
 
-    /// Receive buffers that are not lent out, and how many there are; zero where there are
-    /// none.
+    /// How many receive buffers are not lent out, and how many there are in all; zero where there
+    /// are none.
     fn buffers(&self) -> (usize, usize) {
         (0, 0)
     }
@@ -94,23 +94,23 @@ pub trait Driver {
     /// Arms the multishot accept on this shard's listener.
     fn accept(&mut self);
 
-    /// Ends the accept and closes the listener, for good. An accept that was armed still
-    /// ends with [`Completion::AcceptEnded`], behind the last connection it brought.
+    /// Ends the accept and closes the listener for good. An armed accept still ends with
+    /// [`Completion::AcceptEnded`], after the last connection it accepted.
     fn stop_accepting(&mut self);
 
     /// Arms a multishot receive.
     fn receive(&mut self, key: Key, socket: Socket);
 
-    /// Asks the receive of `key` to end; its last completion still comes.
+    /// Cancels the receive of `key`; its last completion still comes.
     fn cancel_receive(&mut self, key: Key);
 
     /// Sends `chunk[from..]`.
     fn send(&mut self, key: Key, socket: Socket, chunk: Chunk, from: usize);
 
-    /// Gives up the send in flight of `key`; its completion still comes.
+    /// Cancels the send in flight of `key`; its completion still comes.
     fn cancel_send(&mut self, key: Key);
 
-    /// Shuts the sending side down, after what was sent.
+    /// Shuts the sending side down, after everything sent before.
     fn shutdown(&mut self, socket: Socket);
 
     fn close(&mut self, socket: Socket);
@@ -118,16 +118,16 @@ pub trait Driver {
     /// The peer's address; `None` when the peer is gone already.
     fn peer(&self, socket: Socket) -> Option<SocketAddr>;
 
-    /// Bytes sent on this socket that the peer's machine has not acknowledged, those among
-    /// them that are lost: what the kernel holds for the peer. Zero where it cannot tell.
+    /// Bytes sent on this socket that the peer's machine has not acknowledged, including lost ones:
+    /// what the kernel holds for the peer. Zero where the driver cannot tell.
     fn unacknowledged(&self, socket: Socket) -> usize;
 
-    /// Submits what is queued and collects completions, `limit` at most. With `until`, and
-    /// when nothing is there, sleeps until then (`Instant::NEVER`: until something comes),
-    /// but only if `idle` still holds after others have been told to wake this shard.
+    /// Submits what is queued and collects at most `limit` completions. With `until`, and if there
+    /// is no completion, sleeps until then (`Instant::NEVER`: until one comes), but only if `idle`
+    /// still holds after other threads have been told to wake this shard.
     ///
     /// # Errors
-    /// The ring itself is broken: the shard cannot go on.
+    /// If the ring itself is broken: the shard cannot go on.
     fn poll(
         &mut self,
         limit: usize,

@@ -1,5 +1,5 @@
-//! Layer 2: what is under a shard. A driver takes operations and yields completions; there
-//! is one on io_uring and one that is a seeded simulation.
+//! Layer 2: what a shard runs on. A driver takes operations and yields completions; one driver uses
+//! io_uring, the other is a seeded simulation.
 //!
 //! The only folder with `unsafe` in it.
 #![allow(unsafe_code)]

@@ -1,5 +1,5 @@
-//! Before anything starts: does this system allow what a shard needs? Each answer that is
-//! no comes with its cause and a remedy, in one line.
+//! Checks before anything starts that this system allows what a shard needs. Each obstacle comes
+//! with its cause and a remedy, in one line.
 
 use super::uring::Geometry;
 use crate::base::exit::Status;
@@ -11,14 +11,14 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use std::fmt;
 use std::io;
 
-/// The lowest limit of lockable memory with which glommio begins at all.
+/// The lowest limit of lockable memory with which glommio starts at all.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
-/// What glommio has locked for a shard: its three rings, and 64 KiB registered with each.
+/// What glommio locks for a shard: its three rings, and 64 KiB registered with each.
 const GLOMMIO_BYTES: u64 = 256 * 1024;
 const PAGE_BYTES: u64 = 4096;
-/// Descriptors a server needs to serve anybody: rings, listeners, logs, and some clients.
+/// Descriptors a server needs to be of use: rings, listeners, logs, and some clients.
 const DESCRIPTORS_MIN: u64 = 64;
-/// The first kernel with all that the driver uses (`DEFER_TASKRUN`).
+/// The first kernel with everything the driver uses (`DEFER_TASKRUN`).
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// Why the server cannot start here.
@@ -50,8 +50,8 @@ fn forbidden(message: impl Into<String>) -> Obstacle {
     }
 }
 
-/// Lockable memory that a kernel which counts all of it wants for one shard (measured on
-/// Linux 6.18: 855 KiB by default). Kernels from 5.12 on count less of it.
+/// Lockable memory for one shard on a kernel that counts all of it (measured on Linux 6.18: 855 KiB
+/// by default). Kernels from 5.12 on count less of it.
 pub fn lockable_bytes(geometry: &Geometry) -> u64 {
     const SUBMISSION_BYTES: u64 = 64 + 4;
     const COMPLETION_BYTES: u64 = 16;
@@ -66,8 +66,8 @@ pub fn lockable_bytes(geometry: &Geometry) -> u64 {
     pages.sum::<u64>() + GLOMMIO_BYTES
 }
 
-/// Checks the system and raises the soft limits that may be raised, for shards that want so
-/// many bytes of lockable memory. Returns how many descriptors this process may open.
+/// Checks the system and raises the soft limits that may be raised, for shards that need this many
+/// bytes of lockable memory. Returns how many descriptors this process may open.
 ///
 /// # Errors
 /// The first obstacle found.
@@ -86,11 +86,11 @@ pub fn check(lockable_bytes: u64) -> Result<u64, Obstacle> {
     Ok(descriptors)
 }
 
-/// Registers for membarrier(2) while the process has one thread: later it waits for all of
-/// them, and glommio would do it at a shard's first sleep.
+/// Registers for membarrier(2) while the process has a single thread: with several, the call waits
+/// for all of them, and glommio would make it at a shard's first sleep.
 pub fn register_membarrier() {
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
-    // SAFETY: a system call with two integers. If it fails glommio registers by itself.
+    // SAFETY: a system call with integer arguments only. If it fails, glommio registers by itself.
     unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0) };
 }
 
@@ -108,8 +108,8 @@ fn check_kernel(release: &str) -> Result<(), Obstacle> {
     Ok(())
 }
 
-/// What is below glommio's bound is refused. What is below `wanted` may do: on an older
-/// kernel, or for who has CAP_IPC_LOCK. That shows when the rings are made.
+/// A limit below glommio's bound is refused. One below `wanted` may suffice: on an older kernel, or
+/// with CAP_IPC_LOCK. That shows when the rings are made.
 fn raise_memlock(wanted: u64) -> Result<(), Obstacle> {
     match raise(Resource::Memlock, wanted.max(MEMLOCK_BYTES_MIN)) {
         Some(bytes) if bytes < MEMLOCK_BYTES_MIN => Err(unlockable(wanted)),
@@ -130,14 +130,14 @@ fn unlockable(wanted: u64) -> Obstacle {
     ))
 }
 
-/// Raises a soft limit to `wanted`, or as far as the hard limit lets it. What is in force
-/// then; `None`: no limit.
+/// Raises a soft limit to `wanted`, or as far as the hard limit allows. Returns the limit then in
+/// force; `None`: no limit.
 fn raise(resource: Resource, wanted: u64) -> Option<u64> {
     let limit = getrlimit(resource);
     let current = limit.current?;
     let target = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if current < target {
-        // If it is refused, what was in force still is.
+        // If it is refused, the old limit stays in force.
         let _ = setrlimit(
             resource,
             Rlimit {
@@ -169,7 +169,7 @@ fn check_ring(lockable_bytes: u64) -> Result<(), Obstacle> {
     }
 }
 
-/// Tries what a shard needs beside rings: a library would panic about it.
+/// Tries what a shard needs beside rings: a library would panic without it.
 fn check_calls() -> Result<(), Obstacle> {
     let pinned = sched_getaffinity(None).and_then(|cores| sched_setaffinity(None, &cores));
     let tried = pinned.and_then(|()| eventfd(0, EventfdFlags::CLOEXEC));
@@ -177,27 +177,27 @@ fn check_calls() -> Result<(), Obstacle> {
         Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS)) => {
             Err(forbidden_call(&errno.into()))
         }
-        // Of other errors shards tell, where they are errors for them.
+        // A shard reports other errors, if they matter to it.
         _ => Ok(()),
     }
 }
 
-/// Why a shard did not begin, where the system refused it something: its rings, mostly.
+/// Why a shard did not start, if the system refused it something: mostly its rings.
 pub fn shard_obstacle(error: &io::Error, lockable_bytes: u64) -> Option<Obstacle> {
     use io::ErrorKind::{PermissionDenied, Unsupported};
     match error.kind() {
-        // Rings may be made: the probe has made one.
+        // Rings are allowed: the probe has made one.
         PermissionDenied | Unsupported => Some(forbidden_call(error)),
         _ => error.raw_os_error().map(|_| refusal(error, lockable_bytes)),
     }
 }
 
-/// Why no ring could be made, for shards that want so much lockable memory in all.
+/// Why no ring could be made, for shards that need this much lockable memory in all.
 fn refusal(error: &io::Error, lockable_bytes: u64) -> Obstacle {
     explain(error, disabled().as_deref(), lockable_bytes)
 }
 
-/// A shard may make rings, and not all that it does besides.
+/// The system allows rings, but not another call that a shard makes.
 fn forbidden_call(error: &io::Error) -> Obstacle {
     forbidden(format!(
         "a system call that a shard needs is forbidden here ({error}), most likely by a seccomp \
@@ -271,7 +271,7 @@ mod tests {
         assert!(obstacle(libc::EMFILE, None).message.contains("LimitNOFILE"));
     }
     #[test]
-    fn what_a_shard_is_refused_is_no_ring_unless_memory_or_descriptors_are_short() {
+    fn a_refusal_to_a_shard_concerns_rings_only_if_memory_or_descriptors_are_short() {
         let os = io::Error::from_raw_os_error;
         for (error, part) in [
             (os(libc::EPERM), Some("eventfd2")),

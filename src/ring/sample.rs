@@ -1,18 +1,19 @@
-//! Samples of the CPU's stacks, and giving memory back: what needs `unsafe`, and is therefore
-//! in this folder.
+//! CPU profiling by stack samples, and returning memory to the system: both need `unsafe` and are
+//! therefore in this folder.
 //!
-//! ITIMER_PROF has the kernel interrupt whichever thread is running (SIGPROF) at a frequency
-//! of the process's CPU time. The handler walks that thread's stack and notes its addresses
-//! in memory that was there before:
+//! ITIMER_PROF has the kernel interrupt whichever thread is running (SIGPROF) at a frequency of the
+//! process's CPU time. The handler walks that thread's stack and writes its addresses into memory
+//! allocated beforehand:
 //!
 //! ```text
 //!   words  [ 3 | a0 a1 a2 | 2 | b0 b1 | 0 …      a count, then so many addresses
 //! ```
 //!
-//! It takes its place by one addition: no lock, no allocation. Where there is no place left a
-//! sample is lost, and counted. The memory is touched as it fills, and goes with the samples.
+//! It reserves its words with one atomic addition: no lock, no allocation. Without room left, a
+//! sample is lost, and counted. Pages become resident as they fill, and are freed with the samples.
 //!
-//! Invariant: a stack's words are its handler's alone; they are read when the handler is gone.
+//! Invariant: only the handler that reserved a stack's words writes them; they are read once the
+//! handler is removed.
 
 use signal_hook::SigId;
 use std::ffi::c_void;
@@ -20,11 +21,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Frames of a stack; what is above is left out.
+/// Frames of a stack; those beyond are left out.
 pub const DEPTH_MAX: usize = 128;
-/// Words there are: 16 MiB, some 50,000 stacks of 40 frames.
+/// Words of sample memory: 16 MiB, some 50,000 stacks of 40 frames.
 const WORDS: usize = 2 << 20;
-/// The function below which, and below the trampoline under it, is what was interrupted.
+/// The handler's function: below it, and below the signal trampoline, is the interrupted stack.
 pub const HANDLER: &str = "signal_hook_registry::handler";
 
 struct Samples {
@@ -36,8 +37,8 @@ struct Samples {
 impl Samples {
     fn note(&self) {
         let (mut stack, mut depth) = ([0; DEPTH_MAX], 0);
-        // SAFETY: it may run beside others that walk their stacks: each walks its own, and the
-        // unwinder's tables are read only. `Sampler::begin` has had it made ready before.
+        // SAFETY: other threads may walk their stacks at the same time: each walks its own, and the
+        // unwinder's tables are only read. `Sampler::begin` has initialised the unwinder.
         unsafe {
             backtrace::trace_unsynchronized(|frame| {
                 let Some(place) = stack.get_mut(depth) else {
@@ -49,7 +50,7 @@ impl Samples {
             });
         }
         if depth == 0 {
-            // It would look like the end.
+            // A zero would look like the end of the stack.
             return;
         }
         let at = self.next.fetch_add(depth + 1, Relaxed);
@@ -71,13 +72,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Begins, with so many samples in a second of CPU time. One at a time in a process: the
-    /// timer is its.
+    /// Starts sampling, this many times in a second of CPU time. One at a time in a process, since
+    /// the process has one such timer.
     ///
     /// # Errors
     /// The handler cannot be installed or the timer not set.
     pub fn begin(frequency: u32) -> io::Result<Sampler> {
-        // What the first walk has to load and allocate is there from now on.
+        // The first walk loads and allocates; later ones do not.
         backtrace::trace(|_| true);
         let samples = Arc::new(Samples {
             words: zeros(WORDS),
@@ -94,10 +95,10 @@ impl Sampler {
         Ok(sampler)
     }
 
-    /// Ends: the stacks, innermost address first, and how many were lost.
+    /// Ends sampling. Returns the stacks, innermost address first, and how many were lost.
     pub fn end(self) -> (Vec<Vec<usize>>, u64) {
         let samples = self.samples.clone();
-        // No more are noted once this has returned.
+        // No sample is written once this has returned.
         drop(self);
         let mut stacks = Vec::new();
         let mut words = samples.words.iter().map(|word| word.load(Relaxed));
@@ -110,13 +111,13 @@ impl Sampler {
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        // If it cannot be stopped, nobody notes what it brings.
+        // If the timer cannot be stopped, its signals are ignored.
         let _ = set_timer(0);
         signal_hook::low_level::unregister(self.action);
     }
 }
 
-/// Memory that is touched only when it is written to.
+/// Memory that becomes resident only when it is written to.
 fn zeros(count: usize) -> Box<[AtomicUsize]> {
     let words: Box<[usize]> = vec![0; count].into();
     // SAFETY: an AtomicUsize has the size, the alignment and the bytes of a usize.
@@ -139,14 +140,14 @@ fn set_timer(micros: i64) -> io::Result<()> {
     }
 }
 
-/// Gives what jemalloc has free to the system at once: after a profile, a hundred megabytes.
-/// Nothing, in a program that has another allocator.
+/// Returns the memory that jemalloc has free to the system at once: a hundred megabytes after a
+/// profile. Does nothing in a program with another allocator.
 pub fn give_back() {
     // jemalloc(3): all arenas (MALLCTL_ARENAS_ALL).
     const PURGE: &std::ffi::CStr = c"arena.4096.purge";
     let null = std::ptr::null_mut::<c_void>();
-    // SAFETY: a name with a zero at its end, and nothing read or written. If it is refused,
-    // what is free goes in time.
+    // SAFETY: the name ends with a zero, and nothing is read or written. If it is refused, jemalloc
+    // returns the memory in time.
     unsafe {
         tikv_jemalloc_sys::mallctl(PURGE.as_ptr(), null, null.cast(), null, 0);
     }
@@ -162,7 +163,7 @@ mod tests {
         for _ in 0..2 {
             let sampler = Sampler::begin(1000).expect("begun");
             let mut sum = 0u64;
-            // CPU time, not time: until there are some.
+            // The timer counts CPU time: work until there are enough.
             while sampler.samples.next.load(Relaxed) < 500 {
                 sum = black_box(sum.wrapping_mul(31).wrapping_add(7));
             }
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_place_is_counted() {
+    fn a_sample_without_room_is_counted() {
         let samples = Samples {
             words: zeros(DEPTH_MAX + 1),
             next: AtomicUsize::new(0),

@@ -1,8 +1,8 @@
-//! Entries by a 32-bit index, in pages that are given back when nobody lives there.
+//! Entries by a 32-bit index, in pages that are freed when they are empty.
 //!
-//! Like `base::slab` it grows by a page at a time and moves nothing; unlike it, it shrinks:
-//! a million subscriptions that have gone leave one page behind. New entries go to the
-//! lowest page with room, so that the high ones empty out under churn.
+//! Like `base::slab` it grows by a page at a time and moves nothing; unlike it, it shrinks: after a
+//! million subscriptions have ended, one page is left. New entries go to the lowest page with room,
+//! so that the high pages empty out under churn.
 //!
 //! ```text
 //!   pages ──► 0 [e e e e … e]   full
@@ -11,8 +11,9 @@
 //!             3 [– – e – … e]   open
 //! ```
 //!
-//! What it does not do: recognise a stale index. Whoever hands indices out to others keeps
-//! a generation beside them (`group`), or a promise (`trie::FilterId`).
+//! What it does not do: recognise a stale index. Users that hand indices out keep a generation
+//! beside them (`group`), or require that an id is used only while its entry exists
+//! (`trie::FilterId`).
 //!
 //! Invariants: `open` names exactly the pages that are present and have room, `absent`
 //! exactly those that are not present; the last page of the list is never absent; at most one page
@@ -27,8 +28,8 @@ const PAGE_ENTRIES: usize = 1 << ENTRY_BITS;
 /// Ends a page's list of vacant slots.
 const END: u16 = u16::MAX;
 
-/// Pages at most: an index keeps its highest bit clear, for `trie::FilterId`, and `NONE`
-/// of the users is no index.
+/// The most pages: an index keeps its highest bit clear, for `trie::FilterId`, so that the users'
+/// `NONE` is never an index.
 const PAGES_MAX: usize = 1 << (31 - ENTRY_BITS);
 
 enum Slot<T> {
@@ -63,12 +64,12 @@ impl<T> Arena<T> {
         self.len
     }
 
-    /// Bytes of memory that the entries take, room for others aside.
+    /// Bytes of memory that the entries take, without vacant slots.
     pub const fn bytes(&self) -> usize {
         self.len * size_of::<Slot<T>>()
     }
 
-    /// Entries there is memory for.
+    /// How many entries the allocated pages hold.
     #[cfg(test)]
     pub fn capacity(&self) -> usize {
         (self.pages.len() - self.absent.len()) * PAGE_ENTRIES
@@ -118,8 +119,8 @@ impl<T> Arena<T> {
         page.vacant_head = at as u16;
         page.live -= 1;
         self.len -= 1;
-        // One page with room stays, so that an entry that comes and goes does not allocate
-        // a page each time.
+        // One page with room stays, so that adding and removing one entry at a page boundary does
+        // not allocate a page each time.
         if page.live == 0 && self.open.len() > 1 {
             self.drop_page(number);
         }
@@ -190,7 +191,7 @@ const fn split(index: u32) -> (usize, usize) {
     ((index >> ENTRY_BITS) as usize, at)
 }
 
-/// For an index that stands in the structure itself: a vacant one is a bug and panics.
+/// For indices that the structure itself stores: an index of a vacant slot is a bug and panics.
 impl<T> Index<u32> for Arena<T> {
     type Output = T;
 

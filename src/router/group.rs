@@ -1,25 +1,24 @@
-//! Groups: of all members of all shards, one gets each message.
+//! Groups: each message goes to one member, chosen among those of all shards.
 //!
-//! The choice is made in two steps, so that no shard needs to know the members of another:
+//! The choice takes two steps, so that no shard needs to know another's members:
 //!
 //! ```text
 //!   1. the shard    in proportion to its ready members         own 3   shard 1: 1   shard 2: 0
-//!                   (nobody ready anywhere: to all members)    75 %    25 %         –
+//!                   (none ready anywhere: to all members)      75 %    25 %         –
 //!   2. the member   on that shard: two of the ready ones at random, the one with less in flight
 //! ```
 //!
-//! Hence each ready member of the whole server has the same chance, and a loaded one half
-//! of it or less. Between shards it is numbers of members that count, not their loads: a
-//! load told by another shard is old when it arrives.
+//! Hence each ready member of the whole server has the same chance, and a loaded one half of it or
+//! less. The choice between shards goes by numbers of members, not by load: a load reported by
+//! another shard would be stale on arrival.
 //!
-//! The servers of a service are a group of its own; its name means nothing there.
+//! The servers of one service filter form a group without a name.
 //!
-//! What it does not do: decide who is ready. A connection that stalls is reported
-//! (`set_stalled`), and stays a member.
+//! What it does not do: decide which members are ready. The shard reports a connection that stalls
+//! (`set_stalled`); it stays a member.
 //!
-//! Invariants: the ready members stand first, `ready` of them; a group without members here
-//! or elsewhere is removed by the router; no shard is in `remotes` twice, none with a total
-//! of 0.
+//! Invariants: the first `ready` members are the ready ones; the router removes a group that has no
+//! member on any shard; no shard is in `remotes` twice, or with a total of 0.
 
 use super::arena::Arena;
 use super::member::Members;
@@ -28,8 +27,8 @@ use super::{Choice, Count, Subscription};
 use crate::base::id::{Key, ShardId};
 use fastrand::Rng;
 
-/// Bytes a group takes beside itself and its names: allocations, its filter's list of groups,
-/// and what few other shards have told of it.
+/// Bytes a group takes beside the struct and its names: allocations, its place in its filter's list
+/// of groups, and the counts of a few other shards.
 const GROUP_BYTES: usize = 160;
 
 pub struct Group {
@@ -42,10 +41,10 @@ pub struct Group {
     remotes: Vec<Remote>,
 }
 
-/// What another shard has told of its members.
+/// What another shard has reported of its members.
 struct Remote {
     shard: ShardId,
-    /// That shard's own number of the group.
+    /// That shard's own key of the group.
     group: Key,
     count: Count,
 }
@@ -63,8 +62,8 @@ impl Group {
         self.members.is_empty() && self.remotes.is_empty()
     }
 
-    /// Adds a member, ready, or renews the terms of one, which stays as ready as it is.
-    /// Whether it is new.
+    /// Adds a member as ready, or replaces the options of an existing one, whose readiness stays.
+    /// Returns whether the member is new.
     pub fn insert(&mut self, member: Subscription) -> bool {
         if let Some(at) = self.members.position(member.connection) {
             self.members.replace(at, member);
@@ -77,14 +76,14 @@ impl Group {
         true
     }
 
-    /// Whether the connection was a member.
+    /// Returns whether the connection was a member.
     pub fn remove(&mut self, connection: Key) -> bool {
         self.set_stalled(connection, true);
         let position = self.members.position(connection);
         position.map(|at| self.members.swap_remove(at)).is_some()
     }
 
-    /// Whether this changed anything.
+    /// Returns whether this changed anything.
     pub fn set_stalled(&mut self, connection: Key, stalled: bool) -> bool {
         let Some(at) = self.members.position(connection) else {
             return false;
@@ -103,7 +102,7 @@ impl Group {
         true
     }
 
-    /// Notes how many members another shard has.
+    /// Records how many members another shard has.
     pub fn note(&mut self, shard: ShardId, group: Key, count: Count) {
         let known = self
             .remotes
@@ -121,8 +120,8 @@ impl Group {
         }
     }
 
-    /// Two members of this shard at random among the ready ones (among all, if none is),
-    /// and of them the one with less load.
+    /// Draws two of this shard's ready members (of all, if none is ready) and returns the one with
+    /// less load.
     pub fn choose_local(&self, rng: &mut Rng, load: impl Fn(Key) -> u32) -> Option<Subscription> {
         let members = match self.ready as usize {
             0 => self.members.as_slice(),
@@ -133,7 +132,7 @@ impl Group {
             [only] => Some(only),
             _ => {
                 let a = rng.usize(..members.len());
-                // Any but `a`.
+                // Any member but `a`.
                 let b = (a + rng.usize(1..members.len())) % members.len();
                 let lighter = load(members[b].connection) < load(members[a].connection);
                 Some(members[if lighter { b } else { a }])
@@ -141,12 +140,12 @@ impl Group {
         }
     }
 
-    /// Whether a member of this shard or another is not stalled.
+    /// Whether any member, on this shard or another, is ready.
     pub fn is_ready(&self) -> bool {
         self.ready > 0 || self.remotes.iter().any(|remote| remote.count.ready > 0)
     }
 
-    /// The first member of this shard that suits, a ready one if there is one.
+    /// The first member of this shard for which `suits` holds, a ready one if possible.
     pub fn first(&self, mut suits: impl FnMut(Key) -> bool) -> Option<Subscription> {
         let mut members = self.members.as_slice().iter();
         members.find(|member| suits(member.connection)).copied()
@@ -169,8 +168,8 @@ pub enum Place {
     There { shard: ShardId, group: Key },
 }
 
-/// Draws one of the places offered, each with a chance in proportion to its weight, without
-/// knowing their number beforehand.
+/// Draws one of the places offered, with probability proportional to its weight, in one pass
+/// (weighted reservoir sampling).
 pub struct Draw<'a> {
     rng: &'a mut Rng,
     sum: u64,
@@ -195,8 +194,7 @@ impl<'a> Draw<'a> {
     }
 }
 
-/// Offers everything to a draw among ready members and, only if there is none, to one
-/// among all.
+/// Draws by numbers of ready members and, only if there is none, by numbers of all members.
 pub fn draw(rng: &mut Rng, offer: impl Fn(fn(Count) -> u32, &mut Draw<'_>)) -> Option<Place> {
     let weights: [fn(Count) -> u32; 2] = [|count| count.ready, |count| count.total];
     weights.into_iter().find_map(|weight| {
@@ -206,13 +204,13 @@ pub fn draw(rng: &mut Rng, offer: impl Fn(fn(Count) -> u32, &mut Draw<'_>)) -> O
     })
 }
 
-/// All groups of a shard, those of services among them, by this shard's own numbers.
+/// All groups of a shard, including those of services, by this shard's own keys.
 pub struct Groups {
     arena: Arena<Group>,
-    /// Of names.
+    /// Bytes of all names.
     name_bytes: usize,
-    /// Counts groups; gives each its generation, so that a number that another shard still
-    /// uses finds nothing rather than the next tenant.
+    /// How many groups have been made: the generation of the next one, so that a stale key which
+    /// another shard still uses finds nothing instead of the slot's next group.
     made: u32,
 }
 
@@ -246,7 +244,7 @@ impl Groups {
         Key { slot, generation }
     }
 
-    /// Bytes of memory that groups take, places of this shard's members aside.
+    /// Bytes of memory that groups take, without the entries of this shard's members.
     pub const fn bytes(&self) -> usize {
         self.arena.bytes() + self.name_bytes + self.arena.len() * GROUP_BYTES
     }

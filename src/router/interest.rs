@@ -1,10 +1,10 @@
-//! Who wants the messages of one filter: subscribers of this shard, other shards, groups.
+//! Who is interested in one filter: subscribers of this shard, other shards, groups.
 //!
-//! Most filters have one subscriber somewhere, and there may be a million of them, so that
-//! case takes 32 bytes and no allocation; what is rarer stands behind a pointer.
+//! Most filters have one subscriber somewhere, and there may be a million such filters, so that
+//! case takes 32 bytes and no allocation; rarer cases are behind a pointer.
 //!
-//! Invariants: `Local::Many` has two members at least; `more`, if it is there, holds
-//! something; an interest without anything in it is removed by the router.
+//! Invariants: `Local::Many` has at least two members; `more`, if present, is not empty; the router
+//! removes an empty interest.
 
 use super::Subscription;
 use super::member::Members;
@@ -16,7 +16,7 @@ const LOW_SHARDS: usize = u64::BITS as usize;
 #[derive(Default)]
 pub struct Interest {
     local: Local,
-    /// Of the shards 0 to 63, those that have subscribers.
+    /// Those of the shards 0 to 63 that have subscribers.
     shards: u64,
     more: Option<Box<More>>,
 }
@@ -33,15 +33,14 @@ enum Local {
 
 #[derive(Default)]
 struct More {
-    /// The shards from 64 on.
+    /// Those of the shards from 64 on that have subscribers.
     shards: ShardSet,
-    /// In the order of their names, which is the same on every shard.
+    /// Ordered by name, so that the order is the same on every shard.
     groups: Vec<Key>,
 }
 
 impl Interest {
-    /// Whether there was a subscriber of this shard before, and whether this connection was
-    /// one.
+    /// Returns whether this shard had a subscriber before, and whether this connection was one.
     pub fn subscribe(&mut self, subscription: Subscription) -> (bool, bool) {
         match &mut self.local {
             Local::None => {
@@ -72,7 +71,7 @@ impl Interest {
         }
     }
 
-    /// Whether the connection was a subscriber.
+    /// Returns whether the connection was a subscriber.
     pub fn unsubscribe(&mut self, connection: Key) -> bool {
         match &mut self.local {
             Local::One(one) if one.connection == connection => self.local = Local::None,
@@ -116,7 +115,7 @@ impl Interest {
         self.drop_empty();
     }
 
-    /// Notes whether another shard has subscribers.
+    /// Records whether another shard has subscribers.
     pub fn note(&mut self, shard: ShardId, is_interested: bool) {
         if shard.index() < LOW_SHARDS {
             let bit = 1 << shard.index();

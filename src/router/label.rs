@@ -1,8 +1,8 @@
-//! What stands on an edge of the trie: most often a level of a filter, short enough to be
-//! kept in place.
+//! The label of an edge of the trie: usually one level of a filter, short enough to be stored
+//! inline.
 //!
-//! 24 bytes in all, of which 22 for text. A boxed string would take 16 and an allocation of
-//! 32 for the shortest; and comparing would follow a pointer.
+//! 24 bytes, 22 of them for text. A boxed string would take 16 and at least 32 on the heap, and
+//! comparing it would follow a pointer.
 
 const SHORT_BYTES_MAX: usize = 22;
 
@@ -30,7 +30,7 @@ impl Label {
         }
     }
 
-    /// Bytes of memory it takes beside itself, as an allocator gives them.
+    /// Bytes on the heap, as the allocator rounds them.
     pub const fn heap_bytes(&self) -> usize {
         match self {
             Label::Short { .. } => 0,
@@ -46,7 +46,7 @@ impl Label {
     }
 
     pub fn as_str(&self) -> &str {
-        // Made from a `str`, so never the default.
+        // The bytes come from a `str`, so the default is never used.
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }

@@ -1,21 +1,21 @@
-//! The members of one filter or group on this shard: an array to copy from and to pick
-//! from, and, once there are many, an index into it.
+//! The members of one filter or group on this shard: an array to copy and to choose from, and, once
+//! it is long, an index into it.
 //!
-//! A match copies the array as it is. Adding and removing look for the connection; among a
-//! few that is a scan, among many a tree (which neither moves everything when it grows, nor
-//! can be attacked, nor has an order of its own).
+//! A match copies the array as it is. Adding and removing look the connection up: by a scan among
+//! few members, in a tree among many (unlike a hash table it never rehashes everything at once,
+//! cannot be attacked with collisions, and behaves the same in every run).
 //!
-//! What it does not do: keep an order. Removing moves the last member into the gap; the
-//! order is that of the operations, the same in each run.
+//! What it does not do: keep members in order. Removing moves the last member into the gap; the
+//! order depends on the operations alone, so it is the same in each run.
 //!
-//! Invariants: a connection is in at most once; the index, if there is one, gives each
+//! Invariants: each connection is in the array at most once; the index, if present, holds each
 //! member's position.
 
 use super::Subscription;
 use crate::base::id::Key;
 use std::collections::BTreeMap;
 
-/// Members from which on there is an index, and under which it goes again.
+/// From this many members on there is an index; below it is dropped again.
 const INDEX_MEMBERS_MIN: usize = 32;
 const INDEX_MEMBERS_LOW: usize = INDEX_MEMBERS_MIN / 2;
 
@@ -46,7 +46,7 @@ impl Members {
         self.index.get(&connection).map(|at| *at as usize)
     }
 
-    /// Adds a member that is not in yet, at the end.
+    /// Appends a member whose connection is not in the array.
     pub fn push(&mut self, member: Subscription) {
         let at = self.list.len();
         self.list.push(member);
@@ -58,7 +58,7 @@ impl Members {
         }
     }
 
-    /// Puts the same connection's new terms in place of its old ones.
+    /// Replaces a member by the same connection's new subscription.
     pub fn replace(&mut self, at: usize, member: Subscription) {
         debug_assert_eq!(self.list[at].connection, member.connection);
         self.list[at] = member;
@@ -75,7 +75,7 @@ impl Members {
         }
     }
 
-    /// Takes a member out; the last one takes its place.
+    /// Removes a member; the last one takes its place.
     pub fn swap_remove(&mut self, at: usize) -> Subscription {
         self.swap(at, self.list.len() - 1);
         let member = self.list.swap_remove(self.list.len() - 1);

@@ -1,9 +1,9 @@
-//! The interest map of one shard: who gets a message, who answers a request, what was
+//! The interest map of one shard: who gets a message, who answers a request, which messages are
 //! retained.
 //!
-//! Every shard holds the whole map, but only as much of it as it needs: its own subscribers
-//! one by one, of another shard that it has some. A publisher's shard therefore hands a
-//! message to each interested shard once, and that shard matches for itself:
+//! Every shard has a map of all filters, but with no more than it needs: its own subscribers one by
+//! one, and of another shard only whether it has any. A publisher's shard therefore hands a message
+//! to each interested shard once, and that shard matches it against its own subscribers:
 //!
 //! ```text
 //!   shard 0                                        shard 1
@@ -14,28 +14,27 @@
 //!                          shard 1: 2, 1 ready                            shard 0: 1, 1 ready
 //! ```
 //!
-//! What a change means for the others is returned as a [`Change`]; carrying it to their
-//! `note` or `note_servers` is the shard's business, and so is confirming only when all
-//! have it.
+//! An operation returns what it means for the other shards as a [`Change`]. The shard passes that
+//! on to their `note` or `note_servers`, and confirms the operation only once all of them have
+//! applied it.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `trie` | filters, found by the topics they match |
 //! | `node`, `label`, `arena` | what the trie is made of: nodes and their hash table, short strings, pages |
-//! | `subscription` | a subscriber and its terms; who of several is chosen |
-//! | `interest`, `member` | who is behind one filter |
-//! | `group`, `service` | one of many: members of a group, servers of a service |
-//! | `search` | who gets a message, found in one step or in several |
+//! | `subscription` | a subscriber and its options; the result of a choice |
+//! | `interest`, `member` | who is interested in one filter |
+//! | `group`, `service` | one of several: members of a group, servers of a service |
+//! | `search` | who gets a message, matched in one step or in several |
 //! | `retained` | the last message of each topic |
 //! | `shard_set` | shards as bits |
 //!
-//! No I/O, no clock, no thread. The same calls give the same results in the same order:
-//! chance comes from the caller's generator, and nothing that can be seen depends on the
-//! seed of a hash.
+//! No I/O, no clock, no thread. The same calls give the same results in the same order: random
+//! numbers come from the caller's generator, and no result depends on the seed of a hash.
 //!
-//! What it does not do: check names (`proto::name`) or rights; bound the number of
-//! subscriptions (the session does, for each connection); tell a connection that appears
-//! twice in one match; notice that a connection has gone (its shard unsubscribes it).
+//! What it does not do: check names (`proto::name`) or rights; bound the number of subscriptions
+//! (the session does, for each connection); deduplicate a connection that appears twice in one
+//! match; notice that a connection has ended (its shard unsubscribes it).
 
 mod arena;
 mod group;
@@ -72,17 +71,17 @@ use search::Newcomers;
 pub enum Change {
     /// Nothing.
     None,
-    /// They have to `note` this count. Without a group it is 1 or 0: some or none.
+    /// They have to `note` this count. Without a group it is 1 (some subscribers) or 0 (none).
     Tell(Count),
 }
 
-/// What SUBSCRIBE or SERVE did.
+/// The result of SUBSCRIBE or SERVE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscribed {
     pub change: Change,
-    /// False: it took the place of the same connection's earlier one.
+    /// False: it replaced the same connection's earlier one.
     pub new: bool,
-    /// This shard's own number of the group, by which others address it.
+    /// This shard's own key of the group, by which other shards address it.
     pub group: Option<Key>,
     /// The filter in four bytes, for `unsubscribe_id` (SERVE: `unserve_id`) as long as the
     /// connection is subscribed.
@@ -98,7 +97,7 @@ pub struct Router {
     groups: Groups,
     retained: Retained,
     newcomers: Newcomers,
-    /// Which changes of who gets what it has seen: as long as it stays, matches do. 0 is none.
+    /// Incremented by every change of interest: while it is the same, matches are. Never 0.
     epoch: u64,
 }
 
@@ -115,13 +114,13 @@ impl Router {
         }
     }
 
-    /// Another one after each change of who gets what.
+    /// A number that changes with every change of interest.
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Subscribes a connection of this shard, or renews its terms if it is subscribed to
-    /// the same filter in the same group.
+    /// Subscribes a connection of this shard, or replaces its options if it is subscribed to the
+    /// same filter in the same group.
     pub fn subscribe(
         &mut self,
         filter: &str,
@@ -152,8 +151,8 @@ impl Router {
         self.join(key, id, subscription)
     }
 
-    /// Ends a subscription. `None`: there was none. Otherwise the change, and the number
-    /// of the group, which may be past now.
+    /// Ends a subscription. `None`: there was none. Otherwise the change, and the key of the group,
+    /// which may be gone now.
     pub fn unsubscribe(
         &mut self,
         filter: &str,
@@ -164,7 +163,8 @@ impl Router {
         self.unsubscribe_id(id, group, connection)
     }
 
-    /// What `subscribe` returned for a filter and a group: filter and number.
+    /// Looks up what `subscribe` returned for a filter and a group: the filter's id and the group's
+    /// key.
     pub fn subscription(
         &self,
         filter: &str,
@@ -204,8 +204,8 @@ impl Router {
         Some((change, None))
     }
 
-    /// Notes that a member's connection takes no messages for now, or takes them again. For
-    /// groups and services alike; a number that is past changes nothing.
+    /// Records that a member's connection takes no messages for now, or takes them again. For
+    /// groups and services alike; a stale key changes nothing.
     pub fn set_stalled(&mut self, group: Key, connection: Key, stalled: bool) -> Change {
         if let Some(group) = self.groups.get_mut(group)
             && group.set_stalled(connection, stalled)
@@ -215,8 +215,8 @@ impl Router {
         Change::None
     }
 
-    /// Notes what another shard has told: without a group, whether it has subscribers;
-    /// with one, how many members, and its own number for it.
+    /// Records what another shard has reported: without a group, whether it has subscribers; with
+    /// one, how many members, and its own key of the group.
     pub fn note(
         &mut self,
         shard: ShardId,
@@ -247,39 +247,39 @@ impl Router {
         }
     }
 
-    /// Finds who gets a message of this topic, if that takes no more than so many nodes. What
-    /// `matches` holds of another is cleared; the same again is not looked for. False: it
-    /// takes more, and is to be a [`Search`].
+    /// Finds who gets a message on this topic, if that visits at most `nodes_max` nodes. `matches`
+    /// is cleared first, unless it still holds this topic's result. False: it takes more nodes, and
+    /// needs a [`Search`].
     pub fn find(&self, topic: &str, matches: &mut Matches, nodes_max: usize) -> bool {
         matches.find(&self.topics, self.epoch, topic, nodes_max)
     }
 
-    /// Begins to look for who gets a message. It has to come to its `end_search`.
+    /// Begins a search for who gets a message. The caller has to end it with `end_search`.
     pub fn begin_search(&mut self) -> Search {
         self.newcomers.begin();
         Search::new(self.epoch)
     }
 
-    /// Goes on with it for so many nodes, one at least. Says how many it has taken,
-    /// subscribers counted in nodes, and whether those were the last ones.
+    /// Continues a search for at most `nodes_max` nodes, at least one. Returns how many it took,
+    /// with subscribers converted to nodes, and whether the search is complete.
     pub fn go_on(&self, topic: &str, search: &mut Search, nodes_max: usize) -> (usize, bool) {
         search.go_on(&self.topics, &self.newcomers, topic, nodes_max)
     }
 
-    /// Ends a search: what it has found goes into `matches`. True: nothing has changed since
-    /// it began, so that this is what `find` would find.
+    /// Ends a search: moves what it has found into `matches`. True: nothing has changed since it
+    /// began, so that `find` would find the same.
     pub fn end_search(&mut self, topic: &str, search: Search, matches: &mut Matches) -> bool {
         self.newcomers.end();
         matches.take(search, topic, self.epoch)
     }
 
-    /// Filter and name of a group; the name is empty for the servers of a service.
+    /// A group's filter and name; the name is empty for the servers of a service.
     pub fn group_name(&self, group: Key) -> Option<(&str, &[u8])> {
         let group = self.groups.get(group)?;
         Some((&group.filter_name, &group.name))
     }
 
-    /// This shard's members of a group, as the others are told.
+    /// The number of this shard's members of a group, as reported to other shards.
     pub fn group_count(&self, group: Key) -> Option<Count> {
         self.groups.get(group).map(Group::count)
     }
@@ -289,21 +289,21 @@ impl Router {
         self.topics.name(filter, text);
     }
 
-    /// Filters on topics that this shard knows of, its own and others'.
+    /// How many topic filters this shard knows, its own subscribers' and other shards'.
     pub const fn filter_count(&self) -> usize {
         self.topics.len()
     }
 
-    /// Chooses the one member of all shards that gets a message; `load` says how much a
-    /// connection of this shard has in flight. `None`: nobody is left.
+    /// Chooses the member, among those of all shards, that gets a message; `load` returns how much
+    /// a connection of this shard has in flight. `None`: no member is left.
     pub fn choose(&self, group: Key, rng: &mut Rng, load: impl Fn(Key) -> u32) -> Option<Choice> {
         let found = self.groups.get(group)?;
         let place = group::draw(rng, |weight, draw| found.offer(group, weight, draw))?;
         self.groups.choose(place, rng, load)
     }
 
-    /// Chooses among this shard's members, for a message that another shard has sent here.
-    /// `None`: the last one has gone meanwhile.
+    /// Chooses among this shard's members, for a message that another shard has sent here. `None`:
+    /// the last one has left meanwhile.
     pub fn choose_local(
         &self,
         group: Key,
@@ -313,18 +313,18 @@ impl Router {
         self.groups.get(group)?.choose_local(rng, load)
     }
 
-    /// Whether some member on any shard is not stalled; `None`: there is no member at all.
+    /// Whether any member, on any shard, is ready; `None`: there is no member.
     pub fn is_ready(&self, group: Key) -> Option<bool> {
         self.groups.get(group).map(Group::is_ready)
     }
 
-    /// A member on this shard that suits, a ready one if there is one.
+    /// A member on this shard for which `suits` holds, a ready one if possible.
     pub fn first_member(&self, group: Key, suits: impl FnMut(Key) -> bool) -> Option<Subscription> {
         self.groups.get(group)?.first(suits)
     }
 
-    /// Keeps a message as its topic's last, or, without one, clears the topic. False: a
-    /// later version is known already.
+    /// Retains a message for its topic or, without one, clears the topic. False: a later version is
+    /// known already.
     pub fn retain(
         &mut self,
         topic: &str,
@@ -336,8 +336,8 @@ impl Router {
         self.retained.retain(topic, version, message, expires, now)
     }
 
-    /// Calls `each` with the retained messages whose topics the filter matches, and when they
-    /// expire: see [`Retained::matching`].
+    /// Calls `each` with every retained message whose topic the filter matches, and its expiry: see
+    /// [`Retained::matching`].
     pub fn retained(
         &mut self,
         filter: &str,
@@ -349,28 +349,29 @@ impl Router {
         self.retained.matching(filter, walk, looks, now, each)
     }
 
-    /// Removes what is past among the next `count` retained messages, all in turn.
+    /// Removes what has expired among the next `count` retained messages; successive calls go round
+    /// all of them.
     pub fn sweep_retained(&mut self, now: Instant, count: usize) {
         self.retained.sweep(now, count);
     }
 
-    /// Bytes of memory that retained messages and their topics take, about.
+    /// Approximate memory of retained messages and their topics, in bytes.
     pub const fn retained_bytes(&self) -> usize {
         self.retained.bytes()
     }
 
-    /// Those of the messages themselves.
+    /// The part of it that the messages themselves take.
     pub const fn retained_message_bytes(&self) -> usize {
         self.retained.message_bytes()
     }
 
-    /// Bytes of memory that filters, services and groups take, this shard's and what it knows of
-    /// others', about; places of this shard's own members aside.
+    /// Approximate memory of filters, services and groups, of this shard and what it knows of
+    /// others, in bytes; without the entries of this shard's own members.
     pub fn interest_bytes(&self) -> usize {
         self.topics.bytes() + self.services.bytes() + self.groups.bytes()
     }
 
-    /// Topics that have a retained message.
+    /// How many topics have a retained message.
     pub const fn retained_count(&self) -> usize {
         self.retained.count()
     }
@@ -405,7 +406,7 @@ impl Router {
         self.drop_empty_group(key);
     }
 
-    /// The group of that name, or where among the filter's groups it belongs.
+    /// The group of that name, or the index at which it belongs among the filter's groups.
     fn find_group(&self, filter: FilterId, name: &[u8]) -> Result<Key, usize> {
         let groups = self.topics.get(filter).map_or(&[][..], Interest::groups);
         self.place_of_group(groups, name).map(|at| groups[at])

@@ -1,9 +1,9 @@
-//! The nodes of a trie, and one hash table over all its edges: from a node and a label to
-//! the child.
+//! The nodes of a trie, and one hash table over all its edges: it maps a node and a label to the
+//! child.
 //!
-//! A map in every node would cost a hundred bytes where most have one child. One table for
-//! all of them costs four bytes for an edge, and a look-up two cache misses however many
-//! children there are.
+//! A map in every node would cost a hundred bytes, though most nodes have one child. One table for
+//! all edges costs four bytes per edge, and a look-up two cache misses however many children a node
+//! has.
 //!
 //! The table grows and shrinks a bucket at a time (linear hashing, Litwin 1980), so that no
 //! SUBSCRIBE pays for moving a million others:
@@ -17,15 +17,15 @@
 //!   growing: bucket 6 appears, and takes from bucket 2 those whose third bit is set
 //! ```
 //!
-//! The hash is seeded at random: peers choose the labels, and must not be able to choose
-//! the bucket. It is foldhash, because SipHash made a match of several levels take half as
-//! long again (202 against 138 ns, CPU time, median of five alternating pairs). foldhash
-//! does not claim to resist someone who can observe hashes; they never leave this file, but
-//! a peer that measures its own latencies well enough is not ruled out. Nothing but
-//! the order inside a bucket depends on the seed, and that order is never seen.
+//! The hash is seeded at random: peers choose the labels, and must not be able to choose the
+//! bucket. It is foldhash, because SipHash made a match of several levels half as slow again (202
+//! against 138 ns, CPU time, median of five alternating pairs). foldhash does not claim to resist
+//! someone who can observe hashes; they never leave this file, but a peer that measures its own
+//! latencies precisely enough might infer them. Only the order inside a bucket depends on the seed,
+//! and no result depends on that order.
 //!
-//! Wildcards are no labels: `+` is a field of the parent (each match asks for it), `#` a
-//! value of its own.
+//! Wildcards are not labels: `+` is a field of the parent (every match looks for it), `#` a second
+//! value of the node.
 //!
 //! Invariants: a node other than `ROOT` and the `+` nodes is in exactly one bucket, that of
 //! its hash; `children` is the number of nodes in buckets whose parent this is;
@@ -41,7 +41,7 @@ use std::hash::{BuildHasher, RandomState};
 pub const NONE: u32 = u32::MAX;
 /// The node from which filters with wildcards start.
 pub const ROOT: u32 = 0;
-/// The parent of filters without wildcards, each of them one label. Not a node.
+/// The parent of filters without wildcards, each of which is one label. Not a node.
 pub const EXACT: u32 = u32::MAX - 1;
 
 const BUCKETS_MIN: usize = 16;
@@ -55,7 +55,7 @@ pub struct Node {
     pub plus: u32,
     /// The value of the filter that ends here.
     pub value: u32,
-    /// The value of the filter that goes on here with `#`.
+    /// The value of the filter that ends with `#` below this node.
     pub rest: u32,
     pub label: Label,
 }
@@ -76,7 +76,7 @@ impl Node {
         }
     }
 
-    /// Nothing ends here and nothing goes on from here.
+    /// Whether the node has neither a value nor a child.
     pub fn is_bare(&self) -> bool {
         self.children == 0 && self.plus == NONE && self.value == NONE && self.rest == NONE
     }
@@ -86,7 +86,7 @@ pub struct Nodes {
     pub arena: Arena<Node>,
     heads: Vec<u32>,
     hashed: usize,
-    /// Of labels that do not stand in their nodes.
+    /// Bytes of labels that are on the heap.
     label_bytes: usize,
     hasher: SeedableRandomState,
 }
@@ -96,8 +96,8 @@ impl Nodes {
         let mut arena = Arena::new();
         let root = arena.insert(Node::new(NONE, Label::new("")));
         debug_assert_eq!(root, ROOT);
-        // The standard library's seed is the operating system's; foldhash alone would make
-        // do with addresses and the time.
+        // The standard library takes its seed from the operating system; foldhash by itself would
+        // use addresses and the time.
         let entropy = RandomState::new().hash_one(root);
         Nodes {
             arena,
@@ -108,14 +108,14 @@ impl Nodes {
         }
     }
 
-    /// Bytes of memory that nodes and edges take, the root's aside.
+    /// Bytes of memory that nodes and edges take, without the root.
     pub fn bytes(&self) -> usize {
-        // A bucket for each edge, in a table that doubles.
+        // A bucket per edge, in a vector whose capacity doubles.
         let table = self.hashed * 2 * size_of::<u32>();
         self.arena.bytes() - self.arena.bytes() / self.arena.len() + self.label_bytes + table
     }
 
-    /// The child of `parent` under a label that is no wildcard.
+    /// The child of `parent` under a label that is not a wildcard.
     pub fn child(&self, parent: u32, label: &str) -> Option<u32> {
         let hash = self.hash(parent, label);
         let mut at = self.heads[self.bucket(hash)];
@@ -132,7 +132,7 @@ impl Nodes {
         None
     }
 
-    /// A new child under a label that is no wildcard and that `parent` does not have.
+    /// Adds a child under a label that is not a wildcard and that `parent` does not have.
     pub fn add_child(&mut self, parent: u32, label: &str) -> u32 {
         let hash = self.hash(parent, label);
         let mut node = Node::new(parent, Label::new(label));
@@ -150,14 +150,14 @@ impl Nodes {
         at
     }
 
-    /// A new child for `+`, which `parent` does not have.
+    /// Adds the child for `+`, which `parent` does not have.
     pub fn add_plus(&mut self, parent: u32) -> u32 {
         let at = self.arena.insert(Node::new(parent, Label::new("+")));
         self.arena[parent].plus = at;
         at
     }
 
-    /// Takes a bare node out, and says which its parent was.
+    /// Removes a bare node and returns its parent.
     pub fn remove(&mut self, at: u32) -> u32 {
         let parent = self.arena[at].parent;
         if parent != EXACT && self.arena[parent].plus == at {
@@ -211,16 +211,16 @@ impl Nodes {
         self.arena[before].next = next;
     }
 
-    /// One bucket more: its nodes come from the one that has shared their low bits.
+    /// Adds a bucket; its nodes come from the bucket with the same low bits.
     fn split_bucket(&mut self) {
         let new = self.heads.len();
         self.heads.push(NONE);
-        // The highest bit of the new bucket's number is what it has beyond the old one's.
+        // The new bucket's number is the old one's with one higher bit set.
         let old = new & !(1 << new.ilog2());
         self.relink(old);
     }
 
-    /// One bucket less: its nodes go to the one that shares their low bits.
+    /// Removes a bucket; its nodes go to the bucket with the same low bits.
     fn merge_bucket(&mut self) {
         let Some(head) = self.heads.pop() else {
             return;

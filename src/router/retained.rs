@@ -1,33 +1,33 @@
-//! Retained messages: of each topic the last one that was published with RETAIN.
+//! Retained messages: for each topic, the last one published with RETAIN.
 //!
-//! Every shard has all of them, told by their topic's home shard, which brings those of
-//! several publishers into one order. Each has a version (when its home took it, and which
-//! that is), and the last version wins everywhere, in whatever order they are told:
+//! Every shard has all of them. It gets each from the topic's home shard, which puts those of
+//! several publishers into one order and gives each a version (the time it took the message, and
+//! which shard it is). The highest version wins everywhere, in whatever order versions arrive:
 //!
 //! ```text
-//!   told          v1 "on"      v3 (empty)       v2 "off"           10 s after v3
+//!   arrives       v1 "on"      v3 (empty)       v2 "off"           10 s after v3
 //!   entry    –  ► v1 "on"  ►   v3 tombstone  ►  v3 tombstone   ►   –
 //!                                               too late: refused
 //! ```
 //!
-//! What has been cleared or has expired leaves a tombstone until its version is `TOMBSTONE`
-//! old; nothing takes that long between two shards.
+//! A cleared or expired message leaves a tombstone until its version is `TOMBSTONE` old; no message
+//! takes that long between two shards.
 //!
-//! Topics are kept in one ordered map. SUBSCRIBE asks the other way round, for the topics a
-//! filter matches; with the level separator sorted before every character that a name may
-//! have, all topics beneath a level are neighbours. A look goes through them in order and
-//! seeks over what cannot match; it may stop anywhere and go on later ([`Walk`]), since a
-//! `#` may match more than anybody else on the shard should wait for:
+//! Topics are kept in one ordered map. SUBSCRIBE needs the reverse match: the topics that a filter
+//! matches. The level separator sorts before every character of a name, so all topics beneath a
+//! level are adjacent. A walk goes through them in order and seeks past those that cannot match. It
+//! may stop anywhere and continue later ([`Walk`]), since a `#` may match more than other clients
+//! of the shard should wait for:
 //!
 //! ```text
 //!   site · site/1 · site/1/x · site/2 · site! · site!/1         (not: site · site! · site/1)
 //!   site/#  =  site .. site/2, seek site!            site/+/x  =  seek site/1/x, site/2/x, …
 //! ```
 //!
-//! What it does not do: bound itself. Who publishes asks `bytes()` first.
+//! What it does not do: bound its memory. The publishing code checks `bytes()` first.
 //!
-//! Invariants: `bytes` and `count` are the sums over the entries; an entry is refused only
-//! for a later version.
+//! Invariants: `bytes` and `count` are the sums over the entries; a message is refused only if a
+//! later version is known.
 
 use crate::base::clock::Instant;
 use crate::base::id::ShardId;
@@ -38,15 +38,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
-/// How long a cleared topic refuses messages that were published before that.
+/// How long a cleared topic refuses messages published before it was cleared.
 pub const TOMBSTONE: Duration = Duration::from_secs(10);
 
-/// Bytes an entry costs besides topic and message: its place in the map, whose nodes are two
-/// thirds full, and its key's allocation.
+/// Bytes an entry costs besides topic and message: its slot in the map, whose nodes are two thirds
+/// full, and its key's allocation.
 const ENTRY_BYTES: usize = 208;
 
-/// Messages retained between two sweeps, each over twice as many entries: what is past
-/// goes faster than anything can come.
+/// Messages retained between two sweeps, each of which covers twice as many entries: expired
+/// entries go faster than new ones can come.
 const SWEEP_INTERVAL: usize = 16;
 
 /// The level separator in a key: below every character of a name.
@@ -54,19 +54,19 @@ const SEPARATOR: u8 = 1;
 /// Above the separator, below every character of a name.
 const BEYOND: u8 = 2;
 
-/// When a message was taken by its topic's home, and which that is: the later one is the one that stays. Equal
-/// versions are of one shard, which tells them in order: the last one told stays.
+/// When the topic's home shard took a message, and which shard that is: the later version stays.
+/// Equal versions come from one shard in order: the last to arrive stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     pub at: Instant,
     pub shard: ShardId,
 }
 
-/// What is kept of a topic: its last retained message.
+/// The last retained message of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     pub message: Bytes,
-    /// The same message in another codec, where whoever publishes it can make one.
+    /// The same message in the other codec, if the topic has a schema.
     pub translated: Option<Bytes>,
 }
 
@@ -86,13 +86,13 @@ impl From<Bytes> for Kept {
     }
 }
 
-/// How far a look at what a filter matches has got, over several turns. What is retained
-/// meanwhile is found if it stands behind that.
+/// How far the match of a filter has got, over several turns. A message retained meanwhile is found
+/// if its topic sorts after this position.
 #[derive(Clone, Debug, Default)]
 pub struct Walk(Vec<u8>);
 
 impl Walk {
-    /// Whether this topic's place is passed: what is retained there now is not found.
+    /// Whether the walk has passed this topic: a message retained there now is not found.
     pub fn has_passed(&self, topic: &str) -> bool {
         key(topic, &mut [0; NAME_BYTES_MAX]) < &*self.0
     }
@@ -100,9 +100,9 @@ impl Walk {
 
 struct Entry {
     version: Version,
-    /// Past this there is no message any more.
+    /// When the message expires.
     expires: Instant,
-    /// Without one, it is a tombstone.
+    /// `None`: a tombstone.
     message: Option<Kept>,
 }
 
@@ -110,31 +110,32 @@ struct Entry {
 pub struct Retained {
     entries: BTreeMap<Box<[u8]>, Entry>,
     bytes: usize,
-    /// Those of the messages.
+    /// The part of `bytes` that messages take.
     message_bytes: usize,
     count: usize,
-    /// Where the sweep goes on.
+    /// The key at which the sweep continues.
     swept: Vec<u8>,
     retained_since_sweep: usize,
 }
 
 impl Retained {
-    /// Bytes of memory that the entries take, tombstones included; near enough to bound it.
+    /// Approximate bytes of memory that the entries take, including tombstones; accurate enough to
+    /// bound memory.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Those of the messages among them.
+    /// The part of it that messages take.
     pub const fn message_bytes(&self) -> usize {
         self.message_bytes
     }
 
-    /// Topics that have a message, or had one and nobody has noticed that it has expired.
+    /// How many topics have a message, including expired ones that are not yet swept.
     pub const fn count(&self) -> usize {
         self.count
     }
 
-    /// Keeps a message for its topic, or clears the topic. False: a later version is there.
+    /// Retains a message for its topic, or clears the topic. False: a later version is known.
     pub fn retain(
         &mut self,
         topic: &str,
@@ -173,11 +174,10 @@ impl Retained {
         true
     }
 
-    /// Calls `each` with the messages, and when they expire, of the topics that the filter
-    /// matches, in the order of the topics' levels, from where `walk` has got to; at most
-    /// `looks` topics are looked at, which is then what is left of them. `each` says whether it
-    /// takes one: what it does not is the next. True: that was the last one. What has expired
-    /// is removed.
+    /// Calls `each` with the message of every topic that the filter matches, and its expiry,
+    /// ordered by topic level by level, from `walk` on. Looks at no more than `looks` topics, and
+    /// leaves in `looks` how many remain. `each` returns whether it takes the message; one that it
+    /// refuses is the first of the next call. True: no more will follow. Removes what has expired.
     pub fn matching(
         &mut self,
         filter: &str,
@@ -191,7 +191,7 @@ impl Retained {
             let from = (Included(&*walk.0), Unbounded);
             let mut sought = false;
             for (key, entry) in self.entries.range::<[u8], _>(from) {
-                // Often what is sought is the next one: a step costs a tenth of a search.
+                // Often the key sought is the next one: a step costs a tenth of a search.
                 if std::mem::take(&mut sought) && **key < *walk.0 {
                     continue 'seek;
                 }
@@ -225,8 +225,9 @@ impl Retained {
         is_done
     }
 
-    /// Looks at the next `count` entries, all in turn, and removes what is past. `retain` does
-    /// it in passing; a timer has to, for the time when nothing is retained any more.
+    /// Looks at the next `count` entries and removes expired ones; successive calls go round all
+    /// entries. `retain` does it in passing; a timer has to call it too, for when no more messages
+    /// are retained.
     pub fn sweep(&mut self, now: Instant, count: usize) {
         let from = Excluded(&*self.swept);
         let mut past = Vec::new();
@@ -238,7 +239,7 @@ impl Retained {
             }
             last = Some(key);
         }
-        // At the end it begins again from the start.
+        // At the end it starts over.
         self.swept.clear();
         self.swept.extend_from_slice(last.map_or(&[], |key| key));
         for key in past {
@@ -246,7 +247,7 @@ impl Retained {
         }
     }
 
-    /// Drops the message of an entry that is past, and the entry when its time has come.
+    /// Drops the message of an expired entry, and the entry itself once its tombstone has expired.
     fn bury(&mut self, key: &[u8], now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -285,7 +286,7 @@ fn cost(key: &[u8], entry: &Entry) -> usize {
     ENTRY_BYTES + key.len() + entry.message.as_ref().map_or(0, Kept::bytes)
 }
 
-/// A topic as a key. Longer than a name may be, it would be cut; `proto::name` sees to that.
+/// A topic as a key. A topic longer than a name may be would be cut; `proto::name` rules that out.
 fn key<'a>(topic: &str, buffer: &'a mut [u8; NAME_BYTES_MAX]) -> &'a [u8] {
     let len = topic.len().min(buffer.len());
     for (byte, character) in buffer.iter_mut().zip(topic.bytes()) {
@@ -298,19 +299,19 @@ fn key<'a>(topic: &str, buffer: &'a mut [u8; NAME_BYTES_MAX]) -> &'a [u8] {
     &buffer[..len]
 }
 
-/// What a topic's key is to a filter.
+/// How a topic's key compares to a filter.
 enum Look {
     Matches,
-    /// It does not match; what comes next may.
+    /// It does not match; the next key may.
     Next,
-    /// Nothing before the key that has been sought out matches.
+    /// It does not match, and no key before the one in `seek` does.
     Seek,
-    /// Nothing behind it matches.
+    /// Neither it nor any later key matches.
     End,
 }
 
-/// Holds a key against a filter, level by level. For `Seek`, `seek` is where to go on:
-/// always behind the key.
+/// Compares a key with a filter, level by level. For `Seek`, `seek` is set to the key to continue
+/// at, which is always after this one.
 fn look(filter: &str, key: &[u8], seek: &mut Vec<u8>) -> Look {
     let mut go_on = |prefix: &[u8], rest: &[u8]| {
         seek.clear();
@@ -373,7 +374,7 @@ mod tests {
         Some(Bytes::from_static(text.as_bytes()).into())
     }
 
-    /// What a filter finds, two looks at a time.
+    /// What a filter finds, looking at two topics at a time.
     fn found(retained: &mut Retained, filter: &str, now: Instant) -> Vec<Bytes> {
         found_by(retained, filter, 2, now)
     }
@@ -382,7 +383,7 @@ mod tests {
         let (mut found, mut walk) = (Vec::new(), Walk::default());
         let mut is_offered = false;
         let mut each = |kept: &Kept, _| {
-            // Each is offered twice.
+            // Each message is refused once and taken the second time.
             let takes = std::mem::replace(&mut is_offered, false);
             if takes {
                 found.push(kept.message.clone());
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_version_wins_in_whatever_order_it_is_told() {
+    fn the_highest_version_wins_in_whatever_order_versions_arrive() {
         let told = [(1, 0, "a"), (2, 1, "b"), (2, 0, "c"), (3, 0, "d")];
         for rotation in 0..told.len() {
             let mut retained = Retained::default();
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_versions_the_one_told_last_stays() {
+    fn of_equal_versions_the_last_to_arrive_stays() {
         let mut retained = Retained::default();
         for text in ["a", "b"] {
             assert!(retained.retain("t", version(1, 0), message(text), ALWAYS, second(1)));
@@ -465,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_is_swept_away_by_those_that_come() {
+    fn expired_messages_are_swept_away_as_new_ones_come() {
         let mut retained = Retained::default();
         for n in 0..10_000 {
             let topic = format!("short/{n}");
@@ -481,7 +482,7 @@ mod tests {
         for n in 0..6000 {
             retained.retain(&format!("{n}"), version(21, 0), None, ALWAYS, second(21));
         }
-        // It begins somewhere, and notices the end once.
+        // It starts somewhere in the middle, and spends one call on reaching the end.
         for _ in 0..6000 / 100 + 2 {
             retained.sweep(second(40), 100);
         }
@@ -489,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_own_topics_are_hidden_from_a_leading_wildcard() {
+    fn reserved_topics_are_hidden_from_a_leading_wildcard() {
         let mut retained = Retained::default();
         for topic in ["$sys/a", "$sys", "$x/a", "a", "!", "%/a"] {
             let text = Some(Bytes::copy_from_slice(topic.as_bytes()).into());
@@ -533,10 +534,10 @@ mod tests {
             }
         }
 
-        /// What is retained while a look goes on is found, or its place is passed: whoever
-        /// asks can be told of it once, and only once.
+        /// A message retained during a walk is either found by it or on a topic it has passed, so
+        /// that the subscriber can be given it exactly once.
         #[test]
-        fn what_changes_meanwhile_is_found_unless_its_place_is_passed(
+        fn a_change_during_a_walk_is_found_unless_its_topic_is_passed(
             before in prop::collection::btree_set(name(&["a", "a!", "b", "ü", ""]), 0..40),
             meanwhile in prop::collection::vec(name(&["a", "a!", "b", "ü", ""]), 1..40),
             filter in prop::sample::select(vec!["#", "a/#", "+/b", "+/+/#", "b", "/#", "a/"]),

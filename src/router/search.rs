@@ -1,18 +1,17 @@
-//! Who gets a message. Where a match takes more than one step, it stops after some nodes of the trie, and goes on
-//! in another turn, between which anybody may subscribe or leave.
+//! Finds who gets a message. A match that takes more than one step stops after some nodes of the
+//! trie and continues in a later turn; connections may subscribe and unsubscribe in between.
 //!
 //! ```text
 //!   begin_search ─► go_on ─► go_on ─► … ─► end_search
-//!     │  who subscribes from here on is none of those found
+//!     │  a connection that subscribes from here on is not found
 //! ```
 //!
-//! Who is subscribed from its beginning to its end is found, once, on the terms of the first
-//! of its subscriptions; who leaves meanwhile may be found or not. Who subscribes meanwhile
-//! is not: a retained message has been brought to it otherwise. To tell them, the router
-//! notes who is new as long as something is being searched for.
+//! A connection subscribed from the search's beginning to its end is found, once, with the options
+//! of its first matching subscription. One that unsubscribes meanwhile may be found or not. One
+//! that subscribes meanwhile is not: if the message is retained, its SUBSCRIBE has already
+//! delivered it. To exclude those, the router records new subscriptions while a search is open.
 //!
-//! Invariants: `since` is empty when nothing is being searched for; every pair in it is
-//! subscribed.
+//! Invariants: `since` is empty while no search is open; every pair in it is subscribed.
 
 use super::interest::Interest;
 use super::trie::{FilterId, Place, Trie};
@@ -20,21 +19,21 @@ use super::{ShardSet, Subscription};
 use crate::base::id::Key;
 use std::collections::BTreeMap;
 
-/// Who gets a message. Reused from match to match.
+/// Who gets a message. Reused between matches.
 #[derive(Clone, Debug, Default)]
 pub struct Matches {
-    /// Once for each filter that matches: a connection may appear several times.
+    /// One entry for each filter that matches: a connection may appear several times.
     pub local: Vec<Subscription>,
-    /// Other shards with subscribers. Not those that have only members of groups.
+    /// Other shards with plain subscribers, not those with members of groups only.
     pub shards: ShardSet,
-    /// Groups with members here or elsewhere, by this shard's own numbers, for `choose`.
+    /// Groups with members on any shard, by this shard's own keys, for `choose`.
     pub groups: Vec<Key>,
-    /// Nodes of the trie that were looked at for it.
+    /// How many nodes of the trie the match visited.
     pub nodes: usize,
-    /// Whose it is, and as of when.
+    /// The topic it is for, and the epoch in which it was made.
     topic: String,
     epoch: u64,
-    /// There is more than could be looked at: nothing is in it.
+    /// The match takes more nodes than allowed: the result is empty.
     is_long: bool,
 }
 
@@ -88,7 +87,7 @@ impl Matches {
         is_done
     }
 
-    /// Takes what a search has found. True: nothing has changed since it began.
+    /// Takes over what a search has found. True: nothing has changed since it began.
     pub(super) fn take(&mut self, search: Search, topic: &str, epoch: u64) -> bool {
         self.clear();
         (self.local, self.groups) = (search.local, search.groups);
@@ -102,22 +101,22 @@ impl Matches {
     }
 }
 
-/// Subscribers looked at that take as long as a node of the trie.
+/// How many subscribers take as long as one node of the trie.
 const SUBSCRIBERS_PER_NODE: usize = 8;
 
 /// See the module's head.
 pub struct Search {
     place: Place,
-    /// The router's when it began.
+    /// The router's epoch when the search began.
     epoch: u64,
     local: Vec<Subscription>,
-    /// Slots of connections that are in `local`, as bits.
+    /// The slots of the connections in `local`, as bits.
     seen: Vec<u64>,
     shards: ShardSet,
     groups: Vec<Key>,
 }
 
-/// Subscriptions made while something is searched for, with the epochs they began.
+/// Subscriptions made while a search is open, each with the epoch in which it began.
 #[derive(Default)]
 pub(super) struct Newcomers {
     since: BTreeMap<(FilterId, Key), u64>,
@@ -186,7 +185,7 @@ impl Search {
         (nodes + looks / SUBSCRIBERS_PER_NODE, is_done)
     }
 
-    /// Bytes of memory that it holds.
+    /// How many bytes of memory it holds.
     pub fn held_bytes(&self) -> usize {
         self.local.capacity() * size_of::<Subscription>()
             + self.seen.capacity() * size_of::<u64>()
@@ -222,7 +221,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// Who of the model gets a message: plain subscribers, members of groups, other shards.
+    /// Who gets a message according to the model: plain subscribers, members of groups, other
+    /// shards.
     fn wanting(model: &Model, topic: &str) -> BTreeSet<(Wanted, Option<u32>, Option<u16>)> {
         let is = |wanted: &Wanted| matches(&wanted.0, topic);
         let local = model.local.iter().filter(|(wanted, _)| is(wanted));
@@ -240,7 +240,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_there_all_the_time_is_found_once_whatever_changes_meanwhile(
+        fn a_subscription_that_stays_is_found_once_whatever_else_changes(
             before in prop::collection::vec(op(), 1..200),
             meanwhile in prop::collection::vec(op(), 0..40),
             topic in name(&["a", "b", "$c", "a level of more than 22 bytes"]),
@@ -319,7 +319,7 @@ mod tests {
                 prop_assert_eq!(&cut.local, &whole.local);
                 prop_assert_eq!(&cut.groups, &whole.groups);
                 prop_assert_eq!(&cut.shards, &whole.shards);
-                // What is found is as good as what `find` finds.
+                // The result is as good as that of `find`.
                 prop_assert!(router.find(topic, &mut cut, 1));
                 prop_assert_eq!((cut.nodes, &cut.local), (0, &whole.local));
             }
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_noted_when_nothing_is_searched_for() {
+    fn newcomers_are_recorded_only_during_a_search() {
         let mut router = Router::new(OWN);
         let mut model = Model::default();
         let subscribe = |slot| Op::Subscribe("a/+".into(), None, slot);

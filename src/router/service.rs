@@ -1,12 +1,12 @@
-//! Who answers requests: SERVE and its like.
+//! Who answers requests: SERVE and UNSERVE.
 //!
-//! The servers of one filter are one group, on whatever shards they are, chosen from as
-//! members of groups are; a request that several filters match goes to one member of all
-//! their groups together. Names of services are a world of their own: what subscribes to a
-//! topic of the same name hears nothing of it. A GROUP header means nothing here.
+//! The servers of one filter, on all shards, form one group, and are chosen like members of groups;
+//! a request that several filters match goes to one member of all their groups together. Services
+//! have a namespace of their own: a subscriber to a topic of the same name does not get requests. A
+//! GROUP header is ignored here.
 //!
-//! What it does not do: the built-in services and the embedding program's, which the shard
-//! asks first.
+//! What it does not do: the built-in services and those of an embedding program; the shard tries
+//! these first.
 //!
 //! Invariants: each filter in `services` has one group, whose `filter` it is.
 
@@ -24,7 +24,7 @@ const NO_GROUP: Key = Key {
 };
 
 impl Router {
-    /// Makes a connection of this shard a server of all services that the filter matches.
+    /// Registers a connection of this shard as a server of all services that the filter matches.
     pub fn serve(&mut self, filter: &str, connection: Key) -> Subscribed {
         let server = Subscription {
             connection,
@@ -35,13 +35,13 @@ impl Router {
         self.join(key, id, server)
     }
 
-    /// Ends what `serve` began. `None`: the connection was no server of this filter.
+    /// Ends a registration by `serve`. `None`: the connection was not a server of this filter.
     pub fn unserve(&mut self, filter: &str, connection: Key) -> Option<(Change, Option<Key>)> {
         let id = self.service(filter)?;
         self.unserve_id(id, connection)
     }
 
-    /// What `serve` returned as the filter.
+    /// Looks up the id that `serve` returned for the filter.
     pub fn service(&self, filter: &str) -> Option<FilterId> {
         self.services.find(filter)
     }
@@ -58,7 +58,7 @@ impl Router {
         Some((change, Some(key)))
     }
 
-    /// Notes what another shard has told of its servers, and its own number for them.
+    /// Records how many servers another shard has reported, and its own key of their group.
     pub fn note_servers(&mut self, shard: ShardId, filter: &str, number: Key, count: Count) {
         debug_assert_ne!(shard, self.own, "a shard knows its own servers");
         if count.total == 0 && self.services.find(filter).is_none() {
@@ -71,8 +71,8 @@ impl Router {
         self.drop_empty_servers(key);
     }
 
-    /// Chooses one server of all shards, of all filters that match. `None`: NO_SERVICE. Says
-    /// how many nodes of the trie were looked at.
+    /// Chooses one server, among those of all shards and all filters that match. `None`:
+    /// NO_SERVICE. Also returns how many nodes of the trie it visited.
     pub fn find_servers(
         &self,
         service: &str,
@@ -111,7 +111,7 @@ impl Router {
         if let Some(id) = self.services.find(filter) {
             return (id, self.services[id]);
         }
-        // Filter and group name each other: one of them has to be there first.
+        // Filter and group refer to each other: one of them has to be inserted first.
         let id = self.services.insert(filter, || NO_GROUP);
         let key = self.groups.insert(id, filter, b"");
         self.services[id] = key;

@@ -1,7 +1,7 @@
-//! A set of shards as bits, so that the union over all filters of a topic costs one
-//! instruction each.
+//! A set of shards as bits, so that the union over all filters of a topic costs one instruction per
+//! filter.
 //!
-//! The first 64 shards stand in place; a machine with more cores pays with a vector, which
+//! The first 64 shards are stored inline; a machine with more cores needs a vector as well, which
 //! `clear` keeps, so that a reused set does not allocate.
 
 use crate::base::id::ShardId;
@@ -54,7 +54,7 @@ impl ShardSet {
         self.high.fill(0);
     }
 
-    /// Takes in the shards 0 to 63 whose bits are set.
+    /// Inserts the shards 0 to 63 whose bits are set.
     pub const fn insert_low(&mut self, bits: u64) {
         self.low |= bits;
     }
@@ -69,7 +69,7 @@ impl ShardSet {
         }
     }
 
-    /// The shards in rising order.
+    /// The shards in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = ShardId> {
         (0..=self.high.len()).flat_map(|word| {
             let mut bits = self.word(word);
@@ -99,7 +99,7 @@ impl ShardSet {
     }
 }
 
-/// Equal when the same shards are in, however much memory is kept for others.
+/// Equal if both contain the same shards, whatever capacity they keep.
 impl PartialEq for ShardSet {
     fn eq(&self, other: &ShardSet) -> bool {
         self.iter().eq(other.iter())

@@ -1,4 +1,4 @@
-//! The router against a naive model: a list of who wants what, matched one by one with
+//! The router against a naive model: a list of subscriptions, matched one by one with
 //! `proto::name::matches`.
 
 use super::*;
@@ -46,7 +46,7 @@ fn local(router: &Router, topic: &str) -> Vec<u32> {
     local.iter().map(|member| member.connection.slot).collect()
 }
 
-/// Everything that could have been left behind, checked to be gone.
+/// Checks that nothing is left behind.
 pub(super) fn assert_nothing_is_left(router: &Router) {
     let (topic_nodes, topic_memory) = router.topics.check_invariants();
     let (service_nodes, service_memory) = router.services.check_invariants();
@@ -88,7 +88,7 @@ fn wildcards_match_as_the_protocol_says() {
 }
 
 #[test]
-fn a_filter_given_twice_replaces_the_first_and_tells_nobody() {
+fn a_filter_given_twice_replaces_the_first_and_changes_nothing_for_others() {
     let mut router = Router::new(OWN);
     let first = router.subscribe("a/+", None, subscription(1));
     assert_eq!((first.change, first.new), (tell(1, 1), true));
@@ -164,7 +164,7 @@ fn other_shards_are_bits_near_and_far() {
 }
 
 #[test]
-fn a_group_tells_each_change_of_its_members() {
+fn a_group_reports_each_change_of_its_members() {
     let mut router = Router::new(OWN);
     let joined = router.subscribe("a/+", Some(b"g"), subscription(1));
     let group = joined.group.unwrap();
@@ -186,7 +186,7 @@ fn a_group_tells_each_change_of_its_members() {
     assert_eq!(stall(&mut router, 2, true), tell(2, 0));
     assert_eq!(stall(&mut router, 1, false), tell(2, 1));
 
-    // A plain subscription to the same filter is another matter.
+    // A plain subscription to the same filter is independent of the group.
     router.subscribe("a/+", None, subscription(1));
     let left = router.unsubscribe("a/+", Some(b"g"), connection(2));
     assert_eq!(left, Some((tell(1, 1), Some(group))));
@@ -281,7 +281,7 @@ fn each_ready_member_of_all_shards_has_the_same_chance() {
 }
 
 #[test]
-fn when_nobody_is_ready_all_are_asked() {
+fn when_no_member_is_ready_all_are_chosen_from() {
     let mut router = Router::new(OWN);
     let group = router.subscribe("t", Some(b"g"), subscription(1)).group;
     let group = group.unwrap();
@@ -292,7 +292,7 @@ fn when_nobody_is_ready_all_are_asked() {
     let shares = tally(40_000, || router.choose(group, &mut rng, idle));
     assert!(shares[&(true, 1)].abs_diff(10_000) < 500, "{shares:?}");
     assert_eq!(shares.len(), 2);
-    // One that is ready gets everything.
+    // A single ready member gets everything.
     router.set_stalled(group, connection(1), false);
     let shares = tally(100, || router.choose(group, &mut rng, idle));
     assert_eq!(shares, BTreeMap::from([((true, 1), 100)]));
@@ -342,7 +342,7 @@ fn services_are_found_over_all_filters_and_shards() {
         let hits = shares[&(here, number)];
         assert!(hits.abs_diff(share * 10_000) < 500, "{number}: {hits}");
     }
-    // `$` names are the server's.
+    // Names starting with `$` are reserved.
     assert_eq!(router.find_servers("$sys/echo", &mut rng, idle).0, None);
     // What is found for topics is not found for services.
     assert!(found(&router, "a/b").is_empty());
@@ -365,7 +365,7 @@ fn services_are_found_over_all_filters_and_shards() {
 }
 
 #[test]
-fn memory_comes_back_when_all_have_left() {
+fn memory_is_released_when_all_have_left() {
     let mut router = Router::new(OWN);
     let filter = |n: u32| match n % 4 {
         0 => format!("site/{}/device/{n}", n / 100),
@@ -448,10 +448,10 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
 
 pub(super) type Wanted = (String, Option<u8>);
 
-/// What a router should know.
+/// What a router has to know.
 #[derive(Default)]
 pub(super) struct Model {
-    /// Connections, and whether they are stalled.
+    /// Connections, and whether each is stalled.
     pub(super) local: BTreeMap<Wanted, BTreeMap<u32, bool>>,
     pub(super) others: BTreeMap<Wanted, BTreeMap<u16, u32>>,
 }
@@ -466,7 +466,7 @@ impl Model {
         }
     }
 
-    /// What the change from one count to another means.
+    /// The [`Change`] that results from this count before.
     fn change(&self, wanted: &Wanted, before: Count) -> Change {
         let after = self.count(wanted);
         match wanted.1 {
@@ -586,7 +586,7 @@ proptest! {
         for topic in &topics {
             model.check(&router, topic);
         }
-        // Everything leaves: nothing stays.
+        // All unsubscribe: nothing may be left.
         let local = model.local.clone();
         for ((filter, group), members) in local {
             for slot in members.into_keys() {
@@ -606,7 +606,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..200),
         topics in prop::collection::vec(name(&["a", "b", "$c"]), 10),
     ) {
-        // Two routers, each with a hash seed of its own.
+        // Two routers with different hash seeds.
         let mut routers = [Router::new(OWN), Router::new(OWN)];
         for router in &mut routers {
             let mut model = Model::default();

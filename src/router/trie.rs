@@ -1,7 +1,7 @@
-//! Filters with a value each, found by the topics they match.
+//! Filters, each with a value, found by the topics they match.
 //!
-//! A filter without wildcards is one edge, labelled with the whole of it: a topic finds it
-//! by one look-up. A filter with wildcards is a path, an edge for each level:
+//! A filter without wildcards is a single edge, labelled with the whole filter: a topic finds it
+//! with one look-up. A filter with wildcards is a path with an edge for each level:
 //!
 //! ```text
 //!   site/1/temperature                EXACT ── "site/1/temperature" ──► ● value
@@ -10,24 +10,23 @@
 //!   site/#                                               ● rest
 //! ```
 //!
-//! A topic walks from the root: at each level to the child of that label and to the `+`
-//! child. It costs at most its depth in look-ups, times the `+` branches there really are;
-//! how many filters there are besides does not matter.
+//! A topic walks down from the root: at each level to the child of that label and to the `+` child.
+//! It costs at most its depth in look-ups, times the `+` branches that exist; the number of other
+//! filters does not matter.
 //!
 //! Names are valid (`proto::name` has checked them) and are not checked again here.
 //!
-//! Someone who may subscribe n filters can make a topic visit n of them, which is what
-//! matching n filters costs. So a walk can stop after some nodes and go on later, from a
-//! [`Place`] that names no node but the way to one:
+//! A client that may subscribe to n filters can make a topic visit n nodes. So a walk can stop
+//! after some nodes and continue later, from a [`Place`] that names no node, but the path to one:
 //!
 //! ```text
 //!   a/b/c:   a ── b ── c     a ── b ── +     a ── + ── c     a ── + ── +     + ── b ── c  …
 //!            0    0    0     0    0    1     0    1    0     0    1    1     1    0    0
 //! ```
 //!
-//! Walks go through these ways in the order of their numbers. Whatever is put in or taken
-//! out meanwhile, a filter that is there all the time is found, once; and a walk comes to
-//! its end, because its number only grows.
+//! A walk takes these paths in the order of their numbers. Whatever is inserted or removed
+//! meanwhile, a filter that exists throughout is found exactly once; and the walk ends, because its
+//! number only grows.
 //!
 //! Invariants: every node but the root has a value, a `#` value or a child.
 
@@ -36,8 +35,8 @@ use super::node::{EXACT, NONE, Nodes, ROOT};
 use crate::base::limits::NAME_LEVELS_MAX;
 use std::ops::{Index, IndexMut};
 
-/// A filter's place in its trie: good while the filter is there, that is while whoever
-/// keeps the id is subscribed to it. Afterwards it may name another filter.
+/// A filter's place in its trie: valid while the filter exists, hence while the holder of the id is
+/// subscribed to it. Afterwards it may name another filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterId(u32);
 
@@ -50,27 +49,27 @@ impl FilterId {
         self.0 >> 1
     }
 
-    /// Whether it is the filter that goes on from its node with `#`.
+    /// Whether it is the filter that continues from its node with `#`.
     const fn is_rest(self) -> bool {
         self.0 & 1 == 1
     }
 }
 
-/// Where a topic's walk goes on. By default: at its beginning.
+/// Where a topic's walk continues. By default: at its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Of each level before the next node, the first in the lowest bit, whether the way goes
-    /// by `+`.
+    /// For each level before the next node, whether the path takes `+`; the first level in the
+    /// lowest bit.
     turns: u32,
-    /// Levels before the next node; with 0, nothing has been looked at.
+    /// How many levels precede the next node; 0: no node has been visited.
     depth: u8,
 }
 
-/// A walk that is going on.
+/// A walk in progress.
 struct Walk<E> {
-    /// The way to the node in hand; where the walk has stopped, to the next one.
+    /// The path to the current node or, once the walk has stopped, to the next one.
     turns: u32,
-    /// Where it had stopped before, and has to get back to.
+    /// Where the walk had stopped, and has to return to.
     from: Place,
     left: usize,
     stopped: Option<u8>,
@@ -96,7 +95,7 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Filters that there are.
+    /// How many filters there are.
     pub const fn len(&self) -> usize {
         self.values.len()
     }
@@ -105,7 +104,7 @@ impl<T> Trie<T> {
         self.len() == 0
     }
 
-    /// Bytes of memory that its filters take, about.
+    /// Approximate memory of the filters, in bytes.
     pub fn bytes(&self) -> usize {
         self.nodes.bytes() + self.values.bytes()
     }
@@ -127,7 +126,7 @@ impl<T> Trie<T> {
         self.value_of(id).map(|_| id)
     }
 
-    /// The id of `filter`, which gets the value that `make` makes if it is new.
+    /// Returns the id of `filter`; inserts it with the value of `make` if it is new.
     pub fn insert(&mut self, filter: &str, make: impl FnOnce() -> T) -> FilterId {
         let id = if has_wildcard(filter) {
             let (path, is_rest) = split_rest(filter);
@@ -152,7 +151,7 @@ impl<T> Trie<T> {
         self.values.get_mut(self.value_of(id)?)
     }
 
-    /// Takes the filter out, and the nodes that stood for it alone.
+    /// Removes a filter, and the nodes that only it used.
     pub fn remove(&mut self, id: FilterId) -> Option<T> {
         let value = self.value_of(id)?;
         *self.value_mut(id) = NONE;
@@ -163,9 +162,9 @@ impl<T> Trie<T> {
         self.values.remove(value)
     }
 
-    /// Calls `each` with the value of every filter that matches the topic, in an order that
-    /// depends on topic and filters alone: the exact one, then from the root downwards,
-    /// at each node `#` first and `+` last. Says how many nodes were looked at.
+    /// Calls `each` with the value of every filter that matches the topic, in an order that depends
+    /// on topic and filters alone: the exact one, then from the root downwards, at each node `#`
+    /// first and `+` last. Returns how many nodes it visited.
     pub fn matching<'a>(&'a self, topic: &str, each: &mut impl FnMut(&'a T)) -> usize {
         let mut place = Place::default();
         let (nodes, done) =
@@ -174,8 +173,8 @@ impl<T> Trie<T> {
         nodes
     }
 
-    /// The same from `place` on, for so many nodes; one at least. Says how many nodes were
-    /// looked at, and whether those were the last ones; otherwise `place` is where to go on.
+    /// The same from `place` on, for at most that many nodes, at least one. Returns how many nodes
+    /// it visited, and whether the walk is complete; if not, `place` is where to continue.
     #[inline]
     pub fn matching_some<'a>(
         &'a self,
@@ -232,7 +231,7 @@ impl<T> Trie<T> {
 
     fn set_out<'a, E: FnMut(FilterId, &'a T)>(&'a self, topic: &str, walk: &mut Walk<E>) {
         let root = &self.nodes.arena[ROOT];
-        // `$` names are the server's: a wildcard at the beginning does not match them.
+        // Names starting with `$` are reserved: a leading wildcard does not match them.
         let open = !topic.starts_with('$');
         let begins = walk.from.depth == 0;
         if begins {
@@ -257,8 +256,8 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Looks at a node of so many levels and at those below it; `back`: it lies on the way
-    /// back to where the walk had stopped.
+    /// Visits a node at this depth and those below it; `back`: the node is on the path back to
+    /// where the walk had stopped.
     fn descend<'a, E: FnMut(FilterId, &'a T)>(
         &'a self,
         at: u32,
@@ -338,8 +337,7 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Checks the invariants and says how many nodes and how many entries of memory there
-    /// are.
+    /// Checks the invariants; returns how many nodes there are, and for how many there is memory.
     #[cfg(test)]
     pub fn check_invariants(&self) -> (usize, usize) {
         self.nodes.check_invariants();
@@ -348,8 +346,7 @@ impl<T> Trie<T> {
     }
 }
 
-/// For an id just found or kept by its subscriber: one that names no filter is a bug and
-/// panics.
+/// For an id just found or held by its subscriber: one that names no filter is a bug and panics.
 impl<T> Index<FilterId> for Trie<T> {
     type Output = T;
 
@@ -370,7 +367,7 @@ impl<T> IndexMut<FilterId> for Trie<T> {
     }
 }
 
-/// In a valid filter a wildcard's character is nothing else.
+/// In a valid filter these characters occur only as wildcards.
 fn has_wildcard(filter: &str) -> bool {
     filter.bytes().any(|byte| byte == b'+' || byte == b'#')
 }

@@ -1,5 +1,5 @@
-//! From the configuration to who may connect and what they may do: the authority, admission, the
-//! rates.
+//! Builds from the configuration what decides who may connect and what they may do: the authority,
+//! admission, the rates.
 //!
 //! The same steps check the configuration (`config::check`) and start the server, so that an
 //! accepted configuration can always be built.
@@ -16,7 +16,8 @@ use crate::auth::{Authority, Method};
 use crate::broker::{Admission, Rates};
 use std::collections::HashSet;
 
-/// Why the configuration gives no authority or admission; which key is at fault, and the rest.
+/// Why no authority or admission can be built from the configuration: the key at fault, the
+/// problem, the remedy.
 pub(super) struct Fault {
     pub(super) key: String,
     pub(super) problem: String,
@@ -73,8 +74,8 @@ impl From<BlockError> for Fault {
 }
 
 impl From<Fault> for ConfigErrors {
-    /// Only for what `config::check` has let pass: an embedder's configuration is checked
-    /// like a file's.
+    /// Only for a configuration that bypassed `config::check`: an embedder's configuration is
+    /// checked like a file's.
     fn from(fault: Fault) -> ConfigErrors {
         ConfigErrors::new(vec![ConfigError {
             origin: Origin::Configuration,
@@ -85,7 +86,7 @@ impl From<Fault> for ConfigErrors {
     }
 }
 
-/// Every fault of the parts that have to do with access.
+/// Every fault in the sections on access.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let results = [
         roles(config).err(),
@@ -112,7 +113,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     faults
 }
 
-/// What is allowed but probably not meant.
+/// Warnings about what is allowed but probably not intended.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let jwt = &config.auth.jwt;
@@ -162,12 +163,12 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// The AUTH methods that SYN-ACK offers; 0: none is needed.
+/// The AUTH methods that SYN-ACK offers; 0: no authentication.
 pub(super) fn methods(config: &Config) -> u8 {
     match (config.auth.mode, credentials(config)) {
         (AuthMode::None, _) => 0,
-        // All come by certificate. Who comes without one is asked for what nobody can have:
-        // to offer nothing would be to let them in.
+        // All clients authenticate by certificate. One without is asked for a token, which no
+        // client can have: to offer no method would admit it.
         (AuthMode::Optional | AuthMode::Required, 0) => Method::Jwt.bit(),
         (AuthMode::Optional | AuthMode::Required, methods) => methods,
     }
@@ -190,7 +191,7 @@ fn credentials(config: &Config) -> u8 {
         .fold(0, |bits, (_, method)| bits | method.bit())
 }
 
-/// Clients show certificates, which say who they are and in what roles.
+/// Whether clients present certificates, which give their principal and roles.
 pub(super) fn takes_certificates(config: &Config) -> bool {
     config.tls.mode != TlsMode::Off && !config.tls.client_ca.is_empty()
 }
@@ -199,7 +200,7 @@ fn can_anybody_authenticate(config: &Config) -> bool {
     credentials(config) != 0 || takes_certificates(config)
 }
 
-/// Who tells who someone is, by the keys of the configuration.
+/// The authority, with the keys of the configuration.
 pub(super) fn authority(config: &Config) -> Result<Authority, Fault> {
     let jwt = &config.auth.jwt;
     let required = Requirements {
@@ -211,7 +212,7 @@ pub(super) fn authority(config: &Config) -> Result<Authority, Fault> {
     Ok(Authority::new(roles, keyring, required, keys))
 }
 
-/// Which addresses may come; none where all may, always.
+/// Which addresses may connect; `None` if all may, without limits.
 pub(super) fn admission(config: &Config) -> Result<Option<Admission>, ConfigErrors> {
     let list = access_list(config)?;
     let rate = &config.rate;
@@ -255,7 +256,7 @@ fn roles(config: &Config) -> Result<Roles, Fault> {
     Ok(Roles::new(roles.iter().map(|(name, role)| (*name, role)))?)
 }
 
-/// Those that tokens may have.
+/// The signature algorithms that tokens may have.
 pub(super) fn algorithms(config: &Config) -> Vec<keyring::Algorithm> {
     let algorithms = config.auth.jwt.algorithms.iter();
     let same = algorithms.map(|algorithm| match algorithm {

@@ -1,4 +1,4 @@
-//! What the log says before a server starts: warnings, and the memory it may take at most.
+//! What is logged before a server starts: warnings, and the most memory it may take.
 
 use super::access;
 use super::budget::{self, Budget, Slot};
@@ -10,7 +10,7 @@ use crate::base::limits::TLS_STATE_BYTES;
 use crate::metrics::histogram::Histograms;
 use crate::metrics::topics::Topics;
 
-/// Says it; returns the budget in bytes. The process may open so many `descriptors`.
+/// Logs it and returns the budget in bytes. `descriptors`: how many the process may open.
 pub(super) fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 {
     let warnings = [
         config::warnings(config),
@@ -29,8 +29,8 @@ pub(super) fn announce(config: &Config, cores: &[u32], descriptors: u64) -> u64 
         bytes: crate::shard::slot_bytes() as u64,
         tls_bytes: tls as u64,
     };
-    // One recorded into, one on its way to the stats thread, and there: the total, two
-    // windows, and both as they are shown, while the next are made too.
+    // One set being recorded, one on its way to the stats thread, and there: the total, two
+    // windows, and the published copies of both, twice while they are replaced.
     let histograms = (9 * Histograms::default().bytes() + Topics::BYTES) as u64;
     let budget = Budget::new(config, shards, slot, histograms + trace::ring_bytes(config));
     tracing::info!("memory budget: {budget}");

@@ -1,13 +1,13 @@
 //! Boot and shutdown, in order.
 //!
 //! ```text
-//!   probe ► cores ► certificate ► budget ► listeners, state ► shard threads ► all ready ► peers told
+//!   probe ► cores ► certificate ► budget ► listeners, state ► shard threads ► all ready ► shards connected
 //!     ► stats and control threads ► serving
-//!   drain: every shard told ► each ends when it has drained ► workers, stats and control threads end
+//!   drain: command to every shard ► each ends when it has drained ► workers, stats and control threads end
 //! ```
 //!
-//! A shard or control thread that fails or panics ends the whole process: half a server would be worse than
-//! a restart.
+//! A shard or control thread that fails or panics ends the whole process: running with half the
+//! shards would be worse than a restart.
 
 use super::access;
 use super::announce::announce;
@@ -43,10 +43,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Makes a service of the embedding program, on each shard.
+/// Makes a service of the embedding program; called for each shard.
 pub(super) type Factory = Arc<dyn Fn(ShardId) -> Box<dyn Service> + Send + Sync>;
 
-/// Why a server did not start, or ended other than by a drain.
+/// Why a server did not start, or ended otherwise than by a drain.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
@@ -67,7 +67,7 @@ pub enum Error {
     },
     #[error("{0}")]
     State(StateError),
-    /// Keys or roles that cannot be used, or a collector.
+    /// Keys, roles or a collector that cannot be used.
     #[error("{0}")]
     Access(String),
     #[error("the control thread failed: {0}")]
@@ -147,12 +147,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where the admin endpoints are; `None`: nowhere (`server.admin`).
+    /// The address of the admin endpoints; `None`: there are none (`server.admin`).
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
     }
@@ -162,23 +162,24 @@ impl Running {
         self.board.stats()
     }
 
-    /// Returns once a key set that is fetched is here, or could not be had: until then most
-    /// credentials cannot be judged. At once where there is none.
+    /// The returned function waits until the first fetch of the key set has succeeded or failed:
+    /// until then most credentials cannot be checked. Without a key set to fetch it returns at
+    /// once.
     pub(super) fn settle(&self) -> impl FnOnce() + Send + use<> {
         let settled = self.settled.clone();
-        // Nothing is ever sent: it ends.
+        // Nothing is ever sent: the channel closes.
         move || {
             let _ = settled.map(|settled| settled.recv());
         }
     }
 
-    /// What begins the drain, for another thread.
+    /// A handle to begin the drain from another thread.
     pub fn drainer(&self) -> Drainer {
         self.drainer.clone()
     }
 
-    /// Begins to end: clients are told, what was taken is answered. [`Running::wait`]
-    /// returns when it is done.
+    /// Begins the drain: clients get DRAIN, and accepted operations are answered. [`Running::wait`]
+    /// returns once it is complete.
     pub fn drain(&self) {
         self.drainer.drain();
     }
@@ -186,10 +187,10 @@ impl Running {
     /// Waits until the server has drained.
     ///
     /// # Errors
-    /// A shard failed: it panicked (a service called inline or a service's future did), or
-    /// its ring broke; or the control thread panicked. Its connections are gone and the other shards go on in their threads,
-    /// half a server: the program must end its process, as `ringmail serve` does (exit status
-    /// 1), and its supervisor must restart it.
+    /// A shard failed: it panicked (as a service called inline or a service's future may), or its
+    /// ring broke; or the control thread panicked. The shard's connections are gone while the other
+    /// shards go on in their threads: the program must end its process, as `ringmail serve` does
+    /// (exit status 1), and its supervisor must restart it.
     pub fn wait(self) -> Result<(), Error> {
         for _ in 0..self.drainer.shards.len() {
             // The channel cannot close early: each shard thread reports before it ends.
@@ -225,7 +226,7 @@ impl Drainer {
         self.draining.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + self.timeout;
         for shard in &self.shards {
-            // A shard that has ended or whose mailbox overflows is ended by its process.
+            // A shard that has ended, or whose mailbox overflows, ends with the process.
             let _ = shard.post(Command::Drain(deadline));
         }
     }
@@ -254,7 +255,7 @@ pub(super) fn boot(
     worker::start(worker_count(), &work, lower_priority).map_err(Error::Thread)?;
     let (histograms, collected) = stats::channel(cores.len());
     let (ready_in, ready) = bounded(cores.len());
-    // Room for the control thread's end as well: nobody waits to report.
+    // Room for the control thread's report as well: no sender blocks.
     let (ended_in, ended) = bounded(cores.len() + 1);
     let shared = Shared {
         access: control.access(),
@@ -337,11 +338,11 @@ fn start_shards(
     Ok(())
 }
 
-/// Tells the shards of each other: from then on they accept connections.
+/// Gives each shard the mailboxes of the others: from then on they accept connections.
 fn introduce(shards: &[Mailbox]) {
     let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
     for (shard, mesh) in shards.iter().zip(connect_shards(&wakers)) {
-        // Just made: there is room.
+        // The mailbox is new and has room.
         let _ = shard.post(Command::Join(shards.to_vec(), mesh));
     }
 }
@@ -376,14 +377,14 @@ fn run_shard(core: u32, start: Start, shared: Shared, ended: &Sender<Ended>) {
         Ok(result) => result,
         Err(panic) => Err(io::Error::other(panic_text(&*panic))),
     };
-    // Whoever waits is told; nobody does once the server value is gone.
+    // Wakes the waiter; there is none once the server value is dropped.
     let _ = ended.send(Ended::Shard(id, result));
 }
 
 /// A thread that the server cannot do without has ended.
 enum Ended {
     Shard(ShardId, io::Result<()>),
-    /// It only ends when it panics, or with the server.
+    /// The control thread ends only by a panic, or with the server.
     Control(String),
 }
 
@@ -457,7 +458,7 @@ fn not_begun(shard: ShardId, error: &io::Error, lockable_bytes: u64) -> Error {
     }
 }
 
-/// Lockable memory that the shards may want in all.
+/// Lockable memory that all shards together may need.
 fn lockable_bytes(config: &Config, shards: usize) -> u64 {
     let geometry = |shard| Plan::new(config, ShardId(shard)).geometry;
     let shards = (0..shards).map(|shard| probe::lockable_bytes(&geometry(shard as u16)));

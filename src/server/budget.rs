@@ -21,7 +21,7 @@ const BUFFER_ENTRY_BYTES: u64 = 16;
 /// What one connection takes, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    /// In the slab: a session that waits for a connection takes as much.
+    /// In the slab: a session without a connection takes as much.
     pub bytes: u64,
     /// Beside it, with TLS.
     pub tls_bytes: u64,
@@ -30,13 +30,12 @@ pub struct Slot {
 /// What one shard may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardBudget {
-    /// Connections, all of them, the few that are being refused, and sessions that wait for a
-    /// connection.
+    /// All connections, the few that are being refused, and sessions without a connection.
     pub slab: u64,
     /// Submission and completion queues, and the ring of provided buffers.
     pub ring: u64,
     pub receive_buffers: u64,
-    /// What is lent to connections: outboxes, what waits for them, sessions, subscriptions.
+    /// Memory lent to connections: outboxes, pending messages, sessions, subscriptions.
     pub outboxes: u64,
     pub retained: u64,
     pub histograms: u64,
@@ -107,7 +106,7 @@ impl Budget {
         sums.fold(0, u64::saturating_add)
     }
 
-    /// What to warn of, if this is more than the `available` bytes.
+    /// The warning, if this is more than the `available` bytes.
     pub fn warning(&self, available: Option<u64>) -> Option<String> {
         let available = available.filter(|available| *available < self.total())?;
         Some(format!(

@@ -1,11 +1,11 @@
 //! The server's certificate, its key and the CA of its clients: read from the files that
 //! `[tls]` names, at start and again when they have changed.
 //!
-//! The files are checked together (the key must belong to the certificate) and replaced
-//! together; existing connections keep what they started with. If a change is invalid, the log
-//! says so once, the current certificate stays in use, and reading is retried until it succeeds:
-//! a file may become readable, and a short lack of descriptors may end, without a change that
-//! `Mark` could see.
+//! The files are checked together (the key must belong to the certificate) and replaced together;
+//! existing connections keep the certificate they started with. If a change is invalid, the log
+//! says so once, the current certificate stays in use, and reading is retried until it succeeds: a
+//! file may become readable, and a short lack of descriptors may end, without a change that `Mark`
+//! could see.
 //!
 //! No error text contains anything from a file.
 
@@ -31,7 +31,7 @@ use std::thread;
 use std::time::Duration;
 use x509_parser::parse_x509_certificate;
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a file: far more than a chain or a list of CAs has.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -98,10 +98,10 @@ impl Source<'_> {
     }
 }
 
-/// Whether the files of `[tls]` can be served from.
+/// Checks that the files of `[tls]` can be used.
 ///
 /// # Errors
-/// A file cannot be read, or does not hold what it must, or they do not fit each other.
+/// If a file cannot be read or lacks what it must contain, or the files do not fit together.
 pub fn check(config: &Config) -> Result<(), CertificateError> {
     CertificateWatcher::open(config).map(drop)
 }
@@ -111,7 +111,7 @@ struct Loaded {
     config: ServerConfig,
     /// See [`CertificateWatcher::expires`].
     expires: i64,
-    /// What its dates say that clients will refuse it for.
+    /// Reasons in its dates for which clients will refuse it.
     outdated: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     let chain = certificate.certificates()?;
     let expires = expiry(&chain);
     let outdated = validity::faults(&tls.certificate, &chain, unix_seconds());
-    // The first that is the certificate's; what is wrong with the last, if none is.
+    // The first key that belongs to the certificate, or what is wrong with the last one.
     let tries = key.private_keys()?.into_iter().map(|private| {
         let tried = builder.clone().with_single_cert(chain.clone(), private);
         tried.map_err(|error| refused(&error, &certificate, &key))
@@ -159,7 +159,7 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     })
 }
 
-/// Why a certificate and a key cannot be served with.
+/// Why a certificate and a key cannot be used.
 fn refused(error: &rustls::Error, certificate: &Source<'_>, key: &Source<'_>) -> CertificateError {
     match error {
         rustls::Error::InconsistentKeys(_) => key.error(
@@ -177,8 +177,8 @@ fn refused(error: &rustls::Error, certificate: &Source<'_>, key: &Source<'_>) ->
     }
 }
 
-/// When the first of a chain's certificates expires, in Unix seconds. One that cannot be
-/// read never does: TLS has its own reader, and takes what it takes.
+/// When the first of a chain's certificates expires, in Unix seconds. One that cannot be parsed
+/// here never does: TLS has its own parser, which may accept it.
 fn expiry(chain: &[CertificateDer<'_>]) -> i64 {
     let expiries = chain.iter().filter_map(|one| {
         let (_, certificate) = parse_x509_certificate(one).ok()?;
@@ -187,8 +187,8 @@ fn expiry(chain: &[CertificateDer<'_>]) -> i64 {
     expiries.min().unwrap_or(i64::MAX)
 }
 
-/// Clients come back without a signature of ours, by a ticket that only this process can
-/// read. Not those that present a certificate: it is verified each time.
+/// Lets clients resume without a new signature, by a ticket that only this process can read. Not
+/// clients that present a certificate, which is verified each time.
 fn resume(config: &mut ServerConfig, tls: &Tls) -> Result<(), String> {
     config.send_tls13_tickets = 0;
     if tls.client_ca.is_empty() {
@@ -224,8 +224,8 @@ fn verifier(
     Ok(Arc::new(IdentityVerifier(verifier)))
 }
 
-/// What an operator should know of the files, one line each: a key that others may read, a
-/// certificate that is valid no more, or not yet.
+/// Warnings about the files, one line each: a key that others may read, a certificate that has
+/// expired or is not valid yet.
 pub fn warnings(config: &Config) -> Vec<String> {
     let tls = &config.tls;
     if tls.mode == TlsMode::Off {
@@ -249,7 +249,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
 
 // ---- reloading ----
 
-/// What tells that a file is another: its number, size and time of change.
+/// How a changed file is recognised: its inode, size and time of change.
 type Mark = Option<(u64, u64, i64, i64)>;
 
 fn marks(tls: &Tls) -> [Mark; 3] {
@@ -259,13 +259,13 @@ fn marks(tls: &Tls) -> [Mark; 3] {
     })
 }
 
-/// Keeps the certificate that is served in line with the files.
+/// Keeps the certificate in use up to date with the files.
 pub(super) struct CertificateWatcher {
     tls: Tls,
     config: Arc<ArcSwap<ServerConfig>>,
     expires: Arc<AtomicI64>,
     seen: [Mark; 3],
-    /// Why what was last seen is not in force.
+    /// Why the files as last seen are not in use.
     failure: Option<CertificateError>,
 }
 
@@ -298,7 +298,7 @@ impl CertificateWatcher {
         self.expires.clone()
     }
 
-    /// What a shard needs.
+    /// The TLS settings for a shard.
     pub(super) fn settings(&self) -> TlsSettings {
         TlsSettings {
             is_required: self.tls.mode == TlsMode::Required,
@@ -307,11 +307,11 @@ impl CertificateWatcher {
         }
     }
 
-    /// Watches the files on a thread that runs `prepare` first, until what is returned is
+    /// Watches the files on a thread, which runs `prepare` first, until the returned sender is
     /// dropped.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// If the system cannot start a thread.
     pub(super) fn watch(
         self,
         prepare: impl FnOnce() + Send + 'static,
@@ -327,7 +327,7 @@ impl CertificateWatcher {
     }
 
     fn look(&mut self) {
-        // Before the files are read: what changes meanwhile is seen the next time.
+        // Taken before the files are read, so that a change in between is seen the next time.
         let marks = marks(&self.tls);
         if marks == self.seen && self.failure.is_none() {
             return;

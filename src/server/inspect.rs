@@ -6,11 +6,11 @@ use super::boot::Error;
 use super::config::{self, Config};
 use super::{access, certificate, control, schema, trace};
 
-/// Whether a server can start by this configuration and the files it names. Returns what an
-/// operator should know all the same, a line each.
+/// Checks that a server can start with this configuration and the files it names. Returns warnings,
+/// one line each.
 ///
 /// # Errors
-/// What the server would end with.
+/// The error that the server would end with.
 pub fn inspect(config: &Config) -> Result<Vec<String>, Error> {
     certificate::check(config)?;
     schema::load(config)?;

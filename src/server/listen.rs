@@ -7,16 +7,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
-/// How long an address may stay taken: the kernel takes the rings of a killed server down,
-/// and with them its listeners, a moment after the process is gone.
+/// How long to wait for an address in use: the kernel tears down the rings of a killed server, and
+/// with them its listeners, a moment after the process has ended.
 const TAKEN_MAX: Duration = Duration::from_secs(1);
-/// Between two tries.
+/// The time between two attempts.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Binds `count` listeners to `address`; port 0 picks a port, the same for all.
 ///
 /// # Errors
-/// The address is not this host's, forbidden, or taken for longer than a moment.
+/// If the address is not one of this host, forbidden, or stays in use.
 pub(super) fn bind(
     address: SocketAddr,
     count: usize,
@@ -25,7 +25,7 @@ pub(super) fn bind(
     patiently(TAKEN_MAX, || bind_now(address, count, backlog))
 }
 
-/// Binds one listener for an address that is no shard's.
+/// Binds a single listener, for an address that is not the shards'.
 ///
 /// # Errors
 /// As [`bind`].
@@ -33,7 +33,7 @@ pub(super) fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
     patiently(TAKEN_MAX, || TcpListener::bind(address))
 }
 
-/// Does it again while the address is taken, for as long as `limit`.
+/// Retries while the address is in use, for at most `limit`.
 fn patiently<T>(limit: Duration, mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + limit;
     loop {
@@ -46,9 +46,9 @@ fn patiently<T>(limit: Duration, mut bind: impl FnMut() -> io::Result<T>) -> io:
     }
 }
 
-/// The first listens before it shares its port: from then on nobody else has that, while a
-/// second server of the same user, which SO_REUSEPORT would let in without a word, would take
-/// half of the connections.
+/// The first listener listens before it shares its port, so that no other server can have it:
+/// SO_REUSEPORT alone would silently admit a second server of the same user, which would take half
+/// of the connections.
 fn bind_now(
     address: SocketAddr,
     count: usize,
@@ -101,7 +101,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = taken.local_addr().expect("an address");
         let (mut holder, mut tries) = (Some(taken), 0);
-        // Whoever has it lets go while it is tried.
+        // The holder releases it during the retries.
         let bound = patiently(Duration::MAX, || {
             tries += 1;
             if tries == 3 {
@@ -111,9 +111,9 @@ mod tests {
         });
         let (found, listeners) = bound.expect("free at last");
         assert_eq!((found, listeners.len()), (address, 2));
-        // More often if somebody's connection has the port in between.
+        // More often if another connection uses the port in between.
         assert!(tries >= 3, "{tries}");
-        // Not forever, and not for what does not go by itself.
+        // Not forever, and not for errors that do not pass.
         let again = || bind_now(address, 1, 16);
         let error = patiently(Duration::ZERO, again).expect_err("taken");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     }
     #[test]
-    fn shards_and_the_admin_address_wait_for_who_lets_go() {
+    fn shards_and_the_admin_address_wait_until_the_address_is_released() {
         type Bind = fn(SocketAddr) -> io::Result<SocketAddr>;
         let shards: Bind = |address| Ok(bind(address, 2, 16)?.0);
         let alone: Bind = |address| bind_alone(address)?.local_addr();
@@ -134,7 +134,8 @@ mod tests {
                 told.send(rustix::thread::gettid()).expect("heard");
                 bind(address)
             });
-            // Let go when it sleeps: between two tries, for binding does not.
+            // Released while the thread sleeps, hence between two attempts, since binding does not
+            // sleep.
             let thread = tries.recv().expect("told").as_raw_pid();
             let state = format!("/proc/self/task/{thread}/stat");
             while fs::read_to_string(&state).is_ok_and(|text| !text.contains(") S ")) {
@@ -146,11 +147,11 @@ mod tests {
         }
     }
 
-    /// As servers that start at the same moment do.
+    /// As when several servers start at the same moment.
     #[test]
-    fn of_many_who_want_an_address_one_has_it() {
+    fn of_many_servers_that_want_an_address_one_gets_it() {
         const RIVALS: usize = 4;
-        // Nobody else's: other tests bind to 127.0.0.1.
+        // Used by this test alone: other tests bind to 127.0.0.1.
         let (free, _) = bind_now("127.0.7.1:0".parse().expect("an address"), 1, 16).expect("bound");
         let (start, mut had) = (Barrier::new(RIVALS), 0);
         let compete = || {

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// A manager that does not read keeps nobody waiting for longer.
+/// The longest wait for a manager that does not read.
 const SEND_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy)]
@@ -20,7 +20,7 @@ pub(super) enum State {
     Stopping,
 }
 
-/// Tells it, if there is one.
+/// Reports a state to the service manager, if there is one.
 pub(super) fn tell(state: State) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else {
         return;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manager_is_told_by_path_and_by_abstract_name_and_waited_for_in_bounded_time() {
+    fn a_manager_is_notified_by_path_or_abstract_name_in_bounded_time() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("notify");
         // Unique, as the directory is.
@@ -74,7 +74,7 @@ mod tests {
                 let length = manager.recv(&mut heard).expect("heard");
                 assert_eq!(&heard[..length], text.as_bytes());
             }
-            // It reads no more: the queue is full in the end.
+            // It no longer reads, so its queue fills up.
             let refused = (0..100_000).find_map(|_| send(socket, State::Ready).err());
             let kind = refused.expect("full").kind();
             assert_eq!(kind, io::ErrorKind::WouldBlock);

@@ -9,8 +9,8 @@ pub(super) fn available_cores() -> Vec<u32> {
     cores.iter().map(|core| core.id as u32).collect()
 }
 
-/// Workers share the cores with everything else and give way to the shards: as many as
-/// there are cores, two at least.
+/// The number of workers: as many as there are cores, at least two. They share the cores with
+/// everything else, at a lower priority than the shards.
 pub(super) fn worker_count() -> usize {
     thread::available_parallelism()
         .map_or(2, usize::from)
@@ -18,11 +18,12 @@ pub(super) fn worker_count() -> usize {
 }
 
 pub(super) fn lower_priority() {
-    // On Linux this sets the calling thread's own; if refused it works at the usual one.
+    // On Linux this sets the calling thread's own priority; if refused, the thread runs at the
+    // default one.
     let _ = rustix::process::setpriority_process(None, 10);
 }
 
-/// The core of the threads beside the shards, if they get one.
+/// The core of the threads other than shards, if they get one.
 pub(super) fn control_core(config: &Config, shard_cores: &[u32]) -> Option<u32> {
     match config.server.control_core {
         ControlCore::Core(core) => Some(core),

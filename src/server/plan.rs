@@ -1,4 +1,4 @@
-//! From configuration to what each shard is made of.
+//! Derives from the configuration what each shard is made of.
 
 use super::access;
 use super::config::{Balance, Config, Policy};
@@ -9,7 +9,7 @@ use crate::proto::session::Settings;
 use crate::ring::uring::Geometry;
 use std::time::Duration;
 
-/// What SYN-ACK and `$sys/info` call this server.
+/// This server's name in SYN-ACK and `$sys/info`.
 pub const PRODUCT: &str = concat!("ringmail/", env!("CARGO_PKG_VERSION"));
 
 /// One shard's part of the configuration.

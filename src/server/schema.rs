@@ -1,4 +1,5 @@
-//! `[[topic]]`: from the configuration to schemas, and everything that can be wrong with them.
+//! `[[topic]]`: loads the schemas that the configuration names, and reports everything wrong with
+//! them.
 //!
 //! The same steps check the configuration (`config::check`) and start the server. The files are
 //! read once at the start; each shard then builds its own schemas from their contents.
@@ -13,15 +14,15 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes of a schema file: hundreds of times what a large project's has.
+/// Bytes of a schema file: hundreds of times as many as a large project's file has.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// How a file is made that can be used.
+/// How to make a usable file.
 const REMEDY: &str = "make it with `protoc --include_imports --descriptor_set_out=FILE NAME.proto`";
 
 /// The topics that have schemas, ready to be built on each shard.
 pub struct SchemaTopics {
-    /// Of each file.
+    /// The contents of each file.
     sets: Vec<Vec<u8>>,
     topics: Vec<SchemaTopic>,
     demand: Arc<Demand>,
@@ -29,7 +30,7 @@ pub struct SchemaTopics {
 
 struct SchemaTopic {
     filter: String,
-    /// Its place among the sets.
+    /// Its index among the sets.
     set: usize,
     message: String,
 }
@@ -38,7 +39,7 @@ impl SchemaTopics {
     /// One shard's schemas.
     ///
     /// # Errors
-    /// None that `load` would not have found.
+    /// Only errors that `load` would have found.
     pub(super) fn build(&self, message_bytes_max: u32) -> Result<Schemas, SchemaError> {
         let sets = self.sets.iter().map(|set| Descriptors::decode(set));
         let sets = sets.collect::<Result<Vec<_>, _>>()?;
@@ -57,7 +58,7 @@ impl SchemaTopics {
 /// Reads what `[[topic]]` names; `None`: no topic has a schema.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// Everything wrong with it.
 pub fn load(config: &Config) -> Result<Option<SchemaTopics>, ConfigErrors> {
     let (topics, faults) = read(config);
     let errors: Vec<ConfigError> = faults
@@ -75,7 +76,7 @@ pub fn load(config: &Config) -> Result<Option<SchemaTopics>, ConfigErrors> {
     }
 }
 
-/// Every fault, each with the row it is in, `topic.0`.
+/// Every fault, each with its row, `topic.0`.
 pub(super) fn faults(config: &Config) -> Vec<(String, Fault)> {
     read(config).1
 }
@@ -96,8 +97,8 @@ fn read(config: &Config) -> (SchemaTopics, Vec<(String, Fault)>) {
 #[derive(Default)]
 struct Reading<'a> {
     sets: Vec<Vec<u8>>,
-    /// Of each file: its place among the sets, and what is in it. None: it has been found
-    /// wrong, and that told.
+    /// For each file: its index among the sets, and its messages. `None`: it is invalid, which has
+    /// been reported.
     files: HashMap<&'a str, Option<(usize, Descriptors)>>,
     filters: HashMap<&'a str, String>,
     topics: Vec<SchemaTopic>,
@@ -152,7 +153,7 @@ impl<'a> Reading<'a> {
         false
     }
 
-    /// The place of a file's set, if it has the message.
+    /// The index of a file's set, if it has the message.
     fn take_set(&mut self, row: &str, path: &'a str, message: &str) -> Option<usize> {
         if path.is_empty() {
             let problem = "is not set";

@@ -1,6 +1,6 @@
 //! Signals: none that can be caught ends the server without a line in the log.
 //!
-//! | signal | what comes of it |
+//! | signal | effect |
 //! |---|---|
 //! | TERM, INT, QUIT | the first begins the drain, the second ends the process at once |
 //! | USR1 | the log reopens its file by itself; here only a line says so |
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// What an end at once allows the log for its last lines.
+/// How long an immediate end waits for the log's last lines.
 const LAST_LINES: Duration = Duration::from_millis(200);
 const DRAINING: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
 const IGNORED: [i32; 8] = [
@@ -36,13 +36,13 @@ const IGNORED: [i32; 8] = [
 /// for each sample of a profile.
 const SILENT: [i32; 2] = [SIGPROF, SIGXFSZ];
 
-/// The signals of a server that may not be there yet.
+/// The signals of a server that may not have started yet.
 pub(super) struct Caught(Arc<Mutex<Wanted>>);
 
 #[derive(Default)]
 struct Wanted {
     drain: bool,
-    /// Once it serves.
+    /// Set once the server serves.
     drainer: Option<Drainer>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn catch() -> io::Result<Caught> {
 }
 
 impl Caught {
-    /// From now on there is a server to drain. Whether nobody has asked for that yet.
+    /// From now on there is a server to drain. Returns whether no drain has been requested yet.
     pub(super) fn serve(&self, drainer: Drainer) -> bool {
         let mut wanted = locked(&self.0);
         if wanted.drain {
@@ -82,8 +82,8 @@ impl Caught {
     }
 }
 
-/// Tells systemd that the server is ready, once `settle` has returned and unless it is
-/// ending already.
+/// Tells systemd that the server is ready, once `settle` has returned, unless the server is ending
+/// already.
 ///
 /// # Errors
 /// The thread that waits cannot be started.
@@ -113,7 +113,7 @@ fn act(signal: i32, wanted: &Mutex<Wanted>) {
         return drain(&name, &mut locked(wanted));
     }
     match signal {
-        // This line is the first in the new file.
+        // This becomes the first line of the new file.
         SIGUSR1 => tracing::info!("SIGUSR1: reopening the log file, if there is one"),
         SIGHUP => tracing::warn!(
             "SIGHUP is ignored: the configuration is read only at the start; restart the server \

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Why the state cannot be kept.
+/// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error(
@@ -48,14 +48,14 @@ impl StateError {
             {
                 Status::Permission
             }
-            // Whoever starts it again may find the disk in order.
+            // A later start may find the disk in order.
             StateError::Directory { cause, .. } if is_disk(cause) => Status::Unavailable,
             _ => Status::Config,
         }
     }
 }
 
-/// The disk is full or broken: nothing that a configuration says is wrong.
+/// Whether the disk is full or broken, rather than the configuration wrong.
 fn is_disk(cause: &io::Error) -> bool {
     is_full(cause) || matches!(cause.raw_os_error(), Some(libc::EIO | libc::ESTALE))
 }
@@ -72,10 +72,10 @@ fn room(cause: &io::Error) -> &'static str {
     }
 }
 
-/// The directory for this process where none was named, from what `variable` says.
+/// The directory for this process if none was named, from the environment that `variable` reads.
 ///
 /// # Errors
-/// The environment names no place.
+/// If the environment names no directory.
 pub fn default_directory(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf, StateError> {
@@ -88,7 +88,7 @@ pub fn default_directory(
     {
         return Ok(first);
     }
-    // A relative one is to be ignored (XDG Base Directory Specification).
+    // A relative path has to be ignored (XDG Base Directory Specification).
     let state_home = path("XDG_STATE_HOME").filter(|path| path.is_absolute());
     let state_home = state_home.or_else(|| Some(path("HOME")?.join(".local/state")));
     match state_home {
@@ -97,7 +97,7 @@ pub fn default_directory(
     }
 }
 
-/// Makes `directory` and what is missing above it; nobody else may look inside.
+/// Creates `directory` and its missing parents; only the owner may access it.
 pub(super) fn make(directory: &Path) -> Result<(), StateError> {
     let made = DirBuilder::new()
         .recursive(true)
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_named() {
+    fn a_directory_that_cannot_be_created_is_named() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let error = make(&file.path().join("below")).expect_err("a file is no directory");
         let text = error.to_string();

@@ -18,25 +18,25 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Intervals between two lines in the log.
 const LOG_EVERY: u64 = 60;
-/// Intervals of one window of what is recent.
+/// Intervals in one window of the recent timings.
 const WINDOW: u64 = 10;
 
 pub(super) struct Collector {
     board: Arc<Board>,
     shards: Vec<Mailbox>,
     collected: Receiver<(ShardId, Box<Histograms>)>,
-    /// Sets to hand out; boxed, because a box is what travels.
+    /// Empty sets to hand out, boxed because the boxes travel between threads.
     #[expect(clippy::vec_box)]
     empty: Vec<Box<Histograms>>,
     /// What each shard had done when it was last asked.
     seen: Vec<u64>,
-    /// Of all shards, and of each.
+    /// The timings of all shards, and of each.
     all: History,
     histories: Vec<History>,
     logged: Logged,
 }
 
-/// What one shard, or all, have timed.
+/// The timings of one shard, or of all.
 #[derive(Default)]
 struct History {
     total: Arc<Histograms>,
@@ -50,7 +50,7 @@ impl History {
         self.filling.merge(timed);
     }
 
-    /// The window is full; the one before it is recent no longer.
+    /// The current window is full, and the one before it no longer recent.
     fn begin_window(&mut self) {
         std::mem::swap(&mut self.before, &mut self.filling);
         self.filling.clear();
@@ -168,8 +168,8 @@ impl Collector {
     }
 }
 
-/// A number that changes when a shard does something worth collecting; turns alone are
-/// not, since asking makes one.
+/// A number that changes when a shard does something worth collecting. Turns alone do not count,
+/// since asking causes one.
 fn work_done(counters: &Counters) -> u64 {
     let worth = Counter::ALL
         .iter()
@@ -179,7 +179,7 @@ fn work_done(counters: &Counters) -> u64 {
         .fold(0, u64::wrapping_add)
 }
 
-/// Where shards send their histograms: one set each may wait, and one more.
+/// The channel on which shards send their histograms: one set of each may wait, and one more.
 pub(super) fn channel(shards: usize) -> (Sender<(ShardId, Box<Histograms>)>, CollectedOut) {
     crossbeam_channel::bounded(shards + 1)
 }

@@ -4,9 +4,9 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
 
-/// What the dates of a chain, from the file `path`, say at `now` (Unix seconds): a line for
-/// each certificate that is not valid. One that cannot be read has no date: TLS has its own
-/// reader, and takes what it takes.
+/// Checks the dates of a chain, from the file `path`, at `now` (Unix seconds): returns a line for
+/// each certificate that is not valid. One that cannot be parsed here has no date: TLS has its own
+/// parser, which may accept it.
 pub(super) fn faults(path: &str, chain: &[CertificateDer<'_>], now: u64) -> Vec<String> {
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let mut faults = Vec::new();
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_valid_no_more_or_not_yet_is_said_with_its_date() {
+    fn an_expired_or_future_certificate_is_reported_with_its_date() {
         let key = rcgen::KeyPair::generate().expect("a key");
         let made = |from: i32, until: i32| {
             let mut params = rcgen::CertificateParams::default();

@@ -56,7 +56,7 @@ fn payload(client: &mut Client) -> Vec<u8> {
 }
 
 #[test]
-fn a_message_is_acknowledged_when_the_next_is_asked_for() {
+fn a_message_is_acknowledged_when_the_next_is_requested() {
     let (acked, ack) = channel();
     let peer = Peer::run(move |mut served| {
         served.establish();

@@ -6,8 +6,9 @@
 //! resident growth at most 1.3 times what is charged and a constant, the charge at most 1.1 times
 //! the growth; the constant is what a shard's buffers, pools and the allocator may take beside.
 
-use crate::harness::{PATIENCE, Server, get};
+use crate::harness::{Server, get};
 use crate::peer::{Manner, PUBLISH, Peer, SERVE, op, publish, request, subscribe};
+use crate::wire::PATIENCE;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;

@@ -1,5 +1,5 @@
-//! Access on simulated shards: who gets in, what is delivered to whom and until when,
-//! judged over whole runs, and rule by rule.
+//! Access control on simulated shards: who is admitted, and what is delivered to whom until when;
+//! judged over whole random runs, and rule by rule.
 
 #[path = "access/guarded.rs"]
 mod guarded;

@@ -1,8 +1,8 @@
-//! The main trial: clients of every kind against a few shards under every fault, then the
-//! faults end, the clients finish, and everything must be back where it was.
+//! The main test: clients of every kind against a few shards under every fault; then the faults
+//! stop, the clients finish, and everything must be released.
 
 use super::seed;
-use super::server::{Server, asks, limits, ms, settings};
+use super::server::{Server, limits, ms, request_kinds, settings};
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
 use ringmail::ring::sim::client::{ClientId, Ending, Order, Plan};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const CLIENTS: u32 = 20;
 
-/// A size of ring between ample and hardly usable.
+/// A ring size between ample and barely usable.
 pub fn any_size(rng: &mut fastrand::Rng) -> RingSize {
     RingSize {
         buffers: 1 << rng.u32(0..7),
@@ -21,7 +21,7 @@ pub fn any_size(rng: &mut fastrand::Rng) -> RingSize {
     }
 }
 
-/// Runs a seed up to its end at rest; the digest of all that happened.
+/// Runs a seed until the server is at rest; returns the digest of everything that happened.
 pub fn run(seed: u64, faults: Faults) -> u64 {
     let breaks = faults.breaks > 0.0;
     let world = World::new(seed, faults);
@@ -44,10 +44,10 @@ pub fn run(seed: u64, faults: Faults) -> u64 {
         let start = world.now() + ms(rng.u64(..50));
         if index % 2 == 0 {
             let mut plan = Plan::well_behaved(&mut rng);
-            // Answers given later may come all at once, and then no outbox may be narrow.
+            // Deferred answers may come all at once: they need a wide outbox.
             if !narrow && rng.bool() {
-                plan.asks = asks();
-                rng.shuffle(&mut plan.asks);
+                plan.request_kinds = request_kinds();
+                rng.shuffle(&mut plan.request_kinds);
             }
             good.push(world.add_client(start, plan));
         } else {
@@ -63,14 +63,18 @@ pub fn run(seed: u64, faults: Faults) -> u64 {
     world.set_faults(Faults::none());
     world.set_descriptors_max(usize::MAX);
     for id in world.clients() {
-        world.tell(id, Order::Heal);
+        world.order(id, Order::Heal);
     }
     server.run_for(Duration::from_secs(200));
     for id in world.clients() {
         let report = world.report(id);
-        let checked = report.check_truth();
+        let checked = report.check_violation();
         checked.unwrap_or_else(|wrong| panic!("seed {seed}: {id:?}: {wrong}"));
-        assert!(report.over, "seed {seed}: {:?}: {report:?}", world.plan(id));
+        assert!(
+            report.ended,
+            "seed {seed}: {:?}: {report:?}",
+            world.plan(id)
+        );
     }
     for id in good {
         let plan = world.plan(id);
@@ -92,7 +96,7 @@ pub fn run(seed: u64, faults: Faults) -> u64 {
     trace
 }
 
-/// Clients that might end with a reset, by plan or because they do not read to the end.
+/// How many clients might end with a reset, by plan or because they do not read to the end.
 fn ill(world: &World, ending: Ending) -> u64 {
     let ends = |id: &ClientId| world.plan(*id).ending == ending || world.report(*id).reset;
     world.clients().filter(ends).count() as u64

@@ -1,27 +1,28 @@
-//! Drains under load: each client is told once, what was taken is answered, all ends in time.
+//! Drains under load: each client gets one DRAIN, every accepted request is answered, and all
+//! shards end in time.
 
 use super::seed;
-use super::server::{Server, asks, limits, ms, settings};
+use super::server::{Server, limits, ms, request_kinds, settings};
 use ringmail::base::clock::Instant;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::{Act, Keeping, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
 
 const DRAIN: Duration = Duration::from_millis(5000);
 
-/// A client that asks and asks, until it is told of the drain or for ever.
+/// A client that makes requests until it receives DRAIN, or for ever.
 fn asker(rng: &mut fastrand::Rng) -> Plan {
     Plan {
         checksum: rng.bool(),
         requests: u32::MAX,
-        asks: asks(),
+        request_kinds: request_kinds(),
         depth: 1 << rng.u32(0..5),
         payload_bytes_max: 500,
         think: ms([1, 20][rng.usize(..2)]),
-        // One that stays leaves the end to the server.
+        // With `Stay`, the server has to end the connection.
         ending: [Ending::Close, Ending::Stay][rng.usize(..2)],
         ..Plan::default()
     }
@@ -52,11 +53,11 @@ fn drain(server: &mut Server) -> Instant {
 }
 
 #[test]
-fn a_drain_tells_each_client_once_and_answers_what_was_taken() {
-    let name = "a_drain_tells_each_client_once_and_answers_what_was_taken";
+fn a_drain_notifies_each_client_once_and_answers_accepted_requests() {
+    let name = "a_drain_notifies_each_client_once_and_answers_accepted_requests";
     seed::each(name, 200, |seed| {
         let (mut server, clients) = start(seed, Faults::harmless());
-        // Some have not shaken hands by then, or not even connected.
+        // By then, some clients are in the handshake or have not even connected.
         server.run_for(ms(150));
         let told = |id: &&ClientId| server.world.report(**id).established;
         let present: Vec<ClientId> = clients.iter().filter(told).copied().collect();
@@ -65,14 +66,17 @@ fn a_drain_tells_each_client_once_and_answers_what_was_taken() {
         let world = &server.world;
         for id in &clients {
             let report = world.report(*id);
-            let checked = report.check_truth();
+            let checked = report.check_violation();
             checked.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
-            assert!(report.over && report.drains <= 1, "seed {seed}: {report:?}");
+            assert!(
+                report.ended && report.drains <= 1,
+                "seed {seed}: {report:?}"
+            );
         }
         for id in &present {
             let report = world.report(*id);
             if report.refused == Some(Code::Draining) {
-                // Its ACK was still on the way: told so by RST, and nothing was taken.
+                // Its ACK was still on its way: it gets an RST, and no request of it was accepted.
                 assert_eq!(report.responses, 0, "seed {seed}: {report:?}");
                 continue;
             }
@@ -81,7 +85,7 @@ fn a_drain_tells_each_client_once_and_answers_what_was_taken() {
             assert!(!report.reset, "seed {seed}: {report:?}");
             let ended = match world.plan(*id).ending {
                 Ending::Close => report.close_answered,
-                _ => report.close_heard == Some(Code::Shutdown),
+                _ => report.close_received == Some(Code::Shutdown),
             };
             assert!(ended, "seed {seed}: {report:?}");
         }
@@ -102,7 +106,7 @@ fn a_drain_ends_in_time_whatever_the_peers_do() {
             let at = server.world.now() + ms(rng.u64(..200));
             let mut plan = Plan::ill_behaved(&mut rng);
             if rng.u8(..4) == 0 {
-                // Asks for more than it will ever read.
+                // Requests more than it will ever read.
                 plan.requests = 500;
                 plan.depth = 500;
                 plan.payload_bytes_max = 5000;
@@ -133,11 +137,11 @@ fn a_second_drain_changes_nothing_and_an_empty_server_ends_at_once() {
     world.check_no_leaks();
 }
 
-/// Publishers a round trip away go on until they have read of the drain, or for ever; others
-/// only listen, with a session that acknowledges nothing or with none.
+/// Publishers a long round trip away publish until they read DRAIN, or for ever; other clients only
+/// subscribe, with a session that acknowledges nothing or without a session.
 #[test]
-fn what_is_confirmed_during_a_drain_reaches_those_who_only_listen() {
-    let name = "what_is_confirmed_during_a_drain_reaches_those_who_only_listen";
+fn messages_confirmed_during_a_drain_reach_idle_subscribers() {
+    let name = "messages_confirmed_during_a_drain_reach_idle_subscribers";
     seed::each(name, 60, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let far = ms(rng.u64(25..150));
@@ -148,14 +152,14 @@ fn what_is_confirmed_during_a_drain_reaches_those_who_only_listen() {
         let world = World::new(seed, faults);
         let mut limits = limits();
         if seed % 3 > 0 {
-            // All of it goes by lanes, over turns.
+            // Every fan-out takes several turns of its lane.
             (limits.pace.percent, limits.pace.fanout_min) = (1, 1);
         }
         let mut server = Server::with(&world, 2, RingSize::default(), &settings(), &limits);
         let listener = |kept: bool| Traffic {
-            session: kept.then_some(Keeping {
+            session: kept.then_some(SessionPlan {
                 ack_every: 0,
-                ..Keeping::default()
+                ..SessionPlan::default()
             }),
             ..Traffic::of([Act::subscribe("t/#")])
         };
@@ -163,7 +167,7 @@ fn what_is_confirmed_during_a_drain_reaches_those_who_only_listen() {
             .map(|n| world.add_traffic(world.now(), listener(n % 2 == 0)))
             .collect();
         server.run_for(ms(2000));
-        // Few enough to end before the deadline, or more than there is time for.
+        // Few enough messages to end before the deadline, or more than there is time for.
         let pause = rng.u64(5..60);
         let count = [2600 / pause, 2000][seed as usize % 2];
         let acts = (0..count).flat_map(|_| [Act::publish("t/a"), Act::Pause(ms(pause))]);
@@ -198,7 +202,11 @@ fn what_is_confirmed_during_a_drain_reaches_those_who_only_listen() {
         );
         for &listener in &listeners {
             let connection = world.record(listener).connections.remove(0);
-            assert_eq!(connection.close_heard, Some(Code::Shutdown), "seed {seed}");
+            assert_eq!(
+                connection.close_received,
+                Some(Code::Shutdown),
+                "seed {seed}"
+            );
             assert_eq!(connection.drains, 1, "seed {seed}");
         }
         server.check_reasons();

@@ -1,7 +1,7 @@
-//! Very many connections that do nothing: what they cost, that none is lost, and that their
-//! heartbeats part though all began at one instant, as after a server's restart.
+//! A very large number of idle connections: what they cost, that none is lost, and that their
+//! heartbeats spread out although all began at one instant, as after a restart of the server.
 //!
-//! `RINGMAIL_IDLE=n` asks for another number than the tests' (`scripts/simulate --idle n`).
+//! `RINGMAIL_IDLE=n` sets another number of connections (`scripts/simulate --idle n`).
 
 use super::seed;
 use super::server::{Server, limits, ms, settings};
@@ -11,22 +11,22 @@ use ringmail::ring::sim::{Faults, RingSize, World};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Fifteen intervals. With each PING connections that began together drift apart by up to
-/// a thirty-second of the interval and more: after fifteen they lie over half of it.
+/// Fifteen intervals. With each PING, connections that began together drift apart by up to a
+/// thirty-second of the interval or more: after fifteen, they are spread over half of it.
 ///
-/// The few are the sharper trial: all 1,000 are there within one grain, and without jitter
-/// one second has them all, 30 times the mean. Of 100,000 the accepting alone spreads the
-/// handshakes over some seconds: 3.4 times the mean in the first minutes.
+/// The small number is the stricter test: all 1,000 are established within one tick of the timer,
+/// and without jitter one second has all their PINGs, 30 times the mean. With 100,000, accepting
+/// alone spreads the handshakes over some seconds: 3.4 times the mean in the first minutes.
 const DRIFT: Duration = Duration::from_secs(450);
 
-/// What a number of idle connections did in ten minutes, after they had drifted apart.
+/// What idle connections cost in ten minutes, after they have drifted apart.
 struct Cost {
-    /// PINGs for each connection.
+    /// PINGs per connection.
     pings: f64,
-    /// Simulated events for each PING.
+    /// Simulated events per PING.
     events: f64,
     turns: u64,
-    /// The most PINGs of one second, as a share of those of a mean one.
+    /// PINGs in the busiest second, divided by the mean.
     peak: f64,
 }
 
@@ -54,7 +54,7 @@ fn idle(connections: u32) -> Cost {
         peak = peak.max(now - last);
         last = now;
     }
-    // What an idle peer sends is PONGs, one for each PING.
+    // An idle peer sends nothing but a PONG for each PING.
     let pongs = server.count(Counter::MessagesReceived) - received;
     assert_eq!(server.open(), u64::from(connections), "none is lost");
     for shard in 0..2 {

@@ -1,4 +1,4 @@
-//! Peers that stop halfway, trickle, say nothing, or are gone.
+//! Peers that stop halfway, trickle bytes, send nothing, or vanish.
 
 use super::server::{Server, ms, settings};
 use ringmail::base::reason::Reason;
@@ -64,7 +64,7 @@ fn every_prefix_of_a_frame_and_a_message_then_fin_frees_its_slot() {
     let peers = (syn.len() + request.len()) as u64;
     assert_eq!(server.closed(Reason::PeerEof), peers);
     assert_eq!(server.count(Counter::Requests), 0, "nothing was whole");
-    assert!(world.clients_over());
+    assert!(world.clients_ended());
     server.end();
 }
 
@@ -82,23 +82,23 @@ fn a_message_split_at_any_byte_is_one_message() {
     }
     server.run_for(ms(100));
     for &(split, id) in &ids {
-        world.tell(id, Order::Say(request[split..].to_vec()));
+        world.order(id, Order::Raw(request[split..].to_vec()));
     }
     server.run_for(ms(100));
     assert_eq!(server.count(Counter::Requests), ids.len() as u64);
     for (_, id) in ids {
-        world.tell(id, Order::End(Ending::Reset));
+        world.order(id, Order::End(Ending::Reset));
     }
     server.run_for(ms(100));
     server.end();
 }
 
-/// Runs one client until its end and says how long that took.
+/// Runs one client until it ends, and returns how long that took.
 fn lifetime(server: &mut Server, plan: Plan) -> (ClientId, Duration) {
     let world = server.world.clone();
     let begun = world.now();
     let id = world.add_client(begun, plan);
-    while !world.report(id).over {
+    while !world.report(id).ended {
         assert!(world.now().since(begun) < Duration::from_secs(600));
         server.run_for(ms(10));
     }
@@ -110,7 +110,7 @@ fn within(took: Duration, ms_min: u64, ms_max: u64) {
 }
 
 #[test]
-fn a_trickle_of_bytes_is_no_handshake_and_no_message() {
+fn a_trickled_handshake_or_message_times_out() {
     let (world, mut server) = world();
     let trickle = Writing::Trickle {
         bytes: 1,
@@ -127,7 +127,7 @@ fn a_trickle_of_bytes_is_no_handshake_and_no_message() {
     within(took, 2000, 2100);
     assert_eq!(world.report(id).refused, Some(Code::HandshakeTimeout));
 
-    // Whole messages before do not help, nor do PINGs: each byte of them comes late, too.
+    // Complete messages before it do not extend the deadline.
     let (id, took) = lifetime(
         &mut server,
         Plan {
@@ -148,14 +148,14 @@ fn a_trickle_of_bytes_is_no_handshake_and_no_message() {
 }
 
 #[test]
-fn a_message_trickled_for_longer_than_it_may_take_is_refused_though_bytes_keep_coming() {
+fn a_message_trickled_beyond_its_deadline_is_refused_though_bytes_keep_coming() {
     let (world, mut server) = world();
     let id = world.add_client(world.now(), Plan::default());
     server.run_for(ms(100));
     let begun = world.now();
-    world.tell(id, Order::Say(vec![b'M', b'C', 1, 0x20, 0, 0, 1, 0]));
-    while !world.report(id).over {
-        world.tell(id, Order::Say(vec![0]));
+    world.order(id, Order::Raw(vec![b'M', b'C', 1, 0x20, 0, 0, 1, 0]));
+    while !world.report(id).ended {
+        world.order(id, Order::Raw(vec![0]));
         server.run_for(ms(100));
         assert!(
             world.now().since(begun) < ms(20_000),
@@ -168,7 +168,7 @@ fn a_message_trickled_for_longer_than_it_may_take_is_refused_though_bytes_keep_c
 }
 
 #[test]
-fn thousands_that_say_nothing_or_half_a_handshake_are_closed_in_time() {
+fn thousands_of_silent_or_half_open_connections_are_closed_in_time() {
     let (world, mut server) = world();
     for index in 0..4000 {
         let opening = if index % 2 == 0 {
@@ -212,7 +212,7 @@ fn a_peer_that_vanished_is_found_and_one_that_answers_is_kept() {
         .collect();
     server.run_for(ms(1000));
     for id in gone {
-        world.tell(id, Order::End(Ending::Vanish));
+        world.order(id, Order::End(Ending::Vanish));
     }
     server.run_for(ms(88_000));
     assert_eq!(server.open(), 40, "not before its time");
@@ -222,15 +222,15 @@ fn a_peer_that_vanished_is_found_and_one_that_answers_is_kept() {
     assert_eq!(server.open(), 20, "no false close in an hour");
     for id in kept {
         let report = world.report(id);
-        assert!(!report.over && report.pings_heard > 100, "{report:?}");
-        world.tell(id, Order::Heal);
+        assert!(!report.ended && report.pings_received > 100, "{report:?}");
+        world.order(id, Order::Heal);
     }
     server.run_for(ms(5_000));
     server.end();
 }
 
 #[test]
-fn a_peer_that_reads_nothing_is_given_up_after_the_flush_has_stood_still() {
+fn a_peer_that_reads_nothing_is_closed_once_its_flush_stalls() {
     let world = World::new(12, Faults::none());
     world.set_pipe_bytes(2000);
     let mut settings = settings();
@@ -245,9 +245,9 @@ fn a_peer_that_reads_nothing_is_given_up_after_the_flush_has_stood_still() {
         ..Plan::default()
     };
     let id = world.add_client(world.now(), plan);
-    // It reads its SYN-ACK and the first answers, then no more.
+    // It reads its SYN-ACK and the first answers, then nothing more.
     server.run_for(ms(1));
-    world.tell(id, Order::End(Ending::Vanish));
+    world.order(id, Order::End(Ending::Vanish));
     server.run_for(ms(10_000));
     assert_eq!(server.open(), 0);
     assert!(world.report(id).established);

@@ -1,5 +1,5 @@
-//! Routing on three shards: what PROTOCOL.md's Operations, Topics and Sessions promise,
-//! judged over whole runs, and rule by rule.
+//! Routing on three shards: what PROTOCOL.md promises in Operations, Topics and Sessions, judged
+//! over whole random runs, and rule by rule.
 
 #[path = "routing/absence.rs"]
 mod absence;
@@ -13,6 +13,8 @@ mod group;
 mod judge;
 #[path = "routing/lane.rs"]
 mod lane;
+#[path = "routing/listing.rs"]
+mod listing;
 #[path = "routing/liveness.rs"]
 mod liveness;
 #[path = "routing/load.rs"]
@@ -35,8 +37,6 @@ mod schema;
 mod session;
 #[path = "routing/slow.rs"]
 mod slow;
-#[path = "routing/survey.rs"]
-mod survey;
 #[path = "routing/swarm.rs"]
 mod swarm;
 #[path = "routing/topic.rs"]

@@ -1,4 +1,4 @@
-//! Runs a scenario for many seeds on two threads, and says how to see a failure again.
+//! Runs a scenario for many seeds on two threads, and prints how to reproduce a failure.
 //!
 //! `RINGMAIL_SEED=n` runs that seed alone; `RINGMAIL_SEEDS=n` (from `RINGMAIL_FROM=n` on)
 //! replaces the number of seeds: `scripts/simulate` sets them.
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 const THREADS: usize = 2;
-/// After so many failures a run has said enough.
+/// A run stops after this many failures.
 const FAILURES_MAX: usize = 5;
 
 pub fn number(name: &str) -> Option<u64> {
@@ -22,15 +22,15 @@ pub fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// Whether the environment asks for other seeds than the tests'.
-pub fn are_asked_for() -> bool {
+/// Whether the environment overrides the tests' seeds.
+pub fn are_overridden() -> bool {
     ["RINGMAIL_SEED", "RINGMAIL_SEEDS", "RINGMAIL_FROM"]
         .iter()
         .any(|name| number(name).is_some())
 }
 
-/// Runs `scenario` for `count` seeds, or for those the environment asks for. `test` is the
-/// name of the test, for the command that runs one seed again.
+/// Runs `scenario` for `count` seeds, or for those set in the environment. `test` is the name of
+/// the test, for the command that reproduces a seed.
 pub fn each(test: &str, count: u64, scenario: impl Fn(u64) + Sync) {
     if let Some(seed) = number("RINGMAIL_SEED") {
         return scenario(seed);

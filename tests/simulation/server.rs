@@ -1,8 +1,8 @@
 //! A whole server in one thread: shards on simulated drivers, with mailboxes, connection counts,
 //! services that answer at once, later, from workers, or never.
 //!
-//! It stands in for what `server::boot` and the executor do around a shard, and knows what
-//! must be true of a server at rest.
+//! It does what `server::boot` and the executor do around a shard, and checks what must be true of
+//! a server at rest.
 
 use crossbeam_channel::Receiver;
 use ringmail::auth::Authority;
@@ -18,7 +18,7 @@ use ringmail::metrics::span::{SpanSource, channel};
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::session::Settings;
 use ringmail::ring::driver::Driver;
-use ringmail::ring::sim::client::{Ask, Expect};
+use ringmail::ring::sim::client::{Expect, RequestKind};
 use ringmail::ring::sim::{RingSize, SimDriver, World};
 use ringmail::shard::sys::{self, Board};
 use ringmail::shard::tls::TlsSettings;
@@ -30,19 +30,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longer than any deadline of a shard: nothing but work wakes it.
+/// Longer than any deadline of a shard: only work wakes it.
 const SLEEP: Duration = Duration::from_secs(36_000);
-/// The longest sleep while calls are open on the shard, as in the executor.
+/// The longest sleep while the shard has open calls, as in the executor.
 const SLEEP_WITH_CALLS: Duration = Duration::from_millis(1);
 const COMPLETIONS_PER_TURN: usize = 64;
-/// What a unit of a shard's work takes.
+/// The virtual time that one unit of a shard's work takes.
 const UNIT: Duration = Duration::from_nanos(100);
 
 pub const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// The settings of a server with every default of the configuration.
+/// The settings of a server with the default configuration.
 pub fn settings() -> Settings {
     Settings {
         message_bytes_max: 1 << 20,
@@ -76,15 +76,15 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Services of the server under test, beside `$sys`.
-pub fn asks() -> Vec<Ask> {
-    let ask = |service: &str, expect| Ask {
+/// Kinds of requests to the services of the server under test.
+pub fn request_kinds() -> Vec<RequestKind> {
+    let ask = |service: &str, expect| RequestKind {
         service: service.to_owned(),
         expect,
     };
     use ringmail::proto::error::Code;
     vec![
-        Ask::echo(),
+        RequestKind::echo(),
         ask("later", Expect::Echo),
         ask("worker", Expect::Echo),
         ask("$sys/time", Expect::Success),
@@ -96,16 +96,16 @@ pub fn asks() -> Vec<Ask> {
     ]
 }
 
-/// Calls that a service has put aside, with what they will be answered.
+/// Calls that a service has deferred, with their later answers.
 type Aside = Rc<RefCell<Vec<(Deferred, Vec<u8>)>>>;
 
-/// What stands between a server and its clients.
+/// Optional parts of a server: TLS, access control, admission, tracing, schemas.
 #[derive(Clone, Default)]
 pub struct Guards {
     pub tls: Option<TlsSettings>,
     pub access: Option<Access>,
     pub admission: Option<Arc<Admission>>,
-    /// Sampled share, and spans of a shard that may wait.
+    /// The sample ratio, and the number of spans that a shard buffers.
     pub trace: Option<(f64, usize)>,
     /// Makes a shard's schemas.
     pub schemas: Option<Arc<dyn Fn() -> Schemas>>,
@@ -119,7 +119,7 @@ pub struct Server {
     jobs: crossbeam_channel::Receiver<Job>,
     aside: Vec<Aside>,
     rng: fastrand::Rng,
-    /// The most bytes that one shard had lent behind a turn, and the most that it may.
+    /// The most bytes that one shard had lent after a turn, and the most that it may lend.
     lent_bytes_most: usize,
     lent_bytes_max: usize,
     /// What each shard has recorded, if they trace.
@@ -157,7 +157,7 @@ impl Server {
         Server::guarded(world, count, size, settings, limits, guards)
     }
 
-    /// The same, with all that may stand between it and its clients.
+    /// The same, with all optional parts.
     pub fn guarded(
         world: &World,
         count: usize,
@@ -234,12 +234,12 @@ impl Server {
         }
     }
 
-    /// Lets everything happen up to `until`.
+    /// Runs the world up to `until`.
     pub fn run(&mut self, until: Instant) {
         loop {
             match (self.world.next(until), self.jobs.len()) {
                 (Some(index), _) => self.turn(index),
-                // Nothing else is going on: the workers come to their end.
+                // Nothing else is going on: the workers finish their jobs.
                 (None, 1..) => self.work(),
                 (None, 0) => return,
             }
@@ -250,7 +250,7 @@ impl Server {
         self.run(self.world.now() + time);
     }
 
-    /// Lets the shards make so many turns, however long that takes.
+    /// Lets the shards make this many turns, however long that takes.
     pub fn run_turns(&mut self, turns: usize) {
         for _ in 0..turns {
             match self.world.next(Instant::NEVER) {
@@ -282,14 +282,14 @@ impl Server {
         }
     }
 
-    /// What a worker does.
+    /// Runs one job, as a worker would.
     fn work(&self) {
         if let Ok(job) = self.jobs.try_recv() {
             job();
         }
     }
 
-    /// Answers some of the calls put aside, in no order.
+    /// Answers some of the deferred calls, in random order.
     fn finish_some(&mut self, index: usize) {
         let mut aside = self.aside[index].borrow_mut();
         while !aside.is_empty() && self.rng.u8(..4) == 0 {
@@ -312,14 +312,14 @@ impl Server {
         assert!(mailbox.post(Command::Drain(deadline)).is_ok());
     }
 
-    /// Posts to a shard until it takes no more, about a connection that there is not.
+    /// Fills a shard's mailbox with commands for a connection that does not exist.
     pub fn fill_mailbox(&self, shard: ShardId) {
         let (slot, generation) = (u32::MAX, 0);
         let nobody = || Command::Kick(Key { slot, generation }, ReplyTo::new(drop));
         while self.mailboxes[shard.index()].post(nobody()).is_ok() {}
     }
 
-    /// Has every shard check credentials by this, and end who is revoked by it.
+    /// Has every shard check credentials against this authority, and end what it revokes.
     pub fn put_authority(&self, authority: &Arc<Authority>) {
         for mailbox in &self.mailboxes {
             let command = Command::Authority(authority.clone(), Completion::nobody());
@@ -327,35 +327,35 @@ impl Server {
         }
     }
 
-    /// Asks every shard for its connections. Who has told comes out of the channel.
-    pub fn survey(&self, query: &Query) -> Receiver<(usize, Seen)> {
-        let (tell_in, told) = crossbeam_channel::unbounded();
+    /// Asks every shard to list its connections. The channel yields each shard's index and answer.
+    pub fn list(&self, query: &Query) -> Receiver<(usize, Seen)> {
+        let (reply_in, replies) = crossbeam_channel::unbounded();
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
-            let tell_in = tell_in.clone();
-            let tell = ReplyTo::new(move |seen| tell_in.send((index, seen)).unwrap());
-            let survey = Listing::Connections(Box::new(query.clone()), tell);
-            assert!(mailbox.post(Command::Listing(survey)).is_ok());
+            let reply_in = reply_in.clone();
+            let reply = ReplyTo::new(move |seen| reply_in.send((index, seen)).unwrap());
+            let listing = Listing::Connections(Box::new(query.clone()), reply);
+            assert!(mailbox.post(Command::Listing(listing)).is_ok());
         }
-        told
+        replies
     }
 
     /// Ends a connection for an operator.
     pub fn kick(&self, shard: ShardId, key: Key) -> Receiver<bool> {
-        let (tell_in, told) = crossbeam_channel::bounded(1);
-        // Not everybody who kicks waits for the answer.
-        let tell = ReplyTo::new(move |done| {
-            let _ = tell_in.send(done);
+        let (reply_in, replies) = crossbeam_channel::bounded(1);
+        // The caller may have dropped the receiver.
+        let reply = ReplyTo::new(move |done| {
+            let _ = reply_in.send(done);
         });
-        let kick = Command::Kick(key, tell);
+        let kick = Command::Kick(key, reply);
         assert!(self.mailboxes[shard.index()].post(kick).is_ok());
-        told
+        replies
     }
 
     pub fn has_ended(&self) -> bool {
         self.shards.iter().all(Option::is_none)
     }
 
-    // ---- what is counted ----
+    // ---- counts and checks ----
 
     pub fn count(&self, counter: Counter) -> u64 {
         self.counters.iter().map(|one| one.read(counter)).sum()
@@ -393,7 +393,7 @@ impl Server {
         }
     }
 
-    /// Calls that are open on all shards, and requests their connections have to answer.
+    /// Open calls on all shards, and requests their connections have to answer.
     pub fn calls(&self) -> (u32, u32) {
         let shards = self.shards.iter().flatten();
         shards.fold((0, 0), |sum, one| {
@@ -406,7 +406,7 @@ impl Server {
         self.count(Counter::Subscribed) - self.count(Counter::Unsubscribed)
     }
 
-    /// Turns of all shards, and those of them that were for nothing.
+    /// Turns of all shards, and how many of them found nothing to do.
     pub fn turns(&self) -> (u64, u64) {
         let polls = (0..self.shards.len()).map(|shard| self.world.polls(shard));
         polls.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
@@ -417,8 +417,8 @@ impl Server {
         self.count(Counter::SessionsBegun) - self.count(Counter::SessionsEnded)
     }
 
-    /// Each connection opened and not open, nor on its way between shards, has exactly one
-    /// reason; each slot is a connection's, or a session's that waits for one.
+    /// Each connection that was opened, is not open and is not moving between shards has exactly
+    /// one close reason; each slot belongs to a connection, or to a session that waits for one.
     pub fn check_reasons(&self) {
         let closed: u64 = Reason::ALL.iter().map(|&reason| self.closed(reason)).sum();
         let (seed, opened) = (self.world.seed(), self.count(Counter::Opened));
@@ -437,8 +437,8 @@ impl Server {
         );
     }
 
-    /// No shard has ever lent more than it may, and as much again: what one turn makes that
-    /// began just below the bound is lent all the same, and that may be more than a small bound.
+    /// No shard has ever lent more than twice its limit: a turn that starts just below the limit
+    /// still lends what it produces, which may exceed a small limit.
     pub fn check_memory(&self) {
         const ONE_TURN_BYTES: usize = 512 << 10;
         let (seed, most) = (self.world.seed(), self.lent_bytes_most);
@@ -446,7 +446,7 @@ impl Server {
         assert!(most <= max, "seed {seed}: {most} bytes lent, {max} may be");
     }
 
-    /// Everything is back where it was before the first connection, and the server sleeps.
+    /// Everything is as before the first connection, and the server sleeps.
     pub fn check_at_rest(&mut self) {
         let seed = self.world.seed();
         self.check_reasons();
@@ -483,7 +483,7 @@ impl Server {
         );
     }
 
-    /// Ends the server at rest and asks that nothing is left behind.
+    /// Ends the server at rest and checks that nothing is left behind.
     pub fn end(mut self) {
         self.check_at_rest();
         self.drain(self.world.now() + ms(1000));

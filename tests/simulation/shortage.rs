@@ -1,5 +1,5 @@
-//! Too little of everything: receive buffers, completion queue, descriptors, slots. Nothing
-//! is lost, everything resumes, and no shard spins meanwhile.
+//! Shortages: of receive buffers, completion queue entries, descriptors, slots. Nothing is lost,
+//! everything resumes, and no shard spins meanwhile.
 
 use super::seed;
 use super::server::{Server, limits, ms, settings};
@@ -10,7 +10,7 @@ use ringmail::ring::sim::client::{Ending, Opening, Order, Plan};
 use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
 
-/// Connects `clients` that ask `requests` each at once, runs to their end, checks all.
+/// Connects `clients` that make `requests` each, runs until they have ended, checks their reports.
 fn serve_all(server: &mut Server, clients: u32, requests: u32, time: Duration) {
     let world = server.world.clone();
     let mut rng = fastrand::Rng::with_seed(world.seed());
@@ -72,8 +72,11 @@ fn a_tiny_completion_queue_loses_nothing() {
         let world = World::new(seed, Faults::none());
         let mut server = Server::start(&world, 2, size);
         serve_all(&mut server, 100, 20, Duration::from_secs(60));
-        let met = world.met();
-        assert!(met.contains_key("queue full"), "seed {seed}: {met:?}");
+        let coverage = world.coverage();
+        assert!(
+            coverage.contains_key("queue full"),
+            "seed {seed}: {coverage:?}"
+        );
         server.end();
     });
 }
@@ -103,14 +106,14 @@ fn without_descriptors_accepting_pauses_and_resumes() {
             server.run_for(Duration::from_secs(10));
             assert!(late.iter().all(|id| !world.report(*id).established));
             assert!(server.count(Counter::AcceptPaused) > 0, "seed {seed}");
-            // Ten tries a second and shard, a few turns each.
+            // Ten attempts per second and shard, a few turns each.
             let turns = server.turns().0 - before;
             assert!(
                 turns < 10 * 2 * 10 * 4,
                 "seed {seed}: {turns} turns in ten seconds"
             );
             for id in holders {
-                world.tell(id, Order::Heal);
+                world.order(id, Order::Heal);
             }
             server.run_for(Duration::from_secs(20));
             for id in late {
@@ -123,7 +126,7 @@ fn without_descriptors_accepting_pauses_and_resumes() {
 }
 
 #[test]
-fn a_connection_too_many_is_told_so() {
+fn a_connection_beyond_the_limit_gets_an_error() {
     let world = World::new(1, Faults::none());
     let mut limits = limits();
     limits.connections_max = 5;
@@ -138,7 +141,7 @@ fn a_connection_too_many_is_told_so() {
         world.report(refused).refused,
         Some(Code::TooManyConnections)
     );
-    // Far more than even refusals are held for: the rest is closed without a word.
+    // Far more than there are slots for refusals: the rest is closed without an error.
     let silent = Plan {
         opening: Opening::Silent,
         ..Plan::default()
@@ -150,8 +153,8 @@ fn a_connection_too_many_is_told_so() {
     assert!(server.closed(Reason::TooManyConnections) > 1);
     assert_eq!(server.open(), 5);
     for id in first {
-        assert!(!world.report(id).over);
-        world.tell(id, Order::Heal);
+        assert!(!world.report(id).ended);
+        world.order(id, Order::Heal);
     }
     server.run_for(ms(3000));
     server.end();
@@ -173,7 +176,7 @@ fn connections_are_spread_over_the_shards() {
         );
     }
     for id in world.clients() {
-        world.tell(id, Order::Heal);
+        world.order(id, Order::Heal);
     }
     server.run_for(ms(1000));
     server.end();

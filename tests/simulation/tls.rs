@@ -1,12 +1,14 @@
-//! TLS under every fault: receives and sends cut short, late and out of order, through
-//! records. What a client is owed is the same with TLS and without.
+//! TLS under every fault: records across receives and sends that are cut short, late and out of
+//! order. A client is owed the same with TLS as without.
 
 use super::chaos::any_size;
 use super::seed;
 use super::server::{Server, limits, ms, settings};
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
-use ringmail::ring::sim::client::{Ask, ClientId, Ending, Opening, Order, Plan, Reading, Writing};
+use ringmail::ring::sim::client::{
+    ClientId, Ending, Opening, Order, Plan, Reading, RequestKind, Writing,
+};
 use ringmail::ring::sim::{Faults, RingSize, World};
 use ringmail::shard::tls::{ALPN, TlsSettings};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -16,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// Ed25519: its signatures are all of one length, so that a seed makes one run.
+/// Ed25519: all its signatures have the same length, so that a seed determines the run.
 struct Both {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -42,7 +44,7 @@ static BOTH: LazyLock<Both> = LazyLock::new(|| {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // A ticket would make what a client does depend on what another has done.
+    // With tickets, what a client does would depend on other clients.
     client.resumption = rustls::client::Resumption::disabled();
     Both {
         server: Arc::new(server),
@@ -60,7 +62,7 @@ fn optional() -> TlsSettings {
 
 const CLIENTS: u32 = 12;
 
-/// Runs a seed up to its end at rest; the digest of all that happened.
+/// Runs a seed until the server is at rest; returns the digest of everything that happened.
 fn run(seed: u64, faults: Faults) -> u64 {
     let world = World::new(seed, faults);
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -89,7 +91,7 @@ fn run(seed: u64, faults: Faults) -> u64 {
             secured += 1;
         }
         if rng.bool() {
-            // Longer than a record.
+            // Longer than a TLS record.
             plan.payload_bytes_max = 40_000;
             plan.depth = plan.depth.min(2);
         }
@@ -103,17 +105,17 @@ fn run(seed: u64, faults: Faults) -> u64 {
     server.check_reasons();
     world.set_faults(Faults::none());
     for id in world.clients() {
-        world.tell(id, Order::Heal);
+        world.order(id, Order::Heal);
     }
     server.run_for(Duration::from_secs(300));
     for id in world.clients() {
         let (plan, report) = (world.plan(id), world.report(id));
         let checked = match good.contains(&id) {
             true => report.check(&plan),
-            false => report.check_truth(),
+            false => report.check_violation(),
         };
         checked.unwrap_or_else(|wrong| panic!("seed {seed}: {id:?}: {plan:?}: {wrong}"));
-        assert!(report.over, "seed {seed}: {plan:?}: {report:?}");
+        assert!(report.ended, "seed {seed}: {plan:?}: {report:?}");
     }
     assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
     assert_eq!(server.closed(Reason::TlsFailed), 0, "seed {seed}");
@@ -150,7 +152,7 @@ fn a_seed_makes_the_same_run_through_tls() {
     }
 }
 
-/// One byte at a time both ways, in a receive and in a send.
+/// One byte at a time in both directions, in each receive and each send.
 #[test]
 fn records_come_and_go_byte_by_byte() {
     let faults = Faults {
@@ -171,7 +173,7 @@ fn records_come_and_go_byte_by_byte() {
     let plan = Plan {
         tls: Some(BOTH.client.clone()),
         requests: 5,
-        asks: vec![Ask::echo()],
+        request_kinds: vec![RequestKind::echo()],
         payload_bytes_max: 2000,
         reading: Reading::Slow {
             bytes: 5,
@@ -192,7 +194,7 @@ fn records_come_and_go_byte_by_byte() {
     server.end();
 }
 
-/// Many hellos in one instant: each has its turn, and who was there before is served.
+/// Many ClientHellos at one instant: each gets its turn, and established clients are served.
 #[test]
 fn a_flood_of_handshakes_is_served_in_turn() {
     let world = World::new(9, Faults::none());
@@ -227,8 +229,8 @@ fn a_flood_of_handshakes_is_served_in_turn() {
     server.end();
 }
 
-/// So many hellos at one instant, to a server that gives each a tenth of a second: how many
-/// came to their end, and the bytes that were sent for all.
+/// Sends this many ClientHellos at one instant to a server that allows each handshake a tenth of a
+/// second; returns how many completed, and the bytes sent for all of them.
 fn storm(hellos: u64) -> (u64, u64) {
     let faults = Faults {
         latency: (ms(1) / 5, ms(1) / 5),
@@ -253,14 +255,15 @@ fn storm(hellos: u64) -> (u64, u64) {
     server.run_for(ms(400));
     let counted = [Counter::TlsEstablished, Counter::BytesSent].map(|one| server.count(one));
     for id in world.clients() {
-        world.tell(id, Order::Heal);
+        world.order(id, Order::Heal);
     }
     server.run_for(ms(3000));
     server.end();
     (counted[0], counted[1])
 }
 
-/// S11: more hellos than there is time for. Nothing is spent on those that come to no end.
+/// S11: more ClientHellos than there is time for. No work is spent on handshakes that will not
+/// complete.
 #[test]
 fn of_too_many_handshakes_those_begun_are_finished() {
     let (one, bytes_each) = storm(1);
@@ -274,9 +277,10 @@ fn of_too_many_handshakes_those_begun_are_finished() {
     );
 }
 
-/// A hello that is begun and left: the slot, the chunk and the place in the queue come back.
+/// A ClientHello that is begun and abandoned: its slot, its chunk and its place in the queue are
+/// released.
 #[test]
-fn a_hello_that_does_not_go_on_is_closed_in_time() {
+fn an_abandoned_hello_is_closed_in_time() {
     let world = World::new(3, Faults::none());
     let tls = optional();
     let size = RingSize::default();
@@ -298,8 +302,9 @@ fn a_hello_that_does_not_go_on_is_closed_in_time() {
     server.end();
 }
 
-/// Readers slower than what they ask for: with TLS hardly more is lent to them than without,
-/// records included. A record is opened whole, so some of what was in it has to wait.
+/// Readers slower than the answers to their requests: with TLS they are lent hardly more memory
+/// than without, including records. A record is decrypted as a whole, so some of its content has to
+/// wait.
 #[test]
 fn slow_readers_are_lent_no_more_than_without_tls() {
     const BUDGET: usize = 4 << 20;
@@ -337,11 +342,11 @@ fn slow_readers_are_lent_no_more_than_without_tls() {
         assert_eq!(server.count(Counter::TlsEstablished) > 0, is_secured);
         assert!(most > BUDGET / 2, "nobody was slow: {most}");
         for id in world.clients() {
-            world.tell(id, Order::Heal);
+            world.order(id, Order::Heal);
         }
         server.run_for(Duration::from_secs(60));
         for id in world.clients() {
-            world.report(id).check_truth().unwrap();
+            world.report(id).check_violation().unwrap();
         }
         server.end();
     }

@@ -1,9 +1,9 @@
 //! One connection of the generator: socket, speaker, bytes both ways.
 //!
-//! Nothing is allocated per message: messages are encoded into one buffer, which one write
-//! empties; received bytes are parsed in the thread's receive buffer, and only a partial
-//! message is kept. A write that fails is not reported here: what the server said before
-//! it went is still to be read, and reading ends with the same fault.
+//! Nothing is allocated per message: messages are encoded into one buffer, which one write empties;
+//! received bytes are parsed in the thread's receive buffer, and only a partial message is kept. A
+//! failed write is not reported: what the server sent before it ended is still to be read, and
+//! reading ends with the same fault.
 
 use super::fault::Fault;
 use super::speaker::{Speaker, Taken};
@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 
 pub struct Connection<S> {
     pub stream: TcpStream,
-    /// TLS, if it is spoken: between the socket and the buffers.
+    /// TLS, if used, between the socket and the buffers.
     tls: Option<Box<ClientConnection>>,
     speaker: S,
     input: Reassembly,
@@ -24,12 +24,12 @@ pub struct Connection<S> {
     /// Bytes of `output` already written.
     written: usize,
     connected: bool,
-    /// The socket takes no more until it says so.
+    /// Whether the socket is full, until epoll reports room.
     blocked: bool,
 }
 
 impl<S: Speaker> Connection<S> {
-    /// `output` holds what the speaker says first.
+    /// `output` holds the speaker's first bytes.
     pub fn new(
         stream: TcpStream,
         tls: Option<Box<ClientConnection>>,
@@ -48,8 +48,8 @@ impl<S: Speaker> Connection<S> {
         }
     }
 
-    /// Whether the load may begin. TLS is asked too: a bare echo's speaker is ready at once,
-    /// and a handshake must not fall into the measured time.
+    /// Whether the load may begin. TLS has to be ready as well: a bare echo's speaker is ready at
+    /// once, but a handshake must not fall into the measured time.
     pub fn is_ready(&self) -> bool {
         self.connected && self.speaker.is_ready() && !self.is_handshaking()
     }
@@ -58,7 +58,7 @@ impl<S: Speaker> Connection<S> {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Bytes that wait for the socket.
+    /// How many bytes wait for the socket.
     pub fn backlog_bytes(&self) -> usize {
         self.output.len() - self.written
     }
@@ -67,14 +67,14 @@ impl<S: Speaker> Connection<S> {
         &self.speaker
     }
 
-    /// The speaker, and where it says what the next flush sends.
+    /// The speaker, and the buffer that the next flush sends.
     #[inline]
     pub fn say(&mut self) -> (&mut S, &mut Vec<u8>) {
         (&mut self.speaker, &mut self.output)
     }
 
-    /// Acts on what epoll reported; `taken` gets, for each message the run waits for, its
-    /// mark and the time it was received. A flush is due afterwards.
+    /// Acts on what epoll reported; calls `taken` for each message the run waits for, with its mark
+    /// and the time it was received. A flush is due afterwards.
     #[inline]
     pub fn handle(
         &mut self,
@@ -97,7 +97,7 @@ impl<S: Speaker> Connection<S> {
         Ok(())
     }
 
-    /// Whether the connection is there.
+    /// Whether the connection is established.
     #[cold]
     fn connect(&mut self) -> Result<bool, Fault> {
         if let Some(error) = self.stream.take_error().map_err(Fault::connect)? {
@@ -140,7 +140,7 @@ impl<S: Speaker> Connection<S> {
         }
     }
 
-    /// The same under TLS, until the socket is empty.
+    /// The same with TLS, until the socket is empty.
     fn receive_records(
         &mut self,
         tls: &mut ClientConnection,
@@ -190,7 +190,7 @@ impl<S: Speaker> Connection<S> {
         }
     }
 
-    /// Writes what is to be written, as far as the socket takes it.
+    /// Writes pending output, as far as the socket takes it.
     #[inline]
     pub fn flush(&mut self) {
         if self.tls.is_some() {
@@ -213,13 +213,13 @@ impl<S: Speaker> Connection<S> {
         }
     }
 
-    /// Seals what is to be written, and writes records as far as the socket takes them.
+    /// Encrypts pending output, and writes records as far as the socket takes them.
     fn seal(&mut self) {
         let Some(tls) = &mut self.tls else {
             return;
         };
         loop {
-            // It takes no more than a bounded number of bytes ahead of the socket.
+            // TLS accepts only a bounded number of bytes ahead of the socket.
             let sealed = tls.writer().write(&self.output[self.written..]);
             let sealed = sealed.unwrap_or_default();
             self.written += sealed;
@@ -236,7 +236,7 @@ impl<S: Speaker> Connection<S> {
         }
     }
 
-    /// Says farewell; nothing is waited for.
+    /// Sends the protocol's farewell without waiting for an answer.
     pub fn close(&mut self) {
         self.speaker.close(&mut self.output);
         self.flush();

@@ -1,6 +1,5 @@
-//! All connections of a run on one epoll, and how they are opened: a bounded number at a
-//! time, each within its timeout, so that a server is neither flooded nor waited for
-//! without end.
+//! All connections of a run on one epoll, and how they are opened: a bounded number at a time, each
+//! within its timeout, so that the server is not flooded and the run does not wait forever.
 //!
 //! Registered once, edge-triggered, for both directions: no epoll_ctl in the steady state.
 
@@ -27,12 +26,12 @@ const EVENTS_MAX: usize = 1024;
 pub struct Connections<S> {
     poll: Poll,
     pub all: Vec<Connection<S>>,
-    /// How many there are once all are open.
+    /// How many connections there are once all are open.
     count: usize,
     /// Longest time for one connection to become ready.
     timeout: Duration,
     scratch: Box<[u8]>,
-    /// Set by a signal: the run ends.
+    /// Set by a signal that ends the run.
     interrupted: Arc<AtomicBool>,
 }
 
@@ -60,7 +59,7 @@ impl<S: Speaker> Connections<S> {
         Ok(connections)
     }
 
-    /// Opens `more` connections as well.
+    /// Opens `more` additional connections.
     ///
     /// # Errors
     /// As [`Connections::open`].
@@ -80,7 +79,7 @@ impl<S: Speaker> Connections<S> {
         })
     }
 
-    /// Lets every connection's speaker say something by its index, and waits until all
+    /// Lets every connection's speaker send something, depending on its index, and waits until all
     /// are ready again.
     ///
     /// # Errors
@@ -164,8 +163,8 @@ impl<S: Speaker> Connections<S> {
         Ok(())
     }
 
-    /// Waits for events; `None` waits forever, zero not at all. Epoll counts in
-    /// milliseconds and rounds up: whoever needs less spins with zero.
+    /// Waits for events; `None` waits forever, zero not at all. Epoll counts in milliseconds and
+    /// rounds up: callers that need less spin with zero.
     #[inline]
     pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Halt> {
         if self.interrupted.load(Ordering::Relaxed) {
@@ -180,7 +179,7 @@ impl<S: Speaker> Connections<S> {
         }
     }
 
-    /// Lets the event's connection act; returns it, to be flushed.
+    /// Lets the event's connection act; returns its index, for the flush.
     #[inline]
     pub fn handle(
         &mut self,
@@ -196,12 +195,12 @@ impl<S: Speaker> Connections<S> {
         }
     }
 
-    /// Bytes that wait for their sockets.
+    /// How many bytes wait for their sockets.
     pub fn backlog_bytes(&self) -> usize {
         self.all.iter().map(Connection::backlog_bytes).sum()
     }
 
-    /// Says farewell on every connection and closes them all.
+    /// Sends the farewell on every connection and closes them all.
     pub fn close(self) {
         for mut connection in self.all {
             connection.close();

@@ -1,7 +1,7 @@
-//! What ends a run early: what the server or the network did, in words for the operator.
+//! What ends a run early: a fault of the server or the network, in words for the operator.
 //!
-//! A load generator tolerates nothing: one failed request makes the figures about
-//! something else than what was asked, so the first fault ends the run.
+//! A load generator tolerates no fault: with one failed request the figures would not be about the
+//! requested load, so the first fault ends the run.
 
 use crate::base::exit::Status;
 use crate::cli::failure::Failure;

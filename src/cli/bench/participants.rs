@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_one_shard_keeps_nobody_apart() {
+    fn a_server_of_one_shard_cannot_separate_participants() {
         let one = vec![Some(0); 100];
         assert_eq!(choose(Placement::Apart, 1, 1, &one), None);
         assert_eq!(choose(Placement::Same, 1, 1, &[None; 4]), None);

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_rate_and_latencies_of_the_last_second() {
+    fn a_line_shows_rate_and_latencies_of_the_last_second() {
         let mut recent = super::super::meter::histogram();
         (1..=100).for_each(|us| recent.record(us * 1000).unwrap());
         let text = line(Phase::Window, 1234.4, &recent);

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_protocol_does_not_have_is_refused() {
+    fn features_that_a_protocol_lacks_are_refused() {
         for wrong in [
             "--topics 2",
             "--publishers 4 --topics 4 --subscribers 3",

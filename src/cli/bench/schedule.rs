@@ -118,7 +118,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn constant_messages_stand_at_equal_distances() {
+    fn constant_messages_are_evenly_spaced() {
         let plan = Schedule::plan(Spacing::Constant, 3000.0, SECOND, 1).unwrap();
         let times = plan.times_ns();
         assert_eq!(times.len(), 3000);

@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_published_and_no_more() {
+    fn only_due_messages_are_published() {
         let (mut publisher, mut peer) = publisher();
         publisher.begin(at(0));
         for (now, published) in [(0, 1), (1, 2), (1, 2), (20, 21)] {

@@ -1,4 +1,5 @@
-//! What the load engine needs to know of a protocol: how to open, ask, and tell answers.
+//! What the load engine needs of a protocol: how to open a connection, send requests, and recognise
+//! answers.
 //!
 //! One speaker stands on each connection, without I/O: received bytes in, bytes to send
 //! out. The engines are compiled for each speaker, so that the trait costs nothing per
@@ -26,30 +27,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What was made of the bytes at the head of what has been received.
+/// The result of parsing the head of the received bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken<M> {
-    /// Nothing is whole yet; with `need` bytes in all it gets further.
+    /// No message is complete yet; with `need` bytes in all, parsing gets further.
     Incomplete { need: usize },
     /// The first `used` bytes are what the run waits for: `mark` says which.
     Answer { used: usize, mark: M },
-    /// The first `used` bytes were something else, and are dealt with.
+    /// The first `used` bytes were something else, which is handled.
     Other { used: usize },
 }
 
 /// One connection's end of a protocol.
 pub trait Speaker {
-    /// What tells one awaited message from another.
+    /// What distinguishes awaited messages.
     type Mark;
 
-    /// Whether messages may be sent: the handshake, if there is one, is over.
+    /// Whether messages may be sent: the handshake, if there is one, is complete.
     fn is_ready(&self) -> bool;
 
-    /// Takes what is at the head of `bytes`; what the protocol answers by itself (a PING)
-    /// is appended to `out`.
+    /// Handles the message at the head of `bytes`; what the protocol answers by itself (a PING) is
+    /// appended to `out`.
     ///
     /// # Errors
-    /// Anything but an answer or the protocol's own small talk.
+    /// Anything but an answer or a control message of the protocol.
     fn take(
         &mut self,
         bytes: &[u8],
@@ -75,8 +76,8 @@ pub fn payload(bytes: usize) -> Vec<u8> {
         .collect()
 }
 
-/// What all of this protocol's sessions in a run have in common; `largest` is the greatest
-/// number of bytes in a message.
+/// The settings of all this protocol's sessions in a run; `largest` is the largest number of bytes
+/// in a message.
 pub fn settings(largest: usize, timeout: Duration) -> Arc<Settings> {
     let largest = u32::try_from(largest).unwrap_or(u32::MAX);
     Arc::new(Settings {
@@ -115,7 +116,7 @@ pub fn connect(
     Ok(Session::connect(settings, &hello, seq, now, out))
 }
 
-/// Says who the generator is to a server that asks; what has come of it.
+/// Authenticates the generator at a server that requires it, and tracks the result.
 #[derive(Debug, Default)]
 pub struct Proof {
     credential: Option<Credential>,
@@ -135,7 +136,7 @@ impl Proof {
     /// there is a credential.
     ///
     /// # Errors
-    /// There is no credential that it takes.
+    /// If there is no credential that the server accepts.
     pub fn begin(&mut self, options: &Options<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
         let methods = options.auth.unwrap_or_default();
         let credential = self.credential.take();
@@ -246,13 +247,13 @@ impl Echo {
         })
     }
 
-    /// With this credential, should the server ask.
+    /// Uses this credential if the server requires one.
     pub fn proving_by(mut self, credential: Option<&Credential>) -> Echo {
         self.proof = Proof::by(credential);
         self
     }
 
-    /// What all sessions of a run have in common.
+    /// The settings of all sessions of a run.
     pub fn settings(shape: &Shape, timeout: Duration) -> Arc<Settings> {
         settings(shape.request_bytes(), timeout)
     }
@@ -299,7 +300,7 @@ impl Echo {
     }
 }
 
-/// What the server says instead of what a run waits for.
+/// A fault for a message that the run does not expect.
 pub fn unwanted(event: Event<'_>) -> Fault {
     match event {
         Event::Message(Message::Error { code, text, .. }) => Fault::Refused {

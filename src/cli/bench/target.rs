@@ -1,5 +1,5 @@
-//! Which server is loaded, and where the generator runs: the arguments that all
-//! benchmarks share, and what comes of them.
+//! Which server is loaded, and where the generator runs: the arguments that all benchmarks share,
+//! and their handling.
 
 use super::fault::{Fault, Halt};
 use super::process::{self, Process};
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks, with `--wait`, for whether a server is there.
+/// With `--wait`, the time between two checks for a server.
 const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How the result is printed.
@@ -105,7 +105,7 @@ pub struct Target {
     pub output: Output,
 }
 
-/// Where connections go, and whether by TLS.
+/// Where to connect, and whether with TLS.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -134,13 +134,13 @@ impl Endpoint {
     }
 }
 
-/// A server to be loaded, and this process made ready to do so.
+/// A server to be loaded, with this process prepared for it.
 #[derive(Debug)]
 pub struct Site {
     pub address: SocketAddr,
     /// The same, and whether by TLS.
     pub endpoint: Endpoint,
-    /// Shown to a server that asks who its clients are.
+    /// The credential for a server that requires authentication.
     pub credential: Option<Credential>,
     /// The process to measure.
     pub process: Option<Process>,
@@ -205,7 +205,7 @@ impl Target {
 }
 
 impl Target {
-    /// The server's address, once somebody listens there or `--wait` has passed.
+    /// The server's address, once a server listens there or `--wait` has passed.
     fn wait_for_server(&self, interrupted: &AtomicBool) -> Result<SocketAddr, Failure> {
         let patience = Instant::now() + self.wait;
         loop {
@@ -214,7 +214,7 @@ impl Target {
                 let address = address.as_ref().ok()?;
                 TcpStream::connect_timeout(address, self.timeout).ok()
             };
-            // What is not there is told, in its own words, by whoever connects.
+            // If there is none, the connection attempt reports it in better words.
             if self.wait.is_zero()
                 || is_there().is_some()
                 || Instant::now() >= patience
@@ -254,7 +254,7 @@ impl Target {
 }
 
 impl Site {
-    /// Ends the spawned server, if there is one, after a run that ended so.
+    /// Ends the spawned server, if there is one, after a run with this result.
     ///
     /// # Errors
     /// The run's own end, with the server's last words if it died; else the server's.

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_copy_of_each_message_is_told_in_any_order() {
+    fn the_last_copy_of_each_message_is_recognised_in_any_order() {
         let mut window = Window::default();
         assert_eq!([window.push(2), window.push(1), window.push(2)], [1, 2, 3]);
         let last: Vec<bool> = [3, 2, 1, 3, 1]

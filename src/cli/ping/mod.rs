@@ -1,7 +1,7 @@
 //! `ringmail ping`: round trips to a server, one at a time, like ping(8).
 //!
-//! A thread sends the pings and reports; this one prints. So Ctrl-C ends it at once, even while
-//! the other thread waits for an answer.
+//! One thread sends the pings and reports the results, another prints them. So Ctrl-C ends the
+//! command at once, even while the first thread waits for an answer.
 
 mod tally;
 
@@ -18,29 +18,29 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 use tally::{Tally, ms};
 
-/// After Ctrl-C, how long the thread that pings may take to say CLOSE.
+/// How long the pinging thread may take after Ctrl-C to send CLOSE.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-/// What the printing thread hears of.
+/// What the printing thread receives.
 enum News {
     Sent,
     Answered(Duration),
     /// No answer in time.
     Missed(Error),
-    /// The connection is over.
+    /// The connection has ended.
     Broken(Error),
-    /// All were sent, or Ctrl-C.
+    /// All pings were sent, or Ctrl-C was pressed.
     Over,
 }
 
 /// Pings and prints until the count, Ctrl-C or the connection ends it.
 ///
 /// # Errors
-/// No server, the connection broke, or nothing came back.
+/// No server, a broken connection, or no answer at all.
 pub fn run(args: &Ping) -> Result<(), Failure> {
     let client = peer::connect(&args.peer, args.timeout)?;
     let peer = client.peer().to_string();
-    // Before the first line: whoever has read that may count on Ctrl-C.
+    // Before the first line, so that Ctrl-C works once that is printed.
     let (tell, news) = channel();
     interrupts(tell.clone())?;
     if args.output == PingOutput::Text {
@@ -83,7 +83,7 @@ pub fn run(args: &Ping) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ctrl-C and SIGTERM become news.
+/// Turns Ctrl-C and SIGTERM into messages to the printing thread.
 fn interrupts(tell: Sender<News>) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| {
         Failure::new(
@@ -101,8 +101,8 @@ fn interrupts(tell: Sender<News>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The pinging thread: ends when the count is reached, the connection is over, or nobody
-/// listens any more.
+/// The pinging thread: ends when the count is reached, the connection has ended, or the printing
+/// thread has.
 fn ping(mut client: Client, args: &Ping, tell: &Sender<News>, stopped: &Receiver<()>) {
     let started = Instant::now();
     let mut turn: u32 = 0;
@@ -133,7 +133,7 @@ fn ping(mut client: Client, args: &Ping, tell: &Sender<News>, stopped: &Receiver
     let _ = tell.send(News::Over);
 }
 
-/// Waits for the next turn, keeping the connection alive. `Err(None)`: told to stop.
+/// Waits for the next ping's time, keeping the connection alive. `Err(None)`: asked to stop.
 fn pause(
     client: &mut Client,
     until: Option<Instant>,
@@ -153,7 +153,7 @@ fn pause(
     }
 }
 
-/// Prints what comes until the end.
+/// Prints results until the end.
 fn report(
     args: &Ping,
     peer: &str,

@@ -12,7 +12,7 @@ const TRIP_NS_MAX: u64 = 3_600_000_000_000;
 
 pub struct Tally {
     pub sent: u64,
-    /// From the first to the last of it.
+    /// The time from the first ping to the end.
     pub time: Duration,
     /// Nanoseconds.
     trips: Histogram<u64>,
@@ -50,7 +50,7 @@ impl Tally {
         self.trips.len()
     }
 
-    /// A lost one is one that was not answered in time, or not any more.
+    /// Pings that were not answered in time, or not at all, count as lost.
     fn loss_percent(&self) -> f64 {
         let lost = self.sent - self.received();
         100.0 * lost as f64 / self.sent.max(1) as f64
@@ -121,12 +121,12 @@ impl Tally {
     }
 }
 
-/// Milliseconds, from whole nanoseconds so that no digits are made up.
+/// Milliseconds, from whole nanoseconds, so that no digits are invented.
 pub fn ms(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e6
 }
 
-/// To a nanosecond: what is below it is not measured.
+/// Rounded to a nanosecond, the resolution of the measurement.
 fn rounded(ms: f64) -> f64 {
     (ms * 1e6).round() / 1e6
 }

@@ -42,7 +42,7 @@ impl Field {
     /// The field's value in a line of JSON: a string, or a whole number as text.
     ///
     /// # Errors
-    /// Why there is none, in words that go behind the line's number.
+    /// Why there is none, in words that follow the line's number.
     pub fn find(&self, line: &str) -> Result<String, String> {
         let mut json = serde_json::Deserializer::from_str(line);
         let found = Walk(&self.0).deserialize(&mut json);
@@ -76,11 +76,11 @@ fn place(error: &serde_json::Error) -> String {
 enum Found {
     Value(String),
     Nothing,
-    /// Something that no topic can be made of.
+    /// A value that cannot be a topic.
     Other(&'static str),
 }
 
-/// Walks into the value along the names that are left.
+/// Descends into the value along the remaining names.
 #[derive(Clone, Copy)]
 struct Walk<'a>(&'a [String]);
 
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 }
 
-/// Whether an object's name is the one looked for; nothing is kept of it.
+/// Whether an object's key is the one sought, compared without storing it.
 struct Is<'a>(&'a str);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {

@@ -27,7 +27,7 @@ const CHUNKS_MAX: usize = 4;
 pub enum Input {
     /// One or more whole lines, each but the last of all with its newline.
     Lines(Vec<u8>),
-    /// A line longer than allowed, passed over.
+    /// A line longer than allowed, which is skipped.
     TooLong,
     /// Standard input cannot be read any further.
     Broken(io::Error),
@@ -60,7 +60,7 @@ fn split(mut input: impl Read, line_bytes_max: usize, tell: &SyncSender<Input>) 
         } else if let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') {
             let mut whole = &bytes[..=last];
             if std::mem::take(&mut is_too_long) {
-                // The rest of what is passed over already.
+                // The rest of a line that is being skipped.
                 let first = whole.iter().position(|byte| *byte == b'\n');
                 whole = &whole[first.map_or(whole.len(), |first| first + 1)..];
             }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// Gives out its pieces one read at a time.
+    /// Returns its pieces one per read.
     struct Pieces(VecDeque<Vec<u8>>);
 
     impl Read for Pieces {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_handed_on_before_the_next_one_comes() {
+    fn a_line_is_passed_on_before_the_next_one_arrives() {
         let (mut near, far) = {
             let (reader, writer) = io::pipe().unwrap();
             (writer, reader)
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_passed_over_and_not_gathered() {
+    fn a_line_that_is_too_long_is_skipped_and_not_buffered() {
         for size in 1..=8 {
             let text = b"short\nfar too long\nnext\n";
             let pieces = text.chunks(size).map(<[u8]>::to_vec);
             let read = read_pieces(pieces, 8);
             assert_eq!(read[0], "short", "in pieces of {size}");
             assert_eq!(read.last().unwrap(), "next");
-            // Within one read it is whole: then the server's limit decides.
+            // A line that is complete within one read is passed on: the server's limit decides.
             assert!(read.len() == 3, "{read:?}");
         }
     }

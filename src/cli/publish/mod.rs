@@ -26,19 +26,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// Lines passed over that are told one by one; the others are counted.
+/// How many skipped lines are reported one by one; the others are counted.
 const SKIPPED_TOLD_MAX: u64 = 10;
-/// Messages of which it is known by heart which line they were: more than a client leaves
-/// unconfirmed.
+/// How many messages' line numbers are remembered: more than a client leaves unconfirmed.
 const RECENT_MAX: usize = 64 * 1024;
 
-/// Publishes all there is.
+/// Publishes everything.
 ///
 /// # Errors
-/// No server, a line that cannot be published, one the server refused, the connection broke.
+/// No server, a line that cannot be published or that the server refused, a broken connection.
 pub fn run(args: &Pub) -> Result<(), Failure> {
     let form = Form::of(args)?;
-    // The payload first: a connection should not wait for somebody who types.
+    // The payload first: a connection should not wait for someone typing.
     let single = match &args.payload {
         Some(text) if text == "-" => Some(whole_input()?),
         Some(text) => Some(text.as_bytes().to_vec()),
@@ -102,7 +101,7 @@ struct Form<'a> {
 
 impl<'a> Form<'a> {
     /// # Errors
-    /// What no message could be published with.
+    /// An option with which no message could be published.
     fn of(args: &'a Pub) -> Result<Form<'a>, Failure> {
         let usage = |text: String| Failure::new(Status::Usage, text);
         if let Some(topic) = &args.topic {
@@ -125,7 +124,7 @@ impl<'a> Form<'a> {
         })
     }
 
-    /// The topic of a payload; `None` for one that is to be passed over in silence.
+    /// The topic of a payload; `None` for one to be skipped silently.
     ///
     /// # Errors
     /// Why it has none.
@@ -170,9 +169,9 @@ impl<'a> Form<'a> {
 
 /// Why a payload was not published.
 enum Problem {
-    /// It cannot be; another one may.
+    /// This one cannot be published; others may.
     Line(String),
-    /// Nothing more can be.
+    /// Nothing more can be published.
     Fatal(Failure),
 }
 
@@ -180,7 +179,7 @@ struct Publisher<'a> {
     args: &'a Pub,
     form: Form<'a>,
     client: Client,
-    /// Number of the line at hand; 0 before the first, and where there are none.
+    /// The number of the current line; 0 before the first, and without lines.
     line: u64,
     skipped: u64,
     /// Id and line of what was published last.
@@ -211,7 +210,8 @@ impl Publisher<'_> {
                     ))?;
                 }
                 Ok(Input::Broken(error)) => return Err(unreadable(error)),
-                // Whoever waits for input still answers the server, and hears of refusals.
+                // While waiting for input, the client still answers the server and receives
+                // refusals.
                 Err(RecvTimeoutError::Timeout) => self.hear()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
@@ -239,7 +239,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// Takes what has come: nothing is brought here but word of lost connections.
+    /// Takes what has arrived: here only notices of reconnects.
     fn hear(&mut self) -> Result<(), Failure> {
         loop {
             let heard = self.client.receive_timeout(Duration::ZERO);
@@ -264,7 +264,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// The line at hand cannot be published.
+    /// The current line cannot be published.
     fn skip(&mut self, text: String) -> Result<(), Failure> {
         let text = format!("line {}: {text}", self.line);
         if !self.args.skip_invalid {
@@ -281,7 +281,7 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    /// Sends what is left, waits for what is to be waited for, and leaves.
+    /// Sends what is left, waits for confirmations, and closes.
     fn finish(mut self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         let settled = self.settle();
         if self.skipped > SKIPPED_TOLD_MAX {
@@ -295,7 +295,7 @@ impl Publisher<'_> {
     fn settle(&mut self) -> Result<(), Failure> {
         let settled = match self.client.wait_confirmed() {
             Ok(()) if self.form.confirm => Ok(()),
-            // What the server refused before it answered is told by the next call.
+            // The next call reports what the server refused before its answer.
             Ok(()) => self.client.ping().and_then(|_| self.client.flush()),
             Err(error) => Err(error),
         };
@@ -303,11 +303,11 @@ impl Publisher<'_> {
         self.hear()
     }
 
-    /// What became of a message, with the line it was, where that is known.
+    /// The failure of a message, with its line number if that is known.
     fn failure(&self, error: &Error) -> Failure {
         let failure = peer::failure(error);
         let id = match error {
-            // What was to be confirmed by nobody has no number to be named by.
+            // A message without confirmation has no id to find its line by.
             Error::Rejected {
                 id: 0, code, text, ..
             }

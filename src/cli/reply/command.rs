@@ -21,13 +21,13 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitSta
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Status of a command that took too long, as timeout(1) has it.
+/// The status of a command that took too long, as in timeout(1).
 const TOO_LONG: u16 = 124;
-/// Status of an answer that could not be made.
+/// The status if no answer could be made.
 const NO_ANSWER: u16 = 125;
-/// What is kept of standard error to find its last line in.
+/// How much of standard error is kept to find its last line.
 const STDERR_BYTES_KEPT: usize = 4096;
-/// Bytes of a failure's text at most.
+/// The most bytes of a failure's text.
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// What to run, and its bounds.
@@ -39,7 +39,7 @@ pub struct Task<'a> {
     pub timeout: Duration,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     Answer(Vec<u8>),
@@ -119,7 +119,7 @@ impl Running {
     fn attend(&mut self, task: &Task<'_>, stop: &AtomicBool) -> io::Result<Outcome> {
         let deadline = Instant::now() + task.timeout;
         loop {
-            // In this order: what an ended command wrote is all there.
+            // In this order: everything an ended command has written is available.
             let exit = self.child.try_wait()?;
             self.pump(task)?;
             if self.answer.len() > task.answer_bytes_max {
@@ -143,7 +143,7 @@ impl Running {
         }
     }
 
-    /// Waits for room, for output, or for the end.
+    /// Waits for room to write, for output, or for the end.
     fn poll(&self, wait: Duration) -> io::Result<()> {
         let mut polled = vec![PollFd::new(&self.exit, PollFlags::IN)];
         if let Some(stdin) = &self.stdin {
@@ -168,7 +168,7 @@ impl Running {
             match stdin.write(rest) {
                 Ok(count) if count < rest.len() => self.written += count,
                 Err(error) if is_moment(&error) => break,
-                // All of it is there, or the command does not want the rest.
+                // All of it is written, or the command does not read the rest.
                 _ => self.stdin = None,
             }
         }
@@ -211,7 +211,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// What has not ended by itself is ended now, with all it started.
+    /// Kills a command that has not ended by itself, with everything it started.
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
@@ -228,7 +228,7 @@ fn is_moment(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Reads what is there until `take` has had enough; closes the pipe at its end.
+/// Reads what is available until `take` has enough; closes the pipe at its end.
 fn drain<R: Read>(pipe: &mut Option<R>, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     while let Some(reader) = pipe {
@@ -243,7 +243,7 @@ fn drain<R: Read>(pipe: &mut Option<R>, mut take: impl FnMut(&[u8]) -> bool) -> 
     Ok(())
 }
 
-/// The last line that says something.
+/// The last line that is not empty.
 fn last_line(complaint: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(complaint);
     let line = text
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_command_tells_its_status_and_its_last_words() {
+    fn a_failing_command_reports_its_status_and_its_last_line() {
         let exec = "echo first >&2; echo 'no forecast  ' >&2; echo >&2; exit 3";
         assert_eq!(outcome(exec, b""), failed(3, "no forecast"));
         assert_eq!(
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_command_that_takes_too_long_is_ended_with_all_it_started() {
-        // A named pipe's reader sees its end when all who write to it have gone.
+        // The reader of a named pipe sees its end once all writers have closed it.
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("held");
         let path = path.to_str().unwrap();
@@ -365,11 +365,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_leaves_running_is_not_waited_for() {
+    fn processes_that_a_command_leaves_running_are_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("held");
         let name = path.to_str().unwrap();
-        // What is left behind holds standard output until it is let go.
+        // The process left behind holds standard output until it is released.
         let exec = format!("mkfifo {name}; cat {name} & echo early");
         assert_eq!(outcome(&exec, b""), Outcome::Answer(b"early\n".to_vec()));
         std::fs::write(path, b"go").unwrap();

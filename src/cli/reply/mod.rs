@@ -11,8 +11,8 @@
 //! start, it waits for requests, in slices that are short compared with how long the commands
 //! have run.
 //!
-//! Invariants: `running ≤ parallel`; each request taken is answered once, or its requester
-//! has been told by the server that it is over; when it ends, so do the commands.
+//! Invariants: `running ≤ parallel`; each request taken is answered once, unless the server has
+//! already failed it; the commands do not outlive this program.
 
 mod command;
 
@@ -34,20 +34,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Requests that wait for a command to end, and the bytes of their payloads.
+/// How many requests may wait for a command to end, and the bytes of their payloads.
 const WAITING_MAX: usize = 1024;
 const WAITING_BYTES_MAX: usize = 64 << 20;
-/// The envelope of the largest answer: what the server's limit counts beside the payload.
+/// The envelope of the largest answer, which counts towards the server's limit beside the payload.
 const ENVELOPE_BYTES: usize = 64;
 /// The first of the application's own codes: an exit status is added to it.
 const CODE_BASE: u16 = 0x1000;
-/// How long the end waits for commands to be ended.
+/// How long the end waits for commands to be killed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves and answers.
 ///
 /// # Errors
-/// No server, a service it refuses, the connection broke.
+/// No server, a service that it refuses, a broken connection.
 pub fn run(args: &Reply) -> Result<(), Failure> {
     let mut client = peer::connect(&args.peer, peer::CONNECT_TIMEOUT)?;
     // Until here Ctrl-C ends it at once, whatever it waits for.
@@ -83,7 +83,7 @@ struct Waiting {
     until: Instant,
 }
 
-/// Where requests wait, commands are started, and answers come back.
+/// The queue of requests, the running commands, and their outcomes.
 struct Desk<'a> {
     args: &'a Reply,
     waiting: VecDeque<Waiting>,
@@ -130,7 +130,7 @@ impl Desk<'_> {
         (self.youngest.age() / 16).clamp(Duration::from_millis(1), SLICE / 5)
     }
 
-    /// Takes one request if one is there in time.
+    /// Takes one request if one arrives in time.
     fn receive(&mut self, client: &mut Client, wait: Duration) -> Result<bool, Error> {
         let Some(incoming) = client.receive_timeout(wait)? else {
             return Ok(false);
@@ -198,7 +198,7 @@ impl Desk<'_> {
         respond(client, request, self.args, outcome)
     }
 
-    /// Ends the commands that still run; their requesters hear it from the server.
+    /// Kills the commands that still run; the server fails their requests.
     fn leave(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let until = Instant::now() + FAREWELL;
@@ -231,7 +231,7 @@ fn respond(
     }
 }
 
-/// What a command's thread is given.
+/// The input of a command's thread.
 struct Job {
     exec: OsString,
     address: String,
@@ -247,7 +247,7 @@ impl Job {
         self.run_by(command::run);
     }
 
-    /// Whatever happens, the place is given back and the requester is told.
+    /// Whatever happens, the slot is released and the requester gets an answer.
     fn run_by(self, run: impl FnOnce(&Task<'_>, &AtomicBool) -> Outcome) {
         let attempt = AssertUnwindSafe(|| {
             let task = Task {
@@ -265,7 +265,7 @@ impl Job {
     }
 }
 
-/// What the command may want to know of its request.
+/// Environment variables that describe the request to the command.
 fn environment(request: &IncomingRequest, address: &str) -> Vec<(String, OsString)> {
     let mut environment = vec![
         ("SERVICE".to_owned(), request.service.clone()),

@@ -4,8 +4,8 @@
 //! payload that is JSON is passed on with its numbers, order and spelling as published, and a
 //! hundred thousand messages a second are not taken apart for nothing.
 //!
-//! A topic before a line is shown as a terminal can show it (`base::terminal`); payloads are
-//! passed on as they are, and JSON is exact.
+//! A topic before a line is escaped for terminals (`base::terminal`); payloads are passed on
+//! unchanged, and JSON is exact.
 //!
 //! Invariant: JSON output has exactly one newline a message, its last byte; a newline inside
 //! a JSON payload can only be space between tokens, and becomes one.
@@ -71,7 +71,7 @@ fn write_json(message: &Envelope<'_>, out: &mut Vec<u8>) {
     } else {
         headers(message.headers)
     };
-    // Neither strings nor maps of them can fail to be written to memory.
+    // Writing strings, or maps of them, to memory cannot fail.
     let _ = serde_json::to_writer(&mut *out, &headers);
     write_payload(message, out);
     out.extend_from_slice(b"}\n");
@@ -166,7 +166,7 @@ fn text(value: &[u8]) -> Value {
     }
 }
 
-/// Key and value of a PROPERTY, checked when it came.
+/// Key and value of a PROPERTY, which was checked on receipt.
 fn property(value: &[u8]) -> Value {
     let parts = value.split_first().and_then(|(&length, rest)| {
         let (key, value) = rest.split_at_checked(usize::from(length))?;
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(written(Format::Lines { topic: false }, &message), line);
         let line = [b"site/7 ", &line[..]].concat();
         assert_eq!(written(Format::Lines { topic: true }, &message), line);
-        // The topic is shown, and not done.
+        // The topic is escaped, not executed.
         let named = Envelope {
             name: "site/\u{9b}2J\u{202e}7",
             payload: b"x",
@@ -268,7 +268,7 @@ mod tests {
     fn text_is_a_string_and_bytes_are_base64() {
         let quoted = "a \"b\"\n\u{1}ü";
         assert_eq!(json_of(&message(quoted.as_bytes()))["payload"], quoted);
-        // Json in a payload that does not claim to be it stays text.
+        // JSON in a payload with another codec stays text.
         assert_eq!(json_of(&message(b"{}"))["payload"], "{}");
         let record = json_of(&message(b"\xff\xfe\x00"));
         assert_eq!(record["payload_base64"], "//4A");

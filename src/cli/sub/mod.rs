@@ -26,15 +26,15 @@ use output::Output;
 use rate::Rate;
 use std::time::Duration;
 
-/// Messages taken between two looks at the clock while more of them wait.
+/// How many messages are taken between two looks at the clock while more wait.
 const MESSAGES_PER_LOOK: u32 = 64;
-/// What may arrive for the first filters while the last are being subscribed.
+/// How much may arrive for the first filters while the last are being subscribed.
 const INBOX_BYTES_MAX: usize = 64 << 20;
 
 /// Subscribes and prints.
 ///
 /// # Errors
-/// No server, a filter it refuses, the connection broke, nothing came in time.
+/// No server, a filter that it refuses, a broken connection, no message in time.
 pub fn run(args: &Sub) -> Result<(), Failure> {
     if args.topic && args.output == SubOutput::Raw {
         let text = "--topic goes with --output lines: raw writes payloads only";
@@ -72,13 +72,13 @@ pub fn run(args: &Sub) -> Result<(), Failure> {
         last: Instant::now(),
     };
     let outcome = stream.run(&mut client, &interrupt);
-    // Whatever ended it: what has come is not kept back.
+    // Whatever ended it, received messages are printed.
     let flushed = stream.output.flush();
     let _ = client.close();
     outcome.and(flushed)
 }
 
-/// What to say of a filter whose wildcards are another server's (NATS', Redis').
+/// A hint for a filter with the wildcards of another server (NATS, Redis).
 fn hint(filter: &str) -> Option<String> {
     let is_foreign = |level: &str| level.contains('*') || level.ends_with('>');
     filter.split('/').any(is_foreign).then(|| {
@@ -110,7 +110,7 @@ struct Stream<'a> {
     output: Output,
     rate: Option<Rate>,
     count: u64,
-    /// When the last message came.
+    /// When the last message arrived.
     last: Instant,
 }
 
@@ -143,7 +143,7 @@ impl Stream<'_> {
         }
     }
 
-    /// Takes what waits, a few dozen at most; true if no more does.
+    /// Takes waiting messages, a few dozen at most; true if none is left.
     fn take(&mut self, client: &mut Client) -> Result<bool, Failure> {
         for _ in 0..MESSAGES_PER_LOOK {
             if self.args.count == Some(self.count) {
@@ -181,7 +181,7 @@ impl Stream<'_> {
                 note(format!("reconnected to {}: {lost}", client.peer()));
                 Ok(())
             }
-            // Nothing is served here, and nobody is told of a request.
+            // This client serves nothing, so it gets no requests.
             _ => Ok(()),
         }
     }

@@ -8,20 +8,20 @@ use std::os::fd::AsFd;
 
 /// Bytes gathered before they are written whatever waits.
 const GATHER_BYTES: usize = 64 * 1024;
-/// Memory kept from one write to the next: one large message must not hold its own for good.
+/// How much memory is kept between writes: one large message must not keep its memory forever.
 const KEPT_BYTES_MAX: usize = 4 * GATHER_BYTES;
 
-/// What is to be written.
+/// The pending output.
 pub struct Output {
     file: File,
     gathered: Vec<u8>,
-    /// Somebody looks on: nothing is held back.
+    /// Whether the output is a terminal, so that nothing is held back.
     is_terminal: bool,
 }
 
 impl Output {
     /// # Errors
-    /// Standard output is closed.
+    /// If standard output is closed.
     pub fn stdout() -> Result<Output, Failure> {
         let stdout = io::stdout();
         let fd = stdout
@@ -35,7 +35,7 @@ impl Output {
         })
     }
 
-    /// Lets `write` append something; written when enough has gathered.
+    /// Lets `write` append something; writes when enough has gathered.
     ///
     /// # Errors
     /// As [`Failure::output`] says.
@@ -47,7 +47,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes all there is.
+    /// Writes everything pending.
     ///
     /// # Errors
     /// As [`Failure::output`] says.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Counts, and says when a line is due.
+/// Counts messages, and tells when a line is due.
 pub struct Rate {
     /// When the second that is counted began.
     since: Instant,
@@ -35,7 +35,7 @@ impl Rate {
         self.since + SECOND
     }
 
-    /// The line, if it is due; per second, also where more than one has passed.
+    /// The line, if it is due; the rate is per second, even if more than one has passed.
     pub fn line(&mut self, now: Instant) -> Option<String> {
         if now < self.due() {
             return None;
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_due_each_second_and_starts_anew() {
+    fn a_line_is_due_each_second_and_starts_over() {
         let start = Instant::now();
         let mut rate = Rate::new(start);
         for _ in 0..300 {

@@ -7,10 +7,10 @@ use crate::client::Secret;
 use std::io::Read;
 use std::path::Path;
 
-/// Bytes of a token on standard input: more than any is long.
+/// Bytes of a token on standard input: more than any token has.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
-/// The secret in a file, or on standard input.
+/// Reads the secret from a file, or from standard input.
 pub(super) fn read_input(file: Option<&Path>) -> Result<Secret, Failure> {
     if let Some(file) = file.filter(|file| *file != Path::new("-")) {
         return access::read(file).map_err(|text| Failure::new(Status::Usage, text));

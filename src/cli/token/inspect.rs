@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::fmt::Write;
 
 /// # Errors
-/// Not a token; or, with a key, one that it does not verify (the text is printed before).
+/// If it is not a token or, with a key, not verified by it (the text is printed first).
 pub fn run(args: &Inspect) -> Result<(), Failure> {
     let token = read_input(args.file.as_deref())?;
     let keyring = keyring(args)?;
@@ -63,7 +63,7 @@ fn keyring(args: &Inspect) -> Result<Option<Keyring>, Failure> {
         .map_err(|error| usage(error.to_string()))
 }
 
-/// Header, claims and times, a line each; `None` for what is no token.
+/// Header, claims and times, a line each; `None` if it is not a token.
 fn describe(token: &str, now: u64) -> Option<String> {
     let mut parts = token.split('.');
     let (header, claims) = (parts.next()?, parts.next()?);
@@ -106,7 +106,7 @@ fn object(part: &str) -> Option<Value> {
     value.is_object().then_some(value)
 }
 
-/// Seconds in the two largest units they have.
+/// Seconds in their two largest units.
 fn span(seconds: u64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
     let mut rest = seconds;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_told_without_its_signature() {
+    fn a_token_is_shown_without_its_signature() {
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let token = format!(
             "{}.{}.c2lnbmF0dXJl",

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// # Errors
-/// A name that cannot be one, a file that cannot be read, a server that refuses.
+/// An invalid name, a file that cannot be read, a refusal by the server.
 pub fn run(args: &Token) -> Result<(), Failure> {
     match &args.command {
         TokenCommand::Key(args) => make_key(args),
@@ -40,7 +40,7 @@ fn make_key(args: &Key) -> Result<(), Failure> {
     );
     print(format!("{}\n", new.key).as_bytes())?;
     note("for the configuration:");
-    // Of several lines, and made here: nothing in it acts on a terminal.
+    // Not escaped: it has several lines, and is made here.
     let _ = writeln!(io::stderr(), "{table}");
     Ok(())
 }
@@ -93,7 +93,7 @@ fn refresh(args: &Refresh) -> Result<(), Failure> {
     let secret = input::read_input(args.refresh_file.as_deref())?;
     let builder = peer::builder(args.timeout);
     let builder = peer::prepare(builder, &args.peer)?;
-    // What the flags say of a credential is not meant for this connection.
+    // The credential flags do not apply to this connection.
     let builder = builder.credential(Credential::Refresh(secret));
     let client = peer::dial(&builder, &args.peer.address)?;
     let Some(login) = client.login() else {
@@ -106,7 +106,7 @@ fn refresh(args: &Refresh) -> Result<(), Failure> {
         "refresh_token": login.refresh_token.expose(),
         "expires_in_s": login.expires_in.map(|life| life.as_secs()),
     });
-    // The old one is worn out: the new pair is printed whatever the farewell comes to.
+    // The old token is used up: the new pair is printed however the connection ends.
     let printed = print(format!("{pair}\n").as_bytes());
     let _ = client.close();
     printed

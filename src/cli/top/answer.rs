@@ -1,6 +1,6 @@
-//! The admin address's answers, as far as they are shown here.
+//! The admin address's answers, as far as `top` shows them.
 //!
-//! Every field may be missing: an older server says less, a newer one more.
+//! Every field may be missing: an older server reports less, a newer one more.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -15,9 +15,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// From asking to the last byte of an answer.
+/// The time from a request to the last byte of its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Of an answer; a thousand connections are some 400 KiB.
+/// Bytes of an answer; a thousand connections take some 400 KiB.
 const BYTES_MAX: usize = 8 << 20;
 const TOPICS: usize = 100;
 
@@ -48,7 +48,7 @@ impl Source {
             .connect_timeout(CONNECT_MAX)
             .timeout(ANSWER_MAX);
         if base.scheme() == "http" {
-            // Whether the system has authorities does not matter then.
+            // Then the system's authorities are not needed.
             client = client.tls_certs_only([]);
         }
         let client = client
@@ -71,10 +71,10 @@ impl Source {
         }
     }
 
-    /// Everything, now.
+    /// Fetches all answers now.
     ///
     /// # Errors
-    /// What the server does not answer, with the status to exit with.
+    /// Why there is no answer, with the exit status.
     pub async fn sample(&self, query: Query) -> Result<Sample, Failure> {
         let order = match query.descending {
             true => "desc",
@@ -104,7 +104,7 @@ impl Source {
             Err(error) => return fail(Exit::Usage, error.to_string()),
         };
         let mut request = self.client.get(url).header(ACCEPT, "application/json");
-        // Read anew: a token in a file is replaced before it expires.
+        // Read each time: a token in a file is replaced before it expires.
         if let Some(credential) = access::shown(&self.credential)? {
             request = request.bearer_auth(credential.secret().expose());
         }
@@ -151,7 +151,7 @@ fn base(address: &str) -> Result<Url, String> {
         "http" | "https" => {}
         _ => return Err(wrong("the admin address speaks HTTP")),
     }
-    // A user name and a password would be shown.
+    // A user name and a password would be displayed.
     if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
         return Err(wrong("it is more than an address"));
     }
@@ -165,7 +165,7 @@ fn error_of(bytes: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// The last cause says what happened; those before it only where.
+/// The last cause says what happened; the earlier ones only say where.
 fn told(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
@@ -180,7 +180,7 @@ fn told(error: reqwest::Error) -> String {
     format!("cannot be asked: {text}; is the server running, and server.admin this address?")
 }
 
-/// Asks each interval, and at once for another query, until nobody listens.
+/// Fetches every interval, and at once for another query, until the receiver is dropped.
 pub fn run(
     source: &Source,
     interval: Duration,

@@ -1,8 +1,8 @@
-//! `ringmail top`: what a server does, live, from its admin address.
+//! `ringmail top`: shows live what a server does, from its admin address.
 //!
-//! - `answer`: what the server says; `fetch`: asking it, on a thread.
+//! - `answer`: the server's answers; `fetch`: fetching them, on a thread.
 //! - `model`: from two answers to rates and tables (`table`, `value`).
-//! - `screen`: what the keys have made of it; `view`: drawing it; `text`: without a terminal.
+//! - `screen`: the state that keys change; `view`: drawing it; `text`: without a terminal.
 //!
 //! The terminal is restored on every exit: a key, a signal, an error, a panic (ratatui's hook).
 //! If the server is gone, `top` says so and keeps asking. If the terminal is gone, a separate
@@ -39,7 +39,8 @@ use view::{Palette, View};
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How long a sample or a signal may wait for the screen.
 const SLICE: Duration = Duration::from_millis(50);
-/// Connections to ask for: a screen and some more; with a filter all the server gives.
+/// How many connections to request: a screen and some more; with a filter, as many as the server
+/// returns.
 const CONNECTIONS: usize = 100;
 const CONNECTIONS_MAX: usize = 1000;
 
@@ -87,7 +88,7 @@ fn once(args: &Top, source: &Source) -> Result<(), Failure> {
 /// The connections that the screen shows first.
 fn query(screen: &Screen) -> Query {
     let pane = screen.pane(Kind::Connections);
-    // By what the server cannot sort, the slow ones are sorted here.
+    // Columns that the server cannot sort by are sorted here, among the slow connections.
     let known = model::server_sort(pane.sort.column);
     Query {
         sort: known.unwrap_or("queued"),
@@ -99,12 +100,12 @@ fn query(screen: &Screen) -> Query {
     }
 }
 
-/// The terminal, given back when this is dropped.
+/// The terminal, restored when this is dropped.
 struct Restored(DefaultTerminal);
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        // A terminal that is gone cannot be given back.
+        // A terminal that is gone cannot be restored.
         let _ = ratatui::try_restore();
     }
 }
@@ -135,23 +136,23 @@ fn live(args: &Top, source: Source) -> Result<(), Failure> {
         .spawn(move || fetch::run(&source, interval, &queries, &tell, first))
         .map_err(terminal)?;
     let restored = ratatui::try_init().map(Restored);
-    // Also what init had begun is given back.
+    // Restores also what a failed init has changed.
     let mut restored = restored
         .inspect_err(|_| drop(ratatui::try_restore()))
         .map_err(terminal)?;
     live.run(&mut restored.0, &ended, &ask, &samples)
 }
 
-/// Waits until the terminal is gone, and ends the process as the signal of that would.
+/// Waits until the terminal is gone, and ends the process as SIGHUP would.
 fn end_with_terminal() {
     let stdin = io::stdin();
     loop {
-        // Hang-ups are told without being asked for; keys are not.
+        // `poll` always reports hang-ups, but keys only on request.
         let mut terminal = [PollFd::new(&stdin, PollFlags::empty())];
         match rustix::event::poll(&mut terminal, None) {
             Ok(_) => std::process::exit(128 + SIGHUP),
             Err(Errno::INTR) => {}
-            // Then only the signal tells it.
+            // Then only the signal reports it.
             Err(_) => return,
         }
     }
@@ -194,7 +195,7 @@ impl Live {
             }
             let wanted = query(&self.screen);
             if wanted != asked {
-                // That the thread is gone, `take` finds.
+                // `take` will notice that the thread has ended.
                 let _ = ask.send(wanted);
                 asked = wanted;
             }
@@ -212,7 +213,7 @@ impl Live {
         }
     }
 
-    /// Takes what was answered; whether there was something.
+    /// Takes new answers; returns whether there were any.
     fn take(&mut self, samples: &Receiver<Result<Sample, Failure>>) -> Result<bool, Failure> {
         let mut some = false;
         loop {
@@ -244,7 +245,7 @@ impl Live {
     fn hear(&mut self) -> Result<Wish, Failure> {
         let key = match event::read().map_err(terminal)? {
             Event::Key(key) if key.kind != KeyEventKind::Release => key,
-            // A resized terminal is drawn anew.
+            // A resized terminal is redrawn.
             _ => return Ok(Wish::Nothing),
         };
         let table = self

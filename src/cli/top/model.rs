@@ -1,4 +1,4 @@
-//! From answers to what is shown: rates come from two samples, the rest from one. Pure.
+//! Turns answers into what is shown: rates come from two samples, the rest from one. Pure.
 //!
 //! The server counts since its start. The time between two answers comes from its own uptime, so
 //! neither this machine's clock nor a slow answer distorts a rate; if the uptime went back, or
@@ -50,12 +50,12 @@ impl Kind {
         }
     }
 
-    /// How it is sorted until somebody chooses: what is worth looking at first.
+    /// The default sort order: the most interesting rows first.
     pub fn sort(self) -> Sort {
         let by = |column, descending| Sort { column, descending };
         match self {
             Kind::Shards => by(0, false),
-            // The order of a message's way, which no column has.
+            // The order of a message's stages, which no column has.
             Kind::Latency => by(usize::MAX, false),
             Kind::Connections => by(QUEUED, true),
             Kind::Topics => by(1, true),
@@ -90,7 +90,7 @@ const LATENCY: &[Column] = &[
     Column::new("max_us", "MAX", 0),
 ];
 
-/// The column of [`CONNECTIONS`] that tells the slow.
+/// The column of [`CONNECTIONS`] that marks slow connections.
 const QUEUED: usize = 7;
 const CONNECTIONS: &[Column] = &[
     Column::elastic("client_id", "CLIENT", 0),
@@ -123,7 +123,7 @@ const SLOW: &[Column] = &[
     Column::new("total", "SINCE START", 0),
 ];
 
-/// What a slow consumer met with; counters of a shard, the policy, what it did.
+/// Actions against slow consumers: a shard's counter, the policy, what it did.
 const SLOW_COUNTERS: [(&str, &str); 3] = [
     ("slow_dropped_oldest", "drop-oldest: messages dropped"),
     ("slow_dropped_newest", "drop-newest: messages dropped"),
@@ -145,7 +145,7 @@ pub fn server_sort(column: usize) -> Option<&'static str> {
     })
 }
 
-/// What stands above the tables.
+/// The header above the tables.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     pub version: String,
@@ -153,7 +153,7 @@ pub struct Summary {
     pub uptime_s: f64,
     pub draining: bool,
     pub connections: u64,
-    /// Of the whole server, a second; absent until two samples are there.
+    /// Rates per second of the whole server; absent until there are two samples.
     pub messages_in: Option<f64>,
     pub messages_out: Option<f64>,
     pub bytes_in: Option<f64>,
@@ -177,7 +177,7 @@ impl Summary {
     }
 }
 
-/// Everything there is to show.
+/// Everything to show.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub summary: Summary,
@@ -272,7 +272,7 @@ fn shards(span: Option<&Span<'_>>, status: &Status) -> Table {
         let rate = |of: fn(&Sums) -> u64| {
             before.map(|(span, before)| span.rate(of(&before.counters), of(&shard.counters)))
         };
-        // A shard that did nothing lately has no recent timings; what it once did is no news.
+        // A shard that was idle lately has no recent timings, and its old ones are not shown.
         let timing = |name: &str| {
             let timings = recent(&shard.recent_us, &shard.timings_us);
             timings.get(name).filter(|timing| timing.count > 0)
@@ -306,7 +306,7 @@ fn shards(span: Option<&Span<'_>>, status: &Status) -> Table {
     }
 }
 
-/// The recent timings, or from an older server those since its start.
+/// The recent timings or, from an older server, those since its start.
 fn recent<'a>(recent: &'a Timings, since_start: &'a Timings) -> &'a Timings {
     match recent.is_empty() {
         true => since_start,
@@ -314,7 +314,7 @@ fn recent<'a>(recent: &'a Timings, since_start: &'a Timings) -> &'a Timings {
     }
 }
 
-/// The names of timings in the order of a message's way, then what else there is.
+/// The names of timings in the order of a message's stages, then all others.
 const WAY: [(&str, &str); 9] = [
     ("receive", "receive: arrival to handling"),
     ("parse", "parse"),

@@ -5,7 +5,7 @@ use super::model::Kind;
 use super::table::Sort;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// Rows that Page Up and Page Down go.
+/// Rows that Page Up and Page Down scroll.
 const PAGE: usize = 10;
 /// Characters of a filter.
 const FILTER_MAX: usize = 64;
@@ -25,7 +25,7 @@ pub struct Screen {
     panes: [Pane; 5],
     pub paused: bool,
     pub help: bool,
-    /// Keys go into the filter.
+    /// Whether keys go into the filter.
     pub typing: bool,
 }
 
@@ -106,10 +106,10 @@ impl Screen {
         let pane = self.front();
         let column = match pane.sort.column < columns {
             true => (pane.sort.column + by) % columns.max(1),
-            // It was in no column's order.
+            // It was not sorted by a column before.
             false => 0,
         };
-        // The first column is names, of which the first ones come first; of numbers the large.
+        // The first column has names, which ascend; numbers descend.
         pane.sort = Sort {
             column,
             descending: column > 0,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_after_a_slash_filters_the_table_in_front() {
+    fn text_typed_after_a_slash_filters_the_table_in_front() {
         let mut screen = Screen::default();
         let keys = ['/', 'q', 'p', 'x'].map(KeyCode::Char);
         press(&mut screen, &keys);

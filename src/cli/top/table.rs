@@ -3,16 +3,16 @@
 use super::value::Value;
 use std::cmp::Ordering;
 
-/// Of a table; the same for every answer.
+/// A column of a table, the same for every answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
     /// In JSON, with the unit.
     pub key: &'static str,
     /// Over the column.
     pub heading: &'static str,
-    /// What may go first where there is no room: the largest rank. 0 always stays.
+    /// The rank for dropping columns without room: the largest goes first, 0 always stays.
     pub rank: u8,
-    /// Whether it may be cut, for it has texts of any length.
+    /// Whether its texts may be cut, because they can have any length.
     pub elastic: bool,
 }
 
@@ -38,7 +38,7 @@ impl Column {
     }
 }
 
-/// By which column, and which end first.
+/// The column to sort by, and the direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
     pub column: usize,
@@ -50,14 +50,14 @@ pub struct Table {
     pub columns: &'static [Column],
     /// Each has a value for each column.
     pub rows: Vec<Vec<Value>>,
-    /// Instead of rows: why there are none.
+    /// Why there are no rows, shown instead of them.
     pub note: Option<&'static str>,
-    /// How many there are in all, where these are only some.
+    /// How many rows there are in all, if these are only some.
     pub total: Option<u64>,
 }
 
 impl Table {
-    /// Rows that contain the text in one of their fields, whatever the case; in order.
+    /// The sorted rows that contain the text in one of their fields, ignoring case.
     pub fn selected(&self, filter: &str, sort: Sort) -> Vec<&Vec<Value>> {
         let wanted = filter.to_lowercase();
         let holds = |value: &Value| match value {
@@ -69,7 +69,7 @@ impl Table {
             .iter()
             .filter(|row| wanted.is_empty() || row.iter().any(holds))
             .collect();
-        // Stable: equal rows keep the server's order, and do not jump about.
+        // Stable: equal rows keep the server's order, so that they do not jump about.
         rows.sort_by(|one, other| compare(one, other, sort));
         rows
     }

@@ -13,7 +13,7 @@ pub fn json(address: &str, model: &Model) -> String {
     for kind in Kind::ALL {
         let table = model.table(kind);
         let rows = table.selected("", kind.sort());
-        // What the server does not tell is no empty list.
+        // What the server does not report is left out, rather than an empty list.
         object[kind.key()] = match (table.note, rows.is_empty() && table.total.is_none()) {
             (Some(note), true) if note.starts_with("this server") => Json::Null,
             _ => table.to_json(&rows),
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_object_has_every_table_and_null_for_what_is_not_told() {
+    fn one_object_has_every_table_and_null_for_what_is_not_reported() {
         let model = Model::new(Some(&sample(1.0, 0)), &sample(2.0, 100));
         let all: Json = serde_json::from_str(&json("localhost:7412", &model)).unwrap();
         assert_eq!(all["server"]["messages_in_per_s"], 200.0);

@@ -5,16 +5,16 @@ use serde_json::json;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A number with its unit, a text, or nothing: the server did not say.
+/// A number with its unit, a text, or nothing if the server did not report it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Absent,
     Text(String),
     Count(u64),
-    /// Anything a second.
+    /// A rate per second.
     Rate(f64),
     Bytes(f64),
-    /// Of 1.
+    /// A share of 1.
     Share(f64),
     Microseconds(f64),
     Seconds(f64),
@@ -25,14 +25,14 @@ impl Value {
         Value::Text(text.into())
     }
 
-    /// What `value` makes of it, if there is any.
+    /// Applies `value`, if there is something.
     pub fn of<T>(some: Option<T>, value: impl FnOnce(T) -> Value) -> Value {
         some.map_or(Value::Absent, value)
     }
 
     fn number(&self) -> f64 {
         match self {
-            // Less than any there is.
+            // Sorts below every value.
             Value::Absent | Value::Text(_) => -1.0,
             Value::Count(count) => *count as f64,
             Value::Rate(number)
@@ -43,7 +43,7 @@ impl Value {
         }
     }
 
-    /// Texts by their letters, numbers by their size.
+    /// Texts compare by their letters, numbers by their size.
     pub fn order(&self, other: &Value) -> Ordering {
         match (self, other) {
             (Value::Text(one), Value::Text(other)) => one.cmp(other),
@@ -81,7 +81,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Nothing that a terminal would obey: what a client named itself is shown, not done.
+/// Escaped for terminals: a client's name is displayed, not executed.
 fn clean(text: &str) -> String {
     let shown = |c: char| match c.is_control() || terminal::is_active(c) {
         true => '\u{fffd}',
@@ -90,11 +90,11 @@ fn clean(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Three digits and a unit; whole numbers below a thousand stand as they are.
+/// Three digits and a unit; whole numbers below a thousand are written as they are.
 fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
     let mut units = units.iter();
     let mut unit = units.next().copied().unwrap_or_default();
-    // What would be written as 1000 is 1.00 of the next.
+    // What would be written as 1000 becomes 1.00 of the next unit.
     while number.abs() >= 999.5 {
         let Some(next) = units.next() else { break };
         number /= step;
@@ -166,13 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_written() {
+    fn characters_that_a_terminal_acts_on_are_not_written() {
         let text = Value::text("a\u{1b}[2Jb\u{7}\u{9b}c\u{202e}\u{2066}").to_string();
         assert_eq!(text, "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\u{fffd}\u{fffd}");
     }
 
     #[test]
-    fn what_is_not_known_comes_after_every_number() {
+    fn unknown_values_sort_after_every_number() {
         let zero = Value::Rate(0.0);
         assert_eq!(Value::Absent.order(&zero), Ordering::Less);
         assert_eq!(Value::text("a").order(&Value::text("b")), Ordering::Less);

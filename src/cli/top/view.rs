@@ -43,7 +43,7 @@ const HELP: &[&str] = &[
     "– means that the server does not say.",
 ];
 
-/// How things are told apart; without colour by weight alone.
+/// The styles; without colour, only weight distinguishes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Palette {
     title: Style,
@@ -76,11 +76,11 @@ impl Palette {
 
 /// What is on the screen.
 pub struct View<'a> {
-    /// Where it comes from.
+    /// The address of the server.
     pub address: &'a str,
     /// `None` until the first answer.
     pub model: Option<&'a Model>,
-    /// Why there is no newer one.
+    /// Why there is no newer answer.
     pub trouble: Option<&'a str>,
     pub screen: &'a Screen,
     pub palette: Palette,
@@ -204,7 +204,7 @@ impl View<'_> {
         if self.screen.focus == Kind::Shards {
             return self.table(frame, area, model, Kind::Shards);
         }
-        // Half of a low screen is for the table in front.
+        // On a low screen, half is for the table in front.
         let shards = self.shard_lines(model).min(area.height / 2);
         let parts = [Constraint::Length(shards), Constraint::Min(0)];
         let [shards, front] = Layout::vertical(parts).areas(area);
@@ -313,7 +313,7 @@ fn fit(table: &Table, rows: &[&Vec<Value>], width: u16) -> Vec<(usize, u16)> {
         let shown = rows
             .iter()
             .map(|row| Line::raw(row[column].to_string()).width());
-        // Room for the mark of sorting.
+        // Room for the sort mark.
         let heading = Line::raw(table.columns[column].heading).width() + 1;
         let widest = shown.max().unwrap_or_default().max(heading) as u16;
         match table.columns[column].elastic {
@@ -338,7 +338,7 @@ fn fit(table: &Table, rows: &[&Vec<Value>], width: u16) -> Vec<(usize, u16)> {
         let Some(rank) = ranks.max().filter(|&rank| rank > 0) else {
             break;
         };
-        // Of equals the last one goes.
+        // Of columns with equal rank, the last one goes.
         let gone = fitted
             .iter()
             .rposition(|&(column, _)| table.columns[column].rank == rank);

@@ -1,5 +1,5 @@
-//! The thread under a blocking client: it runs the client's task, and nothing else. Callers
-//! wait on their own threads.
+//! The thread of a blocking client: it runs the client's task, and nothing else. Callers wait on
+//! their own threads.
 
 use crate::client::builder::Options;
 use crate::client::error::Error;
@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 
 pub(super) struct Engine {
     runtime: Handle,
-    /// The process that has the thread: one forked from it has a copy of the client only.
+    /// The process that has the thread: a fork of it has only a copy of the client.
     process: u32,
-    /// The thread ends when this is gone and the client's task has ended.
+    /// The thread ends once this is dropped and the client's task has ended.
     _alive: mpsc::Sender<()>,
 }
 
@@ -24,7 +24,7 @@ impl Engine {
     /// Starts the thread, and connects.
     ///
     /// # Errors
-    /// `Io` where there is no thread to be had; as `handle::connect`.
+    /// `Io` if no thread can be started; as `handle::connect`.
     pub(super) fn start(options: &Options, address: &str) -> Result<(Engine, Client), Error> {
         let failed = |source: io::Error| Error::Io {
             what: "the client's thread cannot be started",
@@ -49,10 +49,10 @@ impl Engine {
         Ok((engine, client))
     }
 
-    /// Whether this process has the thread that all else depends on.
+    /// Checks that this process has the thread that everything else depends on.
     ///
     /// # Errors
-    /// `Io` where it was forked off since.
+    /// `Io` if the process was forked since.
     pub(super) fn check(&self) -> Result<(), Error> {
         match self.process == std::process::id() {
             true => Ok(()),

@@ -93,7 +93,7 @@ impl Client {
         self.hear_complaint()?;
         let shared = self.client.shared();
         let send = |core: &mut Core| core.publish_when_ready(envelope, publish.confirm, false);
-        // Most find room at once, and need neither clock nor thread.
+        // Usually there is room at once, which takes neither clock nor thread.
         let mut sent = send(&mut shared.lock());
         if sent.is_none() {
             self.engine.check()?;

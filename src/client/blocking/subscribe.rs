@@ -12,7 +12,7 @@ use crate::proto::message::MessageType;
 use std::time::Duration;
 
 const RESPONSE: &str = "the RESPONSE";
-/// Messages taken from the inbox between two words to the server that they were.
+/// How many messages are taken from the inbox between two acknowledgements.
 const TAKEN_EVERY: u32 = 64;
 
 impl Client {
@@ -202,8 +202,8 @@ impl Client {
         let mut was_full = false;
         let mut is_behind = true;
         let received = shared.when(|core| {
-            // What is behind a full inbox does not come before something is taken from it, and
-            // behind the end nothing does.
+            // Behind a full inbox nothing arrives until something is taken from it, and after the
+            // end nothing does.
             let is_open = core.conversation.can_answer()
                 || core.conversation.is_paused()
                 || core.ending().is_some();
@@ -214,7 +214,7 @@ impl Client {
             was_full = ledger.inbox.is_full();
             let taken = ledger.inbox.take(all, is_open);
             if taken.is_none() && ledger.wants_session && is_behind {
-                // All that came before has been dealt with: an ACK is due.
+                // Everything before has been handled: an ACK is due.
                 is_behind = false;
                 shared.wake();
             }

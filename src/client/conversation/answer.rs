@@ -12,13 +12,13 @@ use crate::proto::envelope::{Codec, Envelope, FLAG_FAILED};
 use crate::proto::error::{Code, clip};
 use crate::proto::message::{Message, MessageType};
 
-/// Unsent bytes beside which nothing is declined.
+/// The number of unsent bytes above which no request is declined.
 const DECLINES_UNSENT_MAX: usize = 64 << 10;
 
 impl Conversation {
     // ---- answers ----
 
-    /// Answers a request, unless its requester has been told that nobody will.
+    /// Answers a request, unless its requester has already got SERVICE_GONE.
     ///
     /// # Errors
     /// `Invalid` if it is too large for the server.
@@ -52,8 +52,8 @@ impl Conversation {
         }
     }
 
-    /// Declines what nobody here serves, while what was written before goes its way: the others
-    /// wait as numbers, and nothing is read while they are many.
+    /// Declines requests that no one here serves, while earlier output is being sent: the rest wait
+    /// as ids, and reading is paused while they are many.
     pub(super) fn decline(&mut self) {
         let is_joined = matches!(self.ledger.stage, Stage::Restoring | Stage::Open);
         while self.is_up()
@@ -83,8 +83,8 @@ impl Conversation {
         });
     }
 
-    /// While the connection does not stand it is kept for the next one, if that goes on with
-    /// the session: else its requester has been told that nobody will answer.
+    /// Without an established connection the answer is kept for the next one, if that resumes the
+    /// session; otherwise its requester has already got SERVICE_GONE.
     fn send_response(&mut self, envelope: Envelope<'_>) {
         if self.can_answer() {
             self.link
@@ -96,7 +96,7 @@ impl Conversation {
 
     pub(super) fn send_responses(&mut self) {
         for body in std::mem::take(&mut self.ledger.responses) {
-            // What was encoded here is parsed again: the one form that owns its bytes.
+            // Parsed from its encoded form, which is the one that owns its bytes.
             if let Ok(envelope) = Envelope::parse(MessageType::Response, &body) {
                 self.link
                     .send(&Message::Envelope(MessageType::Response, envelope));
@@ -106,8 +106,8 @@ impl Conversation {
 
     // ---- withdrawals ----
 
-    /// A mailbox's owner wants no more of what the server sends for it: with the last who does,
-    /// the subscription or service ends, now or when the connection stands. `kind` is
+    /// A mailbox's owner wants no more of what the server sends for it. With the last such owner,
+    /// the subscription or service ends, now or once the connection is established. `kind` is
     /// UNSUBSCRIBE or UNSERVE. True: it ends.
     pub(in crate::client) fn resign(
         &mut self,
@@ -125,7 +125,7 @@ impl Conversation {
         true
     }
 
-    /// A mailbox's owner is gone: what it did not take, nobody will.
+    /// A mailbox's owner is dropped: what it did not take will not be taken.
     pub(in crate::client) fn leave(&mut self, id: BoxId, kind: MessageType, interest: &Interest) {
         self.resign(id, kind, interest);
         for left in self.ledger.inbox.close(id) {
@@ -136,7 +136,7 @@ impl Conversation {
         }
     }
 
-    /// As far as the budget of ERRORs allows: for what does not stand there is one.
+    /// As far as the budget of ERRORs allows: ending something that does not exist causes an ERROR.
     pub(super) fn send_withdrawals(&mut self, now: Instant) {
         let last_id = &mut self.last_id;
         let ledger = &mut self.ledger;
@@ -155,7 +155,7 @@ impl Conversation {
     }
 }
 
-/// The payload of a RESPONSE that failed.
+/// The payload of a failed RESPONSE.
 fn failure(code: Code, text: &str) -> Vec<u8> {
     let mut payload = code.to_wire().to_be_bytes().to_vec();
     payload.extend_from_slice(clip(text).as_bytes());

@@ -11,12 +11,12 @@ use crate::proto::message::{Message, MessageType};
 use std::time::Duration;
 
 impl Conversation {
-    /// A number that is nobody's in the present, so that late answers find nobody.
+    /// An id that is not in use, so that late answers match nothing.
     fn next_id(&mut self) -> u32 {
         next_id(&mut self.last_id)
     }
 
-    /// Sends an operation or a request whose answer `Ledger::take_answers` will have.
+    /// Sends an operation or a request; `Ledger::take_answers` will return its answer.
     ///
     /// # Errors
     /// `Invalid` if it is too large for the server.
@@ -36,8 +36,8 @@ impl Conversation {
         Ok(envelope.id)
     }
 
-    /// Writes a PUBLISH; returns its id, 0 unless it is to be confirmed. `is_awaited`: that is
-    /// an answer then, as to a request; else a failure is a complaint.
+    /// Writes a PUBLISH; returns its id, 0 unless it is to be confirmed. `is_awaited`: a caller
+    /// waits for the confirmation as for an answer; otherwise a failure becomes a complaint.
     ///
     /// # Errors
     /// `Invalid`: too large for the server, or the session has no ids left.
@@ -70,19 +70,19 @@ impl Conversation {
         self.ledger.budget.admits_publish(topic, Instant::now)
     }
 
-    /// Whether another operation may.
+    /// Whether another operation may be sent.
     pub(in crate::client) fn admits_operation(&mut self) -> bool {
         self.ledger.budget.admits(Instant::now())
     }
 
-    /// Has the server say where it is, if what was sent calls for that.
+    /// Sends a PING to learn how far the server is, if what was sent requires it.
     pub(super) fn mark(&mut self) {
         if self.ledger.budget.mark() {
             self.link.send(&Message::Ping(MARK));
         }
     }
 
-    /// Writes an ACK if one is due, and what there is to decline.
+    /// Writes an ACK if one is due, and declines waiting requests.
     pub(in crate::client) fn acknowledge(&mut self, idle: bool) {
         self.decline();
         if self.can_answer()
@@ -92,7 +92,7 @@ impl Conversation {
         }
     }
 
-    /// Sends a PING, whose PONG is an answer; returns its id.
+    /// Sends a PING, whose PONG counts as an answer; returns its id.
     pub(in crate::client) fn ping(&mut self, payload: &[u8]) -> u32 {
         let id = self.next_id();
         self.ledger.ping(id, payload);
@@ -100,16 +100,15 @@ impl Conversation {
         id
     }
 
-    /// A sign of life while nothing is read, whose PONG nobody waits for.
+    /// Sends a PING as a sign of life while reading is paused; its PONG is ignored.
     pub(in crate::client) fn nudge(&mut self) {
         if self.is_up() && self.ledger.stage != Stage::Greeting {
             self.link.send(&Message::Ping(b"waiting"));
         }
     }
 
-    /// Says CLOSE; whatever ends the connection now, or time `within` which the server did
-    /// not answer, ends the conversation. Without a connection there is nobody to say it to,
-    /// and none is made again.
+    /// Sends CLOSE. Whatever ends the connection now, or no answer `within` this time, ends the
+    /// conversation. Without a connection, it only stops reconnecting.
     pub(in crate::client) fn close(&mut self, within: Duration, now: Instant) {
         self.schedule = None;
         self.ledger.is_closing = true;

@@ -12,10 +12,10 @@ use crate::proto::message::{Message, MessageType};
 use crate::proto::option::AUTH_OPTIONAL;
 
 impl Conversation {
-    // ---- who this is ----
+    // ---- authentication ----
 
-    /// After the handshake: AUTH, if the server asks for it. Where it may be left out, a
-    /// client that has nothing to show goes on without.
+    /// After the handshake: AUTH, if the server asks for it. If it is optional, a client without a
+    /// credential goes on without.
     pub(super) fn introduce(&mut self) {
         let methods = self.link.server().auth;
         let goes_without = methods & AUTH_OPTIONAL != 0 && !self.access.has_source();
@@ -30,7 +30,7 @@ impl Conversation {
         }
     }
 
-    /// Says who this is, or has it fetched.
+    /// Sends AUTH, or has a credential fetched.
     pub(super) fn show(&mut self, show: Show) {
         match show {
             Show::Now(credential) => self.authenticate(&credential),
@@ -46,14 +46,14 @@ impl Conversation {
         });
     }
 
-    /// There is nothing to show this time: the connection cannot go on, the next one may.
+    /// There is no credential this time: the connection cannot go on, but the next one may.
     pub(super) fn set_back(&mut self, error: Error) {
         self.setback = Some(error);
         self.link.close();
         self.link.lose();
     }
 
-    /// There is nothing to show: no connection could go on.
+    /// There is no credential: no connection could go on.
     pub(super) fn give_up(&mut self, error: Error) {
         self.schedule = None;
         self.refusal = Some(error);
@@ -61,7 +61,7 @@ impl Conversation {
         self.link.lose();
     }
 
-    /// Who the server says this is; `None` where it does not ask.
+    /// The identity that the server reported; `None` if it does not authenticate.
     pub(in crate::client) fn login(&self) -> Option<&Login> {
         self.access.login()
     }
@@ -78,7 +78,7 @@ impl Conversation {
         self.ledger.stage = Stage::Joining;
     }
 
-    /// All that stood at the server is to be asked for again.
+    /// Everything that the server held has to be requested again.
     pub(super) fn restore(&mut self) {
         let operations = self.ledger.registry.operations();
         let unrestored = operations.map(|(kind, envelope)| (kind, envelope.to_body()));
@@ -86,14 +86,14 @@ impl Conversation {
         self.ledger.stage = Stage::Restoring;
     }
 
-    /// The PUBLISHes in flight are to be sent once more, behind what is restored.
+    /// The PUBLISHes in flight have to be repeated, after everything is restored.
     pub(super) fn repeat(&mut self) {
         self.ledger.unrepeated = Some(0);
         self.ledger.stage = Stage::Restoring;
     }
 
-    /// Sends what is to be asked for and sent again, as far as the budget of ERRORs allows:
-    /// rights may have changed, and refusals of the old must not end the new.
+    /// Repeats registrations and PUBLISHes, as far as the budget of ERRORs allows: rights may have
+    /// changed, and refusals of old operations must not end the new connection.
     pub(super) fn go_on_restoring(&mut self, now: Instant) {
         if self.ledger.unrestored.is_empty() && self.ledger.unrepeated.is_none() {
             return;
@@ -108,7 +108,7 @@ impl Conversation {
             let Some((kind, body)) = ledger.unrestored.pop_front() else {
                 break;
             };
-            // What was encoded here is parsed again; and it may not be wanted any more.
+            // Parsed from its encoded form; it may not be wanted any more.
             let parsed = Envelope::parse(kind, &body).ok();
             let wanted = parsed.filter(|envelope| ledger.registry.wants(kind, envelope));
             if let Some(mut envelope) = wanted {

@@ -27,13 +27,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
-/// Unsent bytes above which what is not urgent waits.
+/// The number of unsent bytes above which anything not urgent waits.
 const UNSENT_BYTES_MAX: usize = 256 << 10;
 
-/// How long the server has for its CLOSE.
+/// How long to wait for the server's CLOSE.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What ended a client whose task was dropped.
+/// The error of a client whose task was dropped.
 const ABANDONED: &str = "the tokio runtime that this client was connected in has shut down";
 
 type Answer = Result<Response, Error>;
@@ -42,13 +42,13 @@ pub(in crate::client) struct Core {
     pub(in crate::client) conversation: Conversation,
     pub(in crate::client) peer: SocketAddr,
     waiters: HashMap<u32, oneshot::Sender<Answer>>,
-    /// How it ended, where the conversation does not know: the stream broke.
+    /// How it ended if the conversation does not know: the stream broke.
     pub(super) failure: Option<Error>,
-    /// When somebody last gave up waiting for an answer.
+    /// When a caller last gave up waiting for an answer.
     doubted_at: Option<Instant>,
-    /// The driver is no more, whatever the conversation says.
+    /// Whether the driver has ended, whatever the conversation's state.
     is_abandoned: bool,
-    /// Calls do not wait behind an inbox that nobody empties meanwhile.
+    /// Whether calls fail instead of waiting behind a full inbox, which is not emptied meanwhile.
     pub(in crate::client) is_alone: bool,
 }
 
@@ -65,28 +65,28 @@ impl Core {
         }
     }
 
-    /// Why there is no connection, if there will be none.
+    /// Why the connection has ended, if there will be no other.
     pub(in crate::client) fn ending(&self) -> Option<Error> {
         let ending = self.conversation.ending();
         if ending.is_none() && !self.is_abandoned {
             return None;
         }
-        // What the server said is the better word; else how the stream broke.
+        // The server's reason is more useful than how the stream broke.
         let told = ending.filter(|error| error.code().is_some());
         told.or_else(|| self.failure.as_ref().map(Error::copy))
             .or_else(|| self.conversation.ending())
             .or_else(|| Some(Error::ended(ABANDONED)))
     }
 
-    /// Operations may be sent, and there is room for them.
+    /// Whether operations may be sent, and there is room for them.
     pub(in crate::client) fn is_ready(&self) -> bool {
-        // Whatever was written where nobody sends it would never arrive.
+        // Without a driver nothing written would be sent.
         !self.is_abandoned
             && self.conversation.is_open()
             && self.conversation.unsent().len() < UNSENT_BYTES_MAX
     }
 
-    /// An operation of another kind than PUBLISH may be sent.
+    /// Whether an operation other than PUBLISH may be sent.
     pub(in crate::client) fn admits_operation(&mut self) -> bool {
         self.is_ready() && self.conversation.admits_operation()
     }
@@ -105,14 +105,14 @@ impl Core {
         Some(self.conversation.publish(envelope, confirm, is_awaited))
     }
 
-    /// The answer to `id` is waited for.
+    /// Registers a waiter for the answer to `id`.
     pub(in crate::client) fn wait_for(&mut self, id: u32) -> oneshot::Receiver<Answer> {
         let (sender, receiver) = oneshot::channel();
         self.waiters.insert(id, sender);
         receiver
     }
 
-    /// Nobody waits for `id` any more. Who waited is dropped by the caller, without the lock.
+    /// Removes the waiter for `id`; the caller drops it, without the lock.
     #[must_use]
     fn forget(&mut self, id: u32) -> Option<oneshot::Sender<Answer>> {
         let waiter = self.waiters.remove(&id)?;
@@ -121,8 +121,8 @@ impl Core {
         Some(waiter)
     }
 
-    /// Whether nothing was heard of the server for so long, or since somebody waited for an
-    /// answer in vain.
+    /// Whether nothing was received from the server for this long, or since a caller last waited in
+    /// vain.
     pub(in crate::client) fn is_in_doubt(&self, after: Duration) -> bool {
         let heard_at = self.conversation.link().heard_at();
         self.doubted_at.is_some_and(|at| heard_at < at) || heard_at.age() >= after
@@ -146,7 +146,7 @@ impl Core {
         }
     }
 
-    /// Each answer that came, and who waits for it.
+    /// Each answer that has arrived, with its waiter.
     fn take_answered(&mut self) -> Vec<(oneshot::Sender<Answer>, Answer)> {
         let answers = self.conversation.ledger.take_answers().into_iter();
         let waited = answers.filter_map(|(id, answer)| Some((self.waiters.remove(&id)?, answer)));
@@ -164,7 +164,7 @@ impl Core {
         answered
     }
 
-    /// What is waited for is behind an inbox that nobody empties meanwhile.
+    /// Whether the awaited answers are behind a full inbox, which is not emptied meanwhile.
     fn stuck(&self) -> Option<Error> {
         let inbox = &self.conversation.ledger.inbox;
         let is_stuck = self.is_alone && self.conversation.is_paused();
@@ -177,9 +177,9 @@ impl Core {
 pub(in crate::client) struct Shared {
     core: Mutex<Core>,
     pub(in crate::client) options: Options,
-    /// Something has changed that a call may wait for.
+    /// Notified when something has changed that a call may wait for.
     changed: Notify,
-    /// The driver has something to do.
+    /// Notified when the driver has something to do.
     work: Notify,
     status: watch::Sender<Status>,
 }
@@ -197,16 +197,16 @@ impl Shared {
     }
 
     pub(in crate::client) fn lock(&self) -> MutexGuard<'_, Core> {
-        // A panic under the lock is one of ours; what it left is still the best there is.
+        // A panic under the lock is a bug of this crate; its state is still the best available.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was written, or taken: the driver looks.
+    /// Something was written or taken: wakes the driver.
     pub(in crate::client) fn wake(&self) {
         self.work.notify_one();
     }
 
-    /// Says CLOSE: the driver ends over it, whether the server answers or not.
+    /// Sends CLOSE: the driver ends, whether the server answers or not.
     pub(in crate::client) fn close(&self) {
         self.lock()
             .conversation
@@ -228,7 +228,8 @@ impl Shared {
     /// status.
     pub(super) fn spread(&self) {
         let status = self.lock().status();
-        // Not under the lock: who reads the status may hold on to it and want the lock.
+        // Not under the lock: a reader of the status may hold its borrow while it waits for the
+        // lock.
         self.status.send_if_modified(|told| {
             let is_new = *told != status;
             *told = status;
@@ -248,7 +249,7 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
-    /// The driver is gone: nothing will come for anybody.
+    /// The driver has ended: fails all waiting calls.
     pub(super) fn abandon(&self) {
         self.lock().is_abandoned = true;
         self.spread();
@@ -256,7 +257,7 @@ impl Shared {
 
     // ---- waiting ----
 
-    /// Waits until `take` finds what it looks for.
+    /// Waits until `take` returns something.
     ///
     /// # Errors
     /// What ended the connection for good.
@@ -281,7 +282,7 @@ impl Shared {
                 }
                 !core.conversation.unsent().is_empty()
             };
-            // What it waits for may be the answer to something that is only buffered.
+            // The answer it waits for may be to something that is only buffered.
             if is_unsent && !std::mem::replace(&mut is_patient, true) {
                 self.wake();
             }
@@ -290,11 +291,11 @@ impl Shared {
         }
     }
 
-    /// Asks when operations may be sent, and waits for the answer. Dropped, it does not wait
-    /// for it any more.
+    /// Sends an operation as soon as operations may be sent, and waits for the answer. Dropping the
+    /// future stops waiting.
     ///
     /// # Errors
-    /// `ask`'s, the answer's, and what ended the connection.
+    /// Those of `ask`, of the answer, and what ended the connection.
     pub(in crate::client) async fn call(
         &self,
         mut ask: impl FnMut(&mut Core) -> Option<Result<u32, Error>>,
@@ -307,10 +308,10 @@ impl Shared {
         answer.await.unwrap_or_else(|_| Err(Error::silent()))
     }
 
-    /// Gives a call its time.
+    /// Applies a call's timeout.
     ///
     /// # Errors
-    /// `Timeout`, or what kept the answer away where that is known; and the call's own.
+    /// `Timeout`, or the known reason why no answer came; and the call's own errors.
     pub(in crate::client) async fn within<T>(
         &self,
         what: &'static str,

@@ -15,14 +15,14 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-/// A connection of which nothing is known yet.
+/// A new connection, with its SYN written.
 pub(super) struct Opened {
     pub(super) stream: Stream,
     pub(super) peer: SocketAddr,
     pub(super) link: Link,
 }
 
-/// Connects to `address`, whose `secure` says whether by TLS.
+/// Connects to `address`, with TLS if it is `secure`.
 ///
 /// # Errors
 /// `Invalid`, `Tls`, `Connect`.
@@ -48,7 +48,7 @@ pub(super) async fn open(options: &Options, address: &Address) -> Result<Opened,
     Ok(Opened { stream, peer, link })
 }
 
-/// Reads the files, on a thread that may wait for them.
+/// Reads the files, on a thread that may block.
 async fn config(tls: Tls) -> Result<Arc<ClientConfig>, Error> {
     let read = tokio::task::spawn_blocking(move || tls.config()).await;
     read.unwrap_or_else(|_| {
@@ -58,11 +58,12 @@ async fn config(tls: Tls) -> Result<Arc<ClientConfig>, Error> {
     })
 }
 
-/// Connects to the first of the name's addresses that accepts, or tells the last failure.
+/// Connects to the first of the name's addresses that accepts, or returns the last failure.
 async fn dial(address: &Address, within: Duration) -> io::Result<(TcpStream, SocketAddr)> {
     let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
     let resolved = lookup_host((address.host.as_str(), address.port)).await;
-    // NotFound is what an error is told by that is not the connection's: see `Error::Connect`.
+    // NotFound marks an error of name resolution rather than of the connection: see
+    // `Error::Connect`.
     let peers = resolved
         .map_err(|error| io::Error::new(ErrorKind::NotFound, format!("no such host: {error}")))?;
     let deadline = Instant::now() + within;

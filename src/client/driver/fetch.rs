@@ -6,14 +6,14 @@ use crate::client::credential::{Fetched, Source};
 use std::future::pending;
 use tokio::task::JoinSet;
 
-/// At most one fetch; dropped, it is not waited for any more.
+/// At most one fetch; dropping this stops waiting for it.
 #[derive(Default)]
 pub(super) struct Fetching {
     task: JoinSet<Fetched>,
 }
 
 impl Fetching {
-    /// Begins one, in place of the one before.
+    /// Begins a fetch, replacing the previous one.
     pub(super) fn begin(&mut self, source: Source) {
         self.forget();
         match source {
@@ -23,12 +23,12 @@ impl Fetching {
         };
     }
 
-    /// Nobody waits for it any more.
+    /// Stops waiting for it.
     pub(super) fn forget(&mut self) {
         self.task = JoinSet::new();
     }
 
-    /// Waits for what comes of it; without end where nothing is being fetched.
+    /// Waits for its result; forever if nothing is being fetched.
     pub(super) async fn done(&mut self) -> Fetched {
         match self.task.join_next().await {
             None => pending().await,

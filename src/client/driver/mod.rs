@@ -32,18 +32,18 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
-/// Bytes taken from the socket at once.
+/// Bytes read from the socket at once.
 const RECEIVE_BYTES: usize = 64 * 1024;
-/// How often that is done in one step while there is more; and bytes written in one step. More
-/// is read than written: who publishes and does not read what comes of it is a slow consumer.
+/// How many such reads one step makes while there is more, and how many bytes it writes. It reads
+/// more than it writes: a publisher that does not read the answers would be a slow consumer.
 const READS_MAX: usize = 16;
 const SEND_BYTES_MAX: usize = 128 * 1024;
-/// Written in one step, so many bytes may bring as many back.
+/// If one step writes this many bytes, as many may come back.
 const BUSY_BYTES: usize = 16 * 1024;
-/// How long last words may take, and how long the other side's are read and dropped.
+/// How long the last bytes may take to send, and how long the server's are then read and discarded.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Connects and starts the task, which holds `alive`; the handshake is still to come.
+/// Connects and starts the task, which holds `alive`; the handshake follows later.
 ///
 /// # Errors
 /// As `dial::open`.
@@ -68,14 +68,14 @@ pub(super) async fn start(
     Ok(shared)
 }
 
-/// What is waited for after a step.
+/// What to wait for after a step.
 struct Wait {
     until: Instant,
     interest: Option<Interest>,
-    /// There is something to read already.
+    /// There is more to read already.
     is_pending: bool,
-    /// Much was written: what comes of it is read first, if the server is not to take this
-    /// side for slow.
+    /// Much was written: its answers are read first, so that the server does not take this side for
+    /// slow.
     is_busy: bool,
 }
 
@@ -87,13 +87,13 @@ enum Step {
 
 struct Driver {
     shared: Arc<Shared>,
-    /// None while there is no connection.
+    /// `None` while there is no connection.
     stream: Option<Stream>,
     buffer: Box<[u8]>,
     fetching: Fetching,
-    /// When to tell the server that this side lives, while nothing is read.
+    /// When to send the next sign of life, while reading is paused.
     nudge_at: Instant,
-    /// Somebody waits until this task has ended.
+    /// Dropped when this task ends, for a caller that waits for that.
     _alive: Option<mpsc::Sender<()>>,
 }
 
@@ -139,7 +139,7 @@ impl Driver {
             return;
         }
         let until = tokio::time::Instant::now() + (wait.until - Instant::now());
-        // Deadlines move later with each message: an alarm that rings early is set again.
+        // Deadlines move later with each message: an alarm that fires early is set again.
         if alarm.is_elapsed() || until < alarm.deadline() {
             alarm.as_mut().reset(until);
         }
@@ -159,7 +159,7 @@ impl Driver {
         }
     }
 
-    /// Deadlines, and what is to be written; `None` if the connection ended over it.
+    /// Handles deadlines, and writes pending output; `None` if the connection has ended.
     fn step(&mut self) -> Option<Wait> {
         let shared = self.shared.clone();
         let mut core = shared.lock();
@@ -196,8 +196,8 @@ impl Driver {
         })
     }
 
-    /// Acts on deadlines. While nothing is read, the server's silence means nothing: it is
-    /// told instead, after each interval, that this side lives.
+    /// Acts on deadlines. While reading is paused, the server's silence means nothing; instead this
+    /// side sends a sign of life after each interval.
     fn pace(&mut self, core: &mut MutexGuard<'_, Core>, is_paused: bool, now: Instant) {
         let conversation = &mut core.conversation;
         if !is_paused {
@@ -222,7 +222,7 @@ impl Driver {
         }
     }
 
-    /// Reads what has come, a bounded part of it; false if it was nothing.
+    /// Reads a bounded part of what has arrived; false if there was nothing.
     fn read_in(&mut self, trust: Trust) -> bool {
         for count in 0..READS_MAX {
             let Some(stream) = &mut self.stream else {
@@ -253,7 +253,7 @@ impl Driver {
         true
     }
 
-    /// Sends as much as there is room for, a bounded part of it; returns how many bytes.
+    /// Sends a bounded part of the output, as far as there is room; returns how many bytes.
     fn write_out(&mut self, core: &mut MutexGuard<'_, Core>) -> usize {
         let mut sent_bytes = 0;
         while sent_bytes < SEND_BYTES_MAX
@@ -269,7 +269,7 @@ impl Driver {
                 false => stream.write(unsent),
             };
             match written {
-                // Under TLS all is taken, and what has no room in the socket waits.
+                // TLS accepts everything; what has no room in the socket waits there.
                 Ok(0) => break,
                 Ok(count) => {
                     core.conversation.advance(count);
@@ -278,7 +278,7 @@ impl Driver {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    // Who closed the other end may have said why before.
+                    // The server may have sent a reason before it closed.
                     let now = Instant::now();
                     while let Ok(count @ 1..) = stream.read(&mut self.buffer, Trust::Kernel) {
                         core.conversation.receive(&self.buffer[..count], now);
@@ -340,8 +340,8 @@ impl Driver {
         }
     }
 
-    /// Lets go of the socket, with the answer to the server's CLOSE if that is due. Nothing
-    /// else: a CLOSE of this side's own would end the session too.
+    /// Closes the socket, after the answer to the server's CLOSE if that is due. Sends nothing
+    /// else: a CLOSE from this side would end the session too.
     async fn hang_up(&mut self) {
         let Some(mut stream) = self.stream.take() else {
             return;
@@ -356,7 +356,7 @@ impl Driver {
         stream.finish();
     }
 
-    /// The last words of all, and the other side's.
+    /// Sends the last bytes, and reads the server's.
     async fn leave(&mut self) {
         let Some(mut stream) = self.stream.take() else {
             return;
@@ -379,8 +379,8 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Where the runtime ends before the client did, what was published is sent as far as the
-    /// kernel has room for it at this moment.
+    /// If the runtime ends before the client, published messages are sent as far as the kernel has
+    /// room for them at this moment.
     fn drop(&mut self) {
         self.shared.abandon();
         if let Some(stream) = &mut self.stream {
@@ -391,7 +391,7 @@ impl Drop for Driver {
 }
 
 impl Core {
-    /// The stream ended or broke: an error for good, unless another will be made.
+    /// The stream has ended or broken: a final error, unless the client reconnects.
     fn lose(&mut self, what: &'static str, source: io::Error) {
         self.conversation.lose(Instant::now());
         if self.conversation.is_over() {
@@ -400,7 +400,7 @@ impl Core {
     }
 }
 
-/// Writes it all.
+/// Writes everything.
 async fn say(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() || stream.has_unsent() {
         let written = match bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! The connection's bytes: a socket that does not block, bare or under TLS.
+//! The connection's bytes: a non-blocking socket, plain or with TLS.
 //!
 //! Reading and writing return `WouldBlock`; [`Stream::ready`] waits. With TLS, both directions
 //! have a buffer between the socket and the caller, so the socket's readiness alone is not
@@ -20,11 +20,11 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Reads of what nobody will have, before a connection ends at once.
+/// How many reads discard pending input before a connection ends at once.
 const UNREAD_READS_MAX: usize = 64;
 
-/// Whom to ask whether there is something to read. A busy runtime looks at its sockets now and
-/// then only, and knows of nothing until it does; asking the kernel costs a system call more.
+/// How to find out whether there is something to read. A busy runtime polls its sockets only now
+/// and then; asking the kernel costs another system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     Runtime,
@@ -38,7 +38,7 @@ pub(super) struct Stream {
 
 struct Tls {
     connection: ClientConnection,
-    /// Bytes opened and not yet read.
+    /// Decrypted bytes that are not yet read.
     pending: usize,
 }
 
@@ -47,10 +47,10 @@ impl Stream {
         Stream { socket, tls: None }
     }
 
-    /// Under TLS, with whoever has a certificate for `host`.
+    /// With TLS, to a server with a certificate for `host`.
     ///
     /// # Errors
-    /// `host` is no name that a certificate could be for.
+    /// If `host` is not a name that a certificate could be for.
     pub(super) fn secure(
         socket: TcpStream,
         config: Arc<ClientConfig>,
@@ -104,11 +104,11 @@ impl Stream {
         Ok(())
     }
 
-    /// Writes what the kernel has room for and ends the connection, where no runtime is there
-    /// to wait for more.
+    /// Writes what the kernel has room for and ends the connection, if there is no runtime to wait
+    /// for more.
     pub(super) fn end_now(&mut self, bytes: &[u8], buffer: &mut [u8]) {
         let _ = self.write_now(bytes);
-        // What was not read would make the end a reset, behind which what was written is lost.
+        // Unread input would turn the end into a reset, and written bytes would be lost.
         for _ in 0..UNREAD_READS_MAX {
             match (&*SockRef::from(&self.socket)).read(buffer) {
                 Ok(1..) => {}
@@ -132,7 +132,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Nothing more will be written: what was taken goes first.
+    /// Nothing more will be written: sends everything accepted before.
     pub(super) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.connection.send_close_notify();
@@ -141,7 +141,7 @@ impl Stream {
         let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
     }
 
-    /// Reads what there is; `WouldBlock` if that is nothing.
+    /// Reads what there is; `WouldBlock` if there is nothing.
     pub(super) fn read(&mut self, buffer: &mut [u8], trust: Trust) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return Trying(&self.socket, trust).read(buffer);
@@ -153,7 +153,7 @@ impl Stream {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => tls.pending = 0,
-                // An end without a word of TLS: what was cut off, the protocol notices.
+                // The stream ended without close_notify: the protocol notices truncation.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 Err(error) => return Err(error),
             }
@@ -169,13 +169,13 @@ impl Stream {
             match tls.connection.process_new_packets() {
                 Ok(state) => tls.pending = state.plaintext_bytes_to_read(),
                 Err(error) => {
-                    // The alert that says why.
+                    // Sends the alert with the reason.
                     let _ = self.flush_out();
                     return Err(io::Error::new(ErrorKind::InvalidData, error));
                 }
             }
             if tls.connection.wants_write() && shaking {
-                // A reason not to go on is on its way here, if there is one.
+                // The server's reason for ending, if it sent one, is still on its way here.
                 let _ = self.flush_out();
                 return Err(ErrorKind::Interrupted.into());
             }
@@ -183,7 +183,7 @@ impl Stream {
     }
 }
 
-/// The socket as rustls wants it.
+/// The socket as `Read` and `Write`, for rustls.
 struct Trying<'a>(&'a TcpStream, Trust);
 
 impl Read for Trying<'_> {
@@ -207,14 +207,14 @@ impl Write for Trying<'_> {
     }
 }
 
-/// That a peer has gone is an error and no SIGPIPE. Where a send cannot be told so, the runtime has
-/// told the socket.
+/// A peer that has gone is an error rather than SIGPIPE. Where `send` has no flag for that, the
+/// runtime has set it on the socket.
 #[cfg(target_os = "linux")]
 const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const NO_SIGNAL: libc::c_int = 0;
 
-/// The socket without the runtime. It does not block: it was made by that.
+/// The socket without the runtime. It is non-blocking, as the runtime made it.
 struct Direct<'a>(&'a TcpStream);
 
 impl Write for Direct<'_> {

@@ -60,7 +60,7 @@ pub struct Client {
     handle: Arc<Handle>,
 }
 
-/// What all handles hold: with the last of them the connection goes.
+/// Held by all handles: dropping the last ends the connection.
 struct Handle {
     shared: Arc<Shared>,
 }
@@ -72,7 +72,7 @@ impl Drop for Handle {
 }
 
 impl Builder<Client> {
-    /// For connections that are not made again when they break, or were not made.
+    /// For connections that broke and are not re-established, or were never established.
     pub(in crate::client) fn without_return(mut self) -> Self {
         (self.options.session, self.options.reconnect) = (false, None);
         self.options.wait = Duration::ZERO;
@@ -128,7 +128,7 @@ async fn attempt(
     let client = Client {
         handle: Arc::new(Handle { shared }),
     };
-    // It may have ended again: that is told by what is called next.
+    // It may have ended again: the next call will report that.
     let stands = client
         .shared()
         .when(|core| core.conversation.ledger.has_stood.then_some(()));
@@ -137,7 +137,7 @@ async fn attempt(
         .shared()
         .within(what, options.connect_timeout, stands);
     stood.await.map_err(|error| match error {
-        // Whoever ends the stream here is no server, or one behind a proxy.
+        // A peer that ends the stream here is not a server, or one behind a proxy.
         Error::Io { source, .. } => Error::Connect {
             address: address.to_string(),
             source,
@@ -174,12 +174,12 @@ impl Client {
     }
 
     /// Whether to check with a PING that the server is alive before relying on it: it has been
-    /// silent for this long, or owes somebody an answer.
+    /// silent for this long, or has not answered a call in time.
     pub(in crate::client) fn is_in_doubt(&self, after: Duration) -> bool {
         self.shared().lock().is_in_doubt(after)
     }
 
-    // ---- what it knows ----
+    // ---- state ----
 
     /// What the server reported about itself.
     pub fn server(&self) -> ServerInfo {
@@ -336,7 +336,7 @@ impl Client {
 
     // ---- operations ----
 
-    /// Sends an operation and waits for its OK; once more if the connection broke before.
+    /// Sends an operation and waits for its OK; sends it once more if the connection broke before.
     pub(in crate::client) async fn operate(
         &self,
         what: &'static str,
@@ -356,7 +356,7 @@ impl Client {
                     Err(Error::Io { .. }) if shared.lock().ending().is_none() => {
                         is_repeated = true;
                     }
-                    // Done the first time, of which the OK was lost.
+                    // Already done the first time; its OK was lost.
                     Err(Error::Failed {
                         code: Code::NotSubscribed,
                         ..
@@ -385,7 +385,7 @@ impl Client {
         let after = CLOSE_TIMEOUT.min(shared.options.request_timeout);
         let flushed = shared.when(|core| {
             let conversation = &core.conversation;
-            // While there is no connection, only what the next one is to bring waits.
+            // Without a connection, waits only for what the next one has to deliver.
             let is_sent = match conversation.can_answer() {
                 true => conversation.unsent().is_empty(),
                 false => conversation.ledger.responses.is_empty(),
@@ -403,7 +403,7 @@ impl Client {
         unconfirmed.map_or(closed, Err)
     }
 
-    /// Says CLOSE, whatever waits, and waits for the server's.
+    /// Sends CLOSE, whatever waits, and waits for the server's.
     pub(in crate::client) async fn say_close(&self) -> Result<(), Error> {
         let shared = self.shared();
         shared.close();

@@ -1,7 +1,7 @@
-//! The async client: handles on one connection, which a task of its own keeps.
+//! The async client: handles on one connection, which a task of its own maintains.
 //!
 //! - `client`: connecting, requests, closing; `publish`; `payload`: values in JSON and protobuf.
-//! - `subscription`, `serve`: what is brought, each over a `post`.
+//! - `subscription`, `serve`: incoming messages and requests, each through a `post`.
 
 mod client;
 mod payload;

@@ -1,8 +1,8 @@
-//! What a subscription and a service have in common: a mailbox on this side, and what stands
-//! for it at the server.
+//! What a subscription and a service have in common: a mailbox on this side, and its registration
+//! at the server.
 //!
-//! Several may live on one subscription of the server's (same filter, same group): it is
-//! ended with the last of them.
+//! Several may share one subscription at the server (same filter, same group): it ends with the
+//! last of them.
 
 use super::client::Client;
 use crate::client::driver::Shared;
@@ -13,7 +13,7 @@ use crate::client::subscribe::Interest;
 use crate::proto::message::MessageType;
 use std::sync::Arc;
 
-/// A mailbox, and what stands at the server for it. Dropped, both end.
+/// A mailbox and its registration at the server. Dropping it ends both.
 pub(super) struct Post {
     pub(super) client: Client,
     pub(super) id: BoxId,
@@ -23,7 +23,7 @@ pub(super) struct Post {
 }
 
 impl Post {
-    /// Opens a mailbox and asks the server for what it takes.
+    /// Opens a mailbox and registers for it at the server.
     pub(super) async fn open(
         client: &Client,
         kind: MessageType,
@@ -63,8 +63,8 @@ impl Post {
         self.client.shared()
     }
 
-    /// Tells the server that nothing more is wanted, unless somebody else wants it, and waits
-    /// until it has said so; what came before can still be taken.
+    /// Ends the registration at the server, unless another mailbox shares it, and waits for the
+    /// confirmation; what arrived before can still be taken.
     pub(super) async fn end(&mut self) -> Result<(), Error> {
         let (kind, interest) = (self.ended_by, &self.interest);
         let what = if kind == MessageType::Unserve {
@@ -89,7 +89,8 @@ impl Post {
 
 impl Drop for Post {
     fn drop(&mut self) {
-        // One look and one change: who opens another for the same comes before or after both.
+        // Checked and changed under one lock: another mailbox for the same registration is opened
+        // either before or after both.
         let mut core = self.shared().lock();
         let conversation = &mut core.conversation;
         conversation.leave(self.id, self.ended_by, &self.interest);

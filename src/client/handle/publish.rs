@@ -59,9 +59,9 @@ impl Client {
             let confirmed = shared.call(send);
             return shared.within(PUBLISH, timeout, confirmed).await.map(drop);
         }
-        // Who publishes one after the other lets others run now and then.
+        // Lets other tasks run now and then if one publishes in a loop.
         consume_budget().await;
-        // Most find room at once, and need no clock.
+        // Usually there is room at once, which takes no clock.
         let mut sent = send(&mut shared.lock());
         if sent.is_none() {
             let room = shared.when(send);

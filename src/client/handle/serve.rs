@@ -136,14 +136,14 @@ where
             let permit = room.clone().acquire_owned().await.ok()?;
             let request = match is_ending {
                 false => requests.next().await,
-                // Behind the UNSERVE's OK nothing more comes: what is there is answered.
+                // After the OK to UNSERVE nothing more arrives: what has arrived is answered.
                 true => requests.take(),
             };
             Some((permit, request?))
         };
         let next = tokio::select! {
             biased;
-            // Also while all handlers are busy: the server is told at once.
+            // Also while all handlers are busy, so that the server is informed at once.
             () = ending.notified(), if !is_ending => None,
             next = next => Some(next),
         };
@@ -221,7 +221,7 @@ impl Requests {
         self.post.end().await
     }
 
-    /// The next request that is here already.
+    /// The next request that has already arrived.
     fn take(&self) -> Option<OpenRequest> {
         let shared = self.post.shared();
         let mut core = shared.lock();
@@ -236,7 +236,7 @@ impl Requests {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
-        // Who takes one after the other lets others run now and then.
+        // Lets other tasks run now and then if one takes requests in a loop.
         let coop = ready!(poll_proceed(cx));
         let shared = self.post.shared();
         let mut core = shared.lock();
@@ -254,7 +254,7 @@ impl Requests {
         Poll::Ready(taken.and_then(|taken| self.opened(taken)))
     }
 
-    /// Nothing but requests comes to such a mailbox.
+    /// Such a mailbox receives only requests.
     fn opened(&self, (key, incoming): (Key, Incoming)) -> Option<OpenRequest> {
         let request = incoming.into_request()?;
         Some(OpenRequest {
@@ -286,7 +286,7 @@ impl std::fmt::Debug for Requests {
 pub struct OpenRequest {
     request: IncomingRequest,
     client: Client,
-    /// Until it is answered.
+    /// `None` once it is answered.
     key: Option<Key>,
 }
 

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::task::coop::poll_proceed;
 
-/// Messages taken between two words to the server that they were.
+/// How many messages are taken between two acknowledgements.
 const TAKEN_EVERY: u32 = 64;
 
 impl Client {
@@ -78,7 +78,7 @@ impl Subscription {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        // Who takes one after the other lets others run now and then.
+        // Lets other tasks run now and then if one takes messages in a loop.
         let coop = ready!(poll_proceed(cx));
         let shared = self.post.shared();
         let mut core = shared.lock();
@@ -87,7 +87,7 @@ impl Subscription {
         let polled = core.conversation.ledger.inbox.poll(self.post.id, cx);
         let polled = match polled {
             Poll::Ready((_, Incoming::Message(message))) => Poll::Ready(Some(message)),
-            // Nothing else comes to such a mailbox.
+            // Such a mailbox receives only messages.
             Poll::Ready(_) => Poll::Ready(None),
             Poll::Pending if core.ending().is_some() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,

@@ -15,7 +15,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// The pool makes new connections itself: none of them reconnects, or has a session.
+    /// The pool makes new connections itself: clients neither reconnect nor have a session.
     pub fn new(builder: Builder<Client>, address: &str) -> Clients {
         Clients {
             builder: builder.without_return(),
@@ -40,8 +40,8 @@ impl Maker for Clients {
         error.is_retryable()
     }
 
-    /// The client's own task reads the socket and answers heartbeats, so that it knows of an
-    /// end that the other side or the kernel has told.
+    /// The client's own task reads the socket and answers heartbeats, so it notices an end that the
+    /// other side or the kernel has reported.
     fn fault(&self, client: &Client) -> Option<Reason> {
         match client.status().phase {
             Phase::Lost | Phase::Ended => Some(Reason::Dead),
@@ -58,7 +58,7 @@ impl Maker for Clients {
         client.ping().await.is_ok()
     }
 
-    /// What was published is sent first. An error is about a connection that is gone anyway.
+    /// Sends published messages first. Errors are ignored: the connection is ending anyway.
     async fn close(&self, client: Client) {
         let _ = client.close().await;
     }

@@ -87,7 +87,7 @@ impl Pool {
                 Refusal::Failed(error) => error,
                 Refusal::Closed => Error::PoolClosed,
             })?;
-        // There is one in every lease that was acquired.
+        // Every acquired lease holds one.
         let client = lease.connection().cloned().ok_or(Error::PoolClosed)?;
         Ok(PooledClient { client, lease })
     }
@@ -116,7 +116,7 @@ impl std::fmt::Debug for Pool {
 
 /// A pool's connection, which behaves like a [`Client`]; dropping it returns it.
 pub struct PooledClient {
-    // In this order: when the lease goes back, this handle must be gone.
+    // In this order: the handle must be dropped before the lease is returned.
     client: Client,
     lease: Lease<Clients>,
 }

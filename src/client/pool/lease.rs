@@ -1,9 +1,9 @@
-//! Acquiring a connection, holding it, giving it back.
+//! Acquiring a connection, holding it, returning it.
 //!
-//! A connection outside the books is in a [`Lease`], while it is being checked or in use:
-//! dropped anywhere, by a cancelled future or a panic, it is returned. One on its way to a
-//! waiting caller is in the books; a [`Place`] that is given up passes it on. So none is lost
-//! and none is counted twice.
+//! A connection outside the books is in a [`Lease`] while it is being checked or in use: wherever
+//! that is dropped, by a cancelled future or a panic, the connection is returned. A connection
+//! granted to a waiting caller is in the books; an abandoned [`Place`] passes it on. So none is
+//! lost and none is counted twice.
 
 use super::maker::Maker;
 use super::settings::later;
@@ -22,7 +22,7 @@ pub(super) enum Refusal<E> {
     TimedOut {
         waited: Duration,
         status: Box<PoolStatus>,
-        /// Why no connection could be made, if that was it.
+        /// Why no connection could be made, if that was the cause.
         cause: Option<Arc<E>>,
     },
     /// No connection can be made, and trying again will not help.
@@ -31,7 +31,7 @@ pub(super) enum Refusal<E> {
     Closed,
 }
 
-/// A connection that answers: an idle one, or a new one; in the order of the calls.
+/// Acquires a connection that answers, an idle or a new one, in the order of the calls.
 ///
 /// # Errors
 /// As in [`Refusal`].
@@ -40,7 +40,7 @@ pub(super) async fn acquire<M: Maker>(
 ) -> Result<Lease<M>, Refusal<M::Error>> {
     let started = Instant::now();
     let deadline = later(started, shared.settings.acquire_timeout);
-    // Who acquires one after the other lets others run now and then.
+    // Lets other tasks run now and then if one acquires in a loop.
     consume_budget().await;
     let mut place = Place::new(shared);
     while let Some(lease) = place.wait(deadline).await? {
@@ -68,14 +68,14 @@ fn timed_out<M: Maker>(shared: &Arc<Shared<M>>, started: Instant) -> Refusal<M::
 struct Place<'a, M: Maker> {
     shared: &'a Arc<Shared<M>>,
     ticket: Option<Ticket>,
-    /// It may still stand in the line.
+    /// Whether it may still be in the queue.
     is_queued: bool,
 }
 
 impl<M: Maker> Drop for Place<'_, M> {
     fn drop(&mut self) {
         if let Some(Grant::Connection(kept)) = self.leave() {
-            // Dropped without the lock, it goes back.
+            // Dropped without the lock held, so that it can be returned.
             drop(Lease::new(kept, self.shared.clone()));
         }
     }
@@ -90,7 +90,7 @@ impl<'a, M: Maker> Place<'a, M> {
         }
     }
 
-    /// Leaves the line, with what has been granted to it meanwhile.
+    /// Leaves the queue, with what has been granted to it meanwhile.
     fn leave(&mut self) -> Option<Grant<M>> {
         let ticket = self
             .ticket
@@ -98,7 +98,7 @@ impl<'a, M: Maker> Place<'a, M> {
         self.shared.change(|stock| stock.leave_line(ticket))
     }
 
-    /// What comes first; `None`: nothing in time. Asked again it has its old place.
+    /// Waits for a grant; `None`: nothing in time. A later call keeps the old place.
     async fn wait(&mut self, deadline: Instant) -> Result<Option<Lease<M>>, Refusal<M::Error>> {
         let taken = self.shared.change(|stock| {
             let ticket = *self.ticket.get_or_insert_with(|| stock.ticket());
@@ -113,7 +113,7 @@ impl<'a, M: Maker> Place<'a, M> {
         };
         self.is_queued = true;
         let in_time = timeout_at(deadline, receiver).await.is_ok();
-        // In the moment in which the time was over something may have come, too.
+        // Something may have been granted at the same moment.
         match self.leave() {
             Some(Grant::Connection(kept)) => Ok(Some(Lease::new(kept, self.shared.clone()))),
             Some(Grant::Failed(error)) => Err(Refusal::Failed(error)),
@@ -123,19 +123,19 @@ impl<'a, M: Maker> Place<'a, M> {
     }
 }
 
-/// What trying a connection has shown.
+/// The result of checking a connection.
 enum Trial<M: Maker> {
     Sound(Lease<M>),
     Faulty,
-    /// Nothing, before there was no more time.
+    /// No result within the time.
     Unknown,
 }
 
-/// A connection outside the books; dropped, it is given back.
+/// A connection outside the books; dropping this returns it.
 pub(super) struct Lease<M: Maker> {
-    /// `None` only once it has gone.
+    /// `None` only once it has been returned.
     kept: Option<Kept<M::Connection>>,
-    /// The caller has had it: what is given back has been used until then.
+    /// Whether the caller has had it, so that it counts as used until it is returned.
     is_used: bool,
     shared: Arc<Shared<M>>,
 }
@@ -153,12 +153,12 @@ impl<M: Maker> Lease<M> {
         self.kept.as_ref().map(|kept| &kept.connection)
     }
 
-    /// Of the pool it belongs to.
+    /// The pool it belongs to.
     pub fn status(&self) -> PoolStatus {
         self.shared.status()
     }
 
-    /// Looks at one, and asks it if it has rested for a while.
+    /// Checks a connection, with a PING if it has been idle for a while.
     async fn try_out(mut self, deadline: Instant) -> Trial<M> {
         let Some(kept) = &self.kept else {
             return Trial::Faulty;

@@ -4,14 +4,14 @@ use crate::client::builder::no_time;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often idle connections are looked at.
+/// Bounds of how often idle connections are checked.
 const UPKEEP_MIN: Duration = Duration::from_millis(10);
 const UPKEEP_MAX: Duration = Duration::from_secs(1);
 
-/// What stands for "never" in a deadline: tokio's clock knows no end.
+/// Stands for "never" in a deadline: tokio's clock has no such value.
 const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
 
-/// So much later; or never, where that is beyond what the clock can say.
+/// This much later; or never, if that is beyond the clock's range.
 pub(super) fn later(now: Instant, by: Duration) -> Instant {
     now + by.min(NEVER)
 }
@@ -23,9 +23,9 @@ pub(super) struct Settings {
     pub idle_timeout: Duration,
     pub lifetime_max: Option<Duration>,
     pub acquire_timeout: Duration,
-    /// One of which nothing was heard for so long is asked before it is lent.
+    /// A connection silent for this long is checked before it is lent.
     pub check_after: Duration,
-    /// How long it may take to answer.
+    /// How long the answer to that check may take.
     pub check_timeout: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What cannot be, if anything.
+    /// The first invalid setting, if any.
     pub fn mistake(&self) -> Option<String> {
         let Settings {
             connections_max,
@@ -68,7 +68,7 @@ impl Settings {
         })
     }
 
-    /// A quarter of what it is there to notice, within bounds.
+    /// A quarter of the time it has to notice, within bounds.
     pub fn upkeep_interval(&self) -> Duration {
         let shortest = self.lifetime_max.unwrap_or(self.idle_timeout);
         let shortest = shortest.min(self.idle_timeout);

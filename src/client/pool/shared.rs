@@ -1,8 +1,8 @@
-//! The books under their lock, and the tasks that carry out what a change of them asks for:
-//! dial, close, look after what is idle.
+//! The books under their lock, and the tasks that carry out what a change of them requires:
+//! dialing, closing, upkeep of idle connections.
 //!
-//! None of these tasks keeps the pool alive: when its last handle and lease are gone, a dial
-//! that still comes through is closed again.
+//! None of these tasks keeps the pool alive: once its last handle and lease are dropped, a
+//! connection that a dial still opens is closed again.
 
 use super::maker::Maker;
 use super::settings::Settings;
@@ -18,10 +18,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 /// Attempts of one dial wait a random part of this, doubled from one to the next.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// How long nobody dials in advance after an attempt that the next one would repeat.
+/// How long the pool does not dial in advance after a failure that would only repeat.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-/// A connection's lifetime is this part of `lifetime_max` at least: those that were made
-/// together do not end together.
+/// A connection's lifetime is at least this part of `lifetime_max`, so that those made together do
+/// not end together.
 const LIFETIME_PART_MIN: f64 = 0.8;
 
 /// What the handles and tasks of one pool share.
@@ -30,7 +30,7 @@ pub(super) struct Shared<M: Maker> {
     pub maker: Arc<M>,
     pub settings: Settings,
     runtime: Handle,
-    /// Told when nothing is open.
+    /// Notified when nothing is open.
     emptied: Notify,
     upkeep: OnceLock<AbortHandle>,
 }
@@ -44,7 +44,7 @@ impl<M: Maker> Drop for Shared<M> {
 }
 
 impl<M: Maker> Shared<M> {
-    /// An empty pool, with its upkeep running on this runtime.
+    /// An empty pool, whose upkeep runs on this runtime.
     pub fn open(maker: M, settings: Settings, runtime: &Handle) -> Arc<Shared<M>> {
         let shared = Arc::new(Shared {
             stock: Mutex::new(Stock::new(settings, Instant::now())),
@@ -63,10 +63,10 @@ impl<M: Maker> Shared<M> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the books, and sees to what follows from that: dials, closes.
+    /// Changes the books, and carries out what follows from that: dials, closes.
     ///
-    /// Tasks are spawned behind the lock: a runtime that has ended drops them at once, and
-    /// they book their end.
+    /// Tasks are spawned after the lock is released: a runtime that has ended drops them at once,
+    /// and their drop changes the books.
     pub fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut Stock<M>) -> R) -> R {
         let (result, dials, leaving) = {
             let mut stock = self.lock();
@@ -95,7 +95,7 @@ impl<M: Maker> Shared<M> {
         self.lock().status()
     }
 
-    /// Ends it: see `Pool::close`.
+    /// Closes the pool: see `Pool::close`.
     pub async fn close(self: &Arc<Self>) {
         self.change(Stock::close);
         loop {
@@ -127,7 +127,7 @@ impl<M: Maker> Slot<M> {
         shared.is_some_and(|shared| shared.change(|stock| stock.wants_dial(Instant::now())))
     }
 
-    /// Fills the room; gives the connection back if there is no pool any more.
+    /// Fills the room with a connection; returns it if the pool no longer exists.
     fn fill(mut self, connection: M::Connection) -> Option<M::Connection> {
         let Some(shared) = self.shared.upgrade() else {
             return Some(connection);
@@ -135,7 +135,7 @@ impl<M: Maker> Slot<M> {
         self.is_open = false;
         let now = Instant::now();
         let part = LIFETIME_PART_MIN + (1.0 - LIFETIME_PART_MIN) * fastrand::f64();
-        // Without end, where it is longer than any clock runs.
+        // Without end, if it is beyond the clock's range.
         let lifetime = shared.settings.lifetime_max;
         let kept = Kept {
             connection,
@@ -155,7 +155,7 @@ impl<M: Maker> Slot<M> {
         None
     }
 
-    /// Gives the room back.
+    /// Releases the room.
     fn abandon(mut self) {
         self.is_open = false;
         if let Some(shared) = self.shared.upgrade() {
@@ -178,8 +178,8 @@ impl<M: Maker> Slot<M> {
 }
 
 impl<M: Maker> Drop for Slot<M> {
-    /// A dial that was cut short: it panicked, or its runtime has ended. Where nothing can be
-    /// made any more the pool is closed, or who waits would have the next dial begun, which
+    /// A dial was cut short: it panicked, or its runtime has ended. If no connection can be made
+    /// any more, the pool is closed; otherwise a waiting caller would start the next dial, which
     /// would end here at once.
     fn drop(&mut self) {
         if self.is_open
@@ -220,7 +220,7 @@ pub(super) async fn dial<M: Maker>(slot: Slot<M>, maker: Arc<M>) {
     }
 }
 
-/// A connection that ends; dropped, it has.
+/// A connection being closed; dropping this records that it is closed.
 pub(super) struct Closing<M: Maker>(Weak<Shared<M>>);
 
 impl<M: Maker> Closing<M> {
@@ -242,7 +242,7 @@ pub(super) async fn close<M: Maker>(closing: Closing<M>, maker: Arc<M>, connecti
     drop(closing);
 }
 
-/// Ends what has been idle or has lived too long, and keeps `idle_min` ready.
+/// Ends connections that have been idle or have lived too long, and keeps `idle_min` ready.
 pub(super) async fn upkeep<M: Maker>(shared: Weak<Shared<M>>, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Invariants, checked after every change in debug builds:
-//! - `idle + dialing + closing ≤ open ≤ connections_max`; what is left of `open` is lent
-//! - somebody waits only while nothing is idle
+//! - `idle + dialing + closing ≤ open ≤ connections_max`; the rest of `open` is lent
+//! - a caller waits only while nothing is idle
 //! - `made` = connections ended + idle + lent
 //!
 //! Nothing here waits, spawns or locks: changes put connections to be closed into `leaving`, and
@@ -28,9 +28,9 @@ use tokio::time::Instant;
 /// A connection and what the pool knows of it.
 pub(super) struct Kept<C> {
     pub connection: C,
-    /// When it has lived long enough.
+    /// When its lifetime ends.
     pub expires_at: Option<Instant>,
-    /// Since when nobody has used it.
+    /// Since when it has not been used.
     pub idle_since: Instant,
 }
 
@@ -51,9 +51,10 @@ pub(super) enum Grant<M: Maker> {
 
 pub(super) struct Stock<M: Maker> {
     pub settings: Settings,
-    /// The one used last is at the back, and lent next: the others grow old and go.
+    /// The one used last is at the back, and lent next, so that the others reach their idle
+    /// timeout.
     idle: VecDeque<Kept<M::Connection>>,
-    /// Who waits, each woken when something is granted to it.
+    /// The waiting callers, each woken when something is granted to it.
     waiting: BTreeMap<Ticket, oneshot::Sender<()>>,
     /// What has been granted and not yet collected. A connection here counts as lent.
     granted: HashMap<Ticket, Grant<M>>,
@@ -61,14 +62,14 @@ pub(super) struct Stock<M: Maker> {
     open: usize,
     dialing: usize,
     closing: usize,
-    /// To be closed by whoever made the change.
+    /// To be closed by the caller that made the change.
     pub leaving: Vec<M::Connection>,
     pub is_closed: bool,
-    /// No dialing in advance before: a server that refused is left alone for a while.
+    /// No dialing in advance before this time: a server that refused is left alone for a while.
     fill_at: Instant,
     /// Why the last attempt failed, if none has succeeded since.
     pub last_failure: Option<Arc<M::Error>>,
-    /// What is counted, in the fields for that.
+    /// The counters, in their fields of the status.
     counted: PoolStatus,
 }
 
@@ -121,7 +122,7 @@ impl<M: Maker> Stock<M> {
         self.next_ticket
     }
 
-    /// The idle one that was used last; or a place in the line, which keeps its order however
+    /// The idle one that was used last, or a place in the queue, which keeps its order however
     /// often it is taken.
     pub fn take(&mut self, ticket: Ticket) -> Result<Kept<M::Connection>, oneshot::Receiver<()>> {
         self.idle.pop_back().ok_or_else(|| {
@@ -131,19 +132,19 @@ impl<M: Maker> Stock<M> {
         })
     }
 
-    /// Whoever had this place waits no longer; what has been granted to it is its own now.
+    /// The caller with this place no longer waits; returns what has been granted to it.
     pub fn leave_line(&mut self, ticket: Ticket) -> Option<Grant<M>> {
         self.waiting.remove(&ticket);
         self.granted.remove(&ticket)
     }
 
-    /// Grants it to whoever has waited longest; gives it back if nobody waits.
+    /// Grants it to the caller that has waited longest; returns it if no caller waits.
     fn grant(&mut self, grant: Grant<M>) -> Option<Grant<M>> {
         let Some((ticket, waiter)) = self.waiting.pop_first() else {
             return Some(grant);
         };
         self.granted.insert(ticket, grant);
-        // Whoever does not listen any more is about to leave the line, and finds it then.
+        // A caller that has stopped listening is about to leave the queue, and finds it then.
         let _ = waiter.send(());
         None
     }
@@ -165,11 +166,11 @@ impl<M: Maker> Stock<M> {
         }
     }
 
-    /// One that was lent ends.
+    /// A lent connection ends.
     pub fn retire(&mut self, connection: M::Connection, reason: Reason) {
         self.counted.closed.count(reason);
         if reason == Reason::Dead {
-            // There is nobody to say goodbye to.
+            // It is dropped: there is no peer to send CLOSE to.
             self.open -= 1;
         } else {
             self.closing += 1;
@@ -201,8 +202,8 @@ impl<M: Maker> Stock<M> {
         }
     }
 
-    /// One did not answer: the others that were silent as long lead to the same server, and
-    /// would each be waited for in turn. New ones are soon made where it does answer.
+    /// One did not answer: the others that were silent as long lead to the same server, and each
+    /// would time out in turn. If the server does answer, new ones are made soon.
     pub fn retire_doubtful(&mut self, maker: &M) {
         for kept in std::mem::take(&mut self.idle) {
             match maker.is_in_doubt(&kept.connection, self.settings.check_after) {
@@ -223,7 +224,7 @@ impl<M: Maker> Stock<M> {
 
     // ---- making new ones ----
 
-    /// How many are wanted: one for each who waits, and what is missing of the idle ones.
+    /// How many are wanted: one for each waiting caller, and the missing idle ones.
     fn wanted(&self, now: Instant) -> usize {
         if self.is_closed {
             return 0;
@@ -235,7 +236,7 @@ impl<M: Maker> Stock<M> {
         self.waiting.len() + missing
     }
 
-    /// Takes room for those that are wanted and not yet being made: how many to dial.
+    /// Reserves room for those that are wanted and not yet being made; returns how many to dial.
     pub fn begin_dials(&mut self, now: Instant) -> usize {
         let wanted = self.wanted(now).saturating_sub(self.dialing);
         let count = wanted.min(self.settings.connections_max - self.open);
@@ -249,14 +250,14 @@ impl<M: Maker> Stock<M> {
         self.dialing <= self.wanted(now)
     }
 
-    /// A dial has brought one, which is lent from here to `put` or `retire`.
+    /// A dial has made one, which counts as lent until `put` or `retire`.
     pub fn finish_dial(&mut self) {
         self.dialing -= 1;
         self.counted.made += 1;
         self.last_failure = None;
     }
 
-    /// A dial ends with nothing.
+    /// A dial ends without a connection.
     pub fn abandon_dial(&mut self) {
         self.dialing -= 1;
         self.open -= 1;

@@ -1,7 +1,7 @@
 //! The pool over connections that fail and linger at will, under tokio's paused clock.
 //!
-//! The fake server counts the connections that exist at any moment, dials included, and knows
-//! who holds which: it, and not the pool's own books, says whether a bound was broken.
+//! The fake server counts the connections that exist at any moment, including dials, and knows
+//! which task holds which: it decides whether a bound was broken, not the pool's own books.
 
 use super::lease::{Lease, Refusal, acquire};
 use super::maker::Maker;
@@ -20,18 +20,19 @@ const MS: Duration = Duration::from_millis(1);
 /// A server and the network to it.
 struct World {
     rng: Mutex<Rng>,
-    /// It accepts connections.
+    /// Whether it accepts connections.
     is_up: AtomicBool,
-    /// Its refusals are for good.
+    /// Whether its refusals are final.
     refuses: AtomicBool,
-    /// Of 100 dials so many fail, though it is up.
+    /// How many of 100 dials fail although it is up.
     failing: AtomicUsize,
     dial_ms_max: u64,
-    /// Grows with each restart: connections from before are broken.
+    /// Incremented by each restart: earlier connections are broken.
     epoch: AtomicUsize,
-    /// Peers of connections made before have vanished without a word.
+    /// Peers of connections made before this have vanished silently.
     vanished: AtomicUsize,
-    /// Connections that exist, being made or being closed; and the most there have been.
+    /// How many connections exist, including those being made or closed; and the most there have
+    /// been.
     existing: AtomicUsize,
     existing_max: AtomicUsize,
     made: AtomicUsize,
@@ -60,12 +61,12 @@ impl World {
         self.rng.lock().unwrap().u64(0..=max)
     }
 
-    /// What was connected is broken, as each side notices at once.
+    /// Breaks all connections, which each side notices at once.
     fn restart(&self) {
         self.epoch.fetch_add(1, SeqCst);
     }
 
-    /// What was connected is dead, as nobody notices before asking.
+    /// Kills all peers, which is noticed only by a PING.
     fn vanish(&self) {
         self.vanished.store(self.made.load(SeqCst), SeqCst);
     }
@@ -192,7 +193,7 @@ fn socket(lease: &Lease<Dialer>) -> &Socket {
     lease.connection().unwrap()
 }
 
-/// A connection in somebody's hands, and in nobody else's.
+/// A held connection, checked to be held by one task only.
 struct Held(Option<Lease<Dialer>>);
 
 impl Held {
@@ -218,7 +219,7 @@ async fn hold(pool: &Pool) -> Held {
     Held::new(acquire(pool).await.ok().unwrap())
 }
 
-/// Closes the pool: everything is back, and the books are even.
+/// Closes the pool, and checks that everything is released and the books balance.
 async fn leave(pool: Pool, world: &Arc<World>) -> PoolStatus {
     timeout(Duration::from_secs(60), pool.close())
         .await
@@ -236,7 +237,7 @@ async fn leave(pool: Pool, world: &Arc<World>) -> PoolStatus {
 // ---- one thing at a time ----
 
 #[test]
-fn what_was_used_last_is_lent_next_and_the_rest_grows_old() {
+fn the_connection_used_last_is_lent_next_and_the_others_age() {
     run(async {
         let world = World::new(1);
         let pool = open(&world, settings(3));
@@ -284,7 +285,7 @@ fn a_minimum_is_kept_ready_and_made_up_for() {
 }
 
 #[test]
-fn lifetimes_end_idle_ones_and_lent_ones_when_they_come_back_not_all_at_once() {
+fn lifetimes_end_idle_connections_and_lent_ones_on_return_not_all_at_once() {
     run(async {
         let world = World::new(3);
         let settings = Settings {
@@ -332,7 +333,7 @@ fn broken_draining_and_shared_ones_are_not_lent_again() {
             .is_shared
             .store(true, SeqCst);
         drop(third);
-        // Idle, and broken before anybody looked.
+        // Idle, and broken before anyone checked.
         drop(hold(&pool).await);
         world.restart();
         assert_eq!(hold(&pool).await.number(), 5);
@@ -344,7 +345,7 @@ fn broken_draining_and_shared_ones_are_not_lent_again() {
 }
 
 #[test]
-fn one_that_has_rested_is_asked_and_takes_its_like_along_if_it_does_not_answer() {
+fn a_rested_connection_is_probed_and_dropped_with_its_like_if_it_does_not_answer() {
     run(async {
         let world = World::new(5);
         let pool = open(&world, settings(3));
@@ -355,7 +356,7 @@ fn one_that_has_rested_is_asked_and_takes_its_like_along_if_it_does_not_answer()
         let started = Instant::now();
         assert_eq!(hold(&pool).await.number(), 4);
         let waited = started.elapsed();
-        // One was waited for, and no other.
+        // Only one was waited for.
         assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(2));
         assert_eq!(pool.status().closed.dead, 3);
         leave(pool, &world).await;
@@ -370,7 +371,7 @@ fn one_that_is_used_often_and_never_answers_is_not_lent_for_ever() {
         drop(hold(&pool).await);
         world.vanish();
         let used = async {
-            // Each use is more recent than `check_after`; what was heard is not.
+            // Each use is more recent than `check_after`; the last message is not.
             while hold(&pool).await.number() == 1 {
                 sleep(200 * MS).await;
             }
@@ -456,7 +457,7 @@ fn a_check_that_is_cut_short_proves_nothing() {
         assert!(cancelled.is_err());
         let status = pool.status();
         assert_eq!((status.idle, status.closed.dead), (1, 0), "{status}");
-        // It has not been used meanwhile: the next one asks again.
+        // It has not been used meanwhile: the next caller checks again.
         world.vanished.store(0, SeqCst);
         assert_eq!(hold(&pool).await.number(), 1);
         leave(pool, &world).await;
@@ -464,7 +465,7 @@ fn a_check_that_is_cut_short_proves_nothing() {
 }
 
 #[test]
-fn who_waits_too_long_is_told_the_numbers_and_the_cause() {
+fn a_waiter_that_times_out_gets_the_numbers_and_the_cause() {
     run(async {
         let world = World::new(7);
         let settings = Settings {
@@ -497,7 +498,7 @@ fn who_waits_too_long_is_told_the_numbers_and_the_cause() {
 }
 
 #[test]
-fn a_refusal_for_good_is_told_at_once_and_not_repeated_in_advance() {
+fn a_final_refusal_is_returned_at_once_and_not_retried() {
     run(async {
         let world = World::new(8);
         world.refuses.store(true, SeqCst);
@@ -523,7 +524,7 @@ fn a_refusal_for_good_is_told_at_once_and_not_repeated_in_advance() {
 }
 
 #[test]
-fn whoever_waits_takes_what_comes_first_a_new_one_or_one_that_comes_back() {
+fn a_waiter_takes_the_first_connection_new_or_returned() {
     run(async {
         let world = World::new(9);
         let pool = open(&world, settings(2));
@@ -538,7 +539,7 @@ fn whoever_waits_takes_what_comes_first_a_new_one_or_one_that_comes_back() {
         let number = held.number();
         drop(held);
         assert_eq!(waiting.await.unwrap(), number);
-        // The dial was for it, and ends.
+        // The dial was for this caller, and ends.
         sleep(Duration::from_secs(3)).await;
         assert_eq!(pool.status().dialing, 0);
         leave(pool, &world).await;
@@ -546,7 +547,7 @@ fn whoever_waits_takes_what_comes_first_a_new_one_or_one_that_comes_back() {
 }
 
 #[test]
-fn a_closed_pool_tells_who_waits_and_waits_for_what_is_lent() {
+fn a_closed_pool_fails_waiters_and_waits_for_lent_connections() {
     run(async {
         let world = World::new(10);
         let pool = open(&world, settings(1));
@@ -633,7 +634,7 @@ fn a_pool_whose_runtime_has_ended_is_closed() {
 // ---- many at once ----
 
 #[test]
-fn who_came_first_is_served_first() {
+fn waiters_are_served_in_order() {
     for connections_max in [1, 3, 8] {
         run(async move {
             let world = World::new(20);
@@ -648,7 +649,7 @@ fn who_came_first_is_served_first() {
                     sleep(MS * (1 + number % 7)).await;
                     drop(held);
                 }));
-                // In this order they stand in the line; some have gone before the next comes.
+                // They queue in this order; some leave before the next arrives.
                 tokio::task::yield_now().await;
                 if number % 10 == 0 {
                     sleep(MS).await;
@@ -664,7 +665,7 @@ fn who_came_first_is_served_first() {
     }
 }
 
-/// One of a thousand tasks: acquires, holds, and now and then gives up or falls over.
+/// One of a thousand tasks: acquires, holds, and now and then gives up or panics.
 async fn compete(pool: Pool, world: Arc<World>, rounds: usize) -> usize {
     let mut done = 0;
     while done < rounds {
@@ -694,7 +695,7 @@ async fn compete(pool: Pool, world: Arc<World>, rounds: usize) -> usize {
     done
 }
 
-/// Restarts, outages, dead peers and failing dials, one after another, then peace.
+/// Restarts, outages, dead peers and failing dials, one after another, then no more faults.
 async fn trouble(world: Arc<World>) {
     for _ in 0..30 {
         sleep(MS * world.up_to(200) as u32).await;
@@ -740,9 +741,9 @@ fn bounds_hold_and_all_are_served_with_a_thousand_tasks_and_every_trouble() {
             troubled.await.unwrap();
             let most = world.existing_max.load(SeqCst);
             assert!(most <= connections_max, "{most} of {connections_max}");
-            // In peace it shrinks to what is to be kept ready.
+            // Without faults it shrinks to `idle_min`.
             sleep(Duration::from_secs(10)).await;
-            // One that has lived long enough may be being replaced at this moment.
+            // One whose lifetime has ended may be being replaced at this moment.
             let kept = async {
                 loop {
                     let status = pool.status();

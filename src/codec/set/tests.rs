@@ -1,4 +1,4 @@
-//! Claims about descriptor sets, most of which protoc would not make.
+//! Tests of descriptor sets, most of which protoc would not make.
 
 use crate::codec::tests::{EVENT, PLENTY, SITE, delimited, other, translated};
 use crate::codec::{Descriptors, SchemaError};
@@ -7,24 +7,24 @@ use proptest::prelude::*;
 
 const MAPPING: &[u8] = include_bytes!("../../../tests/schema/mapping.binpb");
 
-/// A field of protobuf that is a number.
+/// A protobuf field with a number.
 fn number(field: u8, value: u64) -> Vec<u8> {
     let mut bytes = vec![field << 3];
     prost::encoding::encode_varint(value, &mut bytes);
     bytes
 }
 
-/// A set's file of this name, and what else it has.
+/// A file of a set, with this name and these parts.
 fn file(name: &str, parts: &[Vec<u8>]) -> Vec<u8> {
     delimited(1, &[delimited(1, name.as_bytes()), parts.concat()].concat())
 }
 
-/// A file's message `M`, and what it has.
+/// A message `M` with these parts.
 fn message(parts: &[Vec<u8>]) -> Vec<u8> {
     delimited(4, &[delimited(1, b"M"), parts.concat()].concat())
 }
 
-/// A message's field of this name, number and type.
+/// A field with this name, number and type.
 fn field(name: &str, at: u64, kind: u64, parts: &[Vec<u8>]) -> Vec<u8> {
     let field = [
         delimited(1, name.as_bytes()),
@@ -131,7 +131,7 @@ fn a_field_that_contradicts_others_says_why() {
 }
 
 #[test]
-fn a_set_that_says_things_twice_or_in_a_circle_is_taken() {
+fn a_set_with_duplicates_or_cycles_is_accepted() {
     let import = |name: &str| delimited(3, name.as_bytes());
     let of = |name: &str| delimited(6, name.as_bytes());
     let itself = [field("a", 1, 11, &[of("M")]), field("b", 2, 0, &[of(".M")])];
@@ -149,12 +149,12 @@ fn a_set_that_says_things_twice_or_in_a_circle_is_taken() {
 }
 
 #[test]
-fn a_set_that_is_deeper_than_any_stack_is_none() {
+fn a_set_nested_too_deep_is_refused() {
     let mut nested = delimited(1, b"M");
     for _ in 0..20_000 {
         nested = delimited(3, &nested);
     }
-    // Of a number that nobody knows.
+    // Groups with an unknown field number.
     let groups = b"\x0b".repeat(500_000);
     for set in [
         file("a", &[delimited(4, &nested)]),
@@ -167,8 +167,8 @@ fn a_set_that_is_deeper_than_any_stack_is_none() {
 }
 
 #[test]
-fn an_edition_says_of_each_field_what_it_is() {
-    // Options of a field, of which features are the 21st.
+fn an_edition_determines_the_features_of_each_field() {
+    // A field's options, in which features are field 21.
     let features = |feature: u8, value: u64| {
         let features = number(feature, value);
         delimited(
@@ -207,7 +207,7 @@ fn an_edition_says_of_each_field_what_it_is() {
 
 proptest! {
     #[test]
-    fn any_set_is_judged_and_so_are_payloads_of_what_it_declares(
+    fn any_set_and_any_payload_of_its_messages_is_checked(
         set in prop::sample::select(&[SITE, EVENT, MAPPING]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4usize), 1..6),
         cut in any::<prop::sample::Index>(),

@@ -8,12 +8,12 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::kind::{Admission, MessageType};
 
 impl Session {
-    /// The client has shown who it is, or need not.
+    /// Whether the client has authenticated, or need not.
     pub fn is_authenticated(&self) -> bool {
         matches!(self.standing, Standing::OnTrial | Standing::Admitted)
     }
 
-    /// Whether it may stay only if it resumes a session.
+    /// Whether the client may stay only if it resumes a session.
     pub fn is_on_trial(&self) -> bool {
         matches!(self.standing, Standing::StrangerOnTrial | Standing::OnTrial)
     }
@@ -29,8 +29,8 @@ impl Session {
         }
     }
 
-    /// The owner has room for this client only if it resumes a session: anything else is
-    /// refused, and so is who does not within [`super::Settings::auth_timeout`].
+    /// The owner has room for this client only if it resumes a session: anything else is refused,
+    /// and so is a client that does not resume one within [`super::Settings::auth_timeout`].
     pub fn put_on_trial(&mut self, now: Instant) {
         self.standing = match self.is_authenticated() {
             true => Standing::OnTrial,
@@ -41,7 +41,7 @@ impl Session {
         }
     }
 
-    /// It has resumed one.
+    /// The client has resumed a session.
     pub fn end_trial(&mut self) {
         if self.standing == Standing::OnTrial {
             self.standing = Standing::Admitted;
@@ -49,7 +49,7 @@ impl Session {
         }
     }
 
-    /// What a connection is told for which there is no room.
+    /// The refusal for a connection for which there is no room.
     #[cold]
     pub fn full() -> Refusal {
         let text = "this server has reached its connection limit";

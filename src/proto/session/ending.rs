@@ -13,8 +13,8 @@ use crate::proto::message::Message;
 use crate::proto::output::Output;
 
 impl Session {
-    /// Ends the session for a reason of the peer's making: RST in the link phase, a fatal
-    /// ERROR after it. `Ended`, once: a session that is over stays so without a word.
+    /// Ends the session because of the peer: RST in the link phase, a fatal ERROR after it. Returns
+    /// `Ended` once; a session that has ended stays so and writes nothing.
     #[cold]
     pub fn refuse(&mut self, refusal: &Refusal, out: &mut impl Output) -> Event<'static> {
         match self.state {
@@ -33,7 +33,7 @@ impl Session {
                     out,
                 );
             }
-            // ERROR is the server's; a client says why it leaves with CLOSE.
+            // Only a server sends ERROR; a client gives its reason in CLOSE.
             State::Open | State::PeerClosing => {
                 self.send(
                     &Message::Close {
@@ -50,8 +50,8 @@ impl Session {
         Event::Ended(refusal.code.close_reason())
     }
 
-    /// Answers an operation with a non-fatal ERROR, or ends the session when the peer has
-    /// provoked too many of them within a second.
+    /// Answers an operation with a non-fatal ERROR, or ends the session if the peer has caused too
+    /// many of them within a second.
     #[cold]
     pub fn error(
         &mut self,
@@ -100,7 +100,7 @@ impl Session {
         }
     }
 
-    /// Answers the peer's CLOSE; the session is over.
+    /// Answers the peer's CLOSE and ends the session.
     pub fn finish(&mut self, out: &mut impl Output) {
         if self.state == State::PeerClosing {
             self.send(

@@ -190,8 +190,8 @@ impl Session {
         Ok(Event::Established(granted))
     }
 
-    /// The interval in force is the one the peer names, held within this side's bounds. A
-    /// client needs them, too: a server's interval may be longer than its own patience.
+    /// The interval in force is the one that the peer names, clamped to this side's bounds. A
+    /// client needs bounds, too: a server's interval may be longer than the client's own timeout.
     fn agree_on_heartbeat(&mut self, named_ms: Option<u32>) {
         if let Some(ms) = named_ms.filter(|&ms| ms > 0) {
             // Half the timeout, so that a PING and its PONG fit before it.

@@ -9,11 +9,11 @@ use crate::proto::output::Output;
 use std::time::Duration;
 
 impl Session {
-    /// When [`Session::handle_timeout`] wants to be called; `NEVER` when nothing is due.
+    /// When to call [`Session::handle_timeout`]; `NEVER` if nothing will be due.
     ///
-    /// Hearing something only moves it later, so an owner may keep its timer where it is
-    /// and ask again when that fires. Only two things move it earlier: the handshake's end
-    /// and a message begun.
+    /// Receiving messages only moves it later, so an owner may leave its timer as it is and ask
+    /// again when it fires. Only two things move it earlier: the end of the handshake, and a
+    /// message that begins.
     pub fn timeout(&self) -> Instant {
         match self.state {
             State::AwaitSyn { .. } | State::AwaitAck { .. } | State::AwaitSynAck { .. } => {
@@ -58,16 +58,16 @@ impl Session {
         self.refuse(&refusal, out)
     }
 
-    /// The owner reads again after it has not been reading: time in which it could not hear
-    /// the rest of a message does not count against the peer.
+    /// The owner reads again after a pause: the time in which it could not receive the rest of a
+    /// message does not count against the peer.
     pub fn restart_frame_clock(&mut self, now: Instant) {
         if self.frame_started != Instant::NEVER {
             self.frame_started = now;
         }
     }
 
-    /// What the owner has of the peer is not yet bytes of a message (`partial`: a TLS record
-    /// that has begun), or is none any more. The time for a message runs from there.
+    /// The owner holds bytes of the peer that the session cannot see yet (`partial`: an incomplete
+    /// TLS record), or holds none any more. The deadline for a message counts from then.
     pub fn note_undelivered(&mut self, partial: bool, now: Instant) {
         if !partial {
             self.frame_started = Instant::NEVER;
@@ -76,7 +76,8 @@ impl Session {
         }
     }
 
-    /// A message has begun and is not complete: [`Session::timeout`] may have moved earlier.
+    /// Whether a message has begun and is not complete: [`Session::timeout`] may have moved
+    /// earlier.
     #[inline]
     pub fn is_mid_message(&self) -> bool {
         self.frame_started != Instant::NEVER
@@ -87,8 +88,8 @@ impl Session {
         self.heard
     }
 
-    /// From the last PING of this side to its PONG; none so far: a peer that is never silent
-    /// is not asked.
+    /// From this side's last PING to its PONG. `None` so far: a peer that is never silent gets no
+    /// PING.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip.took()
     }
@@ -101,10 +102,10 @@ impl Session {
         Duration::from_millis(u64::from(self.heartbeat_ms.max(1)))
     }
 
-    /// When silence next has a consequence: a PING after one interval and this session's
-    /// jitter, the end at last. In between nothing happens, but the owner is called after
-    /// each interval: after what it hears meanwhile the next PING is due one interval later,
-    /// not at the end.
+    /// When silence next has a consequence: a PING after one interval plus this session's jitter,
+    /// and finally the end. In between nothing happens, but the owner is called after each
+    /// interval, so that after a message in the meantime the next PING is due one interval later,
+    /// not only at the end.
     fn silence_deadline(&self) -> Instant {
         let timeout = self.settings.heartbeat_timeout;
         let end = self.heard + timeout;
@@ -125,8 +126,8 @@ impl Session {
         let timeout = self.settings.heartbeat_timeout;
         let first = self.silent_count == 0;
         if first && interval < timeout && now >= self.heard + timeout {
-            // Nobody asked at the time for the PING: this side slept (a stopped process, a
-            // suspended machine), the peer did not fall silent. It gets its PING, and the
+            // This side was not called when the PING was due: it slept (a stopped process, a
+            // suspended machine), the peer did not fall silent. The peer gets its PING now, and the
             // usual time to answer it.
             self.heard = now - interval;
         }
@@ -138,7 +139,8 @@ impl Session {
         self.silent_count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
         if first && self.state == State::Open {
             self.jitter.advance();
-            // The payload lets a reader of a capture see how long the answer took, and us.
+            // From the payload, this side and a reader of a capture can see how long the answer
+            // took.
             self.round_trip.ask(now);
             self.send(&Message::Ping(&now.as_nanos().to_be_bytes()), out);
         }

@@ -45,50 +45,50 @@ use standing::Standing;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What all sessions of one owner have in common.
+/// Settings shared by all sessions of one owner.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of the largest payload this side accepts, a CRC not counted.
+    /// Bytes of the largest payload this side accepts, without a CRC.
     pub message_bytes_max: u32,
     pub handshake_timeout: Duration,
     pub frame_timeout: Duration,
     /// Silence after which this side sends PING, unless the handshake agrees on another.
     pub heartbeat_interval: Duration,
-    /// Silence after which the peer is taken for dead.
+    /// Silence after which the peer counts as dead.
     pub heartbeat_timeout: Duration,
     /// Server: accepted AUTH methods (`option::AUTH_*`); 0: none needed.
     pub auth_methods: u8,
     /// Server: how long an established client may take to authenticate.
     pub auth_timeout: Duration,
-    /// Server: product and version, as SYN-ACK tells them.
+    /// Server: product and version, for SYN-ACK.
     pub product: String,
     /// Server: the shard that serves this session.
     pub shard: u16,
 }
 
-/// What one call of [`Session::handle`] made of the bytes.
+/// The result of one call of [`Session::handle`].
 #[derive(Debug, PartialEq)]
 pub enum Step<'a> {
-    /// No whole frame or message is there. With `need` bytes in all it gets further.
+    /// There is no complete frame or message. With `need` bytes in all, parsing gets further.
     Incomplete { need: usize },
-    /// The first `used` bytes are done with once the event is handled.
+    /// The first `used` bytes are consumed; the owner drops them once it has handled the event.
     Taken { used: usize, event: Event<'a> },
 }
 
 /// What the owner has to act on.
 #[derive(Debug, PartialEq)]
 pub enum Event<'a> {
-    /// Nothing: the session did all there was to do.
+    /// Nothing: the session has handled it.
     Handled,
-    /// The handshake is over, with these options of the peer's.
+    /// The handshake is complete, with these options of the peer.
     Established(Options<'a>),
     /// A message for the owner.
     Message(Message<'a>),
-    /// The peer sent CLOSE: answer what it still waits for, then call [`Session::finish`].
+    /// The peer sent CLOSE: send the answers it still waits for, then call [`Session::finish`].
     PeerClosed { code: Code, reason: &'a str },
-    /// The peer refused the handshake with RST; the session is over.
+    /// The peer refused the handshake with RST; the session has ended.
     Refused { code: Code, reason: String },
-    /// The session is over: flush, then end the connection as PROTOCOL.md "Ending" says.
+    /// The session has ended: flush, then end the connection as PROTOCOL.md "Ending" says.
     Ended(Reason),
 }
 
@@ -105,9 +105,9 @@ enum State {
         acknowledgement: u32,
     },
     Open,
-    /// The peer sent CLOSE, we have not answered yet.
+    /// The peer sent CLOSE, and this side has not answered yet.
     PeerClosing,
-    /// We sent CLOSE and wait for the peer's.
+    /// This side sent CLOSE and waits for the peer's.
     Closing,
     Ended,
 }
@@ -124,17 +124,18 @@ pub struct Session {
     /// Bytes of the largest payload the peer accepts.
     peer_message_bytes_max: u32,
     heartbeat_ms: u32,
-    /// Heartbeat intervals of silence since `heard` that were acted on: a PING at the first.
+    /// How many heartbeat intervals of silence since `heard` have been acted on: the first by a
+    /// PING.
     silent_count: u32,
     jitter: Jitter,
     round_trip: RoundTrip,
-    /// Whole messages that came, and those that were written; frames of the handshake aside.
+    /// Complete messages received, and messages written; without frames of the handshake.
     messages_in: u64,
     messages_out: u64,
     client_id: Option<Box<str>>,
-    /// Link phase: when it began. Then: when the last complete message came.
+    /// In the link phase: when it began. Afterwards: when the last complete message arrived.
     heard: Instant,
-    /// When the first byte of a message still incomplete came.
+    /// When the first byte of the incomplete message arrived.
     frame_started: Instant,
     auth_deadline: Instant,
     errors: Budget,
@@ -174,7 +175,7 @@ impl Session {
         }
     }
 
-    // ---- what it knows ----
+    // ---- state ----
 
     pub fn is_established(&self) -> bool {
         matches!(
@@ -183,12 +184,12 @@ impl Session {
         )
     }
 
-    /// Established, and nobody has asked to end it.
+    /// Whether it is established and neither side has sent CLOSE.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
     }
 
-    /// The peer sent CLOSE and waits for [`Session::finish`].
+    /// Whether the peer sent CLOSE and waits for [`Session::finish`].
     pub fn is_peer_closing(&self) -> bool {
         self.state == State::PeerClosing
     }
@@ -197,7 +198,7 @@ impl Session {
         self.state == State::Ended
     }
 
-    /// Whole messages that came, whatever became of them.
+    /// Complete messages received, however they were handled.
     pub fn messages_in(&self) -> u64 {
         self.messages_in
     }
@@ -221,18 +222,18 @@ impl Session {
         self.client_id.as_deref()
     }
 
-    /// Bytes of the largest payload the peer accepts, a CRC not counted.
+    /// Bytes of the largest payload the peer accepts, without a CRC.
     pub fn peer_message_bytes_max(&self) -> u32 {
         self.peer_message_bytes_max
     }
 
-    /// Bytes of the largest whole message the peer accepts, a CRC not counted.
+    /// Bytes of the largest complete message the peer accepts, without a CRC.
     #[inline]
     pub fn peer_whole_bytes_max(&self) -> usize {
         self.peer_message_bytes_max as usize + MESSAGE_HEADER_BYTES
     }
 
-    /// Whether the peer accepts a RESPONSE with a payload of so many bytes.
+    /// Whether the peer accepts a RESPONSE with a payload of this size.
     #[inline]
     pub fn peer_accepts_response(&self, payload_bytes: usize) -> bool {
         ENVELOPE_FIXED_BYTES + payload_bytes <= self.peer_message_bytes_max as usize
@@ -240,7 +241,7 @@ impl Session {
 
     // ---- bytes in ----
 
-    /// Takes the frame or message at the head of `bytes`.
+    /// Handles the frame or message at the head of `bytes`.
     #[inline]
     pub fn handle<'a>(&mut self, bytes: &'a [u8], now: Instant, out: &mut impl Output) -> Step<'a> {
         match self.state {
@@ -308,7 +309,7 @@ impl Session {
         }
     }
 
-    /// Whether a message of this type may come now: the check between checksum and body.
+    /// Whether a message of this type is allowed now: the check between checksum and body.
     #[inline]
     fn accept_kind(&self, kind: MessageType) -> Result<(), Refusal> {
         let allowed = if self.is_server {
@@ -328,7 +329,7 @@ impl Session {
         Ok(())
     }
 
-    /// The header of an AUTH that is longer than other messages may be before it.
+    /// The header of an AUTH that is longer than any other message may be before authentication.
     #[cold]
     fn long_auth(&self, bytes: &[u8]) -> Option<Header> {
         let waits = self.is_server && !self.is_authenticated() && self.settings.auth_methods != 0;
@@ -337,7 +338,7 @@ impl Session {
         (waits && header.kind == MessageType::Auth).then_some(header)
     }
 
-    /// Does what the protocol does by itself and hands the rest to the owner.
+    /// Handles what the protocol answers by itself and passes the rest to the owner.
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
@@ -356,8 +357,8 @@ impl Session {
                 self.send(&Message::Pong(bytes), out);
                 Event::Handled
             }
-            // A client measures by PONGs of its own; a server's PINGs ask for life, and how
-            // long the answer took is only noted.
+            // A client's PONGs go to its owner, which measures with them; a server's PINGs check
+            // for life, and it only records how long the answer took.
             Message::Pong(bytes) if self.is_server => {
                 self.round_trip.take_pong(bytes, now);
                 Event::Handled
@@ -376,12 +377,12 @@ impl Session {
         if self.is_server {
             self.error(Code::RateLimited, 0, text, now, out)
         } else {
-            // ERROR is the server's to send.
+            // Only a server may send ERROR.
             self.refuse(&Refusal::new(Code::RateLimited, text), out)
         }
     }
 
-    /// One side has sent CLOSE: only the other's CLOSE still counts.
+    /// One side has sent CLOSE: only the other side's CLOSE still matters.
     fn answer_late<'a>(&mut self, message: Message<'a>) -> Event<'a> {
         if self.state == State::Closing && matches!(message, Message::Close { .. }) {
             self.state = State::Ended;
@@ -397,9 +398,9 @@ impl Session {
         Step::Incomplete { need }
     }
 
-    /// Two things may stand behind a header that is refused: the RST of a server that gave
-    /// up on the handshake while our ACK was on its way to it (as a message it would be of
-    /// version 4), and a message too large for a client that has not authenticated yet.
+    /// A refused header may be one of two special cases: the RST of a server that gave up on the
+    /// handshake while this client's ACK was on its way (as a message it would have version 4), or
+    /// a message too large for a client that has not authenticated yet.
     #[cold]
     fn refuse_header<'a>(
         &mut self,
@@ -445,7 +446,7 @@ impl Session {
         }
     }
 
-    /// What CHECKSUM adds to a payload: it does not count against what one may have.
+    /// What CHECKSUM adds to a payload: it does not count against the payload's limit.
     #[inline]
     const fn crc_bytes(&self) -> u32 {
         if self.checksum {
@@ -455,7 +456,7 @@ impl Session {
         }
     }
 
-    /// What a header's length may be now: a server's less before AUTH than after it.
+    /// The largest length a header may have now: for a server, less before AUTH than after it.
     #[inline]
     fn length_max(&self) -> u32 {
         let most = self
@@ -469,8 +470,8 @@ impl Session {
     }
 }
 
-/// What comes after the end is dropped. Nothing left is `Incomplete`, like everywhere: an
-/// owner's loop ends on it.
+/// Drops what arrives after the end. No bytes left is `Incomplete`, as everywhere, so that the
+/// owner's loop ends.
 #[cold]
 fn drop_all(bytes: &[u8]) -> Step<'static> {
     if bytes.is_empty() {

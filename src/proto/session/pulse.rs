@@ -5,9 +5,9 @@ use crate::base::clock::Instant;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How long the last PING's answer took. When a PING was sent stands in its payload, which
-/// its PONG brings back; of what is kept here only that such a PONG is awaited, and the low
-/// bits of its time, so that a PONG nobody asked for measures nothing.
+/// How long the last PING's answer took. The time a PING was sent is in its payload, which its PONG
+/// returns; kept here is only whether a PONG is awaited, and the low bits of the PING's time, so
+/// that an unsolicited PONG measures nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RoundTrip {
     asked_us: Option<NonZeroU32>,
@@ -39,8 +39,8 @@ impl RoundTrip {
     }
 }
 
-/// What a session adds to the silence before its PING, so that sessions which began
-/// together, as after a server's restart, do not ask together forever.
+/// What a session adds to the silence before its PING, so that sessions which began together, as
+/// after a server's restart, do not send their PINGs together forever.
 ///
 /// ```text
 ///   interval                        spread: at most a sixteenth of it    coalescing
@@ -60,13 +60,14 @@ pub(super) struct Jitter {
 impl Jitter {
     pub(super) fn new(seq: u32) -> Jitter {
         let salt = seq as u16;
-        // Sessions of neighbouring salts take their turns at other places.
+        // Sessions with neighbouring salts start at different turns.
         let turn = (salt as u8).wrapping_mul(97);
         Jitter { salt, turn }
     }
 
     pub(super) fn advance(&mut self) {
-        // About the golden section of 256: few steps already lie evenly, 256 take each place.
+        // About the golden section of 256: a few steps are already spread evenly, and 256 steps
+        // visit every value.
         self.turn = self.turn.wrapping_add(159);
     }
 

@@ -7,7 +7,7 @@ use crate::proto::message::{Message, MessageType, encode_response, encode_respon
 use crate::proto::output::Output;
 
 impl Session {
-    /// Writes a message, with its CRC if one is due. Nothing after the end.
+    /// Writes a message, with a CRC where CHECKSUM is in force. Writes nothing after the end.
     #[inline]
     pub fn send(&mut self, message: &Message<'_>, out: &mut impl Output) {
         if matches!(self.state, State::Open | State::PeerClosing) {
@@ -16,7 +16,7 @@ impl Session {
         }
     }
 
-    /// Writes a RESPONSE: what `send` of one would write, without building the message.
+    /// Writes a RESPONSE: the same bytes as `send`, without building the message.
     #[inline]
     pub fn send_response(
         &mut self,
@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// Writes all of a RESPONSE but its payload; the owner queues that behind it. False, and
+    /// Writes all of a RESPONSE but its payload, which the owner queues after it. False, and
     /// nothing is written, where CHECKSUM is in force or nothing may be sent.
     pub fn send_response_head(
         &mut self,
@@ -62,8 +62,8 @@ impl Session {
         sends
     }
 
-    /// Writes a message that came from elsewhere, encoded whole and without CRC; with another
-    /// id if one is given (types from 0x10 on).
+    /// Writes a message from elsewhere, encoded completely and without CRC; with another id if one
+    /// is given (types from 0x10 on).
     #[inline]
     pub fn forward(&mut self, message: &[u8], id: Option<u32>, out: &mut impl Output) {
         if matches!(self.state, State::Open | State::PeerClosing) {
@@ -72,12 +72,12 @@ impl Session {
         }
     }
 
-    /// Whether [`Session::forward`] would write a message's very bytes now.
+    /// Whether [`Session::forward`] would write a message's bytes unchanged now.
     pub fn forwards_as_it_is(&self) -> bool {
         !self.checksum && matches!(self.state, State::Open | State::PeerClosing)
     }
 
-    /// The owner has written such a message itself.
+    /// Counts a message that the owner has written itself.
     #[inline]
     pub fn note_forwarded(&mut self) {
         self.messages_out += 1;

@@ -1,13 +1,12 @@
 //! What a server's session lets its client do.
 
-/// On trial is who may stay only if it resumes a
-/// session.
+/// A client on trial may stay only if it resumes a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It has not shown who it is.
+    /// It has not authenticated.
     Stranger,
     StrangerOnTrial,
-    /// It has, or need not.
+    /// It has authenticated, or need not, and is on trial.
     OnTrial,
     Admitted,
 }

@@ -1,5 +1,4 @@
-//! What only the inside can show; the session's rules are tried from outside, in
-//! `tests/proto`.
+//! Tests that need private parts; the session's rules are tested from outside, in `tests/proto`.
 
 use super::pulse::{Jitter, RoundTrip, coalesced};
 use super::{Budget, Session};
@@ -79,7 +78,7 @@ fn only_the_answer_to_the_last_ping_measures_the_round_trip_and_only_once() {
     assert_eq!(trip.took(), Some(Duration::from_millis(3)));
     trip.take_pong(&pong(ms(1000)), ms(2000));
     assert_eq!(trip.took(), Some(Duration::from_millis(3)), "repeated");
-    // Hours late: it is held to what fits, not wrapped.
+    // Hours late: it is clamped, not wrapped.
     trip.ask(ms(0));
     trip.take_pong(&pong(ms(0)), ms(100_000_000));
     assert_eq!(

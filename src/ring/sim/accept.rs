@@ -1,16 +1,16 @@
-//! Listeners: connects queue up, the multishot accept turns them into descriptors until it
-//! ends for one cause or another.
+//! Listeners: incoming connections wait in the backlog; the multishot accept turns them into
+//! descriptors until it ends, for whatever cause.
 
-use super::agenda::Parcel;
+use super::event_queue::Segment;
 use super::kernel::Kernel;
-use super::link::{LinkId, Way};
+use super::link::{Direction, LinkId};
 use super::ring::Accepting;
 use crate::base::clock::Instant;
 use crate::ring::driver::{Completion, Socket};
 use std::io;
 use std::time::Duration;
 
-/// How long a SYN that found the backlog full waits before it comes again.
+/// How long the client waits before it resends a SYN that found the backlog full.
 const SYN_RETRY: Duration = Duration::from_secs(1);
 
 impl Kernel {
@@ -28,26 +28,26 @@ impl Kernel {
         };
         let ring = &mut self.rings[usize::from(shard)];
         if ring.accepting == Accepting::Stopped {
-            // Nobody listens: the SYN is answered by a reset.
+            // The listener is closed: the SYN is answered with a reset.
             link.server_closed = true;
             self.reset_client_end_soon(id);
             return;
         }
         if ring.backlog.len() >= ring.size.backlog {
-            self.meet("backlog full");
-            let again = super::agenda::Event::Arrive {
+            self.cover("backlog full");
+            let again = super::event_queue::Event::Arrive {
                 link: id,
-                way: Way::Up,
-                parcel: Parcel::Connect(shard),
+                direction: Direction::Up,
+                segment: Segment::Syn(shard),
             };
-            self.agenda.enter(self.now + SYN_RETRY, again);
+            self.event_queue.push(self.now + SYN_RETRY, again);
             return;
         }
         ring.backlog.push_back(id);
         self.pump_accept(shard);
     }
 
-    /// Checks and notes that the accept is asked for.
+    /// Checks that no accept is armed and records that one is requested.
     pub(super) fn begin_accept(&mut self, shard: u16) {
         match self.rings[usize::from(shard)].accepting {
             Accepting::Idle => self.rings[usize::from(shard)].accepting = Accepting::Queued,
@@ -61,7 +61,7 @@ impl Kernel {
         if ring.accepting == Accepting::Queued {
             ring.accepting = Accepting::Armed;
             if self.descriptors.is_full() {
-                // The kernel takes a number before it looks for a connection.
+                // The kernel allocates the descriptor before it looks for a connection.
                 self.end_accept(shard, Some(libc::EMFILE));
             }
             self.pump_accept(shard);
@@ -107,9 +107,9 @@ impl Kernel {
             let at = self.post(shard, after, Completion::Accepted(Socket(socket)));
             self.rings[index].accept_visible_at = at;
             if full {
-                self.meet("queue full at accept");
+                self.cover("queue full at accept");
             }
-            if full || self.fault("ends", self.faults.ends) {
+            if full || self.fault("multishot_ends", self.faults.multishot_ends) {
                 self.end_accept(shard, None);
             }
         }
@@ -125,7 +125,7 @@ impl Kernel {
         ring.accepting = Accepting::Idle;
     }
 
-    /// A connection is lost before the server has it.
+    /// The connection is lost before the server has accepted it.
     fn abort(&mut self, id: LinkId) {
         if let Some(link) = self.links.find_mut(id) {
             link.broken = true;

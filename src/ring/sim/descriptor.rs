@@ -1,20 +1,20 @@
-//! The process's descriptor table: numbers are handed out lowest first, as a kernel does,
-//! so that a number closed is a number met again at once.
+//! The process's descriptor table: it hands out the lowest free number, as a kernel does, so that a
+//! closed number is reused at once.
 
 use super::link::LinkId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What one open descriptor stands for, and what of it is in flight.
+/// An open descriptor: its link, and which operations on it are in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Descriptor {
     pub(super) link: LinkId,
-    /// A receive, a send of which the shard has not seen the end.
+    /// A receive, or a send, whose last completion the shard has not taken.
     pub(super) receiving: bool,
     pub(super) sending: bool,
 }
 
-/// Numbers below are taken by others: standard streams, rings, listeners.
+/// Lower numbers are in use: standard streams, rings, listeners.
 const FIRST: i32 = 8;
 
 pub(super) struct Descriptors {
@@ -81,7 +81,7 @@ impl Descriptors {
         self.entries.get_mut(Self::index(number))?.as_mut()
     }
 
-    /// The numbers open, ascending.
+    /// The open numbers, ascending.
     pub(super) fn numbers(&self) -> impl Iterator<Item = i32> + '_ {
         let open = self.entries.iter().enumerate().filter(|e| e.1.is_some());
         open.map(|(index, _)| FIRST + index as i32)

@@ -1,9 +1,9 @@
-//! The simulated driver of one shard. It queues operations and submits them in `poll`, like
-//! the real one, and holds the shard to the contract on the way: what the shard breaks
-//! panics at once, with the seed.
+//! The simulated driver of one shard. It queues operations and submits them in `poll`, like the
+//! real one, and checks the shard against the driver's contract: a breach panics at once, with the
+//! seed.
 //!
-//! `poll` never sleeps. Where the real one would, it notes until when, and returns with
-//! nothing; the world then lets the shard turn again when there is something for it.
+//! `poll` never sleeps. Where the real one would, it records until when and returns without
+//! completions; the world lets the shard turn again once there is something for it.
 
 use super::kernel::{Kernel, Operation};
 use super::ring::{Activity, Posted, Ring, RingSize};
@@ -26,7 +26,7 @@ pub struct SimDriver {
     now: Instant,
     queued: Vec<Operation>,
     ready: VecDeque<Posted>,
-    /// The bytes of the buffers lent out, by number.
+    /// The contents of the lent buffers, by buffer id.
     lent: Vec<Option<Vec<u8>>>,
 }
 
@@ -60,7 +60,7 @@ impl SimDriver {
         }
     }
 
-    /// The shard asks for something: it is awake, and its next `poll` will submit it.
+    /// The shard requests an operation: it is awake, and its next `poll` will submit it.
     fn begin(&mut self) -> RefMut<'_, Kernel> {
         let mut kernel = RefMut::map(self.world.state(), |state: &mut State| &mut state.kernel);
         kernel.rings[usize::from(self.shard)].activity = Activity::Awake;
@@ -213,7 +213,7 @@ impl Driver for SimDriver {
 
 impl Drop for SimDriver {
     fn drop(&mut self) {
-        // While a failed check unwinds, the world may be borrowed: then nobody asks again.
+        // While a failed check unwinds, the world may be borrowed; it does not run again then.
         if let Some(mut state) = self.world.try_state() {
             state.kernel.rings[usize::from(self.shard)].activity = Activity::Gone;
         }

@@ -1,4 +1,4 @@
-//! The numbers of simulated things that several parts speak of.
+//! Ids that several parts of the simulation use.
 
 /// A client's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,14 +1,13 @@
-//! The simulated machine without its clients: clock, chance, network and all rings.
+//! The simulated machine without its clients: clock, random generator, network and all rings.
 //!
-//! Here is what everything shares: faults, when a completion becomes visible, when a
-//! parcel arrives, the trace. What the operations do stands in `accept` and `socket`, what
-//! a client does to its end in `remote`.
+//! This file has what all parts share: faults, when a completion becomes visible, when a segment
+//! arrives, the trace. The operations are in `accept` and `socket`, the clients' ends in `remote`.
 
-use super::agenda::{Agenda, Event, Parcel};
 use super::descriptor::Descriptors;
+use super::event_queue::{Event, EventQueue, Segment};
 use super::fault::Faults;
 use super::id::ClientId;
-use super::link::{LinkId, Links, Way};
+use super::link::{Direction, LinkId, Links};
 use super::ring::Ring;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
@@ -17,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-/// What a shard has asked for and the next `poll` submits.
+/// An operation that a shard has requested and its next `poll` submits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
     Accept,
@@ -32,7 +31,7 @@ pub(super) struct Kernel {
     pub(super) now: Instant,
     pub(super) rng: fastrand::Rng,
     pub(super) faults: Faults,
-    pub(super) agenda: Agenda,
+    pub(super) event_queue: EventQueue,
     pub(super) links: Links,
     pub(super) descriptors: Descriptors,
     pub(super) rings: Vec<Ring>,
@@ -40,26 +39,26 @@ pub(super) struct Kernel {
     pub(super) pipe_bytes: usize,
     trace: u64,
     events: u64,
-    /// How often which fault happened.
-    pub(super) met: BTreeMap<&'static str, u64>,
+    /// How often each fault and each shortage happened.
+    pub(super) coverage: BTreeMap<&'static str, u64>,
 }
 
 impl Kernel {
     pub(super) fn new(seed: u64, faults: Faults) -> Kernel {
         Kernel {
             seed,
-            // Not zero: a shard that forgets to ask for the time shall be found out.
+            // Not zero, so that a shard that forgets to read the clock is found out.
             now: Instant::from_nanos(1_000_000_000),
             rng: fastrand::Rng::with_seed(seed),
             faults,
-            agenda: Agenda::default(),
+            event_queue: EventQueue::default(),
             links: Links::default(),
             descriptors: Descriptors::new(),
             rings: Vec::new(),
             pipe_bytes: 128 * 1024,
             trace: 0xCBF2_9CE4_8422_2325,
             events: 0,
-            met: BTreeMap::new(),
+            coverage: BTreeMap::new(),
         }
     }
 
@@ -73,27 +72,27 @@ impl Kernel {
         panic!("seed {seed}: shard {shard} at {now:?}: {what}")
     }
 
-    // ---- chance ----
+    // ---- random ----
 
     pub(super) fn chance(&mut self, chance: f32) -> bool {
         chance > 0.0 && self.rng.f32() < chance
     }
 
-    /// Whether a fault happens now; those that do are counted by name.
+    /// Whether a fault happens now; counts it by name if it does.
     pub(super) fn fault(&mut self, name: &'static str, chance: f32) -> bool {
         let happens = self.chance(chance);
         if happens {
-            self.meet(name);
+            self.cover(name);
         }
         happens
     }
 
-    /// Counts something that a run shall have met with.
-    pub(super) fn meet(&mut self, name: &'static str) {
-        *self.met.entry(name).or_default() += 1;
+    /// Counts the occurrence of something that tests require to happen.
+    pub(super) fn cover(&mut self, name: &'static str) {
+        *self.coverage.entry(name).or_default() += 1;
     }
 
-    /// A time between nothing and `max`.
+    /// A random time up to `max`.
     pub(super) fn delay(&mut self, max: Duration) -> Duration {
         let nanos = u64::try_from(max.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.rng.u64(0..=nanos))
@@ -126,7 +125,7 @@ impl Kernel {
 
     // ---- completions ----
 
-    /// When a completion of something that happens now can be seen, not before `after`.
+    /// When the completion of something that happens now becomes visible, not before `after`.
     fn visible_at(&mut self, after: Instant) -> Instant {
         let mut at = self.now;
         if self.fault("late", self.faults.late) {
@@ -143,7 +142,7 @@ impl Kernel {
         at
     }
 
-    /// Posts a completion of a receive, in the order of that receive.
+    /// Posts a completion of a receive, behind its earlier ones.
     pub(super) fn post_received(
         &mut self,
         shard: u16,
@@ -181,39 +180,50 @@ impl Kernel {
 
     // ---- the network ----
 
-    /// Sends a parcel on its way; none overtakes another.
-    pub(super) fn dispatch(&mut self, link: LinkId, way: Way, parcel: Parcel) {
+    /// Sends a segment; it overtakes none before it.
+    pub(super) fn dispatch(&mut self, link: LinkId, direction: Direction, segment: Segment) {
         let at = self.now + self.latency();
         if let Some(found) = self.links.find_mut(link) {
-            let stream = found.stream_mut(way);
+            let stream = found.stream_mut(direction);
             let at = at.max(stream.last_arrival);
             stream.last_arrival = at;
-            self.agenda.enter(at, Event::Arrive { link, way, parcel });
+            self.event_queue.push(
+                at,
+                Event::Arrive {
+                    link,
+                    direction,
+                    segment,
+                },
+            );
         }
     }
 
-    /// Puts bytes into a pipe; they arrive at once or in pieces.
-    pub(super) fn transmit(&mut self, id: LinkId, way: Way, bytes: &[u8]) {
+    /// Puts bytes into a pipe; they arrive in one piece or several.
+    pub(super) fn transmit(&mut self, id: LinkId, direction: Direction, bytes: &[u8]) {
         let Some(link) = self.links.find_mut(id) else {
             return;
         };
-        link.stream_mut(way).write(bytes);
+        link.stream_mut(direction).write(bytes);
         let mut left = bytes.len();
         while left > 0 {
             let mut count = left;
             if left > 1 && self.fault("segments", self.faults.segments) {
                 count = self.rng.usize(1..left);
             }
-            self.dispatch(id, way, Parcel::Bytes(count as u32));
+            self.dispatch(id, direction, Segment::Bytes(count as u32));
             left -= count;
         }
     }
 
-    /// Lets one event happen. A client that shall look around is handed back.
-    pub(super) fn happen(&mut self, event: Event) -> Option<ClientId> {
+    /// Applies one event. Returns the client to poke, if any.
+    pub(super) fn apply(&mut self, event: Event) -> Option<ClientId> {
         self.events += 1;
         match event {
-            Event::Arrive { link, way, parcel } => self.arrive(link, way, parcel),
+            Event::Arrive {
+                link,
+                direction,
+                segment,
+            } => self.arrive(link, direction, segment),
             Event::Client(client) => Some(client),
             Event::Send { shard, key } => {
                 let link = self.release_send(shard, key);
@@ -231,33 +241,33 @@ impl Kernel {
         }
     }
 
-    fn arrive(&mut self, id: LinkId, way: Way, parcel: Parcel) -> Option<ClientId> {
-        match (way, parcel) {
-            (_, Parcel::Connect(shard)) => {
+    fn arrive(&mut self, id: LinkId, direction: Direction, segment: Segment) -> Option<ClientId> {
+        match (direction, segment) {
+            (_, Segment::Syn(shard)) => {
                 self.arrive_connect(shard, id);
                 None
             }
-            (Way::Up, Parcel::Bytes(count)) => {
+            (Direction::Up, Segment::Bytes(count)) => {
                 self.arrive_up(id, count as usize);
                 None
             }
-            (Way::Up, Parcel::Fin) => {
+            (Direction::Up, Segment::Fin) => {
                 let link = self.links.find_mut(id)?;
                 link.up.ended |= !link.up.cut;
                 self.pump_receive(id);
                 None
             }
-            (Way::Up, Parcel::Reset) => {
+            (Direction::Up, Segment::Reset) => {
                 self.reset_server_end(id);
                 None
             }
-            (Way::Down, parcel) => self.arrive_down(id, parcel),
+            (Direction::Down, segment) => self.arrive_down(id, segment),
         }
     }
 
-    /// The client's end is poked in a while: something there has changed.
+    /// Pokes the client after the network's latency: something at its end has changed.
     pub(super) fn poke_later(&mut self, client: ClientId) {
         let at = self.now + self.latency();
-        self.agenda.enter(at, Event::Client(client));
+        self.event_queue.push(at, Event::Client(client));
     }
 }

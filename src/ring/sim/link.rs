@@ -1,5 +1,5 @@
-//! A TCP connection as its two ends see it: two byte pipes and what was said about their
-//! ends. The slab of all of them.
+//! A TCP connection as its two ends see it: two byte pipes, each with its end of stream; and the
+//! slab of all connections.
 //!
 //! ```text
 //!            client's write                     server's receive
@@ -19,7 +19,7 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use std::collections::VecDeque;
 
-/// Names a link for as long as it lives; an event for a dead one finds nothing.
+/// Names a link while it exists; an event for one that is gone finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkId {
     index: u32,
@@ -28,7 +28,7 @@ pub(super) struct LinkId {
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// From the client to the server.
     Up,
     Down,
@@ -44,13 +44,13 @@ struct Pipe {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     pipe: Option<Box<Pipe>>,
-    /// When the last parcel arrives: none may overtake it.
+    /// When the last segment arrives: later ones may not overtake it.
     pub(super) last_arrival: Instant,
     /// The writer has shut its side down, or is gone.
     pub(super) shut: bool,
-    /// The end of the stream has arrived: nothing follows what has.
+    /// The end of the stream has arrived: no more bytes will.
     pub(super) ended: bool,
-    /// A reset travels: what had not arrived never will.
+    /// A reset is on its way: bytes that had not arrived never will.
     pub(super) cut: bool,
     /// Bytes that never arrived.
     pub(super) lost: usize,
@@ -89,7 +89,7 @@ impl Stream {
         taken
     }
 
-    /// A reset: drops what has not arrived.
+    /// A reset: drops the bytes that have not arrived.
     pub(super) fn cut(&mut self) {
         self.cut = true;
         self.shut = true;
@@ -122,14 +122,14 @@ pub(super) struct Link {
     /// A reset has arrived at the server's end, or at the client's.
     pub(super) server_reset: bool,
     pub(super) client_reset: bool,
-    /// The server's end has no descriptor any more.
+    /// The server has closed its descriptor.
     pub(super) server_closed: bool,
     pub(super) client_closed: bool,
-    /// The client is gone without a word: bytes to it are lost, nobody is told.
+    /// The client has disappeared: bytes to it are lost, and the server gets no reset.
     pub(super) vanished: bool,
-    /// The client has bytes to write and found no room.
+    /// The client has bytes to write and found the pipe full.
     pub(super) client_blocked: bool,
-    /// A fault ended it: neither side is to blame.
+    /// An injected fault ended it: neither side is to blame.
     pub(super) broken: bool,
 }
 
@@ -151,10 +151,10 @@ impl Link {
         }
     }
 
-    pub(super) fn stream_mut(&mut self, way: Way) -> &mut Stream {
-        match way {
-            Way::Up => &mut self.up,
-            Way::Down => &mut self.down,
+    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream {
+        match direction {
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
         }
     }
 }

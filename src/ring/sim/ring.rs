@@ -1,10 +1,10 @@
 //! One shard's end of the simulated kernel: its listener, receive buffers, operations in
 //! flight and completion queue.
 //!
-//! A completion is posted with the time from which the shard can see it. Those of one
-//! receive, and those of the accept, keep their order; all others may overtake each other.
-//! An operation is in flight until the shard has *taken* its last completion: that is what
-//! the shard can know, and what the checks go by.
+//! A completion is posted with the time from which the shard can see it. Those of one receive, and
+//! those of the accept, keep their order; all others may overtake each other. An operation is in
+//! flight until the shard has *taken* its last completion: that is what the shard can know, so the
+//! checks use it.
 
 use super::link::LinkId;
 use crate::base::chunk::Chunk;
@@ -22,9 +22,9 @@ pub struct RingSize {
     /// Receive buffers.
     pub buffers: u16,
     pub buffer_bytes: u32,
-    /// Places in the completion queue: beyond them multishots end.
+    /// Entries of the completion queue: when it is full, multishots end.
     pub completions: usize,
-    /// Connections that may wait to be accepted.
+    /// How many connections may wait to be accepted.
     pub backlog: usize,
 }
 
@@ -42,11 +42,11 @@ impl Default for RingSize {
 /// How far an operation has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Asked for, and not submitted.
+    /// Requested, not yet submitted.
     Queued,
     /// In the kernel.
     Armed,
-    /// Its last completion is posted, the shard has not taken it.
+    /// Its last completion is posted, but the shard has not taken it.
     Done,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Phase {
 pub(super) struct Receive {
     pub(super) socket: i32,
     pub(super) phase: Phase,
-    /// When its latest completion is visible.
+    /// When its latest completion becomes visible.
     pub(super) visible_at: Instant,
 }
 
@@ -62,13 +62,13 @@ pub(super) struct Receive {
 pub(super) struct Send {
     pub(super) socket: i32,
     pub(super) phase: Phase,
-    /// Held back by a fault.
+    /// Delayed by a fault.
     pub(super) held: bool,
     pub(super) chunk: Option<Chunk>,
     pub(super) from: usize,
 }
 
-/// What is in flight for one slot.
+/// The operations in flight of one slot.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) generation: u32,
@@ -76,7 +76,7 @@ pub(super) struct Slot {
     pub(super) send: Option<Box<Send>>,
 }
 
-/// A completion, and the bytes of the buffer it lends.
+/// A completion, and the contents of the buffer it lends.
 #[derive(Debug)]
 pub(super) struct Posted {
     pub(super) completion: Completion,
@@ -97,7 +97,7 @@ pub(super) enum Accepting {
 pub(super) enum Activity {
     Awake,
     SleepingUntil(Instant),
-    /// It has no driver: not made yet, or dropped.
+    /// Its driver is not made yet, or dropped.
     Gone,
 }
 
@@ -113,21 +113,21 @@ pub(super) struct Ring {
     posted: BTreeMap<(Instant, u64), Posted>,
     posts: u64,
     pub(super) activity: Activity,
-    /// Its shard's core has been taken away.
-    pub(super) held_up: bool,
-    /// Until then its shard is at work on its last turn.
+    /// The shard gets no CPU.
+    pub(super) stalled: bool,
+    /// Until then the shard is busy with its last turn.
     pub(super) busy_until: Instant,
     pub(super) woken: Arc<AtomicBool>,
     /// Calls of `poll`: turns of the shard.
     pub(super) polls: u64,
-    /// Those that brought nothing and did not sleep.
+    /// Polls that returned nothing and did not sleep.
     pub(super) polls_vain: u64,
     pub(super) sends: u64,
 }
 
 impl Ring {
-    /// Memory of what is being sent, or has been and is not told yet: bytes of the shard's own,
-    /// and chunks that others hold as well.
+    /// The memory of sends whose completion the shard has not taken: bytes that it alone owns, and
+    /// the number of shared chunks.
     pub(super) fn sending(&self) -> (usize, usize) {
         let slots = self.slots.values();
         let sends = slots.filter_map(|slot| slot.send.as_ref()?.chunk.as_ref());
@@ -155,7 +155,7 @@ impl Ring {
             posted: BTreeMap::new(),
             posts: 0,
             activity: Activity::Gone,
-            held_up: false,
+            stalled: false,
             busy_until: Instant::ZERO,
             woken: Arc::new(AtomicBool::new(false)),
             polls: 0,
@@ -164,7 +164,7 @@ impl Ring {
         }
     }
 
-    /// The slot of `key`, if operations of this very key are in flight.
+    /// The slot of `key`, if operations of exactly this key are in flight.
     pub(super) fn slot_mut(&mut self, key: Key) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(&key.slot)?;
         (slot.generation == key.generation).then_some(slot)
@@ -178,7 +178,8 @@ impl Ring {
         self.slot_mut(key)?.send.as_deref_mut()
     }
 
-    /// The slot of `key`, made if need be; `None` when another generation of it is in flight.
+    /// The slot of `key`, created if needed; `None` if operations of another generation are in
+    /// flight.
     pub(super) fn slot_entry(&mut self, key: Key) -> Option<&mut Slot> {
         let slot = self.slots.entry(key.slot).or_insert(Slot {
             generation: key.generation,
@@ -188,7 +189,7 @@ impl Ring {
         (slot.generation == key.generation).then_some(slot)
     }
 
-    /// Forgets the slot when nothing of it is in flight.
+    /// Removes the slot if nothing of it is in flight.
     pub(super) fn drop_idle_slot(&mut self, key: Key) {
         let idle = |slot: &mut Slot| slot.receive.is_none() && slot.send.is_none();
         if self.slot_mut(key).is_some_and(idle) {
@@ -206,7 +207,7 @@ impl Ring {
         self.posted.insert((visible_at, self.posts), posted);
     }
 
-    /// When the next completion can be seen.
+    /// When the next completion becomes visible.
     pub(super) fn visible_at(&self) -> Instant {
         let first = self.posted.first_key_value();
         first.map_or(Instant::NEVER, |((at, _), _)| *at)

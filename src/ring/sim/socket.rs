@@ -1,14 +1,14 @@
-//! The server's ends of connections: what receives, sends, shutdowns and closes do, and
-//! what arriving parcels do to them. The rules are TCP's on Linux:
+//! The server's ends of connections: what receives, sends, shutdowns and closes do, and how
+//! arriving segments affect them. The rules are those of TCP on Linux:
 //!
-//! - Closing with bytes unread, or bytes arriving after the close, resets the connection,
-//!   and what the peer had not been sent by then is lost.
-//! - A reset is seen after the bytes that had arrived (unless a fault takes those, too).
-//! - A send takes what there is room for; with no room at all it stays in flight.
+//! - Closing with unread bytes, or bytes arriving after the close, resets the connection, and
+//!   whatever had not reached the peer by then is lost.
+//! - A reset is seen after the bytes that had arrived (unless a fault discards those, too).
+//! - A send takes as much as there is room for; with no room at all it stays in flight.
 
-use super::agenda::{Event, Parcel};
+use super::event_queue::{Event, Segment};
 use super::kernel::{Kernel, Operation};
-use super::link::{LinkId, Way};
+use super::link::{Direction, LinkId};
 use super::ring::{Phase, Receive, Send};
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
@@ -18,7 +18,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 impl Kernel {
-    // ---- asked for: checks, nothing more ----
+    // ---- requested: checks only ----
 
     pub(super) fn begin_receive(&mut self, shard: u16, key: Key, socket: i32) {
         match self.descriptors.find_mut(socket) {
@@ -95,13 +95,14 @@ impl Kernel {
             Operation::Receive { key, socket } => self.arm_receive(shard, key, socket),
             Operation::CancelReceive(key) if self.fault("late_cancel", self.faults.late_cancel) => {
                 let at = self.now + self.delay(self.faults.late_max);
-                self.agenda.enter(at, Event::CancelReceive { shard, key });
+                self.event_queue
+                    .push(at, Event::CancelReceive { shard, key });
             }
             Operation::CancelReceive(key) => self.end_receive(shard, key),
             Operation::Send { key, socket } => self.arm_send(shard, key, socket),
             Operation::CancelSend(key) if self.fault("late_cancel", self.faults.late_cancel) => {
                 let at = self.now + self.delay(self.faults.late_max);
-                self.agenda.enter(at, Event::CancelSend { shard, key });
+                self.event_queue.push(at, Event::CancelSend { shard, key });
             }
             Operation::CancelSend(key) => self.end_send(shard, key),
         }
@@ -124,7 +125,7 @@ impl Kernel {
         let held = self.fault("slow_send", self.faults.slow_send);
         if held {
             let at = self.now + self.delay(self.faults.late_max * 4);
-            self.agenda.enter(at, Event::Send { shard, key });
+            self.event_queue.push(at, Event::Send { shard, key });
         }
         let id = self.link_of(socket);
         if let Some(send) = self.rings[usize::from(shard)].send_mut(key) {
@@ -139,7 +140,8 @@ impl Kernel {
         }
     }
 
-    /// Done at once: these two are system calls of their own in the real driver as well.
+    /// `shutdown` and `close` take effect at once: in the real driver they are system calls of
+    /// their own as well.
     pub(super) fn shutdown(&mut self, shard: u16, socket: i32) {
         let Some(id) = self.link_of(socket) else {
             self.fail(
@@ -151,7 +153,7 @@ impl Kernel {
             && !link.down.shut
         {
             link.down.shut = true;
-            self.dispatch(id, Way::Down, Parcel::Fin);
+            self.dispatch(id, Direction::Down, Segment::Fin);
             self.pump_send(id);
         }
     }
@@ -176,14 +178,14 @@ impl Kernel {
             self.reset_client_end_soon(id);
         } else if !link.down.shut && !link.server_reset {
             link.down.shut = true;
-            self.dispatch(id, Way::Down, Parcel::Fin);
+            self.dispatch(id, Direction::Down, Segment::Fin);
         }
         self.drop_finished(id);
     }
 
     // ---- completed ----
 
-    /// Moves what has arrived into buffers for as long as a receive is armed.
+    /// Moves arrived bytes into buffers while a receive is armed.
     pub(super) fn pump_receive(&mut self, id: LinkId) {
         while let Some(link) = self.links.find(id)
             && let Some((shard, key)) = link.receiver
@@ -200,7 +202,7 @@ impl Kernel {
                 return;
             } else if self.fault("breaks", self.faults.breaks) {
                 return self.break_link(id);
-            } else if self.fault("ends", self.faults.ends / 2.0) {
+            } else if self.fault("multishot_ends", self.faults.multishot_ends / 2.0) {
                 last(Received::Stopped)
             } else {
                 self.fill_buffer(shard, id, arrived)
@@ -219,7 +221,7 @@ impl Kernel {
         }
         let ring = &mut self.rings[usize::from(shard)];
         let Some(buffer) = ring.buffers_free.pop() else {
-            self.meet("buffers ran out");
+            self.cover("buffers ran out");
             return (Received::NoBuffers, Vec::new(), false);
         };
         let full = ring.is_full();
@@ -228,9 +230,9 @@ impl Kernel {
             count = self.rng.usize(1..=count);
         }
         if full {
-            self.meet("queue full");
+            self.cover("queue full");
         }
-        let more = !full && !self.fault("ends", self.faults.ends);
+        let more = !full && !self.fault("multishot_ends", self.faults.multishot_ends);
         let mut bytes = Vec::new();
         let mut blocked = None;
         if let Some(link) = self.links.find_mut(id) {
@@ -244,16 +246,16 @@ impl Kernel {
         (Received::Data(Buffer { id: buffer, len }), bytes, more)
     }
 
-    /// A cancel: the receive, if it is still armed, ends.
+    /// A cancel ends the receive if it is still armed.
     pub(super) fn end_receive(&mut self, shard: u16, key: Key) {
-        self.meet("receive cancelled");
+        self.cover("receive cancelled");
         let receive = self.rings[usize::from(shard)].receive_mut(key);
         if receive.is_some_and(|receive| receive.phase == Phase::Armed) {
             self.post_received(shard, key, Received::Stopped, Vec::new(), false);
         }
     }
 
-    /// The time a fault held a send back is over.
+    /// The delay that a fault gave a send is over.
     pub(super) fn release_send(&mut self, shard: u16, key: Key) -> Option<LinkId> {
         let send = self.rings[usize::from(shard)].send_mut(key)?;
         send.held = false;
@@ -261,7 +263,7 @@ impl Kernel {
         self.link_of(socket)
     }
 
-    /// Sends what there is room for, if a send is pending.
+    /// Sends as much as there is room for, if a send is pending.
     pub(super) fn pump_send(&mut self, id: LinkId) -> Option<()> {
         let (shard, key) = self.links.find(id)?.sender?;
         if !self.links.find(id)?.server_reset && self.fault("breaks", self.faults.breaks) {
@@ -282,7 +284,7 @@ impl Kernel {
             return Some(());
         }
         if send.held || room == 0 {
-            self.meet("send waits");
+            self.cover("send waits");
             return None;
         }
         let chunk = send.chunk.take()?;
@@ -291,7 +293,7 @@ impl Kernel {
         if self.fault("short_send", self.faults.short_send) {
             count = self.rng.usize(1..=count);
         }
-        self.transmit(id, Way::Down, &chunk.as_slice()[from..from + count]);
+        self.transmit(id, Direction::Down, &chunk.as_slice()[from..from + count]);
         if let Some(send) = self.rings[usize::from(shard)].send_mut(key) {
             send.chunk = Some(chunk);
         }
@@ -299,7 +301,7 @@ impl Kernel {
         Some(())
     }
 
-    /// A cancel: the send, if nothing of it went, ends.
+    /// A cancel ends the send if it is still armed.
     pub(super) fn end_send(&mut self, shard: u16, key: Key) {
         let send = self.rings[usize::from(shard)].send_mut(key);
         if send.is_some_and(|send| send.phase == Phase::Armed) {
@@ -330,8 +332,8 @@ impl Kernel {
         );
     }
 
-    /// The shard has taken a completion: if it was an operation's last, nothing of that is
-    /// in flight any more.
+    /// The shard has taken a completion: if it was the operation's last, the operation is no longer
+    /// in flight.
     pub(super) fn taken(&mut self, shard: u16, completion: &Completion) {
         let ring = &mut self.rings[usize::from(shard)];
         let (key, socket, is_receive) = match completion {
@@ -360,8 +362,8 @@ impl Kernel {
         self.note("taken", &[u64::from(shard), u64::from(key.slot)]);
     }
 
-    /// What the server's kernel holds for the client: what is on its way or lost on it, and
-    /// what the client's takes only when the client reads: it has room for half a pipe.
+    /// What the server's kernel holds for the client: bytes on their way or lost, and bytes that
+    /// the client's kernel has no room for until the client reads: it takes half a pipe.
     pub(super) fn unacknowledged(&self, socket: i32) -> usize {
         let link = self.link_of(socket).and_then(|id| self.links.find(id));
         link.map_or(0, |link| {
@@ -371,12 +373,12 @@ impl Kernel {
         })
     }
 
-    /// The address of the client at the other end, made up from its number.
+    /// The address of the client at the other end, derived from its number.
     pub(super) fn peer(&mut self, shard: u16, socket: i32) -> Option<SocketAddr> {
         let Some(id) = self.link_of(socket) else {
             self.fail(shard, format_args!("the peer of socket {socket}, not open"))
         };
-        if self.fault("nameless", self.faults.nameless) {
+        if self.fault("no_peer_address", self.faults.no_peer_address) {
             return None;
         }
         let link = self.links.find(id)?;
@@ -403,7 +405,7 @@ impl Kernel {
         }
     }
 
-    /// A reset has come from the client, or a fault pretends one has.
+    /// A reset has arrived from the client, or a fault simulates one.
     pub(super) fn reset_server_end(&mut self, id: LinkId) {
         let discards = self.fault("reset_discards", self.faults.reset_discards);
         let Some(link) = self.links.find_mut(id) else {

@@ -1,4 +1,4 @@
-//! The simulation tried on a small server of its own: an echo of bytes, or of REQUESTs.
+//! The simulation tested with a small server of its own: an echo of bytes, or of REQUESTs.
 
 use super::client::{Ending, Opening, Order, Plan, Reading, Writing};
 use super::{Faults, RingSize, SimDriver, World};
@@ -34,7 +34,7 @@ struct Peer {
     chunk_from: usize,
 }
 
-/// As small a server as the driver's contract allows.
+/// The smallest server that the driver's contract allows.
 struct Toy {
     driver: SimDriver,
     settings: Option<Arc<Settings>>,
@@ -256,7 +256,7 @@ fn finish(world: &World, toys: &mut [Toy]) {
     run(world, toys, world.now() + ms(10_000));
     world.check_no_leaks();
     let mut reports = world.clients().map(|id| world.report(id));
-    let staying = reports.find(|report| !report.over);
+    let staying = reports.find(|report| !report.ended);
     assert_eq!(world.connections(), 0, "seed {}: {staying:?}", world.seed());
 }
 
@@ -282,7 +282,7 @@ fn echo_bytes(seed: u64, faults: Faults) -> World {
         let (report, Opening::Raw(sent)) = (world.report(id), world.plan(id).opening) else {
             unreachable!("all are raw")
         };
-        assert!(report.over, "seed {seed}: {report:?}");
+        assert!(report.ended, "seed {seed}: {report:?}");
         if report.broken {
             assert!(sent.starts_with(&report.raw), "seed {seed}");
         } else {
@@ -301,10 +301,10 @@ fn bytes_come_back_whole_and_in_order_under_every_fault() {
 }
 
 #[test]
-fn every_fault_and_shortage_is_met_with() {
+fn every_fault_and_shortage_happens() {
     let mut met = std::collections::BTreeSet::new();
     for seed in 0..SEEDS {
-        met.extend(echo_bytes(seed, Faults::all()).met().into_keys());
+        met.extend(echo_bytes(seed, Faults::all()).coverage().into_keys());
     }
     let expected = [
         "accept_aborts",
@@ -314,7 +314,7 @@ fn every_fault_and_shortage_is_met_with() {
         "buffers ran out",
         "ends",
         "late",
-        "nameless",
+        "no_peer_address",
         "no_buffers",
         "queue full",
         "queue full at accept",
@@ -351,7 +351,7 @@ fn a_seed_makes_one_run_and_another_seed_another() {
 }
 
 #[test]
-fn clients_of_every_kind_get_what_they_are_owed() {
+fn clients_of_every_kind_get_everything_owed() {
     for seed in 0..SEEDS {
         let world = World::new(seed, Faults::all());
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -371,7 +371,7 @@ fn clients_of_every_kind_get_what_they_are_owed() {
         run(&world, &mut toys, world.now() + ms(300));
         world.set_faults(Faults::none());
         for id in world.clients() {
-            world.tell(id, Order::Heal);
+            world.order(id, Order::Heal);
         }
         run(&world, &mut toys, world.now() + ms(60_000));
         for (id, plan) in good {
@@ -421,7 +421,7 @@ fn the_lowest_free_number_is_the_next() {
 }
 
 #[test]
-fn full_descriptors_pause_the_accept_and_nobody_is_lost() {
+fn full_descriptors_pause_the_accept_and_no_connection_is_lost() {
     let world = World::new(3, Faults::none());
     world.set_descriptors_max(2);
     let mut toys = [Toy::new(world.add_shard(RingSize::default()), true)];
@@ -465,7 +465,7 @@ fn a_slow_reader_fills_its_pipe_and_the_send_waits() {
     let id = world.add_client(world.now(), plan);
     run(&world, &mut toys, world.now() + ms(2_000));
     assert!(!world.report(id).established);
-    world.tell(id, Order::Heal);
+    world.order(id, Order::Heal);
     run(&world, &mut toys, world.now() + ms(2_000));
     world.report(id).check(&world.plan(id)).unwrap();
     finish(&world, &mut toys);
@@ -517,7 +517,7 @@ fn closing_with_bytes_unread_resets_and_reading_first_does_not() {
 }
 
 #[test]
-fn a_waker_wakes_the_one_who_sleeps() {
+fn a_waker_wakes_a_sleeping_shard() {
     let world = World::new(6, Faults::none());
     let mut driver = world.add_shard(RingSize::default());
     let waker = driver.waker();
@@ -528,12 +528,12 @@ fn a_waker_wakes_the_one_who_sleeps() {
     assert_eq!(world.now(), until);
     waker.wake();
     assert_eq!(world.next(until + ms(50)), Some(0));
-    // Told while it looked for the last time: it does not sleep.
+    // Woken during its last look before sleeping: it does not sleep.
     driver.poll(8, Some(Instant::NEVER), &mut || false).unwrap();
     assert_eq!(world.next(until + ms(50)), Some(0));
 }
 
-// ---- what a shard must not do ----
+// ---- breaches of the driver's contract ----
 
 const KEY: Key = Key {
     slot: 0,

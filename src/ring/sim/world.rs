@@ -1,8 +1,8 @@
-//! The world the harness holds: shards, clients, time, and what it asks of them.
+//! The world as the harness sees it: shards, clients, time, and queries about them.
 
-use super::agenda::Event;
-use super::client::traffic::{Command, Party, Record, Traffic};
+use super::client::traffic::{Command, Record, Traffic, TrafficClient};
 use super::client::{Client, ClientId, Order, Plan, Report};
+use super::event_queue::Event;
 use super::fault::Faults;
 use super::kernel::Kernel;
 use super::ring::Activity;
@@ -15,38 +15,39 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What a turn of a shard costs in virtual time, at most, so that a spin gets nowhere.
+/// The most virtual time that a turn of a shard costs, so that a shard that spins does not stop
+/// time.
 const TURN_MAX: Duration = Duration::from_micros(10);
 
-/// A client of either kind; their ids are drawn from one row.
-enum Role {
-    Asks(Client),
-    Routes(Box<Party>),
+/// A client of either kind; both kinds share one sequence of ids.
+enum AnyClient {
+    Requests(Client),
+    Traffic(Box<TrafficClient>),
 }
 
-impl Role {
+impl AnyClient {
     fn poke(&mut self, kernel: &mut Kernel, settings: &Arc<Settings>) {
         match self {
-            Role::Asks(client) => client.poke(kernel, settings),
-            Role::Routes(party) => party.poke(kernel, settings),
+            AnyClient::Requests(client) => client.poke(kernel, settings),
+            AnyClient::Traffic(client) => client.poke(kernel, settings),
         }
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         match self {
-            Role::Asks(client) => client.report().over,
-            Role::Routes(party) => party.record().over,
+            AnyClient::Requests(client) => client.report().ended,
+            AnyClient::Traffic(client) => client.record().ended,
         }
     }
 }
 
 pub(super) struct State {
     pub(super) kernel: Kernel,
-    clients: Vec<Role>,
+    clients: Vec<AnyClient>,
     settings: Arc<Settings>,
 }
 
-/// The simulated world; clones are handles to the same one.
+/// The simulated world; clones are handles to the same world.
 #[derive(Clone)]
 pub struct World(Rc<RefCell<State>>);
 
@@ -59,42 +60,42 @@ impl World {
         })))
     }
 
-    /// A client that begins at `start`.
+    /// Adds a client that makes requests, starting at `start`.
     pub fn add_client(&self, start: Instant, plan: impl Into<Rc<Plan>>) -> ClientId {
         let mut state = self.state();
         let id = ClientId(state.clients.len() as u32);
         let client = Client::new(id, plan.into(), start);
-        state.clients.push(Role::Asks(client));
-        state.kernel.agenda.enter(start, Event::Client(id));
+        state.clients.push(AnyClient::Requests(client));
+        state.kernel.event_queue.push(start, Event::Client(id));
         id
     }
 
-    /// A client that takes part in routing, and begins at `start`.
+    /// Adds a traffic client, starting at `start`.
     pub fn add_traffic(&self, start: Instant, plan: impl Into<Rc<Traffic>>) -> ClientId {
         let mut state = self.state();
         let id = ClientId(state.clients.len() as u32);
-        let party = Party::new(id, plan.into(), start);
-        state.clients.push(Role::Routes(Box::new(party)));
-        state.kernel.agenda.enter(start, Event::Client(id));
+        let client = TrafficClient::new(id, plan.into(), start);
+        state.clients.push(AnyClient::Traffic(Box::new(client)));
+        state.kernel.event_queue.push(start, Event::Client(id));
         id
     }
 
-    /// Tells a client that makes requests.
-    pub fn tell(&self, client: ClientId, order: Order) {
+    /// Gives an order to a client that makes requests.
+    pub fn order(&self, client: ClientId, order: Order) {
         let mut state = self.state();
         let state = &mut *state;
-        if let Some(Role::Asks(found)) = state.clients.get_mut(client.0 as usize) {
-            found.obey(order, &state.kernel);
+        if let Some(AnyClient::Requests(found)) = state.clients.get_mut(client.0 as usize) {
+            found.apply(order, &state.kernel);
             found.poke(&mut state.kernel, &state.settings);
         }
     }
 
-    /// Tells a client that takes part in routing.
+    /// Gives a command to a traffic client.
     pub fn command(&self, client: ClientId, command: Command) {
         let mut state = self.state();
         let state = &mut *state;
-        if let Some(Role::Routes(found)) = state.clients.get_mut(client.0 as usize) {
-            found.obey(command, &state.kernel);
+        if let Some(AnyClient::Traffic(found)) = state.clients.get_mut(client.0 as usize) {
+            found.apply(command, &state.kernel);
             found.poke(&mut state.kernel, &state.settings);
         }
     }
@@ -105,12 +106,12 @@ impl World {
         self.state().kernel.now
     }
 
-    /// Lets the world go on until a shard has something to do, and says which. `None` at
-    /// `until`, or when nothing will ever happen again.
+    /// Runs the world until a shard has something to do, and returns which. `None` at `until`, or
+    /// if nothing will ever happen again.
     pub fn next(&self, until: Instant) -> Option<usize> {
         let mut state = self.state();
         loop {
-            state.settle();
+            state.run_due();
             let kernel = &mut state.kernel;
             if kernel.now >= until {
                 return None;
@@ -132,73 +133,73 @@ impl World {
         }
     }
 
-    /// So much time passes in which no shard runs, as when the process is stopped.
-    pub fn stand_still(&self, time: Duration) {
+    /// Lets this much time pass without any shard running, as when the process is stopped.
+    pub fn suspend(&self, time: Duration) {
         let mut state = self.state();
         state.kernel.now = state.kernel.now + time;
     }
 
-    /// The turn that a shard has just made took so long: it makes no other before. What it
-    /// has begun to send goes out with its next `poll`, as from a ring that is entered once
-    /// in a turn; all others go on meanwhile, each on a core of its own.
+    /// Makes a shard's last turn take this long: its next turn begins only then. Sends it has begun
+    /// go out with its next `poll`, as from a ring that is entered once in a turn; all other shards
+    /// go on meanwhile, each on its own core.
     pub fn keep_busy(&self, shard: usize, time: Duration) {
         let kernel = &mut self.state().kernel;
         kernel.rings[shard].busy_until = kernel.now + time;
     }
 
-    // ---- what may be changed on the way ----
+    // ---- settings that can change during a run ----
 
     pub fn set_faults(&self, faults: Faults) {
         self.state().kernel.faults = faults;
     }
 
-    /// Descriptors that may be open at once.
+    /// Sets how many descriptors may be open at a time.
     pub fn set_descriptors_max(&self, max: usize) {
         self.state().kernel.descriptors.set_max(max);
     }
 
-    /// Bytes that fit between a writer and its reader.
+    /// Sets how many bytes fit between a writer and its reader.
     pub fn set_pipe_bytes(&self, bytes: usize) {
         self.state().kernel.pipe_bytes = bytes.max(1);
     }
 
-    /// Takes a shard's core away, or gives it back: it makes no turn meanwhile, whatever
-    /// comes for it.
-    pub fn hold_up(&self, shard: usize, held_up: bool) {
-        self.state().kernel.rings[shard].held_up = held_up;
+    /// Takes a shard's core away, or gives it back: it makes no turn meanwhile, whatever arrives
+    /// for it.
+    pub fn stall(&self, shard: usize, stalled: bool) {
+        self.state().kernel.rings[shard].stalled = stalled;
     }
 
-    // ---- what can be seen ----
+    // ---- observations ----
 
     pub fn seed(&self) -> u64 {
         self.state().kernel.seed()
     }
 
-    /// A digest of all that has happened.
+    /// A digest of everything that has happened.
     pub fn trace(&self) -> u64 {
         self.state().kernel.trace()
     }
 
-    /// Events so far: what a long run may be measured by.
+    /// How many events have happened: a measure of a run's cost.
     pub fn events(&self) -> u64 {
         self.state().kernel.events()
     }
 
-    /// How often each fault, and each shortage, was met with.
-    pub fn met(&self) -> BTreeMap<&'static str, u64> {
-        self.state().kernel.met.clone()
+    /// How often each fault and each shortage has happened.
+    pub fn coverage(&self) -> BTreeMap<&'static str, u64> {
+        self.state().kernel.coverage.clone()
     }
 
     pub fn clients(&self) -> impl Iterator<Item = ClientId> + use<> {
         (0..self.state().clients.len() as u32).map(ClientId)
     }
 
-    /// What became of a client that makes requests.
+    /// The report of a client that makes requests.
     ///
     /// # Panics
     /// It is one that takes part in routing.
     pub fn report(&self, client: ClientId) -> Report {
-        self.asking(client, |client| client.report().clone())
+        self.with_client(client, |client| client.report().clone())
     }
 
     /// The plan of a client that makes requests.
@@ -206,94 +207,94 @@ impl World {
     /// # Panics
     /// It is one that takes part in routing.
     pub fn plan(&self, client: ClientId) -> Plan {
-        self.asking(client, |client| client.plan().clone())
+        self.with_client(client, |client| client.plan().clone())
     }
 
-    /// What a client that takes part in routing has done and met with.
+    /// The record of a traffic client.
     ///
     /// # Panics
     /// It is one that makes requests.
     pub fn record(&self, client: ClientId) -> Record {
-        self.routing(client, |party| party.record().clone())
+        self.with_traffic(client, |client| client.record().clone())
     }
 
-    /// The plan of a client that takes part in routing.
+    /// The plan of a traffic client.
     ///
     /// # Panics
     /// It is one that makes requests.
     pub fn traffic(&self, client: ClientId) -> Traffic {
-        self.routing(client, |party| party.plan().clone())
+        self.with_traffic(client, |client| client.plan().clone())
     }
 
-    /// Whether a client that takes part in routing has done all it shall, and all of that
-    /// is answered.
+    /// Whether a traffic client's script is finished and everything answered.
     ///
     /// # Panics
     /// It is one that makes requests.
     pub fn is_idle(&self, client: ClientId) -> bool {
-        self.routing(client, Party::is_idle)
+        self.with_traffic(client, TrafficClient::is_idle)
     }
 
-    fn asking<T>(&self, client: ClientId, read: impl FnOnce(&Client) -> T) -> T {
+    fn with_client<T>(&self, client: ClientId, read: impl FnOnce(&Client) -> T) -> T {
         match &self.state().clients[client.0 as usize] {
-            Role::Asks(found) => read(found),
-            Role::Routes(_) => panic!("{client:?} takes part in routing"),
+            AnyClient::Requests(found) => read(found),
+            AnyClient::Traffic(_) => panic!("{client:?} is a traffic client"),
         }
     }
 
-    fn routing<T>(&self, client: ClientId, read: impl FnOnce(&Party) -> T) -> T {
+    fn with_traffic<T>(&self, client: ClientId, read: impl FnOnce(&TrafficClient) -> T) -> T {
         match &self.state().clients[client.0 as usize] {
-            Role::Asks(_) => panic!("{client:?} makes requests"),
-            Role::Routes(found) => read(found),
+            AnyClient::Requests(_) => panic!("{client:?} makes requests"),
+            AnyClient::Traffic(found) => read(found),
         }
     }
 
-    /// Whether every client has ended or gone.
-    pub fn clients_over(&self) -> bool {
-        self.state().clients.iter().all(Role::is_over)
+    /// Whether every client has ended.
+    pub fn clients_ended(&self) -> bool {
+        self.state().clients.iter().all(AnyClient::has_ended)
     }
 
-    /// Descriptors open at the server, those not yet handed to a shard included.
+    /// Open descriptors of the server, including those not yet handed to a shard.
     pub fn sockets_open(&self) -> usize {
         self.state().kernel.descriptors.open()
     }
 
-    /// Connections of which an end is still held.
+    /// Connections of which at least one end is still held.
     pub fn connections(&self) -> usize {
         self.state().kernel.links.count()
     }
 
-    /// Turns of a shard so far, and those that found nothing to do and did not sleep.
+    /// A shard's turns so far, and how many of them found nothing to do and did not sleep.
     pub fn polls(&self, shard: usize) -> (u64, u64) {
         let ring = &self.state().kernel.rings[shard];
         (ring.polls, ring.polls_vain)
     }
 
-    /// Sends that a shard has begun.
+    /// How many sends a shard has begun.
     pub fn sends(&self, shard: usize) -> u64 {
         self.state().kernel.rings[shard].sends
     }
 
-    /// Receive buffers that a shard or its completion queue holds.
+    /// How many receive buffers a shard or its completion queue holds.
     pub fn buffers_lent(&self, shard: usize) -> usize {
         let ring = &self.state().kernel.rings[shard];
         usize::from(ring.size.buffers) - ring.buffers_free.len()
     }
 
-    /// What a shard is sending: bytes of memory of its own, and chunks that others hold as well.
+    /// What a shard is sending: bytes of memory that it alone owns, and the number of shared
+    /// chunks.
     pub fn sending(&self, shard: usize) -> (usize, usize) {
         self.state().kernel.rings[shard].sending()
     }
 
-    /// Slots of a shard with a receive or a send in flight.
+    /// How many slots of a shard have a receive or a send in flight.
     pub fn slots_in_flight(&self, shard: usize) -> usize {
         self.state().kernel.rings[shard].slots.len()
     }
 
-    /// All is over: asks that nothing is held, lent, open or in flight.
+    /// Checks at the end of a run that nothing is held, lent, open or in flight.
     ///
     /// # Panics
-    /// Something is.
+    /// If something is.
     pub fn check_no_leaks(&self) {
         let state = self.state();
         let kernel = &state.kernel;
@@ -327,10 +328,10 @@ impl World {
 }
 
 impl State {
-    /// Lets everything happen that is due.
-    fn settle(&mut self) {
-        while let Some(event) = self.kernel.agenda.take_due(self.kernel.now) {
-            if let Some(client) = self.kernel.happen(event)
+    /// Applies all events that are due.
+    fn run_due(&mut self) {
+        while let Some(event) = self.kernel.event_queue.take_due(self.kernel.now) {
+            if let Some(client) = self.kernel.apply(event)
                 && let Some(client) = self.clients.get_mut(client.0 as usize)
             {
                 client.poke(&mut self.kernel, &self.settings);
@@ -340,7 +341,7 @@ impl State {
 }
 
 impl Kernel {
-    /// One of those that have something to do.
+    /// A random one of the shards that have something to do.
     fn any_runnable(&mut self) -> Option<usize> {
         let all = 0..self.rings.len();
         let count = all.clone().filter(|&one| self.is_runnable(one)).count();
@@ -353,7 +354,7 @@ impl Kernel {
     fn is_runnable(&self, shard: usize) -> bool {
         let ring = &self.rings[shard];
         match ring.activity {
-            _ if ring.held_up || self.now < ring.busy_until => false,
+            _ if ring.stalled || self.now < ring.busy_until => false,
             Activity::Gone => false,
             Activity::Awake => true,
             Activity::SleepingUntil(at) => {
@@ -362,10 +363,10 @@ impl Kernel {
         }
     }
 
-    /// When something happens next, as far as is known: no shard is runnable now.
+    /// When the next event happens or the next shard wakes, given that no shard is runnable now.
     fn next_at(&self) -> Instant {
-        let mut at = self.agenda.next_at();
-        for ring in self.rings.iter().filter(|ring| !ring.held_up) {
+        let mut at = self.event_queue.next_at();
+        for ring in self.rings.iter().filter(|ring| !ring.stalled) {
             let due = match ring.activity {
                 Activity::SleepingUntil(_) if ring.woken.load(Ordering::SeqCst) => ring.busy_until,
                 Activity::SleepingUntil(until) => until.min(ring.visible_at()),
@@ -378,7 +379,7 @@ impl Kernel {
     }
 }
 
-/// How the clients' sessions are set: the server's word counts.
+/// The settings of clients' sessions: generous, so that the server's limits apply.
 pub(super) fn client_settings() -> Settings {
     Settings {
         message_bytes_max: 1 << 24,

@@ -1,10 +1,10 @@
 //! The provided-buffer ring: memory lent to the kernel, which fills it as data arrives, so
 //! that an idle connection needs no buffer of its own.
 //!
-//! The kernel takes buffers from the ring in order. Were all of them in it, each receive
-//! would touch the coldest memory there is, and all of it would soon be resident. So only
-//! a window of them stands in the ring and the rest on a stack: the buffer used last is
-//! lent next. The window doubles whenever the kernel found it empty.
+//! The kernel takes buffers from the ring in order. With all of them in it, each receive would
+//! touch the coldest memory, and all of it would soon be resident. So only a window of them is in
+//! the ring and the rest on a stack: the buffer used last is lent next. The window doubles whenever
+//! the kernel finds it empty.
 //!
 //! ```text
 //!   stack (last in, first out)          ring (kernel takes from the left)
@@ -21,11 +21,11 @@ use io_uring::types::BufRingEntry;
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// The one group of provided buffers of a ring.
+/// The only group of provided buffers of a ring.
 pub(super) const GROUP: u16 = 0;
 
-/// Buffers in the ring to begin with: more than one enter can fill (20), few enough for
-/// their memory to stay in the core's cache.
+/// Buffers in the ring at first: more than one enter can fill (20), few enough for their memory to
+/// stay in the core's cache.
 const WINDOW_START: usize = 64;
 
 pub(super) struct BufferRing {
@@ -95,8 +95,8 @@ impl BufferRing {
         self.in_ring -= 1;
     }
 
-    /// The kernel found the ring empty: the window doubles, once however many receives
-    /// found it so in the same turn.
+    /// The kernel found the ring empty: the window doubles, once per turn however many receives
+    /// found it empty.
     pub(super) fn exhausted(&mut self) {
         self.found_empty = true;
     }
@@ -109,7 +109,7 @@ impl BufferRing {
         );
     }
 
-    /// Fills the window up from the stack.
+    /// Refills the window from the stack.
     pub(super) fn replenish(&mut self) {
         if std::mem::take(&mut self.found_empty) {
             self.window = (self.window * 2).min(self.count);

@@ -4,17 +4,17 @@ use crate::base::chunk::Chunk;
 use crate::base::id::Key;
 use crate::base::page::Paged;
 
-/// All sends in flight of one ring; at most one a key, so at most one a connection.
+/// All sends in flight of one ring; at most one per key, hence per connection.
 #[derive(Default)]
 pub(super) struct Flights {
     places: Vec<Option<(Key, Chunk)>>,
     vacant: Vec<u32>,
-    /// By the slot of a key: the place of its last send, which says itself whose it is.
+    /// By the slot of a key: the index of its last send, which holds its key.
     by_slot: Paged<u32>,
 }
 
 impl Flights {
-    /// Keeps a chunk until `land`; the index names it in the completion.
+    /// Keeps a chunk until `land`; the returned index identifies it in the completion.
     pub(super) fn launch(&mut self, key: Key, chunk: Chunk) -> u32 {
         let index = match self.vacant.pop() {
             Some(index) => {
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(flights.land(1).map(|landed| landed.0), Some(keys[1]));
         assert_eq!(flights.find(keys[1]), None);
         assert!(flights.land(1).is_none());
-        // Its place is taken by another's.
+        // Another send reuses its index.
         assert_eq!(flights.launch(key(5, 5), chunk(7)), 1);
         assert_eq!(flights.find(keys[1]), None);
         assert_eq!(flights.find(key(5, 5)), Some(1));

@@ -2,12 +2,12 @@
 //!
 //! - Multishot accept and receive: armed once, one completion per connection or arrival.
 //! - `SINGLE_ISSUER | DEFER_TASKRUN`: completions are made when this thread enters, not by
-//!   interrupting it; `TASKRUN_FLAG` says when there are some to make. A ring so set up
-//!   must not be watched from user space alone: entering is what makes progress.
+//!   interrupting it; `TASKRUN_FLAG` says when there are some to make. Watching such a ring from
+//!   user space alone is not enough: only entering makes progress.
 //! - User data carries operation (8 bits), generation (24) and slot (32); a send carries
 //!   the index of its flight instead.
 //!
-//! What it does not do: decide anything. Which socket to arm, pause or close is the shard's.
+//! What it does not do: decide anything. The shard decides which socket to arm, pause or close.
 //!
 //! Invariant: memory named in a submitted operation stays until its completion. Receive
 //! buffers live as long as the ring, chunks in `flights`, the wake word in `wake`.
@@ -38,10 +38,10 @@ const ACCEPT: u64 = 1;
 const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const WAKE: u64 = 4;
-/// Completions nobody waits for: of cancels.
+/// Completions that are ignored: those of cancels.
 const IGNORED: u64 = 5;
 
-/// Completions one enter makes at most on a DEFER_TASKRUN ring.
+/// The most completions that one enter makes on a DEFER_TASKRUN ring.
 const COMPLETIONS_PER_ENTER: usize = 20;
 
 /// The size of a ring, from the configuration's `[ring]`.
@@ -54,20 +54,20 @@ pub struct Geometry {
     /// Provided receive buffers, a power of two and at most 32,768.
     pub buffers: u16,
     pub buffer_bytes: u32,
-    /// How long to spin before sleeping; zero: not at all.
+    /// How long to spin before sleeping; zero: no spinning.
     pub busy_poll: Duration,
 }
 
 /// The io_uring driver of one shard. Made and used on that shard's thread only.
 pub struct Uring {
-    /// First, so that it is dropped before the memory it knows of.
+    /// First, so that it is dropped before the memory it refers to.
     ring: IoUring,
     buffers: BufferRing,
     flights: Flights,
-    /// What `poll` collected and `next` has not handed out yet.
+    /// Completions that `poll` has collected and `next` has not returned yet.
     ready: VecDeque<cqueue::Entry>,
-    /// The accept's last completion brought a connection, and the listener is closed: the
-    /// end is still to be told.
+    /// The accept's last completion carried a connection, and the listener is closed: `AcceptEnded`
+    /// is still to be reported.
     accept_ended: bool,
     listener: Option<TcpListener>,
     wake: Arc<EventWake>,
@@ -77,10 +77,10 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Sets a ring up for the calling thread.
+    /// Sets up a ring for the calling thread.
     ///
     /// # Errors
-    /// What io_uring_setup(2) and io_uring_register(2) say; `probe` explains the usual ones.
+    /// Those of io_uring_setup(2) and io_uring_register(2); `probe` explains the usual ones.
     pub fn new(geometry: &Geometry, listener: TcpListener) -> io::Result<Uring> {
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -116,8 +116,7 @@ impl Uring {
 
     /// Queues an operation, submitting the queue first when it is full.
     ///
-    /// All memory the entry names is kept by this driver until its completion; see each
-    /// caller.
+    /// The driver keeps all memory that the entry names until its completion; see each caller.
     fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: receives name memory of `buffers`, sends that of a chunk in
@@ -128,8 +127,8 @@ impl Uring {
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            // A full queue is emptied by submitting it; that can fail only for want of
-            // memory or completion room, and then collecting makes room.
+            // Submitting empties a full queue; that fails only for lack of memory or of completion
+            // room, and then collecting makes room.
             if self.ring.submit().is_err() {
                 self.collect(usize::MAX);
             }
@@ -163,7 +162,7 @@ impl Uring {
         );
     }
 
-    /// Enters only if there is something to submit or to make.
+    /// Enters only if there is something to submit or a completion to make.
     fn enter_if_due(&mut self) -> io::Result<()> {
         let submission = self.ring.submission();
         let due = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
@@ -192,12 +191,12 @@ impl Uring {
         }
     }
 
-    /// Enters until nothing more is to be made or `limit` is reached, but not so far that
-    /// receives would find no buffer while those lent out wait to be handled.
+    /// Enters until no more completions are to be made or `limit` is reached, but stops before
+    /// receives would run out of buffers while lent ones wait to be handled.
     ///
-    /// TASKRUN alone is no reason to go on: the core that adds work sets the flag after
-    /// adding, perhaps when this one has done that work already, and then it stays set with
-    /// nothing behind it. An enter that made nothing ends the loop.
+    /// TASKRUN alone is no reason to go on: the core that adds work sets the flag afterwards,
+    /// perhaps when this core has already done that work; then the flag stays set with no work
+    /// behind it. So an enter that made no completion ends the loop.
     fn drain(&mut self, limit: usize) -> io::Result<()> {
         self.collect(limit);
         while self.ring.submission().taskrun()
@@ -214,8 +213,8 @@ impl Uring {
         Ok(())
     }
 
-    /// Spins in the kernel's door: far cheaper than a sleep and a wake-up when the next
-    /// message is microseconds away.
+    /// Spins on entering the kernel: far cheaper than a sleep and a wake-up when the next message
+    /// is microseconds away.
     fn spin(&mut self, limit: usize, until: Instant) -> io::Result<()> {
         let end = until.min(Instant::now() + self.busy_poll);
         while self.ready.is_empty() && Instant::now() < end {
@@ -253,7 +252,7 @@ impl Uring {
         match completion.result() {
             socket @ 0.. => {
                 if !cqueue::more(completion.flags()) {
-                    // Ended without a cause that the shard would have to wait out.
+                    // It ended without an error that the shard would have to wait out.
                     self.accept();
                     self.accept_ended = self.listener.is_none();
                 }
@@ -303,8 +302,8 @@ impl Driver for Uring {
     fn stop_accepting(&mut self) {
         if let Some(listener) = self.listener.take() {
             self.cancel(ACCEPT << 56);
-            // Closing the descriptor alone would leave the accept armed. Should the cancel
-            // not be taken now, the ring itself still holds the listener until it is.
+            // Closing the descriptor alone would leave the accept armed. If the cancel is not
+            // submitted now, the ring keeps the listener open until it is.
             let _ = self.enter(None);
             drop(listener);
         }
@@ -323,9 +322,10 @@ impl Driver for Uring {
         let index = self.flights.launch(key, chunk);
         let bytes = self.flights.bytes(index);
         let bytes = bytes.get(from..).unwrap_or_default();
-        // A longer chunk goes in several sends: the shard sees how far this one came.
+        // A longer chunk takes several sends: the completion tells the shard how far this one got.
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        // WAITALL: a short send goes on in the kernel, without a turn of ours in between.
+        // WAITALL: the kernel continues a short send by itself, without a turn of the shard in
+        // between.
         let entry = opcode::Send::new(Fd(socket.0), bytes.as_ptr(), len)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build();
@@ -339,7 +339,7 @@ impl Driver for Uring {
     }
 
     fn shutdown(&mut self, socket: Socket) {
-        // It fails when the peer has reset the connection: then there is nothing to end.
+        // It fails if the peer has reset the connection: then there is nothing to shut down.
         let _ = rustix::net::shutdown(borrow(socket), rustix::net::Shutdown::Write);
     }
 
@@ -435,8 +435,8 @@ impl Driver for Uring {
 }
 
 impl Drop for Uring {
-    /// Ends whatever is in flight before its memory goes: closing a ring cancels too, but
-    /// does not wait for it.
+    /// Ends everything in flight before its memory is freed: closing a ring cancels as well, but
+    /// does not wait.
     fn drop(&mut self) {
         let timeout = Timespec::new().sec(1);
         let _ = self.ring.submit();

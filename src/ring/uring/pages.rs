@@ -24,7 +24,7 @@ impl Pages {
         self.base
     }
 
-    /// Where byte `offset` lies.
+    /// The address of byte `offset`.
     pub(super) fn at(&self, offset: usize) -> NonNull<u8> {
         assert!(offset < self.bytes, "offset past the mapping");
         // SAFETY: the offset is inside the mapping, checked above.

@@ -1,8 +1,8 @@
 //! Waking a shard that sleeps in its ring: an eventfd that the ring reads.
 //!
-//! Writing it costs the waker a system call, so it is written only on the edge from
-//! sleeping to awake. The two sides order their accesses with a full fence, so that either
-//! the waker sees the flag or the shard sees what the waker wrote before:
+//! Writing it costs the waker a system call, so it is written only on the transition from sleeping
+//! to awake. Both sides order their accesses with a full fence, so that either the waker sees the
+//! flag or the shard sees what the waker wrote before:
 //!
 //! ```text
 //!   waker                          shard
@@ -11,8 +11,8 @@
 //!   read `sleeping`                look again: anything there? then do not sleep
 //! ```
 //!
-//! What the ring reads goes into a word here, on the heap and of atomic type: the kernel
-//! writes it while the driver that owns this is moved about.
+//! The ring reads into a word of this struct, on the heap and of atomic type: the kernel may write
+//! it while the driver that owns this is moved.
 
 use crate::base::wake::Wake;
 use rustix::event::{EventfdFlags, eventfd};
@@ -36,7 +36,7 @@ impl EventWake {
         })
     }
 
-    /// Where the ring's read puts the event's count, which nobody looks at.
+    /// Where the ring's read puts the event's count; the value is ignored.
     pub(super) fn word(&self) -> *mut u8 {
         self.word.as_ptr().cast()
     }
@@ -60,7 +60,7 @@ impl Wake for EventWake {
     fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
-            // It fails only when the counter is full: then the event is readable already.
+            // It fails only if the counter is full: then the event is readable already.
             let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
     }

@@ -1,7 +1,7 @@
-//! What holds between keys, and what must not happen by accident.
+//! Relations between keys, and settings that must not happen by accident.
 //!
-//! Runs on the configuration in force, after all sources are merged: a flag may repair
-//! what the file would break. A relation with a key that is already invalid is not checked.
+//! Runs on the effective configuration, after all sources are merged: a flag may repair what the
+//! file would break. A relation with a key that is already invalid is not checked.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,8 +16,8 @@ use super::setting::{AuthMode, TlsMode};
 use super::tree::Tree;
 use super::unsupported::NOT_YET;
 
-/// Judges the configuration in force. With `is_whole` unset, lines of the file could not be
-/// read: then what other keys say cannot be relied on.
+/// Checks the effective configuration. With `is_whole` unset, lines of the file could not be
+/// parsed, so that keys may be missing.
 pub fn check(config: &Config, is_whole: bool, ledger: &mut Ledger) {
     if is_whole {
         relations(config, ledger);
@@ -38,8 +38,8 @@ pub fn check(config: &Config, is_whole: bool, ledger: &mut Ledger) {
     not_yet(config, ledger);
 }
 
-/// Notes an error at the last of `keys` that was set, unless `holds` or one of them is at
-/// fault already.
+/// Records an error at the last of `keys` that was set, unless `holds`, or one of them already has
+/// an error.
 fn demand(
     ledger: &mut Ledger,
     holds: bool,
@@ -168,7 +168,7 @@ fn outboxes(limits: &Limits, path: &str, ledger: &mut Ledger) {
     );
 }
 
-/// What a session keeps is whole messages: one has to fit.
+/// A session keeps complete messages: one has to fit.
 fn messages(config: &Config, limits: &Limits, path: &str, ledger: &mut Ledger) {
     let (message, bytes) = (
         u64::from(limits.message_bytes_max),
@@ -193,8 +193,8 @@ fn messages(config: &Config, limits: &Limits, path: &str, ledger: &mut Ledger) {
     );
 }
 
-/// Bounds that hold, but not two of the largest messages: one of them on its way and another
-/// behind it make anybody a slow consumer.
+/// Warns of valid limits that do not hold two of the largest messages: with one in flight and
+/// another behind it, any client would count as a slow consumer.
 pub fn warnings(config: &Config) -> Vec<String> {
     let shards = config.shard.shards.iter();
     let shards = shards.map(|(number, shard)| (format!("shard.{number}.limits"), &shard.limits));
@@ -224,7 +224,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Who opens the server to the network without authentication has to say so.
+/// Opening the server to the network without authentication has to be explicit.
 fn exposure(config: &Config, ledger: &mut Ledger) {
     let is_said = ledger.origins.contains_key("auth.mode");
     if config.auth.mode != AuthMode::None || is_said {
@@ -271,9 +271,9 @@ fn not_yet(config: &Config, ledger: &mut Ledger) {
             (Some(Tree::Value(value)), Some(Tree::Value(default))) => {
                 value != default && !value.as_str().is_some_and(|text| also.contains(&text))
             }
-            // A section that always exists: its keys are judged one by one.
+            // A section that always exists: its keys are checked one by one.
             (_, Some(_)) => false,
-            // A row: that it is there says it all, once.
+            // A row: one error for its existence is enough.
             (_, None) => !errors.iter().any(|error| is_at(&error.key)),
         };
         if is_refused && !ledger.is_faulty(path) {

@@ -20,7 +20,7 @@ pub enum Origin {
     Environment(String),
     /// The flag as it is typed, `--listen`.
     Flag(String),
-    /// No single place: a combination of values with each other or with the host.
+    /// No single place: a conflict of values with each other or with the host.
     Configuration,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong. Displayed as one line, `origin: problem; remedy`.
+/// One error. Displayed as one line, `origin: problem; remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     pub origin: Origin,
@@ -55,7 +55,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Names of keys and files may hold anything; a line of ours stays one line.
+        // Names of keys and files may contain anything; an error must stay one line.
         let line = format!("{}: {}; {}", self.origin, self.problem, self.remedy);
         for c in line.chars() {
             match c.is_control() {
@@ -69,7 +69,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Everything that is wrong, in the order of [`Origin`]. Displayed one line each.
+/// All errors, in the order of [`Origin`]. Displayed one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 

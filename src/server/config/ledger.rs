@@ -1,19 +1,19 @@
-//! The mistakes found in a configuration so far, and where; and how its files are read.
+//! The errors found in a configuration so far, and where; and how its files are read.
 
 use super::error::{ConfigError, Origin};
 use crate::base::file;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Bytes of a configuration file, or of a file that a `*_file` key names: far more than
-/// any needs, and an end for what has none (`/dev/zero`).
+/// Bytes of a configuration file, or of a file that a `*_file` key names: far more than any needs,
+/// and a bound for endless ones (`/dev/zero`).
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What has been found so far, over all sources.
+/// The errors found so far, in all sources.
 #[derive(Default)]
 pub struct Ledger {
     pub errors: Vec<ConfigError>,
-    /// Where each key that is set was set last.
+    /// For each key that is set, where it was set last.
     pub origins: BTreeMap<String, Origin>,
 }
 

@@ -4,8 +4,8 @@
 //! - `later`: keys that are known but not supported yet.
 //! - `rule`: what a single value must be; `check`: what holds between keys; `unsupported`:
 //!   what is not built yet.
-//! - `setting`: the types of values; `section`: how the schema is read; `ledger`: what was
-//!   found; `source`: file, environment and flags; `tree`: printing; `error`: what can be said about it all.
+//! - `setting`: the types of values; `section`: how the schema is read; `ledger`: the errors found;
+//!   `source`: file, environment and flags; `tree`: printing; `error`: the form of an error.
 //!
 //! Precedence: flag > `RINGMAIL__SECTION__KEY` > file > OTEL_* (see `otel`) > default. `[shard.N.limits]` is laid
 //! over `[limits]` whatever source that came from: the special beats the general. Each key whose
@@ -51,10 +51,10 @@ use toml::de::DeValue;
 use crate::base::id::ShardId;
 
 impl Config {
-    /// Reads and checks everything the sources say.
+    /// Reads and checks all sources.
     ///
     /// # Errors
-    /// All that is wrong with all of them, in the order in which it stands there.
+    /// All errors of all sources, in the order of their places.
     pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
         let mut ledger = Ledger::default();
         let file = source::file(sources, &mut ledger);
@@ -95,7 +95,7 @@ impl Config {
             );
         }
         check::check(&config, syntax.is_empty(), &mut ledger);
-        // What the parser makes of a line it does not understand is no one's mistake.
+        // An error that the parser derives from a line it did not understand is not reported.
         let is_guess = |error: &ConfigError| {
             !syntax.contains(error) && syntax.iter().any(|s| same_line(&s.origin, &error.origin))
         };
@@ -113,10 +113,10 @@ impl Config {
         special.map_or(&self.limits, |special| &special.limits)
     }
 
-    /// The core of each shard, in the shards' order, from the cores there are.
+    /// The core of each shard, in the order of the shards, from the available cores.
     ///
     /// # Errors
-    /// A core that is asked for is not there, or a `[shard.N]` has no shard.
+    /// If a requested core does not exist, or a `[shard.N]` has no shard.
     pub fn cores_of(&self, available: &[u32]) -> Result<Vec<u32>, ConfigErrors> {
         let cores: Vec<u32> = match &self.server.shards {
             Shards::All => available.to_vec(),
@@ -167,8 +167,8 @@ impl Config {
         self.tree().without(&unsupported::is_unsupported).to_toml()
     }
 
-    /// A number of this configuration: two servers with the same one are configured alike,
-    /// but for secrets, which are not in it. 16 hexadecimal digits.
+    /// A digest of this configuration, 16 hexadecimal digits: two servers with the same digest are
+    /// configured alike, except for secrets, which are not in it.
     pub fn digest(&self) -> String {
         let digest = digest(&SHA256, self.to_toml().as_bytes());
         let bytes = digest.as_ref().iter().take(8);

@@ -12,7 +12,7 @@ const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
 
-/// One layer for each key that something is said of.
+/// One layer for each key that a variable sets.
 pub fn layers<'t>(sources: &Sources) -> Vec<Layer<'t>> {
     let value = |name: &str| {
         let mut variables = sources.environment.iter();

@@ -1,10 +1,10 @@
-//! How the schema is read: each key finds its field, each mistake is noted, nothing stops.
+//! How the schema is read: each key finds its field, each error is recorded, and reading goes on.
 //!
-//! `section!` makes of one list of keys the struct, its defaults, the known keys, the
-//! reader and the printer, so that a key is added on one line of `schema.rs`.
+//! `section!` generates the struct, its defaults, the known keys, the reader and the printer from
+//! one list of keys, so that a key is added on one line of `schema.rs`.
 //!
-//! File, environment and flags all come as TOML tables (see `source`) and are merged over
-//! each other in the order of precedence: what is written later replaces what was there.
+//! File, environment and flags all become TOML tables (see `source`) and are merged in the order of
+//! precedence: a later value replaces an earlier one.
 //!
 //! Invariant: a field changes only to a value that its type and its rule accept.
 
@@ -27,9 +27,9 @@ pub trait Node: Clone {
     /// See [`Setting::FROM_FILE`].
     const FROM_FILE: bool = false;
 
-    /// Takes over what is written in `value`.
+    /// Merges `value` into this.
     fn merge(&mut self, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>);
-    /// What is in force, for printing and comparing.
+    /// The effective values, for printing and comparing.
     fn tree(&self) -> Tree;
     /// The full paths of all keys at or below `path`.
     fn keys(path: &str, out: &mut Vec<String>);
@@ -138,14 +138,14 @@ impl<S: Section> Node for BTreeMap<String, S> {
 pub struct Reader<'a> {
     pub source: &'a Source<'a>,
     pub ledger: &'a mut Ledger,
-    /// Where we are: `limits`, `connections_max`.
+    /// The path of the current key: `limits`, `connections_max`.
     path: Vec<String>,
-    /// Puts all keys there are into a list.
+    /// Appends all known keys to a list.
     keys: fn(&str, &mut Vec<String>),
 }
 
 impl<'a> Reader<'a> {
-    /// Of a whole configuration that is a `Whole`.
+    /// A reader for a whole configuration of type `Whole`.
     pub fn new<Whole: Node>(source: &'a Source<'a>, ledger: &'a mut Ledger) -> Reader<'a> {
         Reader {
             source,
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Does `work` one step further down, at `name`.
+    /// Runs `work` one level down, at `name`.
     pub fn enter(&mut self, name: &str, span: Span, work: impl FnOnce(&mut Self)) {
         self.path.push(name.to_owned());
         let origin = self.source.origin(span);
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         self.path.pop();
     }
 
-    /// Merges `value` into the field `node` and holds it to its rules.
+    /// Merges `value` into the field `node` and checks it against its rules.
     pub fn field<N: Node>(
         &mut self,
         node: &mut N,
@@ -221,8 +221,8 @@ impl<'a> Reader<'a> {
         self.path.pop();
     }
 
-    /// The same for `KEY_file`: what counts is the text in the file, without the newline
-    /// that editors put at its end.
+    /// The same for `KEY_file`: the value is the text in the file, without the newline that editors
+    /// put at its end.
     pub fn field_from_file<N: Node>(
         &mut self,
         node: &mut N,
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a key that section `S`, where we are, does not have.
+    /// Records that the current section `S` does not have this key.
     pub fn unknown<S: Section>(&mut self, name: &str, span: Span) {
         let here = self.path.join(".");
         let mut siblings: Vec<String> = S::KEYS.iter().map(|key| (*key).to_owned()).collect();
@@ -291,7 +291,7 @@ impl<'a> Reader<'a> {
         self.fault(value.span(), problem, remedy);
     }
 
-    /// Notes a mistake in the value of the key we are at.
+    /// Records an error in the value of the current key.
     pub fn fault(&mut self, span: Span, problem: String, remedy: String) {
         let path = self.path.join(".");
         self.fault_at(&path, span, problem, remedy);
@@ -307,7 +307,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What was written, short and on one line.
+/// The value as written, shortened and on one line.
 fn brief(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.chars().count() > 60 => {

@@ -1,5 +1,4 @@
-//! The types a single value can have: how each is read from TOML, printed, and described
-//! to someone who wrote something else.
+//! The types a single value can have: how each is read from TOML, printed, and described in errors.
 //!
 //! Not serde: its messages name Rust types ("expected u32") and repeat what was written,
 //! secrets included; and it stops at the first error.
@@ -135,13 +134,12 @@ impl Setting for Vec<String> {
     }
 }
 
-/// A text that must not be seen: printing it, in whatever way, shows only whether it is
-/// set. Empty means not set.
+/// A secret text: printing it, in whatever way, shows only whether it is set. Empty means not set.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself; the caller takes care where it goes.
+    /// The text itself; the caller must not let it leak.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -181,7 +179,7 @@ impl Setting for Secret {
     }
 }
 
-/// A key in PEM that anyone may see.
+/// A public key in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Pem(pub String);
 
@@ -210,7 +208,8 @@ pub enum Shards {
 }
 
 impl Shards {
-    /// How many shards this asks for; `None` with [`Shards::All`], which only the host knows.
+    /// How many shards this asks for; `None` with [`Shards::All`], whose number depends on the
+    /// host.
     pub fn count(&self) -> Option<usize> {
         match self {
             Shards::All => None,
@@ -231,7 +230,7 @@ impl Setting for Shards {
         if value.as_str()? == "all" {
             return Some(Shards::All);
         }
-        // One core, as it is typed on a command line: the range of that core alone.
+        // A single core, as typed on a command line, is a range of one.
         let text = value.as_str()?;
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         Some(Shards::Range(first.parse().ok()?..=last.parse().ok()?))
@@ -283,7 +282,7 @@ macro_rules! choice {
         pub enum $name { $($(#[$doc])* $variant,)* }
 
         impl $name {
-            /// The word that stands for it in the configuration.
+            /// The word for it in the configuration.
             pub const fn word(self) -> &'static str {
                 match self { $($name::$variant => $word,)* }
             }
@@ -331,7 +330,7 @@ choice! {
     /// Whether a client must authenticate.
     AuthMode("\"none\", \"optional\" or \"required\"") {
         None = "none",
-        /// Who shows no credential goes on as `auth.anonymous`; not supported yet.
+        /// A client without a credential gets the roles of `auth.anonymous`; not supported yet.
         Optional = "optional",
         Required = "required",
     }

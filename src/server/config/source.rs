@@ -1,5 +1,5 @@
-//! Where configuration comes from: file, environment, flags. All become TOML tables with
-//! a way from a place in them to an [`Origin`], so that one reader serves them all.
+//! The sources of the configuration: file, environment, flags. All become TOML tables in which
+//! every place maps to an [`Origin`], so that one reader serves them all.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -11,8 +11,8 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Origin};
 use super::ledger::{Ledger, Span, read_text};
 
-/// Environment variables that begin with this are ours; any that names no key is an error.
-/// One that is empty is not set: what is to be empty is said by the file or a flag.
+/// Environment variables with this prefix set keys; one that names no key is an error. An empty
+/// variable counts as not set: only the file or a flag can set an empty value.
 pub const ENVIRONMENT_PREFIX: &str = "RINGMAIL__";
 
 /// Everything one configuration is made of.
@@ -66,7 +66,7 @@ impl Sources {
     }
 }
 
-/// One source, as far as telling where something stands in it.
+/// One source: maps a place in it to an [`Origin`].
 pub enum Source<'t> {
     File {
         name: &'t str,
@@ -110,14 +110,14 @@ impl<'t> Source<'t> {
     }
 }
 
-/// A source with what it says.
+/// A source with its content.
 pub struct Layer<'t> {
     pub source: Source<'t>,
     pub table: Spanned<DeValue<'t>>,
 }
 
 impl<'t> Layer<'t> {
-    /// A TOML text. What is not TOML is noted, one error a line; the rest is read on.
+    /// A TOML text. Lines that are not TOML are recorded, one error a line; the rest is read.
     pub fn of_toml(name: &'t str, text: &'t str, ledger: &mut Ledger) -> Layer<'t> {
         let source = Source::of_text(name, text);
         let (table, errors) = DeTable::parse_recoverable(text);

@@ -1,8 +1,8 @@
 //! Keys that this version knows but does not support yet.
 
-/// Keys and sections that are read and checked, but ask for what this version cannot do
-/// yet: anything but the default, or one of the values beside it, is refused. Whoever
-/// builds it takes its line out.
+/// Keys and sections that are read and checked, but whose features this version does not have yet:
+/// any value but the default, or those listed beside it, is refused. Implementing a feature means
+/// removing its line.
 pub const NOT_YET: &[(&str, &[&str])] = &[
     ("server.advertise", &[]),
     ("auth.mode", &["required"]),

@@ -1,5 +1,5 @@
-//! From the configuration and the state directory to the authority in force when the first
-//! client connects.
+//! Builds the authority in force at the first connection from the configuration and the state
+//! directory.
 
 use super::error::ControlError;
 use super::https::Https;
@@ -24,7 +24,7 @@ pub(super) enum KeySet {
     Https(Https),
 }
 
-/// What decides who gets in, as far as it is read from the configuration and its files.
+/// What decides who is admitted, as far as it comes from the configuration and its files.
 pub(super) struct Keys {
     /// The keys of the configuration and of a key set's file.
     authority: Authority,
@@ -32,13 +32,13 @@ pub(super) struct Keys {
     fixed: Keyring,
     algorithms: Vec<Algorithm>,
     pub key_set: KeySet,
-    /// What a file holds, with its name.
+    /// A summary of a key set's file, with its name.
     pub summary: Option<(String, Summary)>,
 }
 
 impl Keys {
     /// # Errors
-    /// What cannot be used, and what to do.
+    /// What cannot be used, and the remedy.
     pub fn read(config: &Config) -> Result<Keys, ControlError> {
         let authority = access::authority(config).map_err(told)?;
         let fixed = authority.keyring().clone();
@@ -56,7 +56,7 @@ impl Keys {
 
 pub(super) struct Access {
     pub store: Arc<Store>,
-    /// The keys of the configuration and of a key set's file, the revocations kept.
+    /// The keys of the configuration and of a key set's file, and the stored revocations.
     pub authority: Arc<Authority>,
     /// The keys of the configuration.
     pub fixed: Keyring,
@@ -111,7 +111,7 @@ fn told(fault: Fault) -> ControlError {
     ControlError::Access(format!("{}; {}", fault.problem, fault.remedy))
 }
 
-/// Tokens that this server did not issue are accepted.
+/// Whether tokens that this server did not issue are accepted.
 fn is_foreign(jwt: &Jwt) -> bool {
     jwt.secret.is_set() || !jwt.public_key.0.is_empty() || !jwt.jwks.is_empty()
 }

@@ -17,18 +17,18 @@ type Version = u64;
 
 pub struct Broadcaster {
     news: watch::Sender<(Version, Arc<Authority>)>,
-    /// What each shard has.
+    /// The version that each shard has.
     heard: Vec<watch::Receiver<Version>>,
 }
 
-/// Carries the news to one shard: see [`Courier::run`].
+/// Delivers authorities to one shard: see [`Courier::run`].
 pub struct Courier {
     mailbox: Mailbox,
     news: watch::Receiver<(Version, Arc<Authority>)>,
     heard: watch::Sender<Version>,
 }
 
-/// Some shards do not have it in time. They will get it.
+/// Some shards did not get it in time. They will get it later.
 #[derive(Debug)]
 pub struct Late;
 
@@ -54,8 +54,8 @@ impl Broadcaster {
         self.news.borrow().1.clone()
     }
 
-    /// Puts what `change` makes of the authority into force; the couriers bring it. Returns
-    /// what to wait for with [`Broadcaster::heard`].
+    /// Replaces the authority by the result of `change`; the couriers deliver it. Returns the
+    /// version to wait for with [`Broadcaster::heard`].
     pub fn put(&self, change: impl FnOnce(&Authority) -> Authority) -> Version {
         let mut version = 0;
         self.news.send_modify(|(latest, authority)| {
@@ -69,11 +69,11 @@ impl Broadcaster {
     /// Waits until every shard has that version or a later one.
     ///
     /// # Errors
-    /// One does not have it by then.
+    /// If one does not have it by then.
     pub async fn heard(&self, version: Version, by: Duration) -> Result<(), Late> {
         let all = async {
             for heard in &self.heard {
-                // A courier that is gone has ended with the control thread, and so do we.
+                // A courier ends only with the control thread, as does this task.
                 let _ = heard.clone().wait_for(|has| *has >= version).await;
             }
         };
@@ -82,18 +82,18 @@ impl Broadcaster {
 }
 
 impl Courier {
-    /// Carries the news, forever.
+    /// Delivers each new authority, forever.
     pub async fn run(mut self) {
         while self.news.changed().await.is_ok() {
             let (version, authority) = self.news.borrow_and_update().clone();
             let (tell, told) = oneshot::channel();
-            // Nobody waits any more when the thread is ending.
+            // No one waits any more while the thread is ending.
             let told_shard = Completion::new(move || tell.send(()).unwrap_or(()));
             if let Err(command) = self.mailbox.post(Command::Authority(authority, told_shard)) {
                 let mailbox = self.mailbox.clone();
                 super::blocking::blocking(move || mailbox.post_waiting(command)).await;
             }
-            // Dropped unsaid: the shard has ended.
+            // Dropped without completion: the shard has ended.
             let _ = told.await;
             self.heard.send_replace(version);
         }

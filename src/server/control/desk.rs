@@ -11,10 +11,10 @@ use crate::shard::{Command, Mailbox};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Asks answered together: one change of the store.
+/// The most asks answered together, in one change of the store.
 const ASKS_PER_CHANGE: usize = 256;
 
-/// Where shards hand in what they ask.
+/// Where shards submit their asks.
 pub(super) struct Counter {
     pub(super) ask: mpsc::Sender<Ask>,
     pub(super) wanted: Arc<Wanted>,
@@ -32,7 +32,7 @@ impl Desk for Counter {
     }
 }
 
-/// Answers what shards ask.
+/// Answers the shards' asks.
 pub(super) async fn answer(
     mut asked: mpsc::Receiver<Ask>,
     issuer: Option<Arc<Issuer>>,
@@ -54,7 +54,7 @@ pub(super) async fn answer(
         };
         super::blocking::blocking(work).await;
     }
-    // Nobody can ask any more.
+    // No shard can ask any more.
     std::future::pending().await
 }
 

@@ -4,7 +4,7 @@ use crate::server::state::StateError;
 use std::io;
 use std::net::SocketAddr;
 
-/// What is wrong before anything runs.
+/// Why the control thread cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("cannot serve the admin address {address}: {cause}")]

@@ -26,7 +26,7 @@ pub struct Https {
 
 impl Https {
     /// # Errors
-    /// It is no https URL.
+    /// If it is not an https URL.
     pub fn new(text: &str) -> Result<Https, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         if url.scheme() != "https" {
@@ -106,7 +106,7 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     age
 }
 
-/// The error and its causes, without the URL: that has a name of ours.
+/// The error and its causes, without the URL, which the log names otherwise.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -132,10 +132,10 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
 
-    /// Says to the child of a test where its certificates are.
+    /// Tells a test's child process where its certificates are.
     const CHILD: &str = "RINGMAIL_TEST_CERTIFICATES";
 
-    /// A provider with a certificate for localhost: says what it is told to say.
+    /// A provider with a certificate for localhost, which answers as configured.
     struct Provider {
         port: u16,
         says: Arc<Mutex<String>>,
@@ -173,7 +173,7 @@ mod tests {
                     let head = String::from_utf8(head).expect("text").to_lowercase();
                     heads.lock().expect("whole").push(head);
                     let answer = says.lock().expect("whole").clone();
-                    // One that has read enough closes before the end.
+                    // A client that has read enough closes before the end.
                     let _ = stream.write_all(answer.as_bytes()).await;
                     let _ = stream.shutdown().await;
                 }
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_of_an_unknown_authority_is_not_asked() {
+    fn no_key_set_is_fetched_from_a_provider_of_an_unknown_authority() {
         run_child("child_that_does_not_know_the_authority", "other.pem");
     }
 
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_age_is_what_the_header_says() {
+    fn the_age_is_taken_from_the_header() {
         let age = |lines: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for line in lines {

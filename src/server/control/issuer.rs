@@ -1,12 +1,10 @@
 //! Issues tokens: a pair for an API key, a pair for a refresh token.
 //!
-//! All asks that wait are answered together: one change of the store, one fsync, however
-//! many devices come back at once. Asks that are hopeless (a refresh token nobody has been
-//! given) cost no change.
+//! All waiting asks are answered together: one change of the store, one fsync, however many devices
+//! reconnect at once. Hopeless asks (a refresh token that was never issued) cost no change.
 //!
-//! Principal and roles are those that the API key has in the configuration now. A key that
-//! is gone from it, has another secret or another principal has no families any more: what
-//! it founded ends with the next use.
+//! Principal and roles are those that the API key has in the configuration now. If the key has been
+//! removed, or has another secret or principal, its token families end with their next use.
 
 use super::store::token_family::{Origin, Refused, Rotated, Token, TokenFamilies};
 use super::store::{Store, StoreError, random};
@@ -17,12 +15,12 @@ use crate::server::config::Secret;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What the configuration says of issuing.
+/// The configuration for issuing tokens.
 pub struct Terms {
     pub signing_secret: Secret,
     pub access_ttl_s: u32,
     pub refresh_ttl_s: u32,
-    /// Claims our tokens need so that we accept them; empty: left out.
+    /// Claims that this server's tokens need to be accepted by it; empty: left out.
     pub issuer: String,
     pub audience: String,
 }
@@ -38,7 +36,7 @@ pub struct Issuer {
     terms: Terms,
     /// By id.
     keys: HashMap<Box<str>, KnownKey>,
-    /// What our access tokens name as their key.
+    /// The key id in this server's access tokens.
     signing_key_id: Box<str>,
 }
 
@@ -52,7 +50,7 @@ impl Issuer {
         }
     }
 
-    /// Answers asks, in their order. Blocks for the disk.
+    /// Answers asks, in order. Blocks for the disk.
     pub fn answer(&self, authority: &Authority, asks: &[Ask], now: u64) -> Vec<Answer> {
         match self.make_all(authority, asks, now) {
             Ok(made) => {
@@ -87,7 +85,7 @@ impl Issuer {
                     continue;
                 }
             }
-            // Replaced below, or never seen.
+            // A placeholder, replaced below before it is seen.
             answers.push(Err(Denied::UnknownRefreshToken));
         }
         if !hopeful.is_empty() {
@@ -103,7 +101,7 @@ impl Issuer {
         Ok(answers)
     }
 
-    /// What can be said without changing anything.
+    /// The part of an answer that needs no change.
     fn look_at(&self, ask: &Ask) -> Result<Result<Wanted<'_>, Denied>, StoreError> {
         Ok(match &ask.kind {
             AskKind::ApiKey { id } => {
@@ -128,7 +126,7 @@ impl Issuer {
         let ttl_s = u64::from(self.terms.refresh_ttl_s);
         let rotated = match wanted {
             Wanted::TokenFamily(key) => {
-                // Before it is founded: a revoked principal gets no family.
+                // Checked before a family is started: a revoked principal gets none.
                 if let Err(denied) = self.vouch(authority, key, now) {
                     return Ok(Err(denied));
                 }
@@ -211,13 +209,13 @@ impl Issuer {
     }
 }
 
-/// What an ask comes to, if it comes to anything.
+/// The change that an ask needs.
 enum Wanted<'a> {
     TokenFamily(&'a KnownKey),
     Successor(Token),
 }
 
-/// On the disk, and not yet signed.
+/// A change that is on disk, with its token not yet signed.
 struct Made {
     grant: Grant,
     token_id: String,
@@ -438,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_key_is_now_decides() {
+    fn the_current_state_of_the_api_key_decides() {
         let changed = |change: fn(&mut ApiKey)| {
             let mut key = api_key("secret");
             change(&mut key);

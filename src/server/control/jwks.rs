@@ -29,26 +29,26 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Between the beginnings of two fetches, at least.
+/// The least time between the starts of two fetches.
 pub const GAP: Duration = Duration::from_secs(30);
-/// How long keys count that could not be confirmed since.
+/// How long keys stay in use without being confirmed by a fetch.
 pub const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Bounds of what `Cache-Control: max-age` is believed, and what holds without one.
+/// Bounds of `Cache-Control: max-age`, and the default without it.
 const AGE_MIN: Duration = Duration::from_secs(60);
 const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 const AGE_DEFAULT: Duration = Duration::from_secs(300);
 /// Bytes of a key set: some hundred keys.
 pub const BYTES_MAX: usize = 256 << 10;
-/// How often a file is looked at.
+/// How often a file is checked for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Takes what was fetched.
+/// Receives fetched key sets.
 pub trait Take {
     /// Returns what it contains, or why it is not a key set. `None`: there are no valid keys any
     /// more.
     fn take(&self, json: Option<&[u8]>) -> Result<Summary, String>;
 
-    /// Keys of these names are not in the set, which may still bring others.
+    /// Reports that the set has no keys with these names, but may still deliver others.
     fn settle(&self, absent: HashSet<Box<str>>);
 }
 
@@ -75,7 +75,7 @@ pub fn report(name: &str, summary: &Summary) {
     }
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 pub struct Fetched {
     /// `None`: it has not changed since the one with the `etag` that was sent.
     pub json: Option<Vec<u8>>,
@@ -85,18 +85,18 @@ pub struct Fetched {
 
 /// Where a key set is fetched from.
 pub trait Origin {
-    /// How it is called in the log: nothing secret.
+    /// Its name in the log, without secrets.
     fn name(&self) -> &str;
 
     /// Fetches it unless `etag` says that it has not changed.
     ///
     /// # Errors
-    /// Why not, for the log.
+    /// Why it failed, for the log.
     fn fetch(&self, etag: Option<&str>) -> impl Future<Output = Result<Fetched, String>>;
 }
 
-/// Keeps the key set of `origin`, forever. `wanted` are keys that tokens have named and are
-/// not known. `first` is called when the first fetch has ended, well or not.
+/// Keeps the key set of `origin` up to date, forever. `wanted` are unknown keys that tokens have
+/// named. `first` is called when the first fetch has succeeded or failed.
 pub async fn keep(
     origin: impl Origin,
     taker: impl Take,
@@ -123,9 +123,9 @@ pub async fn keep(
 struct Watcher<O, T> {
     origin: O,
     taker: T,
-    /// Of what is held.
+    /// The ETag of the keys in use.
     etag: Option<String>,
-    /// When what is held was last known to be right; `None`: nothing is held.
+    /// When the keys in use were last confirmed; `None`: there are none.
     confirmed: Option<Instant>,
 }
 
@@ -164,7 +164,7 @@ impl<O: Origin, T: Take> Watcher<O, T> {
         GAP
     }
 
-    /// Waits until `due`, or until a fetch is wanted and allowed; drops what has grown old.
+    /// Waits until `due`, or until a fetch is wanted and allowed; drops keys that are too old.
     async fn rest(&mut self, began: Instant, due: Instant, wanted: &Wanted) {
         let on_demand = async {
             sleep_until(began + GAP).await;
@@ -191,7 +191,7 @@ impl<O: Origin, T: Take> Watcher<O, T> {
         );
         self.confirmed = None;
         self.etag = None;
-        // Taking nothing cannot fail.
+        // Dropping the keys cannot fail.
         let _ = self.taker.take(None);
     }
 }
@@ -216,9 +216,9 @@ impl KeyFile {
     /// The file's content, if it may have changed since it was last read.
     ///
     /// # Errors
-    /// It cannot be read. The next time it is tried again.
+    /// If it cannot be read; the next call tries again.
     pub fn read_changed(&mut self) -> io::Result<Option<Vec<u8>>> {
-        // Before it is read: what changes meanwhile is seen the next time.
+        // Taken before the file is read, so that a change in between is seen the next time.
         let data = fs::metadata(&self.path)?;
         let stamp = (data.ino(), data.size(), data.mtime(), data.mtime_nsec());
         if self.seen == Some(stamp) {
@@ -230,7 +230,8 @@ impl KeyFile {
     }
 }
 
-/// Rereads a file when it changes, forever. What it held counts on while it cannot be read.
+/// Rereads a file when it changes, forever. Its previous content stays in use while it cannot be
+/// read.
 pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
     let mut failure = None;
     loop {
@@ -247,9 +248,9 @@ pub async fn watch_file(mut file: KeyFile, taker: impl Take) {
                 failure = None;
             }
             Err(cause) => {
-                // Whatever was wrong may be mended without a change that is seen.
+                // The cause may be fixed without a visible change of the file.
                 file.seen = None;
-                // Whether a key that is not here exists, nobody knows meanwhile.
+                // Meanwhile it is not known whether a missing key exists.
                 taker.settle(HashSet::new());
                 if failure.as_ref() != Some(&cause) {
                     tracing::warn!(
@@ -269,7 +270,7 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
 
-    /// Answers what it is told to, and counts.
+    /// Answers as configured, and counts.
     #[derive(Default)]
     struct Provider {
         fetches: Cell<usize>,
@@ -333,7 +334,7 @@ mod tests {
         ready: Cell<bool>,
     }
 
-    /// Keeps a set while `script` runs, on a clock that stands still unless all wait.
+    /// Keeps a set while `script` runs, on a clock that advances only while all tasks wait.
     async fn with(
         set: Option<&'static str>,
         max_age: Option<u64>,
@@ -437,7 +438,7 @@ mod tests {
             assert!((2870..=2881).contains(&fixture.provider.fetches.get()));
             seconds(4).await;
             assert_eq!(*fixture.taken.0.borrow(), [Some("a".to_owned()), None]);
-            // Back again: whole, not "the same as before".
+            // The provider is back: it sends the whole set, not "unchanged".
             *fixture.provider.set.borrow_mut() = Some("a");
             seconds(31).await;
             assert_eq!(fixture.taken.0.borrow().last(), Some(&Some("a".to_owned())));
@@ -446,7 +447,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_starts_without_the_provider_and_what_is_no_key_set_is_not_taken() {
+    async fn it_starts_without_the_provider_and_rejects_an_invalid_key_set() {
         with(None, DAY, async |fixture| {
             seconds(31).await;
             assert_eq!(fixture.provider.fetches.get(), 2);
@@ -466,7 +467,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_is_absent_once_a_fetch_asked_for_it_has_not_brought_it() {
+    async fn a_key_is_absent_once_a_fetch_for_it_has_not_found_it() {
         with(None, DAY, async |fixture| {
             let absent = || fixture.taken.2.borrow().clone();
             assert!(fixture.ready.get(), "it has failed, and that is an answer");
@@ -489,7 +490,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("keys.json");
         let put = |text: &str| {
-            // As editors and deployments do: another file in its place.
+            // As editors and deployments do, another file takes its place.
             let new = directory.path().join("new");
             fs::write(&new, text).expect("written");
             fs::rename(new, &path).expect("moved");
@@ -529,7 +530,7 @@ mod tests {
     #[test]
     fn a_file_without_an_end_is_refused() {
         let mut file = KeyFile::new("/dev/zero");
-        // Each time: who cannot read it tries again.
+        // Each time, since a failed read is retried.
         for _ in 0..2 {
             let error = file.read_changed().expect_err("endless");
             assert!(error.to_string().contains("too large"), "{error}");

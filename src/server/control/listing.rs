@@ -1,7 +1,7 @@
-//! Asks every shard for its connections and topics, and makes one answer of theirs.
+//! Asks every shard for its connections and topics, and merges the answers.
 //!
-//! One listing at a time: a shard has at most one to work on, however many look. A shard
-//! that has ended has no connections, so it is left out.
+//! One listing at a time: a shard works on at most one, however many clients ask. A shard that has
+//! ended has no connections, so it is left out.
 
 use crate::base::id::{Key, ShardId};
 use crate::broker::ReplyTo;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
-/// What a listing may take in all, its turn to begin included.
+/// The most time a listing may take, including the wait for its turn.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 pub struct Lister {
@@ -31,7 +31,7 @@ pub struct Busiest {
     pub topics: Vec<Busy>,
     /// Messages published in the time covered, on all topics.
     pub messages: u64,
-    /// The largest of the shards': one message in so many is looked at.
+    /// The largest stride of all shards: one message in this many is sampled.
     pub stride: u32,
     pub covered: Duration,
 }
@@ -44,7 +44,7 @@ impl Lister {
         }
     }
 
-    /// The foremost connections of all shards, in the order asked for.
+    /// The first connections of all shards, in the requested order.
     ///
     /// # Errors
     /// A shard did not answer in time.
@@ -81,7 +81,7 @@ impl Lister {
         })
     }
 
-    /// Ends a connection. False: there is none of that key, or it is ending already.
+    /// Ends a connection. False: no connection has this key, or it is ending already.
     ///
     /// # Errors
     /// The shard did not answer in time.
@@ -97,7 +97,7 @@ impl Lister {
         timeout(ANSWER_MAX, kick).await.map_err(|_| Late)
     }
 
-    /// Asks all shards at once; the answers of those that have not ended.
+    /// Asks all shards at once; returns the answers of those that have not ended.
     async fn ask<T: Send + 'static>(
         &self,
         listing: impl Fn(ReplyTo<T>) -> Listing,
@@ -120,7 +120,8 @@ impl Lister {
     }
 }
 
-/// A connection that went from one shard to another meanwhile may have been seen on both.
+/// Removes duplicates: a connection that moved between shards meanwhile may have been listed by
+/// both.
 fn drop_twins(seen: &mut Seen) {
     let mut known = HashSet::new();
     let before = seen.rows.len();
@@ -132,7 +133,7 @@ fn drop_twins(seen: &mut Seen) {
 }
 
 fn teller<T: Send + 'static>(tell: oneshot::Sender<T>) -> ReplyTo<T> {
-    // Nobody waits any more when the asker has left.
+    // The requester may have stopped waiting.
     ReplyTo::new(move |answer| drop(tell.send(answer)))
 }
 
@@ -188,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_seen_on_two_shards_is_told_once() {
+    fn a_connection_seen_on_two_shards_is_listed_once() {
         let rows = vec![
             row(0, 1, 7, 5),
             row(0, 2, 8, 5),
             row(1, 1, 7, 5),
-            // Another that came from the same port later, and two that have no address.
+            // Another one from the same port later, and two without an address.
             row(1, 2, 7, 6),
             row(1, 3, 0, 5),
             row(1, 4, 0, 5),

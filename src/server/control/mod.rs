@@ -78,19 +78,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use wanted::Wanted;
 
-/// How soon a store that failed is tried again; and that many times what the trial took.
+/// How soon a failed store is tried again, at least; after a long attempt, `RECOVER_SHARE` times
+/// its duration.
 const RECOVER: Duration = Duration::from_secs(1);
 const RECOVER_SHARE: u32 = 10;
-/// How often what has expired is forgotten.
+/// How often expired entries are removed.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// Threads for the disk and for names; most of the time there is none.
+/// The most threads for disk work and name resolution; usually there is none.
 const WORKERS_MAX: usize = 16;
-/// What the end of the thread allows for work in progress on the disk.
+/// How long the end of the thread waits for disk work in progress.
 const LAST_WORK_MAX: Duration = Duration::from_secs(1);
-/// And for the spans that are still to be exported.
+/// And for spans that are still to be exported.
 const LAST_EXPORT_MAX: Duration = Duration::from_secs(1);
 
-/// All that is needed, opened and checked.
+/// Everything the thread needs, opened and checked.
 pub struct Prepared {
     admin: Option<(SocketAddr, TcpListener)>,
     guard: Arc<Guard>,
@@ -106,9 +107,9 @@ pub struct Prepared {
     exporter: Option<Exporter>,
 }
 
-/// What is read before anything is opened.
+/// Everything that is read before anything is opened.
 struct Sources {
-    /// `None`: nobody authenticates.
+    /// `None`: there is no authentication.
     keys: Option<Keys>,
     /// `None`: nothing is traced.
     exporter: Option<Exporter>,
@@ -129,8 +130,7 @@ impl Sources {
     }
 }
 
-/// Reads what [`prepare`] reads and opens nothing. Returns what a key set's file holds, if
-/// that is not what it seems.
+/// Reads what [`prepare`] reads, without opening anything. Returns warnings about a key set's file.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -144,8 +144,8 @@ pub fn inspect(config: &Config) -> Result<Vec<String>, ControlError> {
         .collect())
 }
 
-/// Opens the state in `directory` and the admin address, and reads the configuration's
-/// keys. `draining` is what `/readyz` looks at.
+/// Opens the state in `directory` and the admin address, and reads the configuration's keys.
+/// `/readyz` reads `draining`.
 ///
 /// # Errors
 /// What cannot be used, and what to do.
@@ -214,12 +214,12 @@ fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
 }
 
 impl Prepared {
-    /// Where the admin endpoints are.
+    /// The address of the admin endpoints.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|(address, _)| *address)
     }
 
-    /// What shards check credentials by from their first connection on; `None`: they do not.
+    /// What shards check credentials with from their first connection on; `None`: they do not.
     pub fn access(&self) -> Option<broker::Access> {
         self.access.as_ref().map(|access| broker::Access {
             authority: access.authority.clone(),
@@ -229,8 +229,8 @@ impl Prepared {
         })
     }
 
-    /// Disconnected when the first fetch of the key set has ended, well or not: from then on
-    /// clients are better sent here than elsewhere. `None`: nothing is fetched.
+    /// Disconnected when the first fetch of the key set has succeeded or failed: from then on this
+    /// server is ready for clients. `None`: nothing is fetched.
     pub fn settled(&self) -> Option<Receiver<()>> {
         self.settled.clone()
     }
@@ -240,11 +240,11 @@ impl Prepared {
         self.exporter.as_mut().map(Exporter::tracing)
     }
 
-    /// Starts the thread, on `core` if one is given. `shards` have [`Prepared::access`]
-    /// in force. `failed` receives a panic. `None`: there is nothing to do.
+    /// Starts the thread, on `core` if one is given. `shards` already use [`Prepared::access`].
+    /// `failed` receives a panic. `None`: there is nothing to do.
     ///
     /// # Errors
-    /// No thread, or no runtime for it.
+    /// If the thread or its runtime cannot be made.
     pub fn start(
         self,
         board: Arc<Board>,
@@ -260,8 +260,7 @@ impl Prepared {
             tracing::info!("admin endpoints at http://{address}");
         }
         let (stop, stopped) = oneshot::channel::<()>();
-        // Created here, so that everything is in place before anybody learns that the server
-        // serves.
+        // Created here, so that everything is in place before the server reports that it serves.
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(WORKERS_MAX)
@@ -299,7 +298,7 @@ impl Prepared {
             let mut tasks = JoinSet::new();
             let exports = self.spawn_into(&mut tasks, board, shards, host)?;
             tokio::select! {
-                // An error too says that nobody holds the other end any more.
+                // An error means the same: the other end is dropped.
                 _ = stopped => {
                     exports.finish().await;
                     Ok(())
@@ -314,7 +313,7 @@ impl Prepared {
         ended
     }
 
-    /// Starts what the thread does: none of it ever ends.
+    /// Starts the thread's tasks, none of which ever ends.
     fn spawn_into(
         self,
         tasks: &mut JoinSet<()>,
@@ -424,7 +423,7 @@ async fn sweep(registry: Arc<RevocationRegistry>) {
     }
 }
 
-/// Opens the store again after a failure of the disk, as soon as that goes.
+/// Reopens the store after a disk failure, as soon as that is possible.
 async fn recover(store: Arc<Store>) {
     let mut rest = RECOVER;
     loop {
@@ -432,7 +431,7 @@ async fn recover(store: Arc<Store>) {
         let began = Instant::now();
         let store = store.clone();
         blocking(move || store.recover()).await;
-        // A large file is read to be repaired: not all the time.
+        // Repairing reads the whole file: a large one must not be read all the time.
         rest = RECOVER.max(began.elapsed() * RECOVER_SHARE);
     }
 }
@@ -441,7 +440,7 @@ async fn recover(store: Arc<Store>) {
 mod tests {
     use super::*;
 
-    /// What the thread is told when this task is one of its own.
+    /// Runs a task of the thread; returns its panic's message, if it panics.
     async fn told_of(task: impl Future<Output = ()> + Send + 'static) -> Option<String> {
         let mut tasks = JoinSet::new();
         tasks.spawn(task);
@@ -457,7 +456,7 @@ mod tests {
         assert_eq!(told.as_deref(), Some("it panicked: a task"));
         let told = told_of(blocking(|| panic!("its work"))).await;
         assert_eq!(told.as_deref(), Some("it panicked: its work"));
-        // One that is ended, as all are in the end, is no panic.
+        // A task that is cancelled, as all are in the end, has not panicked.
         let mut tasks = JoinSet::new();
         let handle = tasks.spawn(std::future::pending());
         handle.abort();

@@ -2,16 +2,16 @@
 //! makes sure that every shard has them.
 //!
 //! **How long a revocation is kept**: until what it is about would have expired by itself.
-//! - Where all tokens are our own issuer's: `auth.issuer.access_ttl_s`, and the leeway.
-//! - Where other issuers' are accepted, which may say anything: [`FOREIGN_LIFE_S`]. Whoever
-//!   accepts tokens that live longer must revoke their key.
+//! - If all tokens are from this server's own issuer: `auth.issuer.access_ttl_s` plus the leeway.
+//! - If other issuers' tokens, of unknown lifetime, are accepted: [`FOREIGN_LIFE_S`]. An operator
+//!   that accepts tokens with a longer life must revoke their key instead.
 //! - A key (`kid`): forever. Its holder can sign tokens with any issue date; the revocation can
 //!   be dropped once the key is gone from the configuration and the provider's set.
 //!
-//! - Where client certificates are required, which may live for years: forever.
+//! - If client certificates, which may live for years, are required: forever.
 //!
-//! A revocation ends refresh tokens too: by `jti` the family that token is of, by `sub`
-//! those of that principal whose latest token was made before.
+//! A revocation also ends refresh tokens: by `jti` the family of that token, by `sub` those of that
+//! principal whose latest token was made before `before`.
 
 use super::broadcaster::Broadcaster;
 use super::jwks::{Summary, Take};
@@ -25,24 +25,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// Seconds for which a token of another issuer is taken to live at most: 31 days.
+/// The longest assumed lifetime of another issuer's token, in seconds: 31 days.
 pub const FOREIGN_LIFE_S: u64 = 31 * 24 * 3600;
-/// A `before` later than this from now is a mistake, milliseconds most likely.
+/// A `before` further ahead than this is a mistake, most likely milliseconds.
 const BEFORE_AHEAD_MAX_S: u64 = 24 * 3600;
-/// How long an answer waits for the shards: a second is what they are promised to need.
+/// How long an answer waits for the shards, which are promised to take at most a second.
 const HEARD_MAX: Duration = Duration::from_secs(5);
 
 /// Keys left out of a set that the log lists; a provider may have any number of others.
 const SKIPPED_LISTED_MAX: usize = 8;
 
-/// How long tokens live, by the configuration.
+/// How long tokens live according to the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Lives {
-    /// Of our own issuer's; `None`: there is none.
+    /// Lifetime of this server's own tokens; `None`: it issues none.
     pub own_s: Option<u64>,
-    /// Other issuers' tokens are accepted.
+    /// Whether other issuers' tokens are accepted.
     pub foreign: bool,
-    /// Clients show certificates.
+    /// Whether clients present certificates.
     pub certificates: bool,
     pub leeway_s: u64,
 }
@@ -62,7 +62,7 @@ impl Lives {
     }
 }
 
-/// Why a revocation is not made, or not known to be.
+/// Why a revocation has failed, or is not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     #[error("\"before\" is more than a day ahead; give it in Unix seconds, not milliseconds")]
@@ -85,7 +85,7 @@ pub struct RevocationRegistry {
     broadcaster: Broadcaster,
     store: Arc<Store>,
     lives: Lives,
-    /// Held while revocations change: on the disk and in force alike.
+    /// Held while revocations change, so that disk and authority agree.
     revoking: Mutex<()>,
 }
 
@@ -99,17 +99,17 @@ impl RevocationRegistry {
         }
     }
 
-    /// Why the state cannot be kept; `None`: it can.
+    /// Why the state cannot be stored; `None`: it can.
     pub fn failure(&self) -> Option<Arc<str>> {
         self.store.health().cause()
     }
 
-    /// How often the state could not be kept.
+    /// How often the state could not be stored.
     pub fn failures(&self) -> u64 {
         self.store.health().failures()
     }
 
-    /// Whether API keys and refresh tokens bring tokens, which need the state.
+    /// Whether API keys and refresh tokens are exchanged for tokens, which needs the state.
     pub fn issues(&self) -> bool {
         self.lives.own_s.is_some()
     }
@@ -119,11 +119,11 @@ impl RevocationRegistry {
         self.broadcaster.authority()
     }
 
-    /// Revokes: on the disk, in every shard, refresh tokens included. What is revoked stays
-    /// so until the time that comes back.
+    /// Revokes a target on disk and in every shard, including refresh tokens. The returned
+    /// revocation says until when it stays revoked.
     ///
     /// # Errors
-    /// It is not revoked, or (`Late`) not yet everywhere.
+    /// If it is not revoked, or (`Late`) not yet on every shard.
     pub async fn revoke(&self, target: Target, now: u64) -> Result<Revocation, RevokeError> {
         if matches!(&target, Target::Subject { before, .. } if *before > now + BEFORE_AHEAD_MAX_S) {
             return Err(RevokeError::Ahead);
@@ -144,7 +144,7 @@ impl RevocationRegistry {
         }
     }
 
-    /// Forgets revocations and refresh tokens whose time has come.
+    /// Removes expired revocations and refresh tokens.
     pub async fn sweep(&self, now: u64) {
         let _turn = self.revoking.lock().await;
         let store = self.store.clone();
@@ -172,7 +172,7 @@ impl RevocationRegistry {
     }
 }
 
-/// Writes a revocation, and ends the refresh tokens it is about, in one change.
+/// Writes a revocation, and ends the refresh tokens it covers, in one change.
 fn keep(store: &Store, revocation: &Revocation) -> Result<(), StoreError> {
     let target = &revocation.target;
     store.change(|change| {
@@ -198,11 +198,11 @@ fn written(target: &Target) -> String {
     serde_json::to_string(target).unwrap_or_default()
 }
 
-/// The revocations that are kept.
+/// Reads the stored revocations.
 ///
 /// # Errors
-/// The store cannot be read, or holds what is no revocation: then it is not known what is
-/// revoked, which is no state to serve in.
+/// If the store cannot be read, or contains something that is not a revocation: a server must not
+/// run without knowing what is revoked.
 pub fn kept(store: &Store) -> Result<Revocations, String> {
     let mut all = Revocations::default();
     for (text, forget_at) in store.revocations().map_err(|error| error.to_string())? {
@@ -214,12 +214,12 @@ pub fn kept(store: &Store) -> Result<Revocations, String> {
     Ok(all)
 }
 
-/// Takes a key set into the authority in force, beside the keys of the configuration.
+/// Puts a key set into the current authority, beside the keys of the configuration.
 pub struct KeyTaker {
     pub registry: Arc<RevocationRegistry>,
     pub fixed: Keyring,
     pub algorithms: Vec<Algorithm>,
-    /// It may bring keys that nobody here has heard of.
+    /// Whether the set is fetched, and so may still deliver unknown keys.
     pub is_fetched: bool,
 }
 
@@ -250,7 +250,7 @@ impl Take for KeyTaker {
 }
 
 /// # Errors
-/// It is no key set.
+/// If it is not a key set.
 pub fn read(json: &[u8], algorithms: &[Algorithm]) -> Result<Keyring, String> {
     Keyring::from_jwks(json, algorithms).map_err(|error| error.to_string())
 }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_is_kept_as_long_as_what_it_is_about_could_live() {
+    fn a_revocation_is_kept_as_long_as_its_target_could_live() {
         let token = Target::Token("any".into());
         let at = |lives: Lives, target: &Target| lives.forget_at(target, NOW);
         assert_eq!(at(LIVES, &token), NOW + FOREIGN_LIFE_S + 30);
@@ -396,7 +396,7 @@ mod tests {
         assert!(done.is_ok() && !known(&other) && known(&stranger));
     }
 
-    /// A key of a provider, and the set with it alone.
+    /// A provider's key, and the set that contains only it.
     fn provider_key(kid: &str) -> (KeyPair, String) {
         let key = KeyPair::generate().expect("a key");
         let point = key.der_bytes().to_vec();

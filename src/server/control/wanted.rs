@@ -17,7 +17,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// A token has named a key that is not here.
+    /// A token has named an unknown key.
     pub fn want(&self, name: &str) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() < NAMES_MAX {
@@ -26,12 +26,12 @@ impl Wanted {
         self.came.notify_one();
     }
 
-    /// Waits until somebody has wanted a key since this last returned.
+    /// Waits until a key has been wanted since this last returned.
     pub async fn came(&self) {
         self.came.notified().await;
     }
 
-    /// The names since the last time.
+    /// Takes the names recorded since the last call.
     pub fn take(&self) -> HashSet<Box<str>> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *names)

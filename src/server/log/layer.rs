@@ -8,7 +8,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// The layer that makes lines of events.
+/// The layer that formats events as lines.
 pub(super) struct Lines {
     layout: Layout,
     queue: Queue,

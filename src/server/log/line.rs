@@ -19,14 +19,14 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 /// Bytes of a text in a line.
 const TEXT_BYTES_MAX: usize = 2048;
 
-/// What a line takes in the queue beside its text, about.
+/// Approximate bytes that a line takes in the queue beside its text.
 pub(super) const LINE_BYTES: usize = 64;
 
-/// A line, and what must be known of it.
+/// A line, with what the writer needs to know of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) level: Level,
-    /// Equal for lines that say the same.
+    /// A hash, equal for lines that say the same.
     pub(super) same: u64,
     pub(super) text: String,
 }
@@ -44,7 +44,7 @@ pub(super) enum Layout {
     Text { colour: bool },
 }
 
-/// What a line says.
+/// The content of a line.
 pub(super) struct Record {
     level: Level,
     target: String,
@@ -76,7 +76,7 @@ impl Record {
         self.level
     }
 
-    /// Which shard says it, before everything else.
+    /// Adds the shard, before all other fields.
     pub(super) fn put_shard(&mut self, shard: u16) {
         let number = Value::Number(shard.to_string());
         self.fields.insert(0, ("shard", number));
@@ -92,7 +92,8 @@ impl Record {
         found.map(|(_, value)| value)
     }
 
-    /// What makes lines of one place the same: their texts. Numbers are measurements.
+    /// Hashes what makes lines of one place the same: their texts. Numbers are measurements and do
+    /// not count.
     pub(super) fn hash_texts(&self, hasher: &mut impl Hasher) {
         (&self.target, &self.message).hash(hasher);
         for (name, value) in &self.fields {
@@ -102,7 +103,7 @@ impl Record {
         }
     }
 
-    /// The line, without its end.
+    /// The line, without its newline.
     pub(super) fn written(&self, layout: Layout) -> String {
         match layout {
             Layout::Json => self.json(),
@@ -123,7 +124,7 @@ impl Record {
         add("target", &Value::Text(self.target.clone()));
         for (name, value) in &self.fields {
             match *name {
-                // A field must not stand for what every line has.
+                // A field must not be mistaken for one that every line has.
                 "timestamp" | "level" | "target" => add(&format!("field.{name}"), value),
                 _ => add(name, value),
             }
@@ -160,7 +161,7 @@ impl Record {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::Text(text)) => self.message = text,
-            // Lines that came by way of the `log` crate name their own.
+            // Lines from the `log` crate carry their own target.
             ("log.target", Value::Text(text)) => self.target = text,
             ("log.module_path" | "log.file" | "log.line", _) => {}
             (name, value) => self.fields.push((name, value)),
@@ -200,7 +201,7 @@ impl Visit for Record {
     }
 }
 
-/// The line, that says how many like it, itself among them, were not written.
+/// The line, with the count of lines like it (including itself) that were not written.
 pub(super) fn repeated(line: &str, count: u64, layout: Layout) -> String {
     match (layout, line.strip_suffix('}')) {
         (Layout::Json, Some(open)) => format!("{open},\"repeated\":{count}}}"),
@@ -230,7 +231,7 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && !text.contains(odd)
 }
 
-/// Text whose control characters are escaped, and what could be mistaken for such escapes.
+/// Text in which control characters are escaped, and whatever could be mistaken for an escape.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -238,7 +239,7 @@ impl fmt::Display for Shown<'_> {
         for c in self.0.chars() {
             match c {
                 _ if c.is_control() => write!(f, "{}", c.escape_default())?,
-                // Directions of writing, that make a line look like another.
+                // Bidirectional controls, which can make a line look like another.
                 '\u{200E}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => {
                     write!(f, "{}", c.escape_unicode())?;
                 }
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_is_one_object_and_nothing_stands_twice() {
+    fn a_line_of_json_is_one_object_without_duplicate_keys() {
         let line = record().written(Layout::Json);
         assert!(!line.contains('\n'));
         let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_what_differs_in_numbers_at_most() {
+    fn lines_that_differ_only_in_numbers_are_the_same() {
         let hash = |change: &dyn Fn(&mut Record)| {
             let mut record = record();
             change(&mut record);

@@ -10,7 +10,7 @@
 //! | `layer`, `line` | from an event to its line |
 //! | `writer` | the queue and the thread behind it |
 //! | `repeat` | lines that say the same are summed up |
-//! | `target` | where lines go; a file is opened anew when it is told or gone |
+//! | `target` | where lines go; a file is reopened on request or when deleted |
 //!
 //! **Logging never blocks.** The queue is bounded in bytes and lossy: a full disk or a stuck
 //! pipe costs lines, which are counted ([`lines_dropped`]) and reported in the log once it can
@@ -45,7 +45,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 use writer::Queue;
 
-/// What the end of the log allows for lines that wait.
+/// How long the end of the log waits for queued lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A process has one log, as it has one tracing subscriber.
@@ -60,7 +60,7 @@ impl Drop for Log {
     }
 }
 
-/// Installs the process's log as the configuration says, and panics into it.
+/// Installs the process's log as configured, and a panic hook that logs to it.
 ///
 /// # Errors
 /// The log file cannot be opened, or the process has a log already.
@@ -89,10 +89,10 @@ pub fn install(config: &Config) -> io::Result<Log> {
         file: Some(config.log.file.clone()).filter(|file| !file.is_empty()),
         queue,
     };
-    // The subscriber was the first: so is this.
+    // Cannot fail: installing the subscriber succeeded only the first time.
     let _ = CONTROL.set(control);
-    // The usual hook writes to standard error, which may be a pipe that nobody reads: then a
-    // shard that panics would hang there and never end the process.
+    // The default hook writes to standard error, which may be a pipe without a reader: then a shard
+    // that panics would hang there and never end the process.
     std::panic::set_hook(Box::new(tell_panic));
     Ok(Log(()))
 }
@@ -101,11 +101,12 @@ fn named(path: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("log.file {path}: {error}"))
 }
 
-/// The levels of the log, if they are such.
+/// Parses the levels of the log.
 fn levels(text: &str) -> Result<Targets, String> {
     is_log_level(text)?;
     let compact = text.replace(char::is_whitespace, "");
-    // What peers make rustls say is for who asks for it by name: anybody could fill the log.
+    // Lines of rustls that peers cause are logged only if its level is set by name: otherwise any
+    // peer could fill the log.
     Targets::from_str(&format!("rustls=off,{compact}")).map_err(|error| error.to_string())
 }
 
@@ -125,23 +126,23 @@ pub fn control() -> Option<&'static Control> {
     CONTROL.get()
 }
 
-/// Lines lost since the start: the target was slow, or could not be written.
+/// How many lines were lost since the start, because the target was slow or could not be written.
 pub fn lines_dropped() -> u64 {
     let tally = control().map(|control| &control.queue.tally);
     tally.map_or(0, |tally| tally.dropped.load(Ordering::Relaxed))
 }
 
-/// Waits until what was logged before is written, but no longer than `patience`.
+/// Waits until everything logged before is written, but no longer than `patience`.
 pub fn flush(patience: Duration) {
     if let Some(control) = control() {
         control.queue.flush(patience);
     }
 }
 
-/// What can be asked of a running log, and changed.
+/// Queries and settings of a running log.
 pub struct Control {
     levels: reload::Handle<Targets, Registry>,
-    /// As it was given.
+    /// The levels as they were given.
     level: Mutex<String>,
     layout: Layout,
     file: Option<String>,
@@ -158,10 +159,11 @@ impl Control {
     /// Puts other levels in force, until the end of the process.
     ///
     /// # Errors
-    /// Why `level` is none, and what would be; the levels are as they were.
+    /// Why `level` is invalid, and what is valid; the levels stay unchanged.
     pub fn set_level(&self, level: &str) -> Result<(), String> {
         let levels = levels(level)?;
-        // Of two at once the one that is told last is also in force.
+        // Held during the change, so that of two concurrent ones the last reported is also the one
+        // in force.
         let mut told = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         self.levels
             .reload(levels)
@@ -192,7 +194,7 @@ impl Control {
         self.file.as_deref()
     }
 
-    /// Lines summed up since the start instead of being written.
+    /// How many lines were summed up since the start instead of being written.
     pub fn lines_repeated(&self) -> u64 {
         self.queue.tally.repeated.load(Ordering::Relaxed)
     }
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_level_is_refused() {
+    fn an_invalid_level_is_refused() {
         for bad in [
             "",
             "loud",

@@ -11,28 +11,28 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tracing::Level;
 
-/// Of the same lines within a window so many are written.
+/// How many equal lines of a window are written.
 const WRITTEN_MAX: u64 = 5;
 const WINDOW: Duration = Duration::from_secs(5);
-/// Different lines looked after at once; others are written as they come.
+/// How many different lines are tracked at once; any others are written as they come.
 const WINDOWS_MAX: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Repeats {
     windows: HashMap<u64, Window>,
-    /// Ends of the windows, the next first.
+    /// The ends of the windows, the next first.
     ends: VecDeque<(Instant, u64)>,
 }
 
 #[derive(Default)]
 struct Window {
     written: u64,
-    /// Lines since that were not written, and the last of them.
+    /// The lines since then that were not written, and the last of them.
     held: u64,
     last: String,
 }
 
-/// The last of lines that were not written, and how many they were.
+/// The last of the lines that were not written, and their number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) text: String,
@@ -40,7 +40,7 @@ pub(super) struct Sum {
 }
 
 impl Repeats {
-    /// The line if it is to be written.
+    /// Returns the line if it is to be written.
     pub(super) fn admit(&mut self, line: Line, now: Instant) -> Option<Line> {
         if line.level == Level::ERROR {
             return Some(line);
@@ -71,7 +71,7 @@ impl Repeats {
             self.ends.pop_front();
             let sum = self.windows.remove(&same).and_then(Window::sum);
             if sum.is_some() {
-                // Going on, probably: from now on a sum in a window is enough.
+                // The line probably goes on: from now on one sum per window is enough.
                 let window = Window {
                     written: WRITTEN_MAX,
                     ..Window::default()
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_what_has_no_window_is_written() {
+    fn memory_is_bounded_and_lines_without_a_window_are_written() {
         let mut repeats = Repeats::default();
         for same in 0..3 * WINDOWS_MAX as u64 {
             assert!(

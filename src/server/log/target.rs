@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often to look whether the file is still there, at most.
+/// The shortest time between two checks that the file still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Target {
     sink: Box<dyn Write + Send>,
     file: Option<Reopening>,
-    /// The last line was written in part.
+    /// Whether the last line was written only in part.
     torn: bool,
 }
 
@@ -39,10 +39,10 @@ impl Target {
         }
     }
 
-    /// The file at `path`, written to at its end, made if it is missing.
+    /// The file at `path`, opened for appending, created if it is missing.
     ///
     /// # Errors
-    /// It cannot be opened; the signal cannot be had.
+    /// If it cannot be opened, or the signal handler not installed.
     pub(super) fn file(path: &str) -> io::Result<Target> {
         let asked = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGUSR1, asked.clone())?;
@@ -59,10 +59,10 @@ impl Target {
         })
     }
 
-    /// Opens the file anew if that is due.
+    /// Reopens the file if that is due.
     ///
     /// # Errors
-    /// It cannot be opened: the one that is open is written on.
+    /// If it cannot be opened: the open one stays in use.
     pub(super) fn renew(&mut self, now: Instant) -> io::Result<()> {
         let Some(own) = &mut self.file else {
             return Ok(());
@@ -88,10 +88,10 @@ impl Target {
         Ok(())
     }
 
-    /// Writes a line and its end.
+    /// Writes a line and its newline.
     ///
     /// # Errors
-    /// It is not written, or in part only.
+    /// If it is not written, or only in part.
     pub(super) fn write(&mut self, line: &str) -> io::Result<()> {
         let begin = if self.torn { "\n" } else { "" };
         let bytes = [begin, line, "\n"].concat();
@@ -124,7 +124,7 @@ mod tests {
     use std::fs;
     use std::sync::Mutex;
 
-    /// Takes so many bytes, then nothing more.
+    /// A disk that accepts this many bytes, then nothing more.
     struct Full(Arc<Mutex<(Vec<u8>, usize)>>);
 
     impl Write for Full {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_opened_anew_when_it_is_told_or_gone() {
+    fn a_file_is_reopened_on_request_or_when_deleted() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
         let path = path.to_str().expect("text").to_owned();
@@ -184,7 +184,7 @@ mod tests {
         fs::remove_file(&path).expect("removed");
         write("d", 4, false).expect("anew");
         assert_eq!(fs::read_to_string(&path).expect("there"), "d\n");
-        // A directory in its place: what is open is written on, and that is told.
+        // A directory in its place: the open file stays in use, and the error is reported.
         fs::rename(&path, &moved).expect("moved");
         fs::create_dir(&path).expect("made");
         let error = write("e", 5, true).expect_err("a directory").to_string();

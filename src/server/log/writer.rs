@@ -17,9 +17,9 @@ use tracing::Level;
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 4 << 20;
-/// For errors there is more room.
+/// Additional bytes for errors.
 const ERROR_BYTES: usize = 1 << 20;
-/// How often it is said that lines were lost, at most.
+/// The shortest time between two reports of lost lines.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 enum Item {
@@ -27,7 +27,7 @@ enum Item {
     Flush(Sender<()>),
 }
 
-/// Counted since the start, but for `queued_bytes`.
+/// Counts since the start, except `queued_bytes`.
 #[derive(Default)]
 pub(super) struct Tally {
     queued_bytes: AtomicUsize,
@@ -37,7 +37,7 @@ pub(super) struct Tally {
     pub(super) repeated: AtomicU64,
 }
 
-/// Where lines are handed in.
+/// The queue's entry.
 #[derive(Clone)]
 pub(super) struct Queue {
     items: Sender<Item>,
@@ -45,7 +45,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Hands in a line, or drops it.
+    /// Queues a line, or drops it.
     pub(super) fn push(&self, line: Line) {
         let bytes = line.bytes();
         let room = match line.level {
@@ -62,11 +62,11 @@ impl Queue {
         self.tally.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until all that was handed in before is written, or for `patience`.
+    /// Waits until everything queued before is written, at most for `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let (done, written) = bounded(1);
         if self.items.send(Item::Flush(done)).is_ok() {
-            // Late, or written: the caller goes on.
+            // Written or timed out: the caller goes on either way.
             let _ = written.recv_timeout(patience);
         }
     }
@@ -75,7 +75,7 @@ impl Queue {
 /// Starts the thread.
 ///
 /// # Errors
-/// There is none to be had.
+/// If the system cannot start a thread.
 pub(super) fn start(target: Target, layout: Layout) -> io::Result<Queue> {
     let (queue, writer) = pair(target, layout);
     thread::Builder::new()
@@ -85,7 +85,7 @@ pub(super) fn start(target: Target, layout: Layout) -> io::Result<Queue> {
 }
 
 fn pair(target: Target, layout: Layout) -> (Queue, Writer) {
-    // Bounded by the bytes in it.
+    // Bounded by bytes, in `push`.
     let (items, received) = unbounded();
     let tally = Arc::new(Tally::default());
     let writer = Writer {
@@ -106,13 +106,13 @@ struct Writer {
     target: Target,
     layout: Layout,
     repeats: Repeats,
-    /// Lost lines that the log has told of.
+    /// How many lost lines have been reported.
     reported: u64,
     report_at: Instant,
 }
 
 impl Writer {
-    /// Writes until nobody can hand in anything any more.
+    /// Writes until the queue's last sender is dropped.
     fn run(mut self) {
         loop {
             let next = self.next();
@@ -137,25 +137,25 @@ impl Writer {
                     Some(line) => self.write(&line.text, now),
                     None => drop(self.tally.repeated.fetch_add(1, Ordering::Relaxed)),
                 }
-                // Only now: what is being written takes room too.
+                // Only now, since a line being written takes memory too.
                 self.tally.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             }
             Item::Flush(done) => {
                 self.end();
-                // Whoever asked may have gone on.
+                // The caller may have stopped waiting.
                 let _ = done.send(());
             }
         }
     }
 
-    /// When there is something to write though nothing is handed in.
+    /// When there will be something to write even if nothing is queued.
     fn next(&self) -> Option<Instant> {
         let lost = self.tally.dropped.load(Ordering::Relaxed) > self.reported;
         let tell = lost.then_some(self.report_at);
         self.repeats.next().into_iter().chain(tell).min()
     }
 
-    /// Writes what is due: sums, and what was lost.
+    /// Writes what is due: sums, and the report of lost lines.
     fn look(&mut self, now: Instant) {
         for sum in self.repeats.due(now) {
             self.write_sum(sum, now);
@@ -190,7 +190,7 @@ impl Writer {
     fn write(&mut self, line: &str, now: Instant) {
         if let Err(error) = self.target.renew(now) {
             let line = self.own(error.to_string());
-            // It would be told in the same place.
+            // An error would be reported to the same target.
             let _ = self.target.write(&line);
         }
         if self.target.write(line).is_err() {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_nobody_empties_is_bounded_and_errors_have_room_of_their_own() {
+    fn a_queue_that_is_not_emptied_is_bounded_and_errors_have_room_of_their_own() {
         let (queue, writer) = pair(Target::stderr(), Layout::Json);
         let text = "x".repeat(1000 - LINE_BYTES);
         let fill = |level| {
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(dropped() + held, 2 * (BYTES_MAX + ERROR_BYTES) / 1000);
         assert_eq!(fill(Level::INFO), 0);
         assert!(fill(Level::ERROR) / 1000 >= ERROR_BYTES / 1000);
-        // Nobody waits for what cannot come.
+        // The flush gives up: nothing empties the queue.
         queue.flush(Duration::from_millis(1));
     }
 
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_told_once_it_can_be() {
+    fn lost_lines_are_reported_once_that_is_possible() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
         let target = Target::file(path.to_str().expect("text")).expect("opened");

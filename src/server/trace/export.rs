@@ -26,18 +26,19 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 const TICK: Duration = Duration::from_millis(100);
-/// How long a span waits for others at most.
+/// The longest that a span waits for others.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 const BATCH_SPANS: usize = 1024;
 /// Spans of all shards that wait for a batch.
 const QUEUE_SPANS: usize = 8 * BATCH_SPANS;
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// One attempt, and all attempts of a batch, unless OTEL_EXPORTER_OTLP_TIMEOUT says another.
+/// The time for one attempt, and for all attempts of a batch, unless OTEL_EXPORTER_OTLP_TIMEOUT
+/// sets another.
 const EXPORT_MAX: Duration = Duration::from_secs(10);
-/// Between two lines about a collector that takes nothing.
+/// The time between two lines about a collector that accepts nothing.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// What became of the spans that left the shards.
+/// Counts of spans that left the shards.
 #[derive(Debug, Default)]
 pub struct Tally {
     exported: AtomicU64,
@@ -46,18 +47,18 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Spans the collector has taken.
+    /// How many spans the collector has accepted.
     pub fn exported(&self) -> u64 {
         self.exported.load(Relaxed)
     }
 
-    /// Spans lost because it did not. Those that shards had no room for are counted there
-    /// (`spans_dropped`).
+    /// How many spans were lost because it did not. Those that shards had no room for are counted
+    /// there (`spans_dropped`).
     pub fn failed(&self) -> u64 {
         self.failed.load(Relaxed)
     }
 
-    /// The last batch was not taken.
+    /// Whether the last batch was not accepted.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Relaxed)
     }
@@ -78,11 +79,11 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter to where the setting says. What else OTEL_* variables say of it is taken
-    /// from the environment.
+    /// An exporter to the endpoint of the setting. Its other options are the OTEL_* variables of
+    /// the environment.
     ///
     /// # Errors
-    /// Why there can be no client, or what is wrong with the variables.
+    /// Why the client cannot be made, or what is wrong with the variables.
     pub fn new(
         setting: Setting,
         variable: impl Fn(&str) -> Option<String>,
@@ -131,14 +132,14 @@ impl Exporter {
         }
     }
 
-    /// Exports until the other end of `stop` is dropped, and then what is left; drops `done`
-    /// behind that. Never ends.
+    /// Exports until the other end of `stop` is dropped, then exports what is left and drops
+    /// `done`. Never returns.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>, done: oneshot::Sender<()>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // An error too says that nobody holds the other end any more.
+                // An error means the same: the other end is dropped.
                 _ = &mut stop => break,
                 _ = ticks.tick() => {}
             }
@@ -224,7 +225,8 @@ impl Exporter {
     }
 }
 
-/// Who the spans are of: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, else `ringmail`.
+/// The resource that the spans belong to: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, else
+/// `ringmail`.
 fn resource() -> Resource {
     let found = Resource::builder().build();
     let name = found.get(&"service.name".into());

@@ -24,7 +24,7 @@ use crate::metrics::span::{SPANS_MAX, Span};
 pub use export::{Exporter, Tally};
 pub use setting::{Setting, TRACES_PATH, endpoint_fault, ignored, notes, sampled_share};
 
-/// Bytes of one shard's ring of spans; none where nothing is traced.
+/// Bytes of one shard's ring of spans; 0 if nothing is traced.
 pub fn ring_bytes(config: &Config) -> u64 {
     match config.trace.endpoint.is_empty() {
         true => 0,

@@ -25,7 +25,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// What is in force; `None`: nothing is traced.
+    /// The effective setting; `None`: nothing is traced.
     pub fn of(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Option<Setting> {
         if config.trace.endpoint.is_empty() || is_disabled(variable) {
             return None;
@@ -60,7 +60,7 @@ pub fn endpoint_fault(endpoint: &str) -> Option<&'static str> {
     has_secret.then_some("contains a user name or password, which would appear in the log")
 }
 
-/// What is in force: for people.
+/// A description of the effective setting, for people.
 pub fn notes(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
     match Setting::of(config, variable) {
         Some(Setting {
@@ -122,8 +122,8 @@ pub fn ignored(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Ve
     faults
 }
 
-/// The share that a sampler of the OpenTelemetry specification takes of messages without
-/// TRACEPARENT. Carried ones follow their flag here, whichever it is.
+/// The share of messages without TRACEPARENT that a sampler of the OpenTelemetry specification
+/// samples. Messages with one follow its flag here, whatever the sampler.
 pub fn sampled_share(sampler: &str, argument: Option<&str>) -> Option<f64> {
     match sampler.strip_prefix("parentbased_").unwrap_or(sampler) {
         "always_on" => Some(1.0),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_path_the_usual_one_is_meant() {
+    fn without_a_path_the_default_applies() {
         let url = |endpoint| Setting::of(&config(endpoint), nothing).map(|one| one.url);
         let usual = Some("http://collector:4318/v1/traces".to_owned());
         assert_eq!(url("http://collector:4318"), usual);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_heeded_is_said() {
+    fn ignored_variables_are_reported() {
         let variable = |name: &str| match name {
             "OTEL_TRACES_SAMPLER" => Some("xray".to_owned()),
             "OTEL_EXPORTER_OTLP_PROTOCOL" => Some("grpc".to_owned()),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_of_the_environment_that_does_not_fit_is_said_though_nothing_is_traced() {
+    fn an_invalid_endpoint_in_the_environment_is_reported_though_nothing_is_traced() {
         let said = |endpoint: &str, disabled: &str| {
             let variable = |name: &str| match name {
                 "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(endpoint.to_owned()),

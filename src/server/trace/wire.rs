@@ -15,7 +15,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use std::time::SystemTime;
 
-/// A moment by both clocks: what monotonic times are turned into wall-clock times by.
+/// One moment by both clocks, for converting monotonic times to wall-clock times.
 #[derive(Clone, Copy)]
 pub(super) struct Anchor {
     pub(super) instant: Instant,
@@ -40,7 +40,7 @@ impl Anchor {
     }
 }
 
-/// Who records the spans.
+/// The instrumentation scope of the spans.
 pub(super) fn scope() -> InstrumentationScope {
     InstrumentationScope::builder("ringmail")
         .with_version(env!("CARGO_PKG_VERSION"))
@@ -93,7 +93,7 @@ fn attributes(span: &Span, fault: Option<&str>) -> Vec<KeyValue> {
         KeyValue::new("ringmail.shard", i64::from(span.shard.0)),
     ];
     if let Some(key) = span.connection {
-        // As the admin address names it.
+        // The connection's id as on the admin address.
         let id = format!("{}-{}-{}", span.shard, key.slot, key.generation);
         attributes.push(KeyValue::new("ringmail.connection", id));
     }

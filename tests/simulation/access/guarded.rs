@@ -1,5 +1,5 @@
-//! A server that asks everybody for a token, the tokens it accepts, and whether what its
-//! clients have seen is within them.
+//! A server that requires a token of every client, the tokens it accepts, and the check that
+//! clients have seen only what their tokens allow.
 
 use super::super::server::{Guards, Server, ms, settings};
 use ringmail::auth::address::AccessList;
@@ -23,14 +23,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Unix time at the begin of a run.
+/// Unix time at the start of a run.
 const BEGIN: u64 = 1_800_000_000;
 const SECRET: &str = "of-32-bytes-and-more-0123456789abcdef";
 const LEEWAY_S: u32 = 5;
-/// How much later than the server sent it a client may have something in hand.
+/// How long after the server has sent a message a client may receive it.
 const TRAVEL: Duration = Duration::from_millis(100);
 
-/// What a test knows of a token that it has made.
+/// What a test knows of a token it has made.
 #[derive(Clone)]
 struct Known {
     principal: String,
@@ -45,7 +45,7 @@ pub struct Guarded {
     pub server: Server,
     pub clients: Vec<ClientId>,
     pub admission: Arc<Admission>,
-    /// Clients take over each other's sessions, so that none knows all of its own.
+    /// Clients take over each other's sessions, so that none has the full record of its own.
     pub shared: bool,
     authority: RefCell<Arc<Authority>>,
     tokens: RefCell<HashMap<String, Known>>,
@@ -84,7 +84,7 @@ pub fn keyring() -> Keyring {
     Keyring::from_config(&[Algorithm::Hs256], SECRET, "").unwrap()
 }
 
-/// No key, as long as a key set has not been fetched.
+/// A keyring without keys, as before a key set is fetched.
 pub fn no_keyring_yet() -> Keyring {
     let none = Keyring::from_config(&[Algorithm::Hs256], "", "").unwrap();
     none.awaiting(Default::default())
@@ -156,7 +156,7 @@ impl Guarded {
         BEGIN + self.world.now().as_millis() / 1000
     }
 
-    /// A token that was issued now and lives so many seconds.
+    /// A token issued now that expires after this many seconds.
     pub fn token(&self, principal: &str, role: &str, seconds: u64) -> Rc<str> {
         let roles: [Box<str>; 1] = [role.into()];
         let expires = self.unix() + seconds;
@@ -180,7 +180,7 @@ impl Guarded {
         issued.token.into()
     }
 
-    /// Revokes a token and has every shard end what it has let in.
+    /// Revokes a token and has every shard end the connections and sessions it admitted.
     pub fn revoke(&self, token: &str) {
         let mut tokens = self.tokens.borrow_mut();
         let known = tokens.get_mut(token).unwrap();
@@ -197,7 +197,7 @@ impl Guarded {
         *self.authority.borrow_mut() = revoked;
     }
 
-    /// Other keys verify tokens from now on.
+    /// Replaces the keys that verify tokens.
     pub fn put_keyring(&self, keyring: Keyring) {
         let authority = Arc::new(self.authority.borrow().with_keyring(keyring));
         self.server.put_authority(&authority);
@@ -235,19 +235,19 @@ impl Guarded {
         self.server.run_for(time);
     }
 
-    // ---- judging ----
+    // ---- checks ----
 
-    /// Nobody had what their rights, the time or a revocation forbade.
+    /// Checks that no client received what its rights, an expiry or a revocation forbade.
     ///
     /// # Panics
-    /// Somebody had; with the seed.
+    /// If one did; with the seed.
     pub fn judge(&self) {
         let seed = self.world.seed();
         let mut owners: HashMap<[u8; 16], String> = HashMap::new();
         for &id in &self.clients {
             let record = self.record(id);
             if !self.shared {
-                assert_eq!(record.wrong, None, "seed {seed}: {id:?}");
+                assert_eq!(record.violation, None, "seed {seed}: {id:?}");
             }
             for one in &record.delivered {
                 self.judge_delivery(id, &record, one);
@@ -307,8 +307,8 @@ impl Guarded {
             one.topic,
             known.principal
         );
-        let maker = self.record(one.label.maker);
-        let published = maker.grants.iter().any(|grant| {
+        let sender = self.record(one.label.sender);
+        let published = sender.grants.iter().any(|grant| {
             let known = self.known(&grant.token);
             may(&known, &one.topic, true)
         });
@@ -325,7 +325,7 @@ impl Guarded {
         }
     }
 
-    /// All end; what they have seen is judged, and everything must be back.
+    /// Ends all clients, judges what they have seen, and checks that everything is released.
     pub fn finish(mut self) {
         for &id in &self.clients {
             self.world.command(id, Command::Reconnect(None));

@@ -1,7 +1,7 @@
-//! The main trial: clients that renew their credentials or do not, show others', ask beyond
-//! their rights, break off and come back, while tokens are revoked.
+//! The main test: clients that renew their credentials or do not, present others', ask for more
+//! than their rights, disconnect and reconnect, while tokens are revoked.
 
-use super::super::met::Met;
+use super::super::coverage::Coverage;
 use super::super::seed;
 use super::super::server::{limits, ms};
 use super::guarded::Guarded;
@@ -9,7 +9,7 @@ use ringmail::auth::address::AccessList;
 use ringmail::auth::tally::TallyLimits;
 use ringmail::base::reason::Reason;
 use ringmail::proto::envelope::SlowPolicy;
-use ringmail::ring::sim::client::traffic::{Act, Filter, Keeping, Publish, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
 use std::rc::Rc;
@@ -68,7 +68,7 @@ impl Trial {
         (!clients.is_empty()).then(|| clients[self.rng.usize(..clients.len())])
     }
 
-    /// Somebody new, often with somebody's session.
+    /// Adds a new client, often with the key of another's session.
     fn enter(&mut self) {
         let token = self.any_token();
         let known = self.any_client().map(|id| self.scene.record(id));
@@ -77,14 +77,14 @@ impl Trial {
             Some((membership.key?, membership.received))
         });
         let rng = &mut self.rng;
-        let keeping = Keeping {
+        let session = SessionPlan {
             ack_every: rng.u32(..4),
             repeats_all: rng.bool(),
             resumes: resumes.filter(|_| rng.bool()),
         };
         let plan = Traffic {
             checksum: rng.bool(),
-            session: (rng.u8(..4) > 0).then_some(keeping),
+            session: (rng.u8(..4) > 0).then_some(session),
             reconnect: (rng.u8(..3) > 0).then_some(ms(30)),
             reading: match rng.u8(..4) {
                 0 => Reading::Slow {
@@ -107,7 +107,7 @@ impl Trial {
             return;
         };
         match choice {
-            // AUTH again, often several at once, and as whoever it may be.
+            // AUTH again, often several in a row, with any principal's token.
             3 | 4 => {
                 let tokens = (0..self.rng.usize(1..4)).map(|_| self.any_token());
                 let auths: Vec<Act> = tokens
@@ -134,7 +134,7 @@ impl Trial {
     }
 }
 
-fn run(seed: u64, faults: Faults, met: &Met) {
+fn run(seed: u64, faults: Faults, coverage: &Coverage) {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut limits = limits();
     limits.session_linger = ms(3000);
@@ -171,14 +171,14 @@ fn run(seed: u64, faults: Faults, met: &Met) {
     scene.world.set_faults(Faults::none());
     let server = &scene.server;
     assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
-    met.take_server(server);
+    coverage.add_server(server);
     scene.finish();
 }
 
 fn each(name: &str, count: u64, faults: &Faults) {
-    let met = Met::default();
-    seed::each(name, count, |seed| run(seed, faults.clone(), &met));
-    met.ask_for(&[
+    let coverage = Coverage::default();
+    seed::each(name, count, |seed| run(seed, faults.clone(), &coverage));
+    coverage.require(&[
         "closed: auth_expired",
         "closed: revoked",
         "auth_refused",
@@ -190,13 +190,13 @@ fn each(name: &str, count: u64, faults: &Faults) {
 }
 
 #[test]
-fn nobody_gets_what_they_may_not_under_every_fault() {
-    let name = "nobody_gets_what_they_may_not_under_every_fault";
+fn no_client_receives_what_its_rights_forbid_under_every_fault() {
+    let name = "no_client_receives_what_its_rights_forbid_under_every_fault";
     each(name, 120, &Faults::all());
 }
 
 #[test]
-fn nobody_gets_what_they_may_not_when_only_clients_break_off() {
-    let name = "nobody_gets_what_they_may_not_when_only_clients_break_off";
+fn no_client_receives_what_its_rights_forbid_when_only_clients_disconnect() {
+    let name = "no_client_receives_what_its_rights_forbid_when_only_clients_disconnect";
     each(name, 100, &Faults::harmless());
 }

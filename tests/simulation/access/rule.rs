@@ -1,4 +1,4 @@
-//! Access rule by rule: A4 of the catalogue, S1 with principals, admission.
+//! Access control rule by rule: A4 of the catalogue, S1 with principals, admission.
 
 use super::guarded::{Guarded, keyring, no_keyring_yet};
 use crate::server::{limits, ms};
@@ -7,7 +7,7 @@ use ringmail::auth::tally::TallyLimits;
 use ringmail::base::reason::Reason;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Keeping, Publish, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Publish, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
 use std::time::Duration;
@@ -28,12 +28,12 @@ fn large(topic: &str) -> Act {
     })
 }
 
-/// A session that is kept, and whose client acknowledges nothing.
+/// A client with a session that acknowledges nothing.
 fn forgetful(acts: impl Into<Vec<Act>>) -> Traffic {
     Traffic {
-        session: Some(Keeping {
+        session: Some(SessionPlan {
             ack_every: 0,
-            ..Keeping::default()
+            ..SessionPlan::default()
         }),
         reconnect: None,
         ..Traffic::of(acts)
@@ -42,15 +42,15 @@ fn forgetful(acts: impl Into<Vec<Act>>) -> Traffic {
 
 fn heir(key: [u8; 16], received: u32) -> Traffic {
     Traffic {
-        session: Some(Keeping {
+        session: Some(SessionPlan {
             resumes: Some((key, received)),
-            ..Keeping::default()
+            ..SessionPlan::default()
         }),
         ..Traffic::default()
     }
 }
 
-/// A reader that does not read, with a full outbox and pending queue; then its credential ends.
+/// A client stops reading until its outbox and pending queue are full; then its credential ends.
 fn slow_reader_loses(how: Code, reading: Reading) {
     let mut scene = Guarded::quiet(1, limits());
     scene.world.set_pipe_bytes(2000);
@@ -76,9 +76,9 @@ fn slow_reader_loses(how: Code, reading: Reading) {
     scene.world.command(reader, Command::Read(reading));
     scene.run_for(Duration::from_secs(60));
     let record = scene.record(reader);
-    assert!(record.over, "{:?}", record.connections);
+    assert!(record.ended, "{:?}", record.connections);
     let last = record.delivered.iter().map(|one| one.at).max();
-    // The network has 2,000 bytes, which the slow reader takes 1.5 s for.
+    // The network holds 2,000 bytes, which the slow reader takes 1.5 s to read.
     assert!(
         last.is_none_or(|at| at <= ends_at + ms(1700)),
         "ended {ends_at:?}, delivered until {last:?}"
@@ -96,12 +96,12 @@ fn slow_reader_loses(how: Code, reading: Reading) {
 }
 
 #[test]
-fn what_is_queued_for_the_revoked_is_not_delivered() {
+fn queued_messages_are_not_delivered_after_a_revocation() {
     slow_reader_loses(Code::Revoked, Reading::Eager);
 }
 
 #[test]
-fn who_reads_slowly_gets_nothing_for_longer() {
+fn a_slow_reader_gets_nothing_after_its_credential_ends() {
     let reading = Reading::Slow {
         bytes: 400,
         every: ms(300),
@@ -111,7 +111,7 @@ fn who_reads_slowly_gets_nothing_for_longer() {
 }
 
 #[test]
-fn who_keeps_up_is_told() {
+fn a_reader_that_keeps_up_gets_the_error() {
     let mut scene = Guarded::quiet(2, limits());
     let token = scene.token("r", "reader", 3600);
     let writer = scene.token("w", "writer", 3600);
@@ -129,9 +129,9 @@ fn who_keeps_up_is_told() {
     scene.finish();
 }
 
-/// Revoked at any moment of its way to the session's shard.
+/// The revocation comes at any moment while the connection moves to the session's shard.
 #[test]
-fn a_connection_on_its_way_between_shards_is_revoked_all_the_same() {
+fn a_connection_moving_between_shards_is_revoked() {
     let mut resumed = 0;
     for turns in 0..150 {
         let mut scene = Guarded::quiet(turns, limits());
@@ -151,7 +151,11 @@ fn a_connection_on_its_way_between_shards_is_revoked_all_the_same() {
         scene.revoke(&other);
         scene.run_for(ms(1000));
         let record = scene.record(heir);
-        assert!(record.over, "after {turns} turns: {:?}", record.connections);
+        assert!(
+            record.ended,
+            "after {turns} turns: {:?}",
+            record.connections
+        );
         let membership = record.memberships.first();
         resumed += u32::from(membership.is_some_and(|one| one.resumed > 0 || one.key == Some(key)));
         scene.finish();
@@ -160,7 +164,7 @@ fn a_connection_on_its_way_between_shards_is_revoked_all_the_same() {
 }
 
 #[test]
-fn a_session_is_its_principals_alone() {
+fn a_session_belongs_to_one_principal() {
     for seed in 0..20 {
         let mut scene = Guarded::quiet(seed, limits());
         let owner_token = scene.token("a", "device", 3600);
@@ -182,9 +186,10 @@ fn a_session_is_its_principals_alone() {
     }
 }
 
-/// What a session has kept for its client came by rights that its next credential lacks.
+/// Messages that wait in a session were delivered to it under rights that the client's next
+/// credential lacks.
 #[test]
-fn a_session_gives_nothing_out_that_the_next_credential_does_not_cover() {
+fn a_resumed_session_delivers_only_what_the_new_credential_allows() {
     let mut scene = Guarded::quiet(3, limits());
     let wide = scene.token("a", "reader", 3600);
     let narrow = scene.token("a", "narrow", 3600);
@@ -203,7 +208,7 @@ fn a_session_gives_nothing_out_that_the_next_credential_does_not_cover() {
     scene.run_for(ms(50));
     scene.judge();
     assert_eq!(codes(&scene, thin), [Code::SessionUnknown]);
-    // Behind what its rights do not cover it may go on.
+    // It gets what follows the messages that its rights do not cover.
     let last = scene.enter(&narrow, heir(key, 3));
     scene.run_for(ms(50));
     assert_eq!(codes(&scene, last), []);
@@ -211,9 +216,10 @@ fn a_session_gives_nothing_out_that_the_next_credential_does_not_cover() {
     scene.finish();
 }
 
-/// AUTH again with less, while more waits on the pending queue; then the connection breaks.
+/// AUTH again with fewer rights, while messages beyond them wait on the pending queue; then the
+/// connection breaks.
 #[test]
-fn what_waits_for_narrowed_rights_is_not_kept_either() {
+fn pending_messages_beyond_narrowed_rights_are_dropped() {
     let mut scene = Guarded::quiet(4, limits());
     scene.world.set_pipe_bytes(2000);
     let wide = scene.token("a", "reader", 3600);
@@ -236,9 +242,9 @@ fn what_waits_for_narrowed_rights_is_not_kept_either() {
     scene.finish();
 }
 
-/// A flood that admission turns away costs nobody a session that waits.
+/// A flood of connections that admission refuses does not displace a waiting session.
 #[test]
-fn those_turned_away_take_nobodys_place() {
+fn refused_connections_displace_no_waiting_session() {
     let mut limits = limits();
     limits.connections_max = 4;
     let list = AccessList::new(
@@ -276,16 +282,16 @@ fn those_turned_away_take_nobodys_place() {
     scene.finish();
 }
 
-/// A session of somebody revoked ends, whatever its connection is about to do; a good
-/// credential of the same principal begins a new one.
+/// A session ends when the credential it was opened with is revoked, whatever its connection is
+/// doing; a valid credential of the same principal begins a new session.
 #[test]
-fn a_session_ends_with_the_credential_it_came_by() {
+fn a_session_ends_with_the_credential_that_opened_it() {
     let stands = |_: &Guarded, _| {};
     let breaks = |scene: &Guarded, owner| scene.end(owner, Ending::Reset);
-    // Told of a fatal error that it does not read, it lingers.
+    // Its connection lingers: it was sent a fatal error and does not read it.
     let lingers = |scene: &Guarded, owner| {
         scene.world.command(owner, Command::Read(Reading::Never));
-        scene.act(owner, [Act::Say(vec![0; 64])]);
+        scene.act(owner, [Act::Raw(vec![0; 64])]);
     };
     type Put<'a> = &'a dyn Fn(&Guarded, ClientId);
     let states: [(&str, Put<'_>); 3] = [
@@ -321,10 +327,10 @@ fn a_session_ends_with_the_credential_it_came_by() {
     }
 }
 
-/// What the server cannot judge it does not judge; who stands and renews then has to come
-/// again, and does.
+/// A token that the server cannot verify yet is neither accepted nor rejected: an established
+/// client that renews with one has to reconnect, and does.
 #[test]
-fn what_cannot_be_judged_is_put_off_and_is_good_later() {
+fn a_token_that_cannot_be_verified_yet_is_accepted_later() {
     let (faults, size, list) = (Faults::none(), RingSize::default(), AccessList::default());
     let tally = TallyLimits {
         auth_failures_per_min: 1,
@@ -351,7 +357,7 @@ fn what_cannot_be_judged_is_put_off_and_is_good_later() {
     scene.finish();
 }
 
-/// A credential that has expired is renewed: its session waits for that.
+/// A session outlives its expired credential, so that the client can return with a new one.
 #[test]
 fn a_session_outlives_a_credential_that_expires() {
     let mut scene = Guarded::quiet(6, limits());

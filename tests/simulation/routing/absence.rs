@@ -1,5 +1,5 @@
-//! Sessions whose client is away, or does not acknowledge: what waits for it, how much, and
-//! for how long.
+//! Sessions whose client is disconnected or does not acknowledge: what is kept for it, how much,
+//! and for how long.
 
 use super::scene::Scene;
 use super::session::{codes, ended, heir, leaver, publish};
@@ -10,11 +10,11 @@ use ringmail::broker::Limits;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::{Act, Filter, Keeping, Publish, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
 
-/// Messages of `large`: more than the buffer and the outbox of `small` hold together.
+/// How many messages of `large` exceed the session buffer and the outbox of `small` together.
 const COUNT: u32 = 60;
 const BYTES: usize = 1000;
 
@@ -32,7 +32,7 @@ fn scene(seed: u64, limits: Limits) -> Scene {
     scene
 }
 
-/// Two topics in turn.
+/// Large messages to two topics in turn.
 fn large(count: u32) -> Vec<Act> {
     let act = |number| {
         Act::Publish(Publish {
@@ -43,7 +43,7 @@ fn large(count: u32) -> Vec<Act> {
     (0..count).map(act).collect()
 }
 
-/// A session that acknowledges nothing by itself and does not come back.
+/// A client with a session that acknowledges nothing by itself and does not reconnect.
 fn silent(policy: SlowPolicy) -> Traffic {
     Traffic {
         acts: vec![Act::Subscribe(Filter::with_policy("#", policy))],
@@ -57,16 +57,16 @@ fn numbers(scene: &Scene, id: ClientId) -> Vec<u32> {
 }
 
 #[test]
-fn what_is_not_acknowledged_holds_up_the_rest_and_nothing_is_lost() {
+fn unacknowledged_messages_hold_up_later_ones_and_none_is_lost() {
     for seed in 0..6 {
-        // What waits does not make it a slow consumer.
+        // Messages that wait for an acknowledgement do not make it a slow consumer.
         let mut limits = small();
         limits.outbox_bytes_max = 80_000;
         let mut scene = scene(seed, limits);
         let plans = [silent(SlowPolicy::Disconnect), Traffic::default()];
         let [reader, writer] = scene.enter_each(plans);
         let key = scene.record(reader).key().unwrap();
-        // A buffer's worth comes, and with each acknowledgement another.
+        // It gets as much as its buffer holds, and with each acknowledgement as much again.
         scene.perform(writer, large(25));
         let mut taken = numbers(&scene, reader).len();
         assert!(
@@ -109,7 +109,8 @@ fn a_message_larger_than_the_buffer_comes_alone() {
     scene.rest();
 }
 
-/// Which of `COUNT` messages one has that had room for few of them.
+/// Whether these are the ones of `COUNT` messages that the policy leaves a client with room for
+/// few.
 fn is_right(policy: SlowPolicy, numbers: &[u32]) -> bool {
     let few = (5..COUNT as usize / 2 + 10).contains(&numbers.len());
     let last = [COUNT - 2, COUNT - 1];
@@ -142,7 +143,7 @@ fn the_policy_decides_when_a_client_never_acknowledges() {
         assert_eq!(told, slow.then_some(Code::SlowConsumer), "{policy:?}");
         assert_eq!(scene.server.closed(Reason::SlowConsumer), u64::from(slow));
         if !slow {
-            // It acknowledges after all, until nothing more comes.
+            // It acknowledges after all, until it gets nothing more.
             let mut taken = 0;
             while taken < numbers(&scene, reader).len() {
                 taken = numbers(&scene, reader).len();
@@ -166,10 +167,10 @@ fn the_policy_decides_while_a_client_is_away() {
         scene.run_for(ms(100));
         scene.perform(writer, large(COUNT));
         let acknowledging = Traffic {
-            session: Some(Keeping {
+            session: Some(SessionPlan {
                 ack_every: 1,
                 resumes: Some((key, 0)),
-                ..Keeping::default()
+                ..SessionPlan::default()
             }),
             ..Traffic::default()
         };
@@ -188,7 +189,7 @@ fn the_policy_decides_while_a_client_is_away() {
 }
 
 #[test]
-fn what_expires_while_a_client_is_away_is_not_sent_again() {
+fn messages_that_expire_while_a_client_is_away_are_not_resent() {
     let expiring = |expires_ms| {
         Act::Publish(Publish {
             expires_ms,
@@ -199,7 +200,7 @@ fn what_expires_while_a_client_is_away_is_not_sent_again() {
     let mut scene = scene(4, limits());
     let [reader, writer] = scene.enter_each([leaver(0), Traffic::default()]);
     let key = scene.record(reader).key().unwrap();
-    // Three that were sent and not acknowledged, and three that never were.
+    // Three messages that were sent and not acknowledged, and three that were never sent.
     scene.perform(writer, acts.clone());
     assert_eq!(numbers(&scene, reader), [0, 1, 2]);
     scene.end(reader, Ending::Reset);
@@ -208,7 +209,7 @@ fn what_expires_while_a_client_is_away_is_not_sent_again() {
     let [heir] = scene.enter_each([heir(key, 0)]);
     assert_eq!(numbers(&scene, heir), [1, 2, 4, 5]);
     assert_eq!(scene.server.count(Counter::DeliveriesExpired), 2);
-    // Those behind have moved up: it has counted four.
+    // The messages behind them have moved up: the client has counted four.
     scene.perform(heir, [Act::Ack(4)]);
     assert_eq!(ended(&scene, heir), None);
     scene.perform(writer, publish(1));
@@ -218,13 +219,13 @@ fn what_expires_while_a_client_is_away_is_not_sent_again() {
 }
 
 #[test]
-fn beyond_the_bound_the_session_that_has_waited_longest_ends() {
+fn beyond_the_limit_the_longest_waiting_session_ends() {
     let limits = Limits {
         sessions_waiting_max: 2,
         ..limits()
     };
     let mut scene = Scene::with(5, Faults::none(), RingSize::default(), limits);
-    // One shard has the watcher, the others three and two of those who leave.
+    // One shard has the watcher, the others have three and two of the clients that disconnect.
     let [watcher] = scene.enter_each([Traffic::of([Act::subscribe("w/#")])]);
     let will = |name: &str| Traffic {
         acts: vec![Act::Will(Publish::of(name))],
@@ -251,7 +252,7 @@ fn beyond_the_bound_the_session_that_has_waited_longest_ends() {
             let [heir] = scene.enter_each([heir(scene.record(id).key().unwrap(), 0)]);
             let unknown = codes(&scene, heir) == [Code::SessionUnknown];
             assert_eq!(unknown, place < rest, "{place} of those that left");
-            // Its place is free for the next.
+            // Its slot is free for the next.
             scene.end(heir, Ending::Close);
         }
     }
@@ -268,7 +269,7 @@ fn time_in_which_the_process_was_stopped_does_not_count_as_linger() {
         scene.end(reader, Ending::Reset);
         scene.run_for(ms(5000));
         for _ in 0..3 {
-            scene.world.stand_still(ms(1_000_000));
+            scene.world.suspend(ms(1_000_000));
             scene.run_for(ms(1000));
         }
         scene.run_for(ms(later - 8000));
@@ -280,7 +281,7 @@ fn time_in_which_the_process_was_stopped_does_not_count_as_linger() {
     }
 }
 
-/// A session, and a client with its key that stands on another shard.
+/// A session, and a client with its key that is connected to another shard.
 pub fn apart(scene: &mut Scene) -> ([u8; 16], ShardId, ClientId) {
     let [owner] = scene.enter_each([leaver(0)]);
     let (key, home) = (scene.record(owner).key().unwrap(), home(scene, owner));
@@ -302,14 +303,14 @@ pub fn session(key: [u8; 16]) -> Act {
     let mut message = vec![b'M', b'C', 1, 0x0A, 0, 0, 0, 20];
     message.extend_from_slice(&key);
     message.extend_from_slice(&[0; 4]);
-    Act::Say(message)
+    Act::Raw(message)
 }
 
 #[test]
 fn a_session_is_resumed_though_its_shard_takes_no_commands_for_a_while() {
     let mut scene = scene(7, limits());
     let (key, home, comer) = apart(&mut scene);
-    // Many turns' worth.
+    // As many commands as take many turns.
     scene.server.fill_mailbox(home);
     scene.act(comer, [session(key)]);
     scene.run_for(ms(2000));
@@ -333,7 +334,7 @@ fn a_session_whose_shard_has_ended_is_unknown() {
 }
 
 #[test]
-fn who_comes_back_to_a_full_house_finds_room_and_a_stranger_does_not() {
+fn on_a_full_server_a_returning_client_gets_a_slot_and_a_new_one_does_not() {
     let limits = Limits {
         connections_max: 3,
         ..limits()
@@ -341,13 +342,13 @@ fn who_comes_back_to_a_full_house_finds_room_and_a_stranger_does_not() {
     let mut scene = scene(9, limits);
     let owners: Vec<_> = (0..9).map(|_| scene.enter_each([leaver(0)])[0]).collect();
     assert_eq!(scene.server.open(), 9);
-    // All of their connections stand, for all that anybody knows.
+    // As far as the server knows, all their connections are established.
     let strangers = [
         scene.enter(Traffic::of([Act::publish("a")])),
         scene.enter(leaver(0)),
-        // Says nothing.
+        // Sends nothing.
         scene.enter(Traffic::default()),
-        // Tries a key that is nobody's.
+        // Tries a key that no session has.
         scene.enter(heir([0x5A; 16], 0)),
     ];
     let heirs: Vec<_> = owners

@@ -1,5 +1,5 @@
-//! What a message and a delivery cost, counted in units of work and in sends of the ring, not
-//! in time: the same whether few or very many subscribers or filters are there.
+//! What a message and a delivery cost, counted in units of work and sends of the ring rather than
+//! time: the same for few subscribers or filters as for very many.
 
 use super::super::server::{Guards, limits};
 use super::scene::Scene;
@@ -8,20 +8,20 @@ use ringmail::ring::sim::client::traffic::{Act, Traffic};
 use ringmail::ring::sim::{Faults, RingSize};
 
 const SHARDS: usize = 2;
-/// Most that one client asks for.
+/// The most filters that one client subscribes to.
 const FILTERS_EACH: usize = 1000;
 
-/// What is there while messages are counted.
+/// What exists while messages are counted.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     subscribers: usize,
-    /// Of subscriptions that none of the messages matches: each differs from their topic in
-    /// another level.
+    /// How many subscriptions match none of the messages: each differs from their topic in another
+    /// level.
     others: usize,
     messages: usize,
 }
 
-/// What was spent on both shards.
+/// What both shards spent.
 #[derive(Debug)]
 struct Cost {
     units_per_message: f64,
@@ -92,7 +92,7 @@ fn a_delivery_costs_the_same_whether_there_are_fifty_subscribers_or_ten_thousand
             && is_flat(few.sends_per_delivery, more.sends_per_delivery);
         assert!(is_flat, "to 50: {few:?}; to {many}: {more:?}");
     }
-    // Whatever is shared by those few, it is little.
+    // Even with a single subscriber, the shared part of the cost is small.
     let one = cost(load(1));
     let least = one.units_per_delivery >= few.units_per_delivery;
     assert!(least && one.units_per_message < 16.0, "{one:?}, {few:?}");

@@ -1,5 +1,5 @@
-//! What goes to many, by lanes and over turns: what it costs, and that it keeps every order
-//! that what goes to few does, whatever happens in the midst of it.
+//! Fan-outs to many subscribers, which go by lanes and over several turns: what they cost, and that
+//! they keep every order that deliveries to few keep, whatever happens in between.
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
@@ -9,7 +9,8 @@ use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
 
-/// Shares so small, and so few that are many, that much happens between two slices.
+/// A scene in which shares are so small, and so few subscribers count as many, that much happens
+/// between two slices.
 fn scene(shards: usize, seed: u64) -> Scene {
     let mut limits = limits();
     limits.pace = Pace {
@@ -18,7 +19,7 @@ fn scene(shards: usize, seed: u64) -> Scene {
         retained_looks: 2,
         match_looks: [2, 512][seed as usize / 2 % 2],
     };
-    // Without any, what is sent at one time comes at one time.
+    // Without latency, what is sent at the same time arrives at the same time.
     let faults = match seed % 2 {
         0 => Faults::none(),
         _ => Faults::harmless(),
@@ -31,9 +32,9 @@ fn reader(filter: &str) -> Traffic {
     Traffic::of([Act::subscribe(filter)])
 }
 
-/// S10: batches that go to the same subscribers share one list of them.
+/// S10: batches for the same subscribers share one list of them.
 #[test]
-fn what_waits_for_many_is_charged_once() {
+fn messages_waiting_for_many_subscribers_are_charged_once() {
     const PUBLISHERS: usize = 30;
     let mut scene = scene(1, 0);
     for _ in 0..600 {
@@ -41,7 +42,7 @@ fn what_waits_for_many_is_charged_once() {
     }
     scene.settle();
     let writers = scene.enter_each([(); PUBLISHERS].map(|()| Traffic::default()));
-    // One in each turn: a batch of each.
+    // One message per turn: each becomes a batch.
     for writer in writers {
         scene.act(writer, [Act::publish("a")]);
         scene.run_for(ms(1) / 50);
@@ -50,15 +51,15 @@ fn what_waits_for_many_is_charged_once() {
     let waiting = writers.iter().filter(waits).count();
     let lent = scene.server.lent_bytes();
     assert!(waiting > PUBLISHERS / 2, "{waiting} wait");
-    // A list takes 7,200 of that, and the rest is what is being sent.
+    // The list takes 7,200 bytes of that, sends in flight the rest.
     assert!(lent < 300_000, "{lent} bytes for {waiting} that wait");
     scene.finish();
 }
 
-/// Publishers of retained and of live messages on the same topics, with some between that are
-/// refused at once; readers that come and go.
+/// Publishers send retained and other messages on the same topics, and among them some that are
+/// refused at once; readers come and go.
 #[test]
-fn every_order_is_kept_though_some_of_it_is_refused() {
+fn order_is_kept_though_some_messages_are_refused() {
     for seed in 0..12 {
         let mut scene = scene([3, 5][seed as usize / 2 % 2], seed);
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -66,13 +67,13 @@ fn every_order_is_kept_though_some_of_it_is_refused() {
             "r/#", "r/+", "r/#", "r/0", "r/#", "r/1", "+/0", "q", "q", "q",
         ];
         scene.enter_each(readers.map(reader));
-        // Many at one time, few at another.
+        // Sometimes many messages at a time, sometimes few.
         for _ in 0..6 {
             let comes_and_goes = [
                 Act::subscribe("q"),
-                Act::Settle,
+                Act::AwaitAnswers,
                 Act::unsubscribe("q"),
-                Act::Settle,
+                Act::AwaitAnswers,
             ];
             scene.enter(Traffic::of(vec![comes_and_goes; 20].concat()));
         }
@@ -118,9 +119,9 @@ fn every_order_is_kept_though_some_of_it_is_refused() {
     }
 }
 
-/// The first goes to many and waits; by the second there are few.
+/// The first message goes to many subscribers and waits; when the second comes, there are few.
 #[test]
-fn what_is_retained_does_not_pass_what_was_before_it() {
+fn a_retained_message_does_not_overtake_earlier_ones() {
     let mut scene = scene(1, 0);
     for _ in 0..300 {
         scene.enter(reader("f/#"));
@@ -143,13 +144,13 @@ fn what_is_retained_does_not_pass_what_was_before_it() {
     scene.act(writers[1], [retained]);
     scene.settle();
     let delivered = scene.record(stays).delivered;
-    let makers: Vec<_> = delivered.iter().map(|one| one.label.maker).collect();
+    let makers: Vec<_> = delivered.iter().map(|one| one.label.sender).collect();
     assert_eq!(makers, writers[..2]);
     scene.finish();
 }
 
-/// More than one batch takes, of many publishers at once, so that what one of them says in one
-/// turn stands in two; then what is answered at once.
+/// Many publishers send more at once than a batch holds, so that one publisher's messages of one
+/// turn are in two batches; then come operations that are answered at once.
 #[test]
 fn answers_come_in_order_where_a_batch_is_full() {
     const WRITERS: usize = 14;
@@ -178,10 +179,10 @@ fn answers_come_in_order_where_a_batch_is_full() {
     }
 }
 
-/// A member of a group that the same message reaches otherwise: as a plain subscriber, or
-/// because it is being brought what is retained.
+/// A member of a group gets the same message in another way as well: as a plain subscriber, or by a
+/// replay of retained messages.
 #[test]
-fn a_member_has_once_what_reaches_it_otherwise_too() {
+fn a_member_gets_a_message_once_that_reaches_it_in_another_way_too() {
     for seed in 0..8 {
         let mut scene = scene(3, seed);
         let mut readers = Vec::new();
@@ -194,7 +195,7 @@ fn a_member_has_once_what_reaches_it_otherwise_too() {
             readers.extend(scene.enter_each([plan]));
         }
         let writers = scene.enter_each([(); 3].map(|()| Traffic::default()));
-        // Some on one topic go together.
+        // A few messages in a row on one topic go out together.
         let topic = |number: u32| ["a/x", "a/y"][number as usize / 5 % 2];
         for writer in writers {
             let acts = (0..40).map(|number| Act::publish(topic(number)));
@@ -214,7 +215,7 @@ fn a_member_has_once_what_reaches_it_otherwise_too() {
 }
 
 #[test]
-fn a_member_has_once_what_catches_up_with_its_replay() {
+fn a_member_gets_a_message_once_that_catches_up_with_its_replay() {
     for seed in [0, 6] {
         let mut scene = scene(1, seed);
         let [writer] = scene.enter_each([Traffic::default()]);
@@ -241,7 +242,7 @@ fn a_member_has_once_what_catches_up_with_its_replay() {
     }
 }
 
-/// What happens in the midst of a delivery to many.
+/// What happens during a fan-out to many.
 #[derive(Clone, Copy, Debug)]
 enum Midst {
     PublisherGoes(Ending),
@@ -251,7 +252,7 @@ enum Midst {
 }
 
 #[test]
-fn what_happens_in_the_midst_of_a_delivery_breaks_no_promise() {
+fn events_during_a_fanout_break_no_promise() {
     let all = [
         Midst::PublisherGoes(Ending::Reset),
         Midst::PublisherGoes(Ending::Fin),
@@ -275,7 +276,7 @@ fn what_happens_in_the_midst_of_a_delivery_breaks_no_promise() {
 fn in_the_midst(midst: Midst, kept: bool, turns: usize, seed: u64) {
     let mut scene = scene(3, seed);
     let plan = |acts: &[Act]| match kept {
-        true => Traffic::kept(acts),
+        true => Traffic::with_session(acts),
         false => Traffic::of(acts),
     };
     let acts = [Act::subscribe("a/#"), Act::subscribe("a/x")];
@@ -286,7 +287,7 @@ fn in_the_midst(midst: Midst, kept: bool, turns: usize, seed: u64) {
         let acts = (0..60).map(|number| Act::publish(topics[number % 3]));
         scene.act(writer, acts.collect::<Vec<_>>());
     }
-    // Bytes are on their way for some turns.
+    // Bytes take some turns to arrive.
     scene.run_for(ms(1) / 16);
     scene.server.run_turns(turns);
     let waits = |&one: &ClientId| !scene.world.is_idle(one);

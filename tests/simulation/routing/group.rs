@@ -1,4 +1,4 @@
-//! Groups and services: one of several, on whatever shard it stands.
+//! Groups and services: one member of several gets each message, on whatever shard it is.
 
 use super::scene::Scene;
 use crate::server::{limits, ms};
@@ -6,7 +6,7 @@ use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{
-    Act, Answering, Command, Filter, Keeping, Publish, Request, Traffic,
+    Act, Answering, Command, Filter, Publish, Request, SessionPlan, Traffic,
 };
 use ringmail::ring::sim::client::{ClientId, Ending, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
@@ -20,7 +20,7 @@ fn publish(count: usize) -> Vec<Act> {
     (0..count).map(|_| Act::publish("g/x")).collect()
 }
 
-/// How many of a writer's messages each of these has, and that each was had once.
+/// How many of a writer's messages each member has; checks that each message was delivered once.
 fn shares(scene: &Scene, writer: ClientId, members: &[ClientId]) -> Vec<usize> {
     let mut all = Vec::new();
     let mut shares = Vec::new();
@@ -36,7 +36,7 @@ fn shares(scene: &Scene, writer: ClientId, members: &[ClientId]) -> Vec<usize> {
 }
 
 #[test]
-fn one_member_has_each_message_and_all_have_a_share() {
+fn one_member_gets_each_message_and_all_get_a_share() {
     let mut scene = Scene::quiet(1);
     let members = scene.enter_each([member(), member(), member(), member(), member()]);
     let [writer] = scene.enter_each([Traffic::default()]);
@@ -47,7 +47,7 @@ fn one_member_has_each_message_and_all_have_a_share() {
 }
 
 #[test]
-fn another_group_and_a_plain_subscriber_have_it_as_well() {
+fn another_group_and_a_plain_subscriber_get_it_as_well() {
     let mut scene = Scene::quiet(2);
     let other = Traffic::of([Act::Subscribe(Filter::in_group("g/#", "two"))]);
     let plans = [
@@ -66,7 +66,7 @@ fn another_group_and_a_plain_subscriber_have_it_as_well() {
 }
 
 #[test]
-fn who_leaves_a_group_has_no_more_of_it_and_the_rest_have_all() {
+fn a_member_that_leaves_gets_nothing_more_and_the_others_get_everything() {
     let mut scene = Scene::quiet(3);
     let members = scene.enter_each([member(), member(), member()]);
     let [writer] = scene.enter_each([Traffic::default()]);
@@ -85,8 +85,8 @@ fn who_leaves_a_group_has_no_more_of_it_and_the_rest_have_all() {
 }
 
 #[test]
-fn members_that_leave_while_messages_come_lose_none() {
-    // The last one stays.
+fn members_that_leave_during_publications_lose_none() {
+    // The last member stays.
     for seed in 0..40 {
         let mut scene = Scene::quiet(seed);
         let members = scene.enter_each([member(), member(), member(), member()]);
@@ -103,19 +103,19 @@ fn members_that_leave_while_messages_come_lose_none() {
     }
 }
 
-/// A member that acknowledges nothing, and does not come back.
+/// A member that acknowledges nothing and does not reconnect.
 fn debtor() -> Traffic {
     Traffic {
-        session: Some(Keeping {
+        session: Some(SessionPlan {
             ack_every: 0,
-            ..Keeping::default()
+            ..SessionPlan::default()
         }),
         ..member()
     }
 }
 
 #[test]
-fn what_a_session_has_not_acknowledged_goes_to_another_member_when_it_ends() {
+fn unacknowledged_messages_go_to_another_member_when_a_session_ends() {
     for (seed, ending) in [Ending::Close, Ending::Reset, Ending::Fin, Ending::Vanish]
         .into_iter()
         .enumerate()
@@ -125,7 +125,7 @@ fn what_a_session_has_not_acknowledged_goes_to_another_member_when_it_ends() {
         let [writer] = scene.enter_each([Traffic::default()]);
         scene.perform(writer, publish(90));
         shares(&scene, writer, &members);
-        // One that keeps its messages, and one that has acknowledged none.
+        // Its messages go to one member that acknowledges them and to one that acknowledges none.
         scene.end(members[0], ending);
         scene.outlast();
         scene.end(members[2], ending);
@@ -142,7 +142,7 @@ fn what_a_session_has_not_acknowledged_goes_to_another_member_when_it_ends() {
 }
 
 #[test]
-fn what_came_while_all_members_were_away_goes_to_the_one_that_is_back() {
+fn messages_published_while_all_members_are_away_go_to_the_one_that_returns() {
     let mut scene = Scene::quiet(5);
     let members = scene.enter_each([debtor(), debtor(), debtor()]);
     let [writer] = scene.enter_each([Traffic::default()]);
@@ -154,9 +154,9 @@ fn what_came_while_all_members_were_away_goes_to_the_one_that_is_back() {
     scene.run_for(ms(1000));
     let key = scene.record(members[0]).memberships[0].key;
     let back = scene.enter(Traffic {
-        session: Some(Keeping {
+        session: Some(SessionPlan {
             resumes: Some((key.expect("a session"), 0)),
-            ..Keeping::default()
+            ..SessionPlan::default()
         }),
         ..Traffic::default()
     });
@@ -165,17 +165,17 @@ fn what_came_while_all_members_were_away_goes_to_the_one_that_is_back() {
     assert!((1..90).contains(&had), "a share of {had}");
     scene.outlast();
     shares(&scene, writer, &[back]);
-    // The judge does not know that it has another's subscription.
+    // Not judged: the judge does not know that this client took over another's subscription.
     scene.close();
     scene.rest();
 }
 
 #[test]
-fn what_waits_for_a_member_that_does_not_read_goes_to_another_when_it_ends() {
+fn messages_waiting_for_a_member_that_does_not_read_go_to_another_when_it_ends() {
     let policies = [SlowPolicy::Disconnect, SlowPolicy::DropOldest];
     for (seed, policy) in policies.into_iter().cycle().take(8).enumerate() {
         let mut limits = limits();
-        // Room for what one publisher has on its way.
+        // Room for what one publisher has in flight.
         limits.outbox_bytes_max = [100_000, 2_000_000][seed / 2 % 2];
         let size = RingSize::default();
         let mut scene = Scene::with(seed as u64, Faults::none(), size, limits);
@@ -200,9 +200,9 @@ fn what_waits_for_a_member_that_does_not_read_goes_to_another_when_it_ends() {
         let numbers = scene.numbers(member, writer, "g/x");
         let had: BTreeSet<u32> = numbers.iter().copied().collect();
         assert_eq!(had.len(), numbers.len(), "seed {seed}: twice");
-        // What its own machine has taken nobody can have back: half a pipe.
+        // What its own machine has received (half a pipe) cannot be given to another member.
         let message_bytes = [720, 20_020][seed / 2 % 2];
-        // Nor what a policy has dropped while both were behind.
+        // Nor can what a policy has dropped while both were behind.
         let dropped = scene.server.count(Counter::SlowDroppedOldest) as usize;
         let lost = 600 - had.len() - dropped;
         assert!(
@@ -219,9 +219,9 @@ fn what_waits_for_a_member_that_does_not_read_goes_to_another_when_it_ends() {
 }
 
 #[test]
-fn a_member_for_whom_the_kernel_holds_much_is_passed_over_like_one_that_stalls() {
+fn a_member_for_whom_the_kernel_holds_much_counts_as_stalled() {
     let mut scene = Scene::quiet(6);
-    // Room for all of it on the way to one that does not read.
+    // The pipe has room for everything sent to a client that does not read.
     scene.world.set_pipe_bytes(4 << 20);
     let [hung, other] = scene.enter_each([member(), member()]);
     let [writer] = scene.enter_each([Traffic::default()]);
@@ -232,7 +232,7 @@ fn a_member_for_whom_the_kernel_holds_much_is_passed_over_like_one_that_stalls()
     });
     scene.perform(writer, vec![message; 6000]);
     let had = scene.numbers(other, writer, "g/x").len();
-    // Its machine takes in two megabytes of them; what counts is beyond.
+    // Its machine receives two megabytes of them; only what exceeds that counts.
     let most = (2 << 20) / 1000 + 2 * 131_072 / 1000;
     assert!(had >= 6000 - most, "{had} of 6000, {most} may wait");
     scene.world.command(hung, Command::Read(Reading::Eager));
@@ -244,7 +244,7 @@ fn a_member_for_whom_the_kernel_holds_much_is_passed_over_like_one_that_stalls()
     scene.finish();
 }
 
-/// So many filters of one connection that what matches them is delivered in slices.
+/// So many filters of one connection that a message which matches them is delivered in slices.
 fn crowd() -> impl Iterator<Item = Act> {
     (0..300).map(|bits: u32| {
         let level = |n: u32| if bits >> n & 1 == 1 { "+" } else { "x" };
@@ -254,7 +254,7 @@ fn crowd() -> impl Iterator<Item = Act> {
 }
 
 #[test]
-fn a_plain_subscriber_that_is_a_member_as_well_has_each_message_once() {
+fn a_plain_subscriber_that_is_a_member_as_well_gets_each_message_once() {
     let topic = ["x"; 9].join("/");
     for seed in 0..3 {
         let mut scene = Scene::quiet(seed);
@@ -282,7 +282,7 @@ fn a_plain_subscriber_that_is_a_member_as_well_has_each_message_once() {
 }
 
 #[test]
-fn who_has_a_message_plainly_does_not_have_it_again_when_a_member_elsewhere_has_left() {
+fn a_plain_subscriber_does_not_get_a_message_again_when_a_member_elsewhere_leaves() {
     for seed in 0..20 {
         let mut scene = Scene::quiet(seed);
         let group = || Act::Subscribe(Filter::in_group("g/#", "one"));
@@ -337,7 +337,7 @@ fn a_request_goes_to_one_server_of_any_shard_and_its_answer_comes_back() {
 }
 
 #[test]
-fn a_request_nobody_serves_fails_at_once_and_one_nobody_answers_in_time() {
+fn a_request_without_a_server_fails_at_once_and_an_unanswered_one_times_out() {
     let mut scene = Scene::quiet(5);
     let timed = Act::Request(Request {
         service: "svc".to_owned(),
@@ -360,7 +360,7 @@ fn a_request_nobody_serves_fails_at_once_and_one_nobody_answers_in_time() {
 }
 
 #[test]
-fn a_server_that_ends_or_fails_is_told_of_and_a_late_or_second_answer_is_dropped() {
+fn a_servers_end_or_failure_is_reported_and_a_late_or_second_answer_is_dropped() {
     for ending in [Ending::Close, Ending::Reset, Ending::Fin] {
         let mut scene = Scene::quiet(6);
         let [mortal, asker] = scene.enter_each([server(Answering::Never), Traffic::default()]);
@@ -399,7 +399,7 @@ fn a_server_that_ends_or_fails_is_told_of_and_a_late_or_second_answer_is_dropped
 }
 
 #[test]
-fn an_asker_that_leaves_takes_its_requests_with_it() {
+fn requests_end_with_their_requester() {
     let mut scene = Scene::quiet(8);
     let slow = server(Answering::After(ms(200)));
     let [_, asker] = scene.enter_each([slow, Traffic::default()]);

@@ -1,5 +1,6 @@
-//! How a shard shares its turns: whatever there is of one kind of work, each other kind moves
-//! in every turn. Counted in turns of the shard, whose shares are so small that little is much.
+//! How a shard shares its turns: however much work of one kind there is, every other kind
+//! progresses in every turn. Counted in turns of a shard whose shares are so small that little work
+//! fills them.
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
@@ -10,12 +11,12 @@ use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
 use std::time::Duration;
 
-/// Turns of a shard within which it answers: its own, those in which others take their parts,
-/// and as many as chance lets it make between two of theirs.
+/// The number of turns within which a shard answers: its own, those in which other shards do their
+/// parts, and those that it happens to make between two of theirs.
 const FEW: u64 = 40;
 
-/// Two shards with shares of a hundredth. What is said is there at once, so that a turn more
-/// is not the network's.
+/// Two shards with shares of one percent. The network has no latency, so that no turn is spent
+/// waiting for it.
 pub(super) fn scene(fanout_min: usize) -> Scene {
     let mut limits = limits();
     limits.pace = Pace {
@@ -32,7 +33,7 @@ pub(super) fn scene(fanout_min: usize) -> Scene {
     Scene::of_shards(2, 1, faults, size, limits, guards)
 }
 
-/// So many clients on each shard, which do nothing yet.
+/// This many clients on each shard, which do nothing yet.
 pub(super) fn crowd(scene: &mut Scene, count: usize) -> [Vec<ClientId>; 2] {
     let mut crowd = [Vec::new(), Vec::new()];
     while crowd.iter().any(|some| some.len() < count) {
@@ -51,7 +52,7 @@ pub(super) fn read(scene: &Scene, counter: Counter) -> u64 {
     scene.server.counters[0].read(counter)
 }
 
-/// Lets the first shard make turns until that is so: how many.
+/// Lets the first shard turn until `is_done`; returns how many turns that took.
 pub(super) fn turns_until(scene: &mut Scene, is_done: impl Fn(&Scene) -> bool) -> u64 {
     let before = read(scene, Counter::Turns);
     while !is_done(scene) {
@@ -62,7 +63,7 @@ pub(super) fn turns_until(scene: &mut Scene, is_done: impl Fn(&Scene) -> bool) -
     read(scene, Counter::Turns) - before
 }
 
-/// Has a client do this: it is answered within few turns.
+/// Has a client perform an act, and checks that it is answered within a few turns.
 pub(super) fn is_soon_answered(scene: &mut Scene, client: ClientId, act: Act) {
     let told = format!("{act:?}");
     scene.act(client, [act]);
@@ -70,12 +71,13 @@ pub(super) fn is_soon_answered(scene: &mut Scene, client: ClientId, act: Act) {
     assert!(turns <= FEW, "{told}: {turns} turns");
 }
 
-/// What a shard is asked by its own clients and by others': all of it goes by other lanes.
+/// Checks that operations of a shard's own clients and of another shard's, which use other lanes,
+/// are answered within a few turns.
 pub(super) fn all_is_soon_answered(scene: &mut Scene, own: ClientId, other: ClientId) {
     for client in [other, own] {
         is_soon_answered(scene, client, Act::subscribe("s/#"));
         is_soon_answered(scene, client, Act::publish("t/x"));
-        // Some of them are at home on either shard.
+        // Each shard is the home of some of these topics.
         for topic in ["t/a", "t/b", "t/c", "t/d"] {
             is_soon_answered(scene, client, Act::Publish(Publish::retained(topic)));
         }
@@ -117,10 +119,10 @@ fn a_shard_answers_others_whatever_its_own_clients_publish() {
     scene.finish();
 }
 
-/// S12: many local fan-outs, one behind the other; and the same of another shard's, behind
-/// which only what that shard says has to wait.
+/// S12: many local fan-outs in a row; and many from another shard, behind which only that shard's
+/// messages have to wait.
 #[test]
-fn a_fanout_waits_behind_those_of_its_own_shard_only() {
+fn a_fanout_waits_only_behind_those_of_its_own_shard() {
     for flooded in [0, 1] {
         let mut scene = scene(8);
         let crowd = crowd(&mut scene, 40);
@@ -147,7 +149,7 @@ fn a_fanout_waits_behind_those_of_its_own_shard_only() {
     }
 }
 
-/// S13: many that end at once, and what they were subscribed to.
+/// S13: many connections with subscriptions end at once.
 #[test]
 fn the_ends_of_many_connections_are_spread_over_turns() {
     const MANY: usize = 24;
@@ -164,7 +166,7 @@ fn the_ends_of_many_connections_are_spread_over_turns() {
     for &one in leaving {
         scene.end(one, Ending::Reset);
     }
-    // One connection passes the share's end, and no other is begun.
+    // One connection exceeds the share, and no further one is begun.
     let (mut last, mut turns) = (ended, 0);
     while turns < 6 {
         turns += turns_until(&mut scene, |scene| {
@@ -184,7 +186,7 @@ fn the_ends_of_many_connections_are_spread_over_turns() {
     scene.finish();
 }
 
-/// S8: many that subscribe to much that is retained.
+/// S8: many clients subscribe to many retained topics.
 #[test]
 fn replays_are_served_first_come_first_served() {
     const TOPICS: u64 = 1600;
@@ -212,14 +214,14 @@ fn replays_are_served_first_come_first_served() {
     scene.finish();
 }
 
-/// S6: what waits for an answer of a shard that makes no turn.
+/// S6: operations that wait for an answer from a shard that makes no turn.
 #[test]
-fn who_is_owed_many_answers_is_not_heard_until_some_are_given() {
+fn a_connection_owed_many_answers_is_not_read_until_some_are_sent() {
     const WILLS: u64 = 3000;
     const OPEN_MAX: u64 = 256;
     let mut scene = scene(1000);
     let [own, _] = crowd(&mut scene, 2);
-    scene.world.hold_up(1, true);
+    scene.world.stall(1, true);
     let before = read(&scene, Counter::MessagesReceived);
     let mut acts = vec![Act::subscribe("a/#")];
     acts.resize(WILLS as usize + 1, Act::Will(Publish::of("w")));
@@ -229,7 +231,7 @@ fn who_is_owed_many_answers_is_not_heard_until_some_are_given() {
     assert_eq!(heard, OPEN_MAX);
     is_soon_answered(&mut scene, own[1], Act::request("$sys/echo"));
     assert!(!scene.world.is_idle(own[0]));
-    scene.world.hold_up(1, false);
+    scene.world.stall(1, false);
     scene.settle();
     let heard = read(&scene, Counter::MessagesReceived) - before;
     assert_eq!(heard, 1 + WILLS + 1);

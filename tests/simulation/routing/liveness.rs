@@ -1,9 +1,9 @@
-//! Promise 9: whatever some clients do, on whatever shard, each operation of all others is
-//! answered within 10 ms. Work takes its time here (`World::keep_busy`), and the shares of the
-//! lanes are the real ones.
+//! Promise 9: whatever some clients do, on whatever shard, every operation of all others is
+//! answered within 10 ms. Here work takes virtual time (`World::keep_busy`), and the lanes have
+//! their real shares.
 //!
-//! Each seed draws its floods: none of them waits for anything, and each has more to do than
-//! there is time for.
+//! Each seed draws its floods: none of them waits for answers, and each has more to do than there
+//! is time for.
 
 use super::super::seed;
 use super::super::server::{Guards, limits, ms};
@@ -20,35 +20,35 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 const BOUND: Duration = ms(10);
-/// Within which all floods go on: what the calm ones do takes less.
+/// All floods last this long: the other clients need less.
 const TIME: Duration = ms(60);
 
-/// What some clients do without an end.
+/// What some clients do without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Flood {
-    /// Publications nobody waits for, to a few.
+    /// Publications without confirmation, to a few subscribers.
     Publishes,
-    /// The same, to three hundred.
+    /// The same, to three hundred subscribers.
     Many,
-    /// Topics of which each level may be matched in two ways.
+    /// Publications whose topic matches filters in two ways at each level.
     Wide,
     Retain,
     /// SUBSCRIBEs to ten thousand retained topics.
     Replays,
-    /// SUBSCRIBE and UNSUBSCRIBE, of which all shards are told.
+    /// SUBSCRIBE and UNSUBSCRIBE, which go to all shards.
     Churn,
-    /// REQUESTs that nobody answers, and such as have no server.
+    /// REQUESTs that no server answers, and ones without a server.
     Requests,
     Wills,
-    /// Much for who does not read.
+    /// Messages for clients that do not read.
     Deaf,
-    /// Connections with many subscriptions that break off and come back.
+    /// Connections with many subscriptions that disconnect and reconnect.
     Ends,
-    /// Connections that say nothing.
+    /// Connections that send nothing.
     Strangers,
 }
 
-/// Those that the tests draw from.
+/// The floods that seeds draw from.
 const DRAWN: [Flood; 9] = [
     Flood::Publishes,
     Flood::Retain,
@@ -60,9 +60,10 @@ const DRAWN: [Flood; 9] = [
     Flood::Ends,
     Flood::Strangers,
 ];
-/// Those by which others of the same shard wait for too long: what their publications make at
-/// another shard takes its lane of them many turns, and all else that this shard has to say
-/// there is behind up to 64 batches of it, however much work each of those is.
+/// Floods that make other clients of the same shard wait for too long: the work that their
+/// publications cause at another shard takes that shard's lane many turns, and everything else that
+/// their own shard sends there queues behind up to 64 such batches, however much work each of them
+/// is.
 const NOT_HELD: [Flood; 2] = [Flood::Many, Flood::Wide];
 
 fn unconfirmed(topic: String, bytes: usize) -> Act {
@@ -80,7 +81,7 @@ fn flooding(acts: Vec<Act>) -> Traffic {
     }
 }
 
-/// So many of these, over and over.
+/// A client that repeats these acts over and over.
 fn over_and_over(count: usize, act: impl Fn(usize) -> Act) -> Traffic {
     flooding((0..count).map(act).collect())
 }
@@ -91,7 +92,7 @@ fn wide(number: usize) -> Act {
 }
 
 impl Flood {
-    /// Those who stand by: they enter and are answered before it begins.
+    /// The flood's other participants: they connect and are answered before it begins.
     fn bystanders(self) -> Vec<Traffic> {
         let reader = |topic: &str| Traffic::of([Act::subscribe(topic)]);
         match self {
@@ -109,7 +110,7 @@ impl Flood {
             Flood::Deaf => vec![Traffic {
                 acts: vec![
                     Act::subscribe("deaf/#"),
-                    Act::Settle,
+                    Act::AwaitAnswers,
                     Act::Read(Reading::Never),
                 ],
                 ..Traffic::default()
@@ -171,7 +172,7 @@ impl Flood {
     }
 }
 
-/// Each operation there is, one after the other.
+/// Every kind of operation, one after the other.
 fn calm_acts(index: usize) -> Vec<Act> {
     let will = Publish::of("calm/will");
     let mut acts = Vec::new();
@@ -184,17 +185,17 @@ fn calm_acts(index: usize) -> Vec<Act> {
         Act::serve(&format!("calm/{index}")),
         Act::Will(will),
         Act::publish("calm/b"),
-        Act::NoWill,
+        Act::WithdrawWill,
         Act::unsubscribe("calm/#"),
         Act::Unserve(Filter::of(&format!("calm/{index}"))),
         Act::request("calm/service"),
     ] {
-        acts.extend([act, Act::Settle]);
+        acts.extend([act, Act::AwaitAnswers]);
     }
     acts
 }
 
-/// What a seed tries.
+/// What a seed runs.
 #[derive(Debug)]
 struct Setup {
     seed: u64,
@@ -203,7 +204,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// Each of these floods alone first, then several at a time.
+    /// The first seeds run each flood alone, later ones several at a time.
     fn any(seed: u64, all: &[Flood]) -> Setup {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut floods = all.to_vec();
@@ -222,7 +223,7 @@ impl Setup {
         }
     }
 
-    /// The longest wait of a calm one, and which floods had an end before that.
+    /// The longest wait of a calm client, and which floods ended before the calm clients did.
     fn run(&self) -> (Duration, String, Vec<Flood>) {
         let (size, guards) = (RingSize::default(), Guards::default());
         let faults = Faults::none();
@@ -298,7 +299,7 @@ fn each(name: &str, count: u64, all: &[Flood]) {
     let (longest, floods, over) = met.into_inner().unwrap();
     println!("{longest:?} at the longest");
     assert!(
-        over * 3 <= floods || seed::are_asked_for(),
+        over * 3 <= floods || seed::are_overridden(),
         "{over} of {floods} floods were over too soon"
     );
 }

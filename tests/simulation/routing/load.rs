@@ -12,7 +12,7 @@ use super::super::server::ms;
 use super::swarm::Features;
 use ringmail::proto::envelope::{Codec, SlowPolicy};
 use ringmail::ring::sim::client::traffic::{
-    Act, Answering, Filter, Keeping, Publish, Request, Traffic,
+    Act, Answering, Filter, Publish, Request, SessionPlan, Traffic,
 };
 use ringmail::ring::sim::client::{Ending, Reading, Writing};
 use std::time::Duration;
@@ -37,13 +37,13 @@ const POLICIES: &[SlowPolicy] = &[
     SlowPolicy::LatestPerKey,
 ];
 
-/// What a load may contain.
+/// Limits of what a load may contain.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure {
     pub clients: usize,
-    /// Acts of each client, at most, beside what it stands for.
+    /// The most acts of each client, beside its registrations.
     pub acts_max: usize,
-    /// Connections that the clients break.
+    /// Whether clients cut their connections.
     pub cuts: bool,
     pub slow: bool,
     pub features: Features,
@@ -53,7 +53,7 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
 }
 
-/// The plans of a run; the first never breaks off and watches everything.
+/// The plans of a run; the first client never disconnects and subscribes to everything.
 pub fn any(rng: &mut fastrand::Rng, measure: Measure) -> Vec<Traffic> {
     let watcher = Traffic::of([Act::subscribe("#")]);
     let server = Traffic {
@@ -74,11 +74,12 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
         let (filter, group) = pick(rng, GROUPS);
         Filter::in_group(filter, group)
     });
-    // One for all of its filters: which one counts where several suit is not judged here.
+    // The same policy for all of its filters: which one applies where several match is not judged
+    // here.
     let policy = (features.policies && rng.u8(..4) == 0).then(|| pick(rng, POLICIES));
     let mut acts = stands(rng, index, features, member.as_ref());
     if rng.bool() {
-        acts.push(Act::Settle);
+        acts.push(Act::AwaitAnswers);
     }
     for _ in 0..rng.usize(0..measure.acts_max) {
         match &member {
@@ -94,7 +95,7 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
             filter.policy = policy.filter(|_| filter.group.is_none());
         }
     }
-    // What is confirmed behind all tells that all was taken.
+    // Its OK shows that everything before it was taken.
     acts.push(Act::publish("p/a/x"));
     let mut plan = Traffic {
         checksum: rng.bool(),
@@ -105,7 +106,7 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
         ..Traffic::of(acts)
     };
     if features.sessions && rng.u8(..10) < 6 {
-        plan.session = Some(Keeping {
+        plan.session = Some(SessionPlan {
             ack_every: pick(rng, &[1, 3, 10]),
             repeats_all: rng.bool(),
             resumes: None,
@@ -138,7 +139,7 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
     plan
 }
 
-/// What it stands for: subscriptions, a place in a group, a service, a will.
+/// What it registers: subscriptions, membership in a group, a service, a will.
 fn stands(
     rng: &mut fastrand::Rng,
     index: usize,
@@ -200,7 +201,7 @@ fn any_request(rng: &mut fastrand::Rng) -> Act {
     let service = pick(rng, &["svc/steady", "svc/flaky", "svc/none", "$sys/echo"]);
     let timeout_ms = match rng.u8(..6) {
         0 | 1 => Some(rng.u32(1..200)),
-        // Of one that may never be answered it would be the end of the run.
+        // Not for a service that may never answer: the run would not end.
         2 if service != "svc/flaky" => Some(u32::MAX),
         _ => None,
     };
@@ -226,7 +227,7 @@ fn any_topic(rng: &mut fastrand::Rng, features: Features) -> (String, Codec) {
 fn any_act(rng: &mut fastrand::Rng, features: Features) -> Act {
     match rng.u8(..32) {
         0 => Act::Pause(ms(rng.u64(..30))),
-        1 => Act::Settle,
+        1 => Act::AwaitAnswers,
         2 => Act::unsubscribe(pick(rng, &PLAIN[..5])),
         3 => Act::subscribe(pick(rng, &PLAIN[..5])),
         4 if features.services => Act::Unserve(Filter::of("svc/flaky")),
@@ -239,7 +240,7 @@ fn any_act(rng: &mut fastrand::Rng, features: Features) -> Act {
             bytes: pick(rng, &[0, 20, 500]),
             ..Publish::of(pick(rng, RETAINED))
         }),
-        13 if features.wills => Act::NoWill,
+        13 if features.wills => Act::WithdrawWill,
         _ => {
             let (topic, codec) = any_topic(rng, features);
             Act::Publish(Publish {

@@ -1,6 +1,7 @@
-//! Publications whose match is more than a turn's work: what visits very many filters, or goes
-//! to very many groups. It takes the turns it takes, holds up nobody else, and reaches whom it
-//! has to, once, whatever changes meanwhile. And input of more connections than a turn hears.
+//! Publications whose match is more than a turn's work, because it visits very many filters or goes
+//! to very many groups. It is spread over turns, delays no other client, and reaches every
+//! subscriber once, whatever changes meanwhile. And input from more connections than one turn
+//! reads.
 
 use super::lane::{all_is_soon_answered, crowd, is_soon_answered, read, scene, turns_until};
 use super::scene::Scene;
@@ -8,12 +9,12 @@ use ringmail::metrics::counter::Counter;
 use ringmail::ring::sim::client::ClientId;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish};
 
-/// Levels of the filters: as many nodes as two to the power of one more.
+/// Levels of the filters: they have 2^(LEVELS + 1) nodes.
 const LEVELS: u32 = 9;
-/// Nodes that a lane looks at in one of these turns, about.
+/// Approximate number of nodes that a lane visits in one of these turns.
 const NODES_PER_TURN: u64 = 40;
 
-/// Filters all of which `topic` visits, and none of which it matches.
+/// Filters that `topic` visits all of, and matches none of.
 fn wild() -> Vec<Act> {
     let filter = |bits: u32| {
         let level = |at| ["a", "+"][(bits >> at & 1) as usize];
@@ -31,9 +32,9 @@ fn waits(scene: &Scene, client: ClientId) -> bool {
     !scene.world.is_idle(client)
 }
 
-/// S4: what matches nobody, of topics that nobody has asked for before.
+/// S4: publications that match no subscriber, each on a topic that has not been matched before.
 #[test]
-fn a_match_that_visits_very_many_filters_holds_up_nobody_else() {
+fn a_match_that_visits_very_many_filters_delays_no_other_client() {
     const TOPICS: u32 = 24;
     let mut scene = scene(1000);
     let [own, others] = crowd(&mut scene, 7);
@@ -61,9 +62,9 @@ fn a_match_that_visits_very_many_filters_holds_up_nobody_else() {
     scene.finish();
 }
 
-/// What has been found is kept until somebody subscribes.
+/// The result of a match is kept until the subscriptions change.
 #[test]
-fn a_topic_is_not_looked_for_again_while_nothing_changes() {
+fn a_match_is_reused_while_no_subscription_changes() {
     let mut scene = scene(1000);
     let [own, _] = crowd(&mut scene, 3);
     scene.perform(own[0], wild());
@@ -82,9 +83,9 @@ fn a_topic_is_not_looked_for_again_while_nothing_changes() {
     scene.finish();
 }
 
-/// Somebody subscribes and leaves all the time, before and behind where the walk is.
+/// A client subscribes and unsubscribes all the time, before and behind the walk's position.
 #[test]
-fn a_match_comes_to_an_end_though_somebody_subscribes_all_the_time() {
+fn a_match_ends_though_a_client_subscribes_all_the_time() {
     let mut scene = scene(1000);
     let [own, others] = crowd(&mut scene, 4);
     scene.perform(own[0], wild());
@@ -111,10 +112,10 @@ fn a_match_comes_to_an_end_though_somebody_subscribes_all_the_time() {
     scene.finish();
 }
 
-/// Who subscribes while a retained message looks for its subscribers is brought it as what is
-/// retained, and not once more.
+/// A client that subscribes while a retained message is being matched gets it as a retained
+/// message, and not a second time.
 #[test]
-fn who_subscribes_meanwhile_has_what_is_retained_once() {
+fn a_client_that_subscribes_during_a_match_gets_the_retained_message_once() {
     for seed in 0..12 {
         let mut scene = scene([4, 1000][seed % 2]);
         let [own, others] = crowd(&mut scene, 6);
@@ -130,7 +131,7 @@ fn who_subscribes_meanwhile_has_what_is_retained_once() {
         for reader in [own[1], own[3], own[4], others[3]] {
             let all = scene.record(reader).delivered;
             let live = all.iter().filter(|one| one.topic == topic(0)).count();
-            // By each of two filters.
+            // Once for each of its two filters.
             let most = if reader == own[1] { 1 } else { 2 };
             assert!((1..=most).contains(&live), "seed {seed}: {live} times");
         }
@@ -138,9 +139,9 @@ fn who_subscribes_meanwhile_has_what_is_retained_once() {
     }
 }
 
-/// Choices among members are work, too: of very many groups some at a time.
+/// Choosing members is work, too: with very many groups, a few at a time.
 #[test]
-fn what_goes_to_very_many_groups_reaches_each_member_once() {
+fn a_message_to_very_many_groups_reaches_each_member_once() {
     const GROUPS: usize = 600;
     let mut scene = scene(8);
     let [own, others] = crowd(&mut scene, 8);
@@ -149,7 +150,7 @@ fn what_goes_to_very_many_groups_reaches_each_member_once() {
         let join = |group| Act::Subscribe(Filter::in_group("g", &format!("{number}-{group}")));
         scene.perform(member, (0..GROUPS / 3).map(join).collect::<Vec<_>>());
     }
-    // A plain subscriber and a member: once.
+    // A connection that is a plain subscriber as well as a member gets it once.
     scene.perform(own[1], [Act::subscribe("+")]);
     scene.perform(own[3], [Act::serve("svc"), Act::subscribe("t/#")]);
     let before = read(&scene, Counter::Turns);
@@ -175,11 +176,11 @@ fn what_goes_to_very_many_groups_reaches_each_member_once() {
     scene.finish();
 }
 
-/// More connections flood than are heard in one turn: each in turn.
+/// More connections flood than one turn reads: they take turns.
 #[test]
-fn a_turn_hears_no_more_however_many_have_sent() {
+fn a_turn_reads_a_bounded_amount_however_many_have_sent() {
     const EACH: u64 = 1500;
-    /// Units of both shares of input, and a little for who passes their end.
+    /// Units of both input shares, and a little for the connection that exceeds them.
     const MOST: u64 = 2 * 81 + 64;
     let mut scene = scene(1000);
     let [own, others] = crowd(&mut scene, 84);

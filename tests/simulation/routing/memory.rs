@@ -1,5 +1,5 @@
-//! What clients make a shard hold: charged once, charged to whom holds it up, and when there is
-//! too much of it, taken from those.
+//! Memory that clients make a shard hold: it is charged once, to the connections that hold it up,
+//! and reclaimed from these when there is too much of it.
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
@@ -13,7 +13,7 @@ use ringmail::ring::sim::{Faults, RingSize};
 
 const MIB: usize = 1 << 20;
 
-/// So many shards, each of which may hold so much.
+/// A scene with this many shards, each of which may hold `bytes_max`.
 fn scene(shards: usize, bytes_max: usize) -> Scene {
     let mut limits = limits();
     limits.outbox_bytes_shard_max = bytes_max;
@@ -24,7 +24,7 @@ fn scene(shards: usize, bytes_max: usize) -> Scene {
     scene
 }
 
-/// A client that reads no more from now on.
+/// A client that reads nothing from now on.
 fn deaf(scene: &mut Scene, plan: Traffic) -> ClientId {
     let [id] = scene.enter_each([plan]);
     scene.world.command(id, Command::Read(Reading::Never));
@@ -38,18 +38,18 @@ fn large(topic: &str, bytes: usize) -> Act {
     })
 }
 
-/// Who has nothing to do with it subscribes, publishes and is answered.
+/// Checks that uninvolved clients can subscribe and publish, and are answered.
 fn others_are_served(scene: &mut Scene) {
     let acts = [Act::subscribe("other"), large("other", 20_000)];
     let other = scene.enter(Traffic::of(acts));
     scene.run_for(ms(1000));
     let record = scene.record(other);
     assert_eq!(record.errors, [], "who holds nothing is refused");
-    assert!(!record.over, "who holds nothing is closed");
+    assert!(!record.ended, "who holds nothing is closed");
     assert_eq!(record.delivered.len(), 1);
 }
 
-/// Lets all read again: they get what waits, and all is given back.
+/// Lets all clients read again: they get what waits, and all memory is released.
 fn heal(scene: Scene) {
     for &id in &scene.clients {
         scene.world.command(id, Command::Heal);
@@ -57,9 +57,9 @@ fn heal(scene: Scene) {
     scene.finish();
 }
 
-/// S5: a few bytes of SUBSCRIBE for much that is retained, by who does not read.
+/// S5: a client that does not read sends a short SUBSCRIBE that matches many retained messages.
 #[test]
-fn who_is_brought_what_is_retained_holds_up_one_outbox_of_it() {
+fn a_replay_to_a_client_that_does_not_read_holds_one_outbox() {
     const TOPICS: u32 = 40;
     for (bytes, kept) in [(20_000, false), (20_000, true), (1000, false), (1000, true)] {
         let mut scene = scene(2, 8 * MIB);
@@ -73,7 +73,7 @@ fn who_is_brought_what_is_retained_holds_up_one_outbox_of_it() {
         scene.perform(writer, (0..TOPICS).map(retained).collect::<Vec<_>>());
         let at_rest = scene.server.lent_bytes();
         let plan = match kept {
-            true => Traffic::kept([]),
+            true => Traffic::with_session([]),
             false => Traffic::default(),
         };
         let reader = deaf(&mut scene, plan);
@@ -81,14 +81,14 @@ fn who_is_brought_what_is_retained_holds_up_one_outbox_of_it() {
         scene.run_for(ms(1000));
         let held = scene.server.lent_bytes() - at_rest;
         assert!(held < 300_000, "{held} bytes for {bytes}, {kept}");
-        // Neither it nor others' replays wait for that.
+        // Neither its other operations nor other clients' replays wait for that.
         let other = scene.enter(Traffic::of([Act::subscribe("r/#")]));
         scene.run_for(ms(1000));
         assert_eq!(scene.record(other).delivered.len(), TOPICS as usize);
         others_are_served(&mut scene);
         scene.world.command(reader, Command::Read(Reading::Eager));
         scene.settle();
-        // What waited for its session to acknowledge.
+        // Then come the messages that waited for its session's acknowledgements.
         scene.run_for(ms(5000));
         let brought = scene.record(reader).delivered.len();
         assert_eq!(brought, 15 * TOPICS as usize, "{bytes}, {kept}");
@@ -96,7 +96,7 @@ fn who_is_brought_what_is_retained_holds_up_one_outbox_of_it() {
     }
 }
 
-/// S7: large messages to many who are slow.
+/// S7: large messages to many slow readers.
 #[test]
 fn a_large_message_is_charged_once_however_many_it_waits_for() {
     const READERS: usize = 60;
@@ -112,9 +112,9 @@ fn a_large_message_is_charged_once_however_many_it_waits_for() {
         let acts = vec![large("big", BYTES); MESSAGES];
         let [writer] = scene.enter_each([Traffic::of(acts)]);
         let record = scene.record(writer);
-        assert!(record.errors.is_empty() && !record.over);
+        assert!(record.errors.is_empty() && !record.ended);
         let held = scene.server.lent_bytes() - at_rest;
-        // Three wait for each, and what each has to remember of them is little.
+        // Three messages wait for each reader, and a reader's references to them are small.
         assert!(held >= 3 * BYTES, "{held} bytes");
         assert!(held < MESSAGES * BYTES + READERS * 8192, "{held} bytes");
         others_are_served(&mut scene);
@@ -123,9 +123,9 @@ fn a_large_message_is_charged_once_however_many_it_waits_for() {
     }
 }
 
-/// S9: what a shard has to know of filters.
+/// S9: the memory that filters take on each shard.
 #[test]
-fn a_filter_is_charged_by_what_it_takes_on_each_shard_that_knows_it() {
+fn a_filter_is_charged_for_its_memory_on_each_shard_that_knows_it() {
     let deep = |number: usize| {
         let levels = (0..31).map(|level| format!("{:x}", number * 31 + level * 7919));
         Act::subscribe(&format!("{}/+", levels.collect::<Vec<_>>().join("/")))
@@ -143,7 +143,7 @@ fn a_filter_is_charged_by_what_it_takes_on_each_shard_that_knows_it() {
     assert!((32 * 56..32 * 90).contains(&one), "{one} bytes a filter");
     assert!((2 * one + one / 2..4 * one).contains(&three), "{three}");
 
-    // With three quarters of the memory used for that, no more of it is taken in.
+    // Once filters use three quarters of the memory, no more are accepted.
     let mut scene = scene(3, MIB);
     let deaf = deaf(&mut scene, Traffic::default());
     let [greedy, other] = scene.enter_each([Traffic::default(), Traffic::default()]);
@@ -162,13 +162,13 @@ fn a_filter_is_charged_by_what_it_takes_on_each_shard_that_knows_it() {
     heal(scene);
 }
 
-/// Who holds most loses it first; who holds little keeps it, and who publishes waits.
+/// The largest holder loses its messages first; holders of little keep theirs, and publishers wait.
 #[test]
-fn with_memory_used_up_its_largest_holders_lose_it() {
+fn when_memory_runs_out_its_largest_holders_lose_it() {
     for policy in [SlowPolicy::Disconnect, SlowPolicy::DropNewest] {
         let mut scene = scene(1, 2 * MIB);
         let little = deaf(&mut scene, Traffic::of([Act::subscribe("little")]));
-        // Each its own messages, and no policy acts before there is too little for all.
+        // Each has messages of its own, and no policy applies before the shard's memory runs out.
         let holders: Vec<_> = (0..8)
             .map(|number| {
                 let filter = Filter::with_policy(&format!("much/{number}"), policy);
@@ -180,12 +180,12 @@ fn with_memory_used_up_its_largest_holders_lose_it() {
         acts.extend((0..24).map(|n| large(&format!("much/{}", n % 8), 100_000 + n)));
         scene.perform(writer, acts);
         let record = scene.record(writer);
-        assert!(record.errors.is_empty() && !record.over);
+        assert!(record.errors.is_empty() && !record.ended);
         scene.run_for(ms(1000));
         let held = scene.server.lent_bytes();
         assert!(held <= 2 * MIB, "{held} bytes");
         others_are_served(&mut scene);
-        assert!(!scene.record(little).over);
+        assert!(!scene.record(little).ended);
         let closed = scene.server.closed(Reason::SlowConsumer);
         let dropped = scene.server.count(Counter::SlowDroppedNewest);
         match policy {

@@ -1,7 +1,7 @@
-//! The main trial: loads drawn from seeds on one to five shards, under faults; then the faults
-//! end, the clients finish, and everything that was promised must have been kept.
+//! The main test: loads drawn from seeds on one to five shards, under faults; then the faults stop,
+//! the clients finish, and every promise must have been kept.
 
-use super::super::met::Met;
+use super::super::coverage::Coverage;
 use super::super::seed;
 use super::super::server::ms;
 use super::judge::Evidence;
@@ -17,12 +17,12 @@ use ringmail::shard::{Query, State};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Parts of the time in which clients do what they do; between them others may step in.
+/// How many steps the run has; between two of them the harness may intervene.
 const STEPS: u32 = 8;
-/// Longer than a connection that says nothing, or is gone without a word, keeps its place.
+/// Longer than a silent or vanished connection keeps its slot.
 const PLACES_FREE: Duration = Duration::from_secs(100);
 
-/// Says what a seed's run was made of when it fails.
+/// Prints what a seed's run was made of if it fails.
 struct Said<'a>(&'a Swarm);
 
 impl Drop for Said<'_> {
@@ -39,7 +39,7 @@ fn any_swarm(seed: u64, faults: Faults, room: Room) -> (Swarm, fastrand::Rng) {
     (swarm, rng)
 }
 
-/// Runs a seed until all clients have closed: what they have seen.
+/// Runs a seed until all clients have closed; returns what they have seen.
 fn trial(seed: u64, swarm: &Swarm, mut rng: fastrand::Rng) -> (Scene, Evidence) {
     let rng = &mut rng;
     let features = swarm.measure.features;
@@ -60,7 +60,7 @@ fn trial(seed: u64, swarm: &Swarm, mut rng: fastrand::Rng) -> (Scene, Evidence) 
             ..Plan::default()
         });
         for _ in 0..rng.usize(10..100) {
-            // Behind the others: who has come stays.
+            // After the other clients, so that these keep their slots.
             let at = scene.world.now() + ms(rng.u64(100..300));
             scene.world.add_client(at, silent.clone());
         }
@@ -103,9 +103,9 @@ fn trial(seed: u64, swarm: &Swarm, mut rng: fastrand::Rng) -> (Scene, Evidence) 
     (scene, evidence)
 }
 
-/// Ends one of the connections that an operator sees.
+/// Ends a random connection, as an operator would.
 fn kick(scene: &mut Scene, rng: &mut fastrand::Rng) {
-    let told = scene.server.survey(&Query {
+    let told = scene.server.list(&Query {
         most: 64,
         ..Query::default()
     });
@@ -117,7 +117,7 @@ fn kick(scene: &mut Scene, rng: &mut fastrand::Rng) {
     }
 }
 
-fn run(seed: u64, swarm: &Swarm, rng: fastrand::Rng, met: &Met) -> u64 {
+fn run(seed: u64, swarm: &Swarm, rng: fastrand::Rng, coverage: &Coverage) -> u64 {
     let _said = Said(swarm);
     let (scene, evidence) = trial(seed, swarm, rng);
     let server = &scene.server;
@@ -133,21 +133,21 @@ fn run(seed: u64, swarm: &Swarm, rng: fastrand::Rng, met: &Met) -> u64 {
         opened <= connections + strangers,
         "seed {seed}: {opened} opened"
     );
-    met.take_server(server);
+    coverage.add_server(server);
     evidence
         .witnesses
         .iter()
-        .for_each(|one| met.take_record(&one.record));
+        .for_each(|one| coverage.add_record(&one.record));
     for feature in swarm.measure.features.on() {
-        met.add(format!("with {feature}"), 1);
+        coverage.add(format!("with {feature}"), 1);
     }
     let trace = scene.world.trace();
     scene.rest();
     trace
 }
 
-/// What each of these trials reaches, whatever its faults.
-const MET: &[&str] = &[
+/// What each of these tests has to reach, whatever its faults.
+const REACHED: &[&str] = &[
     "closed: peer_close",
     "closed: peer_eof",
     "closed: peer_reset",
@@ -170,12 +170,12 @@ const MET: &[&str] = &[
 ];
 
 fn each(name: &str, count: u64, faults: &Faults, room: Room, also: &[&str]) {
-    let met = Met::default();
+    let coverage = Coverage::default();
     seed::each(name, count, |seed| {
         let (swarm, rng) = any_swarm(seed, faults.clone(), room);
-        run(seed, &swarm, rng, &met);
+        run(seed, &swarm, rng, &coverage);
     });
-    met.ask_for(&[MET, also].concat());
+    coverage.require(&[REACHED, also].concat());
 }
 
 #[test]
@@ -198,15 +198,15 @@ fn every_promise_of_routing_is_kept_under_every_fault() {
 }
 
 #[test]
-fn every_promise_of_routing_is_kept_when_only_clients_break_off() {
-    let name = "every_promise_of_routing_is_kept_when_only_clients_break_off";
+fn every_promise_of_routing_is_kept_when_only_clients_disconnect() {
+    let name = "every_promise_of_routing_is_kept_when_only_clients_disconnect";
     each(name, 150, &Faults::harmless(), Room::Ample, &[]);
 }
 
-/// What is sent at one time comes at one time: most of what races does so here.
+/// Without latency, what is sent at the same time arrives at the same time: most races happen here.
 #[test]
-fn every_promise_of_routing_is_kept_when_all_comes_at_once() {
-    let name = "every_promise_of_routing_is_kept_when_all_comes_at_once";
+fn every_promise_of_routing_is_kept_without_latency() {
+    let name = "every_promise_of_routing_is_kept_without_latency";
     each(name, 100, &Faults::none(), Room::Ample, &[]);
 }
 
@@ -224,8 +224,8 @@ fn every_promise_of_routing_is_kept_with_too_little_room() {
 }
 
 #[test]
-fn every_promise_of_routing_is_kept_of_messages_that_are_traced() {
-    let name = "every_promise_of_routing_is_kept_of_messages_that_are_traced";
+fn every_promise_of_routing_is_kept_for_traced_messages() {
+    let name = "every_promise_of_routing_is_kept_for_traced_messages";
     each(name, 60, &Faults::all(), Room::Traced, &["spans_dropped"]);
 }
 
@@ -234,15 +234,15 @@ fn routing_makes_the_same_run_from_the_same_seed() {
     for seed in 0..8 {
         let run = || {
             let (swarm, rng) = any_swarm(seed, Faults::all(), Room::Ample);
-            run(seed, &swarm, rng, &Met::default())
+            run(seed, &swarm, rng, &Coverage::default())
         };
         assert_eq!(run(), run(), "seed {seed}");
     }
 }
 
 #[test]
-fn a_judge_sees_a_message_lost_doubled_moved_or_changed() {
-    // A run in which much was delivered, and nothing broke.
+fn the_judge_detects_a_lost_doubled_moved_or_changed_message() {
+    // A run with many deliveries and no broken connection.
     let trials = (0..).map(|seed| {
         let (mut swarm, rng) = any_swarm(seed, Faults::none(), Room::Ample);
         swarm.measure.features.kicks = false;
@@ -253,7 +253,7 @@ fn a_judge_sees_a_message_lost_doubled_moved_or_changed() {
     assert!(evidence.check().is_ok());
     let tampered = |change: &dyn Fn(&mut Vec<Delivered>)| {
         let mut evidence = evidence.clone();
-        // The first watches everything and is owed all that came after its OK.
+        // The first client subscribes to everything and is owed every message after its OK.
         change(&mut evidence.witnesses[0].record.delivered);
         evidence.check().is_err()
     };
@@ -264,7 +264,7 @@ fn a_judge_sees_a_message_lost_doubled_moved_or_changed() {
         doubled += u32::from(tampered(&|delivered| delivered.push(one.clone())));
         assert!(tampered(&|delivered| delivered[place].digest ^= 1));
     }
-    // Of what was not confirmed, or was retained, not everybody is owed each once.
+    // Unconfirmed and retained messages need not be delivered exactly once.
     let count = delivered.len() as u32;
     assert!(
         count > 50 && lost > count / 2,

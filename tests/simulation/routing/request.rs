@@ -1,6 +1,6 @@
-//! Requests that connections answer, or do not: whose an answer is, who holds the places there
-//! are, what becomes of calls when their connection ends, and what a shard that takes nothing
-//! costs the others.
+//! Requests that connections answer, or do not: which requester an answer goes to, who may hold how
+//! many open calls, what happens to calls when their connection ends, and what a shard that accepts
+//! nothing costs the others.
 
 use super::scene::Scene;
 use crate::server::{limits, ms};
@@ -8,7 +8,7 @@ use ringmail::broker::Limits;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{
-    Act, Answering, Command, Keeping, Record, Request, Traffic,
+    Act, Answering, Command, Record, Request, SessionPlan, Traffic,
 };
 use ringmail::ring::sim::client::{ClientId, Ending, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
@@ -40,7 +40,7 @@ fn shard_of(scene: &Scene, id: ClientId) -> usize {
     usize::from(scene.record(id).connections.last().unwrap().shard.unwrap())
 }
 
-/// A client on that shard; those who come to others do nothing.
+/// A client on this shard; the ones that connect to other shards on the way do nothing.
 fn enter_on(scene: &mut Scene, shard: usize, mut plan: Traffic) -> ClientId {
     let acts = std::mem::take(&mut plan.acts);
     for _ in 0..20 {
@@ -65,10 +65,10 @@ fn failures(scene: &Scene, id: ClientId) -> Vec<Code> {
     failed.collect()
 }
 
-/// However often the place has been used that the request had: 4,096 times, as often as twelve
-/// bits can tell, and once less and more.
+/// However often the request's slot has been reused since: 4,096 times, which is where a generation
+/// of twelve bits wraps, and one time fewer and more.
 #[test]
-fn a_late_answer_reaches_nobody() {
+fn a_late_answer_reaches_no_requester() {
     for count in 4094..=4096 {
         let mut scene = Scene::quiet(3);
         let mut plan = server("svc", Answering::Never);
@@ -77,7 +77,7 @@ fn a_late_answer_reaches_nobody() {
         let [_, first, second] = scene.enter_each([plan, Traffic::default(), Traffic::default()]);
         scene.perform(first, [ask("svc", 100, 10)]);
         assert_eq!(failures(&scene, first), [Code::RequestTimeout]);
-        let one_by_one = || [Act::request("svc"), Act::Settle];
+        let one_by_one = || [Act::request("svc"), Act::AwaitAnswers];
         let mut acts: Vec<Act> = std::iter::repeat_with(one_by_one)
             .take(count)
             .flatten()
@@ -86,7 +86,7 @@ fn a_late_answer_reaches_nobody() {
         scene.act(second, acts);
         scene.run_for(ms(100_000));
         let record = scene.record(second);
-        assert_eq!(record.wrong, None, "after {count}");
+        assert_eq!(record.violation, None, "after {count}");
         assert_eq!(answered(&record), count, "the last waits still");
         assert_eq!(scene.server.count(Counter::AnswersLate), 1);
         scene.close();
@@ -94,9 +94,9 @@ fn a_late_answer_reaches_nobody() {
     }
 }
 
-/// Four connections with all the requests they may have, to a service that never answers: by
-/// default 4,096 in all, which is what a shard may have open. Then as many as are needed for
-/// the same where the bounds are others.
+/// Four connections open all the requests they may, to a service that never answers: by default
+/// 4,096 in all, as many as a shard may have open. Then the same with other limits and as many
+/// connections as that takes.
 #[test]
 fn few_connections_do_not_stop_the_requests_of_others() {
     for (seed, requesters, each, calls_max) in [(1, 4, 1024, 4096), (2, 8, 8, 16), (3, 1, 30, 6)] {
@@ -135,14 +135,14 @@ fn few_connections_do_not_stop_the_requests_of_others() {
     }
 }
 
-/// The places of one that are free again are all there for the next.
+/// Once one connection's calls end, all their slots are available to the next.
 #[test]
-fn the_last_place_is_for_who_holds_none() {
+fn the_last_call_slot_is_for_a_requester_without_calls() {
     let mut scene = scene(4, |limits| limits.calls_open_max = 4);
     enter_on(&mut scene, 1, server("mute", Answering::Never));
     enter_on(&mut scene, 1, server("as/mute", Answering::Never));
     let mut holders = Vec::new();
-    // Three of four, and then one.
+    // Three of four slots, then one.
     for (service, asks, failed) in [
         ("mute", 4, vec![Code::TooManyRequests]),
         ("as/mute", 1, vec![]),
@@ -154,7 +154,7 @@ fn the_last_place_is_for_who_holds_none() {
     }
     let late = enter_on(&mut scene, 0, Traffic::of([ask("mute", MINUTES, 4)]));
     assert_eq!(failures(&scene, late), [Code::Overloaded]);
-    // The other shard's places are others; but its service has all it may have.
+    // The other shard has slots of its own, but the service has as many calls as it may.
     let elsewhere = enter_on(&mut scene, 2, Traffic::of([ask("mute", MINUTES, 4)]));
     assert_eq!(failures(&scene, elsewhere), [Code::Overloaded]);
     scene.end(holders[0], Ending::Reset);
@@ -167,7 +167,7 @@ fn the_last_place_is_for_who_holds_none() {
     scene.rest();
 }
 
-/// On whichever shards; an answer that comes all the same is late.
+/// On whatever shards they are; an answer that still comes is dropped as late.
 #[test]
 fn calls_end_with_the_connection_that_made_them() {
     for ending in [Ending::Reset, Ending::Vanish] {
@@ -179,7 +179,7 @@ fn calls_end_with_the_connection_that_made_them() {
             let requester = enter_on(&mut scene, shard, Traffic::of(acts));
             assert_eq!(scene.server.calls(), (10, 10));
             scene.end(requester, ending);
-            // One that vanishes is found out by its heartbeat.
+            // A vanished connection is detected by its heartbeat.
             scene.run_for(ms(100_000));
             assert_eq!(scene.server.calls(), (0, 0), "{ending:?} on {shard}");
             scene.run_for(ms(250_000));
@@ -190,9 +190,9 @@ fn calls_end_with_the_connection_that_made_them() {
     }
 }
 
-/// A session's calls are its client's who comes back: they end when it ends.
+/// A session's calls wait with it for the client to resume it, and end when the session ends.
 #[test]
-fn calls_of_a_session_wait_with_it() {
+fn calls_of_a_session_wait_for_its_client() {
     for comes_back in [true, false] {
         let mut scene = Scene::quiet(6);
         let slow = server("slow", Answering::After(ms(2000)));
@@ -200,7 +200,7 @@ fn calls_of_a_session_wait_with_it() {
         enter_on(&mut scene, 0, slow);
         enter_on(&mut scene, 0, mute);
         let plan = Traffic {
-            session: Some(Keeping::default()),
+            session: Some(SessionPlan::default()),
             reconnect: comes_back.then_some(ms(1000)),
             ..Traffic::of([ask("slow", 30_000, 4), ask("mute", MINUTES, 4)])
         };
@@ -220,10 +220,11 @@ fn calls_of_a_session_wait_with_it() {
     }
 }
 
-/// What services of this server are asked keeps its place as long as they work on it, whoever
-/// has gone; not as one of the next tenant's of the slot.
+/// A request to one of this server's own services keeps its slot while the service works on it,
+/// even after the requester has ended; it does not count against the connection that gets the
+/// requester's slot next.
 #[test]
-fn a_service_here_works_on_when_its_requester_has_ended() {
+fn a_service_of_the_server_works_on_after_its_requester_has_ended() {
     for seed in 0..20 {
         let mut scene = Scene::quiet(seed);
         for _ in 0..4 {
@@ -245,7 +246,7 @@ fn a_service_here_works_on_when_its_requester_has_ended() {
 }
 
 #[test]
-fn a_longer_timeout_than_the_longest_is_taken_for_that() {
+fn a_timeout_above_the_maximum_is_clamped() {
     let mut scene = scene(7, |limits| limits.request_timeout_max = ms(5000));
     enter_on(&mut scene, 0, server("mute", Answering::Never));
     for shard in [0, 1] {
@@ -253,7 +254,7 @@ fn a_longer_timeout_than_the_longest_is_taken_for_that() {
         let requester = enter_on(&mut scene, shard, plan);
         scene.run_for(ms(10_000));
         let took = |n: usize| {
-            let asked = &scene.record(requester).asked[n];
+            let asked = &scene.record(requester).requested[n];
             let answer = asked.answer.expect("timed out");
             assert_eq!(answer.failed, Some(Code::RequestTimeout));
             answer.at.since(asked.at)
@@ -267,13 +268,13 @@ fn a_longer_timeout_than_the_longest_is_taken_for_that() {
 }
 
 const LARGE: usize = 100_000;
-/// What a link of the mesh holds, and what two connections add that were about to.
+/// What a link of the mesh may hold, and what two connections may still add to it.
 const LINK_BYTES: usize = (4 << 20) + 4 * LARGE;
 
-/// Requests, and then answers, for a shard that takes nothing: their connections wait, and
-/// what lies in the mesh is charged, and given back.
+/// Requests, and then answers, for a shard that accepts nothing: their connections wait, and what
+/// is in the mesh is charged, and released in the end.
 #[test]
-fn what_another_shard_does_not_take_holds_up_who_says_it() {
+fn messages_a_shard_does_not_accept_hold_up_their_senders() {
     for answers in [false, true] {
         let mut scene = scene(8, |limits| limits.outbox_bytes_max = 1 << 26);
         let after = Answering::After(ms(if answers { 1000 } else { 0 }));
@@ -287,10 +288,10 @@ fn what_another_shard_does_not_take_holds_up_who_says_it() {
             assert_eq!(scene.record(server).served.len(), 200);
         }
         let at_rest = scene.server.lent_bytes();
-        scene.world.hold_up(held_up, true);
+        scene.world.stall(held_up, true);
         scene.run_for(ms(10_000));
         let held = scene.server.lent_bytes();
-        // What a connection that waits has received before is charged, too.
+        // What a waiting connection has received before is charged, too.
         assert!(held >= at_rest + (4 << 20), "{held} bytes charged");
         assert!(
             held <= at_rest + LINK_BYTES + (1 << 20),
@@ -300,10 +301,10 @@ fn what_another_shard_does_not_take_holds_up_who_says_it() {
             let forwarded = scene.server.count(Counter::RequestsForwarded);
             assert!(forwarded <= (LINK_BYTES / LARGE) as u64, "{forwarded}");
         }
-        scene.world.hold_up(held_up, false);
+        scene.world.stall(held_up, false);
         scene.run_for(ms(10_000));
         let record = scene.record(requester);
-        assert_eq!((record.wrong.as_ref(), answered(&record)), (None, 200));
+        assert_eq!((record.violation.as_ref(), answered(&record)), (None, 200));
         let timed_out = failures(&scene, requester).len();
         assert!(if answers {
             timed_out == 0
@@ -315,17 +316,17 @@ fn what_another_shard_does_not_take_holds_up_who_says_it() {
     }
 }
 
-/// The service has ended, and the requester's shard has not yet heard so.
+/// The service has ended, and the requester's shard does not know it yet.
 #[test]
-fn a_request_on_its_way_to_a_service_that_has_just_ended_is_told_so() {
+fn a_request_on_its_way_to_a_service_that_has_just_ended_fails() {
     let mut scene = Scene::quiet(9);
     let server = enter_on(&mut scene, 0, server("svc", Answering::AtOnce));
     let requester = enter_on(&mut scene, 1, Traffic::default());
-    scene.world.hold_up(1, true);
+    scene.world.stall(1, true);
     scene.act(requester, [Act::request("svc")]);
     scene.end(server, Ending::Reset);
     scene.run_for(ms(100));
-    scene.world.hold_up(1, false);
+    scene.world.stall(1, false);
     scene.settle();
     assert_eq!(failures(&scene, requester), [Code::ServiceGone]);
     assert_eq!(scene.server.count(Counter::RequestsForwarded), 1);
@@ -335,7 +336,7 @@ fn a_request_on_its_way_to_a_service_that_has_just_ended_is_told_so() {
 }
 
 #[test]
-fn a_service_that_does_not_read_is_given_no_more() {
+fn a_service_that_does_not_read_gets_no_more_requests() {
     for shard in [0, 1] {
         let mut scene = scene(10, |limits| limits.outbox_bytes_max = 1 << 20);
         scene.world.set_pipe_bytes(4000);
@@ -346,7 +347,7 @@ fn a_service_that_does_not_read_is_given_no_more() {
         scene.run_for(ms(60_000));
         let refused = failures(&scene, requester);
         assert!(refused.iter().all(|&code| code == Code::Overloaded));
-        // A mebibyte, and the one that goes beyond it.
+        // A mebibyte, and the request that exceeds it.
         assert!((18..=19).contains(&refused.len()), "{}", refused.len());
         scene.world.command(server, Command::Read(Reading::Eager));
         scene.settle();
@@ -357,13 +358,14 @@ fn a_service_that_does_not_read_is_given_no_more() {
     }
 }
 
-/// What has timed out while its service was away is not handed over when that is back.
+/// A request that has timed out while its service was disconnected is not delivered when that
+/// resumes.
 #[test]
 fn a_request_that_has_timed_out_is_not_resumed() {
     let mut scene = Scene::quiet(11);
     let plan = Traffic {
         reconnect: Some(ms(5000)),
-        ..Traffic::kept([Act::serve("svc")])
+        ..Traffic::with_session([Act::serve("svc")])
     };
     let server = enter_on(&mut scene, 0, plan);
     let requester = enter_on(&mut scene, 1, Traffic::default());

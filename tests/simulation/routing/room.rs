@@ -1,5 +1,6 @@
-//! Connections that go to a shard which has no free slot: with a session's key, or because it
-//! has fewer of them. They are told or ended, and all that is counted for them is given back.
+//! Connections that move to a shard without a free slot: to resume a session there, or because that
+//! shard has fewer connections. They get an error or are ended, and everything counted for them is
+//! released.
 
 use super::absence::{apart, home, session};
 use super::scene::{SHARDS, Scene};
@@ -15,7 +16,7 @@ use ringmail::ring::sim::client::{Ending, Opening, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
 use std::rc::Rc;
 
-/// Slots of a shard: two connections, a session that waits, and those for refusals.
+/// Slots of a shard: two connections, a waiting session, and those for refusals.
 const SLOTS: usize = 2 + 1 + 64;
 
 fn small(seed: u64) -> Scene {
@@ -27,7 +28,8 @@ fn small(seed: u64) -> Scene {
     Scene::with(seed, Faults::none(), RingSize::default(), limits)
 }
 
-/// Takes all slots of all shards, for a second at least: by who does not hear a refusal.
+/// Takes all slots of all shards for at least a second, with clients that do not read their
+/// refusal.
 fn crowd(scene: &mut Scene) {
     let silent = Rc::new(Plan {
         opening: Opening::Silent,
@@ -40,8 +42,7 @@ fn crowd(scene: &mut Scene) {
     scene.run_for(ms(20));
 }
 
-/// Newcomers find each shard with as many places as the others: nothing is counted that has
-/// gone.
+/// New connections spread evenly over the shards: nothing that has ended is still counted.
 fn end_evenly(mut scene: Scene) {
     for &id in &scene.clients {
         scene.end(id, Ending::Close);
@@ -62,7 +63,7 @@ fn a_session_on_a_full_shard_is_unknown_until_there_is_room() {
     let mut scene = small(1);
     let (key, _, comer) = apart(&mut scene);
     crowd(&mut scene);
-    // All but that of the session.
+    // All slots but the session's.
     assert_eq!(scene.server.open(), (SHARDS * SLOTS) as u64 - 1);
     scene.act(comer, [session(key)]);
     scene.run_for(ms(100));
@@ -77,24 +78,25 @@ fn a_session_on_a_full_shard_is_unknown_until_there_is_room() {
 }
 
 #[test]
-fn a_session_outlives_a_connection_that_finds_its_shard_full_when_it_comes() {
+fn a_session_outlives_a_connection_that_finds_its_shard_full_on_arrival() {
     let mut scene = small(2);
     let (key, there, comer) = apart(&mut scene);
     let (there, here) = (there.index(), home(&scene, comer).index());
     let let_run = |scene: &mut Scene, shard: usize, other: usize| {
-        scene.world.hold_up(shard, false);
-        scene.world.hold_up(other, true);
+        scene.world.stall(shard, false);
+        scene.world.stall(other, true);
         scene.run_for(ms(20));
     };
-    // Asked for, and found with room; then that is taken, and then it moves.
+    // Its shard asks whether the session's shard has room, and it has; then the slot is taken, and
+    // only then the connection moves.
     scene.act(comer, [session(key)]);
     let_run(&mut scene, here, there);
     let_run(&mut scene, there, here);
     crowd(&mut scene);
-    scene.world.hold_up(here, false);
+    scene.world.stall(here, false);
     scene.run_for(ms(100));
     assert_eq!(scene.server.count(Counter::MovedIn), 1);
-    assert!(scene.record(comer).over);
+    assert!(scene.record(comer).ended);
     scene.run_for(ms(5000));
     let [heir] = scene.enter_each([heir(key, 0)]);
     assert_eq!(codes(&scene, heir), []);
@@ -106,9 +108,9 @@ fn a_session_outlives_a_connection_that_finds_its_shard_full_when_it_comes() {
 fn a_shard_may_be_passed_more_connections_than_it_has_slots() {
     let mut scene = small(3);
     let late = ShardId(0).index();
-    scene.world.hold_up(late, true);
+    scene.world.stall(late, true);
     crowd(&mut scene);
-    scene.world.hold_up(late, false);
+    scene.world.stall(late, false);
     scene.run_for(ms(100));
     assert!(scene.server.count(Counter::HandedOver) > 0);
     assert_eq!(scene.server.open(), (SHARDS * SLOTS) as u64);

@@ -1,5 +1,5 @@
-//! A server on three shards and the clients that route through it; its end, at which all is
-//! judged and everything must be back where it was.
+//! A server on three shards and its clients; at the end everything is judged, and everything must
+//! be released.
 
 use super::super::server::{Guards, Server, limits, ms, settings};
 use super::judge::Evidence;
@@ -16,14 +16,14 @@ pub struct Scene {
     pub server: Server,
     pub clients: Vec<ClientId>,
     pub linger: Duration,
-    /// Room for everything: no session is lost, no reader too slow.
+    /// There is room for everything: no session is lost, no reader is too slow.
     pub ample: bool,
-    /// Others take all places that are left: who comes back may be turned away.
+    /// Other clients take all remaining slots: a client that reconnects may be refused.
     pub crowded: bool,
 }
 
 impl Scene {
-    /// A server with every default, and no faults.
+    /// A server with default settings, and no faults.
     pub fn quiet(seed: u64) -> Scene {
         Scene::with(seed, Faults::none(), RingSize::default(), limits())
     }
@@ -63,7 +63,7 @@ impl Scene {
         }
     }
 
-    /// A client that begins now.
+    /// Adds a client that starts now.
     pub fn enter(&mut self, plan: Traffic) -> ClientId {
         self.enter_later(Duration::ZERO, plan)
     }
@@ -74,7 +74,7 @@ impl Scene {
         id
     }
 
-    /// One client after the other, so that they stand on different shards while they can.
+    /// Adds one client after the other, so that they are spread over the shards.
     pub fn enter_each<const N: usize>(&mut self, plans: [Traffic; N]) -> [ClientId; N] {
         plans.map(|plan| {
             let id = self.enter(plan);
@@ -87,7 +87,7 @@ impl Scene {
         self.world.command(client, Command::Act(acts.into()));
     }
 
-    /// Has a client do this, and waits until all is answered.
+    /// Has a client perform these acts, and waits until everything is answered.
     pub fn perform(&mut self, client: ClientId, acts: impl Into<Vec<Act>>) {
         self.act(client, acts);
         self.settle();
@@ -101,7 +101,7 @@ impl Scene {
         self.world.record(client)
     }
 
-    /// Numbers of the messages on `topic` of `from` that `to` has, in their order.
+    /// The numbers of the messages on `topic` from `from` that `to` has received, in order.
     pub fn numbers(&self, to: ClientId, from: ClientId, topic: &str) -> Vec<u32> {
         self.record(to).numbers(from, topic)
     }
@@ -110,13 +110,13 @@ impl Scene {
         self.server.run_for(time);
     }
 
-    /// Lets everybody finish what it has to do.
+    /// Lets every client finish its script.
     ///
     /// # Panics
-    /// Somebody does not, within a minute.
+    /// If one does not, within a minute.
     pub fn settle(&mut self) {
         for _ in 0..600 {
-            // Even who has nothing to do may be sent something still.
+            // A client that has finished may still be sent something.
             self.server.run_for(ms(20));
             if self.clients.iter().all(|&id| self.world.is_idle(id)) {
                 return;
@@ -130,17 +130,17 @@ impl Scene {
             assert!(
                 self.world.is_idle(id),
                 "seed {seed}: {id:?} waits: {last:?}, {:?}",
-                record.wrong
+                record.violation
             );
         }
     }
 
-    /// Long enough for sessions, and for connections gone without a word, to be given up.
+    /// Runs long enough for sessions and vanished connections to time out.
     pub fn outlast(&mut self) {
         self.run_for(self.linger + Duration::from_secs(100));
     }
 
-    /// Has all clients send CLOSE; all they have seen.
+    /// Has all clients send CLOSE; returns what they have seen.
     pub fn close(&mut self) -> Evidence {
         for &id in &self.clients {
             self.end(id, Ending::Close);
@@ -151,12 +151,13 @@ impl Scene {
         for witness in &evidence.witnesses {
             let seed = self.world.seed();
             let (id, record) = (witness.id, &witness.record);
-            assert!(record.over, "seed {seed}: {id:?} does not end: {record:?}");
+            assert!(record.ended, "seed {seed}: {id:?} does not end: {record:?}");
         }
         evidence
     }
 
-    /// Heals and closes all, judges what they have seen, and asks for everything back.
+    /// Heals and closes all clients, judges what they have seen, and checks that everything is
+    /// released.
     pub fn finish(mut self) {
         self.settle();
         self.outlast();
@@ -164,7 +165,7 @@ impl Scene {
         self.rest();
     }
 
-    /// What is left when all have gone: nothing.
+    /// Checks that nothing is left once all clients have ended.
     pub fn rest(mut self) {
         self.outlast();
         self.server.end();

@@ -1,5 +1,5 @@
-//! A topic with a schema on three shards: everybody gets the codec they want, in order, once,
-//! whatever breaks; what does not fit nobody gets.
+//! A topic with a schema on three shards: every subscriber gets its codec, in order, once, whatever
+//! breaks; a message that does not conform goes to no one.
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 const SITE: &[u8] = include_bytes!("../../schema/site.binpb");
 
-/// A server where `s/#` carries readings.
+/// A server on which `s/#` has the schema of readings.
 fn scene(seed: u64, faults: Faults) -> Scene {
     let demand = Arc::<Demand>::default();
     let make = move || {
@@ -25,7 +25,7 @@ fn scene(seed: u64, faults: Faults) -> Scene {
     };
     let guards = Guards {
         schemas: Some(Arc::new(make)),
-        // Then every message carries a header of the server's.
+        // With tracing, the server adds a header to every message.
         trace: (seed % 4 == 1).then_some((1.0, 1 << 16)),
         ..Guards::default()
     };
@@ -36,13 +36,14 @@ fn wanting(filter: &str, codec: Codec) -> Traffic {
     Traffic::of([Act::Subscribe(Filter::in_codec(filter, codec))])
 }
 
-/// The codecs of what a client was delivered.
+/// The codecs of the messages a client received.
 fn codecs(scene: &Scene, id: ClientId) -> Vec<Codec> {
     let delivered = scene.record(id).delivered;
     delivered.into_iter().map(|one| one.codec).collect()
 }
 
-/// Small ones, large ones that a worker takes, and such as are sent by reference, in turn.
+/// In turn: small messages, large ones that a worker translates, and ones that are sent by
+/// reference.
 fn readings(topic: &str, count: usize) -> Vec<Act> {
     let sizes = [0, 40, 5000, 10, 40_000, 3, 3000, 6000, 1, 20_000];
     let codecs = [Codec::Json, Codec::Json, Codec::Protobuf];
@@ -57,7 +58,7 @@ fn readings(topic: &str, count: usize) -> Vec<Act> {
 }
 
 #[test]
-fn everybody_gets_the_codec_they_want_in_the_order_it_was_published() {
+fn every_subscriber_gets_its_codec_in_the_order_of_publication() {
     for seed in 0..12 {
         let faults = match seed % 3 {
             0 => Faults::none(),
@@ -82,7 +83,7 @@ fn everybody_gets_the_codec_they_want_in_the_order_it_was_published() {
             wanting("s/#", Codec::Protobuf),
             preferring(Codec::Json),
             preferring(Codec::Protobuf),
-            // The exact filter comes first, whatever the others want.
+            // The exact filter matches first, whatever codec the others ask for.
             Traffic::of([
                 Act::Subscribe(Filter::in_codec("s/#", Codec::Json)),
                 Act::Subscribe(Filter::in_codec("s/a", Codec::Protobuf)),
@@ -94,7 +95,7 @@ fn everybody_gets_the_codec_they_want_in_the_order_it_was_published() {
             scene.act(writer, readings("s/a", 40));
         }
         scene.settle();
-        // What is on its way still, late and in pieces.
+        // Messages are still on their way, late and in pieces.
         scene.run_for(ms(5000));
         for (index, (&reader, wanted)) in readers.iter().zip(wanted).enumerate() {
             for writer in writers {
@@ -112,7 +113,8 @@ fn everybody_gets_the_codec_they_want_in_the_order_it_was_published() {
                 ),
             }
         }
-        // Once for a message and codec, or once on each shard, however many want it.
+        // A message is translated once per codec, or once on each shard, however many subscribers
+        // want it.
         let (server, published) = (&scene.server, 80);
         let made =
             server.count(Counter::TranslatedToJson) + server.count(Counter::TranslatedToProtobuf);
@@ -125,7 +127,7 @@ fn everybody_gets_the_codec_they_want_in_the_order_it_was_published() {
 }
 
 #[test]
-fn nothing_is_translated_that_nobody_wants_in_another_codec() {
+fn a_message_is_translated_only_if_a_subscriber_wants_another_codec() {
     let mut scene = scene(1, Faults::none());
     scene.enter_each([
         Traffic::of([Act::subscribe("s/#")]),
@@ -141,11 +143,11 @@ fn nothing_is_translated_that_nobody_wants_in_another_codec() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_small_or_large_and_what_follows_goes_on() {
+fn small_or_large_messages_that_do_not_conform_are_refused_and_later_ones_delivered() {
     let mut scene = scene(2, Faults::none());
     let [reader] = scene.enter_each([wanting("s/#", Codec::Protobuf)]);
     let bytes = |bytes| {
-        // Bytes where a reading is wanted.
+        // Codec bytes where the schema requires a reading.
         Act::Publish(Publish {
             bytes,
             ..Publish::of("s/a")
@@ -175,7 +177,7 @@ fn what_does_not_fit_is_refused_small_or_large_and_what_follows_goes_on() {
 }
 
 #[test]
-fn retained_messages_and_wills_come_in_the_codec_that_is_wanted() {
+fn retained_messages_and_wills_come_in_the_subscribers_codec() {
     let mut scene = scene(3, Faults::none());
     let retained = |topic: &str, codec, bytes| {
         Act::Publish(Publish {
@@ -218,7 +220,7 @@ fn retained_messages_and_wills_come_in_the_codec_that_is_wanted() {
 }
 
 #[test]
-fn groups_slow_readers_and_sessions_get_the_codec_they_want() {
+fn groups_slow_readers_and_sessions_get_their_codec() {
     for seed in 0..8 {
         let mut scene = scene(seed, Faults::none());
         let member = || {
@@ -234,7 +236,7 @@ fn groups_slow_readers_and_sessions_get_the_codec_they_want() {
         };
         let kept = Traffic {
             cuts: vec![(ms(30), Ending::Reset), (ms(60), Ending::Vanish)],
-            ..Traffic::kept([Act::Subscribe(Filter::in_codec("s/#", Codec::Protobuf))])
+            ..Traffic::with_session([Act::Subscribe(Filter::in_codec("s/#", Codec::Protobuf))])
         };
         let readers = scene.enter_each([
             member(),
@@ -247,7 +249,7 @@ fn groups_slow_readers_and_sessions_get_the_codec_they_want() {
         scene.world.command(slow, Command::Read(Reading::Never));
         let writing = Traffic {
             cuts: vec![(ms(25), Ending::Reset), (ms(70), Ending::Reset)],
-            ..Traffic::kept(readings("s/a", 30))
+            ..Traffic::with_session(readings("s/a", 30))
         };
         let [writer] = scene.enter_each([writing]);
         scene.world.command(slow, Command::Read(Reading::Eager));
@@ -277,11 +279,11 @@ fn groups_slow_readers_and_sessions_get_the_codec_they_want() {
 }
 
 #[test]
-fn what_would_be_too_large_in_the_codec_wanted_is_not_delivered_and_counted() {
+fn a_translation_that_is_too_large_is_counted_and_not_delivered() {
     let mut scene = scene(4, Faults::none());
     let [json, protobuf] =
         scene.enter_each([wanting("s/#", Codec::Json), wanting("s/#", Codec::Protobuf)]);
-    // As base64 it is a third larger than the server's largest message.
+    // As base64 it is a third larger than the largest message the server accepts.
     let large = Act::Publish(Publish {
         bytes: 900_000,
         retain: true,
@@ -302,8 +304,8 @@ fn what_would_be_too_large_in_the_codec_wanted_is_not_delivered_and_counted() {
 }
 
 #[test]
-fn hundreds_of_a_shard_get_the_codec_they_want_slice_by_slice() {
-    // More on each shard than are delivered to at once.
+fn hundreds_on_a_shard_get_their_codec_slice_by_slice() {
+    // More on each shard than one slice delivers to.
     const READERS: usize = 3 * 300;
     let mut scene = scene(5, Faults::none());
     let codecs = [Codec::Json, Codec::Protobuf, Codec::Bytes];
@@ -336,7 +338,7 @@ fn hundreds_of_a_shard_get_the_codec_they_want_slice_by_slice() {
         };
         assert_eq!(self::codecs(&scene, reader), wanted, "reader {n}");
     }
-    // The large ones once, before they went to all shards.
+    // The large messages once, before they go to the other shards.
     let server = &scene.server;
     assert_eq!(server.count(Counter::TranslatedToJson), 1);
     assert!((2..=4).contains(&server.count(Counter::TranslatedToProtobuf)));
@@ -344,7 +346,7 @@ fn hundreds_of_a_shard_get_the_codec_they_want_slice_by_slice() {
 }
 
 #[test]
-fn who_ends_while_a_worker_has_its_message_leaves_nothing_behind() {
+fn a_connection_that_ends_while_a_worker_has_its_message_leaves_nothing_behind() {
     for seed in 0..40 {
         let mut scene = scene(seed, Faults::none());
         let [reader] = scene.enter_each([wanting("s/#", Codec::Protobuf)]);
@@ -357,7 +359,7 @@ fn who_ends_while_a_worker_has_its_message_leaves_nothing_behind() {
         let publish = [Act::Publish(large("s/a")), Act::End(ending)];
         let kept = Traffic {
             reconnect: None,
-            ..Traffic::kept(publish.clone())
+            ..Traffic::with_session(publish.clone())
         };
         scene.enter(Traffic::of(will));
         scene.enter(Traffic::of(publish));

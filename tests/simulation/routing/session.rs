@@ -5,7 +5,7 @@ use crate::server::{limits, ms};
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{
-    Act, Answering, Command, Filter, Keeping, Publish, Traffic,
+    Act, Answering, Command, Filter, Publish, SessionPlan, Traffic,
 };
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
@@ -14,24 +14,24 @@ use std::time::Duration;
 
 const CUTS: [Ending; 3] = [Ending::Reset, Ending::Vanish, Ending::Fin];
 
-/// A session of its own that does not come back.
+/// A client with a session that does not reconnect.
 pub fn leaver(ack_every: u32) -> Traffic {
     Traffic {
-        session: Some(Keeping {
+        session: Some(SessionPlan {
             ack_every,
-            ..Keeping::default()
+            ..SessionPlan::default()
         }),
         reconnect: None,
         ..Traffic::of([Act::subscribe("a")])
     }
 }
 
-/// Comes with another's key.
+/// A client with the key of another's session.
 pub fn heir(key: [u8; 16], received: u32) -> Traffic {
     Traffic {
-        session: Some(Keeping {
+        session: Some(SessionPlan {
             resumes: Some((key, received)),
-            ..Keeping::default()
+            ..SessionPlan::default()
         }),
         ..Traffic::default()
     }
@@ -55,7 +55,7 @@ pub fn ended(scene: &Scene, id: ClientId) -> Option<Code> {
 }
 
 #[test]
-fn a_guessed_key_is_unknown_and_harms_nobody() {
+fn a_guessed_key_is_unknown_and_harms_no_session() {
     let mut scene = Scene::quiet(1);
     let [owner, writer] = scene.enter_each([leaver(1), Traffic::default()]);
     let key = scene.record(owner).key().unwrap();
@@ -88,8 +88,8 @@ fn keys_are_all_different() {
     scene.finish();
 }
 
-/// A takeover that has to wait, here for answers that another shard holds up, does not keep its
-/// shard busy meanwhile; however many want the session.
+/// A takeover that has to wait (here for answers from a stalled shard) does not keep its shard busy
+/// meanwhile, however many clients ask for the session.
 #[test]
 fn a_takeover_that_waits_costs_nothing() {
     let mut scene = Scene::quiet(12);
@@ -100,7 +100,7 @@ fn a_takeover_that_waits_costs_nothing() {
     scene.end(first, Ending::Close);
     scene.end(second, Ending::Close);
     scene.settle();
-    scene.world.hold_up(usize::from(other), true);
+    scene.world.stall(usize::from(other), true);
     scene.act(owner, [Act::subscribe("b")]);
     scene.run_for(ms(10));
     let key = scene.record(owner).key().unwrap();
@@ -110,10 +110,10 @@ fn a_takeover_that_waits_costs_nothing() {
     scene.run_for(ms(1000));
     let turns = scene.server.turns().0 - turns;
     assert!(turns < 20, "{turns} turns while everybody waits");
-    scene.world.hold_up(usize::from(other), false);
+    scene.world.stall(usize::from(other), false);
     scene.settle();
     assert_eq!(ended(&scene, owner), Some(Code::SessionTaken));
-    // One after the other took it over.
+    // They took it over one after the other.
     let taken = heirs
         .iter()
         .filter(|&&id| ended(&scene, id) == Some(Code::SessionTaken));
@@ -124,7 +124,7 @@ fn a_takeover_that_waits_costs_nothing() {
 }
 
 #[test]
-fn a_session_resumed_while_its_connection_stands_is_taken_over() {
+fn a_session_resumed_while_its_connection_is_open_is_taken_over() {
     for seed in 0..20 {
         let mut scene = Scene::quiet(seed);
         let [owner, writer] = scene.enter_each([leaver(0), Traffic::default()]);
@@ -159,16 +159,17 @@ fn a_session_resumed_twice_at_once_has_one_owner() {
             scene.run_for(ms(100));
         }
         let heirs = [0; 4].map(|_| scene.enter(heir(key, 0)));
-        // Publications go on meanwhile.
+        // Publications continue meanwhile.
         scene.act(writer, publish(20));
         scene.run_for(ms(3000));
-        // Whoever lost it was told so, unless it was cut off within a message; who came
-        // when another had acknowledged what it asks for has got a session of its own.
+        // Each client that lost the session received the error, unless it was cut off within a
+        // message; one that came after another had acknowledged what it asked for got a session of
+        // its own.
         let mut owners = Vec::new();
         for heir in heirs {
             let told = ended(&scene, heir).is_none_or(|code| code == Code::SessionTaken);
             assert!(told, "seed {seed}: {:?}", ended(&scene, heir));
-            if !scene.record(heir).over && scene.record(heir).key() == Some(key) {
+            if !scene.record(heir).ended && scene.record(heir).key() == Some(key) {
                 owners.push(heir);
             }
         }
@@ -256,12 +257,12 @@ fn a_session_is_gone_after_close() {
 }
 
 #[test]
-fn what_was_acknowledged_is_not_sent_again_and_the_rest_is_on_any_shard() {
+fn after_a_resume_on_any_shard_only_unacknowledged_messages_are_resent() {
     let mut elsewhere = 0;
     for seed in 0..30 {
         let mut scene = Scene::quiet(seed);
         let [owner, writer] = scene.enter_each([leaver(0), Traffic::default()]);
-        // Others, so that its successor goes where there is room.
+        // Other clients, so that its successor connects to another shard.
         scene.enter_each([Traffic::default(), Traffic::default()]);
         scene.perform(writer, publish(6));
         let record = scene.record(owner);
@@ -289,7 +290,7 @@ fn services_wills_and_groups_outlive_a_connection() {
     let mut scene = Scene::quiet(6);
     let kept = Traffic {
         answering: vec![Answering::AtOnce],
-        ..Traffic::kept([
+        ..Traffic::with_session([
             Act::serve("svc"),
             Act::Will(Publish::of("w")),
             Act::Subscribe(Filter::in_group("g", "one")),
@@ -319,7 +320,7 @@ fn services_wills_and_groups_outlive_a_connection() {
     scene.finish();
 }
 
-/// Who loses its connection.
+/// Which client loses its connection.
 #[derive(Clone, Copy, Debug)]
 enum Victim {
     Writer,
@@ -327,19 +328,19 @@ enum Victim {
     Both,
 }
 
-/// S2: cuts after `turns` turns; false when all was done by then.
+/// S2: cuts the connection after `turns` turns; false if everything was done by then.
 fn cut_after(turns: usize, victim: Victim, cut: Ending, seed: u64) -> bool {
     let mut scene = Scene::quiet(seed);
     let reader = Traffic {
-        session: Some(Keeping {
+        session: Some(SessionPlan {
             ack_every: 1,
-            ..Keeping::default()
+            ..SessionPlan::default()
         }),
-        ..Traffic::kept([Act::subscribe("a")])
+        ..Traffic::with_session([Act::subscribe("a")])
     };
     let writer = Traffic {
         window: 2,
-        ..Traffic::kept([])
+        ..Traffic::with_session([])
     };
     let [reader, writer] = scene.enter_each([reader, writer]);
     scene.act(writer, publish(4));
@@ -390,7 +391,7 @@ fn a_message_repeated_is_confirmed_again_and_not_delivered_again() {
     scene.end(writer, Ending::Reset);
     scene.run_for(ms(50));
     let [heir] = scene.enter_each([heir(key, 3)]);
-    // The same three bytes for bytes: ids 2, 3 and 4, behind the SUBSCRIBE's.
+    // The same three messages, byte for byte: ids 2, 3 and 4, after the SUBSCRIBE's.
     let repeat = |id: u32| {
         let mut message = vec![b'M', b'C', 1, 0x10, 0, 0, 0, 16];
         message.extend_from_slice(&id.to_be_bytes());
@@ -400,11 +401,11 @@ fn a_message_repeated_is_confirmed_again_and_not_delivered_again() {
     };
     let again = scene.enter_each([Traffic::default()])[0];
     let again_bytes: Vec<u8> = (2..5).flat_map(repeat).collect();
-    scene.act(heir, [Act::Say(again_bytes)]);
+    scene.act(heir, [Act::Raw(again_bytes)]);
     scene.run_for(ms(200));
     assert_eq!(scene.numbers(reader, writer, "a"), [0, 1, 2], "none twice");
-    // Its OKs are for nothing it knows of: that is how it notes them.
-    let told = scene.record(heir).wrong.unwrap_or_default();
+    // The client did not send these operations itself, so it records their OKs as a violation.
+    let told = scene.record(heir).violation.unwrap_or_default();
     assert!(told.contains("an answer to 2 (None)"), "{told}");
     scene.end(again, Ending::Close);
     scene.close();
@@ -417,7 +418,7 @@ fn a_second_session_on_a_connection_is_refused_or_kept_apart() {
     let [owner, writer] = scene.enter_each([leaver(1), Traffic::default()]);
     let mut session = vec![b'M', b'C', 1, 0x0A, 0, 0, 0, 20];
     session.extend_from_slice(&[0; 20]);
-    scene.act(owner, [Act::Say(session)]);
+    scene.act(owner, [Act::Raw(session)]);
     scene.run_for(ms(200));
     let refused = ended(&scene, owner);
     assert_eq!(

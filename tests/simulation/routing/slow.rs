@@ -1,5 +1,5 @@
-//! Subscribers that do not keep up, and peers that ask for too much: what each policy does,
-//! that others do not notice, and that the memory stays bounded.
+//! Subscribers that do not keep up, and peers that ask for too much: what each policy does, that
+//! other clients do not notice, and that memory stays bounded.
 
 use super::scene::Scene;
 use crate::server::{limits, ms};
@@ -22,8 +22,8 @@ fn narrow(seed: u64) -> Scene {
     scene
 }
 
-/// 400 messages of 1,000 bytes to a reader that stands still meanwhile, then reads.
-fn stand_still(policy: SlowPolicy, seed: u64) -> (Scene, [ClientId; 3]) {
+/// Sends 400 messages of 1,000 bytes to a reader that pauses meanwhile, then reads.
+fn stalled_reader(policy: SlowPolicy, seed: u64) -> (Scene, [ClientId; 3]) {
     let mut scene = narrow(seed);
     let slow = Traffic::of([Act::Subscribe(Filter::with_policy("a/#", policy))]);
     let eager = Traffic::of([Act::subscribe("a/#")]);
@@ -61,16 +61,16 @@ fn numbers(scene: &Scene, id: ClientId) -> Vec<u32> {
 }
 
 #[test]
-fn under_disconnect_a_reader_that_stands_still_is_told_and_closed() {
-    let (scene, [slow, ..]) = stand_still(SlowPolicy::Disconnect, 1);
+fn under_disconnect_a_stalled_reader_gets_an_error_and_is_closed() {
+    let (scene, [slow, ..]) = stalled_reader(SlowPolicy::Disconnect, 1);
     let record = scene.record(slow);
-    // It is told so, if it reads again while it is still flushed to.
+    // It gets the error if it reads again before the flush times out.
     let told = record.connections[0].refused;
     assert!(
         told.is_none_or(|code| code == Code::SlowConsumer),
         "{told:?}"
     );
-    assert!(record.over);
+    assert!(record.ended);
     assert_eq!(scene.server.closed(Reason::SlowConsumer), 1);
     let numbers = numbers(&scene, slow);
     assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>());
@@ -79,7 +79,7 @@ fn under_disconnect_a_reader_that_stands_still_is_told_and_closed() {
 
 #[test]
 fn under_drop_oldest_the_newest_are_left() {
-    let (scene, [slow, ..]) = stand_still(SlowPolicy::DropOldest, 2);
+    let (scene, [slow, ..]) = stalled_reader(SlowPolicy::DropOldest, 2);
     let numbers = numbers(&scene, slow);
     assert!(numbers.is_sorted() && numbers.len() < MESSAGES as usize / 2);
     assert_eq!(*numbers.last().unwrap(), MESSAGES - 1);
@@ -91,7 +91,7 @@ fn under_drop_oldest_the_newest_are_left() {
 
 #[test]
 fn under_drop_newest_the_oldest_are_left() {
-    let (mut scene, [slow, _, writer]) = stand_still(SlowPolicy::DropNewest, 3);
+    let (mut scene, [slow, _, writer]) = stalled_reader(SlowPolicy::DropNewest, 3);
     let found = numbers(&scene, slow);
     assert_eq!(found, (0..found.len() as u32).collect::<Vec<_>>());
     assert!((10..MESSAGES as usize / 2).contains(&found.len()));
@@ -103,7 +103,7 @@ fn under_drop_newest_the_oldest_are_left() {
 
 #[test]
 fn under_latest_per_key_the_last_of_each_topic_is_left() {
-    let (scene, [slow, ..]) = stand_still(SlowPolicy::LatestPerKey, 4);
+    let (scene, [slow, ..]) = stalled_reader(SlowPolicy::LatestPerKey, 4);
     let found = numbers(&scene, slow);
     assert!(found.len() < MESSAGES as usize / 2, "{}", found.len());
     for last in MESSAGES - 3..MESSAGES {
@@ -112,10 +112,10 @@ fn under_latest_per_key_the_last_of_each_topic_is_left() {
     scene.finish();
 }
 
-/// In the outbox as on the pending queue: behind what is on its way, behind little, behind more than an
-/// outbox takes at once, and where it could leave the pending queue in time.
+/// In the outbox as on the pending queue: behind a send in flight, behind little, behind more than
+/// an outbox holds, and where it could have left the pending queue in time.
 #[test]
-fn what_expires_before_the_kernel_has_it_is_not_delivered() {
+fn a_message_that_expires_before_it_is_sent_is_not_delivered() {
     let slow = Reading::Slow {
         bytes: 4000,
         every: ms(20),
@@ -139,7 +139,7 @@ fn what_expires_before_the_kernel_has_it_is_not_delivered() {
             })
         };
         let mut acts = vec![message(1000, None); ahead];
-        // Until no more goes.
+        // Until nothing more can be sent.
         acts.push(Act::Pause(ms(50)));
         let last = [None, Some(expires_ms), None, Some(60_000)];
         acts.extend(last.map(|expires_ms| message(0, expires_ms)));
@@ -195,7 +195,7 @@ fn slow_readers_by_the_hundred_do_not_delay_another() {
         scene.run_for(ms(50));
         most = most.max(scene.server.lent_bytes());
     }
-    // Each may have its outbox full, in chunks of 64 KiB.
+    // Each may have a full outbox, in chunks of 64 KiB.
     assert!(most < 300 * (20_000 + 65_536), "{most} bytes lent");
     let numbers = scene.numbers(eager, writer, "a/x");
     assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
@@ -220,7 +220,7 @@ fn the_eleventh_error_of_a_second_is_fatal() {
     let last = scene.record(bad).connections[0].clone();
     assert_eq!(last.refused, Some(Code::NotSubscribed));
     assert_eq!(scene.server.closed(Reason::TooManyErrors), 1);
-    assert!(!scene.record(good).over);
+    assert!(!scene.record(good).ended);
     scene.close();
     scene.rest();
 }
@@ -263,7 +263,7 @@ fn subscribing_and_leaving_for_ever_leaves_nothing_behind() {
         Traffic::of(acts)
     };
     let churners: Vec<_> = (0..6).map(|seed| scene.enter(churn(seed))).collect();
-    // One that ends in the middle of it.
+    // One client ends in the middle of it.
     scene.run_for(ms(5));
     scene.end(churners[0], Ending::Reset);
     scene.settle();

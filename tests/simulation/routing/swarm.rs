@@ -1,6 +1,6 @@
-//! What the run of a seed is made of: features, faults, limits and sizes, each on or off by
-//! chance. With all of them on in every run none would show what it does where another is
-//! missing, and most time would go to what they all do.
+//! Swarm testing: which features, faults, limits and sizes a seed's run has, each on or off at
+//! random. With all of them on in every run, none would show what it does without the others, and
+//! most of the time would go to the same things.
 
 use super::super::server::{Guards, limits, ms};
 use super::load::Measure;
@@ -12,21 +12,21 @@ use std::time::Duration;
 
 const SITE: &[u8] = include_bytes!("../../schema/site.binpb");
 
-/// How little there is of everything.
+/// How much memory and how many slots there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     Ample,
-    /// Outboxes, session buffers and lingers too small for what comes; in every other run all
-    /// memory of a shard.
+    /// Outboxes, session buffers and lingers too small for the load; in every other run the shard's
+    /// memory as well.
     Narrow,
-    /// Of everything enough, and half of the messages are traced: more spans than there is
-    /// room for.
+    /// Enough of everything, and half of the messages are traced: more spans than there is room
+    /// for.
     Traced,
 }
 
 macro_rules! features {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What clients do, beside publishing to plain subscribers.
+        /// What clients do beside publishing to plain subscribers.
         #[derive(Clone, Copy, Debug)]
         pub struct Features { $($(#[$doc])* pub $name: bool,)* }
 
@@ -35,7 +35,7 @@ macro_rules! features {
                 Features { $($name: rng.u8(..4) > 0,)* }
             }
 
-            /// Those that are on, by their names.
+            /// The names of the features that are on.
             pub fn on(self) -> impl Iterator<Item = &'static str> {
                 let all = [$((stringify!($name), self.$name),)*];
                 all.into_iter().filter(|one| one.1).map(|one| one.0)
@@ -46,7 +46,7 @@ macro_rules! features {
 
 features! {
     groups,
-    /// Members leave their group under way, and come again.
+    /// Members leave their group and join it again.
     leaves,
     retained,
     wills,
@@ -54,14 +54,14 @@ features! {
     sessions,
     /// A topic with a schema.
     codecs,
-    /// Topics of eight levels, filters that may match each of them in two ways.
+    /// Topics of eight levels, and filters that may match each level in two ways.
     deep,
     /// Slow policies other than the server's.
     policies,
     expiry,
     /// An operator ends connections.
     kicks,
-    /// Connections that say nothing take all places that are left.
+    /// Silent connections take all remaining slots.
     strangers,
 }
 
@@ -76,18 +76,18 @@ pub struct Swarm {
     pub measure: Measure,
     /// `None`: the world's.
     pub pipe_bytes: Option<usize>,
-    /// How long the clients do what they do before all is healed.
+    /// How long the clients run before everything is healed.
     pub time: Duration,
 }
 
 impl Swarm {
-    /// What `rng` draws, of no more faults than these.
+    /// Draws a run whose faults are among these.
     pub fn any(rng: &mut fastrand::Rng, faults: Faults, room: Room) -> Swarm {
         let mut features = Features::any(rng);
-        // Else most runs would be about these.
+        // Otherwise they would dominate most runs.
         features.strangers &= rng.u8(..3) == 0;
         let shards = [1, 2, 3, 5][rng.usize(..4)];
-        // Few of the large ones: each takes as long as twenty.
+        // Few large ones: each takes as long as twenty others.
         let is_large = rng.u8(..48) == 0;
         let (clients, acts_max) = match is_large {
             true => (rng.usize(260..400), 3),
@@ -145,8 +145,8 @@ fn any_limits(rng: &mut fastrand::Rng, room: Room) -> Limits {
     limits
 }
 
-/// What is retained comes in slices, though there is little of it; so does in every other run
-/// what goes to a few.
+/// Draws limits so small that even a few retained messages are delivered in slices, and in every
+/// other run also fan-outs to a few subscribers.
 fn any_pace(rng: &mut fastrand::Rng) -> Pace {
     let mut pace = Pace {
         retained_looks: rng.usize(1..4),
@@ -154,7 +154,7 @@ fn any_pace(rng: &mut fastrand::Rng) -> Pace {
     };
     if rng.bool() {
         (pace.percent, pace.fanout_min) = (rng.usize(1..4), rng.usize(1..6));
-        // Most topics are then found in more than one step.
+        // Then most matches take more than one step.
         pace.match_looks = rng.usize(1..8);
     }
     pace
@@ -169,7 +169,7 @@ fn any_size(rng: &mut fastrand::Rng) -> RingSize {
     }
 }
 
-/// Each of these faults, or not.
+/// Keeps or drops each of these faults at random.
 fn any_of(rng: &mut fastrand::Rng, mut faults: Faults) -> Faults {
     for chance in [
         &mut faults.short_receive,
@@ -178,12 +178,12 @@ fn any_of(rng: &mut fastrand::Rng, mut faults: Faults) -> Faults {
         &mut faults.late,
         &mut faults.reorder,
         &mut faults.no_buffers,
-        &mut faults.ends,
+        &mut faults.multishot_ends,
         &mut faults.late_cancel,
         &mut faults.accept_full,
         &mut faults.accept_aborts,
         &mut faults.breaks,
-        &mut faults.nameless,
+        &mut faults.no_peer_address,
         &mut faults.segments,
         &mut faults.reset_discards,
     ] {

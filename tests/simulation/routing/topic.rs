@@ -1,4 +1,4 @@
-//! Topics rule by rule: who gets a PUBLISH, how often, in which order; what is retained.
+//! Topics rule by rule: who gets a PUBLISH, how often and in which order; retained messages.
 
 use super::scene::Scene;
 use crate::server::{Guards, limits, ms};
@@ -88,7 +88,7 @@ fn filters_match_as_the_protocol_says() {
 }
 
 #[test]
-fn names_that_are_none_and_the_servers_own_are_refused() {
+fn invalid_and_reserved_names_are_refused() {
     let mut scene = Scene::quiet(3);
     let id = scene.enter(Traffic::of([
         Act::publish("#"),
@@ -121,7 +121,7 @@ fn names_that_are_none_and_the_servers_own_are_refused() {
 }
 
 #[test]
-fn nothing_is_delivered_behind_the_ok_of_an_unsubscribe() {
+fn nothing_is_delivered_after_the_ok_of_an_unsubscribe() {
     let mut scene = Scene::quiet(4);
     let [reader, writer] = scene.enter_each([subscriber(&["a/#", "a/b"]), Traffic::default()]);
     scene.perform(writer, [Act::publish("a/b")]);
@@ -134,7 +134,7 @@ fn nothing_is_delivered_behind_the_ok_of_an_unsubscribe() {
 }
 
 #[test]
-fn a_filter_asked_for_twice_is_one_subscription() {
+fn a_filter_subscribed_twice_is_one_subscription() {
     let mut scene = Scene::quiet(5);
     let [reader, writer] = scene.enter_each([subscriber(&["a", "a"]), Traffic::default()]);
     scene.perform(writer, [Act::publish("a")]);
@@ -175,9 +175,9 @@ fn the_last_retained_message_is_found_on_every_shard_until_it_is_cleared() {
     scene.finish();
 }
 
-/// Between two slices the shard does whatever else there is to do: each is a turn of its own.
+/// Between two slices the shard does its other work: each slice is a turn of its own.
 #[test]
-fn much_that_is_retained_is_delivered_over_many_turns() {
+fn many_retained_messages_are_delivered_over_many_turns() {
     const TOPICS: u32 = 600;
     let mut limits = limits();
     (limits.pace.retained_looks, limits.pace.percent) = (4, 1);
@@ -220,7 +220,7 @@ fn a_message_that_has_expired_is_not_delivered() {
             ..Publish::of("a")
         })
     };
-    // The pipe and the outbox are full when those come that expire.
+    // The pipe and the outbox are full when the expiring messages come.
     let mut acts: Vec<_> = (0..6).map(|_| message(None)).collect();
     acts.extend((0..3).map(|_| message(Some(100))));
     acts.push(message(None));
@@ -238,14 +238,14 @@ fn a_message_that_has_expired_is_not_delivered() {
     scene.finish();
 }
 
-/// It is small, and alone: it waits behind a send in flight, not on any pending queue of late ones.
+/// The message is small and the only one: it waits behind a send in flight, not on a pending queue.
 #[test]
-fn what_expires_behind_a_send_in_flight_is_not_delivered() {
+fn a_message_that_expires_behind_a_send_in_flight_is_not_delivered() {
     for (seed, kept) in [(1, false), (2, true)] {
         let mut scene = Scene::quiet(seed);
         scene.world.set_pipe_bytes(2000);
         let reader = match kept {
-            true => Traffic::kept([Act::subscribe("a")]),
+            true => Traffic::with_session([Act::subscribe("a")]),
             false => subscriber(&["a"]),
         };
         let [reader, writer] = scene.enter_each([reader, Traffic::default()]);
@@ -259,7 +259,7 @@ fn what_expires_behind_a_send_in_flight_is_not_delivered() {
                 ..Publish::of("a")
             })
         };
-        // A part of it has gone, and the rest is in flight.
+        // Part of it is sent, the rest in flight.
         scene.act(writer, [message(3000, None)]);
         scene.run_for(ms(10));
         let acts = [
@@ -279,20 +279,20 @@ fn what_expires_behind_a_send_in_flight_is_not_delivered() {
     }
 }
 
-/// A publication ends a session whose will is another publication: whoever has had the will
-/// meanwhile has the first one once all the same.
+/// A publication ends a session, whose will is published during that publication's delivery: a
+/// client that has received the will still gets the publication exactly once.
 #[test]
-fn a_will_in_the_midst_of_a_delivery_makes_nothing_come_twice() {
+fn a_will_published_during_a_delivery_duplicates_nothing() {
     let mut limits = limits();
     limits.outbox_bytes_max = 20_000;
     limits.session_buffer_bytes_max = 16_000;
     let mut scene = Scene::with(11, Faults::none(), RingSize::default(), limits);
     scene.world.set_pipe_bytes(2000);
     scene.ample = false;
-    // By the order in which filters match, the slow one stands between the reader's two.
+    // In the order in which filters match, the slow client's is between the reader's two.
     let slow = Traffic {
         reconnect: None,
-        ..Traffic::kept([Act::subscribe("a/#"), Act::Will(Publish::of("w"))])
+        ..Traffic::with_session([Act::subscribe("a/#"), Act::Will(Publish::of("w"))])
     };
     let reader = || subscriber(&["a/b", "a/+", "w"]);
     // A reader on each shard.
@@ -307,7 +307,7 @@ fn a_will_in_the_midst_of_a_delivery_makes_nothing_come_twice() {
         ..Publish::of("a/b")
     });
     scene.perform(writer, vec![message; 40]);
-    // The session ends with its transport, which has a second for its last words.
+    // The session ends with its transport, which has a second to flush.
     scene.run_for(ms(5000));
     let all: Vec<u32> = (0..40).collect();
     for reader in readers {
@@ -321,7 +321,7 @@ fn a_will_in_the_midst_of_a_delivery_makes_nothing_come_twice() {
 }
 
 #[test]
-fn a_will_is_published_unless_close_was_said() {
+fn a_will_is_published_unless_close_was_sent() {
     for (ending, wanted) in [
         (Ending::Close, 0),
         (Ending::Reset, 1),
@@ -345,7 +345,7 @@ fn a_will_withdrawn_is_not_published_and_a_retained_one_is_retained() {
     let mut scene = Scene::quiet(9);
     let plans = [
         subscriber(&["w/#"]),
-        Traffic::of([Act::Will(Publish::of("w/a")), Act::NoWill]),
+        Traffic::of([Act::Will(Publish::of("w/a")), Act::WithdrawWill]),
         Traffic::of([Act::Will(Publish::retained("w/b"))]),
     ];
     let [reader, none, retained] = scene.enter_each(plans);
@@ -358,7 +358,7 @@ fn a_will_withdrawn_is_not_published_and_a_retained_one_is_retained() {
     scene.finish();
 }
 
-/// R10: two who publish at once on two shards.
+/// R10: two clients publish at the same time on two shards.
 #[test]
 fn the_last_live_value_is_the_retained_one_on_every_shard() {
     for seed in 0..24 {
@@ -378,7 +378,8 @@ fn the_last_live_value_is_the_retained_one_on_every_shard() {
         let mut rng = fastrand::Rng::with_seed(seed);
         scene.enter_each([(); 5].map(|()| subscriber(&["r/#"])));
         for _ in 0..6 {
-            // All publish on the same topics in the same order, about two of them the last.
+            // All publish on the same topics in the same order, so that usually two of them compete
+            // for the last message.
             let acts = (0..60).map(|number| {
                 Act::Publish(Publish {
                     retain: rng.u8(..4) > 0,
@@ -403,9 +404,9 @@ fn the_last_live_value_is_the_retained_one_on_every_shard() {
     }
 }
 
-/// R7: who subscribes in the midst of snapshots and what comes between them.
+/// R7: a client subscribes while retained messages and live ones interleave.
 #[test]
-fn nothing_is_missing_behind_the_ok_of_a_subscribe() {
+fn nothing_is_missing_after_the_ok_of_a_subscribe() {
     for seed in 0..24 {
         let mut scene = Scene::of_shards(
             2 + seed as usize % 4,

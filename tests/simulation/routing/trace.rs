@@ -1,5 +1,5 @@
-//! Spans of what is routed: each message's form one trace with the right parents, whatever
-//! shards it passes, and a full ring costs spans and nothing else.
+//! Spans of routed messages: those of one message form one trace with the right parents, whatever
+//! shards it passes, and a full span buffer loses spans and nothing else.
 
 use super::super::server::{Guards, limits};
 use super::scene::Scene;
@@ -118,11 +118,11 @@ fn a_carried_context_is_followed_and_an_unsampled_one_is_not() {
     };
     for context in [unsampled, nobody] {
         let bytes = carried(&context, "$sys/echo", MessageType::Request);
-        scene.perform(writer, [Act::Say(bytes), Act::publish("a/b")]);
+        scene.perform(writer, [Act::Raw(bytes), Act::publish("a/b")]);
     }
     assert_eq!(spans(&mut scene), [], "nothing of it is sampled");
     let bytes = carried(&CLIENTS, "$sys/echo", MessageType::Request);
-    scene.perform(writer, [Act::Say(bytes)]);
+    scene.perform(writer, [Act::Raw(bytes)]);
     let spans = spans(&mut scene);
     let receive = only(&spans, SpanName::Receive, |_| true);
     let call = only(&spans, SpanName::Call, |_| true);
@@ -199,7 +199,7 @@ fn a_full_ring_drops_spans_and_no_message() {
     }
     let kept = spans(&mut scene).len() as u64;
     assert!(kept <= 3 * ROOM as u64);
-    // Four connections; of each publication: receive, route, and a delivery on each shard.
+    // Four connections; per publication: receive, route, and a delivery on each shard.
     let dropped = scene.server.count(Counter::SpansDropped);
     assert_eq!(kept + dropped, 4 + 100 * 5);
     scene.finish();

@@ -7,13 +7,13 @@
 //!                   ringmail, redis (RESP2), nats (its text protocol), mqtt (3.1.1, QoS 0)
 //! ```
 //!
-//! A connection is opened without a part in the exchange; once all are open, each gets its
-//! [`Role`] and says what belongs to it (subscribes, serves), and is ready again when the
-//! server has confirmed that. Only then does the load begin, so that no message is sent
-//! to a subscriber who is not there yet.
+//! A connection is opened without a role in the exchange; once all are open, each gets its [`Role`]
+//! and sends what that requires (subscribes, serves), and is ready again when the server has
+//! confirmed it. Only then does the load begin, so that no message is sent before its subscribers
+//! are there.
 //!
-//! The peers' protocols are spoken as far as the load needs them; anything else that comes
-//! ends the run.
+//! The peers' protocols are implemented as far as the load needs them; anything else received ends
+//! the run.
 
 pub mod mqtt;
 pub mod nats;
@@ -92,10 +92,10 @@ pub fn idle_filter(number: u32) -> String {
     }
 }
 
-/// What comes back to a sender of an exchange.
+/// What a sender of an exchange gets back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// A message has arrived where it was to go: one copy of it.
+    /// One copy of its message has arrived at a receiver.
     Arrived(Stamp),
     /// The server has confirmed the sender's message of this number.
     Confirmed { origin: u32, number: u32 },
@@ -108,7 +108,7 @@ pub struct Script {
     pub send: Option<Template>,
     /// What it waits for.
     pub expect: Option<Template>,
-    /// How it answers what it waits for, if that is its part.
+    /// How it answers what it waits for, if its role does.
     pub reply: Option<Template>,
 }
 
@@ -118,17 +118,17 @@ pub trait Dialect {
     /// address of their own.
     fn script(role: &Role, index: u32, payload: &[u8]) -> Script;
 
-    /// Whether all that was asked has been confirmed.
+    /// Whether everything requested has been confirmed.
     fn is_ready(&self) -> bool;
 
-    /// Takes up a role, ready again when it is confirmed.
+    /// Takes on a role; ready again when it is confirmed.
     fn assume(&mut self, role: &Role, index: u32, out: &mut Vec<u8>);
 
-    /// Takes whatever no template recognises. A mark of its own is the number of a
-    /// confirmed message.
+    /// Handles whatever no template recognises. A mark that it returns is the number of a confirmed
+    /// message.
     ///
     /// # Errors
-    /// What the load cannot go on with.
+    /// A message after which the load cannot go on.
     fn take(&mut self, bytes: &[u8], now: Instant, out: &mut Vec<u8>) -> Result<Taken<u32>, Fault>;
 
     /// Appends the protocol's farewell, if it has one.
@@ -140,7 +140,7 @@ pub trait Dialect {
     }
 }
 
-/// A payload of the run, its stamp still zero.
+/// A payload of the run, with its stamp still zero.
 pub fn payload(bytes: usize) -> Vec<u8> {
     let mut payload = speaker::payload(bytes.max(STAMP_BYTES));
     payload[..STAMP_BYTES].fill(0);

@@ -1,8 +1,8 @@
 //! This project's protocol: PUBLISH and SUBSCRIBE, REQUEST and SERVE.
 //!
-//! The session of `proto` stands behind it; what the load repeats goes by templates, past
-//! the parser (a REQUEST comes to its responder, and a PUBLISH to its subscriber, as the
-//! bytes that were sent, the id of a forwarded REQUEST aside).
+//! It uses the session of `proto`; the messages that the load repeats are handled by templates,
+//! bypassing the parser (a PUBLISH reaches its subscriber as the bytes that were sent, a REQUEST
+//! its responder with only the id changed).
 
 use super::{Dialect, Role, Script, Template, idle_filter};
 use crate::base::clock::Instant;
@@ -22,7 +22,7 @@ pub struct Ringmail {
     session: Session,
     /// Bytes of the largest payload of a message sent.
     message_bytes: u32,
-    /// OKs to come before it is ready.
+    /// How many OKs it waits for before it is ready.
     pending: usize,
     /// OKs confirm messages from then on.
     is_confirmed: bool,
@@ -69,7 +69,7 @@ impl Ringmail {
         })
     }
 
-    /// With this credential, should the server ask.
+    /// Uses this credential if the server requires one.
     pub fn proving_by(mut self, credential: Option<&Credential>) -> Ringmail {
         self.proof = Proof::by(credential);
         self

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_is_read_and_nothing_else() {
+    fn exactly_the_encoded_message_is_recognised() {
         for (template, wanted) in templates().iter().zip([99, 0]) {
             let mut out = b"before".to_vec();
             template.put(99, STAMP, &mut out);

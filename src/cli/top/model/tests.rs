@@ -129,7 +129,7 @@ fn latencies_follow_a_messages_way_and_new_ones_come_last() {
 }
 
 #[test]
-fn an_older_server_says_less() {
+fn an_older_server_reports_less() {
     let status = r#"{"version": "0.0.9", "shards": [{"shard": 0, "counters": {}}]}"#;
     let now = Sample {
         status: serde_json::from_str(status).unwrap(),

@@ -104,7 +104,7 @@ fn without_colour_there_is_none_and_with_it_some() {
 }
 
 #[test]
-fn trouble_is_said_above_what_was_seen_last() {
+fn an_error_is_shown_above_the_last_answers() {
     let (model, screen) = (model(), Screen::default());
     let mut view = view(Some(&model), &screen);
     view.trouble = Some("127.0.0.1:7412: cannot be asked");

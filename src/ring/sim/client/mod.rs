@@ -1,46 +1,46 @@
-//! Simulated clients: they follow a [`Plan`], speak through the protocol's own session, and
-//! keep a [`Report`]. A client runs when it is poked: by what arrives, by its own timer, or
-//! by an order of the harness; poking it for nothing changes nothing.
+//! Simulated clients: they follow a [`Plan`], use the protocol's own session, and fill in a
+//! [`Report`]. A client runs when it is poked: when bytes arrive, when its timer fires, or when the
+//! harness gives it an order; a poke with nothing to do changes nothing.
 //!
-//! It does not reconnect. What it holds while idle is one box; when it is over, nothing
-//! but its report. Clients that take part in routing, and come back, are in [`traffic`].
+//! These clients do not reconnect. An idle one holds one box, an ended one only its report. Clients
+//! that publish, subscribe and serve, and reconnect, are in [`traffic`].
 
-mod conversation;
+mod connection;
 mod plan;
 mod report;
+mod tls;
 pub mod traffic;
-mod veil;
 
-pub use plan::{Ask, Ending, Expect, Opening, Plan, Reading, Writing};
+pub use plan::{Ending, Expect, Opening, Plan, Reading, RequestKind, Writing};
 pub use report::Report;
 
-use super::agenda::Event;
+use super::event_queue::Event;
 pub use super::id::ClientId;
 use super::kernel::Kernel;
 use crate::base::clock::Instant;
 use crate::proto::session::Settings;
-use conversation::Conversation;
+use connection::Connection;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What a harness may tell a client while it lives.
+/// What a harness can order a running client to do.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Make so many REQUESTs more.
-    Ask(u32),
+    /// Make this many more REQUESTs.
+    Request(u32),
     /// Send these bytes as they are.
-    Say(Vec<u8>),
-    /// Read and write as fast as can be, ask what is still to be asked, then CLOSE (or
-    /// end the stream, if that is the plan). One that does not shake hands ends its stream.
+    Raw(Vec<u8>),
+    /// Read and write as fast as possible, make the remaining REQUESTs, then CLOSE (or end the
+    /// stream, if that is the plan). A client that does not shake hands ends its stream.
     Heal,
-    /// End this way now, whatever is open.
+    /// End this way now, whatever is still open.
     End(Ending),
 }
 
 enum Stage {
-    Waiting,
-    Talking(Box<Conversation>),
-    Over,
+    NotStarted,
+    Connected(Box<Connection>),
+    Ended,
 }
 
 pub(super) struct Client {
@@ -60,7 +60,7 @@ impl Client {
             plan,
             start,
             wake_at: Instant::NEVER,
-            stage: Stage::Waiting,
+            stage: Stage::NotStarted,
             report: Report::default(),
         }
     }
@@ -73,44 +73,44 @@ impl Client {
         &self.plan
     }
 
-    /// Looks around and does what is to be done.
+    /// Does everything that can be done now.
     pub(super) fn poke(&mut self, kernel: &mut Kernel, settings: &Arc<Settings>) {
         if self.wake_at <= kernel.now {
             self.wake_at = Instant::NEVER;
         }
-        if let Stage::Waiting = self.stage {
+        if let Stage::NotStarted = self.stage {
             if kernel.now < self.start {
                 return self.wake(self.start, kernel);
             }
-            self.stage = match Conversation::open(&self.plan, self.id, kernel, settings) {
-                Some(talk) => Stage::Talking(Box::new(talk)),
+            self.stage = match Connection::open(&self.plan, self.id, kernel, settings) {
+                Some(connection) => Stage::Connected(Box::new(connection)),
                 None => {
                     self.report.broken = true;
-                    Stage::Over
+                    Stage::Ended
                 }
             };
         }
-        if let Stage::Talking(talk) = &mut self.stage {
-            let next_at = talk.turn(&self.plan, &mut self.report, kernel);
+        if let Stage::Connected(connection) = &mut self.stage {
+            let next_at = connection.turn(&self.plan, &mut self.report, kernel);
             match next_at {
                 Some(at) => self.wake(at, kernel),
-                None => self.stage = Stage::Over,
+                None => self.stage = Stage::Ended,
             }
         }
-        self.report.over = matches!(self.stage, Stage::Over);
+        self.report.ended = matches!(self.stage, Stage::Ended);
     }
 
-    /// Takes an order, unless it is over.
-    pub(super) fn obey(&mut self, order: Order, kernel: &Kernel) {
-        if self.report.over {
+    /// Applies an order, unless the client has ended.
+    pub(super) fn apply(&mut self, order: Order, kernel: &Kernel) {
+        if self.report.ended {
             return;
         }
         let plan = Rc::make_mut(&mut self.plan);
         match order {
-            Order::Ask(more) => plan.requests += more,
-            Order::Say(bytes) => {
-                if let Stage::Talking(talk) = &mut self.stage {
-                    talk.say(&bytes);
+            Order::Request(more) => plan.requests += more,
+            Order::Raw(bytes) => {
+                if let Stage::Connected(connection) = &mut self.stage {
+                    connection.send_raw(&bytes);
                 }
             }
             Order::Heal => {
@@ -125,7 +125,7 @@ impl Client {
             }
             Order::End(ending) => {
                 plan.ending = ending;
-                plan.patience = kernel.now.since(self.start);
+                plan.lifetime_max = kernel.now.since(self.start);
             }
         }
     }
@@ -133,7 +133,7 @@ impl Client {
     fn wake(&mut self, at: Instant, kernel: &mut Kernel) {
         if at < self.wake_at {
             self.wake_at = at;
-            kernel.agenda.enter(at, Event::Client(self.id));
+            kernel.event_queue.push(at, Event::Client(self.id));
         }
     }
 }

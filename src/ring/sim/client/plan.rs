@@ -1,4 +1,4 @@
-//! What a simulated client will do: how it opens, asks, reads, writes and ends.
+//! What a simulated client will do: how it connects, makes requests, reads, writes and ends.
 
 use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
@@ -6,49 +6,50 @@ use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client's behaviour. [`Plan::default`] shakes hands, asks nothing and stays.
+/// A client's behaviour. [`Plan::default`] shakes hands, makes no request and stays.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub opening: Opening,
-    /// It speaks TLS.
+    /// Connects with TLS.
     pub tls: Option<Arc<ClientConfig>>,
     pub checksum: bool,
     pub heartbeat_ms: Option<u32>,
     pub client_id: Option<String>,
     pub codec: Option<Codec>,
-    /// Whether it sends PINGs and finds dead servers by itself.
+    /// Whether it sends PINGs and detects a dead server by itself.
     pub heartbeats: bool,
-    /// How many REQUESTs it makes, taking these in turn.
+    /// How many REQUESTs it makes, taking the kinds in turn.
     pub requests: u32,
-    pub asks: Vec<Ask>,
-    /// REQUESTs unanswered at once.
+    pub request_kinds: Vec<RequestKind>,
+    /// How many REQUESTs may be unanswered at a time.
     pub depth: u32,
-    /// Payloads are of any length up to this.
+    /// Payload lengths are drawn up to this.
     pub payload_bytes_max: usize,
-    /// It pauses up to this before each REQUEST.
+    /// The longest pause before each REQUEST.
     pub think: Duration,
-    /// The chance of a PING before each REQUEST.
-    pub pings: f32,
-    /// Raw bytes sent once behind the last REQUEST.
+    /// The probability of a PING before each REQUEST.
+    pub ping_chance: f32,
+    /// Raw bytes sent once after the last REQUEST.
     pub tail: Vec<u8>,
     pub reading: Reading,
     pub writing: Writing,
     pub ending: Ending,
-    /// It ends when all is asked, not when all is answered: for `Ending::Fin`, which is
-    /// owed the answers all the same.
-    pub hasty: bool,
-    /// It ends when all is answered, or this long after it began, whatever is open then.
-    pub patience: Duration,
+    /// It ends once all REQUESTs are sent, not once all are answered: for `Ending::Fin`, after
+    /// which the server still has to answer.
+    pub ends_when_sent: bool,
+    /// It ends when all REQUESTs are answered, or this long after it connected, whatever is open
+    /// then.
+    pub lifetime_max: Duration,
 }
 
 /// One kind of REQUEST.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct RequestKind {
     pub service: String,
     pub expect: Expect,
 }
 
-/// What a REQUEST shall be answered with.
+/// The answer that a REQUEST has to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// The same payload.
@@ -62,11 +63,11 @@ pub enum Expect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opening {
     Handshake,
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     Silent,
-    /// Sends SYN, and never ACK.
+    /// Sends SYN, never ACK.
     SynOnly,
-    /// Sends these bytes and reads what comes.
+    /// Sends these bytes and records what it receives.
     Raw(Vec<u8>),
 }
 
@@ -87,18 +88,18 @@ pub enum Writing {
 pub enum Ending {
     /// Sends CLOSE and waits for the answer.
     Close,
-    /// Ends its stream without CLOSE, and reads to the end.
+    /// Ends its stream without CLOSE and reads to the end of the server's.
     Fin,
-    /// Breaks the connection.
+    /// Resets the connection.
     Reset,
-    /// Is gone without a word.
+    /// Disappears: the network drops everything from now on.
     Vanish,
     Stay,
 }
 
-impl Ask {
-    pub fn echo() -> Ask {
-        Ask {
+impl RequestKind {
+    pub fn echo() -> RequestKind {
+        RequestKind {
             service: "$sys/echo".to_owned(),
             expect: Expect::Echo,
         }
@@ -116,27 +117,27 @@ impl Default for Plan {
             codec: None,
             heartbeats: false,
             requests: 0,
-            asks: vec![Ask::echo()],
+            request_kinds: vec![RequestKind::echo()],
             depth: 1,
             payload_bytes_max: 256,
             think: Duration::ZERO,
-            pings: 0.0,
+            ping_chance: 0.0,
             tail: Vec::new(),
             reading: Reading::Eager,
             writing: Writing::Whole,
             ending: Ending::Stay,
-            hasty: false,
-            patience: Duration::MAX,
+            ends_when_sent: false,
+            lifetime_max: Duration::MAX,
         }
     }
 }
 
 impl Plan {
-    /// A client that plays by the rules, in one of many ways; it ends with CLOSE, or by
-    /// ending its stream once all is asked.
+    /// A client that follows the protocol, in one of many ways; it ends with CLOSE, or by ending
+    /// its stream once all REQUESTs are sent.
     pub fn well_behaved(rng: &mut fastrand::Rng) -> Plan {
         let slowly = rng.u8(..10);
-        let hasty = rng.u8(..4) == 0;
+        let ends_when_sent = rng.u8(..4) == 0;
         Plan {
             checksum: rng.bool(),
             heartbeat_ms: rng.bool().then(|| rng.u32(100..5000)),
@@ -146,7 +147,7 @@ impl Plan {
             depth: 1 << rng.u32(0..6),
             payload_bytes_max: [0, 64, 300, 5000][rng.usize(..4)],
             think: Duration::from_micros([0, 100, 20_000][rng.usize(..3)]),
-            pings: if rng.bool() { 0.2 } else { 0.0 },
+            ping_chance: if rng.bool() { 0.2 } else { 0.0 },
             reading: if slowly == 0 {
                 Reading::Slow {
                     bytes: rng.usize(64..4096),
@@ -163,19 +164,23 @@ impl Plan {
             } else {
                 Writing::Whole
             },
-            ending: if hasty { Ending::Fin } else { Ending::Close },
-            hasty,
+            ending: if ends_when_sent {
+                Ending::Fin
+            } else {
+                Ending::Close
+            },
+            ends_when_sent,
             ..Plan::default()
         }
     }
 
-    /// A client that breaks off, goes silent, or talks nonsense.
+    /// A client that disconnects abruptly, falls silent, or sends noise.
     pub fn ill_behaved(rng: &mut fastrand::Rng) -> Plan {
         let mut plan = Plan {
             requests: rng.u32(0..20),
             depth: 8,
             think: Duration::from_millis(1),
-            patience: Duration::from_millis(rng.u64(0..200)),
+            lifetime_max: Duration::from_millis(rng.u64(0..200)),
             ..Plan::default()
         };
         plan.ending = match rng.u8(..5) {
@@ -192,7 +197,7 @@ impl Plan {
             1 => plan.opening = Opening::SynOnly,
             2 => plan.opening = Opening::Raw(noise),
             3 => plan.tail = noise,
-            // A message begun and never finished.
+            // The beginning of a message that never ends.
             4 => plan.tail = vec![b'M', b'C', 1, 0x20, 0, 0, 1, 0, 7],
             5 => plan.reading = Reading::Never,
             _ => {}

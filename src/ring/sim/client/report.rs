@@ -1,25 +1,25 @@
-//! What a simulated client has seen, and whether that is what it was owed.
+//! What a simulated client has seen, and whether it got everything it was owed.
 
 use super::{Ending, Plan};
 use crate::base::reason::Reason;
 use crate::proto::error::Code;
 
-/// What became of one client's conversation, so far.
+/// What has happened to a client so far.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub established: bool,
-    /// The shard that served it, as SYN-ACK said.
+    /// The shard that serves it, from SYN-ACK.
     pub shard: Option<u16>,
     pub requests: u32,
     pub responses: u32,
     pub pings: u32,
     pub pongs: u32,
-    /// PINGs of the server.
-    pub pings_heard: u32,
-    /// RESPONSEs that came before one that was asked for earlier.
-    pub overtaken: u32,
-    /// The first thing that was not as it should be.
-    pub wrong: Option<Box<str>>,
+    /// PINGs from the server.
+    pub pings_received: u32,
+    /// RESPONSEs that overtook one to an earlier REQUEST.
+    pub out_of_order: u32,
+    /// The first violation of the protocol by the server.
+    pub violation: Option<Box<str>>,
     /// Codes of FAILED responses.
     pub failures: Vec<Code>,
     /// Codes of ERRORs that were not fatal.
@@ -29,41 +29,42 @@ pub struct Report {
     pub drains: u32,
     /// Messages of other types.
     pub others: u32,
-    /// The code of the server's CLOSE, when it came first.
-    pub close_heard: Option<Code>,
+    /// The code of the server's CLOSE, if that came first.
+    pub close_received: Option<Code>,
     /// Its CLOSE was answered.
     pub close_answered: bool,
-    /// What its own session ended for, when the server's bytes were at fault.
-    pub offended: Option<Reason>,
+    /// Why its own session ended, if the server's bytes violated the protocol.
+    pub protocol_error: Option<Reason>,
     /// The server's stream ended.
     pub eof: bool,
     /// The connection was reset.
     pub reset: bool,
-    /// A fault broke it, or nobody listened.
+    /// An injected fault broke it, or no shard listened.
     pub broken: bool,
-    /// What came, if it does not speak the protocol.
+    /// The bytes received, if the client does not shake hands.
     pub raw: Vec<u8>,
-    /// It is done: ended, or gone.
-    pub over: bool,
+    /// The client has ended.
+    pub ended: bool,
 }
 
 impl Report {
-    /// Whether a client that followed a well-behaved plan got what it was owed: of each
-    /// REQUEST exactly one right RESPONSE (in the order asked, if all went to one service),
-    /// each PING answered, and an end in order. A connection that a fault broke is owed a beginning of that.
+    /// Checks that a client with a well-behaved plan got what it was owed: exactly one correct
+    /// RESPONSE to each REQUEST (in the order of the REQUESTs, if all went to one service), a PONG
+    /// to each PING, and an orderly end. If a fault broke the connection, a prefix of that is
+    /// enough.
     ///
     /// # Errors
-    /// What was not so.
+    /// What is missing.
     pub fn check(&self, plan: &Plan) -> Result<(), String> {
-        self.check_truth()?;
+        self.check_violation()?;
         if self.broken {
             return Ok(());
         }
-        if !self.over || self.reset || self.close_answered != (plan.ending == Ending::Close) {
+        if !self.ended || self.reset || self.close_answered != (plan.ending == Ending::Close) {
             return Err(format!("it did not end in order: {self:?}"));
         }
         let asked = (self.requests, self.responses);
-        let in_turn = self.overtaken == 0 || plan.asks.len() > 1;
+        let in_turn = self.out_of_order == 0 || plan.request_kinds.len() > 1;
         if asked != (plan.requests, plan.requests) || !in_turn {
             return Err(format!("not each REQUEST answered in turn: {self:?}"));
         }
@@ -73,15 +74,15 @@ impl Report {
         Ok(())
     }
 
-    /// Whether nothing came that should not have, whoever ended the conversation.
+    /// Checks that the server sent nothing it should not have, whoever ended the connection.
     ///
     /// # Errors
-    /// What came.
-    pub fn check_truth(&self) -> Result<(), String> {
-        if let Some(wrong) = &self.wrong {
+    /// What it sent.
+    pub fn check_violation(&self) -> Result<(), String> {
+        if let Some(wrong) = &self.violation {
             return Err(wrong.to_string());
         }
-        match self.offended {
+        match self.protocol_error {
             Some(reason) => Err(format!("the server spoke nonsense: {reason:?}")),
             None => Ok(()),
         }

@@ -21,9 +21,9 @@ pub struct Admin {
     pub settled: Option<Receiver<()>>,
     pub is_loopback: bool,
     pub lister: Lister,
-    /// `None`: nobody authenticates.
+    /// `None`: there is no authentication.
     pub registry: Option<Arc<RevocationRegistry>>,
-    /// Told when a token brought an unknown key.
+    /// Informed when a token names an unknown key.
     pub wanted: Arc<Wanted>,
     /// `None`: nothing is traced.
     pub traces: Option<Arc<Tally>>,

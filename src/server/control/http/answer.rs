@@ -13,10 +13,10 @@ use tokio::time::timeout;
 const BODY_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a body.
 pub(super) const BODY_BYTES_MAX: usize = 4 << 10;
-/// Read and dropped of a body that is too long, so that its sender reads the answer.
+/// How much of a body that is too long is read and discarded, so that its sender reads the answer.
 const BODY_DROPPED_MAX: usize = 1 << 20;
 
-/// An answer that is no success: JSON that names cause and remedy.
+/// An error answer: JSON that names cause and remedy.
 pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Refusal {
@@ -38,7 +38,7 @@ pub(super) fn refuse<T>(status: StatusCode, error: impl Into<String>) -> Result<
     Err(Refusal(status, error.into()))
 }
 
-/// A whole body, if it is short and comes in time.
+/// Reads a whole body, if it is short and arrives in time.
 pub(super) async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
     match timeout(BODY_MAX, read_bounded(body)).await {
         Ok(body) => body,

@@ -44,14 +44,14 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
 struct Page {
     /// Connections that match, on this page or not.
     total: u64,
-    /// Sessions that wait for their clients: they are no connections.
+    /// Sessions that wait for their clients; they do not count as connections.
     sessions_waiting: u64,
     connections: Vec<Connection>,
 }
 
 #[derive(Serialize)]
 struct Connection {
-    /// `shard-slot-generation`: never another connection's.
+    /// `shard-slot-generation`: unique among all connections.
     id: String,
     shard: u16,
     address: Option<SocketAddr>,
@@ -108,7 +108,7 @@ async fn list(
     }))
 }
 
-/// What is asked for, and where its page begins.
+/// The query, and the offset of its page.
 fn query(parameters: Parameters) -> Result<(Query, usize), Refusal> {
     let mut query = Query::default();
     let (mut limit, mut offset, mut order) = (LIMIT, 0, None);
@@ -136,7 +136,7 @@ fn query(parameters: Parameters) -> Result<(Query, usize), Refusal> {
             ),
         );
     }
-    // Of ids the first is looked for first, of all else the greatest.
+    // By default, ids ascend and everything else descends.
     query.descending = order.unwrap_or(query.sort != Sort::Id);
     Ok((query, offset))
 }
@@ -198,7 +198,7 @@ async fn kick(
     Ok(Json(Kicked { id, closing: true }))
 }
 
-/// The parts of `shard-slot-generation`, written as it is told: in no other way.
+/// Parses `shard-slot-generation`, only in the exact form in which it is written.
 fn parse_id(id: &str) -> Option<(ShardId, Key)> {
     let mut parts = id.split('-');
     let shard = ShardId(parts.next()?.parse().ok()?);

@@ -1,4 +1,4 @@
-//! Who may request what: credentials at the admin address.
+//! Authorization at the admin address: who may request what.
 
 use super::admin::Admin;
 use super::answer::{Refusal, refuse};
@@ -15,7 +15,7 @@ use axum::http::uri::Authority;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Whoever asks may read.
+/// The requester may read.
 pub(super) struct Reader;
 
 impl FromRequestParts<Arc<Admin>> for Reader {
@@ -36,7 +36,7 @@ impl FromRequestParts<Arc<Admin>> for Reader {
     }
 }
 
-/// Whoever asks may change things; the principal, for the log.
+/// The requester may change things; its principal, for the log.
 pub(super) struct Changer(pub(super) Box<str>);
 
 impl FromRequestParts<Arc<Admin>> for Changer {
@@ -116,7 +116,7 @@ impl Admin {
         }
     }
 
-    /// Too many credentials were wrong for this one to be looked at, or told to be wrong.
+    /// Refuses a credential unchecked (429), because too many were wrong.
     fn turn_away<T>(&self) -> Result<T, Refusal> {
         self.guard.count(Cause::Rate);
         refuse(
@@ -126,9 +126,9 @@ impl Admin {
     }
 }
 
-/// Whether a Host header names what a page from elsewhere cannot have as its own name: an
-/// address, or localhost. Another name may lead here because its owner says so (DNS
-/// rebinding), and then a browser lets that owner's page read the answers.
+/// Whether a Host header is an address or localhost, which a page from elsewhere cannot have as its
+/// own host name. Any other name may be made to resolve to this host by its owner (DNS rebinding),
+/// whose page the browser would then let read the answers.
 pub(super) fn is_this_host(value: &HeaderValue) -> bool {
     let Some(authority) = value
         .to_str()
@@ -148,9 +148,9 @@ pub(super) fn bearer(value: &HeaderValue) -> Option<&[u8]> {
         .then(|| credential.trim_ascii())
 }
 
-/// An API key is an id, a dot, and 43 characters; of a token's three parts the last is
-/// never as short for the algorithms there are, but for HS256: then the first part is the
-/// beginning of a JSON object in base64url, which as an id would be a strange one.
+/// Tells an API key from a token. A key is an id, a dot, and 43 characters. The last of a token's
+/// three parts is never that short, except with HS256; but then its first part is the beginning of
+/// a JSON object in base64url, which would be a strange id.
 pub(super) fn credential_kind(credential: &[u8]) -> Credential {
     let text = std::str::from_utf8(credential).unwrap_or_default();
     let id = text.rsplit_once('.').map_or("", |(id, _)| id);

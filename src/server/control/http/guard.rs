@@ -1,12 +1,12 @@
 //! Before any endpoint: requests that are refused, whatever they ask for.
 //!
-//! - **A page from elsewhere** in an operator's browser reaches loopback, and may be told
-//!   nothing, but what it asks for is done. So what changes something, or is dear, is refused
-//!   when the browser says that it is asked for by another origin: `Sec-Fetch-Site`, or,
-//!   where there is none, `Origin` that is not `Host`. Tools send neither.
-//! - **Guesses.** Wrong credentials count as those of clients do ([`crate::auth::tally`],
-//!   `rate.auth_failures_per_min_per_ip`): too many are 429, unseen.
-//! - In a place that is kept for health nothing else is answered.
+//! - **Cross-origin requests.** A page from elsewhere in an operator's browser can reach loopback.
+//!   It cannot read the answers, but its requests are executed. So requests that change something
+//!   or are expensive are refused if the browser reports another origin: by `Sec-Fetch-Site` or,
+//!   without it, by an `Origin` that is not `Host`. Tools send neither.
+//! - **Guesses.** Wrong credentials count like those of clients ([`crate::auth::tally`],
+//!   `rate.auth_failures_per_min_per_ip`): with too many, further ones are refused unchecked (429).
+//! - A slot reserved for health checks answers nothing else.
 //!
 //! Each is counted.
 
@@ -28,9 +28,9 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What is answered in the places kept for it.
+/// The endpoints answered in the slots reserved for health checks.
 const HEALTH: [&str; 3] = ["/livez", "/readyz", "/metrics"];
-/// Reading that costs the shards or the process something.
+/// Expensive reads, which cost the shards or the process something.
 const DEAR: [&str; 3] = ["/debug/", "/connections", "/topics"];
 
 /// Where a request comes from: an extension of it.
@@ -52,7 +52,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// So many wrong credentials a minute from one address; 0: any number.
+    /// A guard that allows this many wrong credentials a minute from one address; 0: no limit.
     pub fn new(auth_failures_per_min: u32) -> Guard {
         let limits = TallyLimits {
             auth_failures_per_min,
@@ -68,7 +68,7 @@ impl Guard {
         self.refused[cause as usize].fetch_add(1, Relaxed);
     }
 
-    /// How many, by their causes' labels.
+    /// How many requests were refused, by the label of the cause.
     pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
         let of = |cause: Cause| self.refused[cause as usize].load(Relaxed);
         [
@@ -79,7 +79,7 @@ impl Guard {
         ]
     }
 
-    /// A credential from there; `None`: it is not to be looked at.
+    /// A credential presented from an address; `None`: it must not be checked.
     pub(super) fn shown(&self, from: IpAddr, id: Option<&str>, credential: &[u8]) -> Option<Shown> {
         let tally = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = tally.shown(from, id, credential);
@@ -87,14 +87,14 @@ impl Guard {
         barred.is_none().then_some(shown)
     }
 
-    /// It was wrong; whether too many were.
+    /// Counts a wrong credential; returns whether there were too many.
     pub(super) fn fail(&self, shown: &Shown) -> bool {
         let mut tally = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         tally.fail(shown, Instant::now())
     }
 }
 
-/// The endpoints, as one connection has them.
+/// The endpoints as seen by one connection.
 pub(super) struct Door {
     pub(super) endpoints: TowerToHyperService<Router>,
     pub(super) guard: Arc<Guard>,
@@ -148,7 +148,8 @@ impl Door {
     }
 }
 
-/// Whether a browser says that a page of another origin asks (Fetch Metadata; RFC 6454 §7).
+/// Whether the browser reports that the request comes from a page of another origin (Fetch
+/// Metadata; RFC 6454 §7).
 pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return !matches!(site.as_bytes(), b"same-origin" | b"none");

@@ -40,7 +40,7 @@ async fn readyz(_: Reader, State(admin): State<Arc<Admin>>) -> Result<String, Re
     };
     match registry.failure() {
         None => Ok("ok\n".to_owned()),
-        // Nobody who comes with an API key or a refresh token gets in.
+        // Clients with an API key or a refresh token cannot be admitted.
         Some(cause) if registry.issues() => refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(

@@ -76,7 +76,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// From the beginning of a connection, or the end of an answer, to the end of a head.
+/// The time from the start of a connection, or the end of an answer, to the end of a request's
+/// head.
 const HEAD_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -84,9 +85,9 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// Room for a profile of [`profile::SECONDS_MAX`], and for reading it.
 const LAST_REQUEST_MAX: Duration = Duration::from_secs(profile::SECONDS_MAX + 20);
-/// Nothing can be accepted: time for what is short to come back.
+/// How long to wait if nothing can be accepted, for whatever is short to be released.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
-/// How often descriptors given up are tried to be had back.
+/// How often to try to get released descriptors back.
 const REFILL_AGAIN: Duration = Duration::from_millis(50);
 
 pub use admin::Admin;
@@ -95,7 +96,7 @@ pub use guard::Guard;
 use place::CONNECTIONS_MAX;
 pub use reserve::Reserve;
 
-/// All endpoints, for the answer to requests for any other. Each is one of the modules here.
+/// All endpoints, for the answer to requests for an unknown one. Each is one of the modules here.
 const ENDPOINTS: &[&str] = &[
     "GET /",
     "GET /livez",
@@ -160,7 +161,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
                 };
                 connections.spawn(async move {
                     converse(&http, stream, door).await;
-                    // At once: shards look for descriptors too.
+                    // At once, because shards compete for descriptors.
                     reserve.refill();
                 });
             }
@@ -173,7 +174,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-/// One connection, to its end.
+/// Serves one connection until it ends.
 async fn converse(http: &http1::Builder, stream: TcpStream, door: Door) {
     let ticket = door.ticket.clone();
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), door));

@@ -33,7 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     }
 }
 
-/// Refuses a parameter that there is not.
+/// Refuses an unknown parameter.
 pub(super) fn unknown<T>(name: &str, known: &str) -> Result<T, Refusal> {
     refuse(
         StatusCode::BAD_REQUEST,
@@ -52,7 +52,7 @@ pub(super) fn number(name: &str, value: &str, least: usize, most: usize) -> Resu
     }
 }
 
-/// What a caller wrote, as far as an answer repeats it.
+/// The caller's text, shortened for the answer.
 fn clip(text: &str) -> String {
     text.chars().take(64).collect()
 }

@@ -1,10 +1,10 @@
 //! A bounded number of slots for connections, which no client can keep others out of.
 //!
-//! - Who comes when all are taken gets the place of one that only waits for its peer (between
-//!   two requests, or for the end of a head): of the address that has the most, the one that
-//!   has waited longest. So an address that holds all of them makes room for any other.
-//! - If all are being answered there are [`HEALTH_MAX`] more, in which nothing is answered but
-//!   what says how the server is.
+//! - If all slots are taken, a new connection gets the slot of one that only waits for its peer
+//!   (between two requests, or for the end of a head): of the address with the most connections,
+//!   the one that has waited longest. So an address that holds all slots makes room for any other.
+//! - If all are being answered, there are [`HEALTH_MAX`] more slots, which answer health checks
+//!   only.
 
 use crate::auth::address::Prefix;
 use std::collections::HashMap;
@@ -13,32 +13,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 pub const CONNECTIONS_MAX: usize = 64;
-/// Beside those, for health alone.
+/// Additional slots, for health checks only.
 pub const HEALTH_MAX: usize = 8;
 
 #[derive(Default)]
 pub struct Places {
     taken: Mutex<Taken>,
-    /// One is free, or may be.
+    /// Notified when a slot may be free.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Taken {
     places: HashMap<u64, Place>,
-    /// Counts what happens: the lower, the longer ago.
+    /// A counter of events: the lower, the longer ago.
     count: u64,
 }
 
 struct Place {
     address: Prefix,
-    /// Since when it waits for its peer; `None`: it is being answered.
+    /// The event since which it waits for its peer; `None`: it is being answered.
     waits_since: Option<u64>,
-    /// Told that its connection has to go.
+    /// Notified when its connection has to end.
     end: Arc<Notify>,
 }
 
-/// A place taken; dropped, it is free.
+/// A taken slot; dropping it frees the slot.
 pub struct Ticket {
     places: Arc<Places>,
     id: u64,
@@ -52,7 +52,7 @@ impl Taken {
         self.count
     }
 
-    /// Which connection makes room for another.
+    /// The connection that makes room for another.
     fn idlest(&self) -> Option<u64> {
         let mut held: HashMap<Prefix, usize> = HashMap::new();
         for place in self.places.values() {
@@ -71,7 +71,7 @@ impl Places {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody who comes now gets a place.
+    /// Whether a new connection would get a slot now.
     pub fn has_room(&self) -> bool {
         let taken = self.taken();
         taken.places.len() < CONNECTIONS_MAX + HEALTH_MAX || taken.idlest().is_some()
@@ -82,7 +82,7 @@ impl Places {
         self.changed.notified().await;
     }
 
-    /// A place for a connection from there; to be asked only if there is room.
+    /// Takes a slot for a connection from this address; requires [`Places::has_room`].
     pub fn take(self: &Arc<Places>, address: IpAddr) -> Ticket {
         let mut taken = self.taken();
         if taken.places.len() >= CONNECTIONS_MAX
@@ -114,7 +114,8 @@ impl Ticket {
         self.end.notified().await;
     }
 
-    /// A request has come: until what is returned is dropped it is being answered.
+    /// A request has arrived: the connection counts as being answered until the returned value is
+    /// dropped.
     pub fn answer(self: &Arc<Ticket>) -> Answering {
         self.put(|_| None);
         Answering(self.clone())
@@ -154,7 +155,7 @@ mod tests {
         Ipv4Addr::new(192, 0, 2, host).into()
     }
 
-    /// Whether it has been told to go.
+    /// Whether it has been notified to end.
     async fn is_gone(ticket: &Ticket) -> bool {
         tokio::select! {
             biased;
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_last_gets_the_place_of_who_holds_most_and_waits_longest() {
+    async fn a_new_connection_replaces_the_longest_waiting_of_the_largest_holder() {
         let places = Arc::new(Places::default());
         let mut other = Arc::new(places.take(from(2)));
         let many: Vec<_> = (1..CONNECTIONS_MAX)
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_all_are_answered_there_is_room_for_health() {
+    async fn with_all_slots_busy_there_is_room_for_health_checks() {
         let places = Arc::new(Places::default());
         let take = || Arc::new(places.take(from(1)));
         let all: Vec<_> = (0..CONNECTIONS_MAX + HEALTH_MAX)

@@ -27,12 +27,11 @@ use tokio::time::sleep;
 /// The longest profile.
 pub(super) const SECONDS_MAX: u64 = 60;
 const SECONDS: u64 = 30;
-/// Samples in a second of CPU time; no divisor of what else happens in step.
+/// Samples in a second of CPU time; 99 avoids running in step with periodic work.
 const FREQUENCY: u32 = 99;
 const FREQUENCIES: RangeInclusive<u32> = 1..=1000;
 
-/// One profile at a time in the process, whichever it is: the allocator is the process's, and
-/// so is the signal.
+/// One profile at a time, of either kind: the process has one allocator and one profiling signal.
 static FREE: Semaphore = Semaphore::const_new(1);
 
 pub(super) fn routes() -> Router<Arc<Admin>> {

@@ -9,13 +9,13 @@ use std::fs::File;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Connections that are answered while nothing else can be opened.
+/// How many connections can be answered while no descriptor is free.
 const DESCRIPTORS: usize = 8;
 
 pub struct Reserve(Mutex<Vec<File>>);
 
 impl Default for Reserve {
-    /// A full one, as far as there are descriptors.
+    /// A full reserve, as far as there are descriptors.
     fn default() -> Reserve {
         super::metrics::prepare();
         let reserve = Reserve(Mutex::default());
@@ -29,7 +29,7 @@ impl Reserve {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives one up, if there is one.
+    /// Releases one, if there is one.
     pub fn release(&self) -> bool {
         self.held().pop().is_some()
     }
@@ -38,7 +38,7 @@ impl Reserve {
         self.held().len() < DESCRIPTORS
     }
 
-    /// Takes back what was given up, as far as there are descriptors.
+    /// Refills the reserve, as far as there are descriptors.
     pub fn refill(&self) {
         let mut held = self.held();
         while held.len() < DESCRIPTORS {

@@ -31,7 +31,7 @@ async fn revocations(
         );
         Refusal(StatusCode::BAD_REQUEST, error)
     })?;
-    // Whoever got here was authenticated by it.
+    // Cannot fail: the requester was authenticated by it.
     let Some(registry) = &admin.registry else {
         return refuse(
             StatusCode::FORBIDDEN,

@@ -34,7 +34,7 @@ struct Status {
     time_ms: u64,
     uptime_s: f64,
     draining: bool,
-    /// Servers with the same one are configured alike, secrets aside.
+    /// Servers with the same digest are configured alike, except for secrets.
     config_digest: String,
     /// Connections open now.
     connections: u64,
@@ -48,7 +48,7 @@ struct Status {
     timings_us: BTreeMap<String, Percentiles>,
     /// Likewise, of the last 10 to 20 seconds.
     recent_us: BTreeMap<String, Percentiles>,
-    /// Where nothing is traced it is left out.
+    /// Left out if nothing is traced.
     #[serde(skip_serializing_if = "Option::is_none")]
     traces: Option<Traces>,
 }
@@ -59,7 +59,7 @@ struct Status {
 struct Traces {
     exported: u64,
     failed: u64,
-    /// The last batch was not taken.
+    /// Whether the last batch was not accepted.
     failing: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Who gets an answer beyond loopback, and what a credential looks like.
+//! Who gets an answer beyond loopback, and how credentials are told apart.
 
 use super::credential::{bearer, credential_kind, is_this_host};
 use super::*;
@@ -19,7 +19,7 @@ use crate::shard::sys::Board;
 use axum::http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// The status of `GET path`, of an address that others than this host can reach.
+/// The status of `GET path` at an address that other hosts can reach.
 async fn status(registry: Option<Arc<RevocationRegistry>>, path: &str, credential: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -132,7 +132,7 @@ fn this_host_is_an_address_or_localhost() {
 }
 
 #[test]
-fn a_credential_is_what_it_looks_like() {
+fn credentials_are_told_apart_by_their_form() {
     let rows = [
         ("op.c2VjcmV0", Credential::ApiKey),
         ("a.b.c2VjcmV0", Credential::ApiKey),

@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Topics told, unless asked otherwise.
+/// How many topics are listed by default.
 const LIMIT: usize = 20;
 const LIMIT_MAX: usize = 200;
 
@@ -30,7 +30,7 @@ struct Topics {
     topics: Vec<Topic>,
     /// Messages published in that time, on all topics.
     messages: u64,
-    /// One message in so many is looked at now.
+    /// One message in this many is sampled now.
     sampled: u32,
     /// The time that the counts cover: 60 to 120 s, less after the start.
     window_s: f64,
@@ -39,7 +39,7 @@ struct Topics {
 #[derive(Serialize)]
 struct Topic {
     topic: String,
-    /// Messages published on it, at most; beyond sampling.
+    /// Messages published on it, an upper bound (apart from sampling).
     messages: u64,
     /// By how much that may be too high.
     error: u64,

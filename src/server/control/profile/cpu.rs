@@ -28,12 +28,12 @@ impl Sampling {
         Ok(Sampling { sampler, frequency })
     }
 
-    /// Ends, and writes the profile: nanoseconds by stack. Takes a while, for names.
+    /// Ends sampling and writes the profile: nanoseconds by stack. Takes a while, to resolve names.
     ///
     /// # Errors
-    /// Nothing was sampled, for a flame graph.
+    /// If nothing was sampled, which a flame graph needs.
     pub fn end(self, format: Format) -> Result<Vec<u8>, ProfileError> {
-        // No more samples: not of the following.
+        // Ended first, so that the following is not sampled.
         let (stacks, lost) = self.sampler.end();
         if lost > 0 {
             tracing::warn!(
@@ -52,7 +52,7 @@ fn profile(stacks: Vec<Vec<usize>>, nanos: f64) -> StackProfile {
     for mapping in MAPPINGS.iter().flatten() {
         profile.push_mapping(mapping.clone());
     }
-    // One and the same comes often.
+    // Many stacks are identical.
     let mut counts: HashMap<Vec<usize>, u64> = HashMap::new();
     for stack in stacks {
         *counts.entry(stack).or_default() += 1;
@@ -60,8 +60,8 @@ fn profile(stacks: Vec<Vec<usize>>, nanos: f64) -> StackProfile {
     let mut handlers = HashMap::new();
     for (stack, count) in counts {
         let mut addrs = interrupted(&stack, &mut handlers).to_vec();
-        // Each but the first is where a call returns to, and the writer looks before it for
-        // the call; the first is the instruction itself.
+        // All addresses but the first are return addresses, for which the writer looks up the call
+        // before it; the first is the instruction itself.
         if let Some(first) = addrs.first_mut() {
             *first += 1;
         }
@@ -73,11 +73,11 @@ fn profile(stacks: Vec<Vec<usize>>, nanos: f64) -> StackProfile {
     profile
 }
 
-/// The stack without the noting of it: the handler and what the kernel puts below it. Which
-/// addresses are the handler's is remembered in `known`.
+/// The stack without the handler's frames and the kernel's signal trampoline. `known` caches which
+/// addresses belong to the handler.
 fn interrupted<'s>(addrs: &'s [usize], known: &mut HashMap<usize, bool>) -> &'s [usize] {
     let mut is_handler = |addr: &usize| {
-        // A return address: the call is before.
+        // A return address: the call is just before it.
         let named = |name: &str| name.ends_with(HANDLER);
         *known
             .entry(*addr)

@@ -8,11 +8,11 @@
 use super::{Format, ProfileError, is_in, write};
 use jemalloc_pprof::PROF_CTL;
 
-/// Bytes in use by stack. Takes a while, for names.
+/// Bytes in use by stack. Takes a while, to resolve names.
 ///
 /// # Errors
-/// The allocator is not profiled, is being asked already, or cannot write its file in the
-/// directory for such (TMPDIR).
+/// If the allocator is not profiling, another profile is being taken, or its file cannot be written
+/// (TMPDIR).
 pub fn take(format: Format) -> Result<Vec<u8>, ProfileError> {
     let control = PROF_CTL.as_ref().ok_or(ProfileError::NoHeap)?;
     let mut control = control.try_lock().map_err(|_| ProfileError::Busy)?;
@@ -30,9 +30,9 @@ pub fn take(format: Format) -> Result<Vec<u8>, ProfileError> {
     write(&stacks, ("inuse_space", "bytes"), format)
 }
 
-/// Where in a stack, its root first, the allocator begins: below is who asked it.
+/// The index in a stack, root first, at which the allocator's frames begin.
 fn allocating(addrs: &[usize]) -> usize {
-    // Return addresses: the call is before.
+    // Return addresses: the call is just before each.
     let is_allocator = |addr: &usize| {
         is_in(addr.saturating_sub(1), |name| {
             let name = name.rsplit("::").next().unwrap_or_default();

@@ -44,8 +44,8 @@ fn write(
     format: Format,
 ) -> Result<Vec<u8>, ProfileError> {
     let written = named(stacks, quantity, format);
-    // What names were looked up in: for this binary 90 MB, which would stay otherwise, and
-    // free in the allocator after that.
+    // Frees the symbol cache, 90 MB for this binary, and then returns the memory from the allocator
+    // to the system.
     backtrace::clear_symbol_cache();
     sample::give_back();
     written
@@ -70,7 +70,7 @@ fn named(
         .map_err(|error| ProfileError::Failed(error.to_string()))
 }
 
-/// Whether an address is in a function of such a name, those inlined there among them.
+/// Whether an address is in a function with such a name, including inlined ones.
 fn is_in(addr: usize, is_named: impl Fn(&str) -> bool) -> bool {
     let mut found = false;
     backtrace::resolve(addr as *mut std::ffi::c_void, |symbol| {

@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-/// What was asked has not happened.
+/// Why an operation failed; it had no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{0}")]
     Redb(Box<redb::Error>),
-    /// The disk failed before, with this cause.
+    /// The disk has failed before, with this cause.
     #[error("{0}")]
     Failing(Arc<str>),
 }
@@ -20,7 +20,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 }
 
 impl StoreError {
-    /// The file has to be opened again.
+    /// Whether the file has to be reopened.
     pub(super) fn is_lasting(&self) -> bool {
         use redb::Error::{DatabaseClosed, Io, LockPoisoned, PreviousIo};
         match self {
@@ -35,7 +35,7 @@ impl StoreError {
     }
 }
 
-/// Bytes nobody can guess.
+/// Random bytes that cannot be guessed.
 pub(in crate::server::control) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {

@@ -4,10 +4,10 @@
 //!   access.redb.new ── tables, secret, fsync ──► renamed ──► access.redb ── fsync of the directory
 //! ```
 //!
-//! - What has the file's name is complete: a start that ends in the middle (killed, no room)
-//!   leaves at most the other name, and whoever comes next removes that.
-//! - One server at a time has the directory: its lock is held as long as the store is open,
-//!   so that nobody gets in between while the file is closed and opened again.
+//! - A file with the final name is complete: a start that is interrupted (killed, no room) leaves
+//!   at most the temporary name, which the next start removes.
+//! - One server at a time has the directory: its lock is held as long as the store is open, so that
+//!   no other server gets in while the file is closed and reopened.
 //!
 //! A file that is foreign, damaged, or of another version is left untouched and reported.
 
@@ -22,27 +22,27 @@ use std::path::{Path, PathBuf};
 
 /// The file's name in the state directory.
 pub(super) const FILE: &str = "access.redb";
-/// Its name until it is whole.
+/// Its name until it is complete.
 pub(super) const NEW: &str = "access.redb.new";
 /// Memory for its pages: a family has about 300 bytes, the working set is small.
 const CACHE_BYTES: usize = 8 << 20;
-/// What redb's header has at most; before its magic number is written nothing else is.
+/// The most bytes of redb's header; nothing else is written before its magic number.
 const HEADER_BYTES: usize = 4096;
 const MAGIC_BYTES: usize = 9;
-/// A file that was only begun is no larger.
+/// The largest size of a file that redb has only begun.
 const BEGUN_BYTES_MAX: u64 = 16 << 20;
 
-/// The directory, for this process alone until it is dropped.
+/// The directory, locked for this process until this is dropped.
 pub(super) struct Held {
     directory: PathBuf,
-    /// `None`: its file system has no locks; the file's own is left.
+    /// `None`: its file system has no locks; only the file's own lock protects it.
     _lock: Option<File>,
 }
 
-/// Makes the directory if it is not there, and takes it.
+/// Creates the directory if it is missing, and locks it.
 ///
 /// # Errors
-/// It cannot be used, or another server has it.
+/// If it cannot be used, or another server has it.
 pub(super) fn hold(directory: &Path) -> Result<Held, StateError> {
     state::make(directory)?;
     let lock = File::open(directory).map_err(|cause| unusable(directory, cause))?;
@@ -65,10 +65,11 @@ impl Held {
         &self.directory
     }
 
-    /// Opens the file, or makes it with what `furnish` puts into it. Whether it was made.
+    /// Opens the file, or creates it with the content that `furnish` writes. Returns whether it was
+    /// created.
     ///
     /// # Errors
-    /// See the module's head; or the disk fails.
+    /// As the module's head says, or if the disk fails.
     pub(super) fn open(
         &self,
         furnish: impl Fn(&Database) -> Result<(), StoreError>,
@@ -80,7 +81,7 @@ impl Held {
             false => match self.make(|file| file, furnish) {
                 Ok(database) => Ok((database, true)),
                 Err(error) => {
-                    // The next start would: but nothing of it is of use to anybody.
+                    // The next start would remove it too, but it is useless already.
                     let _ = self.remove(NEW);
                     Err(refused(error))
                 }
@@ -88,17 +89,17 @@ impl Held {
         }
     }
 
-    /// Opens the file that was open before: one that has gone is not made anew.
+    /// Reopens the file; one that has disappeared is not created again.
     ///
     /// # Errors
-    /// It is not there, or as it cannot be used; or the disk fails.
+    /// If it is missing or unusable, or the disk fails.
     pub(super) fn open_existing(&self) -> Result<Database, StoreError> {
         let file = open_private(&self.directory.join(FILE))?;
         database(FileBackend::new(file)?)
     }
 
-    /// Whether there is a file to open. One that was only begun, by a version that made it
-    /// under its own name, holds nothing and makes way.
+    /// Whether there is a file to open. One that was only begun (by a version that created it under
+    /// its final name) holds nothing and is removed.
     fn is_there(&self) -> io::Result<bool> {
         let path = self.directory.join(FILE);
         match fs::metadata(&path) {
@@ -113,7 +114,7 @@ impl Held {
         }
     }
 
-    /// `wrap` stands between redb and the new file.
+    /// `wrap` wraps the new file's storage for redb.
     fn make<B: StorageBackend>(
         &self,
         wrap: impl FnOnce(FileBackend) -> B,
@@ -132,7 +133,7 @@ impl Held {
         whole.sync_all()?;
         fs::rename(&new, self.directory.join(FILE))?;
         match File::open(&self.directory)?.sync_all() {
-            // Not every file system has such a thing.
+            // Not every file system can sync a directory.
             Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error.into()),
             _ => Ok(database),
         }
@@ -149,7 +150,7 @@ impl Held {
         unusable(&self.directory, cause)
     }
 
-    /// What an operator has to know of an error: mostly the disk's or the file's.
+    /// The error as an operator needs it: whether the disk or the file is at fault.
     pub(super) fn refused(&self, error: StoreError) -> StateError {
         let path = self.directory.clone();
         match error {
@@ -180,7 +181,7 @@ fn unusable(directory: &Path, cause: io::Error) -> StateError {
     }
 }
 
-/// What is in the file is wrong, rather than the disk.
+/// Whether the file's content is wrong, rather than the disk.
 fn is_of_the_content(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, UnexpectedEof};
     matches!(error.kind(), InvalidData | UnexpectedEof)
@@ -194,8 +195,8 @@ fn database(backend: impl StorageBackend) -> Result<Database, StoreError> {
     opened.map_err(|error: DatabaseError| error.into())
 }
 
-/// Whether a file is what redb leaves of one that it began and did not finish: without its
-/// magic number, and nothing but zeros behind the header.
+/// Whether a file is one that redb began and did not finish: no magic number, and only zeros after
+/// the header.
 fn is_only_begun(path: &Path) -> io::Result<bool> {
     let mut bytes = Vec::new();
     File::open(path)?
@@ -209,7 +210,7 @@ fn is_only_begun(path: &Path) -> io::Result<bool> {
 /// Opens a file that only its owner may read.
 fn open_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    // Whoever copied it back from somewhere may have been generous.
+    // A restored copy may have wider permissions.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
@@ -221,7 +222,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use tempfile::TempDir;
 
-    /// A disk that takes so many writes and no more: as at a kill, or where it is full.
+    /// A disk that fails after a number of writes, as when the process is killed or the disk full.
     #[derive(Debug)]
     struct Ending {
         file: FileBackend,
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_is_opened_made_anew_or_named() {
+    fn an_existing_file_is_opened_recreated_or_refused_with_its_name() {
         let whole = {
             let directory = tempfile::tempdir().expect("a directory");
             drop(hold(directory.path()).expect("held").open(furnish));
@@ -331,7 +332,7 @@ mod tests {
         let begun = |header: &[u8]| [header, &[0; 9000]].concat();
         let mut headless = whole.clone();
         headless[..MAGIC_BYTES].fill(0);
-        // What the file holds, and whether it is made anew; `None`: refused and left alone.
+        // The file's content, and whether it is created anew; `None`: refused and left untouched.
         let rows = [
             ("whole", whole.clone(), Some(false)),
             ("without a byte", Vec::new(), Some(true)),

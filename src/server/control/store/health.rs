@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Default)]
 pub struct Health {
     is_failing: AtomicBool,
-    /// Of the failure that lasts.
+    /// The cause of a lasting failure.
     cause: Mutex<Option<Arc<str>>>,
     failures: AtomicU64,
 }
 
 impl Health {
-    /// Why the store fails; `None`: it does not.
+    /// Why the store fails; `None`: it works.
     pub fn cause(&self) -> Option<Arc<str>> {
         match self.is_failing.load(Relaxed) {
             true => self.locked().clone(),
@@ -21,12 +21,12 @@ impl Health {
         }
     }
 
-    /// How often the disk failed so far.
+    /// How often the disk has failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
 
-    /// It failed; whether that is news.
+    /// Records a failure; returns whether the store worked before.
     pub(super) fn failed(&self, cause: String) -> bool {
         self.failures.fetch_add(1, Relaxed);
         let mut kept = self.locked();

@@ -5,12 +5,11 @@ use super::token_family::{FAMILIES, TOKENS, Token, TokenFamilyId};
 use super::{Change, Store, StoreError};
 use redb::{ReadableDatabase, ReadableTable};
 
-/// TokenFamilies ended in one change, when many have expired.
+/// The most families ended in one change, if many have expired.
 const SWEEP: usize = 256;
 
 impl Store {
-    /// Whether there is such a token, used or not. Guesses end here: they cost no change of
-    /// the disk.
+    /// Whether such a token exists, used or not. Guesses end here, without a change on disk.
     pub fn knows(&self, token: &Token) -> Result<bool, StoreError> {
         self.with(|database| {
             let reading = database.begin_read()?;
@@ -19,7 +18,7 @@ impl Store {
         })
     }
 
-    /// Ends the families that have expired; tells how many. Looks at every family.
+    /// Ends the families that have expired; returns how many. Looks at every family.
     pub fn sweep_families(&self, now: u64) -> Result<usize, StoreError> {
         let expired = self.with(|database| {
             let reading = database.begin_read()?;
@@ -37,7 +36,7 @@ impl Store {
             self.change(|change: &Change<'_>| {
                 let mut families = change.families()?;
                 for id in some {
-                    // One that was used since lives on.
+                    // A family used since then stays.
                     if families
                         .family(*id)?
                         .is_some_and(|family| family.expires <= now)
@@ -51,7 +50,7 @@ impl Store {
         Ok(expired.len())
     }
 
-    /// All that are kept, each with the time from which it is forgotten.
+    /// All stored revocations, each with the time at which it is forgotten.
     pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
         self.with(|database| {
             let reading = database.begin_read()?;

@@ -2,9 +2,9 @@
 //!
 //! - `family`: refresh tokens, by their hashes.
 //! - `revoked`: revocations.
-//! - `look`: what is asked of them beside changes.
-//! - `error`: why what was asked has not happened.
-//! - `file`: found on disk, or made there.
+//! - `look`: read-only queries.
+//! - `error`: why an operation failed.
+//! - `file`: opening or creating the file.
 //! - `health`: whether it can be used.
 //!
 //! One transaction is one change of [`Store::change`]; when it returns, the change is on
@@ -14,7 +14,8 @@
 //! After a disk failure (mostly: no room) redb accepts nothing more until the file is reopened.
 //! Until [`Store::recover`] has done so, every operation fails with the cause.
 //!
-//! The file is for its owner alone (0600), and one process: redb locks it, and we its directory.
+//! The file is for its owner alone (0600), and for one process: redb locks the file, and this
+//! module its directory.
 
 mod error;
 mod file;
@@ -38,18 +39,18 @@ use std::sync::{PoisonError, RwLock};
 use token_family::TokenFamilies;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-/// The key in `META` of what successors are derived with.
+/// The key in `META` of the secret with which successors are derived.
 const SECRET: &str = "successor_secret";
 const SECRET_BYTES: usize = 32;
-/// The key in `META` of what is written to see whether the disk takes it.
+/// The key in `META` of the trial write that tests the disk.
 const TRIAL: &str = "trial";
-/// Its bytes: more than a change needs, so that the next one does not fail again.
+/// Bytes of the trial write: more than a change needs, so that the next one does not fail again.
 const TRIAL_BYTES: usize = 64 << 10;
 
 /// The open file. Shared between threads; changes take turns.
 pub struct Store {
     held: Held,
-    /// `None`: it could not be opened again yet.
+    /// `None`: it could not be reopened yet.
     database: RwLock<Option<Database>>,
     health: Health,
     /// Successors of refresh tokens are derived with it.
@@ -57,10 +58,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `directory`; both are made if they are not there.
+    /// Opens the store in `directory`; creates either if it is missing.
     ///
     /// # Errors
-    /// The directory cannot be used, another server has the file, or it is none of ours.
+    /// If the directory cannot be used, another server has the file, or it is not a file of this
+    /// server.
     pub fn open(directory: &Path) -> Result<Store, StateError> {
         let held = file::hold(directory)?;
         let (database, is_new) = held.open(|database| furnish(database).map(drop))?;
@@ -79,10 +81,10 @@ impl Store {
         })
     }
 
-    /// Makes one change: all of `work` happens, on the disk, or nothing of it.
+    /// Makes one change: all of `work` takes effect, on disk, or nothing.
     ///
     /// # Errors
-    /// The disk failed, or `work` did.
+    /// If the disk or `work` failed.
     pub fn change<R>(
         &self,
         work: impl FnOnce(&Change<'_>) -> Result<R, StoreError>,
@@ -104,8 +106,8 @@ impl Store {
         &self.health
     }
 
-    /// Opens the file again after a failure, and tries whether the disk takes a change.
-    /// Whether the store can be used. Blocks for the disk.
+    /// Reopens the file after a failure, and tests the disk with a change. Returns whether the
+    /// store can be used. Blocks for the disk.
     pub fn recover(&self) -> bool {
         if self.health.cause().is_none() {
             return true;
@@ -144,7 +146,7 @@ impl Store {
         Ok(database)
     }
 
-    /// Does something with the open file. A failure of the disk is everybody's from then on.
+    /// Runs an operation on the open file. A disk failure makes all later operations fail.
     fn with<R>(
         &self,
         work: impl FnOnce(&Database) -> Result<R, StoreError>,
@@ -171,8 +173,8 @@ impl Store {
     }
 }
 
-/// Makes what is missing in a file; gives what successors are derived with. Nothing is
-/// written if nothing is missing.
+/// Creates what is missing in a file, and returns the secret with which successors are derived.
+/// Writes nothing if nothing is missing.
 fn furnish(database: &Database) -> Result<[u8; SECRET_BYTES], StoreError> {
     let transaction = database.begin_write()?;
     let before = transaction.list_tables()?.count();
@@ -199,7 +201,7 @@ fn furnish(database: &Database) -> Result<[u8; SECRET_BYTES], StoreError> {
     Ok(secret)
 }
 
-/// Writes as much as a change needs, and takes it back.
+/// Writes as much as a change needs, and removes it.
 fn try_disk(database: &Database) -> Result<(), StoreError> {
     let mut bytes = vec![0; TRIAL_BYTES];
     bytes[..8].copy_from_slice(&unix_seconds().to_be_bytes());
@@ -256,7 +258,7 @@ mod tests {
 
     const NOW: u64 = 1_000_000;
     const TTL: u64 = 3600;
-    /// Says to the child of this test where its store is.
+    /// Tells this test's child process where its store is.
     const CHILD: &str = "RINGMAIL_TEST_STORE";
 
     fn found(store: &Store) -> Token {
@@ -285,7 +287,7 @@ mod tests {
         assert_eq!(error.status().code(), 78);
         assert!(error.to_string().contains("--state-directory"), "{error}");
         drop(store);
-        // A generous copy is closed again.
+        // A file with wider permissions is restricted again.
         let generous = Permissions::from_mode(0o644);
         std::fs::set_permissions(inside.join(FILE), generous).expect("mine");
         let _store = Store::open(&inside).expect("opens again");
@@ -366,7 +368,7 @@ mod tests {
         assert!(matches!(taken, StateError::Taken { .. }), "{taken}");
     }
 
-    /// The child of the test below: rotates forever and says each token it was given.
+    /// The child process of the test below: rotates forever and prints each token it gets.
     #[test]
     #[ignore = "the test below runs it as a process of its own"]
     fn child_that_rotates() {
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_before_a_kill_holds_after_it() {
+    fn tokens_returned_before_a_kill_are_valid_after_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let name = "server::control::store::tests::child_that_rotates";
         for told in 1..=12 {
@@ -404,7 +406,7 @@ mod tests {
             child.wait().expect("ended");
             assert_eq!(heard.len(), told, "the child ended early");
             let store = Store::open(directory.path()).expect("repaired");
-            // Whether or not it was used for one nobody was told of, it gives a successor.
+            // Even if it was used for a successor that was never reported, it yields a successor.
             let last = heard.last().expect("one at least");
             let next = rotate(&store, last, NOW + 5).expect("the last one told");
             let again = rotate(&store, last, NOW + 6).expect("within the grace");

@@ -14,7 +14,7 @@ impl<'t> Revoked<'t> {
         Ok(Revoked(transaction.open_table(REVOKED)?))
     }
 
-    /// Keeps one; if it is there already, until the later of both times.
+    /// Stores a revocation; one that exists already is kept until the later of both times.
     pub fn insert(&mut self, revocation: &str, forget_at: u64) -> Result<(), StoreError> {
         let kept = self.0.get(revocation)?.map(|until| until.value());
         let until = kept.map_or(forget_at, |kept| kept.max(forget_at));
@@ -22,7 +22,7 @@ impl<'t> Revoked<'t> {
         Ok(())
     }
 
-    /// Forgets those whose time has come; tells how many.
+    /// Removes those that are due; returns how many.
     pub fn forget(&mut self, now: u64) -> Result<usize, StoreError> {
         let mut forgotten = 0;
         self.0.retain(|_, forget_at| {

@@ -30,12 +30,13 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 
 /// A token used twice within this time gives the same successor.
 pub const GRACE_S: u64 = 10;
-/// Used tokens of a family whose use is noticed; ten days of the usual renewal.
+/// How many used tokens of a family are remembered, so that their reuse is noticed; ten days at the
+/// usual renewal.
 pub const REMEMBERED: u32 = 1000;
 /// Token families of one API key: a fleet may share one.
 pub const FAMILIES_PER_KEY_MAX: u64 = 10_000;
 pub(super) type Hash = [u8; 32];
-/// Not secret: it stands in access tokens (see [`TokenFamilyId::of_token_id`]).
+/// Not secret: access tokens contain it (see [`TokenFamilyId::of_token_id`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenFamilyId(pub(super) [u8; 16]);
 
@@ -57,7 +58,7 @@ const KEYS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("keys");
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// As it travels: 43 characters of base64url. `None`: none of ours.
+    /// From its wire form, 43 characters of base64url. `None`: not a token of this server.
     pub fn parse(text: &[u8]) -> Option<Token> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         Some(Token(bytes.try_into().ok()?))
@@ -80,13 +81,13 @@ fn fixed(bytes: &[u8]) -> [u8; 32] {
 }
 
 impl TokenFamilyId {
-    /// A `jti` for an access token of this family; `number` tells its tokens apart.
+    /// A `jti` for an access token of this family; `number` distinguishes its tokens.
     pub fn token_id(self, number: &[u8; 16]) -> String {
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         format!("{}.{}", part(&self.0), part(number))
     }
 
-    /// The family of an access token with this `jti`, if it is one of ours.
+    /// The family of an access token with this `jti`, if this server issued it.
     pub fn of_token_id(token_id: &str) -> Option<TokenFamilyId> {
         let (family, _) = token_id.split_once('.')?;
         let bytes = URL_SAFE_NO_PAD.decode(family).ok()?;
@@ -94,7 +95,7 @@ impl TokenFamilyId {
     }
 }
 
-/// On whose behalf a family is: what the API key says that founded it.
+/// The origin of a family: the API key that started it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub principal: String,
@@ -111,10 +112,10 @@ pub struct Rotated {
     pub token: Token,
 }
 
-/// Why a refresh token is not taken.
+/// Why a refresh token is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// None of ours, or its family has ended.
+    /// It was never issued, or its family has ended.
     Unknown,
     Expired,
     /// Used again after the grace: its family, of this origin, has ended now.
@@ -188,7 +189,7 @@ impl<'t> TokenFamilies<'t> {
         })
     }
 
-    /// Makes a family and its first token, which lives for `ttl_s`.
+    /// Starts a family with its first token, which lives for `ttl_s`.
     pub fn start(&mut self, origin: Origin, now: u64, ttl_s: u64) -> Result<Rotated, StoreError> {
         let (count, number) = self.key(&origin.key_id)?;
         if count >= FAMILIES_PER_KEY_MAX {
@@ -216,7 +217,7 @@ impl<'t> TokenFamilies<'t> {
         })
     }
 
-    /// Uses a token: gives its successor, which lives for `ttl_s`.
+    /// Uses a token: returns its successor, which lives for `ttl_s`.
     pub fn rotate(
         &mut self,
         token: &Token,
@@ -256,8 +257,7 @@ impl<'t> TokenFamilies<'t> {
         }))
     }
 
-    /// Ends a family: none of its tokens is known any more. Ending one that is not there is
-    /// nothing.
+    /// Ends a family: its tokens are no longer known. Does nothing if it does not exist.
     pub fn end(&mut self, id: TokenFamilyId) -> Result<(), StoreError> {
         let Some(family) = self.family(id)? else {
             return Ok(());
@@ -281,8 +281,8 @@ impl<'t> TokenFamilies<'t> {
         Ok(())
     }
 
-    /// Ends the families of a principal whose latest token was made before that moment;
-    /// tells how many. Looks at every family.
+    /// Ends the families of a principal whose latest token was made before `before`; returns how
+    /// many. Looks at every family.
     pub fn end_of_principal(&mut self, principal: &str, before: u64) -> Result<usize, StoreError> {
         let mut ids = Vec::new();
         for entry in self.families.iter()? {
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_of_ours_is_none() {
+    fn a_token_of_another_form_is_not_parsed() {
         let token = Token([255; 32]);
         let text = token.text();
         assert_eq!(text.len(), 43);
@@ -619,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn no_token_stands_in_the_store() {
+    fn no_token_is_in_the_store() {
         let fixture = Fixture::new();
         let first = fixture.start("k", NOW).token;
         let second = fixture.rotate(&first, NOW).expect("the latest").token;

@@ -1,13 +1,14 @@
-//! Plain subscriptions: the same bytes, in order, once, nothing confirmed lost.
+//! Plain subscriptions: unchanged bytes, in order, once, and no confirmed message lost.
 
 use super::{Evidence, Verdict, Witness, suits};
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::ring::sim::client::ClientId;
-use ringmail::ring::sim::client::traffic::{Delivered, Published, Standing};
+use ringmail::ring::sim::client::traffic::{Delivered, Published, Registration};
 use std::collections::{HashMap, HashSet};
 
 impl Evidence {
-    /// What is delivered was published, just so, and the receiver had asked for it.
+    /// Every delivered message was published with exactly these bytes, and the receiver had
+    /// subscribed to it.
     pub fn check_bytes(&self) -> Verdict {
         for receiver in &self.witnesses {
             for one in &receiver.record.delivered {
@@ -23,13 +24,13 @@ impl Evidence {
                 if one.at <= published.sent_at || published.refused.is_some() {
                     return told("not published then");
                 }
-                let asked = receiver.record.subscriptions.iter().any(|standing| {
-                    standing.membership == one.membership
-                        && suits(standing, &one.topic)
-                        && standing.asked_at < one.at
-                        && standing.refused.is_none()
-                        && standing.left_confirmed_at.is_none_or(|at| {
-                            // What waited for a slow reader may come behind the OK.
+                let asked = receiver.record.subscriptions.iter().any(|registration| {
+                    registration.membership == one.membership
+                        && suits(registration, &one.topic)
+                        && registration.sent_at < one.at
+                        && registration.refused.is_none()
+                        && registration.left_confirmed_at.is_none_or(|at| {
+                            // Messages that waited for a slow reader may come after the OK.
                             one.at <= at || published.sent_at < at
                         })
                 });
@@ -42,12 +43,12 @@ impl Evidence {
     }
 
     pub(super) fn find(&self, one: &Delivered) -> Option<&Published> {
-        let maker = self.witness(one.label.maker)?;
-        maker.record.published.get(one.label.number as usize)
+        let sender = self.witness(one.label.sender)?;
+        sender.record.published.get(one.label.number as usize)
     }
 
-    /// Of what one membership publishes on a topic, each subscriber gets each message at
-    /// most once and in order. A retained one may come again with each SUBSCRIBE.
+    /// Of the messages that one membership publishes on a topic, each subscriber gets each at most
+    /// once and in order. A retained one may come again with each SUBSCRIBE.
     pub fn check_order(&self) -> Verdict {
         for receiver in &self.witnesses {
             let mut last = HashMap::new();
@@ -73,8 +74,8 @@ impl Evidence {
                 if published.is_will || self.may_be_passed_on(receiver, one) {
                     continue;
                 }
-                let maker = (one.label.maker, published.membership, &one.topic);
-                let before = last.insert((one.membership, maker), one.label.number);
+                let sender = (one.label.sender, published.membership, &one.topic);
+                let before = last.insert((one.membership, sender), one.label.number);
                 if let Some(before) = before.filter(|&before| before >= one.label.number) {
                     return told(&format!("behind {before}"));
                 }
@@ -83,15 +84,15 @@ impl Evidence {
         Ok(())
     }
 
-    /// Whether a message came to a member of a group that others have left: one that had
-    /// been sent to them may come late, and has been overtaken then.
+    /// Whether the receiver is a member of a group that another member has left: a message first
+    /// sent to that member may come late, after later ones.
     fn may_be_passed_on(&self, receiver: &Witness, one: &Delivered) -> bool {
-        let standings = receiver.record.subscriptions.iter();
-        let mut by = standings.filter(|standing| {
-            standing.membership == one.membership && suits(standing, &one.topic)
+        let registrations = receiver.record.subscriptions.iter();
+        let mut by = registrations.filter(|registration| {
+            registration.membership == one.membership && suits(registration, &one.topic)
         });
-        by.any(|standing| {
-            let of = |other: &&Standing| other.filter == standing.filter;
+        by.any(|registration| {
+            let of = |other: &&Registration| other.filter == registration.filter;
             let left = |witness: &Witness| {
                 let mut members = witness.record.subscriptions.iter().filter(of);
                 members.any(|member| {
@@ -100,12 +101,12 @@ impl Evidence {
                     member.left_at.is_some() || !witness.is_steady() || gone
                 })
             };
-            standing.filter.group.is_some() && self.witnesses.iter().any(left)
+            registration.filter.group.is_some() && self.witnesses.iter().any(left)
         })
     }
 
-    /// What was taken after a SUBSCRIBE was confirmed reaches that subscriber: whole
-    /// memberships to the last, lost ones without a gap before the last that came.
+    /// Messages taken after a SUBSCRIBE was confirmed reach that subscriber: a whole membership
+    /// gets all of them, a lost one all up to the last it received.
     pub fn check_plain(&self) -> Verdict {
         for receiver in &self.witnesses {
             let delivered: HashSet<_> = receiver
@@ -114,17 +115,17 @@ impl Evidence {
                 .iter()
                 .map(|one| (one.membership, one.label))
                 .collect();
-            for standing in &receiver.record.subscriptions {
-                if !keeps_all(standing) {
+            for registration in &receiver.record.subscriptions {
+                if !keeps_all(registration) {
                     continue;
                 }
-                for (maker, label, published) in self.published() {
-                    if owes(receiver, standing, maker, label.number, published)
-                        && !delivered.contains(&(standing.membership, label))
+                for (sender, label, published) in self.published() {
+                    if owes(receiver, registration, sender, label.number, published)
+                        && !delivered.contains(&(registration.membership, label))
                     {
                         let to = receiver.id;
                         return Err(format!(
-                            "to {to:?}: {label:?} never came: {published:?}, {standing:?}"
+                            "to {to:?}: {label:?} never came: {published:?}, {registration:?}"
                         ));
                     }
                 }
@@ -133,29 +134,30 @@ impl Evidence {
         Ok(())
     }
 
-    /// What comes first behind a SUBSCRIBE's OK, of what one connection publishes on a topic,
-    /// is followed by all the rest.
+    /// After a SUBSCRIBE's OK, the first message that one connection publishes on a topic is
+    /// followed by all its later ones.
     pub fn check_holes(&self) -> Verdict {
         for receiver in &self.witnesses {
-            for standing in &receiver.record.subscriptions {
-                if standing.confirmed_at.is_none() || !keeps_all(standing) {
+            for registration in &receiver.record.subscriptions {
+                if registration.confirmed_at.is_none() || !keeps_all(registration) {
                     continue;
                 }
                 let (mut seen, mut last) = (HashSet::new(), HashMap::new());
                 for (place, one) in receiver.record.delivered.iter().enumerate() {
-                    let is_behind = place >= standing.received_before;
-                    let is_left = standing.left_at.is_some_and(|at| at <= one.at);
-                    let of = one.membership == standing.membership && suits(standing, &one.topic);
-                    // What was retained may come again.
+                    let is_behind = place >= registration.received_before;
+                    let is_left = registration.left_at.is_some_and(|at| at <= one.at);
+                    let of = one.membership == registration.membership
+                        && suits(registration, &one.topic);
+                    // Retained messages may come again.
                     if is_left || !of || !seen.insert(one.label) || !is_behind {
                         continue;
                     }
-                    let (Some(maker), Some(published)) =
-                        (self.witness(one.label.maker), self.find(one))
+                    let (Some(sender), Some(published)) =
+                        (self.witness(one.label.sender), self.find(one))
                     else {
                         continue;
                     };
-                    // What waited for a subscription that was left still comes.
+                    // Messages that waited for a subscription that has ended may still come.
                     let subscriptions = &mut receiver.record.subscriptions.iter();
                     let is_of_another = subscriptions.any(|other| {
                         let is_left = other.left_at.is_some_and(|at| published.sent_at <= at);
@@ -164,18 +166,18 @@ impl Evidence {
                     if is_of_another {
                         continue;
                     }
-                    let line = (one.label.maker, published.connection, &one.topic);
+                    let line = (one.label.sender, published.connection, &one.topic);
                     let number = one.label.number;
                     let Some(before) = last.insert(line, number) else {
                         continue;
                     };
                     let missing = (before + 1..number)
-                        .filter_map(|number| maker.record.published.get(number as usize))
+                        .filter_map(|number| sender.record.published.get(number as usize))
                         .find(|other| is_between(other, published));
                     if let Some(missing) = missing {
                         let to = receiver.id;
                         return Err(format!(
-                            "to {to:?}: {before} and {one:?} came behind the OK of {standing:?}, \
+                            "to {to:?}: {before} and {one:?} came behind the OK of {registration:?}, \
                              not {missing:?} between them"
                         ));
                     }
@@ -186,14 +188,14 @@ impl Evidence {
     }
 }
 
-/// A plain subscription of which nothing is dropped while its reader is slow.
-pub(super) fn keeps_all(standing: &Standing) -> bool {
-    let policy = standing.filter.policy;
-    standing.filter.group.is_none() && matches!(policy, None | Some(SlowPolicy::Disconnect))
+/// Whether this is a plain subscription whose policy drops nothing while its reader is slow.
+pub(super) fn keeps_all(registration: &Registration) -> bool {
+    let policy = registration.filter.policy;
+    registration.filter.group.is_none() && matches!(policy, None | Some(SlowPolicy::Disconnect))
 }
 
-/// Whether a message was taken on the same topic and connection as a later one, and has to
-/// reach whom that reached.
+/// Whether a message was taken on the same topic and connection as a later one, and so has to reach
+/// everyone that the later one reached.
 fn is_between(one: &Published, later: &Published) -> bool {
     one.plan.topic == later.plan.topic
         && one.connection == later.connection
@@ -203,49 +205,50 @@ fn is_between(one: &Published, later: &Published) -> bool {
         && one.plan.expires_ms.is_none()
 }
 
-/// Whether a message has to have been delivered for this standing.
+/// Whether a message has to have been delivered for this registration.
 fn owes(
     receiver: &Witness,
-    standing: &Standing,
-    maker: &Witness,
+    registration: &Registration,
+    sender: &Witness,
     number: u32,
     published: &Published,
 ) -> bool {
-    if published.plan.expires_ms.is_some() || !suits(standing, &published.plan.topic) {
+    if published.plan.expires_ms.is_some() || !suits(registration, &published.plan.topic) {
         return false;
     }
-    let Some(taken_at) = maker.taken_at(number) else {
+    let Some(taken_at) = sender.taken_at(number) else {
         return false;
     };
-    if !receiver.stood(standing, published.sent_at, taken_at) {
+    if !receiver.stood(registration, published.sent_at, taken_at) {
         return false;
     }
-    receiver.is_whole(standing.membership)
-        || last_of(receiver, standing, maker.id, published).is_some_and(|last| number < last)
+    receiver.is_whole(registration.membership)
+        || last_of(receiver, registration, sender.id, published).is_some_and(|last| number < last)
 }
 
-/// How often the receiver sent a SUBSCRIBE that this message suits.
+/// How often the receiver sent a SUBSCRIBE that matches this message.
 fn times_asked(receiver: &Witness, one: &Delivered) -> u32 {
-    let standings = receiver.record.subscriptions.iter();
-    let asked = standings.filter(|standing| {
-        standing.membership == one.membership
-            && suits(standing, &one.topic)
-            && standing.asked_at < one.at
+    let registrations = receiver.record.subscriptions.iter();
+    let asked = registrations.filter(|registration| {
+        registration.membership == one.membership
+            && suits(registration, &one.topic)
+            && registration.sent_at < one.at
     });
-    asked.map(|standing| standing.asked).sum()
+    asked.map(|registration| registration.sent).sum()
 }
 
-/// The last number that came to a standing's membership of what one membership of a maker
-/// published on this topic. What was retained says nothing of the order.
+/// Of the messages that one membership of a sender published on this topic, the number of the last
+/// that the registration's membership received. Retained ones do not count: they tell nothing about
+/// the order.
 fn last_of(
     receiver: &Witness,
-    standing: &Standing,
-    maker: ClientId,
+    registration: &Registration,
+    sender: ClientId,
     published: &Published,
 ) -> Option<u32> {
     let of = receiver.record.delivered.iter().filter(|one| {
-        one.membership == standing.membership
-            && one.label.maker == maker
+        one.membership == registration.membership
+            && one.label.sender == sender
             && one.topic == published.plan.topic
             && !one.retain
     });

@@ -1,13 +1,13 @@
-//! Whether what all clients together have seen is what the protocol promises.
+//! Judges whether what all clients together have seen is what the protocol promises.
 //!
-//! A judge knows every record, with virtual times, so that "subscribed before it was
-//! published" and "confirmed" are facts. Each promise is one function that yields the first
-//! breach as words: `delivery` judges plain subscriptions, `share` what goes to one of
-//! several, `retained` and `will` those.
+//! A judge sees every record, with virtual times, so that "subscribed before it was published" and
+//! "confirmed" are facts. Each promise is one function that describes the first breach: `delivery`
+//! judges plain subscriptions, `share` groups and services, `retained` and `will` retained messages
+//! and wills.
 //!
-//! What a client was owed ends where its membership does (see `Record`): one that ended
-//! with CLOSE answered was owed all, one that was lost (its connection without a session, or
-//! a session that is gone) an unbroken beginning of it.
+//! What a client is owed ends with its membership (see `Record`): a membership that ended with
+//! CLOSE answered is owed everything, a lost one (a connection without a session, or a session that
+//! ended) a prefix without gaps.
 
 mod delivery;
 mod patience;
@@ -20,12 +20,12 @@ use ringmail::proto::error::Code;
 use ringmail::proto::name::matches;
 use ringmail::ring::sim::World;
 use ringmail::ring::sim::client::traffic::{
-    Label, Membership, Published, Record, Standing, Traffic,
+    Label, Membership, Published, Record, Registration, Traffic,
 };
 use ringmail::ring::sim::client::{ClientId, Ending};
 use std::time::Duration;
 
-/// One client: its plan, as it was at the end, and what it has seen.
+/// One client: its plan as of the end of the run, and what it has seen.
 #[derive(Clone)]
 pub struct Witness {
     pub id: ClientId,
@@ -33,24 +33,24 @@ pub struct Witness {
     pub record: Record,
 }
 
-/// All that a run has left behind.
+/// Everything a run leaves for the judge.
 #[derive(Clone)]
 pub struct Evidence {
     pub seed: u64,
     /// How long a session outlives its connection.
     pub linger: Duration,
-    /// Sessions have room for all that comes: none is lost but by its linger.
+    /// Sessions have room for everything: none is lost except by its linger.
     pub ample: bool,
-    /// Who came may have been turned away.
+    /// Clients may have been refused for lack of slots.
     pub crowded: bool,
     pub witnesses: Vec<Witness>,
 }
 
-/// The first breach, in words.
+/// A description of the first breach.
 pub type Verdict = Result<(), String>;
 
 impl Evidence {
-    /// The records of these clients.
+    /// Collects the records of these clients.
     pub fn gather(world: &World, clients: &[ClientId], linger: Duration, ample: bool) -> Evidence {
         let witness = |&id: &ClientId| Witness {
             id,
@@ -66,7 +66,7 @@ impl Evidence {
         }
     }
 
-    /// Everything that is promised.
+    /// Checks every promise.
     pub fn check(&self) -> Verdict {
         self.check_words()?;
         self.check_sessions()?;
@@ -82,7 +82,7 @@ impl Evidence {
     /// As `check`.
     ///
     /// # Panics
-    /// A promise was broken; with the seed.
+    /// If a promise was broken; with the seed.
     pub fn judge(&self) {
         if let Err(breach) = self.check() {
             panic!("seed {}: {breach}", self.seed);
@@ -93,14 +93,14 @@ impl Evidence {
         self.witnesses.iter().find(|witness| witness.id == id)
     }
 
-    /// No server spoke nonsense, and none broke off without a reason it may have.
+    /// The server violated the protocol nowhere, and ended no connection without a valid reason.
     pub fn check_words(&self) -> Verdict {
         for Witness { id, record, .. } in &self.witnesses {
-            if let Some(wrong) = &record.wrong {
+            if let Some(wrong) = &record.violation {
                 return Err(format!("{id:?}: {wrong}"));
             }
             for (place, connection) in record.connections.iter().enumerate() {
-                if let Some(reason) = connection.offended {
+                if let Some(reason) = connection.protocol_error {
                     return Err(format!("{id:?}: the server spoke nonsense: {reason:?}"));
                 }
                 let allowed = match connection.refused {
@@ -117,7 +117,7 @@ impl Evidence {
         Ok(())
     }
 
-    /// A session is lost only when it may be: its linger is over, or its buffer was full.
+    /// A session is lost only after its linger, or because its buffer was full.
     pub fn check_sessions(&self) -> Verdict {
         for Witness { id, record, .. } in &self.witnesses {
             for (place, membership) in record.memberships.iter().enumerate() {
@@ -139,13 +139,13 @@ impl Evidence {
         Ok(())
     }
 
-    /// Every message made by anyone, with who made it.
+    /// Every message of every client, with its sender.
     fn published(&self) -> impl Iterator<Item = (&Witness, Label, &Published)> {
         self.witnesses.iter().flat_map(|witness| {
             let published = witness.record.published.iter().enumerate();
             published.map(move |(number, one)| {
                 let label = Label {
-                    maker: witness.id,
+                    sender: witness.id,
                     number: number as u32,
                 };
                 (witness, label, one)
@@ -155,8 +155,8 @@ impl Evidence {
 }
 
 impl Witness {
-    /// By when the server is known to have taken a message: its OK, or the OK of one that
-    /// was sent behind it on the same connection.
+    /// The time by which the server has certainly taken a message: its OK, or the OK to a later one
+    /// on the same connection.
     fn taken_at(&self, number: u32) -> Option<Instant> {
         let one = self.record.published.get(number as usize)?;
         if one.is_will || one.refused.is_some() {
@@ -182,17 +182,17 @@ impl Witness {
         membership.is_some_and(|membership| membership.closed_at.is_some())
     }
 
-    /// Whether none of its memberships was lost: it stayed, or came back to its session.
+    /// Whether none of its memberships was lost: it stayed, or resumed its session.
     fn is_steady(&self) -> bool {
         (0..self.record.memberships.len()).all(|place| self.is_whole(place))
     }
 
-    /// Whether a standing was there for all of the time from `from` up to `until`.
-    fn stood(&self, standing: &Standing, from: Instant, until: Instant) -> bool {
-        let before = standing.confirmed_at.is_some_and(|at| at < from);
-        let closing = self.membership(standing.membership);
+    /// Whether a registration was in force from `from` to `until` throughout.
+    fn stood(&self, registration: &Registration, from: Instant, until: Instant) -> bool {
+        let before = registration.confirmed_at.is_some_and(|at| at < from);
+        let closing = self.membership(registration.membership);
         let closing = closing.and_then(|membership| membership.closing_at);
-        let left = [standing.left_at, closing].into_iter().flatten().min();
+        let left = [registration.left_at, closing].into_iter().flatten().min();
         before && left.is_none_or(|at| until < at)
     }
 
@@ -205,6 +205,6 @@ impl Witness {
     }
 }
 
-fn suits(standing: &Standing, topic: &str) -> bool {
-    matches(&standing.filter.name, topic)
+fn suits(registration: &Registration, topic: &str) -> bool {
+    matches(&registration.filter.name, topic)
 }

@@ -1,4 +1,4 @@
-//! How long clients wait for what they have asked for.
+//! How long clients wait for the answers to their operations.
 
 use super::{Evidence, Witness};
 use ringmail::base::clock::Instant;
@@ -9,9 +9,9 @@ use std::time::Duration;
 type Wait = (Instant, Option<Instant>, String);
 
 impl Evidence {
-    /// The longest that one of these clients has waited by `now` for the answer to an
-    /// operation, and which one that was. Wills are told by their neighbours: an operation is
-    /// answered behind those before it.
+    /// The longest that one of these clients has waited by `now` for the answer to an operation,
+    /// and which operation that was. Wills need no check of their own: operations are answered in
+    /// order, so the next one waits for them.
     pub fn longest_wait(&self, of: &[ClientId], now: Instant) -> (Duration, String) {
         let witnesses = of.iter().filter_map(|&id| self.witness(id));
         let waits = witnesses.flat_map(|witness| {
@@ -40,12 +40,12 @@ fn waits(witness: &Witness) -> Vec<Wait> {
     let services = record.services.iter().map(|one| ("SERVE", one));
     for (what, one) in subscriptions.chain(services) {
         let name = &one.filter.name;
-        waits.push((one.asked_at, one.confirmed_at, format!("{what} {name}")));
+        waits.push((one.sent_at, one.confirmed_at, format!("{what} {name}")));
         if let Some(left_at) = one.left_at {
             waits.push((left_at, one.left_confirmed_at, format!("UN{what} {name}")));
         }
     }
-    for one in &record.asked {
+    for one in &record.requested {
         let answered_at = one.answer.map(|answer| answer.at);
         waits.push((one.at, answered_at, format!("REQUEST to {}", one.service)));
     }

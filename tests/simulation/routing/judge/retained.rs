@@ -1,5 +1,5 @@
-//! Retained messages: what those are told who come late, and that those who were there have
-//! seen it last.
+//! Retained messages: what late subscribers get, and that earlier subscribers saw the same message
+//! last.
 
 use super::delivery::keeps_all;
 use super::{Evidence, Verdict, Witness, suits};
@@ -10,9 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 type Made<'a> = (&'a Witness, Label, &'a Published);
 
 impl Evidence {
-    /// What those who came last, and on different shards, were told of retained messages:
-    /// of each topic the last one, or one of those of which none was surely the last; and
-    /// all of them the same.
+    /// What late subscribers on different shards got as retained messages: for each topic the last
+    /// one published, or one of those that may have been the last; and all of them the same.
     pub fn check_retained(&self, late: &[ClientId]) -> Verdict {
         let topics: BTreeSet<&str> = self
             .retained()
@@ -55,17 +54,18 @@ impl Evidence {
         Ok(())
     }
 
-    /// Whoever stood to the end, on whatever shard, was delivered last what is retained.
+    /// Every client subscribed to the end, on whatever shard, received the retained message last.
     fn check_agreed(&self, topic: &str, told: &BTreeSet<Option<Label>>) -> Verdict {
         for receiver in &self.witnesses {
-            for standing in &receiver.record.subscriptions {
-                let stays = standing.left_at.is_none() && receiver.is_whole(standing.membership);
-                if !stays || !suits(standing, topic) || !keeps_all(standing) {
+            for registration in &receiver.record.subscriptions {
+                let stays =
+                    registration.left_at.is_none() && receiver.is_whole(registration.membership);
+                if !stays || !suits(registration, topic) || !keeps_all(registration) {
                     continue;
                 }
                 let delivered = receiver.record.delivered.iter().rev();
                 let mut retained = delivered.filter(|one| {
-                    one.membership == standing.membership && one.topic == topic && one.retain
+                    one.membership == registration.membership && one.topic == topic && one.retain
                 });
                 let last = retained.next().and_then(|one| {
                     let empty = self.find(one).is_some_and(|one| one.plan.empty);
@@ -88,7 +88,7 @@ impl Evidence {
         })
     }
 
-    /// The messages that may be a topic's retained one: those behind which none was surely
+    /// The messages that may be a topic's retained one: those after which no other was certainly
     /// published. `None`: cleared, or perhaps never taken.
     fn last_retained(&self, topic: &str) -> BTreeSet<Option<Label>> {
         let of: Vec<Made<'_>> = self
@@ -97,7 +97,7 @@ impl Evidence {
             .collect();
         let surely = |one: &Made<'_>| one.0.taken_at(one.1.number);
         let follows = |one: &Made<'_>, other: &Made<'_>| {
-            let same = one.1.maker == other.1.maker && one.2.membership == other.2.membership;
+            let same = one.1.sender == other.1.sender && one.2.membership == other.2.membership;
             let later = surely(one).is_some_and(|at| at < other.2.sent_at);
             surely(other).is_some() && ((same && one.1.number < other.1.number) || later)
         };

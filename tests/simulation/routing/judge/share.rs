@@ -1,26 +1,26 @@
-//! What goes to one of several: a group's message to one member, a request to one server.
+//! Messages that go to one of several: a group's to one member, a request to one server.
 
 use super::{Evidence, Verdict, Witness, suits};
 use ringmail::base::clock::Instant;
 use ringmail::proto::error::Code;
 use ringmail::proto::name::matches;
 use ringmail::ring::sim::client::ClientId;
-use ringmail::ring::sim::client::traffic::{Answering, Asked, Label, Standing};
+use ringmail::ring::sim::client::traffic::{Answering, Label, Registration, Requested};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 type GroupName = (String, String);
 
 impl Evidence {
-    /// Of all members of (filter, group) one gets each message: another only when the first
-    /// has gone without having acknowledged it, and one at least while a member stands and
+    /// Of all members of (filter, group), one gets each message. Another gets it only if the first
+    /// has ended without acknowledging it; at least one gets it while a member is subscribed and
     /// none was lost.
     pub fn check_groups(&self) -> Verdict {
         let mut groups: BTreeSet<GroupName> = BTreeSet::new();
         for witness in &self.witnesses {
-            for standing in &witness.record.subscriptions {
-                if let Some(group) = &standing.filter.group {
-                    groups.insert((standing.filter.name.clone(), group.clone()));
+            for registration in &witness.record.subscriptions {
+                if let Some(group) = &registration.filter.group {
+                    groups.insert((registration.filter.name.clone(), group.clone()));
                 }
             }
         }
@@ -30,20 +30,20 @@ impl Evidence {
     fn check_group(&self, group: &GroupName) -> Verdict {
         let takers = self.takers(group);
         let had = self.had_by_members(group);
-        let mut members: Vec<(&Witness, &Standing)> = Vec::new();
+        let mut members: Vec<(&Witness, &Registration)> = Vec::new();
         for witness in &self.witnesses {
             let of = witness.record.subscriptions.iter();
-            let of = of.filter(|standing| is_member(standing, group));
-            members.extend(of.map(|standing| (witness, standing)));
+            let of = of.filter(|registration| is_member(registration, group));
+            members.extend(of.map(|registration| (witness, registration)));
         }
         let steady = members.iter().all(|(witness, _)| witness.is_steady());
-        for (maker, label, published) in self.published() {
+        for (sender, label, published) in self.published() {
             let plan = &published.plan;
             if published.is_will || plan.retain || !matches(&group.0, &plan.topic) {
                 continue;
             }
             let found = takers.get(&label).map_or(&[][..], Vec::as_slice);
-            // Who had ended its stream may still take what was on its way to it then.
+            // A client that has ended its stream may still receive what was on its way.
             let is_late = |taker: &Taker| taker.had_gone_by(taker.at);
             let passed_on = found
                 .windows(2)
@@ -59,24 +59,24 @@ impl Evidence {
                 members.any(|(witness, one)| witness.stood(one, published.sent_at, taken_at))
             };
             let owed = steady && plan.expires_ms.is_none() && !had.contains(&label);
-            if found.is_empty() && owed && maker.taken_at(label.number).is_some_and(stood) {
+            if found.is_empty() && owed && sender.taken_at(label.number).is_some_and(stood) {
                 return Err(format!("{group:?}: {label:?} taken by none: {published:?}"));
             }
         }
         Ok(())
     }
 
-    /// Who got each message as a member of a group, the first one first; one that has it by
-    /// another of its filters as well counts for none.
+    /// Who got each message as a member of a group, in order of time; a member that may have it
+    /// through another of its filters does not count.
     fn takers(&self, group: &GroupName) -> HashMap<Label, Vec<Taker>> {
         let mut takers: HashMap<Label, Vec<Taker>> = HashMap::new();
         for witness in &self.witnesses {
             for one in &witness.record.delivered {
-                let all = witness.record.subscriptions.iter().filter(|standing| {
-                    standing.membership == one.membership && suits(standing, &one.topic)
+                let all = witness.record.subscriptions.iter().filter(|registration| {
+                    registration.membership == one.membership && suits(registration, &one.topic)
                 });
                 let mut all = all.peekable();
-                if all.peek().is_some() && all.all(|standing| is_member(standing, group)) {
+                if all.peek().is_some() && all.all(|registration| is_member(registration, group)) {
                     takers.entry(one.label).or_default().push(Taker {
                         id: witness.id,
                         at: one.at,
@@ -91,17 +91,17 @@ impl Evidence {
         takers
     }
 
-    /// What members of a group have, by whichever of their filters.
+    /// The messages that members of a group have, through any of their filters.
     fn had_by_members(&self, group: &GroupName) -> BTreeSet<Label> {
-        let is_of = |one: &Standing| is_member(one, group);
+        let is_of = |one: &Registration| is_member(one, group);
         let members = self.witnesses.iter();
         let members = members.filter(|one| one.record.subscriptions.iter().any(is_of));
         let delivered = members.flat_map(|one| &one.record.delivered);
         delivered.map(|one| one.label).collect()
     }
 
-    /// Each REQUEST has one RESPONSE, with what its server said or why there is none; and
-    /// at most one server has seen it.
+    /// Each REQUEST has one RESPONSE, with its server's answer or the reason why there is none; at
+    /// most one server has seen the REQUEST.
     pub fn check_requests(&self) -> Verdict {
         let mut seen: HashMap<Label, ClientId> = HashMap::new();
         for server in &self.witnesses {
@@ -113,9 +113,9 @@ impl Evidence {
             }
         }
         for asker in &self.witnesses {
-            for (number, asked) in asker.record.asked.iter().enumerate() {
+            for (number, asked) in asker.record.requested.iter().enumerate() {
                 let label = Label {
-                    maker: asker.id,
+                    sender: asker.id,
                     number: number as u32,
                 };
                 let server = seen.get(&label).copied();
@@ -130,7 +130,7 @@ impl Evidence {
     fn check_request(
         &self,
         asker: &Witness,
-        asked: &Asked,
+        asked: &Requested,
         server: Option<ClientId>,
     ) -> Result<(), &'static str> {
         let Some(answer) = asked.answer else {
@@ -149,12 +149,12 @@ impl Evidence {
         }
     }
 
-    /// Whether a REQUEST may have failed so.
-    fn may_fail(&self, asked: &Asked, code: Code, at: Instant) -> Result<(), &'static str> {
-        let serves = |standing: &Standing| suits(standing, &asked.service);
+    /// Whether a REQUEST may have failed with this code.
+    fn may_fail(&self, asked: &Requested, code: Code, at: Instant) -> Result<(), &'static str> {
+        let serves = |registration: &Registration| suits(registration, &asked.service);
         let stood = self.witnesses.iter().any(|witness| {
             let mut services = witness.record.services.iter();
-            let stood = |one: &Standing| serves(one) && witness.stood(one, asked.at, at);
+            let stood = |one: &Registration| serves(one) && witness.stood(one, asked.at, at);
             services.any(stood) && witness.is_steady()
         });
         if code == Code::NoService && stood {
@@ -183,11 +183,11 @@ impl Evidence {
     }
 }
 
-/// One who has taken a group's message.
+/// A member that has received a group's message.
 struct Taker {
     id: ClientId,
     at: Instant,
-    /// When it said CLOSE, or last lost the connection of its membership.
+    /// When it sent CLOSE, or last lost the connection of its membership.
     gone_at: Option<Instant>,
 }
 
@@ -205,7 +205,7 @@ fn gone_at(witness: &Witness, place: usize) -> Option<Instant> {
     closing.or(ended)
 }
 
-/// Whether a server answers everything, and stayed on its first connection.
+/// Whether a server answers every request and stayed on its first connection.
 fn is_reliable(server: &Witness) -> bool {
     let answers = |one: &Answering| !matches!(one, Answering::Never | Answering::Fails(_));
     let mut services = server.record.services.iter();
@@ -215,6 +215,6 @@ fn is_reliable(server: &Witness) -> bool {
         && services.all(|one| one.left_at.is_none())
 }
 
-fn is_member(standing: &Standing, group: &GroupName) -> bool {
-    standing.filter.name == group.0 && standing.filter.group.as_ref() == Some(&group.1)
+fn is_member(registration: &Registration, group: &GroupName) -> bool {
+    registration.filter.name == group.0 && registration.filter.group.as_ref() == Some(&group.1)
 }

@@ -1,30 +1,30 @@
-//! Wills: published once when their membership ended without CLOSE, else never.
+//! Wills: published once if their membership ended without CLOSE, otherwise never.
 
 use super::delivery::keeps_all;
 use super::{Evidence, Verdict, Witness, suits};
 use ringmail::base::clock::Instant;
-use ringmail::ring::sim::client::traffic::{Connection, Label, Membership};
+use ringmail::ring::sim::client::traffic::{ConnectionRecord, Label, Membership};
 use std::time::Duration;
 
-/// A connection that is gone without a word is found dead within this.
+/// The server detects a vanished connection within this time.
 const FOUND_DEAD: Duration = Duration::from_secs(95);
 
 impl Evidence {
     /// Each membership's last confirmed will is published if it ended without CLOSE (a
     /// session's after its linger), all others never.
     pub fn check_wills(&self) -> Verdict {
-        for maker in &self.witnesses {
-            for (place, membership) in maker.record.memberships.iter().enumerate() {
+        for sender in &self.witnesses {
+            for (place, membership) in sender.record.memberships.iter().enumerate() {
                 let sure = membership.wills.iter().rposition(|will| will.confirmed);
                 for (index, will) in membership.wills.iter().enumerate() {
                     let Some(number) = will.number else { continue };
                     let label = Label {
-                        maker: maker.id,
+                        sender: sender.id,
                         number,
                     };
                     let replaced = sure.is_some_and(|sure| index < sure);
                     let last = index + 1 == membership.wills.len() && will.confirmed;
-                    let checked = self.check_will(maker, place, label, replaced, last);
+                    let checked = self.check_will(sender, place, label, replaced, last);
                     if let Err(wrong) = checked {
                         return Err(format!("the will {label:?}: {wrong}: {membership:?}"));
                     }
@@ -36,17 +36,17 @@ impl Evidence {
 
     fn check_will(
         &self,
-        maker: &Witness,
+        sender: &Witness,
         place: usize,
         label: Label,
         replaced: bool,
         last: bool,
     ) -> Verdict {
-        let membership = &maker.record.memberships[place];
-        let gone_at = gone_at(maker, place);
-        let withdrawn = replaced || maker.is_whole(place);
+        let membership = &sender.record.memberships[place];
+        let gone_at = gone_at(sender, place);
+        let withdrawn = replaced || sender.is_whole(place);
         let due = last && !withdrawn && membership.closing_at.is_none();
-        let will = &maker.record.published[label.number as usize];
+        let will = &sender.record.published[label.number as usize];
         for watcher in &self.witnesses {
             let mut heard = watcher
                 .record
@@ -57,8 +57,8 @@ impl Evidence {
             if withdrawn && let Some(first) = first {
                 return Err(format!("published, to {:?}: {first:?}", watcher.id));
             }
-            // When a fault broke it is the server's to know.
-            let broken = last_connection(maker, place).is_some_and(|last| last.broken);
+            // If a fault broke it, only the server knows when.
+            let broken = last_connection(sender, place).is_some_and(|last| last.broken);
             if let (Some(first), Some(gone_at), false) = (first, gone_at, broken)
                 && self.is_early(membership, first.at, gone_at)
             {
@@ -68,11 +68,11 @@ impl Evidence {
                 continue;
             };
             let until = gone_at + FOUND_DEAD + self.linger;
-            let watched = watcher.record.subscriptions.iter().any(|standing| {
-                suits(standing, &will.plan.topic)
-                    && keeps_all(standing)
-                    && watcher.stood(standing, will.sent_at, until)
-                    && watcher.is_whole(standing.membership)
+            let watched = watcher.record.subscriptions.iter().any(|registration| {
+                suits(registration, &will.plan.topic)
+                    && keeps_all(registration)
+                    && watcher.stood(registration, will.sent_at, until)
+                    && watcher.is_whole(registration.membership)
             });
             if watched {
                 return Err(format!("not published, to {:?}: {will:?}", watcher.id));
@@ -88,13 +88,13 @@ impl Evidence {
     }
 }
 
-fn last_connection(maker: &Witness, place: usize) -> Option<&Connection> {
-    let mut of = maker.record.connections.iter().rev();
+fn last_connection(sender: &Witness, place: usize) -> Option<&ConnectionRecord> {
+    let mut of = sender.record.connections.iter().rev();
     of.find(|connection| connection.membership == place)
 }
 
 /// When a membership's last connection began to end, if it did.
-fn gone_at(maker: &Witness, place: usize) -> Option<Instant> {
-    let last = last_connection(maker, place)?;
+fn gone_at(sender: &Witness, place: usize) -> Option<Instant> {
+    let last = last_connection(sender, place)?;
     last.left_at.or(last.ended_at)
 }

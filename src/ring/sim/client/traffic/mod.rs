@@ -1,84 +1,88 @@
-//! Simulated clients that take part in routing: they publish, subscribe, form groups, serve
-//! and ask, keep sessions, break off and come back. They follow a [`Traffic`] plan and keep
-//! a [`Record`].
+//! Traffic clients: simulated clients that publish, subscribe, form groups, serve and make
+//! requests, keep sessions, disconnect and reconnect. They follow a [`Traffic`] plan and fill in a
+//! [`Record`].
 //!
 //! | file | idea |
 //! |---|---|
-//! | `plan` | what it will do |
-//! | `record` | what it did and met with |
-//! | `mind` | what it knows beyond a connection: sessions, what is unanswered |
-//! | `talk` | one connection: bytes, and its end |
-//! | `voice` | what it says there: its end of the protocol |
-//! | `speak`, `hear` | messages out, messages in |
-//! | `cargo` | what messages carry, so that each tells whose it is |
+//! | `plan` | what a client will do |
+//! | `record` | what it did and received |
+//! | `model` | its state across connections: session, unanswered operations |
+//! | `connection` | one connection: bytes in and out, and how it ends |
+//! | `endpoint` | the protocol session of that connection, and its output |
+//! | `encode`, `decode` | messages out, messages in |
+//! | `payload` | payloads that name their sender |
 //!
-//! What one client can know is checked where it is heard (the first breach is
-//! [`Record::wrong`]); what only all records together show, a harness judges.
+//! What a single client can check is checked on receipt (the first violation is in
+//! [`Record::violation`]); what takes the records of all clients is left to the harness.
 
-mod cargo;
-mod hear;
-mod mind;
+mod connection;
+mod decode;
+mod encode;
+mod endpoint;
+mod model;
+mod payload;
 mod plan;
 mod record;
-mod speak;
-mod talk;
-mod voice;
 
-pub use cargo::Label;
-pub use plan::{Act, Answering, Filter, Keeping, Publish, Request, Traffic};
+pub use payload::Label;
+pub use plan::{Act, Answering, Filter, Publish, Request, SessionPlan, Traffic};
 pub use record::{
-    Answer, Asked, Connection, Delivered, Grant, Membership, Published, Record, Served, Standing,
-    Will,
+    Answer, ConnectionRecord, Delivered, Grant, Membership, Published, Record, Registration,
+    Requested, Served, Will,
 };
 
 use super::{ClientId, Ending, Reading, Writing};
 use crate::base::clock::Instant;
 use crate::proto::session::Settings;
-use crate::ring::sim::agenda::Event;
+use crate::ring::sim::event_queue::Event;
 use crate::ring::sim::kernel::Kernel;
-use mind::Mind;
+use connection::Connection;
+use model::Model;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use talk::Talk;
 
-/// What a harness may tell such a client while it lives.
+/// What a harness can order a running traffic client to do.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Do this as well, behind what is still to be done.
+    /// Append these acts to the script.
     Act(Vec<Act>),
-    /// Read, write and acknowledge as fast as can be, break off no more, forget all pauses.
+    /// Read, write and acknowledge as fast as possible, drop all planned cuts and pauses.
     Heal,
-    /// Break the connection this way now; or, with `Ending::Close`, end.
+    /// End the connection this way now; with `Ending::Close`, the client too.
     End(Ending),
     /// Read this way from now on.
     Read(Reading),
-    /// Never come back, or come back within this.
+    /// Never reconnect, or reconnect within this time.
     Reconnect(Option<Duration>),
 }
 
 enum Stage {
-    /// Connects at this time.
-    Away(Instant),
-    Talking(Box<Talk>),
-    Over,
+    /// Until it connects, at this time.
+    Disconnected(Instant),
+    Connected(Box<Connection>),
+    Ended,
 }
 
-pub(in crate::ring::sim) struct Party {
-    mind: Mind,
+pub(in crate::ring::sim) struct TrafficClient {
+    model: Model,
     stage: Stage,
     start: Instant,
-    /// Which of the plan's cuts comes next.
+    /// How many of the plan's cuts are past.
     cuts_made: usize,
     /// When its earliest timer fires.
     wake_at: Instant,
 }
 
-impl Party {
-    pub(in crate::ring::sim) fn new(id: ClientId, plan: Rc<Traffic>, start: Instant) -> Party {
-        Party {
-            mind: Mind::new(id, plan),
-            stage: Stage::Away(start),
+impl TrafficClient {
+    pub(in crate::ring::sim) fn new(
+        id: ClientId,
+        plan: Rc<Traffic>,
+        start: Instant,
+    ) -> TrafficClient {
+        TrafficClient {
+            model: Model::new(id, plan),
+            stage: Stage::Disconnected(start),
             start,
             cuts_made: 0,
             wake_at: Instant::NEVER,
@@ -86,43 +90,43 @@ impl Party {
     }
 
     pub(in crate::ring::sim) fn record(&self) -> &Record {
-        &self.mind.record
+        &self.model.record
     }
 
     pub(in crate::ring::sim) fn plan(&self) -> &Traffic {
-        &self.mind.plan
+        &self.model.plan
     }
 
-    /// Whether all it shall do is done and answered.
+    /// Whether its script is finished and everything answered.
     pub(in crate::ring::sim) fn is_idle(&self) -> bool {
         match self.stage {
-            Stage::Over => true,
-            Stage::Away(_) => false,
-            Stage::Talking(_) => {
-                let member = self.mind.standing == mind::Standing::Member;
-                member && self.mind.acts.is_empty() && self.mind.is_settled()
+            Stage::Ended => true,
+            Stage::Disconnected(_) => false,
+            Stage::Connected(_) => {
+                let member = self.model.progress == model::Progress::Member;
+                member && self.model.acts.is_empty() && self.model.is_all_answered()
             }
         }
     }
 
-    /// Looks around and does what is to be done.
+    /// Does everything that can be done now.
     pub(in crate::ring::sim) fn poke(&mut self, kernel: &mut Kernel, settings: &Arc<Settings>) {
         if self.wake_at <= kernel.now {
             self.wake_at = Instant::NEVER;
         }
-        if let Stage::Away(until) = self.stage {
+        if let Stage::Disconnected(until) = self.stage {
             if kernel.now < until {
                 return self.wake(until, kernel);
             }
             self.skip_cuts(kernel.now);
-            self.stage = match Talk::open(&mut self.mind, kernel, settings) {
-                Some(talk) => Stage::Talking(Box::new(talk)),
-                None => Stage::Over,
+            self.stage = match Connection::open(&mut self.model, kernel, settings) {
+                Some(connection) => Stage::Connected(Box::new(connection)),
+                None => Stage::Ended,
             };
         }
         self.make_cut(kernel.now);
-        if let Stage::Talking(talk) = &mut self.stage {
-            match talk.turn(&mut self.mind, kernel) {
+        if let Stage::Connected(connection) = &mut self.stage {
+            match connection.turn(&mut self.model, kernel) {
                 Some(at) => {
                     let at = at.min(self.next_cut());
                     self.wake(at, kernel);
@@ -130,16 +134,16 @@ impl Party {
                 None => self.end(kernel),
             }
         }
-        self.mind.record.over = matches!(self.stage, Stage::Over);
+        self.model.record.ended = matches!(self.stage, Stage::Ended);
     }
 
-    /// The connection is over.
+    /// The connection has ended.
     fn end(&mut self, kernel: &mut Kernel) {
-        self.stage = Stage::Over;
-        if self.mind.take_end(kernel.now) {
-            let within = self.mind.plan.reconnect.unwrap_or_default();
+        self.stage = Stage::Ended;
+        if self.model.take_end(kernel.now) {
+            let within = self.model.plan.reconnect.unwrap_or_default();
             let at = kernel.now + kernel.delay(within);
-            self.stage = Stage::Away(at);
+            self.stage = Stage::Disconnected(at);
             self.wake(at, kernel);
         }
     }
@@ -147,14 +151,14 @@ impl Party {
     // ---- cuts ----
 
     fn next_cut(&self) -> Instant {
-        let next = self.mind.plan.cuts.get(self.cuts_made);
+        let next = self.model.plan.cuts.get(self.cuts_made);
         next.map_or(Instant::NEVER, |(after, _)| self.start + *after)
     }
 
     fn make_cut(&mut self, now: Instant) {
         if self.next_cut() <= now {
-            if self.mind.ending.is_none() {
-                self.mind.ending = self.mind.plan.cuts.get(self.cuts_made).map(|cut| cut.1);
+            if self.model.ending.is_none() {
+                self.model.ending = self.model.plan.cuts.get(self.cuts_made).map(|cut| cut.1);
             }
             self.skip_cuts(now);
         }
@@ -166,48 +170,48 @@ impl Party {
         }
     }
 
-    /// Takes a command, unless it is over.
-    pub(in crate::ring::sim) fn obey(&mut self, command: Command, kernel: &Kernel) {
-        if self.mind.record.over {
+    /// Applies a command, unless the client has ended.
+    pub(in crate::ring::sim) fn apply(&mut self, command: Command, kernel: &Kernel) {
+        if self.model.record.ended {
             return;
         }
-        let plan = Rc::make_mut(&mut self.mind.plan);
+        let plan = Rc::make_mut(&mut self.model.plan);
         match command {
-            Command::Act(acts) => self.mind.acts.extend(acts),
+            Command::Act(acts) => self.model.acts.extend(acts),
             Command::Heal => {
                 plan.reading = Reading::Eager;
                 plan.writing = Writing::Whole;
                 plan.cuts.clear();
                 plan.think = Duration::ZERO;
-                if let Some(keeping) = plan.session.as_mut().filter(|one| one.ack_every > 0) {
-                    keeping.ack_every = 1;
-                    self.mind.acts.push_back(Act::AckAll);
+                if let Some(session) = plan.session.as_mut().filter(|one| one.ack_every > 0) {
+                    session.ack_every = 1;
+                    self.model.acts.push_back(Act::AckAll);
                 }
-                self.mind.acts.retain(|act| !matches!(act, Act::Read(_)));
-                self.mind.act_at = Instant::ZERO;
+                self.model.acts.retain(|act| !matches!(act, Act::Read(_)));
+                self.model.act_at = Instant::ZERO;
             }
             Command::End(ending) => match self.stage {
-                // It comes back to end in order, or not at all.
-                Stage::Away(at) if ending == Ending::Close => {
-                    self.mind.ending = Some(ending);
-                    self.stage = Stage::Away(at.min(kernel.now));
+                // To end in order it has to reconnect first, if it has a session.
+                Stage::Disconnected(at) if ending == Ending::Close => {
+                    self.model.ending = Some(ending);
+                    self.stage = Stage::Disconnected(at.min(kernel.now));
                     if plan.session.is_none() {
-                        self.stage = Stage::Over;
+                        self.stage = Stage::Ended;
                     }
                 }
-                Stage::Away(_) => {}
-                _ => self.mind.ending = Some(ending),
+                Stage::Disconnected(_) => {}
+                _ => self.model.ending = Some(ending),
             },
             Command::Read(reading) => plan.reading = reading,
             Command::Reconnect(within) => plan.reconnect = within,
         }
-        self.mind.record.over = matches!(self.stage, Stage::Over);
+        self.model.record.ended = matches!(self.stage, Stage::Ended);
     }
 
     fn wake(&mut self, at: Instant, kernel: &mut Kernel) {
         if at < self.wake_at {
             self.wake_at = at;
-            kernel.agenda.enter(at, Event::Client(self.mind.id));
+            kernel.event_queue.push(at, Event::Client(self.model.id));
         }
     }
 }

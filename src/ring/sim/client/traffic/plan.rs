@@ -1,9 +1,9 @@
-//! What a client that takes part in routing will do: its acts in their order, and how it
-//! reads, writes, answers, breaks off and comes back.
+//! What a traffic client will do: its acts in order, and how it reads, writes, answers, disconnects
+//! and reconnects.
 //!
-//! A plan is a script rather than a set of rates, so that a scenario of three acts and a
-//! random load of hundreds are the same thing; [`super::Command::Act`] adds to it while the
-//! client lives. The script goes on where it stood when a connection broke.
+//! A plan is a script rather than a set of rates, so that a scenario of three acts and a random
+//! load of hundreds are the same thing; [`super::Command::Act`] appends to it while the client
+//! runs. After a reconnect the script continues where it was.
 
 use crate::proto::envelope::{Codec, SlowPolicy};
 use crate::ring::sim::client::{Ending, Reading, Writing};
@@ -14,42 +14,44 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Traffic {
     pub checksum: bool,
-    /// The codec it prefers to receive, if it says so in its SYN.
+    /// The codec it asks for in its SYN; `None`: no option.
     pub codec: Option<Codec>,
-    /// The token with which each of its connections begins; none: no AUTH.
+    /// The token for the AUTH of each connection; `None`: no AUTH.
     pub token: Option<Rc<str>>,
     /// Whether it keeps a session across its connections.
-    pub session: Option<Keeping>,
+    pub session: Option<SessionPlan>,
     pub acts: Vec<Act>,
-    /// It pauses up to this before each act.
+    /// The longest pause before each act.
     pub think: Duration,
-    /// Operations unconfirmed at once; beyond them it waits.
+    /// How many operations may be unanswered at a time.
     pub window: usize,
     pub reading: Reading,
     pub writing: Writing,
-    /// What it does with REQUESTs, taking these in turn.
+    /// What it does with the REQUESTs it receives, taking these in turn.
     pub answering: Vec<Answering>,
-    /// Its connection breaks this long after it began, this way, whatever is open then.
+    /// Ends its connection this way, this long after the client's start, whatever is open then.
     pub cuts: Vec<(Duration, Ending)>,
-    /// It comes back within this when its connection ended without its CLOSE. `None`: never.
+    /// It reconnects within this time after a connection that ended without its CLOSE. `None`:
+    /// never.
     pub reconnect: Option<Duration>,
 }
 
-/// How a client keeps its session.
+/// How a client uses its session.
 #[derive(Clone, Copy, Debug)]
-pub struct Keeping {
-    /// It sends ACK after so many counted messages; 0: never.
+pub struct SessionPlan {
+    /// It sends ACK after this many counted messages; 0: never.
     pub ack_every: u32,
-    /// On resumption it repeats all it saw no OK for, even what the server says is
-    /// confirmed.
+    /// On resumption it repeats every operation without an OK, even a PUBLISH that SESSION_OK
+    /// reports as confirmed.
     pub repeats_all: bool,
-    /// The key it begins with, another client's, and what that one has received.
+    /// The key of another client's session to begin with, and how many messages that one has
+    /// received.
     pub resumes: Option<([u8; 16], u32)>,
 }
 
-impl Default for Keeping {
-    fn default() -> Keeping {
-        Keeping {
+impl Default for SessionPlan {
+    fn default() -> SessionPlan {
+        SessionPlan {
             ack_every: 4,
             repeats_all: true,
             resumes: None,
@@ -57,7 +59,7 @@ impl Default for Keeping {
     }
 }
 
-/// What becomes of a REQUEST.
+/// What a client does with a REQUEST it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answering {
     AtOnce,
@@ -69,7 +71,7 @@ pub enum Answering {
     Twice,
 }
 
-/// One thing a client does.
+/// One step of a client's script.
 #[derive(Clone, Debug)]
 pub enum Act {
     Publish(Publish),
@@ -79,49 +81,49 @@ pub enum Act {
     Unserve(Filter),
     Will(Publish),
     /// Withdraws the will.
-    NoWill,
+    WithdrawWill,
     Request(Request),
     Pause(Duration),
     /// Reads this way from now on.
     Read(Reading),
     /// Waits until every operation so far is answered.
-    Settle,
+    AwaitAnswers,
     /// Sends these bytes as they are.
-    Say(Vec<u8>),
-    /// Sends AUTH with this token, which later connections begin with too.
+    Raw(Vec<u8>),
+    /// Sends AUTH with this token; later connections use it too.
     Auth(Rc<str>),
     /// Sends ACK with this number, whatever it has counted.
     Ack(u32),
     /// Sends ACK with all it has counted, if it has a session.
     AckAll,
-    /// Ends the connection this way. With `Ending::Close` the client is over.
+    /// Ends the connection this way, and with `Ending::Close` the client.
     End(Ending),
 }
 
-/// A message to publish. What it carries is made from who sends it and its number.
+/// A message to publish. Its payload is derived from its sender and its number.
 #[derive(Clone, Debug, Default)]
 pub struct Publish {
     pub topic: String,
-    /// Wants an OK.
+    /// Whether it has an id, so that the server answers with OK.
     pub confirmed: bool,
     pub retain: bool,
     /// An empty payload: clears what is retained.
     pub empty: bool,
-    /// Bytes of payload beside those that tell who sent it.
+    /// Bytes of payload beside the label.
     pub bytes: usize,
     pub expires_ms: Option<u32>,
     pub key: Option<Vec<u8>>,
-    /// What it is written in: see `cargo`.
+    /// The codec of its payload: see `payload`.
     pub codec: Codec,
 }
 
-/// A filter with what SUBSCRIBE and SERVE take beside it.
+/// A filter, and what SUBSCRIBE and SERVE take beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     pub name: String,
     pub group: Option<String>,
     pub policy: Option<SlowPolicy>,
-    /// What SUBSCRIBE says it wants.
+    /// The codec that SUBSCRIBE asks for.
     pub codec: Codec,
 }
 
@@ -152,7 +154,7 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// A client that does this and stays.
+    /// A client that performs these acts and stays.
     pub fn of(acts: impl Into<Vec<Act>>) -> Traffic {
         Traffic {
             acts: acts.into(),
@@ -160,10 +162,10 @@ impl Traffic {
         }
     }
 
-    /// The same, with a session, coming back within 20 ms.
-    pub fn kept(acts: impl Into<Vec<Act>>) -> Traffic {
+    /// The same, with a session and reconnecting within 20 ms.
+    pub fn with_session(acts: impl Into<Vec<Act>>) -> Traffic {
         Traffic {
-            session: Some(Keeping::default()),
+            session: Some(SessionPlan::default()),
             reconnect: Some(Duration::from_millis(20)),
             ..Traffic::of(acts)
         }

@@ -1,12 +1,11 @@
-//! What a client that takes part in routing has done and met with, with the times of both.
-//! Whether that is what the protocol promises is for a harness to say, which knows all
-//! clients' records.
+//! What a traffic client has done and received, and when. Whether that is what the protocol
+//! promises is for the harness to judge, which sees the records of all clients.
 //!
-//! A *membership* is what the server knows a client by: a session, or a connection without
-//! one. Subscriptions, services and a will belong to it, and nothing is delivered to it
-//! twice. A client whose session is gone begins another.
+//! A *membership* is what the server identifies a client by: a session, or a connection without
+//! one. Subscriptions, services and a will belong to it, and nothing is delivered to it twice. A
+//! client whose session the server no longer knows begins another membership.
 
-use super::cargo::Label;
+use super::payload::Label;
 use super::plan::{Filter, Publish};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
@@ -15,32 +14,32 @@ use crate::proto::error::Code;
 use crate::ring::sim::client::Ending;
 use std::rc::Rc;
 
-/// All that is known of one client.
+/// Everything recorded of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    pub connections: Vec<Connection>,
+    pub connections: Vec<ConnectionRecord>,
     pub memberships: Vec<Membership>,
-    /// AUTH_OKs, in their order.
+    /// AUTH_OKs, in order.
     pub grants: Vec<Grant>,
     pub published: Vec<Published>,
     pub delivered: Vec<Delivered>,
     /// SUBSCRIBE and UNSUBSCRIBE.
-    pub subscriptions: Vec<Standing>,
+    pub subscriptions: Vec<Registration>,
     /// SERVE and UNSERVE.
-    pub services: Vec<Standing>,
-    pub asked: Vec<Asked>,
+    pub services: Vec<Registration>,
+    pub requested: Vec<Requested>,
     pub served: Vec<Served>,
     /// ERRORs that were not fatal: the operation's id, the code, when.
     pub errors: Vec<(u32, Code, Instant)>,
-    /// The first thing that was not as it should be, whatever others did.
-    pub wrong: Option<String>,
-    /// It has ended, or gone for good.
-    pub over: bool,
+    /// The first violation of the protocol by the server that this client could see by itself.
+    pub violation: Option<String>,
+    /// The client has ended and will not reconnect.
+    pub ended: bool,
 }
 
 /// One connection.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub struct ConnectionRecord {
     pub begun_at: Instant,
     pub established_at: Option<Instant>,
     /// The shard that serves it.
@@ -48,64 +47,64 @@ pub struct Connection {
     /// The membership it had when it ended.
     pub membership: usize,
     pub ended_at: Option<Instant>,
-    /// When the client began to end it.
+    /// When the client began to end the connection.
     pub left_at: Option<Instant>,
     /// How the client ended it, if it did.
     pub ending: Option<Ending>,
-    /// The server's last word was the answer to the client's CLOSE.
+    /// The server answered the client's CLOSE.
     pub close_answered: bool,
     /// The server's own CLOSE.
-    pub close_heard: Option<Code>,
+    pub close_received: Option<Code>,
     /// The code of a fatal ERROR, or of an RST.
     pub refused: Option<Code>,
-    /// What the client's own end of the protocol ended for: the server's bytes were wrong.
-    pub offended: Option<Reason>,
+    /// Why the client's own session ended, if the server's bytes violated the protocol.
+    pub protocol_error: Option<Reason>,
     pub drains: u32,
-    /// A fault broke it, or nobody listened.
+    /// An injected fault broke it.
     pub broken: bool,
 }
 
-impl Connection {
-    /// Whether all that was sent on it has been taken, and all that was owed was received.
+impl ConnectionRecord {
+    /// Whether the server has taken everything sent on it and the client received everything owed.
     pub fn is_orderly(&self) -> bool {
         self.close_answered
     }
 }
 
-/// What the server knows a client by.
+/// What the server identifies a client by.
 #[derive(Clone, Debug)]
 pub struct Membership {
     pub began_at: Instant,
     /// The session's key; `None` without a session.
     pub key: Option<[u8; 16]>,
-    /// Counted messages.
+    /// Messages received that ACK counts.
     pub received: u32,
     pub acknowledged: u32,
     /// How often it was resumed.
     pub resumed: u32,
     /// CLOSE was sent.
     pub closing_at: Option<Instant>,
-    /// It is over: with CLOSE answered, or else.
+    /// When it ended: with CLOSE answered, or (`lost_at`) otherwise.
     pub closed_at: Option<Instant>,
     pub lost_at: Option<Instant>,
-    /// SESSION_UNKNOWN came for its key.
+    /// The server answered SESSION_UNKNOWN for its key.
     pub unknown: bool,
-    /// Its wills, in their order; the last one counts.
+    /// Its wills, in order; the last one counts.
     pub wills: Vec<Will>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Will {
-    /// The number in `published`; `None`: withdrawn.
+    /// The index in `published`; `None`: withdrawn.
     pub number: Option<u32>,
     pub confirmed: bool,
 }
 
-/// A message made by this client; its number is its place.
+/// A message of this client; its number is its index.
 #[derive(Clone, Debug)]
 pub struct Published {
     pub plan: Publish,
-    /// 0: no confirmation wanted.
+    /// 0: no confirmation requested.
     pub id: u32,
     pub digest: u64,
     pub is_will: bool,
@@ -122,7 +121,7 @@ pub struct Published {
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub token: Rc<str>,
-    /// Whom the server takes it for.
+    /// The principal that the server named.
     pub principal: String,
     pub connection: usize,
     pub at: Instant,
@@ -139,21 +138,21 @@ pub struct Delivered {
     pub retain: bool,
     pub connection: usize,
     pub membership: usize,
-    /// The AUTH_OK before it: the rights by which it came.
+    /// The latest AUTH_OK before it, whose rights it was delivered under.
     pub grant: Option<usize>,
     pub at: Instant,
 }
 
-/// A SUBSCRIBE or SERVE and what became of it.
+/// A SUBSCRIBE or SERVE, how the server answered it, and when it ended.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct Registration {
     pub filter: Filter,
     pub membership: usize,
-    /// How often it was asked for within the membership.
-    pub asked: u32,
-    pub asked_at: Instant,
+    /// How often it was sent within the membership.
+    pub sent: u32,
+    pub sent_at: Instant,
     pub confirmed_at: Option<Instant>,
-    /// Messages that had been received before its OK.
+    /// How many messages the client had received before its OK.
     pub received_before: usize,
     pub refused: Option<Code>,
     /// UNSUBSCRIBE or UNSERVE.
@@ -161,11 +160,11 @@ pub struct Standing {
     pub left_confirmed_at: Option<Instant>,
 }
 
-/// A REQUEST of this client; its number is its place.
+/// A REQUEST of this client; its number is its index.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct Requested {
     pub service: String,
-    /// Bytes of payload beside those that tell who asked.
+    /// Bytes of payload beside the label.
     pub bytes: usize,
     pub timeout_ms: Option<u32>,
     pub membership: usize,
@@ -177,7 +176,7 @@ pub struct Asked {
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub at: Instant,
-    /// Who answered, if it was not a failure.
+    /// The client that answered, unless it failed.
     pub by: Option<u32>,
     /// The code of a failure.
     pub failed: Option<Code>,
@@ -193,14 +192,14 @@ pub struct Served {
 }
 
 impl Record {
-    /// Notes what is wrong; the first counts.
-    pub(super) fn blame(&mut self, what: impl Into<String>) {
-        if self.wrong.is_none() {
-            self.wrong = Some(what.into());
+    /// Records a violation, if it is the first.
+    pub(super) fn note_violation(&mut self, what: impl Into<String>) {
+        if self.violation.is_none() {
+            self.violation = Some(what.into());
         }
     }
 
-    pub(super) fn connection_mut(&mut self) -> Option<&mut Connection> {
+    pub(super) fn connection_mut(&mut self) -> Option<&mut ConnectionRecord> {
         self.connections.last_mut()
     }
 
@@ -212,24 +211,25 @@ impl Record {
         self.memberships.last_mut()
     }
 
-    /// The numbers of messages received of one maker on one topic, in their order.
-    pub fn numbers(&self, maker: crate::ring::sim::client::ClientId, topic: &str) -> Vec<u32> {
-        let of = |one: &&Delivered| one.label.maker == maker && one.topic == topic;
+    /// The numbers of the messages received from one sender on one topic, in order.
+    pub fn numbers(&self, sender: crate::ring::sim::client::ClientId, topic: &str) -> Vec<u32> {
+        let of = |one: &&Delivered| one.label.sender == sender && one.topic == topic;
         let numbers = self.delivered.iter().filter(of);
         numbers.map(|one| one.label.number).collect()
     }
 
-    /// The session's key, once there is one.
+    /// The session's key, once there is a session.
     pub fn key(&self) -> Option<[u8; 16]> {
         self.membership()?.key
     }
 
-    /// Codes of all failures of REQUESTs, `None` for an answer, in the order asked.
+    /// The outcome of each REQUEST, in order: who answered or the failure's code; `None` while
+    /// unanswered.
     pub fn outcomes(&self) -> Vec<Option<Result<u32, Code>>> {
-        let outcome = |asked: &Asked| {
+        let outcome = |asked: &Requested| {
             let answer = asked.answer?;
             Some(answer.failed.map_or(Ok(answer.by.unwrap_or(u32::MAX)), Err))
         };
-        self.asked.iter().map(outcome).collect()
+        self.requested.iter().map(outcome).collect()
     }
 }

@@ -34,17 +34,18 @@ const BOUNDS_NS: [u64; 23] = [
 /// Durations in seconds.
 #[derive(Debug, PartialEq)]
 pub(super) struct Buckets {
-    /// Of all durations together, as exact as the histogram: to a hundredth.
+    /// The sum of all durations, as exact as the histogram: to one percent.
     pub(super) sum: f64,
     pub(super) count: u64,
-    /// Upper bounds, and how many lie between one and the one below. The last has none.
+    /// Upper bounds, and how many values lie between each and the previous one. The last bucket is
+    /// unbounded.
     pub(super) buckets: Vec<(f64, u64)>,
 }
 
 impl Buckets {
-    /// Of a histogram in nanoseconds, in one walk over the values that were recorded (some
-    /// 4,000 at most). A value that is as large as a bound to a hundredth counts below it.
-    /// Each figure only grows while the histogram does.
+    /// From a histogram in nanoseconds, in one pass over its recorded values (some 4,000 at most).
+    /// A value within one percent of a bound counts below it. No figure ever decreases while the
+    /// histogram grows.
     pub(super) fn of(histogram: &Histogram<u64>) -> Buckets {
         let bounds = BOUNDS_NS.iter().map(|&bound| bound as f64 / 1e9);
         let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();

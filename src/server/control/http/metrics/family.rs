@@ -18,7 +18,7 @@ pub(super) struct CounterFamily {
     pub(super) help: &'static str,
     /// Whether it is reported per shard, or for all shards together.
     pub(super) by_shard: bool,
-    /// The label that tells the parts apart; empty where there is one part.
+    /// The label that distinguishes the parts; empty if there is only one.
     pub(super) label: &'static str,
     /// What is counted, with the label's value.
     pub(super) parts: &'static [(&'static str, Counter)],
@@ -126,8 +126,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
                                       collector.", &[("", SpansDropped)]),
 ];
 
-/// What the slow-consumer policies did; closing the connection, the last one, is counted
-/// among the reasons for that.
+/// What the slow-consumer policies did; disconnecting is counted among the close reasons.
 #[rustfmt::skip]
 pub(super) const SLOW_ACTIONS: &[(&str, Counter)] = &[
     ("drop_oldest", SlowDroppedOldest),
@@ -135,7 +134,7 @@ pub(super) const SLOW_ACTIONS: &[(&str, Counter)] = &[
     ("replace", SlowReplaced),
 ];
 
-/// Told in another way: as labels of another metric, or as what they add up to.
+/// Reported in another way: as labels of another metric, or as part of a sum.
 #[cfg(test)]
 pub(super) const TOLD_OTHERWISE: &[Counter] = &[
     Closed,

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `collector` | reads the board and writes it: what is not in a table |
 //! | `family` | the tables: which counters stand under which name |
-//! | `bucket` | from a fine histogram to the few buckets that are told |
+//! | `bucket` | from a fine histogram to the few buckets that are reported |
 //! | `process` | what the kernel knows of this process |
 //! | `classic` | from OpenMetrics to the older format |
 //!

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// A figure that cannot be read is `None`, and not told.
+/// A figure that cannot be read is `None`, and not reported.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Process {
     pub(super) resident_bytes: Option<u64>,
@@ -20,10 +20,10 @@ pub(super) struct Process {
     pub(super) threads: Option<u64>,
 }
 
-/// Opened before anybody asks: then there may be no descriptor left.
+/// Opened in advance: when it is needed there may be no descriptor left.
 static STATUS: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/status").ok());
 
-/// Opens what is read later.
+/// Opens the files that are read later.
 pub fn prepare() {
     LazyLock::force(&STATUS);
 }
@@ -64,7 +64,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// All of a file of /proc, from its beginning: it says what holds now.
+/// Reads a /proc file from its beginning, which yields current values.
 fn text(file: &File) -> io::Result<String> {
     let mut bytes = vec![0; 16 << 10];
     let mut length = 0;
@@ -78,8 +78,8 @@ fn text(file: &File) -> io::Result<String> {
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
-/// Descriptors that are open. Since Linux 6.2 the folder's size says how many; before that
-/// they have to be listed.
+/// How many descriptors are open. Since Linux 6.2 this is the directory's size; before, they have
+/// to be listed.
 fn descriptors(folder: &Path) -> Option<u64> {
     match fs::metadata(folder).ok()?.len() {
         0 => Some(fs::read_dir(folder).ok()?.count() as u64),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn without_proc_nothing_is_told() {
+    fn without_proc_nothing_is_reported() {
         let nowhere = tempfile::tempdir().unwrap();
         let told = Process::of("", &nowhere.path().join("fd"), 9);
         let limit = Process {

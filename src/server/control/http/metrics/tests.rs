@@ -60,7 +60,7 @@ fn admin() -> Arc<Admin> {
 }
 
 #[test]
-fn everything_that_is_counted_or_timed_is_told() {
+fn everything_counted_or_timed_is_reported() {
     let parts = COUNTERS.iter().flat_map(|family| family.parts);
     let told: HashSet<_> = parts
         .map(|(_, counter)| counter)
@@ -88,7 +88,7 @@ fn everything_that_is_counted_or_timed_is_told() {
 }
 
 #[test]
-fn what_the_board_says_is_what_is_told() {
+fn the_metrics_report_what_the_board_says() {
     let text = render(admin()).unwrap();
     for line in [
         "ringmail_connections{shard=\"0\"} 9",
@@ -135,7 +135,7 @@ fn labels_are_these_and_no_other() {
 }
 
 #[test]
-fn open_metrics_is_for_whoever_names_it_first() {
+fn open_metrics_is_for_clients_that_prefer_it() {
     let wants = |accept: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());

@@ -28,7 +28,7 @@ use std::sync::{Arc, LazyLock};
 
 const SKELETON: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
-/// A function of its own: no name of the page's gets into the window.
+/// Wrapped in a function, so that none of the page's names become global.
 const SCRIPT: &str = concat!(
     "\"use strict\";(() => {\n",
     include_str!("rate.js"),
@@ -75,7 +75,7 @@ async fn page() -> Response {
         (CONTENT_SECURITY_POLICY, PAGE.policy.as_str()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        // After an update, the new one.
+        // So that after an update the new page is loaded.
         (CACHE_CONTROL, "no-cache"),
         (
             HeaderName::from_static("cross-origin-opener-policy"),
@@ -97,7 +97,7 @@ mod tests {
     fn the_page_is_put_together_and_names_no_other_place() {
         let html = std::str::from_utf8(&PAGE.html).unwrap();
         assert!(!html.contains("{{"), "a part is missing");
-        // The namespace of SVG is a name, no place.
+        // The namespace of SVG is a name, not an address.
         let html = html.replace("http://www.w3.org/2000/svg", "");
         for elsewhere in ["http://", "https://", "src=", "@import", "url(", "import("] {
             assert!(!html.contains(elsewhere), "{elsewhere}");
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn nothing_ends_style_or_script_before_its_end() {
         assert!(!STYLE.contains("</") && !SCRIPT.contains("</") && !SCRIPT.contains("<!--"));
-        // What would make text of the server's into elements.
+        // Functions that would turn text from the server into elements.
         for dangerous in [
             "innerHTML",
             "outerHTML",

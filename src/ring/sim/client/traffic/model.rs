@@ -1,32 +1,31 @@
-//! What a client knows beyond its connection: its script, its record, what it waits for.
-//! Here is what carries over from one connection to the next; `speak` and `hear` add what
-//! it says and hears.
+//! A client's state across its connections: its script, its record, the answers it waits for. This
+//! file has what carries over from one connection to the next; `encode` and `decode` add the
+//! messages out and in.
 //!
-//! Invariant: `unanswered` holds the operations sent on this connection and neither
-//! answered by OK nor by ERROR, in the order in which they were sent; between connections
-//! those of the last one.
+//! Invariant: `unanswered` holds the operations sent on this connection that have had neither OK
+//! nor ERROR, in the order in which they were sent; between connections, those of the last one.
 
+use super::endpoint::Endpoint;
 use super::plan::{Act, Traffic};
 use super::record::{Grant, Membership, Record};
-use super::voice::Voice;
 use crate::base::clock::Instant;
 use crate::proto::message::Message;
 use crate::ring::sim::client::{ClientId, Ending};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// AUTH's method of a token.
+/// AUTH's method for tokens.
 const METHOD_JWT: u8 = 1;
 
-/// What an operation was about: places in the record.
+/// What an operation was about: an index into the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Matter {
+pub(super) enum Subject {
     Publish(u32),
     Subscribe(usize),
     Unsubscribe(usize),
     Serve(usize),
     Unserve(usize),
-    /// The place among the membership's wills.
+    /// The index among the membership's wills.
     Will(usize),
 }
 
@@ -34,21 +33,21 @@ pub(super) enum Matter {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operation {
     pub(super) id: u32,
-    pub(super) matter: Matter,
+    pub(super) subject: Subject,
 }
 
-/// How far a connection has got with who it is.
+/// How far a connection has got towards its membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Nobody,
+pub(super) enum Progress {
+    Unidentified,
     /// AUTH was sent.
-    Showing,
+    Authenticating,
     /// SESSION was sent.
-    Asking,
+    OpeningSession,
     Member,
 }
 
-/// A RESPONSE that is given later.
+/// A RESPONSE to be sent later.
 #[derive(Clone, Debug)]
 pub(super) struct Due {
     pub(super) at: Instant,
@@ -57,7 +56,7 @@ pub(super) struct Due {
     pub(super) payload: Vec<u8>,
 }
 
-pub(super) struct Mind {
+pub(super) struct Model {
     pub(super) id: ClientId,
     pub(super) plan: Rc<Traffic>,
     pub(super) record: Record,
@@ -65,19 +64,19 @@ pub(super) struct Mind {
     pub(super) act_at: Instant,
     pub(super) unanswered: VecDeque<Operation>,
     pub(super) next_id: u32,
-    pub(super) standing: Standing,
-    /// The tokens of AUTHs that are not answered.
-    pub(super) shown: VecDeque<Rc<str>>,
+    pub(super) progress: Progress,
+    /// The tokens of AUTHs that wait for AUTH_OK.
+    pub(super) auths_unanswered: VecDeque<Rc<str>>,
     pub(super) due: Vec<Due>,
-    /// The first REQUEST made on this connection.
-    pub(super) asked_from: usize,
-    /// How the connection shall end now.
+    /// The number of the first REQUEST made on this connection.
+    pub(super) requested_from: usize,
+    /// How the client is ending the connection.
     pub(super) ending: Option<Ending>,
 }
 
-impl Mind {
-    pub(super) fn new(id: ClientId, plan: Rc<Traffic>) -> Mind {
-        Mind {
+impl Model {
+    pub(super) fn new(id: ClientId, plan: Rc<Traffic>) -> Model {
+        Model {
             id,
             acts: plan.acts.iter().cloned().collect(),
             plan,
@@ -85,44 +84,46 @@ impl Mind {
             act_at: Instant::ZERO,
             unanswered: VecDeque::new(),
             next_id: 1,
-            standing: Standing::Nobody,
-            shown: VecDeque::new(),
+            progress: Progress::Unidentified,
+            auths_unanswered: VecDeque::new(),
             due: Vec::new(),
-            asked_from: 0,
+            requested_from: 0,
             ending: None,
         }
     }
 
-    /// The handshake is over.
-    pub(super) fn establish(&mut self, shard: Option<u16>, voice: &mut Voice, now: Instant) {
+    /// The handshake is complete.
+    pub(super) fn establish(&mut self, shard: Option<u16>, endpoint: &mut Endpoint, now: Instant) {
         if let Some(connection) = self.record.connection_mut() {
             connection.established_at = Some(now);
             connection.shard = shard;
         }
-        self.asked_from = self.record.asked.len();
+        self.requested_from = self.record.requested.len();
         if self.plan.token.is_some() {
-            self.standing = Standing::Showing;
-            return self.authenticate(voice);
+            self.progress = Progress::Authenticating;
+            return self.authenticate(endpoint);
         }
-        self.enter(voice, now);
+        self.join(endpoint, now);
     }
 
     /// Sends AUTH.
-    pub(super) fn authenticate(&mut self, voice: &mut Voice) {
+    pub(super) fn authenticate(&mut self, endpoint: &mut Endpoint) {
         if let Some(token) = &self.plan.token {
             let credential = token.as_bytes();
-            voice.send(&Message::Auth {
+            endpoint.send(&Message::Auth {
                 method: METHOD_JWT,
                 credential,
             });
-            self.shown.push_back(token.clone());
+            self.auths_unanswered.push_back(token.clone());
         }
     }
 
     /// AUTH_OK.
-    pub(super) fn take_grant(&mut self, principal: &str, voice: &mut Voice, now: Instant) {
-        let Some(token) = self.shown.pop_front() else {
-            return self.record.blame("an AUTH_OK that was not asked for");
+    pub(super) fn take_grant(&mut self, principal: &str, endpoint: &mut Endpoint, now: Instant) {
+        let Some(token) = self.auths_unanswered.pop_front() else {
+            return self
+                .record
+                .note_violation("an AUTH_OK that was not asked for");
         };
         self.record.grants.push(Grant {
             token,
@@ -130,31 +131,32 @@ impl Mind {
             connection: self.record.connections.len() - 1,
             at: now,
         });
-        if self.standing == Standing::Showing {
-            self.enter(voice, now);
+        if self.progress == Progress::Authenticating {
+            self.join(endpoint, now);
         }
     }
 
-    /// The server knows who it is, or asks nobody.
-    fn enter(&mut self, voice: &mut Voice, now: Instant) {
+    /// The client is authenticated, or does not authenticate: opens its session, or begins a
+    /// membership without one.
+    fn join(&mut self, endpoint: &mut Endpoint, now: Instant) {
         if self.plan.session.is_some() {
-            self.ask_for_session(voice);
+            self.ask_for_session(endpoint);
         } else {
-            self.begin_membership(None, voice, now);
+            self.begin_membership(None, endpoint, now);
         }
     }
 
-    /// Sends SESSION with the key it holds, or for a new one.
-    fn ask_for_session(&mut self, voice: &mut Voice) {
-        self.standing = Standing::Asking;
-        let mut asked = self.plan.session.and_then(|keeping| keeping.resumes);
+    /// Sends SESSION: with the key it holds, or for a new session.
+    fn ask_for_session(&mut self, endpoint: &mut Endpoint) {
+        self.progress = Progress::OpeningSession;
+        let mut asked = self.plan.session.and_then(|session| session.resumes);
         if let Some(membership) = self.record.membership() {
             let alive = membership.lost_at.is_none() && membership.closed_at.is_none();
             let key = membership.key.filter(|_| alive);
             asked = key.map(|key| (key, membership.received));
         }
         let (key, received) = asked.unwrap_or_default();
-        voice.send(&Message::Session { key, received });
+        endpoint.send(&Message::Session { key, received });
     }
 
     /// SESSION_OK.
@@ -163,25 +165,28 @@ impl Mind {
         key: [u8; 16],
         resumed: bool,
         last_publish_id: u32,
-        voice: &mut Voice,
+        endpoint: &mut Endpoint,
         now: Instant,
     ) {
-        if self.standing != Standing::Asking {
-            return self.record.blame("a SESSION_OK that was not asked for");
+        if self.progress != Progress::OpeningSession {
+            return self
+                .record
+                .note_violation("a SESSION_OK that was not asked for");
         }
         if key == [0; 16] {
-            self.record.blame("a session's key is nought");
+            self.record
+                .note_violation("the key of a session is all zeros");
         }
         if !resumed {
             if last_publish_id != 0 {
                 let wrong = format!("a new session begins at PUBLISH {last_publish_id}");
-                self.record.blame(wrong);
+                self.record.note_violation(wrong);
             }
-            return self.begin_membership(Some(key), voice, now);
+            return self.begin_membership(Some(key), endpoint, now);
         }
         if self.record.memberships.is_empty() {
-            // Another client's, whose key it was given.
-            let received = self.plan.session.and_then(|keeping| keeping.resumes);
+            // It is another client's session, whose key the plan gave.
+            let received = self.plan.session.and_then(|session| session.resumes);
             let received = received.map_or(0, |(_, received)| received);
             self.next_id = last_publish_id + 1;
             self.push_membership(Some(key), received, now);
@@ -191,33 +196,33 @@ impl Mind {
             return;
         };
         if membership.key != Some(key) {
-            return self.record.blame("resumed under another key");
+            return self.record.note_violation("resumed under another key");
         }
         membership.resumed += 1;
         if last_publish_id >= self.next_id {
             let wrong = format!("PUBLISH {last_publish_id} confirmed, never sent");
-            self.record.blame(wrong);
+            self.record.note_violation(wrong);
         }
-        self.standing = Standing::Member;
+        self.progress = Progress::Member;
         self.note_membership();
-        self.repeat_unanswered(last_publish_id, voice, now);
+        self.repeat_unanswered(last_publish_id, endpoint, now);
     }
 
-    /// The session is gone at the server: another one begins.
-    pub(super) fn lose_session(&mut self, voice: &mut Voice, now: Instant) {
+    /// The server no longer knows the session: asks for a new one.
+    pub(super) fn lose_session(&mut self, endpoint: &mut Endpoint, now: Instant) {
         if let Some(membership) = self.record.membership_mut() {
             membership.unknown = true;
             membership.lost_at = Some(now);
         }
         if self.record.memberships.is_empty() {
-            // The key was not its own: no second try with it.
+            // The key was another client's: not to be tried again.
             let plan = Rc::make_mut(&mut self.plan);
-            plan.session = plan.session.map(|keeping| super::plan::Keeping {
+            plan.session = plan.session.map(|session| super::plan::SessionPlan {
                 resumes: None,
-                ..keeping
+                ..session
             });
         }
-        self.ask_for_session(voice);
+        self.ask_for_session(endpoint);
     }
 
     fn push_membership(&mut self, key: Option<[u8; 16]>, received: u32, now: Instant) {
@@ -233,7 +238,7 @@ impl Mind {
             unknown: false,
             wills: Vec::new(),
         });
-        self.standing = Standing::Member;
+        self.progress = Progress::Member;
         self.note_membership();
     }
 
@@ -244,17 +249,17 @@ impl Mind {
         }
     }
 
-    /// Begins anew: what was unanswered is given up, what stood is asked for again.
-    fn begin_membership(&mut self, key: Option<[u8; 16]>, voice: &mut Voice, now: Instant) {
+    /// Begins a new membership: drops unanswered operations, registers everything again.
+    fn begin_membership(&mut self, key: Option<[u8; 16]>, endpoint: &mut Endpoint, now: Instant) {
         let will = self.record.membership().and_then(|last| last.wills.last());
         let will = will.and_then(|will| will.number);
         self.push_membership(key, 0, now);
         self.unanswered.clear();
         self.due.clear();
-        self.stand_again(will, voice, now);
+        self.register_again(will, endpoint, now);
     }
 
-    /// The connection is over; says whether the client comes back.
+    /// The connection has ended; returns whether the client reconnects.
     pub(super) fn take_end(&mut self, now: Instant) -> bool {
         let closing = self.ending == Some(Ending::Close);
         let answered = self.record.connections.last();
@@ -263,7 +268,7 @@ impl Mind {
             connection.ended_at = Some(now);
             connection.ending = self.ending;
         }
-        let was_member = self.standing == Standing::Member;
+        let was_member = self.progress == Progress::Member;
         if let Some(membership) = self.record.membership_mut().filter(|_| was_member) {
             if closing && answered {
                 membership.closed_at = Some(now);
@@ -271,8 +276,8 @@ impl Mind {
                 membership.lost_at = Some(now);
             }
         }
-        self.standing = Standing::Nobody;
-        self.shown.clear();
+        self.progress = Progress::Unidentified;
+        self.auths_unanswered.clear();
         self.ending = None;
         self.plan.reconnect.is_some() && !closing
     }

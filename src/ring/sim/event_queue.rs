@@ -1,20 +1,20 @@
-//! What will happen when: the events of the simulated world in the order of their times.
+//! The event queue: what will happen in the simulated world, ordered by time.
 //!
-//! Events of the same time happen in the order in which they were entered, so that one
-//! seed makes one run.
+//! Events with the same time happen in the order in which they were pushed, so that a seed
+//! determines the run.
 
 use super::id::ClientId;
-use super::link::{LinkId, Way};
+use super::link::{Direction, LinkId};
 use crate::base::clock::Instant;
 use crate::base::id::Key;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What travels through a network.
+/// What travels through the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Parcel {
+pub(super) enum Segment {
     /// The client's SYN reaches the listener of a shard.
-    Connect(u16),
+    Syn(u16),
     Bytes(u32),
     Fin,
     Reset,
@@ -24,12 +24,12 @@ pub(super) enum Parcel {
 pub(super) enum Event {
     Arrive {
         link: LinkId,
-        way: Way,
-        parcel: Parcel,
+        direction: Direction,
+        segment: Segment,
     },
-    /// A client wants to look around.
+    /// A client's timer fires, or something at its end of a connection has changed.
     Client(ClientId),
-    /// A send held back may begin.
+    /// A send that a fault delayed may start.
     Send {
         shard: u16,
         key: Key,
@@ -45,18 +45,18 @@ pub(super) enum Event {
 }
 
 #[derive(Default)]
-pub(super) struct Agenda {
+pub(super) struct EventQueue {
     entries: BinaryHeap<Reverse<(Instant, u64, Event)>>,
-    entered: u64,
+    pushed: u64,
 }
 
-impl Agenda {
-    pub(super) fn enter(&mut self, at: Instant, event: Event) {
-        self.entered += 1;
-        self.entries.push(Reverse((at, self.entered, event)));
+impl EventQueue {
+    pub(super) fn push(&mut self, at: Instant, event: Event) {
+        self.pushed += 1;
+        self.entries.push(Reverse((at, self.pushed, event)));
     }
 
-    /// When the next event is; `NEVER` when there is none.
+    /// The time of the next event; `NEVER` if there is none.
     pub(super) fn next_at(&self) -> Instant {
         self.entries
             .peek()

@@ -1,4 +1,4 @@
-//! Surveys of the connections, and an operator's ending of one: under churn and faults, in
+//! Listings of the connections, and connections ended by an operator: under churn and faults, in
 //! bounded pieces, and for the right connection.
 
 use super::chaos::any_size;
@@ -27,9 +27,9 @@ const SORTS: [Sort; 7] = [
     Sort::Id,
 ];
 
-/// What two shards or more have told by now, all of them.
+/// The merged listing of all shards.
 fn all(server: &mut Server, query: &Query, shards: usize) -> Seen {
-    let told = server.survey(query);
+    let told = server.list(query);
     server.run_for(ms(100));
     let mut all = Seen::default();
     let mut count = 0;
@@ -52,7 +52,7 @@ fn everything() -> Query {
     }
 }
 
-/// What must be true of any answer of one shard.
+/// Checks what must be true of any shard's answer.
 fn check(query: &Query, shard: usize, seen: &Seen, slots_max: u64) {
     assert!(seen.rows.len() <= query.most);
     assert!(seen.rows.len() as u64 <= seen.total, "{seen:?}");
@@ -67,7 +67,7 @@ fn check(query: &Query, shard: usize, seen: &Seen, slots_max: u64) {
     }
 }
 
-fn survey_amid_churn(seed: u64) {
+fn list_amid_churn(seed: u64) {
     const CLIENTS: u64 = 60;
     let world = World::new(seed, Faults::all());
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -91,10 +91,10 @@ fn survey_amid_churn(seed: u64) {
             principal: None,
             client_id: rng.bool().then(|| format!("client-{}", rng.u8(..4)).into()),
         };
-        asked.push((server.survey(&query), query));
+        asked.push((server.list(&query), query));
         server.run_for(ms(rng.u64(..30)));
         if rng.bool() {
-            // Whichever it is, it ends once and for one reason.
+            // Whichever connection it is, it ends once and for one reason.
             let slot = rng.u32(..8);
             let generation = rng.u32(..4);
             server.kick(ShardId(rng.u16(..2)), Key { slot, generation });
@@ -102,7 +102,7 @@ fn survey_amid_churn(seed: u64) {
     }
     world.set_faults(Faults::none());
     for id in world.clients() {
-        world.tell(id, Order::Heal);
+        world.order(id, Order::Heal);
     }
     server.run_for(Duration::from_secs(200));
     for (told, query) in asked {
@@ -116,13 +116,13 @@ fn survey_amid_churn(seed: u64) {
 }
 
 #[test]
-fn while_connections_come_and_go_each_survey_is_answered_and_sees_none_twice() {
-    let name = "while_connections_come_and_go_each_survey_is_answered_and_sees_none_twice";
-    seed::each(name, 150, survey_amid_churn);
+fn under_churn_each_listing_is_answered_and_has_no_connection_twice() {
+    let name = "under_churn_each_listing_is_answered_and_has_no_connection_twice";
+    seed::each(name, 150, list_amid_churn);
 }
 
 #[test]
-fn of_those_that_stay_every_order_has_each_once_and_its_reverse_is_the_reverse() {
+fn without_churn_every_sort_order_lists_each_connection_once_and_reverses() {
     let world = World::new(1, Faults::none());
     let mut server = Server::start(&world, 2, RingSize::default());
     let mut rng = fastrand::Rng::with_seed(1);
@@ -152,7 +152,7 @@ fn of_those_that_stay_every_order_has_each_once_and_its_reverse_is_the_reverse()
             rows.map(|row| (row.shard, row.key)).collect()
         };
         assert_eq!(keys(&up), keys(&down), "{sort:?}");
-        // The foremost few are the first of all.
+        // A short listing is the start of the full one.
         query.descending = true;
         query.most = 7;
         let few = all(&mut server, &query, 2);
@@ -165,7 +165,7 @@ fn of_those_that_stay_every_order_has_each_once_and_its_reverse_is_the_reverse()
 }
 
 #[test]
-fn what_a_connection_did_is_what_is_told_of_it() {
+fn a_listing_shows_what_a_connection_did() {
     let world = World::new(2, Faults::none());
     let mut server = Server::start(&world, 1, RingSize::default());
     let plan = Plan {
@@ -203,7 +203,7 @@ fn what_a_connection_did_is_what_is_told_of_it() {
 }
 
 #[test]
-fn a_full_shard_is_surveyed_some_hundreds_of_slots_a_turn() {
+fn a_full_shard_is_listed_some_hundreds_of_slots_a_turn() {
     const CLIENTS: u32 = 3000;
     let world = World::new(3, Faults::none());
     let mut server = Server::start(&world, 1, RingSize::default());
@@ -212,7 +212,7 @@ fn a_full_shard_is_surveyed_some_hundreds_of_slots_a_turn() {
     }
     server.run_for(Duration::from_secs(5));
     let query = everything();
-    let told = server.survey(&query);
+    let told = server.list(&query);
     let walk = CLIENTS.div_ceil(SLOTS_PER_TURN);
     let look = (query.most as u32).div_ceil(SLOTS_PER_TURN);
     server.run_turns((walk + look) as usize - 1);
@@ -221,16 +221,16 @@ fn a_full_shard_is_surveyed_some_hundreds_of_slots_a_turn() {
     let (_, seen) = told.try_recv().expect("as many turns as it takes");
     assert_eq!(seen.total, u64::from(CLIENTS));
     assert_eq!(seen.rows.len(), LISTED_CONNECTIONS_MAX);
-    // No more is told than that, whatever is asked for.
+    // No listing is longer than that, whatever the query asks for.
     let query = Query {
         most: usize::MAX,
         ..query
     };
-    let told = server.survey(&query);
+    let told = server.list(&query);
     server.run_for(ms(100));
     let (_, seen) = told.try_recv().expect("told");
     assert_eq!(seen.rows.len(), LISTED_CONNECTIONS_MAX);
-    // When all is told the shard sleeps again.
+    // After the listing the shard sleeps again.
     let before = server.turns().0;
     server.run_for(ms(1000));
     let turns = server.turns().0 - before;
@@ -254,16 +254,16 @@ fn a_kick_ends_its_connection_in_order_and_never_the_next_in_its_slot() {
     assert!(!kick(&mut server, &row), "it has ended");
     server.run_for(ms(3000));
     let report = world.report(first);
-    assert_eq!(report.close_heard, Some(Code::Shutdown), "{report:?}");
-    assert!(report.over && !report.reset, "{report:?}");
+    assert_eq!(report.close_received, Some(Code::Shutdown), "{report:?}");
+    assert!(report.ended && !report.reset, "{report:?}");
     assert_eq!(server.closed(Reason::Kicked), 1);
     let second = world.add_client(world.now(), Plan::default());
     server.run_for(ms(100));
     let next = all(&mut server, &everything(), 1).rows.remove(0);
     assert_eq!(next.key.slot, row.key.slot, "the slot is another's now");
     assert!(!kick(&mut server, &row));
-    assert!(!world.report(second).over);
-    // One that has not shaken hands is refused.
+    assert!(!world.report(second).ended);
+    // A connection that has not completed the handshake is refused.
     let plan = Plan {
         opening: ringmail::ring::sim::client::Opening::Silent,
         ..Plan::default()
@@ -280,10 +280,10 @@ fn a_kick_ends_its_connection_in_order_and_never_the_next_in_its_slot() {
         .clone();
     assert!(kick(&mut server, &row));
     server.run_for(ms(3000));
-    assert!(world.report(silent).over || world.report(silent).eof);
+    assert!(world.report(silent).ended || world.report(silent).eof);
     assert_eq!(server.closed(Reason::Kicked), 2);
     for id in world.clients() {
-        world.tell(id, Order::End(Ending::Close));
+        world.order(id, Order::End(Ending::Close));
     }
     server.run_for(Duration::from_secs(10));
     server.end();

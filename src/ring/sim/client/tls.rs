@@ -1,7 +1,7 @@
-//! A client's TLS: rustls between what its session says and hears and what goes over the
-//! link. Where a client does not speak TLS, bytes pass as they are.
+//! A client's TLS: rustls between its session's bytes and the link's. For a client without TLS,
+//! bytes pass unchanged.
 //!
-//! The bytes of records come from the system's generator, their lengths do not: the same
+//! The contents of records depend on the system's random generator, their lengths do not: the same
 //! seed still makes the same run.
 
 use rustls::pki_types::ServerName;
@@ -10,29 +10,29 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 #[derive(Default)]
-pub(super) struct Veil {
+pub(super) struct Tls {
     tls: Option<Box<ClientConnection>>,
     /// Records that wait to be written.
     records: Vec<u8>,
 }
 
-impl Veil {
-    pub(super) fn new(config: Option<&Arc<ClientConfig>>) -> Veil {
+impl Tls {
+    pub(super) fn new(config: Option<&Arc<ClientConfig>>) -> Tls {
         let name = ServerName::try_from("localhost").ok();
         let made = config
             .zip(name)
             .and_then(|(config, name)| ClientConnection::new(Arc::clone(config), name).ok());
-        Veil {
+        Tls {
             tls: made.map(Box::new),
             records: Vec::new(),
         }
     }
 
-    /// What was received, as its session shall see it.
+    /// Decrypts what was received, for the session.
     ///
     /// # Errors
     /// What is wrong with the server's records.
-    pub(super) fn open(&mut self, received: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub(super) fn decrypt(&mut self, received: Vec<u8>) -> Result<Vec<u8>, String> {
         let Some(tls) = &mut self.tls else {
             return Ok(received);
         };
@@ -47,22 +47,22 @@ impl Veil {
             let read = tls.reader().read_exact(&mut plain[from..]);
             read.map_err(|error| error.to_string())?;
             if took == 0 {
-                // Nothing may follow close_notify, and nothing does.
-                return Err("the server said more after close_notify".to_owned());
+                // Nothing may follow close_notify.
+                return Err("the server sent more after close_notify".to_owned());
             }
         }
         Ok(plain)
     }
 
-    /// What is to be written to the link of what its session has said.
-    pub(super) fn seal<'a>(&'a mut self, said: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
+    /// Encrypts the session's output; returns what is to be written to the link.
+    pub(super) fn encrypt<'a>(&'a mut self, out: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
         let Some(tls) = &mut self.tls else {
-            return said;
+            return out;
         };
-        if !tls.is_handshaking() && !said.is_empty() {
-            // What there is no room for is said later.
-            let took = tls.writer().write(said).unwrap_or(0);
-            said.drain(..took);
+        if !tls.is_handshaking() && !out.is_empty() {
+            // What does not fit is encrypted on a later call.
+            let took = tls.writer().write(out).unwrap_or(0);
+            out.drain(..took);
         }
         while tls.wants_write()
             && tls
@@ -73,7 +73,7 @@ impl Veil {
     }
 
     /// Records wait to be written.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(super) fn has_unsent(&self) -> bool {
         !self.records.is_empty()
     }
 }

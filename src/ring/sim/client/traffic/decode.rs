@@ -1,11 +1,11 @@
-//! What a client hears, written down; and what must be so whoever else does what: answers in
-//! the order of the operations, no RESPONSE that was not asked for, nothing unreadable.
+//! Records what a client receives, and checks what holds whatever other clients do: answers come in
+//! the order of the operations, no RESPONSE without a REQUEST, every message decodes.
 
-use super::cargo::{Label, digest};
-use super::mind::{Due, Matter, Mind, Operation, Standing};
+use super::endpoint::Endpoint;
+use super::model::{Due, Model, Operation, Progress, Subject};
+use super::payload::{Label, digest};
 use super::plan::Answering;
 use super::record::{Answer, Delivered, Served};
-use super::voice::Voice;
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
 use crate::proto::envelope::{Envelope, FLAG_FAILED};
@@ -15,114 +15,118 @@ use crate::proto::message::Message;
 use crate::proto::outcome::Failure;
 use crate::proto::session::Event;
 
-/// Takes what came. `closing`: the client has sent CLOSE.
+/// Handles an event of the session. `closing`: the client has sent CLOSE.
 pub(super) fn take(
-    mind: &mut Mind,
+    model: &mut Model,
     event: &Event<'_>,
     closing: bool,
-    voice: &mut Voice,
+    endpoint: &mut Endpoint,
     now: Instant,
 ) {
     match event {
         Event::Handled => {}
-        Event::Established(granted) => mind.establish(granted.shard, voice, now),
-        Event::Message(message) => mind.hear(message, voice, now),
+        Event::Established(granted) => model.establish(granted.shard, endpoint, now),
+        Event::Message(message) => model.take_message(message, endpoint, now),
         Event::PeerClosed { code, .. } => {
-            note(mind, |connection| connection.close_heard = Some(*code));
+            note(model, |connection| connection.close_received = Some(*code));
         }
-        Event::Refused { code, .. } => note(mind, |connection| connection.refused = Some(*code)),
+        Event::Refused { code, .. } => note(model, |connection| connection.refused = Some(*code)),
         Event::Ended(Reason::Shutdown) if closing => {
-            note(mind, |connection| connection.close_answered = true);
+            note(model, |connection| connection.close_answered = true);
         }
-        Event::Ended(reason) => note(mind, |connection| connection.offended = Some(*reason)),
+        Event::Ended(reason) => note(model, |connection| {
+            connection.protocol_error = Some(*reason)
+        }),
     }
 }
 
-fn note(mind: &mut Mind, change: impl FnOnce(&mut super::record::Connection)) {
-    if let Some(connection) = mind.record.connection_mut() {
+fn note(model: &mut Model, change: impl FnOnce(&mut super::record::ConnectionRecord)) {
+    if let Some(connection) = model.record.connection_mut() {
         change(connection);
     }
 }
 
-impl Mind {
-    fn hear(&mut self, message: &Message<'_>, voice: &mut Voice, now: Instant) {
+impl Model {
+    fn take_message(&mut self, message: &Message<'_>, endpoint: &mut Endpoint, now: Instant) {
         match *message {
             Message::Ok { id } => self.take_answer(id, None, now),
             Message::Error {
                 code, fatal: true, ..
             } => note(self, |connection| connection.refused = Some(code)),
-            Message::Error { code, id, .. } => self.take_error(code, id, voice, now),
+            Message::Error { code, id, .. } => self.take_error(code, id, endpoint, now),
             Message::SessionOk {
                 key,
                 resumed,
                 last_publish_id,
-            } => self.take_session(key, resumed, last_publish_id, voice, now),
-            Message::AuthOk { principal, .. } => self.take_grant(principal, voice, now),
+            } => self.take_session(key, resumed, last_publish_id, endpoint, now),
+            Message::AuthOk { principal, .. } => self.take_grant(principal, endpoint, now),
             Message::Drain { .. } => note(self, |connection| connection.drains += 1),
             Message::Envelope(kind, ref envelope) => {
                 self.take_envelope(kind, envelope, now);
-                self.count(voice);
+                self.count(endpoint);
             }
             Message::Pong(_) => {}
-            ref other => self.record.blame(format!("unasked for: {other:?}")),
+            ref other => self
+                .record
+                .note_violation(format!("unasked for: {other:?}")),
         }
     }
 
     // ---- answers ----
 
-    fn take_error(&mut self, code: Code, id: u32, voice: &mut Voice, now: Instant) {
+    fn take_error(&mut self, code: Code, id: u32, endpoint: &mut Endpoint, now: Instant) {
         self.record.errors.push((id, code, now));
-        if code == Code::SessionUnknown && self.standing == Standing::Asking {
-            self.lose_session(voice, now);
+        if code == Code::SessionUnknown && self.progress == Progress::OpeningSession {
+            self.lose_session(endpoint, now);
         } else if id != 0 {
             self.take_answer(id, Some(code), now);
         }
     }
 
-    /// OK, or ERROR with an operation's id: of the operation that is due.
+    /// OK, or ERROR with an operation's id: it has to be the oldest unanswered operation's.
     fn take_answer(&mut self, id: u32, refused: Option<Code>, now: Instant) {
-        let Some(&Operation { id: due, matter }) = self.unanswered.front() else {
+        let Some(&Operation { id: due, subject }) = self.unanswered.front() else {
             let wrong = format!("an answer to {id} ({refused:?}), nothing is due");
-            return self.record.blame(wrong);
+            return self.record.note_violation(wrong);
         };
         if due != id {
             let wrong = format!("an answer to {id} ({refused:?}), due is {due}");
-            return self.record.blame(wrong);
+            return self.record.note_violation(wrong);
         }
         self.unanswered.pop_front();
         let record = &mut self.record;
         let received = record.delivered.len();
-        match matter {
-            Matter::Publish(number) => {
+        match subject {
+            Subject::Publish(number) => {
                 let published = &mut record.published[number as usize];
                 match refused {
                     Some(_) => published.refused = refused,
                     None => published.confirmed_at = Some(now),
                 }
             }
-            Matter::Subscribe(place) | Matter::Serve(place) => {
-                let stand = match matter {
-                    Matter::Subscribe(_) => &mut record.subscriptions[place],
+            Subject::Subscribe(place) | Subject::Serve(place) => {
+                let registration = match subject {
+                    Subject::Subscribe(_) => &mut record.subscriptions[place],
                     _ => &mut record.services[place],
                 };
                 match refused {
-                    Some(_) => stand.refused = refused,
+                    Some(_) => registration.refused = refused,
                     None => {
-                        stand.confirmed_at = Some(now);
-                        stand.received_before = received;
+                        registration.confirmed_at = Some(now);
+                        registration.received_before = received;
                     }
                 }
             }
-            Matter::Unsubscribe(place) | Matter::Unserve(place) => {
-                let stand = match matter {
-                    Matter::Unsubscribe(_) => record.subscriptions.get_mut(place),
+            Subject::Unsubscribe(place) | Subject::Unserve(place) => {
+                let registration = match subject {
+                    Subject::Unsubscribe(_) => record.subscriptions.get_mut(place),
                     _ => record.services.get_mut(place),
                 };
-                if let Some(stand) = stand {
-                    stand.left_confirmed_at = Some(now);
+                if let Some(registration) = registration {
+                    registration.left_confirmed_at = Some(now);
                 }
             }
-            Matter::Will(place) => {
+            Subject::Will(place) => {
                 let wills = record.membership_mut().map(|last| &mut last.wills);
                 if let Some(will) = wills.and_then(|wills| wills.get_mut(place)) {
                     will.confirmed = refused.is_none();
@@ -133,9 +137,9 @@ impl Mind {
 
     // ---- messages ----
 
-    /// One counted message more.
-    fn count(&mut self, voice: &mut Voice) {
-        let every = self.plan.session.map_or(0, |keeping| keeping.ack_every);
+    /// Counts a message for ACK.
+    fn count(&mut self, endpoint: &mut Endpoint) {
+        let every = self.plan.session.map_or(0, |session| session.ack_every);
         let Some(membership) = self.record.membership_mut() else {
             return;
         };
@@ -145,25 +149,25 @@ impl Mind {
         membership.received = membership.received.wrapping_add(1);
         let news = membership.received.wrapping_sub(membership.acknowledged);
         if every > 0 && news >= every {
-            self.acknowledge(voice);
+            self.acknowledge(endpoint);
         }
     }
 
-    /// Sends ACK with all it has counted.
-    pub(super) fn acknowledge(&mut self, voice: &mut Voice) {
+    /// Sends ACK with the number of messages counted.
+    pub(super) fn acknowledge(&mut self, endpoint: &mut Endpoint) {
         if let Some(membership) = self.record.membership_mut()
             && membership.key.is_some()
         {
             let received = membership.received;
             membership.acknowledged = received;
-            voice.send(&Message::Ack { received });
+            endpoint.send(&Message::Ack { received });
         }
     }
 
     fn take_envelope(&mut self, kind: MessageType, envelope: &Envelope<'_>, now: Instant) {
-        if self.standing != Standing::Member {
+        if self.progress != Progress::Member {
             let wrong = format!("{kind:?} before there is a session: {envelope:?}");
-            self.record.blame(wrong);
+            self.record.note_violation(wrong);
             return;
         }
         match kind.class() {
@@ -171,7 +175,8 @@ impl Mind {
             Class::Request => self.take_request(envelope, now),
             Class::Response => self.take_response(envelope, now),
             Class::Change(_) | Class::Control(_) => {
-                self.record.blame(format!("{kind:?} is not the server's"));
+                self.record
+                    .note_violation(format!("{kind:?} is not the server's"));
             }
         }
     }
@@ -179,7 +184,7 @@ impl Mind {
     fn take_publish(&mut self, envelope: &Envelope<'_>, now: Instant) {
         let Some(label) = Label::read(envelope) else {
             let wrong = format!("a message of nobody's: {envelope:?}");
-            return self.record.blame(wrong);
+            return self.record.note_violation(wrong);
         };
         self.record.delivered.push(Delivered {
             label,
@@ -198,7 +203,7 @@ impl Mind {
     fn take_request(&mut self, envelope: &Envelope<'_>, now: Instant) {
         let Some(label) = Label::read(envelope) else {
             let wrong = format!("a REQUEST of nobody's: {envelope:?}");
-            return self.record.blame(wrong);
+            return self.record.note_violation(wrong);
         };
         let turn = self.record.served.len() % self.plan.answering.len().max(1);
         self.record.served.push(Served {
@@ -229,15 +234,17 @@ impl Mind {
 
     fn take_response(&mut self, envelope: &Envelope<'_>, now: Instant) {
         let number = envelope.id;
-        let Some(asked) = self.record.asked.get_mut(number as usize) else {
+        let Some(asked) = self.record.requested.get_mut(number as usize) else {
             let wrong = format!("a RESPONSE to {number}, never asked");
-            return self.record.blame(wrong);
+            return self.record.note_violation(wrong);
         };
         if asked.answer.is_some() {
-            return self.record.blame(format!("a second RESPONSE to {number}"));
+            return self
+                .record
+                .note_violation(format!("a second RESPONSE to {number}"));
         }
         let label = Label {
-            maker: self.id,
+            sender: self.id,
             number,
         };
         let mut answer = Answer {
@@ -259,7 +266,7 @@ impl Mind {
         asked.answer = Some(answer);
         if !right {
             let wrong = format!("the RESPONSE to {number} is wrong: {envelope:?}");
-            self.record.blame(wrong);
+            self.record.note_violation(wrong);
         }
     }
 }

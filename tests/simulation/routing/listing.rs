@@ -1,5 +1,5 @@
-//! Surveys and sessions: connections that move to the session they resume, and what an
-//! operator's ending of one leaves of its session.
+//! Listings and sessions: connections that move to the shard of the session they resume, and what
+//! remains of a session whose connection an operator ends.
 
 use super::scene::Scene;
 use crate::seed;
@@ -24,7 +24,7 @@ fn everything() -> Query {
 }
 
 fn told(scene: &mut Scene) -> Seen {
-    let told = scene.server.survey(&everything());
+    let told = scene.server.list(&everything());
     scene.run_for(ms(50));
     let mut all = Seen::default();
     for (_, seen) in told.try_iter() {
@@ -36,20 +36,20 @@ fn told(scene: &mut Scene) -> Seen {
 }
 
 #[test]
-fn while_sessions_move_about_no_survey_sees_one_twice() {
-    let name = "while_sessions_move_about_no_survey_sees_one_twice";
+fn no_listing_has_a_session_twice_while_sessions_move() {
+    let name = "no_listing_has_a_session_twice_while_sessions_move";
     seed::each(name, 60, |seed| {
         let mut scene = Scene::quiet(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
         let clients: Vec<_> = (0..30)
-            .map(|_| scene.enter(Traffic::kept([Act::subscribe("a")])))
+            .map(|_| scene.enter(Traffic::with_session([Act::subscribe("a")])))
             .collect();
         scene.settle();
         let mut asked = Vec::new();
         for _ in 0..40 {
             let id = clients[rng.usize(..clients.len())];
             scene.end(id, [Ending::Reset, Ending::Fin][rng.usize(..2)]);
-            asked.push(scene.server.survey(&everything()));
+            asked.push(scene.server.list(&everything()));
             scene.run_for(ms(rng.u64(..20)));
         }
         scene.settle();
@@ -70,9 +70,9 @@ fn while_sessions_move_about_no_survey_sees_one_twice() {
 }
 
 #[test]
-fn who_is_kicked_has_its_session_until_it_comes_back_or_does_not() {
+fn a_kicked_client_keeps_its_session_until_it_returns_or_the_linger_ends() {
     let mut scene = Scene::quiet(1);
-    let kept = Traffic::kept([Act::subscribe("a"), Act::Will(Publish::of("w"))]);
+    let kept = Traffic::with_session([Act::subscribe("a"), Act::Will(Publish::of("w"))]);
     let watcher = Traffic::of([Act::subscribe("w")]);
     let [kept, writer, watcher] = scene.enter_each([kept, Traffic::default(), watcher]);
     let kick = |scene: &mut Scene| {
@@ -83,7 +83,7 @@ fn who_is_kicked_has_its_session_until_it_comes_back_or_does_not() {
         scene.run_for(ms(10));
         assert_eq!(told.try_recv(), Ok(true));
     };
-    // It comes back, and has missed nothing.
+    // It reconnects, and has missed nothing.
     kick(&mut scene);
     scene.act(writer, [Act::publish("a"), Act::publish("a")]);
     scene.settle();
@@ -91,7 +91,7 @@ fn who_is_kicked_has_its_session_until_it_comes_back_or_does_not() {
     assert_eq!(scene.record(kept).connections.len(), 2);
     assert_eq!(scene.numbers(kept, writer, "a"), [0, 1]);
     assert_eq!(scene.server.count(Counter::SessionsResumed), 1);
-    // It does not: then its session waits, and its will is published when that ends.
+    // It does not reconnect: its session waits, and its will is published when the session ends.
     scene.world.command(kept, Command::Reconnect(None));
     kick(&mut scene);
     scene.run_for(ms(5000));
@@ -106,7 +106,7 @@ fn who_is_kicked_has_its_session_until_it_comes_back_or_does_not() {
 }
 
 #[test]
-fn who_does_not_read_is_found_and_ended_in_time_however_little_it_takes() {
+fn a_client_that_reads_little_or_nothing_is_listed_and_can_be_ended() {
     let byte_by_byte = Reading::Slow {
         bytes: 1,
         every: ms(100),
@@ -135,7 +135,7 @@ fn who_does_not_read_is_found_and_ended_in_time_however_little_it_takes() {
         assert!(row.queued_bytes > 10_000, "{row:?}");
         assert!(row.oldest_queued >= ms(500), "{row:?}");
         let done = scene.server.kick(row.shard, row.key);
-        // A second to flush, and one to linger.
+        // A second to flush, and a second to linger.
         scene.run_for(ms(2500));
         assert_eq!(done.try_recv(), Ok(true));
         assert_eq!(scene.server.closed(Reason::Kicked), 1);

@@ -1,10 +1,10 @@
-//! What simulated messages carry, so that whoever receives one can tell who made it, and
-//! whether it is as it was made.
+//! Payloads of simulated messages: a receiver can tell who sent a message, and whether it arrived
+//! unchanged.
 //!
 //! ```text
-//!  payload   [ maker u32 | number u32 | noise drawn from both ]
+//!  payload   [ sender u32 | number u32 | noise seeded with both ]
 //!  JSON, protobuf   the same bytes as a field `raw`, number 6: `site.Reading` of the tests
-//!  empty     the same eight bytes stand in an application header
+//!  empty     the first eight bytes, in an application header
 //! ```
 
 use crate::proto::envelope::{Codec, Envelope, FLAG_HEADERS, Headers, header};
@@ -13,30 +13,30 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
-/// The application header that names an empty message's maker.
+/// The application header that names the sender of an empty message.
 const HEADER_LABEL: u8 = header::APPLICATION;
 
-/// Who made a message, and which of its messages it is.
+/// Who sent a message, and which of its messages it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label {
-    pub maker: ClientId,
+    pub sender: ClientId,
     pub number: u32,
 }
 
 impl Label {
     fn to_bytes(self) -> [u8; 8] {
-        (u64::from(self.maker.0) << 32 | u64::from(self.number)).to_be_bytes()
+        (u64::from(self.sender.0) << 32 | u64::from(self.number)).to_be_bytes()
     }
 
     fn from_bytes(bytes: [u8; 8]) -> Label {
         let both = u64::from_be_bytes(bytes);
         Label {
-            maker: ClientId((both >> 32) as u32),
+            sender: ClientId((both >> 32) as u32),
             number: both as u32,
         }
     }
 
-    /// The payload of a message of this maker: the same each time it is asked for.
+    /// The message's payload, derived from the label alone.
     pub(super) fn payload(self, bytes: usize) -> Vec<u8> {
         let mut payload = vec![0; 8 + bytes];
         payload[..8].copy_from_slice(&self.to_bytes());
@@ -45,28 +45,28 @@ impl Label {
         payload
     }
 
-    /// Appends the header that stands for a payload.
+    /// Appends the header that carries the label of an empty message.
     pub(super) fn push_header(self, block: &mut Vec<u8>) {
         Headers::push(block, HEADER_LABEL, &self.to_bytes());
     }
 
-    /// Whose message this is; `None` when it tells nobody's.
+    /// Reads a message's label; `None` if it has none.
     pub(super) fn read(envelope: &Envelope<'_>) -> Option<Label> {
         let bytes = match envelope.headers.find(HEADER_LABEL) {
             Some(value) => value.into(),
-            None => unwrap(envelope.codec, envelope.payload)?,
+            None => decode_payload(envelope.codec, envelope.payload)?,
         };
         bytes.first_chunk().map(|bytes| Label::from_bytes(*bytes))
     }
 }
 
-/// What stands before and behind the bytes in JSON.
+/// What precedes and follows the bytes in JSON.
 const JSON: (&[u8], &[u8]) = (b"{\"raw\":\"", b"\"}");
-/// The key of the bytes in protobuf: field 6, delimited by its length.
+/// The protobuf key of the bytes: field 6, length-delimited.
 const PROTOBUF: u8 = 6 << 3 | 2;
 
-/// The bytes as a payload in a codec.
-pub(super) fn wrap(codec: Codec, bytes: Vec<u8>) -> Vec<u8> {
+/// Encodes bytes as a payload of this codec.
+pub(super) fn encode_payload(codec: Codec, bytes: Vec<u8>) -> Vec<u8> {
     match codec {
         Codec::Bytes => bytes,
         Codec::Json => [JSON.0, STANDARD.encode(bytes).as_bytes(), JSON.1].concat(),
@@ -79,8 +79,8 @@ pub(super) fn wrap(codec: Codec, bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// The bytes of a payload; `None`: it is not as `wrap` makes them.
-fn unwrap(codec: Codec, payload: &[u8]) -> Option<Cow<'_, [u8]>> {
+/// The bytes in a payload; `None` if `encode_payload` did not make it.
+fn decode_payload(codec: Codec, payload: &[u8]) -> Option<Cow<'_, [u8]>> {
     match codec {
         Codec::Bytes => Some(payload.into()),
         Codec::Json => {
@@ -95,8 +95,8 @@ fn unwrap(codec: Codec, payload: &[u8]) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// A digest of all of an envelope but its id, its TRACEPARENT, which a server that traces
-/// writes, and which of two codecs it is in (FNV-1a).
+/// A digest (FNV-1a) of an envelope without what a server may change: its id, its TRACEPARENT, and
+/// which of the two codecs with a schema it is in.
 pub(super) fn digest(envelope: &Envelope<'_>) -> u64 {
     let mut digest = 0xCBF2_9CE4_8422_2325_u64;
     let mut fold = |bytes: &[u8]| {
@@ -116,7 +116,7 @@ pub(super) fn digest(envelope: &Envelope<'_>) -> u64 {
             fold(value);
         }
     }
-    match unwrap(envelope.codec, envelope.payload) {
+    match decode_payload(envelope.codec, envelope.payload) {
         Some(bytes) => fold(&bytes),
         None => fold(envelope.payload),
     }

@@ -1,10 +1,10 @@
-//! One connection of a client that takes part in routing: bytes in and out, and its end.
+//! One connection of a traffic client: bytes in and out, and how it ends.
 
-use super::hear;
-use super::mind::{Mind, Standing};
+use super::decode;
+use super::endpoint::Endpoint;
+use super::model::{Model, Progress};
 use super::plan::Traffic;
-use super::record::Connection;
-use super::voice::Voice;
+use super::record::ConnectionRecord;
 use crate::base::clock::Instant;
 use crate::proto::error::Code;
 use crate::proto::option::{FEATURE_CHECKSUM, Options};
@@ -16,32 +16,32 @@ use crate::ring::sim::link::LinkId;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) struct Talk {
+pub(super) struct Connection {
     link: LinkId,
-    voice: Voice,
+    endpoint: Endpoint,
     input: Reassembly,
     read_at: Instant,
     write_at: Instant,
     close_sent: bool,
 }
 
-impl Talk {
-    /// Connects; `None` when nobody listens.
+impl Connection {
+    /// Connects; `None` if no shard listens.
     pub(super) fn open(
-        mind: &mut Mind,
+        model: &mut Model,
         kernel: &mut Kernel,
         settings: &Arc<Settings>,
-    ) -> Option<Talk> {
-        let link = kernel.connect(mind.id)?;
+    ) -> Option<Connection> {
+        let link = kernel.connect(model.id)?;
         let mut out = Vec::new();
         let hello = Options {
-            features: mind.plan.checksum.then_some(FEATURE_CHECKSUM),
-            codec: mind.plan.codec,
+            features: model.plan.checksum.then_some(FEATURE_CHECKSUM),
+            codec: model.plan.codec,
             ..Options::default()
         };
         let (seq, now) = (kernel.rng.u32(..), kernel.now);
         let session = Session::connect(Arc::clone(settings), &hello, seq, now, &mut out);
-        mind.record.connections.push(Connection {
+        model.record.connections.push(ConnectionRecord {
             begun_at: now,
             established_at: None,
             shard: None,
@@ -50,15 +50,15 @@ impl Talk {
             left_at: None,
             ending: None,
             close_answered: false,
-            close_heard: None,
+            close_received: None,
             refused: None,
-            offended: None,
+            protocol_error: None,
             drains: 0,
             broken: false,
         });
-        Some(Talk {
+        Some(Connection {
             link,
-            voice: Voice { session, out },
+            endpoint: Endpoint { session, out },
             input: Reassembly::default(),
             read_at: now,
             write_at: now,
@@ -66,43 +66,44 @@ impl Talk {
         })
     }
 
-    /// Does all that can be done now; says when there is more, `None` when it is over.
-    pub(super) fn turn(&mut self, mind: &mut Mind, kernel: &mut Kernel) -> Option<Instant> {
-        self.read(mind, kernel);
-        self.keep_alive(mind, kernel);
+    /// Does everything that can be done now. Returns when to be poked again, `None` once the
+    /// connection has ended.
+    pub(super) fn turn(&mut self, model: &mut Model, kernel: &mut Kernel) -> Option<Instant> {
+        self.read(model, kernel);
+        self.keep_alive(model, kernel);
         if !self.close_sent {
-            mind.answer_due(&mut self.voice, kernel.now);
-            mind.act(&mut self.voice, kernel);
+            model.answer_due(&mut self.endpoint, kernel.now);
+            model.act(&mut self.endpoint, kernel);
         }
-        self.write(&mind.plan, kernel);
-        if self.break_off(mind, kernel) {
+        self.write(&model.plan, kernel);
+        if self.break_off(model, kernel) {
             return None;
         }
-        self.write(&mind.plan, kernel);
-        if self.is_over(mind, kernel) {
+        self.write(&model.plan, kernel);
+        if self.has_ended(model, kernel) {
             return None;
         }
         let soonest = kernel.now + Duration::from_micros(1);
-        Some(self.next_at(mind, kernel).max(soonest))
+        Some(self.next_at(model, kernel).max(soonest))
     }
 
-    fn keep_alive(&mut self, mind: &mut Mind, kernel: &Kernel) {
-        if self.close_sent || self.voice.session.timeout() > kernel.now {
+    fn keep_alive(&mut self, model: &mut Model, kernel: &Kernel) {
+        if self.close_sent || self.endpoint.session.timeout() > kernel.now {
             return;
         }
         let event = self
-            .voice
+            .endpoint
             .session
-            .handle_timeout(kernel.now, &mut self.voice.out);
+            .handle_timeout(kernel.now, &mut self.endpoint.out);
         if let Event::Ended(reason) = event
-            && let Some(connection) = mind.record.connection_mut()
+            && let Some(connection) = model.record.connection_mut()
         {
-            connection.offended = Some(reason);
+            connection.protocol_error = Some(reason);
         }
     }
 
-    fn read(&mut self, mind: &mut Mind, kernel: &mut Kernel) {
-        let max = match mind.plan.reading {
+    fn read(&mut self, model: &mut Model, kernel: &mut Kernel) {
+        let max = match model.plan.reading {
             Reading::Eager => usize::MAX,
             Reading::Slow { .. } if kernel.now < self.read_at => return,
             Reading::Slow { bytes, every } => {
@@ -116,12 +117,12 @@ impl Talk {
             return;
         }
         let mut rest = bytes.as_slice();
-        while !self.voice.session.is_ended() {
+        while !self.endpoint.session.is_ended() {
             let view = self.input.view(rest);
-            let voice = &mut self.voice;
-            match voice.session.handle(view, kernel.now, &mut voice.out) {
+            let endpoint = &mut self.endpoint;
+            match endpoint.session.handle(view, kernel.now, &mut endpoint.out) {
                 Step::Taken { used, event } => {
-                    hear::take(mind, &event, self.close_sent, voice, kernel.now);
+                    decode::take(model, &event, self.close_sent, endpoint, kernel.now);
                     self.input.consume(used, &mut rest);
                 }
                 Step::Incomplete { need } => {
@@ -130,14 +131,14 @@ impl Talk {
                     }
                 }
             }
-            if self.voice.session.is_peer_closing() {
-                self.voice.session.finish(&mut self.voice.out);
+            if self.endpoint.session.is_peer_closing() {
+                self.endpoint.session.finish(&mut self.endpoint.out);
             }
         }
     }
 
     fn write(&mut self, plan: &Traffic, kernel: &mut Kernel) {
-        let out = &mut self.voice.out;
+        let out = &mut self.endpoint.out;
         if out.is_empty() {
             return;
         }
@@ -154,28 +155,30 @@ impl Talk {
         out.drain(..written);
     }
 
-    /// Ends the connection if it shall; true when that is all there is to it.
-    fn break_off(&mut self, mind: &mut Mind, kernel: &mut Kernel) -> bool {
-        if mind.ending.is_some()
-            && let Some(connection) = mind.record.connection_mut()
+    /// Ends the connection if the client is to end it; true if nothing remains to be done for it.
+    fn break_off(&mut self, model: &mut Model, kernel: &mut Kernel) -> bool {
+        if model.ending.is_some()
+            && let Some(connection) = model.record.connection_mut()
         {
             connection.left_at.get_or_insert(kernel.now);
-            // A fault may have been faster, and the server knows it already.
+            // A fault may have broken it first, and the server have noticed.
             connection.broken = kernel.is_broken(self.link);
         }
-        match mind.ending {
+        match model.ending {
             None | Some(Ending::Stay) => {}
-            Some(Ending::Close) if self.close_sent || mind.standing != Standing::Member => {}
+            Some(Ending::Close) if self.close_sent || model.progress != Progress::Member => {}
             Some(Ending::Close) => {
                 self.close_sent = true;
-                if let Some(membership) = mind.record.membership_mut() {
+                if let Some(membership) = model.record.membership_mut() {
                     membership.closing_at = Some(kernel.now);
                 }
-                let voice = &mut self.voice;
-                voice.session.close(Code::Normal, "done", &mut voice.out);
+                let endpoint = &mut self.endpoint;
+                endpoint
+                    .session
+                    .close(Code::Normal, "done", &mut endpoint.out);
             }
             Some(Ending::Fin) => {
-                if self.voice.out.is_empty() {
+                if self.endpoint.out.is_empty() {
                     kernel.finish_writing(self.link);
                 }
             }
@@ -191,33 +194,33 @@ impl Talk {
         false
     }
 
-    fn is_over(&self, mind: &mut Mind, kernel: &mut Kernel) -> bool {
+    fn has_ended(&self, model: &mut Model, kernel: &mut Kernel) -> bool {
         if !kernel.is_reset(self.link) && !kernel.at_end(self.link) {
             return false;
         }
-        if let Some(connection) = mind.record.connection_mut() {
+        if let Some(connection) = model.record.connection_mut() {
             connection.broken = kernel.is_broken(self.link);
         }
         kernel.close_client(self.link);
         true
     }
 
-    fn next_at(&self, mind: &Mind, kernel: &Kernel) -> Instant {
+    fn next_at(&self, model: &Model, kernel: &Kernel) -> Instant {
         let mut at = Instant::NEVER;
         if !self.close_sent {
-            at = at.min(self.voice.session.timeout());
-            // What cannot be done now is looked at when the server has said something.
-            if mind.ending.is_none() {
-                at = at.min(mind.next_act_at(&self.voice));
+            at = at.min(self.endpoint.session.timeout());
+            // An act that has to wait for an answer is tried again when bytes arrive.
+            if model.ending.is_none() {
+                at = at.min(model.next_act_at(&self.endpoint));
             }
-            if mind.standing == Standing::Member {
-                at = mind.due.iter().map(|due| due.at).fold(at, Instant::min);
+            if model.progress == Progress::Member {
+                at = model.due.iter().map(|due| due.at).fold(at, Instant::min);
             }
         }
-        if matches!(mind.plan.writing, Writing::Trickle { .. }) && !self.voice.out.is_empty() {
+        if matches!(model.plan.writing, Writing::Trickle { .. }) && !self.endpoint.out.is_empty() {
             at = at.min(self.write_at);
         }
-        if matches!(mind.plan.reading, Reading::Slow { .. }) && kernel.is_readable(self.link) {
+        if matches!(model.plan.reading, Reading::Slow { .. }) && kernel.is_readable(self.link) {
             at = at.min(self.read_at);
         }
         at

@@ -1,7 +1,7 @@
-//! One client's side of a connection while it lasts: reads, asks, ends and writes, in this
-//! order, each time the client is poked.
+//! The client's side of one connection. Each poke reads, sends requests, ends the connection if it
+//! is time to, and writes, in this order.
 
-use super::veil::Veil;
+use super::tls::Tls;
 use super::{ClientId, Ending, Expect, Opening, Plan, Reading, Report, Writing};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
@@ -17,36 +17,36 @@ use crate::ring::sim::link::LinkId;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client holds back its REQUESTs while this much waits to be written.
+/// A client makes no further REQUEST while this much output waits to be written.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) struct Conversation {
+pub(super) struct Connection {
     id: ClientId,
     link: LinkId,
     session: Session,
     input: Reassembly,
     out: Vec<u8>,
-    veil: Veil,
+    tls: Tls,
     begun: Instant,
     read_at: Instant,
     write_at: Instant,
-    ask_at: Instant,
-    /// How often each REQUEST was answered.
+    request_at: Instant,
+    /// How many RESPONSEs each REQUEST has had.
     answers: Vec<u8>,
-    /// The REQUEST whose answer is due next.
+    /// The REQUEST whose answer is expected next.
     due: u32,
     tail_sent: bool,
     ending: bool,
 }
 
-impl Conversation {
-    /// Connects; `None` when nobody listens.
+impl Connection {
+    /// Connects; `None` if no shard listens.
     pub(super) fn open(
         plan: &Plan,
         id: ClientId,
         kernel: &mut Kernel,
         settings: &Arc<Settings>,
-    ) -> Option<Conversation> {
+    ) -> Option<Connection> {
         let link = kernel.connect(id)?;
         let mut out = Vec::new();
         let hello = Options {
@@ -63,17 +63,17 @@ impl Conversation {
             Opening::Silent => out.clear(),
             Opening::Raw(bytes) => out.clone_from(bytes),
         }
-        Some(Conversation {
+        Some(Connection {
             id,
             link,
             session,
             input: Reassembly::default(),
             out,
-            veil: Veil::new(plan.tls.as_ref()),
+            tls: Tls::new(plan.tls.as_ref()),
             begun: now,
             read_at: now,
             write_at: now,
-            ask_at: now,
+            request_at: now,
             answers: Vec::new(),
             due: 0,
             tail_sent: false,
@@ -81,11 +81,12 @@ impl Conversation {
         })
     }
 
-    pub(super) fn say(&mut self, bytes: &[u8]) {
+    pub(super) fn send_raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Does all that can be done now; says when there is more, `None` when it is over.
+    /// Does everything that can be done now. Returns when to be poked again, `None` once the
+    /// connection has ended.
     pub(super) fn turn(
         &mut self,
         plan: &Plan,
@@ -98,10 +99,10 @@ impl Conversation {
             let event = self.session.handle_timeout(kernel.now, &mut self.out);
             report.pings += u32::from(event == Event::Handled && self.out.len() > before);
             if let Event::Ended(reason) = event {
-                report.offended = Some(reason);
+                report.protocol_error = Some(reason);
             }
         }
-        self.ask(plan, report, kernel);
+        self.send_requests(plan, report, kernel);
         self.write(plan, kernel);
         if !self.ending && self.is_time_to_end(plan, report, kernel.now) {
             self.ending = true;
@@ -125,7 +126,7 @@ impl Conversation {
         if self.ending && self.has_written() && !self.waits_for_close(plan) {
             kernel.finish_writing(self.link);
         }
-        if self.is_over(report, kernel) {
+        if self.has_ended(report, kernel) {
             return None;
         }
         let soonest = kernel.now + Duration::from_micros(1);
@@ -148,10 +149,10 @@ impl Conversation {
         if bytes.is_empty() {
             return;
         }
-        let bytes = match self.veil.open(bytes) {
+        let bytes = match self.tls.decrypt(bytes) {
             Ok(bytes) => bytes,
             Err(wrong) => {
-                report.wrong.get_or_insert(wrong.into());
+                report.violation.get_or_insert(wrong.into());
                 return;
             }
         };
@@ -168,12 +169,12 @@ impl Conversation {
                     match event {
                         Event::Message(Message::Pong(_)) => report.pongs += 1,
                         Event::Handled if open && kind == Some(MessageType::Ping as u8) => {
-                            report.pings_heard += 1;
+                            report.pings_received += 1;
                         }
                         Event::Message(Message::Envelope(MessageType::Response, answer)) => {
                             let (answers, due) = (&mut self.answers, &mut self.due);
                             if let Err(wrong) = take(self.id, plan, answers, due, report, &answer) {
-                                report.wrong.get_or_insert(wrong.into());
+                                report.violation.get_or_insert(wrong.into());
                             }
                         }
                         event => note(&event, report, self.ending),
@@ -192,11 +193,11 @@ impl Conversation {
         }
     }
 
-    // ---- asking ----
+    // ---- requests ----
 
-    fn ask(&mut self, plan: &Plan, report: &mut Report, kernel: &mut Kernel) {
-        while self.may_ask(plan, report) && self.ask_at <= kernel.now {
-            if kernel.chance(plan.pings) {
+    fn send_requests(&mut self, plan: &Plan, report: &mut Report, kernel: &mut Kernel) {
+        while self.may_request(plan, report) && self.request_at <= kernel.now {
+            if kernel.chance(plan.ping_chance) {
                 self.session
                     .send(&Message::Ping(&report.pings.to_be_bytes()), &mut self.out);
                 report.pings += 1;
@@ -204,7 +205,7 @@ impl Conversation {
             let number = report.requests;
             let request = Envelope {
                 id: number,
-                name: &ask_of(plan, number).service,
+                name: &kind_of(plan, number).service,
                 payload: &payload(self.id, plan, number),
                 ..Envelope::default()
             };
@@ -212,7 +213,7 @@ impl Conversation {
             self.session.send(&request, &mut self.out);
             self.answers.push(0);
             report.requests += 1;
-            self.ask_at = kernel.now + kernel.delay(plan.think);
+            self.request_at = kernel.now + kernel.delay(plan.think);
         }
         let asked = report.requests >= plan.requests && self.session.is_open();
         if asked && !self.tail_sent && !plan.tail.is_empty() {
@@ -221,7 +222,7 @@ impl Conversation {
         }
     }
 
-    fn may_ask(&self, plan: &Plan, report: &Report) -> bool {
+    fn may_request(&self, plan: &Plan, report: &Report) -> bool {
         self.session.is_open()
             && !self.ending
             && report.drains == 0
@@ -235,20 +236,20 @@ impl Conversation {
     fn is_time_to_end(&self, plan: &Plan, report: &Report, now: Instant) -> bool {
         let answered = self.session.is_open()
             && (report.requests >= plan.requests || report.drains > 0)
-            && (plan.hasty || report.responses >= report.requests)
-            && (plan.hasty || report.pongs >= report.pings)
+            && (plan.ends_when_sent || report.responses >= report.requests)
+            && (plan.ends_when_sent || report.pongs >= report.pings)
             && self.has_written();
-        let speaks = plan.opening == Opening::Handshake;
-        let healed = !speaks && plan.ending == Ending::Fin;
-        answered || healed || now >= self.begun + plan.patience
+        let shakes_hands = plan.opening == Opening::Handshake;
+        let healed = !shakes_hands && plan.ending == Ending::Fin;
+        answered || healed || now >= self.begun + plan.lifetime_max
     }
 
-    /// Whether CLOSE is the end rather than the stream's: the server ends that.
+    /// Whether the client ends with CLOSE, so that the server ends the stream.
     fn waits_for_close(&self, plan: &Plan) -> bool {
         plan.ending == Ending::Close && self.session.is_established()
     }
 
-    fn is_over(&self, report: &mut Report, kernel: &mut Kernel) -> bool {
+    fn has_ended(&self, report: &mut Report, kernel: &mut Kernel) -> bool {
         let reset = kernel.is_reset(self.link);
         if !reset && !kernel.at_end(self.link) {
             return false;
@@ -263,7 +264,7 @@ impl Conversation {
     // ---- writing ----
 
     fn write(&mut self, plan: &Plan, kernel: &mut Kernel) {
-        let out = self.veil.seal(&mut self.out);
+        let out = self.tls.encrypt(&mut self.out);
         if out.is_empty() {
             return;
         }
@@ -284,7 +285,7 @@ impl Conversation {
     }
 
     fn has_written(&self) -> bool {
-        self.out.is_empty() && !self.veil.is_behind()
+        self.out.is_empty() && !self.tls.has_unsent()
     }
 
     fn next_at(&self, plan: &Plan, report: &Report, kernel: &Kernel) -> Instant {
@@ -293,10 +294,10 @@ impl Conversation {
             at = at.min(self.session.timeout());
         }
         if !self.ending && plan.ending != Ending::Stay {
-            at = at.min(self.begun + plan.patience);
+            at = at.min(self.begun + plan.lifetime_max);
         }
-        if self.may_ask(plan, report) {
-            at = at.min(self.ask_at);
+        if self.may_request(plan, report) {
+            at = at.min(self.request_at);
         }
         if matches!(plan.writing, Writing::Trickle { .. }) && !self.has_written() {
             at = at.min(self.write_at);
@@ -308,11 +309,11 @@ impl Conversation {
     }
 }
 
-fn ask_of(plan: &Plan, number: u32) -> &super::Ask {
-    &plan.asks[number as usize % plan.asks.len()]
+fn kind_of(plan: &Plan, number: u32) -> &super::RequestKind {
+    &plan.request_kinds[number as usize % plan.request_kinds.len()]
 }
 
-/// The payload of a client's REQUEST: the same each time it is asked for.
+/// The payload of a client's REQUEST, derived from client and number.
 fn payload(client: ClientId, plan: &Plan, number: u32) -> Vec<u8> {
     let seed = u64::from(client.0) << 32 | u64::from(number);
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -339,11 +340,11 @@ fn take(
     }
     *count = 1;
     report.responses += 1;
-    report.overtaken += u32::from(number != *due);
+    report.out_of_order += u32::from(number != *due);
     *due = number + 1;
     let code = Failure::of_response(answer).map(|failure| Code::from_wire(failure.code));
     report.failures.extend(code);
-    let right = match ask_of(plan, number).expect {
+    let right = match kind_of(plan, number).expect {
         Expect::Echo => !answer.failed() && answer.payload == payload(client, plan, number),
         Expect::Success => !answer.failed(),
         Expect::Failure(expected) => code == Some(expected),
@@ -356,7 +357,7 @@ fn take(
     }
 }
 
-/// Writes down what else came.
+/// Records any other event.
 fn note(event: &Event<'_>, report: &mut Report, ending: bool) {
     match event {
         Event::Handled => {}
@@ -364,10 +365,10 @@ fn note(event: &Event<'_>, report: &mut Report, ending: bool) {
             report.established = true;
             report.shard = granted.shard;
         }
-        Event::PeerClosed { code, .. } => report.close_heard = Some(*code),
+        Event::PeerClosed { code, .. } => report.close_received = Some(*code),
         Event::Refused { code, .. } => report.refused = Some(*code),
         Event::Ended(Reason::Shutdown) if ending => report.close_answered = true,
-        Event::Ended(reason) => report.offended = Some(*reason),
+        Event::Ended(reason) => report.protocol_error = Some(*reason),
         Event::Message(Message::Error {
             code, fatal: true, ..
         }) => report.refused = Some(*code),
