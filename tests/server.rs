@@ -15,6 +15,8 @@ mod auth;
 mod balance;
 #[path = "server/caller.rs"]
 mod caller;
+#[path = "server/chaos.rs"]
+mod chaos;
 #[path = "server/collector.rs"]
 mod collector;
 #[path = "server/drain.rs"]

@@ -13,10 +13,18 @@ mod chaos;
 mod coverage;
 #[path = "simulation/drain.rs"]
 mod drain;
+#[path = "simulation/fuzz.rs"]
+mod fuzz;
 #[path = "simulation/idle.rs"]
 mod idle;
 #[path = "simulation/listing.rs"]
 mod listing;
+#[path = "proto/pair.rs"]
+#[allow(
+    dead_code,
+    reason = "the fuzz targets have one end, and wires of their own"
+)]
+mod pair;
 #[path = "simulation/peer.rs"]
 mod peer;
 #[path = "simulation/routing.rs"]

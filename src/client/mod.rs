@@ -74,6 +74,7 @@
 //!   (one connection), `ledger` (what outlives it), `inbox`, `flight`, `registry`, `withdrawal`,
 //!   `budget`, `wildcard`, `reconnect`.
 //! - `credential`, `access`, `tls`: how a client authenticates, and when, and over what.
+//! - `harness`: a conversation without a socket, for this crate's tests.
 //! - `address`, `builder`, `request`, `publish`, `subscribe`, `incoming`, `payload`, `status`,
 //!   `error`: what callers give and get.
 
@@ -89,6 +90,9 @@ mod driver;
 mod error;
 mod flight;
 mod handle;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod harness;
 mod inbox;
 mod incoming;
 mod ledger;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const JWT: u8 = 1;
 pub const API_KEY: u8 = 2;
 
-const SECRET: &str = "of-32-bytes-and-more-0123456789abcdef";
+pub const SECRET: &str = "of-32-bytes-and-more-0123456789abcdef";
 /// The API key by which a test asks for statistics.
 const WATCH: &str = "watch.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 

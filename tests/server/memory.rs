@@ -9,6 +9,7 @@
 use crate::harness::{Server, get};
 use crate::peer::{Manner, PUBLISH, Peer, SERVE, op, publish, request, subscribe};
 use crate::wire::PATIENCE;
+use crate::wire::PATIENCE;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;

@@ -3,7 +3,7 @@
 //! repeated here where TLS could make a difference.
 
 #[path = "tls/authority.rs"]
-mod authority;
+pub mod authority;
 #[path = "tls/hostile.rs"]
 mod hostile;
 #[path = "tls/identity.rs"]

@@ -59,6 +59,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use desk::{Counter, answer};
 pub use error::ControlError;
 pub use host::Host;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use http::harness;
 use http::{Admin, Guard, Reserve};
 use jwks::Summary;
 use listing::Lister;

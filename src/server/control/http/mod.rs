@@ -38,6 +38,7 @@
 //! | `reserve` | descriptors for when there are none |
 //! | `guard` | refused before any endpoint: cross-origin pages, guesses |
 //! | `credential` | who may read, who may change things |
+//! | `harness` | a connection without a socket, for this crate's tests |
 //! | all others | one endpoint each |
 
 mod admin;
@@ -45,6 +46,9 @@ mod answer;
 mod connections;
 mod credential;
 mod guard;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod harness;
 mod health;
 mod log;
 mod metrics;
@@ -72,7 +76,8 @@ use reserve::is_shortage;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -116,24 +121,7 @@ const ENDPOINTS: &[&str] = &[
 /// Serves, forever.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let (guard, reserve) = (admin.guard.clone(), admin.reserve.clone());
-    let router = Router::new()
-        .merge(connections::routes())
-        .merge(health::routes())
-        .merge(page::routes())
-        .merge(log::routes())
-        .merge(profile::routes())
-        .merge(metrics::routes())
-        .merge(revocation::routes())
-        .merge(status::routes())
-        .merge(topics::routes())
-        .fallback(not_found)
-        .method_not_allowed_fallback(not_allowed)
-        .with_state(admin);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
-    let endpoints = TowerToHyperService::new(router);
+    let (http, endpoints) = (http(), TowerToHyperService::new(router(admin)));
     let places = Arc::new(Places::default());
     let mut connections = JoinSet::new();
     loop {
@@ -174,8 +162,32 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
+fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .merge(connections::routes())
+        .merge(health::routes())
+        .merge(page::routes())
+        .merge(log::routes())
+        .merge(profile::routes())
+        .merge(metrics::routes())
+        .merge(revocation::routes())
+        .merge(status::routes())
+        .merge(topics::routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(admin)
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    http
+}
+
 /// Serves one connection until it ends.
-async fn converse(http: &http1::Builder, stream: TcpStream, door: Door) {
+async fn converse(http: &http1::Builder, stream: impl AsyncRead + AsyncWrite + Unpin, door: Door) {
     let ticket = door.ticket.clone();
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), door));
     let life = async {

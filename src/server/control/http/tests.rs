@@ -18,6 +18,7 @@ use crate::server::control::store::Store;
 use crate::shard::sys::Board;
 use axum::http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The status of `GET path` at an address that other hosts can reach.
 async fn status(registry: Option<Arc<RevocationRegistry>>, path: &str, credential: &str) -> u16 {

@@ -1,0 +1,171 @@
+//! The client's conversation with a server that says anything, breaks off and comes back, while
+//! callers ask, take, answer and give up.
+//!
+//! All it writes is right and a client's to send; nobody's call is answered twice; what waits to
+//! be taken is bounded; it always knows when to go on, or is over and says why.
+
+use super::{Draw, speech};
+use crate::pair::start;
+use ringmail::base::clock::Instant;
+use ringmail::client::harness::{Harness, SEQ, Wish};
+use ringmail::proto::frame::{Frame, FrameType, Parsed};
+use ringmail::proto::message::{Header, Message, open};
+use std::time::Duration;
+
+const STEPS_MAX: usize = 300;
+const INBOX_BYTES_MAX: usize = 4 << 10;
+/// Beyond the inbox's bound: what one receive brings, and what an entry costs besides.
+const ONE_RECEIVE_BYTES: usize = 64 << 10;
+const FILTERS: &[&str] = &["a", "a/b", "a/#", "+/b", "#", "b", "$sys/x", "", "a/#/b"];
+
+/// The bytes of one of its connections, as the server reads them.
+#[derive(Default)]
+struct Reader {
+    connection: usize,
+    /// A connection's first frame is a SYN.
+    has_begun: bool,
+    is_open: bool,
+}
+
+impl Reader {
+    fn read(&mut self, client: &mut Harness) {
+        if client.connections() != self.connection {
+            *self = Reader {
+                connection: client.connections(),
+                ..Reader::default()
+            };
+        }
+        let checksum = client.has_checksum();
+        let written = client.take_written();
+        let mut bytes = &written[..];
+        while !bytes.is_empty() {
+            if !self.has_begun || !self.is_open {
+                let Ok(Parsed::Whole { used, value }) = Frame::parse(bytes) else {
+                    panic!("no frame: {bytes:?}");
+                };
+                let is_first = !std::mem::replace(&mut self.has_begun, true);
+                assert_eq!(value.kind == FrameType::Syn, is_first);
+                self.is_open = value.kind == FrameType::Ack;
+                bytes = &bytes[used..];
+                continue;
+            }
+            let header = Header::parse(bytes, u32::MAX).expect("a header");
+            let header = header.expect("a whole header");
+            let (message, rest) = bytes.split_at(header.message_bytes());
+            assert!(header.kind.from_client(), "{:?}", header.kind);
+            let body = open(message, checksum).expect("its CRC");
+            Message::parse(header.kind, body).expect("what a client writes");
+            bytes = rest;
+        }
+    }
+}
+
+pub fn run(input: &[u8]) {
+    let mut draw = Draw::new(input);
+    let flags = draw.byte();
+    let wish = Wish {
+        session: flags & 1 != 0,
+        checksum: flags & 2 != 0,
+        reconnect: flags & 4 != 0,
+        credential: flags & 8 != 0,
+        inbox_bytes_max: INBOX_BYTES_MAX,
+    };
+    let mut now = start();
+    let mut client = Harness::new(wish, now);
+    let mut reader = Reader::default();
+    if flags & 16 == 0 {
+        // Mostly a server that begins well.
+        let checksum = wish.checksum;
+        welcome(&mut client, checksum, draw.byte(), now);
+    }
+    for _ in 0..STEPS_MAX {
+        if draw.is_empty() {
+            break;
+        }
+        step(&mut client, &mut draw, &mut now);
+        reader.read(&mut client);
+        check(&client);
+        if client.is_over() {
+            break;
+        }
+    }
+    end(client, now);
+}
+
+/// The handshake, and what follows it for a client that asks for a session.
+fn welcome(client: &mut Harness, checksum: bool, auth: u8, now: Instant) {
+    let mut options = vec![3, 4, 0, 0, 0, u8::from(checksum)];
+    if auth & 3 == 3 {
+        options.extend([7, 1, 1]);
+    }
+    let payload = [&SEQ.wrapping_add(1).to_be_bytes()[..], &options].concat();
+    client.receive(&crate::pair::frame(FrameType::SynAck, 9, &payload), now);
+}
+
+fn step(client: &mut Harness, draw: &mut Draw<'_>, now: &mut Instant) {
+    match draw.byte() & 31 {
+        0..=11 => {
+            let seqs = [SEQ.wrapping_add(1), SEQ, 9, 10];
+            let mut bytes = Vec::new();
+            let count = 1 + draw.below(3);
+            for _ in 0..count {
+                speech::piece(draw, &seqs, client.has_checksum(), &mut bytes);
+            }
+            client.receive(&bytes, *now);
+        }
+        12 => welcome(client, client.has_checksum(), draw.byte(), *now),
+        13 => client.lose(*now),
+        14 => {
+            *now = *now + Duration::from_millis(10 * u64::from(draw.byte()));
+            client.tick(*now);
+        }
+        15 => {
+            *now = (*now)
+                .max(client.due())
+                .min(*now + Duration::from_secs(120));
+            client.tick(*now);
+        }
+        16 | 17 => client.subscribe(draw.word(FILTERS), None),
+        18 => client.subscribe(draw.word(FILTERS), Some("g")),
+        19 | 20 => client.serve(draw.word(FILTERS)),
+        21 => client.leave(draw.below(8)),
+        22 => client.request("a", draw.piece()),
+        23 | 24 => client.publish("a/b", draw.take(3), draw.bool()),
+        25 => client.ping(),
+        26 => client.forget(draw.below(8)),
+        27 | 28 => client.take(draw.below(8)),
+        29 | 30 => {
+            let payload = draw.bool().then(|| draw.piece());
+            client.answer(payload);
+        }
+        _ => client.close(*now),
+    }
+}
+
+fn check(client: &Harness) {
+    assert!(client.answers_most() <= 1, "a call was answered twice");
+    let most = INBOX_BYTES_MAX + ONE_RECEIVE_BYTES;
+    assert!(
+        client.inbox_bytes() <= most,
+        "{} bytes wait",
+        client.inbox_bytes()
+    );
+    assert_eq!(client.ending().is_some(), client.is_over());
+    let waits = client.due() == Instant::NEVER;
+    assert!(!waits || client.is_over() || client.is_paused() || client.is_open());
+}
+
+/// It is closed, and over in the end, whatever the server does.
+fn end(mut client: Harness, mut now: Instant) {
+    client.close(now);
+    for _ in 0..1000 {
+        if client.is_over() {
+            break;
+        }
+        now = now.max(client.due());
+        client.tick(now);
+        client.take_written();
+    }
+    assert!(client.is_over(), "closed, and not over");
+    check(&client);
+}
