@@ -9,9 +9,10 @@
 
 use crate::harness::{Server, each_placement};
 use crate::peer::{
-    ACK, EXPIRES_MS, Got, Manner, PUBLISH, Peer, RESPONSE, UNSUBSCRIBE, WILL, code, op, publish,
-    request, subscribe,
+    ACK, EXPIRES_MS, Got, Manner, PUBLISH, Peer, RESPONSE, TIMEOUT_MS, UNSUBSCRIBE, WILL, code, op,
+    publish, request, subscribe,
 };
+use std::time::Duration;
 
 #[test]
 fn what_was_not_taken_comes_again_in_order_and_then_what_was_missed() {
@@ -57,6 +58,40 @@ fn what_was_not_taken_comes_again_in_order_and_then_what_was_missed() {
         });
     }
     server.end_beside_closes(&[("peer_eof", 8)]);
+}
+
+/// In one turn the connection is reset, an answer comes for it, and a request of its times out.
+#[test]
+fn what_is_answered_as_its_connection_breaks_comes_once_to_who_resumes() {
+    let server = Server::start(&[]);
+    let mut service = server.peer(0);
+    service.serve("answers");
+    service.serve("mute");
+    let mut peer = server.peer(0);
+    let key = peer.new_session();
+    let answered = peer.start(&request("answers", ""));
+    let asked = service.requested();
+    let timeout = 1000u32.to_be_bytes();
+    let mute = peer.start(&request("mute", "").header(TIMEOUT_MS, timeout));
+    service.requested();
+    // All of it waits for the process.
+    server.signal(libc::SIGSTOP);
+    peer.reset();
+    service.respond(&asked, "a");
+    std::thread::sleep(Duration::from_millis(1500));
+    server.signal(libc::SIGCONT);
+    let mut peer = server.peer(1);
+    assert!(peer.session(key, 0).unwrap().resumed);
+    let mut answers = [peer.next(), peer.next()];
+    // On a loaded machine the time may be over before the process stops.
+    answers.sort_by_key(Got::id);
+    assert_eq!(answers.each_ref().map(Got::id), [answered, mute]);
+    assert_eq!(answers[0].result(), Ok(&b"a"[..]));
+    assert_eq!(answers[1].result(), Err(code::REQUEST_TIMEOUT));
+    peer.quiet();
+    peer.close();
+    service.close();
+    server.end_beside_closes(&[("peer_reset", 1)]);
 }
 
 #[test]

@@ -59,8 +59,8 @@ fn a_drain_notifies_each_client_once_and_answers_accepted_requests() {
         let (mut server, clients) = start(seed, Faults::harmless());
         // By then, some clients are in the handshake or have not even connected.
         server.run_for(ms(150));
-        let told = |id: &&ClientId| server.world.report(**id).established;
-        let present: Vec<ClientId> = clients.iter().filter(told).copied().collect();
+        let is_established = |id: &&ClientId| server.world.report(**id).established;
+        let present: Vec<ClientId> = clients.iter().filter(is_established).copied().collect();
         assert!(!present.is_empty(), "seed {seed}");
         drain(&mut server);
         let world = &server.world;
@@ -188,10 +188,10 @@ fn messages_confirmed_during_a_drain_reach_idle_subscribers() {
                 late += u32::from(confirmed_at > begun + 2 * far);
                 for &listener in &listeners {
                     let had = world.record(listener).numbers(writer, "t/a");
-                    let told = "confirmed, and never delivered";
+                    let problem = "confirmed, and never delivered";
                     assert!(
                         had.contains(&(number as u32)),
-                        "seed {seed}: {number} {told}"
+                        "seed {seed}: {number} {problem}"
                     );
                 }
             }

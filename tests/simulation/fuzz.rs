@@ -1,4 +1,4 @@
-//! The fuzz targets (`tests/fuzz/target/mod.rs`) without libFuzzer: every input of a target's
+//! The fuzz targets (`tests/fuzz/targets/mod.rs`) without libFuzzer: every input of a target's
 //! corpus, and a fixed number of mutations of them, which one seed determines.
 //!
 //! Here, because this binary has the whole server under it and is built anyway. An input that
@@ -13,7 +13,7 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-#[path = "../fuzz/target/mod.rs"]
+#[path = "../fuzz/targets/mod.rs"]
 mod target;
 
 /// Bytes of an input, as `scripts/fuzz` has them.

@@ -29,17 +29,17 @@ const SORTS: [Sort; 7] = [
 
 /// The merged listing of all shards.
 fn all(server: &mut Server, query: &Query, shards: usize) -> Seen {
-    let told = server.list(query);
+    let replies = server.list(query);
     server.run_for(ms(100));
     let mut all = Seen::default();
     let mut count = 0;
-    for (_, seen) in told.try_iter() {
+    for (_, seen) in replies.try_iter() {
         count += 1;
         all.total += seen.total;
         all.sessions_waiting += seen.sessions_waiting;
         all.rows.extend(seen.rows);
     }
-    assert_eq!(count, shards, "each shard tells once");
+    assert_eq!(count, shards, "each shard answers once");
     query.sort(&mut all.rows);
     all
 }
@@ -105,10 +105,10 @@ fn list_amid_churn(seed: u64) {
         world.order(id, Order::Heal);
     }
     server.run_for(Duration::from_secs(200));
-    for (told, query) in asked {
-        let told: Vec<(usize, Seen)> = told.try_iter().collect();
-        assert_eq!(told.len(), 2, "seed {seed}: each shard tells once");
-        for (shard, seen) in &told {
+    for (replies, query) in asked {
+        let replies: Vec<(usize, Seen)> = replies.try_iter().collect();
+        assert_eq!(replies.len(), 2, "seed {seed}: each shard answers once");
+        for (shard, seen) in &replies {
             check(&query, *shard, seen, CLIENTS);
         }
     }
@@ -212,13 +212,13 @@ fn a_full_shard_is_listed_some_hundreds_of_slots_a_turn() {
     }
     server.run_for(Duration::from_secs(5));
     let query = everything();
-    let told = server.list(&query);
+    let replies = server.list(&query);
     let walk = CLIENTS.div_ceil(SLOTS_PER_TURN);
     let look = (query.most as u32).div_ceil(SLOTS_PER_TURN);
     server.run_turns((walk + look) as usize - 1);
-    assert!(told.is_empty(), "all was done in fewer turns");
+    assert!(replies.is_empty(), "all was done in fewer turns");
     server.run_turns(2);
-    let (_, seen) = told.try_recv().expect("as many turns as it takes");
+    let (_, seen) = replies.try_recv().expect("as many turns as it takes");
     assert_eq!(seen.total, u64::from(CLIENTS));
     assert_eq!(seen.rows.len(), LISTED_CONNECTIONS_MAX);
     // No listing is longer than that, whatever the query asks for.
@@ -226,9 +226,9 @@ fn a_full_shard_is_listed_some_hundreds_of_slots_a_turn() {
         most: usize::MAX,
         ..query
     };
-    let told = server.list(&query);
+    let replies = server.list(&query);
     server.run_for(ms(100));
-    let (_, seen) = told.try_recv().expect("told");
+    let (_, seen) = replies.try_recv().expect("a reply");
     assert_eq!(seen.rows.len(), LISTED_CONNECTIONS_MAX);
     // After the listing the shard sleeps again.
     let before = server.turns().0;
@@ -238,9 +238,9 @@ fn a_full_shard_is_listed_some_hundreds_of_slots_a_turn() {
 }
 
 fn kick(server: &mut Server, row: &Row) -> bool {
-    let told = server.kick(row.shard, row.key);
+    let replies = server.kick(row.shard, row.key);
     server.run_for(ms(50));
-    told.try_recv().expect("told")
+    replies.try_recv().expect("a reply")
 }
 
 #[test]

@@ -204,12 +204,12 @@ fn a_flood_of_handshakes_is_served_in_turn() {
         ..RingSize::default()
     };
     let mut server = Server::secured(&world, 1, ring, &settings(), &limits(), Some(&tls));
-    let talks = Plan {
+    let plain_plan = Plan {
         requests: 200,
         ending: Ending::Close,
         ..Plan::default()
     };
-    let plain = world.add_client(world.now(), talks.clone());
+    let plain = world.add_client(world.now(), plain_plan.clone());
     const MANY: u64 = 300;
     let plan = Plan {
         tls: Some(BOTH.client.clone()),
@@ -221,7 +221,7 @@ fn a_flood_of_handshakes_is_served_in_turn() {
         .map(|_| world.add_client(world.now() + ms(1), plan.clone()))
         .collect();
     server.run_for(ms(1500));
-    world.report(plain).check(&talks).unwrap();
+    world.report(plain).check(&plain_plan).unwrap();
     for client in many {
         world.report(client).check(&plan).unwrap();
     }

@@ -190,11 +190,17 @@ impl Connection {
     ) {
         if self.member.counted {
             let message = Encoded::response(id, flags, codec, payload);
-            let sent = !self.transport.has_left && !self.transport.session.is_ended();
+            // As in `take_message`: behind what has waited since the connection began to end.
+            let is_running = self.transport.stage == Stage::Running;
+            let sent = is_running && !self.transport.session.is_ended();
             self.log(&message, Instant::NEVER, sent, resources);
+            if !is_running {
+                // It does not go out before those: the log has it.
+                return;
+            }
         }
         if self.transport.has_left {
-            // Nothing is sent from the outbox any more; the log has it.
+            // Nothing is sent from the outbox any more.
             return;
         }
         resources.counters.add(Counter::Responses, 1);

@@ -46,11 +46,11 @@ struct Toy {
 }
 
 impl Toy {
-    fn new(mut driver: SimDriver, speaks: bool) -> Toy {
+    fn new(mut driver: SimDriver, shakes_hands: bool) -> Toy {
         driver.accept();
         Toy {
             driver,
-            settings: speaks.then(|| Arc::new(super::world::client_settings())),
+            settings: shakes_hands.then(|| Arc::new(super::world::client_settings())),
             peers: BTreeMap::new(),
             generation: 0,
             accept_at: Instant::NEVER,

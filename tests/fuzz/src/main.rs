@@ -13,7 +13,7 @@ mod pair;
 #[path = "../../simulation/server.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod server;
-#[path = "../target/mod.rs"]
+#[path = "../targets/mod.rs"]
 #[allow(dead_code, reason = "how often the tests run a target")]
 mod target;
 

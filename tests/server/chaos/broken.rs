@@ -126,7 +126,6 @@ fn whole() -> History {
     History {
         fate: Fate::Calm,
         linger: LINGER,
-        is_tight: false,
         records,
         retained: Some(vec![("r".to_owned(), label(MAKER, 6))]),
     }

@@ -141,7 +141,6 @@ impl Crew {
         let records = self.seats.iter();
         History {
             fate,
-            is_tight: self.world.is_tight,
             linger: u64::try_from(LINGER.as_micros()).unwrap(),
             records: records
                 .map(|seat| seat.record.lock().unwrap().clone())

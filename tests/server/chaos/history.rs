@@ -172,8 +172,6 @@ pub struct History {
     pub fate: Fate,
     /// How long a session outlives its connection, in microseconds.
     pub linger: Time,
-    /// Little could wait for a client.
-    pub is_tight: bool,
     /// By the client's number.
     pub records: Vec<Record>,
     /// What a newcomer got for each topic at rest: the label of the retained message.

@@ -138,9 +138,9 @@ fn the_policy_decides_when_a_client_never_acknowledges() {
         let mut scene = scene(2, small());
         let [reader, writer] = scene.enter_each([silent(policy), Traffic::default()]);
         scene.perform(writer, large(COUNT));
-        let told = ended(&scene, reader);
+        let code = ended(&scene, reader);
         let slow = policy == SlowPolicy::Disconnect;
-        assert_eq!(told, slow.then_some(Code::SlowConsumer), "{policy:?}");
+        assert_eq!(code, slow.then_some(Code::SlowConsumer), "{policy:?}");
         assert_eq!(scene.server.closed(Reason::SlowConsumer), u64::from(slow));
         if !slow {
             // It acknowledges after all, until it gets nothing more.
@@ -176,8 +176,8 @@ fn the_policy_decides_while_a_client_is_away() {
         };
         let [heir] = scene.enter_each([acknowledging]);
         let over = policy == SlowPolicy::Disconnect;
-        let told: &[Code] = if over { &[Code::SessionUnknown] } else { &[] };
-        assert_eq!(codes(&scene, heir), told, "{policy:?}");
+        let wanted: &[Code] = if over { &[Code::SessionUnknown] } else { &[] };
+        assert_eq!(codes(&scene, heir), wanted, "{policy:?}");
         let overflowed = scene.server.count(Counter::SessionsOverflowed);
         assert_eq!(overflowed, u64::from(over), "{policy:?}");
         let found = numbers(&scene, heir);
@@ -274,8 +274,8 @@ fn time_in_which_the_process_was_stopped_does_not_count_as_linger() {
         }
         scene.run_for(ms(later - 8000));
         let [heir] = scene.enter_each([heir(key, 0)]);
-        let told: &[Code] = if known { &[] } else { &[Code::SessionUnknown] };
-        assert_eq!(codes(&scene, heir), told, "after {later} ms");
+        let wanted: &[Code] = if known { &[] } else { &[Code::SessionUnknown] };
+        assert_eq!(codes(&scene, heir), wanted, "after {later} ms");
         scene.close();
         scene.rest();
     }

@@ -65,10 +65,10 @@ pub(super) fn turns_until(scene: &mut Scene, is_done: impl Fn(&Scene) -> bool) -
 
 /// Has a client perform an act, and checks that it is answered within a few turns.
 pub(super) fn is_soon_answered(scene: &mut Scene, client: ClientId, act: Act) {
-    let told = format!("{act:?}");
+    let name = format!("{act:?}");
     scene.act(client, [act]);
     let turns = turns_until(scene, |scene| scene.world.is_idle(client));
-    assert!(turns <= FEW, "{told}: {turns} turns");
+    assert!(turns <= FEW, "{name}: {turns} turns");
 }
 
 /// Checks that operations of a shard's own clients and of another shard's, which use other lanes,
@@ -227,13 +227,13 @@ fn a_connection_owed_many_answers_is_not_read_until_some_are_sent() {
     acts.resize(WILLS as usize + 1, Act::Will(Publish::of("w")));
     scene.act(own[0], acts);
     scene.run_for(ms(100));
-    let heard = read(&scene, Counter::MessagesReceived) - before;
-    assert_eq!(heard, OPEN_MAX);
+    let read_count = read(&scene, Counter::MessagesReceived) - before;
+    assert_eq!(read_count, OPEN_MAX);
     is_soon_answered(&mut scene, own[1], Act::request("$sys/echo"));
     assert!(!scene.world.is_idle(own[0]));
     scene.world.stall(1, false);
     scene.settle();
-    let heard = read(&scene, Counter::MessagesReceived) - before;
-    assert_eq!(heard, 1 + WILLS + 1);
+    let read_count = read(&scene, Counter::MessagesReceived) - before;
+    assert_eq!(read_count, 1 + WILLS + 1);
     scene.finish();
 }

@@ -23,11 +23,11 @@ fn everything() -> Query {
     }
 }
 
-fn told(scene: &mut Scene) -> Seen {
-    let told = scene.server.list(&everything());
+fn list(scene: &mut Scene) -> Seen {
+    let replies = scene.server.list(&everything());
     scene.run_for(ms(50));
     let mut all = Seen::default();
-    for (_, seen) in told.try_iter() {
+    for (_, seen) in replies.try_iter() {
         all.total += seen.total;
         all.sessions_waiting += seen.sessions_waiting;
         all.rows.extend(seen.rows);
@@ -53,15 +53,15 @@ fn no_listing_has_a_session_twice_while_sessions_move() {
             scene.run_for(ms(rng.u64(..20)));
         }
         scene.settle();
-        for told in asked {
-            let told: Vec<_> = told.try_iter().collect();
-            assert_eq!(told.len(), 3, "seed {seed}");
-            for (shard, seen) in told {
+        for replies in asked {
+            let replies: Vec<_> = replies.try_iter().collect();
+            assert_eq!(replies.len(), 3, "seed {seed}");
+            for (shard, seen) in replies {
                 let keys: BTreeSet<Key> = seen.rows.iter().map(|row| row.key).collect();
                 assert_eq!(keys.len(), seen.rows.len(), "seed {seed}: {shard}");
             }
         }
-        let seen = self::told(&mut scene);
+        let seen = list(&mut scene);
         assert_eq!((seen.total, seen.rows.len()), (30, 30), "seed {seed}");
         assert!(seen.rows.iter().all(|row| row.session), "seed {seed}");
         assert!(scene.server.count(Counter::SessionsResumed) > 0);
@@ -76,12 +76,12 @@ fn a_kicked_client_keeps_its_session_until_it_returns_or_the_linger_ends() {
     let watcher = Traffic::of([Act::subscribe("w")]);
     let [kept, writer, watcher] = scene.enter_each([kept, Traffic::default(), watcher]);
     let kick = |scene: &mut Scene| {
-        let seen = told(scene);
+        let seen = list(scene);
         let row = seen.rows.iter().find(|row| row.session);
         let row = row.expect("it is seen");
-        let told = scene.server.kick(row.shard, row.key);
+        let replies = scene.server.kick(row.shard, row.key);
         scene.run_for(ms(10));
-        assert_eq!(told.try_recv(), Ok(true));
+        assert_eq!(replies.try_recv(), Ok(true));
     };
     // It reconnects, and has missed nothing.
     kick(&mut scene);
@@ -95,12 +95,12 @@ fn a_kicked_client_keeps_its_session_until_it_returns_or_the_linger_ends() {
     scene.world.command(kept, Command::Reconnect(None));
     kick(&mut scene);
     scene.run_for(ms(5000));
-    let seen = told(&mut scene);
+    let seen = list(&mut scene);
     assert_eq!((seen.total, seen.sessions_waiting), (2, 1));
     assert!(scene.record(watcher).delivered.is_empty());
     scene.outlast();
     assert_eq!(scene.record(watcher).delivered.len(), 1);
-    assert_eq!(told(&mut scene).sessions_waiting, 0);
+    assert_eq!(list(&mut scene).sessions_waiting, 0);
     assert_eq!(scene.server.closed(Reason::Kicked), 2);
     scene.finish();
 }
@@ -127,7 +127,7 @@ fn a_client_that_reads_little_or_nothing_is_listed_and_can_be_ended() {
         });
         scene.act(writer, vec![publish; 100]);
         scene.run_for(ms(2000));
-        let seen = told(&mut scene);
+        let seen = list(&mut scene);
         assert_eq!(seen.total, 2);
         let row = seen.rows.iter().max_by_key(|row| row.queued_bytes);
         let row = row.expect("it is seen");

@@ -197,8 +197,11 @@ fn a_turn_reads_a_bounded_amount_however_many_have_sent() {
             read(&scene, Counter::MessagesReceived),
         );
         if turn > 0 {
-            let (turns, heard) = (now.0 - turn, now.1 - last);
-            assert!(heard <= turns * MOST, "{heard} messages in {turns} turns");
+            let (turns, read_count) = (now.0 - turn, now.1 - last);
+            assert!(
+                read_count <= turns * MOST,
+                "{read_count} messages in {turns} turns"
+            );
         }
         (turn, last) = now;
     }

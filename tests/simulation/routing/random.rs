@@ -105,12 +105,12 @@ fn trial(seed: u64, swarm: &Swarm, mut rng: fastrand::Rng) -> (Scene, Evidence) 
 
 /// Ends a random connection, as an operator would.
 fn kick(scene: &mut Scene, rng: &mut fastrand::Rng) {
-    let told = scene.server.list(&Query {
+    let replies = scene.server.list(&Query {
         most: 64,
         ..Query::default()
     });
     scene.run_for(ms(5));
-    let rows = told.try_iter().flat_map(|(_, seen)| seen.rows);
+    let rows = replies.try_iter().flat_map(|(_, seen)| seen.rows);
     let open: Vec<_> = rows.filter(|row| row.state == State::Open).collect();
     if let Some(row) = rng.choice(open) {
         scene.server.kick(row.shard, row.key);

@@ -167,8 +167,8 @@ fn a_session_resumed_twice_at_once_has_one_owner() {
         // its own.
         let mut owners = Vec::new();
         for heir in heirs {
-            let told = ended(&scene, heir).is_none_or(|code| code == Code::SessionTaken);
-            assert!(told, "seed {seed}: {:?}", ended(&scene, heir));
+            let is_valid = ended(&scene, heir).is_none_or(|code| code == Code::SessionTaken);
+            assert!(is_valid, "seed {seed}: {:?}", ended(&scene, heir));
             if !scene.record(heir).ended && scene.record(heir).key() == Some(key) {
                 owners.push(heir);
             }
@@ -405,8 +405,8 @@ fn a_message_repeated_is_confirmed_again_and_not_delivered_again() {
     scene.run_for(ms(200));
     assert_eq!(scene.numbers(reader, writer, "a"), [0, 1, 2], "none twice");
     // The client did not send these operations itself, so it records their OKs as a violation.
-    let told = scene.record(heir).violation.unwrap_or_default();
-    assert!(told.contains("an answer to 2 (None)"), "{told}");
+    let violation = scene.record(heir).violation.unwrap_or_default();
+    assert!(violation.contains("an answer to 2 (None)"), "{violation}");
     scene.end(again, Ending::Close);
     scene.close();
     scene.rest();

@@ -65,10 +65,10 @@ fn under_disconnect_a_stalled_reader_gets_an_error_and_is_closed() {
     let (scene, [slow, ..]) = stalled_reader(SlowPolicy::Disconnect, 1);
     let record = scene.record(slow);
     // It gets the error if it reads again before the flush times out.
-    let told = record.connections[0].refused;
+    let refused = record.connections[0].refused;
     assert!(
-        told.is_none_or(|code| code == Code::SlowConsumer),
-        "{told:?}"
+        refused.is_none_or(|code| code == Code::SlowConsumer),
+        "{refused:?}"
     );
     assert!(record.ended);
     assert_eq!(scene.server.closed(Reason::SlowConsumer), 1);

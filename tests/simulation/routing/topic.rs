@@ -334,8 +334,8 @@ fn a_will_is_published_unless_close_was_sent() {
         let [reader, mortal] = scene.enter_each([subscriber(&["w"]), plan()]);
         scene.end(mortal, ending);
         scene.outlast();
-        let heard = scene.numbers(reader, mortal, "w");
-        assert_eq!(heard, [1].repeat(wanted), "{ending:?}");
+        let received = scene.numbers(reader, mortal, "w");
+        assert_eq!(received, [1].repeat(wanted), "{ending:?}");
         scene.finish();
     }
 }

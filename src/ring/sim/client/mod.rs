@@ -116,8 +116,8 @@ impl Client {
             Order::Heal => {
                 plan.reading = Reading::Eager;
                 plan.writing = Writing::Whole;
-                let speaks = plan.opening == Opening::Handshake;
-                if !speaks {
+                let shakes_hands = plan.opening == Opening::Handshake;
+                if !shakes_hands {
                     plan.ending = Ending::Fin;
                 } else if plan.ending != Ending::Fin {
                     plan.ending = Ending::Close;

@@ -83,7 +83,7 @@ impl Report {
             return Err(wrong.to_string());
         }
         match self.protocol_error {
-            Some(reason) => Err(format!("the server spoke nonsense: {reason:?}")),
+            Some(reason) => Err(format!("the server violated the protocol: {reason:?}")),
             None => Ok(()),
         }
     }

@@ -62,12 +62,11 @@ pub fn owed(history: &History) -> Vec<Breach> {
 impl History {
     /// Whether this life was owed everything up to its end.
     fn is_whole(&self, life: &Life) -> bool {
-        match (life.end, self.fate) {
-            // CLOSE ends subscriptions at once: what waited for a slow reader is not sent.
-            (End::Closed, _) => !self.is_tight,
-            (End::Open, Fate::Calm) => life.lost_at.is_none(),
-            (End::Drained, _) => true,
-            _ => false,
+        match life.end {
+            End::Open => self.fate == Fate::Calm && life.lost_at.is_none(),
+            End::Drained => true,
+            // CLOSE ends subscriptions at once: what waits for the outbox then is not sent.
+            End::Closed | End::Told(_) | End::Lost | End::Unknown => false,
         }
     }
 

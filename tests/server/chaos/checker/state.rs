@@ -55,7 +55,8 @@ pub fn wills_of_who_closed(history: &History, breaches: &mut Vec<Breach>) {
                 .filter_map(|one| one.number)
                 .filter(|&number| seen.contains(&label(record, number)))
                 .collect();
-            let stands = life.end == End::Open && life.lost_at.is_none();
+            // Who was killed may have been ended before, and not have seen it.
+            let stands = life.end == End::Open && history.is_whole(life);
             let mut tell = |what: &str| {
                 let label = label(record, found[0]);
                 breaches.push(Breach::new(record.client, label, what));

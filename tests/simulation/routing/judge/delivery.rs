@@ -12,17 +12,17 @@ impl Evidence {
     pub fn check_bytes(&self) -> Verdict {
         for receiver in &self.witnesses {
             for one in &receiver.record.delivered {
-                let told = |wrong: &str| Err(format!("to {:?}: {wrong}: {one:?}", receiver.id));
+                let breach = |wrong: &str| Err(format!("to {:?}: {wrong}: {one:?}", receiver.id));
                 let Some(published) = self.find(one) else {
-                    return told("never published");
+                    return breach("never published");
                 };
                 let id_right = one.id == published.id || published.is_will;
                 let right = one.topic == published.plan.topic && one.digest == published.digest;
                 if !right || !id_right {
-                    return told("not as it was published");
+                    return breach("not as it was published");
                 }
                 if one.at <= published.sent_at || published.refused.is_some() {
-                    return told("not published then");
+                    return breach("not published then");
                 }
                 let asked = receiver.record.subscriptions.iter().any(|registration| {
                     registration.membership == one.membership
@@ -35,7 +35,7 @@ impl Evidence {
                         })
                 });
                 if !asked {
-                    return told("not subscribed");
+                    return breach("not subscribed");
                 }
             }
         }
@@ -57,7 +57,7 @@ impl Evidence {
                 let Some(published) = self.find(one) else {
                     continue;
                 };
-                let told = |wrong: &str| Err(format!("to {:?}: {wrong}: {one:?}", receiver.id));
+                let breach = |wrong: &str| Err(format!("to {:?}: {wrong}: {one:?}", receiver.id));
                 let count = seen.entry((one.membership, one.label)).or_default();
                 *count += 1;
                 if *count > 1 {
@@ -67,7 +67,7 @@ impl Evidence {
                         0
                     };
                     if *count > 1 + again {
-                        return told("delivered again");
+                        return breach("delivered again");
                     }
                     continue;
                 }
@@ -77,7 +77,7 @@ impl Evidence {
                 let sender = (one.label.sender, published.membership, &one.topic);
                 let before = last.insert((one.membership, sender), one.label.number);
                 if let Some(before) = before.filter(|&before| before >= one.label.number) {
-                    return told(&format!("behind {before}"));
+                    return breach(&format!("behind {before}"));
                 }
             }
         }

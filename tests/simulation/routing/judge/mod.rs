@@ -101,7 +101,9 @@ impl Evidence {
             }
             for (place, connection) in record.connections.iter().enumerate() {
                 if let Some(reason) = connection.protocol_error {
-                    return Err(format!("{id:?}: the server spoke nonsense: {reason:?}"));
+                    return Err(format!(
+                        "{id:?}: the server violated the protocol: {reason:?}"
+                    ));
                 }
                 let allowed = match connection.refused {
                     None | Some(Code::SessionTaken) => true,

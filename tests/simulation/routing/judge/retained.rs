@@ -17,23 +17,23 @@ impl Evidence {
             .retained()
             .map(|one| one.2.plan.topic.as_str())
             .collect();
-        let mut told: BTreeMap<&str, BTreeSet<Option<Label>>> = BTreeMap::new();
+        let mut seen: BTreeMap<&str, BTreeSet<Option<Label>>> = BTreeMap::new();
         for witness in late.iter().filter_map(|&id| self.witness(id)) {
             for &topic in &topics {
                 let delivered = witness.record.delivered.iter();
                 let mut found = delivered.filter(|one| one.topic == topic);
                 let first = found.next().map(|one| one.label);
-                told.entry(topic).or_default().insert(first);
+                seen.entry(topic).or_default().insert(first);
                 if found.next().is_some() {
                     return Err(format!("to {:?}: {topic}: retained twice", witness.id));
                 }
             }
         }
-        for (topic, told) in &told {
-            self.check_agreed(topic, told)?;
+        for (topic, seen) in &seen {
+            self.check_agreed(topic, seen)?;
         }
-        for (topic, told) in told {
-            if told.len() > 1 {
+        for (topic, seen) in seen {
+            if seen.len() > 1 {
                 let each = late.iter().filter_map(|&id| self.witness(id));
                 let each = each.map(|one| {
                     let shard = one.record.connections.last().and_then(|last| last.shard);
@@ -47,15 +47,15 @@ impl Evidence {
                 return Err(format!("{topic}: not the same for all: {each:?}"));
             }
             let wanted = self.last_retained(topic);
-            if !told.is_subset(&wanted) {
-                return Err(format!("{topic}: retained {told:?}, not one of {wanted:?}"));
+            if !seen.is_subset(&wanted) {
+                return Err(format!("{topic}: retained {seen:?}, not one of {wanted:?}"));
             }
         }
         Ok(())
     }
 
     /// Every client subscribed to the end, on whatever shard, received the retained message last.
-    fn check_agreed(&self, topic: &str, told: &BTreeSet<Option<Label>>) -> Verdict {
+    fn check_agreed(&self, topic: &str, seen: &BTreeSet<Option<Label>>) -> Verdict {
         for receiver in &self.witnesses {
             for registration in &receiver.record.subscriptions {
                 let stays =
@@ -71,10 +71,10 @@ impl Evidence {
                     let empty = self.find(one).is_some_and(|one| one.plan.empty);
                     (!empty).then_some(one.label)
                 });
-                if !told.contains(&last) {
+                if !seen.contains(&last) {
                     let to = receiver.id;
                     return Err(format!(
-                        "to {to:?}: {topic}: {last:?} came last, retained is {told:?}"
+                        "to {to:?}: {topic}: {last:?} came last, retained is {seen:?}"
                     ));
                 }
             }

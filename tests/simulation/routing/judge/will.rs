@@ -48,12 +48,12 @@ impl Evidence {
         let due = last && !withdrawn && membership.closing_at.is_none();
         let will = &sender.record.published[label.number as usize];
         for watcher in &self.witnesses {
-            let mut heard = watcher
+            let mut received = watcher
                 .record
                 .delivered
                 .iter()
                 .filter(|one| one.label == label);
-            let first = heard.next();
+            let first = received.next();
             if withdrawn && let Some(first) = first {
                 return Err(format!("published, to {:?}: {first:?}", watcher.id));
             }
