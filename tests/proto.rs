@@ -2,8 +2,8 @@
 //! tables, its rules one by one, properties over random input, and pairs of sessions under
 //! virtual time.
 //!
-//! The rows of the promise catalogue that one session can keep (F1–F5, F7, F8, H2, H3) are
-//! claims here; what needs sockets or a shard is tried elsewhere.
+//! The promises that one session can keep (`tests/README.md`: 1, 2, 6) are claims here; what needs
+//! sockets or a shard is tried elsewhere.
 
 mod proto {
     mod close;

@@ -181,9 +181,9 @@ impl Broker {
                         connection.transport.end(reason, &mut self.resources);
                     }
                     let units = handled as usize + self.resources.work.spent_since(spent);
-                    let is_pressed = self.mesh.is_pressed();
+                    let stops = self.mesh.stops(units);
                     if connection.transport.stage != Stage::Running
-                        || connection.must_pause(handled, units, is_pressed, &self.resources)
+                        || connection.must_pause(handled, units, stops, &self.resources)
                     {
                         break;
                     }

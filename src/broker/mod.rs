@@ -22,8 +22,9 @@
 //! Parts own their data and are below this file, which holds them; the `impl Broker` files, which
 //! combine parts, are above it. There are no import cycles.
 //!
-//! Invariant: only `shard::reconcile` frees a connection, so a key being handled keeps its
-//! connection until the end of the turn.
+//! Invariant: nothing that handles a connection's bytes frees one. Connections are freed and moved
+//! by the shard, between such handlings (`shard::reconcile`, `shard::resume`), so a key being
+//! handled keeps its connection.
 
 pub(crate) mod admission;
 pub(crate) mod context;

@@ -2,8 +2,9 @@
 //! retained.
 //!
 //! Every shard has a map of all filters, but with no more than it needs: its own subscribers one by
-//! one, and of another shard only whether it has any. A publisher's shard therefore hands a message
-//! to each interested shard once, and that shard matches it against its own subscribers:
+//! one, and of another shard whether it has any, and about how many. A publisher's shard therefore
+//! hands a message to each interested shard once, and that shard matches it against its own
+//! subscribers:
 //!
 //! ```text
 //!   shard 0                                        shard 1
@@ -27,6 +28,7 @@
 //! | `group`, `service` | one of several: members of a group, servers of a service |
 //! | `search` | who gets a message, matched in one step or in several |
 //! | `retained` | the last message of each topic |
+//! | `elsewhere` | what other shards have to do for a message |
 //! | `shard_set` | shards as bits |
 //!
 //! No I/O, no clock, no thread. The same calls give the same results in the same order: random
@@ -37,6 +39,7 @@
 //! match; notice that a connection has ended (its shard unsubscribes it).
 
 mod arena;
+mod elsewhere;
 mod group;
 mod interest;
 mod label;
@@ -52,6 +55,7 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
+pub use elsewhere::Elsewhere;
 pub use retained::{Kept, TOMBSTONE, Version, Walk};
 pub use search::{Matches, Search};
 pub use shard_set::ShardSet;
@@ -71,8 +75,20 @@ use search::Newcomers;
 pub enum Change {
     /// Nothing.
     None,
-    /// They have to `note` this count. Without a group it is 1 (some subscribers) or 0 (none).
+    /// They have to `note` this count. Without a group it is approximate: none, some (1), or many,
+    /// in powers of two.
     Tell(Count),
+}
+
+impl Change {
+    fn plain(told: Option<u32>) -> Change {
+        told.map_or(Change::None, |total| {
+            Change::Tell(Count {
+                total,
+                ready: total,
+            })
+        })
+    }
 }
 
 /// The result of SUBSCRIBE or SERVE.
@@ -131,17 +147,12 @@ impl Router {
         let id = self.topics.insert(filter, Interest::default);
         let Some(name) = group else {
             let interest = &mut self.topics[id];
-            let (had_some, had_this) = interest.subscribe(subscription);
+            let (told, had_this) = interest.subscribe(subscription);
             if !had_this {
                 self.newcomers.note(id, subscription.connection, self.epoch);
             }
-            let change = if had_some {
-                Change::None
-            } else {
-                Change::Tell(Count { total: 1, ready: 1 })
-            };
             return Subscribed {
-                change,
+                change: Change::plain(told),
                 new: !had_this,
                 group: None,
                 filter: id,
@@ -191,17 +202,10 @@ impl Router {
             return Some((change, group));
         }
         let interest = self.topics.get_mut(filter)?;
-        if !interest.unsubscribe(connection) {
-            return None;
-        }
+        let told = interest.unsubscribe(connection)?;
         self.newcomers.forget(filter, connection);
-        let change = if interest.local().is_empty() {
-            Change::Tell(Count::default())
-        } else {
-            Change::None
-        };
         self.drop_empty_filter(filter);
-        Some((change, None))
+        Some((Change::plain(told), None))
     }
 
     /// Records that a member's connection takes no messages for now, or takes them again. For
@@ -215,8 +219,8 @@ impl Router {
         Change::None
     }
 
-    /// Records what another shard has reported: without a group, whether it has subscribers; with
-    /// one, how many members, and its own key of the group.
+    /// Records what another shard has reported: without a group, about how many subscribers it has;
+    /// with one, how many members, and its own key of the group.
     pub fn note(
         &mut self,
         shard: ShardId,
@@ -233,7 +237,7 @@ impl Router {
         };
         match group {
             None => {
-                self.topics[id].note(shard, count.total > 0);
+                self.topics[id].note(shard, count.total);
                 self.drop_empty_filter(id);
             }
             Some((name, number)) => {

@@ -13,9 +13,10 @@
 //!
 //! Invariants: `since` is empty while no search is open; every pair in it is subscribed.
 
+use super::Subscription;
+use super::elsewhere::Elsewhere;
 use super::interest::Interest;
 use super::trie::{FilterId, Place, Trie};
-use super::{ShardSet, Subscription};
 use crate::base::id::Key;
 use std::collections::BTreeMap;
 
@@ -24,8 +25,8 @@ use std::collections::BTreeMap;
 pub struct Matches {
     /// One entry for each filter that matches: a connection may appear several times.
     pub local: Vec<Subscription>,
-    /// Other shards with plain subscribers, not those with members of groups only.
-    pub shards: ShardSet,
+    /// What other shards have to do for it.
+    pub elsewhere: Elsewhere,
     /// Groups with members on any shard, by this shard's own keys, for `choose`.
     pub groups: Vec<Key>,
     /// How many nodes of the trie the match visited.
@@ -41,7 +42,7 @@ impl Matches {
     pub const fn new() -> Matches {
         Matches {
             local: Vec::new(),
-            shards: ShardSet::new(),
+            elsewhere: Elsewhere::new(),
             groups: Vec::new(),
             nodes: 0,
             topic: String::new(),
@@ -51,12 +52,12 @@ impl Matches {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.local.is_empty() && self.groups.is_empty() && self.shards.is_empty()
+        self.local.is_empty() && self.groups.is_empty() && self.elsewhere.shards.is_empty()
     }
 
     pub fn clear(&mut self) {
         self.local.clear();
-        self.shards.clear();
+        self.elsewhere.clear();
         self.groups.clear();
         (self.nodes, self.epoch, self.is_long) = (0, 0, false);
     }
@@ -76,13 +77,14 @@ impl Matches {
         let mut place = Place::default();
         let (nodes, is_done) = topics.matching_some(topic, &mut place, nodes_max, |_, interest| {
             self.local.extend_from_slice(interest.local());
-            interest.add_shards_to(&mut self.shards);
+            interest.add_shards_to(&mut self.elsewhere);
             self.groups.extend_from_slice(interest.groups());
         });
         if !is_done {
             self.clear();
         }
         (self.nodes, self.epoch, self.is_long) = (nodes, epoch, !is_done);
+        self.elsewhere.nodes = nodes;
         topic.clone_into(&mut self.topic);
         is_done
     }
@@ -91,7 +93,7 @@ impl Matches {
     pub(super) fn take(&mut self, search: Search, topic: &str, epoch: u64) -> bool {
         self.clear();
         (self.local, self.groups) = (search.local, search.groups);
-        self.shards = search.shards;
+        self.elsewhere = search.elsewhere;
         let is_current = search.epoch == epoch;
         if is_current {
             self.epoch = epoch;
@@ -112,7 +114,7 @@ pub struct Search {
     local: Vec<Subscription>,
     /// The slots of the connections in `local`, as bits.
     seen: Vec<u64>,
-    shards: ShardSet,
+    elsewhere: Elsewhere,
     groups: Vec<Key>,
 }
 
@@ -162,7 +164,7 @@ impl Search {
             epoch,
             local: Vec::new(),
             seen: Vec::new(),
-            shards: ShardSet::new(),
+            elsewhere: Elsewhere::new(),
             groups: Vec::new(),
         }
     }
@@ -182,6 +184,7 @@ impl Search {
         };
         let (nodes, is_done) = topics.matching_some(topic, &mut place, nodes_max, take);
         self.place = place;
+        self.elsewhere.nodes += nodes;
         (nodes + looks / SUBSCRIBERS_PER_NODE, is_done)
     }
 
@@ -206,7 +209,7 @@ impl Search {
                 self.local.push(*subscription);
             }
         }
-        interest.add_shards_to(&mut self.shards);
+        interest.add_shards_to(&mut self.elsewhere);
         self.groups.extend_from_slice(interest.groups());
     }
 }
@@ -284,7 +287,7 @@ mod tests {
                     let mut names = groups.iter().filter_map(|key| router.group_name(*key));
                     prop_assert!(names.any(|one| one == (&filter, &[group])));
                 } else if let Some(shard) = shard {
-                    prop_assert!(matches.shards.contains(ShardId(shard)));
+                    prop_assert!(matches.elsewhere.shards.contains(ShardId(shard)));
                 }
             }
         }
@@ -318,7 +321,7 @@ mod tests {
                 prop_assert!(router.end_search(topic, search, &mut cut));
                 prop_assert_eq!(&cut.local, &whole.local);
                 prop_assert_eq!(&cut.groups, &whole.groups);
-                prop_assert_eq!(&cut.shards, &whole.shards);
+                prop_assert_eq!(&cut.elsewhere.shards, &whole.elsewhere.shards);
                 // The result is as good as that of `find`.
                 prop_assert!(router.find(topic, &mut cut, 1));
                 prop_assert_eq!((cut.nodes, &cut.local), (0, &whole.local));

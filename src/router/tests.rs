@@ -154,12 +154,59 @@ fn other_shards_are_bits_near_and_far() {
     router.note(FAR, "a/#", None, some);
     router.note(OTHER, "x", None, none);
     let matches = found(&router, "a/b");
-    assert!(matches.shards.iter().eq([OTHER, FAR]) && matches.local.is_empty());
+    assert!(matches.elsewhere.shards.iter().eq([OTHER, FAR]) && matches.local.is_empty());
     router.note(FAR, "a/+", None, none);
-    assert!(found(&router, "a/b").shards.iter().eq([OTHER, FAR]));
+    assert!(
+        found(&router, "a/b")
+            .elsewhere
+            .shards
+            .iter()
+            .eq([OTHER, FAR])
+    );
     router.note(FAR, "a/#", None, none);
-    assert!(found(&router, "a/b").shards.iter().eq([OTHER]));
+    assert!(found(&router, "a/b").elsewhere.shards.iter().eq([OTHER]));
     router.note(OTHER, "a/+", None, none);
+    assert_nothing_is_left(&router);
+}
+
+/// So that whoever publishes knows about how much that makes elsewhere.
+#[test]
+fn others_are_told_about_how_many_subscribe_to_a_filter() {
+    let mut router = Router::new(OWN);
+    let mut told = Vec::new();
+    let mut note = |count: u32, change| {
+        if let Change::Tell(Count { total, .. }) = change {
+            told.push((count, total));
+        }
+    };
+    for count in 1..=100 {
+        note(
+            count,
+            router.subscribe("t", None, subscription(count)).change,
+        );
+    }
+    for count in (0..100).rev() {
+        let left = router.unsubscribe("t", None, connection(count + 1));
+        note(count, left.unwrap().0);
+    }
+    let up = [(1, 1), (16, 16), (32, 32), (64, 64)];
+    let down = [(31, 16), (7, 1), (0, 0)];
+    assert_eq!(told, [&up[..], &down].concat());
+
+    let note = |router: &mut Router, shard, filter, total| {
+        let ready = total;
+        router.note(shard, filter, None, Count { total, ready });
+    };
+    note(&mut router, OTHER, "t/+", 64);
+    note(&mut router, OTHER, "t/+", 32);
+    note(&mut router, OTHER, "t/x", 1);
+    note(&mut router, FAR, "t/+", 16);
+    let elsewhere = found(&router, "t/x").elsewhere;
+    let counts = [OTHER, FAR].map(|shard| elsewhere.subscribers_at(shard));
+    assert_eq!(counts, [2 + 32, 2 + 16]);
+    for (shard, filter) in [(OTHER, "t/+"), (OTHER, "t/x"), (FAR, "t/+")] {
+        note(&mut router, shard, filter, 0);
+    }
     assert_nothing_is_left(&router);
 }
 
@@ -221,7 +268,7 @@ fn a_group_known_only_from_others_is_found_and_forgotten() {
     let count = Count { total: 2, ready: 0 };
     router.note(OTHER, "t", Some((b"g", theirs)), count);
     let matches = found(&router, "t");
-    assert!(matches.shards.is_empty() && matches.local.is_empty());
+    assert!(matches.elsewhere.shards.is_empty() && matches.local.is_empty());
     let mut rng = Rng::with_seed(1);
     let choice = router.choose(matches.groups[0], &mut rng, idle);
     let there = Choice::Remote {
@@ -402,7 +449,9 @@ fn a_hundred_thousand_subscribers_of_one_filter_come_and_go() {
     let mut router = Router::new(OWN);
     for slot in 0..100_000 {
         let change = router.subscribe("t", None, subscription(slot)).change;
-        assert_eq!(change == Change::None, slot > 0);
+        let count: u32 = slot + 1;
+        let is_told = slot == 0 || count >= 16 && count.is_power_of_two();
+        assert_eq!(change != Change::None, is_told, "{count}");
     }
     assert_eq!(local(&router, "t").len(), 100_000);
     for slot in (0..100_000).rev().step_by(2).chain((0..100_000).step_by(2)) {
@@ -546,7 +595,14 @@ impl Model {
         let mut slots: Vec<u32> = slots.collect();
         slots.sort_unstable();
         assert_eq!(slots, local, "{topic}");
-        assert!(found.shards.iter().map(|shard| shard.0).eq(shards));
+        assert!(
+            found
+                .elsewhere
+                .shards
+                .iter()
+                .map(|shard| shard.0)
+                .eq(shards)
+        );
 
         let mut groups = BTreeSet::new();
         let members = self.local.iter().map(|(wanted, all)| (wanted, all.len()));
@@ -619,7 +675,7 @@ proptest! {
             let (one, other) = (found(one, topic), found(other, topic));
             prop_assert_eq!(one.local, other.local);
             prop_assert_eq!(one.groups, other.groups);
-            prop_assert_eq!(one.shards, other.shards);
+            prop_assert_eq!(one.elsewhere.shards, other.elsewhere.shards);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reconciling: after a turn's events, the driver's operations for each touched connection are
-//! adjusted to what the connection wants. Only this file arms, cancels, sends, shuts down and
-//! closes.
+//! adjusted to what the connection wants. Of a connection in its slot only this file arms, cancels,
+//! sends, shuts down and closes; sockets that get no slot are closed where that is found out.
 //!
 //! It compares wish and state and may be called any number of times, so no event has to know what
 //! others have done: a multishot that ended for whatever reason is armed again simply because the

@@ -2,7 +2,7 @@
 //!
 //! A session stays in the slot of the connection that began it: subscriptions, services, calls and
 //! forwarded requests refer to that slot and never have to be changed. Only the transport in it
-//! (socket, protocol session, outbox, input) comes and goes:
+//! (protocol session, outbox, input) comes and goes, and the stream under it (socket, TLS):
 //!
 //! ```text
 //!   slot 7  [ member │ transport ]      the connection breaks

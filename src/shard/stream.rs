@@ -1,5 +1,5 @@
 //! The byte stream under a transport: a socket, what is in flight on it, and TLS. It knows nothing
-//! of the protocol spoken over it; the broker, which does, knows nothing of the stream.
+//! of the conversation over it; the broker, which has that, knows nothing of the stream.
 //!
 //! ```text
 //!   broker     slot 7  [ member │ transport ]        slot 9  [ member │ transport ]

@@ -10,7 +10,7 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::limits::TIMERS_PER_TURN;
 use crate::base::reason::Reason;
-use crate::broker::context::scheduler::{COMMAND_UNITS, Lane};
+use crate::broker::context::scheduler::{COMMAND_UNITS, COMPLETIONS_PER_UNIT, Lane};
 use crate::broker::mesh::Mesh;
 use crate::broker::peers::outbox::give_back;
 use crate::metrics::counter::Counter;
@@ -64,9 +64,7 @@ impl<D: Driver> Shard<D> {
 
         self.broker.collect_mesh();
         self.broker.resume_unheard();
-        while let Some(completion) = self.driver.next() {
-            self.take_completion(completion);
-        }
+        self.take_completions()?;
         self.broker.resume_ready();
         self.streams.advance_handshakes(&mut self.broker);
         self.broker.take_mesh();
@@ -135,6 +133,29 @@ impl<D: Driver> Shard<D> {
         };
         let capped = now + watched;
         Some(next.into_iter().flatten().fold(capped, Instant::min))
+    }
+
+    /// Takes what the poll has collected. One turn of much fan-out makes more sends than one
+    /// poll collects, and who has sent something would be behind all of these: if most were
+    /// sends, it takes what that poll had no room for, as far as input's share goes.
+    fn take_completions(&mut self) -> io::Result<()> {
+        let mut heard = 0;
+        loop {
+            let mut count = 0;
+            while let Some(completion) = self.driver.next() {
+                heard += usize::from(!matches!(completion, Completion::Sent { .. }));
+                self.take_completion(completion);
+                count += 1;
+            }
+            let work = &mut self.broker.resources.work;
+            work.spend(count / COMPLETIONS_PER_UNIT);
+            let is_full = count >= self.completions_per_turn;
+            if !is_full || heard >= self.completions_per_turn / 2 || work.is_over() {
+                return Ok(());
+            }
+            self.driver
+                .poll(self.completions_per_turn, None, &mut || false)?;
+        }
     }
 
     #[inline]
@@ -244,6 +265,13 @@ impl<D: Driver> Shard<D> {
     fn join(&mut self, peers: Vec<Mailbox>, mesh: Mesh) {
         (self.peers, self.broker.mesh) = (peers, mesh);
         self.broker.mesh.ledger = self.broker.resources.pool.ledger.clone();
+        let (index, links) = (0, self.broker.mesh.len());
+        let share = self
+            .broker
+            .resources
+            .work
+            .share(Lane::Link { index, links });
+        self.broker.mesh.set_share(share);
         if self.drain.is_none() {
             self.arm_accept();
         }

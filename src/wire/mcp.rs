@@ -56,7 +56,17 @@ fn rare<'e>(event: &'e Event<'e>, bytes: &[u8]) -> Operation<'e> {
         Event::Refused { .. } => ended(Reason::PeerRefused, None),
         Event::Ended(Reason::TooLarge) => ended(Reason::TooLarge, response_id(bytes)),
         Event::Ended(reason) => ended(*reason, None),
-        Event::Message(_) => Operation::Unexpected,
+        Event::Message(
+            Message::Ping(_)
+            | Message::Pong(_)
+            | Message::Close { .. }
+            | Message::Error { .. }
+            | Message::Ok { .. }
+            | Message::AuthOk { .. }
+            | Message::Drain { .. }
+            | Message::SessionOk { .. }
+            | Message::Envelope(..),
+        ) => Operation::Unexpected,
         Event::Handled | Event::Established(_) => Operation::None,
     }
 }

@@ -21,8 +21,16 @@
 //! subscribers speak: `proto::encoded::Encoded`, which is MCP's own encoding. So MCP sessions write
 //! it unchanged, and no message is encoded twice.
 //!
-//! **To add a protocol**, add a variant to [`Session`] and a file beside `mcp`: the compiler then
-//! lists every method of `session` that has to handle it.
+//! **To add a protocol**, add a variant to [`Session`] and a file beside `mcp`. The compiler then
+//! lists the methods of `session` that have to handle it. It cannot list these, which assume MCP
+//! today:
+//!
+//! - `Session::accept` makes an MCP session before a byte has come: it needs a variant that has not
+//!   been decided yet, as the stream has one for TLS;
+//! - [`Step`] and [`Event`] are MCP's: they become enums, and `operation`, `kind` and `live_topic`
+//!   match on them;
+//! - [`Received`] holds MCP's bytes: `encoded` is where another protocol's are translated;
+//! - `shard::tls::records::decide` tells protocols apart by the first byte where TLS is spoken.
 
 mod mcp;
 mod notice;

@@ -9,7 +9,6 @@
 use crate::harness::{Server, get};
 use crate::peer::{Manner, PUBLISH, Peer, SERVE, op, publish, request, subscribe};
 use crate::wire::PATIENCE;
-use crate::wire::PATIENCE;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -22,12 +21,13 @@ const LARGE: usize = 100_000;
 const SMALL: usize = 4_000;
 
 const ROOM: &[&str] = &[
+    "server.admin=127.0.0.1:0",
     "limits.message_bytes_max=1048576",
     "limits.outbox_bytes_max=67108864",
     "limits.outbox_bytes_shard_max=268435456",
     "limits.requests_open_max=1000",
     "session.buffer_bytes_max=67108864",
-    "slow_consumer.policy=drop_oldest",
+    "slow_consumer.policy=drop-oldest",
 ];
 
 /// Bytes charged to clients on both shards, as the gauge had it last.
@@ -94,7 +94,7 @@ fn messages_that_wait_for_one_reader_each() {
             .map(|number| deaf(server, number % 2, &format!("t/{number}")))
             .collect();
         let mut publisher = server.peer(0);
-        for number in 0..7_000_u32 {
+        for number in 0..10_000_u32 {
             publisher.publish(&format!("t/{}", number % 4), [number as u8; SMALL]);
         }
         peers.push(publisher);

@@ -88,7 +88,7 @@ impl Broker {
             tracer.begin_authenticate(key, self.resources.now);
         }
         let now = self.resources.now;
-        let has_pass = connection.transport.principal_name().is_some();
+        let has_credential = connection.transport.principal_name().is_some();
         let principal = connection.transport.principal.as_mut();
         if let (Some(admission), Some(principal)) = (&self.admission, principal)
             && let Some(address) = principal.address
@@ -98,11 +98,11 @@ impl Broker {
             let id = is_key.then(|| keys.claimed(credential)).flatten();
             let (shown, is_barred) = admission.look(address, id, credential, now);
             principal.shown = Some(shown);
-            if is_barred && !has_pass {
+            if is_barred && !has_credential {
                 return self.turn_away(key);
             }
         }
-        if has_pass
+        if has_credential
             && Limit::per_second(AUTHS_PER_S, AUTHS_BURST)
                 .spend(&mut connection.transport.principal_mut().auths, 1, now)
                 .is_err()

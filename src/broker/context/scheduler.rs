@@ -2,8 +2,8 @@
 //! each lane.
 //!
 //! ```text
-//!   turn:  input │ links: shard, shard, … │ endings │ fan-outs: own, shard, … │ replays │ poll
-//!          ─────   ──────────────────────   ───────   ───────────────────────   ───────
+//!   turn:  input │ links: shard, shard, … │ endings │ fan-outs: own, home │ replays │ poll
+//!          ─────   ──────────────────────   ───────   ───────────────────   ───────
 //!          each ends with its share, or with its work; then the next lane has its own
 //! ```
 //!
@@ -35,7 +35,7 @@ pub(crate) enum Lane {
     Input,
     /// TLS handshakes, those that have begun first.
     Handshake,
-    /// What one other shard has said, of so many others.
+    /// What one other shard has said, of so many others, and its publications to many.
     Link { index: usize, links: usize },
     /// Of other shards' hand-overs, workers' results and the control thread.
     Command,
@@ -45,12 +45,15 @@ pub(crate) enum Lane {
     Ending,
     /// Wills, and what those who have gone have left to others.
     Legacy,
-    /// Publications to many, of one shard out of so many that have some.
+    /// Publications to many, of this shard's clients or of topics at home here, of so many of
+    /// the two that have some.
     Fanout { index: usize, origins: usize },
     /// What is retained, for new subscriptions.
     Replay,
 }
 
+/// Completions taken in one unit, what comes of them aside.
+pub(crate) const COMPLETIONS_PER_UNIT: usize = 2;
 /// What it takes to end one subscription, and to tell other shards of it.
 pub(in crate::broker) const UNSUBSCRIBE_UNITS: usize = 4;
 /// What it takes to find a will, or what a gone member has left, its next receiver.
@@ -83,6 +86,9 @@ impl Lane {
         }
     }
 
+    /// Lanes of which there is one: the others' debts come behind theirs.
+    const SINGLE: usize = 7;
+
     /// Whose debt it is.
     const fn account(self) -> usize {
         match self {
@@ -93,8 +99,8 @@ impl Lane {
             Lane::Ending => 4,
             Lane::Legacy => 5,
             Lane::Replay => 6,
-            Lane::Link { index, .. } => 7 + 2 * index,
-            Lane::Fanout { index, .. } => 8 + 2 * index,
+            Lane::Link { index, .. } => Lane::SINGLE + 2 * index,
+            Lane::Fanout { index, .. } => Lane::SINGLE + 1 + 2 * index,
         }
     }
 }
@@ -135,6 +141,15 @@ impl Default for Pace {
     }
 }
 
+/// What it takes to look at so many nodes of a trie.
+#[inline]
+pub(in crate::broker) const fn node_units(nodes: usize) -> usize {
+    match nodes {
+        0..=NODES_NEAR_MAX => nodes / NODES_PER_UNIT,
+        _ => nodes,
+    }
+}
+
 /// Turns in which a lane waits for what it has taken in earlier ones, at most.
 const OWED_SHARES_MAX: usize = 4;
 
@@ -162,7 +177,7 @@ impl Work {
         }
     }
 
-    fn share(&self, lane: Lane) -> usize {
+    pub(crate) fn share(&self, lane: Lane) -> usize {
         (lane.share() * self.percent / 100).max(1)
     }
 
@@ -209,10 +224,7 @@ impl Work {
     /// So many nodes of tries were looked at.
     #[inline]
     pub(in crate::broker) fn spend_nodes(&mut self, nodes: usize) {
-        self.spend(match nodes {
-            0..=NODES_NEAR_MAX => nodes / NODES_PER_UNIT,
-            _ => nodes,
-        });
+        self.spend(node_units(nodes));
     }
 
     /// The lane's share is used up.

@@ -155,6 +155,8 @@ pub(in crate::broker) struct Batch {
     pub(in crate::broker) counts: Vec<u64>,
     /// How much its reader had said to its sender when the batch was given back.
     pub(in crate::broker) said: u64,
+    /// An estimate of the work it makes for its reader.
+    pub(in crate::broker) units: usize,
 }
 
 impl Batch {
@@ -209,6 +211,7 @@ impl Batch {
         self.picks.clear();
         self.counts.clear();
         (self.large_bytes, self.charged_bytes, self.awaited) = (0, 0, false);
+        self.units = 0;
     }
 }
 

@@ -55,7 +55,8 @@ impl Mesh {
         passage.last.contains_key(&(by, home.topic))
     }
 
-    /// Sends a publication to its home, which delivers it.
+    /// Sends a publication to its home, which delivers it. `units`: the work that this makes on one
+    /// shard.
     pub(in crate::broker) fn send_home(
         &mut self,
         home: Home,
@@ -63,6 +64,7 @@ impl Mesh {
         parcel: &mut Parcel<'_>,
         terms: Terms,
         translated: Option<&Bytes>,
+        units: usize,
     ) -> Ticket {
         let mut counts = std::mem::take(&mut self.links[home.link].open.counts);
         let others = self.links.iter().enumerate();
@@ -83,7 +85,7 @@ impl Mesh {
             message,
             terms: Terms { grown, ..terms },
         });
-        let number = link.passage.enter(by, home.topic, parcel.len());
+        let number = link.passage.enter(by, home.topic, parcel.len(), units);
         self.homing += 1;
         self.press();
         Ticket {
@@ -177,7 +179,7 @@ mod tests {
     use crate::broker::mesh::passage::PASSAGE_BYTES_MAX;
     use crate::broker::mesh::{Cause, Item, connect_shards};
     use crate::broker::publish::publication::Sent;
-    use crate::router::ShardSet;
+    use crate::router::{Count, Elsewhere, Matches, Router};
     use std::sync::Arc;
 
     struct Nobody;
@@ -206,7 +208,7 @@ mod tests {
     }
 
     fn say(mesh: &mut Mesh, text: &[u8], cause: Option<Cause<'_>>) {
-        let nobody = ShardSet::new();
+        let nobody = Elsewhere::new();
         mesh.publish(&mut Parcel::plain(text), &nobody, &[], TERMS, None, cause);
     }
 
@@ -277,7 +279,7 @@ mod tests {
         let home = meshes[0].home(ShardId(0), &topic).expect("elsewhere");
         say(&mut meshes[0], b"direct", None);
         let mut parcel = Parcel::plain(b"by way of");
-        let ticket = meshes[0].send_home(home, BY, &mut parcel, TERMS, None);
+        let ticket = meshes[0].send_home(home, BY, &mut parcel, TERMS, None, 1);
         assert!(meshes[0].is_homing() && meshes[0].has_homing(home, BY));
         meshes[0].flush(true);
         say(&mut meshes[0], b"later", None);
@@ -313,8 +315,8 @@ mod tests {
             let mut tickets = Vec::new();
             for count in 1..=3 {
                 let mut parcel = Parcel::plain(&large);
-                tickets.push(meshes[0].send_home(home, BY, &mut parcel, TERMS, None));
-                assert_eq!(meshes[0].is_pressed(), count > 1);
+                tickets.push(meshes[0].send_home(home, BY, &mut parcel, TERMS, None, 1));
+                assert_eq!(meshes[0].stops(0), count > 1);
             }
             meshes[0].flush(true);
             if round == 0 {
@@ -328,6 +330,53 @@ mod tests {
             assert!(!meshes[0].is_homing());
         }
         assert!(meshes[0].home(ShardId(0), &topic).is_none());
+    }
+
+    /// In work, not in entries: one of them may make much on a peer. What goes through a home
+    /// counts as well.
+    #[test]
+    fn who_makes_more_than_a_peer_does_in_a_turn_waits_until_it_is_done() {
+        const SHARE: usize = 1000;
+        let mut router = Router::new(ShardId(0));
+        let count = Count {
+            total: 64,
+            ready: 64,
+        };
+        router.note(ShardId(1), "t", None, count);
+        let mut matches = Matches::new();
+        assert!(router.find("t", &mut matches, usize::MAX));
+        let mut meshes = meshes(2);
+        let topic = (0..).map(|n| format!("t{n}"));
+        let mut at = topic.filter_map(|topic| meshes[0].home(ShardId(0), &topic));
+        let home = at.next().expect("a topic of shard 1");
+        for by_home in [false, true] {
+            meshes[0].set_share(SHARE);
+            let say = |mesh: &mut Mesh| {
+                let mut parcel = Parcel::plain(b"to many");
+                if by_home {
+                    let units = mesh.most_units(&matches);
+                    mesh.send_home(home, BY, &mut parcel, TERMS, None, units);
+                } else {
+                    mesh.publish(&mut parcel, &matches.elsewhere, &[], TERMS, None, None);
+                }
+            };
+            let mut said = [0; 2];
+            while !meshes[0].stops(0) {
+                let pressed = usize::from(meshes[0].stops(usize::MAX));
+                say(&mut meshes[0]);
+                said[pressed] += 1;
+                assert!(said[0] + said[1] < 100, "{said:?}");
+            }
+            // 65 units each, and half of a share, or a fourth, in one batch.
+            let expected = if by_home { [4, 4] } else { [8, 8] };
+            assert_eq!(said, expected, "then who says little has to wait, too");
+            meshes[0].flush(true);
+            assert!(!meshes[0].ease());
+            let mut told = Vec::new();
+            turn(&mut meshes[1], &mut told);
+            turn(&mut meshes[0], &mut told);
+            assert!(meshes[0].ease(), "by home: {by_home}");
+        }
     }
 
     /// What SUBSCRIBE's OK waits for.

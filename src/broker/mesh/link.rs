@@ -25,6 +25,7 @@ const SPARE_BYTES_MAX: usize = 1 << 18;
 pub(in crate::broker) struct Out {
     epoch: u64,
     bytes: usize,
+    units: usize,
     /// `None`: it is light.
     cost_bytes: Option<usize>,
 }
@@ -45,6 +46,7 @@ pub(in crate::broker) struct Link {
     /// The batches that are out.
     pub(in crate::broker) out: VecDeque<Out>,
     pub(in crate::broker) out_bytes: usize,
+    out_units: usize,
     /// The number of heavy batches among them, and what is charged for those.
     heavy_out: usize,
     cost_out_bytes: usize,
@@ -64,10 +66,22 @@ pub(in crate::broker) struct Link {
 }
 
 impl Link {
-    pub(in crate::broker) fn is_pressed(&self) -> bool {
-        self.out.len() >= BATCHES_MAX
+    /// Whether all publishers have to wait, also those that say little.
+    pub(in crate::broker) fn is_closed(&self, share: usize) -> bool {
+        self.has_out(share, share + share / 2)
+            || self.passage.has_more(share / 2)
+            || self.out.len() >= BATCHES_MAX
             || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
-            || self.passage.is_pressed()
+    }
+
+    /// The peer has more to do than it does in one turn, or than in half of one of what is said
+    /// now.
+    pub(in crate::broker) fn is_pressed(&self, share: usize) -> bool {
+        self.has_out(share / 2, share) || self.passage.has_more(share / 4)
+    }
+
+    fn has_out(&self, open_max: usize, all_max: usize) -> bool {
+        self.open.units > open_max || self.out_units + self.open.units > all_max
     }
 
     /// Entries said to the peer so far.
@@ -134,6 +148,7 @@ impl Link {
         while let Ok(mut batch) = self.returned.pop() {
             if let Some(out) = self.out.pop_front() {
                 self.out_bytes -= out.bytes;
+                self.out_units -= out.units;
                 self.heavy_out -= usize::from(out.cost_bytes.is_some());
                 self.cost_out_bytes -= out.cost_bytes.unwrap_or(0);
                 self.note_heard(out.epoch, batch.said);
@@ -147,6 +162,7 @@ impl Link {
             // The peer has ended: there is no one left to handle anything for.
             self.out.clear();
             (self.out_bytes, self.heavy_out, self.cost_out_bytes) = (0, 0, 0);
+            self.out_units = 0;
             self.open.clear();
             self.heard.clear();
         }
@@ -174,7 +190,7 @@ impl Link {
         let mut batch = std::mem::replace(&mut self.open, next);
         self.open.epoch = epoch + 1;
         // The batch's first epoch: entries added in later epochs are waited for just as long.
-        let (first, bytes) = (batch.epoch, batch.len_bytes());
+        let (first, bytes, units) = (batch.epoch, batch.len_bytes(), batch.units);
         let cost_bytes = heavy_bytes(&batch);
         let awaited = awaited || cost_bytes.is_some();
         batch.awaited = awaited;
@@ -184,9 +200,11 @@ impl Link {
             self.out.push_back(Out {
                 epoch: first,
                 bytes,
+                units,
                 cost_bytes,
             });
             self.out_bytes += bytes;
+            self.out_units += units;
             self.heavy_out += usize::from(cost_bytes.is_some());
             self.cost_out_bytes += cost_bytes.unwrap_or(0);
             self.last_awaited = awaited;
@@ -235,6 +253,7 @@ pub(in crate::broker) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker
             spare: Vec::new(),
             out: VecDeque::new(),
             out_bytes: 0,
+            out_units: 0,
             heavy_out: 0,
             cost_out_bytes: 0,
             last_awaited: false,

@@ -16,7 +16,12 @@
 //!
 //! Full rings slow who fills them, never a shard: while a link is pressed (too much of it is
 //! not given back) connections whose publications, requests or responses go to other shards
-//! are not read from, and the open batch goes on taking what cannot wait. The peer is woken
+//! are not read from, and the open batch goes on taking what cannot wait. How much that is, is
+//! counted in units of work, not in entries: one publication may make thousands of deliveries.
+//! Who sends it knows about how many (`units_at`): its interest map has every filter that the
+//! peer's has, and about how many subscribe there. While a peer has more to do than it does in
+//! a turn, who makes much waits (`is_pressed`); with half as much again everybody (`is_closed`).
+//! So an operation is never behind more than about that. The peer is woken
 //! only if it sleeps; this shard is woken for a batch that comes back only if it waits for
 //! it, or is charged for it.
 //!
@@ -48,10 +53,11 @@ pub(in crate::broker) use passage::{Cause, Ticket};
 use crate::base::id::{Key, ShardId};
 use crate::base::wake::Waker;
 use crate::broker::context::ledger::Ledger;
+use crate::broker::context::scheduler::{UNSUBSCRIBE_UNITS, node_units};
 use crate::broker::mesh::accord::Accord;
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::{Sent, Terms};
-use crate::router::{Count, ShardSet};
+use crate::router::{Count, Elsewhere, Matches, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
 use link::{BATCHES_MAX, Link, connect};
@@ -59,6 +65,16 @@ use passage::Owed;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+
+/// What a connection may still make while a link is pressed, so that it does not wait with
+/// those by which it is.
+const UNITS_PRESSED: usize = 32;
+/// Subscribers of a publication from which on they are served in slices of several of them, and
+/// what each counts then: these have to be let through, or each goes alone.
+const SLICED_MIN: usize = 256;
+const SLICED_UNITS: usize = 120;
+/// More than any share is.
+const SHARE_MAX: usize = 1 << 40;
 
 /// All links of one shard.
 #[derive(Default)]
@@ -69,8 +85,11 @@ pub struct Mesh {
     /// The number of the batches being written.
     epoch: u64,
     pressed: bool,
+    closed: bool,
     /// Bytes to charge for batches, as of the last `press`.
     held_bytes: usize,
+    /// Units of work that a peer does in one turn for this shard.
+    share: usize,
     /// The agreement among all shards when they shut down.
     pub(crate) accord: Arc<Accord>,
     /// Publications on their way through a home.
@@ -84,6 +103,7 @@ pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
     let accord = Arc::new(Accord::new(wakers.len()));
     let mesh = |_| Mesh {
         accord: accord.clone(),
+        share: SHARE_MAX,
         ..Mesh::default()
     };
     let mut meshes: Vec<Mesh> = wakers.iter().map(mesh).collect();
@@ -102,8 +122,13 @@ pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
 }
 
 impl Mesh {
+    /// Sets the units of work that each peer does for this shard in a turn.
+    pub(crate) fn set_share(&mut self, units: usize) {
+        self.share = units;
+    }
+
     /// The number of links to other shards.
-    pub(in crate::broker) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.links.len()
     }
 
@@ -115,7 +140,7 @@ impl Mesh {
     pub(in crate::broker) fn publish(
         &mut self,
         parcel: &mut Parcel<'_>,
-        plain: &ShardSet,
+        plain: &Elsewhere,
         picks: &[(ShardId, Key)],
         terms: Terms,
         translated: Option<&Bytes>,
@@ -135,10 +160,11 @@ impl Mesh {
             let here = picks.iter().filter(|pick| pick.0 == link.peer);
             batch.picks.extend(here.map(|pick| pick.1));
             let picks = (batch.picks.len() - first) as u32;
-            let plain = plain.contains(link.peer);
-            if !plain && !terms.retain && picks == 0 {
+            let is_plain = plain.shards.contains(link.peer);
+            if !is_plain && !terms.retain && picks == 0 {
                 continue;
             }
+            batch.units += picks as usize + units_at(link.peer, plain);
             if let Some((from, count)) = after {
                 batch.entries.push(Entry::After { from, count });
             }
@@ -153,13 +179,21 @@ impl Mesh {
                 message,
                 picks,
                 terms: Terms {
-                    plain,
+                    plain: is_plain,
                     grown,
                     ..terms
                 },
             });
         }
         self.press();
+    }
+
+    /// An estimate of the work that a publication makes on the shard that it makes the most for.
+    pub(in crate::broker) fn most_units(&self, matches: &Matches) -> usize {
+        let elsewhere = &matches.elsewhere;
+        let here = units_of(matches.local.len(), elsewhere.nodes);
+        let there = self.links.iter().map(|link| units_at(link.peer, elsewhere));
+        there.fold(here, usize::max)
     }
 
     pub(in crate::broker) fn add_peers_to(&self, shards: &mut ShardSet) {
@@ -181,6 +215,7 @@ impl Mesh {
             let batch = &mut link.open;
             batch.bytes.extend_from_slice(filter.as_bytes());
             batch.bytes.extend_from_slice(group);
+            batch.units += UNSUBSCRIBE_UNITS;
             batch.entries.push(Entry::Interest {
                 // Names have at most 255 bytes, groups 64.
                 filter_bytes: filter.len() as u8,
@@ -201,6 +236,7 @@ impl Mesh {
     ) {
         if let Some(batch) = open(&mut self.links, shard) {
             let message = batch.put(parcel, &self.ledger);
+            batch.units += 1;
             batch.entries.push(Entry::Request {
                 message,
                 call,
@@ -218,6 +254,7 @@ impl Mesh {
     ) {
         if let Some(batch) = open(&mut self.links, shard) {
             let message = batch.put(parcel, &self.ledger);
+            batch.units += 1;
             batch.entries.push(Entry::Response { message, call });
             self.press();
         }
@@ -230,22 +267,24 @@ impl Mesh {
         }
     }
 
-    /// Looks what the links hold.
-    /// Notes that a link is pressed; that none is any more is for `ease` to find, which has
-    /// who waited for it go on.
+    /// Records that a link is pressed or closed. Only `ease` records that none is any more, and
+    /// lets the connections that waited for that continue.
     fn press(&mut self) {
-        self.pressed |= self.measure();
+        let (pressed, closed) = self.measure();
+        self.pressed |= pressed;
+        self.closed |= closed;
     }
 
-    /// Whether a link is pressed. Adds up what is to be charged.
-    fn measure(&mut self) -> bool {
-        let mut is_pressed = false;
+    /// Whether a link is pressed, or closed. Adds up what is to be charged.
+    fn measure(&mut self) -> (bool, bool) {
+        let (mut is_pressed, mut is_closed) = (false, false);
         self.held_bytes = 0;
         for link in &self.links {
-            is_pressed |= link.is_pressed();
+            is_pressed |= link.is_pressed(self.share);
+            is_closed |= link.is_closed(self.share);
             self.held_bytes += link.cost_bytes();
         }
-        is_pressed
+        (is_pressed || is_closed, is_closed)
     }
 
     /// Bytes to charge for batches.
@@ -269,7 +308,7 @@ impl Mesh {
     /// True when publishers may go on that had to wait.
     pub(in crate::broker) fn ease(&mut self) -> bool {
         let was_pressed = self.pressed;
-        self.pressed = self.measure();
+        (self.pressed, self.closed) = self.measure();
         if was_pressed && !self.pressed {
             for link in &self.links {
                 link.waits.store(false, Ordering::Relaxed);
@@ -279,11 +318,11 @@ impl Mesh {
         false
     }
 
-    /// Publishers have to wait. Whoever lets them must see to it that `wait` is called
-    /// before this shard sleeps.
+    /// Who has made so many units of work has to wait. Whoever lets it must see to it that
+    /// `wait` is called before this shard sleeps.
     #[inline]
-    pub(in crate::broker) fn is_pressed(&self) -> bool {
-        self.pressed
+    pub(in crate::broker) fn stops(&self, units: usize) -> bool {
+        self.pressed && (self.closed || units >= UNITS_PRESSED)
     }
 
     /// Somebody waits for room: peers wake this shard when they give batches back.
@@ -394,10 +433,25 @@ impl Mesh {
         let wakers: Vec<Waker> = links.iter().map(|link| link.waker.clone()).collect();
         drop(links);
         wakers.iter().for_each(Waker::wake);
-        (self.pressed, self.held_bytes) = (false, 0);
+        (self.pressed, self.closed, self.held_bytes) = (false, false, 0);
         self.homing = 0;
         self.owed.clear();
     }
+}
+
+/// An estimate of the work that a publication makes for a peer.
+#[inline]
+fn units_at(peer: ShardId, elsewhere: &Elsewhere) -> usize {
+    units_of(elsewhere.subscribers_at(peer), elsewhere.nodes)
+}
+
+#[inline]
+fn units_of(subscribers: usize, nodes: usize) -> usize {
+    let deliveries = match subscribers {
+        ..SLICED_MIN => subscribers,
+        _ => SLICED_UNITS,
+    };
+    1 + deliveries + node_units(nodes)
 }
 
 /// The open batch for a shard: the links are sorted by peer, and include every shard but this one.

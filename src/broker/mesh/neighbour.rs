@@ -60,31 +60,42 @@ impl Broker {
         }
     }
 
-    /// Handles what one of them has said. Returns the number of entries.
+    /// Handles what one of them has said, and delivers what of it goes to many. Returns the number
+    /// of entries.
     fn take_link(&mut self, index: usize) -> u64 {
         let mut taken = 0;
         // Its shares may be owed: then nothing of it is begun.
         while !self.resources.work.is_over()
             && let Some((from, mut batch)) = self.mesh.receive(index)
         {
-            while !self.resources.work.is_over() && self.may_take(from, &batch) {
-                let before = batch.taken();
-                let Some(item) = batch.next() else {
-                    break;
-                };
-                self.resources.work.spend(units(&item));
-                self.take_item(from, item);
-                taken += 1;
-                if self.fanouts.fanning(from) != Fanning::No {
-                    self.mesh.hold(index, before);
-                }
+            taken += self.take_entries(index, from, &mut batch);
+            let waits = self.fanouts.fanning(from) != Fanning::No;
+            if batch.is_done() && !waits {
+                self.mesh.give_back(index, batch);
+                continue;
             }
-            if !batch.is_done() || self.fanouts.fanning(from) != Fanning::No {
-                // If it were given back, the sender would conclude that everything in it is done.
-                self.mesh.put_back(index, batch);
+            // If it were given back, the sender would conclude that everything in it is done.
+            self.mesh.put_back(index, batch);
+            if !waits || !self.step_fanouts_of(from) {
                 break;
             }
-            self.mesh.give_back(index, batch);
+        }
+        taken
+    }
+
+    fn take_entries(&mut self, index: usize, from: ShardId, batch: &mut Reading) -> u64 {
+        let mut taken = 0;
+        while !self.resources.work.is_over() && self.may_take(from, batch) {
+            let before = batch.taken();
+            let Some(item) = batch.next() else {
+                break;
+            };
+            self.resources.work.spend(units(&item));
+            self.take_item(from, item);
+            taken += 1;
+            if self.fanouts.fanning(from) != Fanning::No {
+                self.mesh.hold(index, before);
+            }
         }
         taken
     }
@@ -169,6 +180,10 @@ impl Broker {
         self.mesh.pay();
         let awaited = !self.confirmations.is_empty() || self.mesh.owes();
         self.mesh.flush(awaited);
+        if self.mesh.ease() {
+            // It was the open batch that was large enough.
+            self.unblock();
+        }
         self.charge_mesh();
         if self.lists.count_blocked() > 0 {
             self.mesh.wait();

@@ -53,21 +53,31 @@ pub(in crate::broker) struct Passage {
     pub(in crate::broker) sent: u64,
     pub(in crate::broker) done: u64,
     pub(in crate::broker) bytes: usize,
-    /// The last one of each connection and topic, and all of them in order.
+    /// Units of work they make on the shard on which they make the most.
+    units: usize,
+    /// The last one of each connection and topic, and all of them in order, with their units.
     pub(in crate::broker) last: HashMap<(Key, u32), u64>,
-    pub(in crate::broker) order: VecDeque<(Key, u32)>,
+    pub(in crate::broker) order: VecDeque<((Key, u32), usize)>,
 }
 
 impl Passage {
-    pub(in crate::broker) fn is_pressed(&self) -> bool {
-        self.bytes > PASSAGE_BYTES_MAX
+    /// Whether more is on its way than so many units, or than it may hold.
+    pub(in crate::broker) fn has_more(&self, units_max: usize) -> bool {
+        self.bytes > PASSAGE_BYTES_MAX || self.units > units_max
     }
 
-    pub(in crate::broker) fn enter(&mut self, by: Key, topic: u32, bytes: usize) -> u64 {
+    pub(in crate::broker) fn enter(
+        &mut self,
+        by: Key,
+        topic: u32,
+        bytes: usize,
+        units: usize,
+    ) -> u64 {
         self.sent += 1;
         self.bytes += cost(bytes);
+        self.units += units;
         self.last.insert((by, topic), self.sent);
-        self.order.push_back((by, topic));
+        self.order.push_back(((by, topic), units));
         self.sent
     }
 
@@ -78,9 +88,11 @@ impl Passage {
     pub(in crate::broker) fn leave(&mut self, count: u64, bytes: usize) {
         for _ in 0..count {
             self.done += 1;
-            if let Some(of) = self.order.pop_front()
-                && self.last.get(&of) == Some(&self.done)
-            {
+            let Some((of, units)) = self.order.pop_front() else {
+                continue;
+            };
+            self.units -= units;
+            if self.last.get(&of) == Some(&self.done) {
                 self.last.remove(&of);
             }
         }

@@ -22,7 +22,7 @@ use crate::broker::context::ledger::Charge;
 use crate::broker::publish::fanout_queue::{Batch, Listed, Sought, is_among};
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::{Origin, Publication, Terms, Translation};
-use crate::router::{Matches, ShardSet, Subscription};
+use crate::router::{Elsewhere, Matches, Subscription};
 use std::rc::Rc;
 
 /// Subscribers put into a list in one unit.
@@ -131,8 +131,8 @@ impl Broker {
         self.router
             .end_search(&batch.topic, sought.search, &mut matches);
         batch.list = self.list(&batch.topic, batch.epoch, &matches, &batch.brought);
-        if batch.relays && !matches.shards.is_empty() {
-            self.relay(batch, &matches.shards);
+        if batch.relays && !matches.elsewhere.shards.is_empty() {
+            self.relay(batch, &matches.elsewhere);
         }
         self.matches = matches;
         if batch.again {
@@ -141,7 +141,7 @@ impl Broker {
     }
 
     /// Sends a batch's messages to the shards that want them.
-    fn relay(&mut self, batch: &mut Batch, shards: &ShardSet) {
+    fn relay(&mut self, batch: &mut Batch, elsewhere: &Elsewhere) {
         for sending in &mut batch.messages {
             let translation = sending.translation.as_deref();
             let now = self.resources.now;
@@ -149,7 +149,7 @@ impl Broker {
             let translated = translation.and_then(Translation::made);
             let mut parcel = Parcel::shared(&sending.message).grown(sending.grown);
             self.mesh
-                .publish(&mut parcel, shards, &[], terms, translated, None);
+                .publish(&mut parcel, elsewhere, &[], terms, translated, None);
             sending.elsewhere = true;
         }
         self.charge_mesh();

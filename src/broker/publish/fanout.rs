@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   PUBLISH ─► few subscribers ─► delivered at once
-//!           └► many ─► lane of its origin   own     [ batch │ batch ]
-//!                      (this shard, or      shard 1 [ batch ]           each its slice a turn
-//!                       the one it is from) shard 2 [ ]
+//!           └► many ─► lane of its origin   own     [ batch │ batch ]   its slice a turn
+//!                      (this shard, or      shard 1 [ batch ]           out of that shard's
+//!                       the one it is from) shard 2 [ ]                 share of the turn
 //!              RETAIN, at home here ──────► home    [ batch ]
 //!
 //!   batch:  one topic, its subscribers, messages 1 2 3 …
@@ -18,6 +18,8 @@
 //! are fifty subscribers or ten thousand.
 //!
 //! The batches of a lane go one after the other, in the order they came; lanes take turns.
+//! Another shard's are delivered where it is heard, and it is heard on in the same turn: so what
+//! it has said takes as many turns as its work, however much of that are separate batches.
 //! Whom a batch goes to is fixed when it begins: who subscribes later is not among them, who
 //! has gone meanwhile is passed over; who has unsubscribed meanwhile may still get it. Where
 //! finding them takes long, that goes by the lane, too (see `audience`). Groups are served
@@ -27,15 +29,13 @@
 //! another shard likewise, each in its own lane; what has to have one order on all shards
 //! (RETAIN) goes by a lane of its own at its home, whoever it is from.
 
-use crate::base::id::Key;
+use crate::base::id::{Key, ShardId};
 use crate::broker::Broker;
 use crate::broker::context::scheduler::Lane;
 use crate::broker::context::trace::About;
 use crate::broker::mesh::confirmation::{Answer, Until};
 use crate::broker::publish::audience::Audience;
-use crate::broker::publish::fanout_queue::{
-    Batch, Behind, Done, Fanning, OriginLane, Sending, Served, Way,
-};
+use crate::broker::publish::fanout_queue::{Batch, Behind, Done, Fanning, Sending, Served, Way};
 use crate::broker::publish::publication::{Origin, Publication};
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::FLAG_RETAIN;
@@ -224,50 +224,63 @@ impl Broker {
         }
     }
 
-    /// Delivers the turn's share of what waits in each lane.
+    /// Delivers the turn's share of what waits in the lanes of this shard and of what has its home
+    /// here.
     pub(crate) fn step_fanouts(&mut self) {
         if self.fanouts.is_empty() {
             return;
         }
-        self.close_batches();
-        let count = self.fanouts.lanes.len();
-        let waits = |lane: &&OriginLane| !lane.batches.is_empty();
-        let origins = self.fanouts.lanes.iter().filter(waits).count();
-        for step in 0..count {
-            let index = (self.fanouts.next + step) % count;
-            self.resources.work.begin(Lane::Fanout { index, origins });
-            while !self.resources.work.is_over()
-                && let Some(mut batch) = self.fanouts.lanes[index].batches.pop_front()
-            {
-                if !self.find_audience(&mut batch) || !self.deliver_slice(&mut batch) {
-                    self.fanouts.lanes[index].batches.push_front(batch);
-                    break;
-                }
-                self.fanouts.waiting -= 1;
-                self.finish_batch(batch);
+        let mut ways = [Way::Home, Way::Of(self.id)];
+        let origins = ways.iter().filter(|&&way| self.fanouts.has_of(way)).count();
+        ways.rotate_left(self.fanouts.next);
+        self.fanouts.next = 1 - self.fanouts.next;
+        for way in ways {
+            if self.fanouts.has_of(way) {
+                let index = way.index();
+                self.resources.work.begin(Lane::Fanout { index, origins });
+                self.step_lane(way);
             }
         }
-        self.fanouts.next = (self.fanouts.next + 1) % count;
     }
 
-    /// What was put into them this turn is all: who did is not heard until it is delivered.
-    fn close_batches(&mut self) {
-        for lane in &mut self.fanouts.lanes {
-            for batch in lane.batches.iter_mut().rev() {
-                if std::mem::replace(&mut batch.closed, true) {
-                    continue;
-                }
-                for sending in &batch.messages {
-                    if let Origin::Connection(key) = sending.origin
-                        && let Some(connection) = self.connections.get_mut(key)
-                    {
-                        connection.member.fanning = Fanning::Waits;
-                    }
+    /// Delivers what another shard has brought for many, within its share of the turn. True: it
+    /// may be heard on.
+    pub(in crate::broker) fn step_fanouts_of(&mut self, from: ShardId) -> bool {
+        self.step_lane(Way::Of(from));
+        self.fanouts.fanning(from) == Fanning::No
+    }
+
+    fn step_lane(&mut self, way: Way) {
+        self.close_batches(way);
+        while !self.resources.work.is_over()
+            && let Some(mut batch) = self.fanouts.lane_mut(way).batches.pop_front()
+        {
+            if !self.find_audience(&mut batch) || !self.deliver_slice(&mut batch) {
+                self.fanouts.lane_mut(way).batches.push_front(batch);
+                break;
+            }
+            self.fanouts.waiting -= 1;
+            self.finish_batch(batch);
+        }
+    }
+
+    /// What was put into a lane by now is all: who did is not heard until it is delivered.
+    fn close_batches(&mut self, way: Way) {
+        let lane = self.fanouts.lane_mut(way);
+        for batch in lane.batches.iter_mut().rev() {
+            if std::mem::replace(&mut batch.closed, true) {
+                continue;
+            }
+            for sending in &batch.messages {
+                if let Origin::Connection(key) = sending.origin
+                    && let Some(connection) = self.connections.get_mut(key)
+                {
+                    connection.member.fanning = Fanning::Waits;
                 }
             }
-            if lane.fanning == Fanning::Open {
-                lane.fanning = Fanning::Waits;
-            }
+        }
+        if lane.fanning == Fanning::Open {
+            lane.fanning = Fanning::Waits;
         }
     }
 
@@ -319,11 +332,12 @@ impl Broker {
             self.resources.end_span(sending.span.take(), about);
             match sending.origin {
                 Origin::Connection(key) => self.go_on(key),
-                Origin::Link(from) | Origin::Home(from) => {
+                // Whose lane still has something is stepped on, and then heard.
+                Origin::Link(from) | Origin::Home(from) if !self.fanouts.has_of(Way::Of(from)) => {
                     self.fanouts.lane_mut(Way::Of(from)).fanning = Fanning::No;
                     self.mesh.release(from);
                 }
-                Origin::Nobody => {}
+                Origin::Link(_) | Origin::Home(_) | Origin::Nobody => {}
             }
             if let Origin::Home(from) = sending.origin {
                 self.mesh.owe(from, bytes);

@@ -21,7 +21,7 @@ use crate::broker::peers::connection::Connection;
 use crate::broker::publish::audience::SUBSCRIBERS_PER_UNIT;
 use crate::broker::publish::publication::{Origin, Publication};
 use crate::metrics::counter::Counter;
-use crate::router::{Choice, ShardSet, Subscription};
+use crate::router::{Choice, Elsewhere, Subscription};
 
 impl Broker {
     /// Chooses the member that gets a group's message: here or on another shard.
@@ -161,7 +161,7 @@ impl Broker {
         publication: &mut Publication<'_>,
     ) {
         let terms = publication.terms(false, true, self.resources.now);
-        let nowhere = ShardSet::default();
+        let nowhere = Elsewhere::default();
         let (parcel, translated) = publication.forms();
         self.mesh
             .publish(parcel, &nowhere, picks, terms, translated, None);

@@ -33,9 +33,16 @@ impl Broker {
         if !retain && !self.mesh.has_homing(home, by) {
             return None;
         }
+        let mut matches = std::mem::take(&mut self.matches);
+        self.find(publication.envelope.name, &mut matches);
+        let units = self.mesh.most_units(&matches);
+        self.matches = matches;
         let terms = publication.terms(retain, false, self.resources.now);
         let (parcel, translated) = publication.forms();
-        Some(self.mesh.send_home(home, by, parcel, terms, translated))
+        let ticket = self
+            .mesh
+            .send_home(home, by, parcel, terms, translated, units);
+        Some(ticket)
     }
 
     /// Delivers a publication of another shard whose topic has its home here.

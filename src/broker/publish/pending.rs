@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_shelf_is_small() {
+    fn an_empty_pending_queue_is_small() {
         assert!(size_of::<PendingQueue>() <= 176);
         check_invariants(&PendingQueue::new());
     }
@@ -762,7 +762,7 @@ mod tests {
     }
 
     #[test]
-    fn under_pressure_a_shelf_does_not_grow() {
+    fn under_pressure_a_pending_queue_does_not_grow() {
         let pressed = Bound {
             bytes_max: 1000,
             pressed: true,
@@ -852,7 +852,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_shelf_gives_memory_back_as_it_empties() {
+    fn a_long_pending_queue_gives_memory_back_as_it_empties() {
         let mut pending = PendingQueue::new();
         for key in 0..10_000u32 {
             let entry = Held {
@@ -1003,7 +1003,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_shelf_holds_what_a_list_holds(
+        fn a_pending_queue_holds_what_a_list_holds(
             bytes_max in prop_oneof![1 => 0usize..2000, 1 => Just(usize::MAX)],
             ops in ops(false),
         ) {

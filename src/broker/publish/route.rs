@@ -306,14 +306,19 @@ impl Broker {
         }
         if !is_found && (retain || cause.is_some()) {
             // Publications that follow must not overtake it.
-            self.mesh.add_peers_to(&mut matches.shards);
+            self.mesh.add_peers_to(&mut matches.elsewhere.shards);
         }
-        let everywhere = retain || !matches.shards.is_empty() || !picks.is_empty();
+        let everywhere = retain || !matches.elsewhere.shards.is_empty() || !picks.is_empty();
         if everywhere {
             let terms = publication.terms(retain, false, at);
             let (parcel, translated) = publication.forms();
+            let elsewhere = &matches.elsewhere;
             self.mesh
-                .publish(parcel, &matches.shards, &picks, terms, translated, cause);
+                .publish(parcel, elsewhere, &picks, terms, translated, cause);
+        }
+        if !is_found {
+            // Those of what follows are told when they are known.
+            matches.elsewhere.shards.clear();
         }
         (self.picks, self.matches) = (picks, matches);
         self.end_deliver(&mut publication, reached);

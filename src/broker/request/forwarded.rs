@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_errand_is_found_by_its_server_or_its_call_and_by_no_other() {
+    fn a_forwarded_request_is_found_by_its_server_or_its_call_and_by_no_other() {
         let (mut forwarded, mut random) = forwarded(8);
         let mut last = None;
         let (entry, id) = forwarded

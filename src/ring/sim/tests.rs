@@ -312,7 +312,7 @@ fn every_fault_and_shortage_happens() {
         "backlog full",
         "breaks",
         "buffers ran out",
-        "ends",
+        "multishot_ends",
         "late",
         "no_peer_address",
         "no_buffers",

@@ -131,7 +131,7 @@ section! {
         buffer_bytes: u32 = 4_096, within(256..=65_536);
         /// Spin this long before sleeping; 50 is right for latency, costs a core.
         busy_poll_us: u32 = 0, within(0..=1_000_000);
-        /// Handled before timers and output get their turn.
+        /// Handled before timers and output get their turn; ends of sends beyond that, if most are.
         completions_per_turn: u32 = 1_024, within(1..=65_536);
     }
 

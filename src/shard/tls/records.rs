@@ -43,12 +43,18 @@ impl Streams {
         let config = settings.config.load_full();
         let stream = self.of_mut(key.slot);
         stream.undecided = false;
-        if bytes.first() != Some(&FIRST_BYTE) {
-            if is_required && bytes.first() == Some(&MAGIC_BYTE) {
+        match bytes.first() {
+            Some(&FIRST_BYTE) => {}
+            Some(&MAGIC_BYTE) if is_required => {
                 let text = "this server speaks TLS only";
                 return broker.refuse_connection(key, Code::TlsRequired, text);
             }
-            return broker.take_bytes(key, bytes);
+            // No plaintext passes, whatever else the broker may come to speak.
+            Some(_) if is_required => {
+                let text = "a connection must start with a TLS handshake";
+                return broker.refuse_connection(key, Code::Malformed, text);
+            }
+            _ => return broker.take_bytes(key, bytes),
         }
         match Tls::accept(config, asks_certificate) {
             Ok(tls) => stream.tls = Some(Box::new(tls)),

@@ -347,7 +347,7 @@ fn check(
     let mut local: Vec<_> = found.local.iter().map(told).collect();
     local.sort_unstable();
     assert_eq!(local, model.plain(topic), "{topic:?}");
-    let shards: BTreeSet<u16> = found.shards.iter().map(|shard| shard.0).collect();
+    let shards: BTreeSet<u16> = found.elsewhere.shards.iter().map(|shard| shard.0).collect();
     let others = model
         .shards
         .iter()

@@ -150,7 +150,7 @@ fn converge(mut server: Server, good: ClientId, hostile: &[(ClientId, bool)], ha
     for (id, _) in hostile {
         let report = world.report(*id);
         assert_eq!(
-            report.violation, None,
+            report.protocol_error, None,
             "the server spoke nonsense: {report:?}"
         );
         assert!(report.ended, "{report:?}");

@@ -93,7 +93,7 @@ fn a_match_ends_though_a_client_subscribes_all_the_time() {
         scene.perform(reader, [Act::subscribe("+/a/#")]);
     }
     for (number, &one) in [own[2], others[2]].iter().enumerate() {
-        let acts = (0..600).flat_map(|turn| {
+        let acts = (0..2400).flat_map(|turn| {
             let filters = ["+/+/#", "a/a/a/a/+/#", "+/+/+/+/+/a/+/#"];
             let filter = filters[(turn + number) % 3];
             [Act::subscribe(filter), Act::unsubscribe(filter)]

@@ -184,7 +184,7 @@ fn every_promise_of_routing_is_kept_under_every_fault() {
     let also = [
         "accept_aborts",
         "breaks",
-        "ends",
+        "multishot_ends",
         "late",
         "late_cancel",
         "no_buffers",

@@ -65,7 +65,10 @@ impl Evidence {
                 }
                 let delivered = receiver.record.delivered.iter().rev();
                 let mut retained = delivered.filter(|one| {
-                    one.membership == registration.membership && one.topic == topic && one.retain
+                    // One from before the SUBSCRIBE belongs to a subscription that it has ended.
+                    let is_of_it =
+                        one.membership == registration.membership && one.at >= registration.sent_at;
+                    is_of_it && one.topic == topic && one.retain
                 });
                 let last = retained.next().and_then(|one| {
                     let empty = self.find(one).is_some_and(|one| one.plan.empty);
