@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use fastrand::Rng;
 use ringmail::base::id::{Key, ShardId};
 use ringmail::proto::envelope::Codec;
-use ringmail::router::{Matches, Router, Subscription};
+use ringmail::router::{Matches, Router, ServerSearch, Subscription};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -231,7 +231,9 @@ fn choose(criterion: &mut Criterion) {
         criterion.bench_function(&format!("find_servers/{count}"), |bencher| {
             bencher.iter_custom(|calls| {
                 timed(calls, || {
-                    black_box(router.find_servers(black_box("jobs"), &mut rng, |key| key.slot));
+                    let mut search = ServerSearch::default();
+                    router.seek_server(black_box("jobs"), &mut search, &mut rng, NODES);
+                    black_box(router.found_server(&search, &mut rng, |key| key.slot));
                 })
             });
         });

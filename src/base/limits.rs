@@ -84,10 +84,6 @@ pub const HEARTBEAT_MS_MIN: u32 = 100;
 /// Messages of one connection handled in one turn of its shard, so that a full pipe does
 /// not starve the others.
 pub const MESSAGES_PER_TURN: u32 = 64;
-/// Timers handled in one turn, for the same reason; and because each may send a PING, which borrows
-/// a chunk until it is sent: PINGs to thousands of idle connections at once would otherwise leave
-/// thousands of chunks allocated.
-pub const TIMERS_PER_TURN: usize = 128;
 /// The most connections in one listing: a page and those before it.
 pub const LISTED_CONNECTIONS_MAX: usize = 1000;
 /// The most bytes of records kept during a TLS handshake: more than any ClientHello of today, and

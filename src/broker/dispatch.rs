@@ -50,15 +50,7 @@ impl Broker {
                 key: session,
                 received,
             } => return self.take_session(key, session, received),
-            Operation::Leave => {
-                // From now on it receives only the answers it is waiting for.
-                self.dissolve(key, false);
-                let connection = self.connections.get_mut(key)?;
-                if !connection.member.is_owed_answers() {
-                    connection.transport.finish(&mut self.resources);
-                    return Some(Reason::PeerClose);
-                }
-            }
+            Operation::Leave => return self.close(key),
             Operation::Ended { reason, unanswered } => {
                 if let Some(id) = unanswered {
                     self.refuse_answer(key, id);
@@ -88,8 +80,8 @@ impl Broker {
             return false;
         };
         let begins = matches!(operation, Operation::Publish(_) | Operation::Request(_));
-        let envelope = operation.envelope();
-        envelope.is_some_and(|envelope| tracer.receive(begins, envelope, now))
+        let message = operation.message();
+        message.is_some_and(|(_, envelope)| tracer.receive(begins, envelope, now))
     }
 
     /// Ends that span, if there is one.
@@ -109,13 +101,14 @@ impl Broker {
     #[cold]
     fn record_receive(&mut self, key: Key, operation: &Operation<'_>, bytes: usize) {
         let now = self.resources.now;
-        let (Some(tracer), Some(envelope)) = (&mut self.resources.tracer, operation.envelope())
+        let (Some(tracer), Some((kind, envelope))) =
+            (&mut self.resources.tracer, operation.message())
         else {
             return;
         };
         let about = About {
             connection: Some(key),
-            kind: operation.kind(),
+            kind: Some(kind),
             bytes,
             subject: envelope.name,
             ..About::default()

@@ -65,6 +65,7 @@ use crate::broker::publish::backlog::{BackedUp, Legacies, Replays};
 use crate::broker::publish::fanout_queue::Fanouts;
 use crate::broker::publish::finding::Finding;
 use crate::broker::request::forwarded::ForwardedRequests;
+use crate::broker::request::seeking::Seeking;
 use crate::broker::request::service::Services;
 use crate::broker::session::sessions::Sessions;
 use crate::metrics::topics::Topics;
@@ -85,6 +86,8 @@ pub(crate) struct Broker {
     pub(crate) table_charge: Charge,
     pub(in crate::broker) confirmations: Confirmations,
     pub(crate) forwarded: ForwardedRequests,
+    /// Requests whose servers are still being looked for.
+    pub(crate) seeking: Seeking,
     /// Where workers post the results of payload checks.
     pub(in crate::broker) findings: Slot<Box<Finding>>,
     /// Result of the last router look-up; kept to reuse its allocations.
@@ -155,6 +158,7 @@ impl Broker {
             table_charge: Charge::default(),
             confirmations: Confirmations::default(),
             forwarded: ForwardedRequests::new(resources.limits.calls_open_max, resources.now),
+            seeking: Seeking::default(),
             topics: Topics::new(seed, resources.now),
             resources,
             findings,

@@ -26,6 +26,9 @@ use crate::wire::Received;
 /// The fraction of its memory that a shard may use for the interest map: three quarters.
 const INTEREST_SHARE: (usize, usize) = (3, 4);
 
+/// Subscriptions that are removed in one step when a connection ends.
+const LEAVES_AT_ONCE: usize = 64;
+
 /// When an operation is complete and can be answered.
 pub(in crate::broker) enum Done {
     Now,
@@ -186,6 +189,34 @@ impl Broker {
         let subscriptions = std::mem::take(&mut state.subscriptions);
         let servings = std::mem::take(&mut state.servings);
         self.leave(key, &subscriptions, &servings);
+    }
+
+    /// The same for a connection that ends, within the share of the lane: some at least. True: that
+    /// was all. If not, call it again in a later turn. Its session can no longer be resumed.
+    pub(crate) fn leave_some(&mut self, key: Key) -> bool {
+        loop {
+            let connection = self.connections.get_mut(key);
+            let Some(state) = connection.and_then(|one| one.member.state.as_deref_mut()) else {
+                return true;
+            };
+            let mut some = |list: fn(&mut ClientState) -> &mut Vec<Membership>| {
+                let list = list(state);
+                list.split_off(list.len().saturating_sub(LEAVES_AT_ONCE))
+            };
+            let subscriptions = some(|state| &mut state.subscriptions);
+            let servings = some(|state| &mut state.servings);
+            if subscriptions.is_empty() && servings.is_empty() {
+                return true;
+            }
+            if let Some(durable) = &mut state.durable {
+                durable.lapse();
+            }
+            let is_last = state.subscriptions.is_empty() && state.servings.is_empty();
+            self.leave(key, &subscriptions, &servings);
+            if self.resources.work.is_over() {
+                return is_last;
+            }
+        }
     }
 
     /// Removes these subscriptions and services of a connection from the router; the caller updates

@@ -151,12 +151,12 @@ impl Group {
         members.find(|member| suits(member.connection)).copied()
     }
 
-    /// Offers this shard and the others to `draw`, each with its weight.
-    pub fn offer(&self, key: Key, weight: fn(Count) -> u32, draw: &mut Draw<'_>) {
-        draw.offer(weight(self.count()), || Place::Here(key));
+    /// Offers this shard and the others to `draw`.
+    pub fn offer(&self, key: Key, draw: &mut Draw, rng: &mut Rng) {
+        draw.offer(self.count(), || Place::Here(key), rng);
         for remote in &self.remotes {
             let (shard, group) = (remote.shard, remote.group);
-            draw.offer(weight(remote.count), || Place::There { shard, group });
+            draw.offer(remote.count, || Place::There { shard, group }, rng);
         }
     }
 }
@@ -168,40 +168,43 @@ pub enum Place {
     There { shard: ShardId, group: Key },
 }
 
-/// Draws one of the places offered, with probability proportional to its weight, in one pass
-/// (weighted reservoir sampling).
-pub struct Draw<'a> {
-    rng: &'a mut Rng,
+/// Draws one of the places offered: by numbers of ready members and, only if there is none, by
+/// numbers of all members.
+#[derive(Default)]
+pub struct Draw {
+    ready: Reservoir,
+    all: Reservoir,
+}
+
+/// Draws with probability proportional to weight, in one pass (weighted reservoir sampling).
+#[derive(Default)]
+struct Reservoir {
     sum: u64,
     drawn: Option<Place>,
 }
 
-impl<'a> Draw<'a> {
-    pub fn new(rng: &'a mut Rng) -> Draw<'a> {
-        Draw {
-            rng,
-            sum: 0,
-            drawn: None,
+impl Draw {
+    fn offer(&mut self, count: Count, place: impl FnOnce() -> Place, rng: &mut Rng) {
+        if count.ready > 0 {
+            self.ready.offer(count.ready, place, rng);
+        } else if self.ready.sum == 0 && count.total > 0 {
+            self.all.offer(count.total, place, rng);
         }
     }
 
-    fn offer(&mut self, weight: u32, place: impl FnOnce() -> Place) {
-        let weight = u64::from(weight);
-        self.sum += weight;
-        if weight > 0 && (self.sum == weight || self.rng.u64(..self.sum) < weight) {
-            self.drawn = Some(place());
-        }
+    pub fn drawn(&self) -> Option<Place> {
+        self.ready.drawn.or(self.all.drawn)
     }
 }
 
-/// Draws by numbers of ready members and, only if there is none, by numbers of all members.
-pub fn draw(rng: &mut Rng, offer: impl Fn(fn(Count) -> u32, &mut Draw<'_>)) -> Option<Place> {
-    let weights: [fn(Count) -> u32; 2] = [|count| count.ready, |count| count.total];
-    weights.into_iter().find_map(|weight| {
-        let mut draw = Draw::new(rng);
-        offer(weight, &mut draw);
-        draw.drawn
-    })
+impl Reservoir {
+    fn offer(&mut self, weight: u32, place: impl FnOnce() -> Place, rng: &mut Rng) {
+        let weight = u64::from(weight);
+        self.sum += weight;
+        if self.sum == weight || rng.u64(..self.sum) < weight {
+            self.drawn = Some(place());
+        }
+    }
 }
 
 /// All groups of a shard, including those of services, by this shard's own keys.

@@ -26,7 +26,7 @@
 //! | `subscription` | a subscriber and its options; the result of a choice |
 //! | `interest`, `member` | who is interested in one filter |
 //! | `group`, `service` | one of several: members of a group, servers of a service |
-//! | `search` | who gets a message, matched in one step or in several |
+//! | `search`, `server_search` | who gets a message, who a request, matched in one step or in several |
 //! | `retained` | the last message of each topic |
 //! | `elsewhere` | what other shards have to do for a message |
 //! | `shard_set` | shards as bits |
@@ -47,6 +47,7 @@ mod member;
 mod node;
 mod retained;
 mod search;
+mod server_search;
 mod service;
 mod shard_set;
 mod subscription;
@@ -58,6 +59,7 @@ mod tests;
 pub use elsewhere::Elsewhere;
 pub use retained::{Kept, TOMBSTONE, Version, Walk};
 pub use search::{Matches, Search};
+pub use server_search::ServerSearch;
 pub use shard_set::ShardSet;
 pub use subscription::{Choice, Count, Subscription};
 pub use trie::{FilterId, Trie};
@@ -65,7 +67,7 @@ pub use trie::{FilterId, Trie};
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
 use fastrand::Rng;
-use group::{Group, Groups};
+use group::{Draw, Group, Groups};
 use interest::Interest;
 use retained::Retained;
 use search::Newcomers;
@@ -302,8 +304,9 @@ impl Router {
     /// a connection of this shard has in flight. `None`: no member is left.
     pub fn choose(&self, group: Key, rng: &mut Rng, load: impl Fn(Key) -> u32) -> Option<Choice> {
         let found = self.groups.get(group)?;
-        let place = group::draw(rng, |weight, draw| found.offer(group, weight, draw))?;
-        self.groups.choose(place, rng, load)
+        let mut draw = Draw::default();
+        found.offer(group, &mut draw, rng);
+        self.groups.choose(draw.drawn()?, rng, load)
     }
 
     /// Chooses among this shard's members, for a message that another shard has sent here. `None`:

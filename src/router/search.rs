@@ -18,6 +18,7 @@ use super::elsewhere::Elsewhere;
 use super::interest::Interest;
 use super::trie::{FilterId, Place, Trie};
 use crate::base::id::Key;
+use crate::base::slot_set::SlotSet;
 use std::collections::BTreeMap;
 
 /// Who gets a message. Reused between matches.
@@ -112,8 +113,8 @@ pub struct Search {
     /// The router's epoch when the search began.
     epoch: u64,
     local: Vec<Subscription>,
-    /// The slots of the connections in `local`, as bits.
-    seen: Vec<u64>,
+    /// The slots of the connections in `local`.
+    seen: SlotSet,
     elsewhere: Elsewhere,
     groups: Vec<Key>,
 }
@@ -163,7 +164,7 @@ impl Search {
             place: Place::default(),
             epoch,
             local: Vec::new(),
-            seen: Vec::new(),
+            seen: SlotSet::new(),
             elsewhere: Elsewhere::new(),
             groups: Vec::new(),
         }
@@ -191,21 +192,16 @@ impl Search {
     /// How many bytes of memory it holds.
     pub fn held_bytes(&self) -> usize {
         self.local.capacity() * size_of::<Subscription>()
-            + self.seen.capacity() * size_of::<u64>()
+            + self.seen.held_bytes()
             + self.groups.capacity() * size_of::<Key>()
     }
 
     fn take(&mut self, filter: FilterId, interest: &Interest, newcomers: &Newcomers) {
         for subscription in interest.local() {
             let Key { slot, .. } = subscription.connection;
-            let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
-            if word >= self.seen.len() {
-                self.seen.resize(word + 1, 0);
-            }
-            if self.seen[word] & bit == 0
-                && newcomers.was_there(filter, subscription.connection, self.epoch)
+            if newcomers.was_there(filter, subscription.connection, self.epoch)
+                && self.seen.insert(slot)
             {
-                self.seen[word] |= bit;
                 self.local.push(*subscription);
             }
         }

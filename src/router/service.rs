@@ -10,12 +10,11 @@
 //!
 //! Invariants: each filter in `services` has one group, whose `filter` it is.
 
-use super::group;
+use super::server_search::ServerSearch;
 use super::{Change, Choice, Count, FilterId, Router, Subscribed, Subscription};
 use crate::base::id::{Key, ShardId};
 use crate::proto::envelope::Codec;
 use fastrand::Rng;
-use std::cell::Cell;
 
 /// Names no group: there are no 2^32 of them.
 const NO_GROUP: Key = Key {
@@ -71,25 +70,33 @@ impl Router {
         self.drop_empty_servers(key);
     }
 
-    /// Chooses one server, among those of all shards and all filters that match. `None`:
-    /// NO_SERVICE. Also returns how many nodes of the trie it visited.
-    pub fn find_servers(
+    /// Looks for the servers of a request, among those of all shards and all filters that match, at
+    /// no more than `nodes_max` nodes of the trie, at least one. Returns how many it visited, and
+    /// whether it has seen all; if not, call it again, whatever has changed meanwhile.
+    pub fn seek_server(
         &self,
         service: &str,
+        search: &mut ServerSearch,
+        rng: &mut Rng,
+        nodes_max: usize,
+    ) -> (usize, bool) {
+        let ServerSearch { place, draw } = search;
+        self.services
+            .matching_some(service, place, nodes_max, |_, &key| {
+                if let Some(group) = self.groups.get(key) {
+                    group.offer(key, draw, rng);
+                }
+            })
+    }
+
+    /// The server that a search has chosen. `None`: there is none, or it has just ended.
+    pub fn found_server(
+        &self,
+        search: &ServerSearch,
         rng: &mut Rng,
         load: impl Fn(Key) -> u32,
-    ) -> (Option<Choice>, usize) {
-        let nodes = Cell::new(0);
-        let place = group::draw(rng, |weight, draw| {
-            let looked = self.services.matching(service, &mut |key: &Key| {
-                if let Some(group) = self.groups.get(*key) {
-                    group.offer(*key, weight, draw);
-                }
-            });
-            nodes.set(nodes.get() + looked);
-        });
-        let chosen = place.and_then(|place| self.groups.choose(place, rng, load));
-        (chosen, nodes.get())
+    ) -> Option<Choice> {
+        self.groups.choose(search.draw.drawn()?, rng, load)
     }
 
     /// Chooses among this shard's servers, for a request that another shard has sent here.

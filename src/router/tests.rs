@@ -362,11 +362,18 @@ fn of_two_candidates_the_one_with_less_in_flight_is_chosen() {
     }
 }
 
+/// The server chosen for a request by a search in steps of so many nodes.
+fn find_server(router: &Router, service: &str, rng: &mut Rng, nodes_max: usize) -> Option<Choice> {
+    let mut search = ServerSearch::default();
+    while !router.seek_server(service, &mut search, rng, nodes_max).1 {}
+    router.found_server(&search, rng, idle)
+}
+
 #[test]
 fn services_are_found_over_all_filters_and_shards() {
     let mut router = Router::new(OWN);
     let mut rng = Rng::with_seed(7);
-    assert_eq!(router.find_servers("a/b", &mut rng, idle).0, None);
+    assert_eq!(find_server(&router, "a/b", &mut rng, 1), None);
     let served = router.serve("a/b", connection(1));
     assert_eq!((served.change, served.new), (tell(1, 1), true));
     let again = router.serve("a/b", connection(1));
@@ -376,7 +383,6 @@ fn services_are_found_over_all_filters_and_shards() {
     router.note_servers(OTHER, "a/b", connection(0), Count { total: 9, ready: 5 });
     router.note_servers(FAR, "+/b", connection(0), Count { total: 2, ready: 2 });
     router.note_servers(FAR, "+/x", connection(0), Count { total: 2, ready: 2 });
-    let shares = tally(100_000, || router.find_servers("a/b", &mut rng, idle).0);
     let expected = [
         (true, 1, 1),
         (true, 2, 1),
@@ -384,13 +390,16 @@ fn services_are_found_over_all_filters_and_shards() {
         (false, 1, 5),
         (false, 70, 2),
     ];
-    assert_eq!(shares.len(), expected.len(), "{shares:?}");
-    for (here, number, share) in expected {
-        let hits = shares[&(here, number)];
-        assert!(hits.abs_diff(share * 10_000) < 500, "{number}: {hits}");
+    for nodes_max in [1, usize::MAX] {
+        let shares = tally(100_000, || find_server(&router, "a/b", &mut rng, nodes_max));
+        assert_eq!(shares.len(), expected.len(), "{shares:?}");
+        for (here, number, share) in expected {
+            let hits = shares[&(here, number)];
+            assert!(hits.abs_diff(share * 10_000) < 500, "{number}: {hits}");
+        }
     }
     // Names starting with `$` are reserved.
-    assert_eq!(router.find_servers("$sys/echo", &mut rng, idle).0, None);
+    assert_eq!(find_server(&router, "$sys/echo", &mut rng, 1), None);
     // What is found for topics is not found for services.
     assert!(found(&router, "a/b").is_empty());
 

@@ -76,7 +76,7 @@ impl<D: Driver> Shard<D> {
         );
 
         // Sessions can no longer be resumed here: no connection is accepted.
-        while self.end_oldest_session() {}
+        while self.expire_oldest_session() {}
         for key in self.keys() {
             let spread_ms = self.spread(left);
             let Some(connection) = self.broker.connections.get_mut(key) else {

@@ -28,6 +28,7 @@ impl<D: Driver> Shard<D> {
         while !self.broker.resources.work.is_over()
             && let Some(key) = self.broker.lists.next_leaving()
         {
+            self.broker.continue_close(key);
             self.reconcile(key);
         }
         self.reconcile_all();
@@ -87,6 +88,7 @@ impl<D: Driver> Shard<D> {
     /// reconcile.
     #[cold]
     fn reconcile_broker(&mut self, key: Key) -> bool {
+        let broker_now = self.broker.resources.now;
         if !self.broker.replays.parked.is_empty() {
             self.broker.wake_replay(key);
         }
@@ -104,23 +106,40 @@ impl<D: Driver> Shard<D> {
                     self.broker.wake_replay(key);
                 }
             }
-            Stage::Detached if !connection.member.counted => {
-                // More waited for it than the limit allows.
-                self.end_session(key, true);
-            }
-            Stage::Detached => {}
-            Stage::Flushing | Stage::Lingering | Stage::Closing => {
-                let is_over = self.broker.resources.work.is_over();
-                if is_over && connection.member.state.is_some() {
-                    // `leaving` lists it; the flag keeps it from being listed twice.
-                    connection.member.touched = true;
-                    self.broker.lists.put_off_leaving(key);
-                    return false;
+            Stage::Detached => {
+                let is_forgotten = connection.transport.is_forgotten(broker_now);
+                // Or more waited for it than the limit allows.
+                if is_forgotten || !connection.member.counted {
+                    if !self.may_leave(key) || !self.broker.leave_some(key) {
+                        return self.put_off_leaving(key);
+                    }
+                    self.end_session(key);
                 }
-                self.broker.depart(key);
+            }
+            Stage::Flushing | Stage::Lingering | Stage::Closing => {
+                if !self.may_leave(key) || !self.broker.depart(key) {
+                    return self.put_off_leaving(key);
+                }
             }
         }
         self.broker.connections.contains(key)
+    }
+
+    /// Whether there is time in this turn for the end of a connection: always, if that is no work.
+    fn may_leave(&self, key: Key) -> bool {
+        let connection = self.broker.connections.get(key);
+        let is_work = connection.is_some_and(|one| one.member.state.is_some());
+        !is_work || !self.broker.resources.work.is_over()
+    }
+
+    /// The rest of its end is for a later turn. Returns false: nothing else is to be done now.
+    fn put_off_leaving(&mut self, key: Key) -> bool {
+        if let Some(connection) = self.broker.connections.get_mut(key) {
+            // `leaving` lists it; the flag keeps it from being listed twice.
+            connection.member.touched = true;
+            self.broker.lists.put_off_leaving(key);
+        }
+        false
     }
 
     /// The connection's last completion has arrived: frees its descriptor and memory, and its slot
@@ -326,7 +345,8 @@ impl Stream {
         driver: &mut impl Driver,
         resources: &mut Resources,
     ) {
-        match (self.receive, connection.wants_receive()) {
+        let wants = connection.wants_receive() && !self.waits_to_open();
+        match (self.receive, wants) {
             (Receive::Off, true) if !connection.member.starved => {
                 driver.receive(connection.member.key, self.socket);
                 self.receive = Receive::Armed;

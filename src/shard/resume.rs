@@ -364,7 +364,7 @@ impl<D: Driver> Shard<D> {
         self.broker.absent_until(key, deadline);
         self.broker.touch(key);
         if self.broker.sessions.count_absent() > most as usize {
-            self.end_oldest_session();
+            self.expire_oldest_session();
         }
     }
 
@@ -390,21 +390,18 @@ impl<D: Driver> Shard<D> {
 
     /// A session without a connection ends: its time is up, more waits for it than the limit
     /// allows, or too many sessions wait.
-    pub(super) fn end_session(&mut self, key: Key, publish_will: bool) {
+    pub(super) fn end_session(&mut self, key: Key) {
         self.broker.end_calls(key);
         self.is_back(key);
-        self.broker.dissolve(key, publish_will);
+        self.broker.dissolve(key, !self.broker.draining);
         self.broker.remove(key);
         self.timers.cancel(key.slot);
     }
 
-    /// Ends the session that has waited longest. False if none waits.
-    pub(super) fn end_oldest_session(&mut self) -> bool {
-        let Some(key) = self.broker.sessions.first_absent() else {
-            return false;
-        };
-        self.end_session(key, !self.broker.draining);
-        true
+    /// Lets the session that has waited longest expire. False if none waits.
+    pub(super) fn expire_oldest_session(&mut self) -> bool {
+        let oldest = self.broker.sessions.first_absent();
+        oldest.map(|key| self.broker.expire_session(key)).is_some()
     }
 }
 

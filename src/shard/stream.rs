@@ -18,7 +18,7 @@ use crate::broker::context::resource::Resources;
 use crate::broker::peers::transport::Transport;
 use crate::metrics::counter::Counter;
 use crate::ring::driver::Socket;
-use crate::shard::tls::{Handshakes, Tls, TlsSettings};
+use crate::shard::tls::{Handshakes, Tls, TlsSettings, Unopened};
 
 /// The state of the multishot receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +65,19 @@ impl Stream {
 
     /// Nothing of it is in flight.
     pub(super) fn is_quiet(&self, transport: &Transport) -> bool {
-        self.receive == Receive::Off && !transport.sending
+        self.receive == Receive::Off && !transport.sending && !self.waits_to_open()
     }
 
     /// Its input is not plain bytes.
     #[inline]
     pub(super) fn is_encrypted(&self) -> bool {
         self.tls.is_some() || self.undecided
+    }
+
+    /// It has records that wait for their turn to be opened.
+    #[inline]
+    pub(super) fn waits_to_open(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.waits())
     }
 
     /// Bytes the pool counts for it, except what is in flight.
@@ -104,6 +110,8 @@ pub(super) struct Streams {
     pub(super) tls: Option<TlsSettings>,
     /// TLS handshakes to advance.
     pub(super) handshakes: Handshakes,
+    /// Records to open.
+    pub(super) unopened: Unopened,
 }
 
 impl Streams {
@@ -112,6 +120,7 @@ impl Streams {
             slots: Paged::new(),
             tls,
             handshakes: Handshakes::default(),
+            unopened: Unopened::default(),
         }
     }
 

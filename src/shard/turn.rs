@@ -2,15 +2,15 @@
 //! then commands, finished calls and timers; reconcile the touched connections; sleep in the next
 //! poll if nothing is left to do.
 //!
-//! Everything is bounded: completions by configuration, messages of one connection by
-//! `MESSAGES_PER_TURN`, commands and timers by constants. The rest waits for the next turn.
+//! Everything is bounded: completions by configuration or, where most are sends, by input's share;
+//! messages of one connection by `MESSAGES_PER_TURN`; all other work by the share of its lane (see
+//! `scheduler`). The rest waits for the next turn.
 
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::TIMERS_PER_TURN;
 use crate::base::reason::Reason;
-use crate::broker::context::scheduler::{COMMAND_UNITS, COMPLETIONS_PER_UNIT, Lane};
+use crate::broker::context::scheduler::{COMMAND_UNITS, COMPLETIONS_PER_UNIT, Lane, TIMER_UNITS};
 use crate::broker::mesh::Mesh;
 use crate::broker::peers::outbox::give_back;
 use crate::metrics::counter::Counter;
@@ -64,8 +64,11 @@ impl<D: Driver> Shard<D> {
 
         self.broker.collect_mesh();
         self.broker.resume_unheard();
+        self.streams.open_unheard(&mut self.broker);
         self.take_completions()?;
         self.broker.resume_ready();
+        self.streams.open_waiting(&mut self.broker);
+        self.broker.step_seeking();
         self.streams.advance_handshakes(&mut self.broker);
         self.broker.take_mesh();
         self.take_commands();
@@ -107,8 +110,10 @@ impl<D: Driver> Shard<D> {
             && self.unanswered.is_empty()
             && self.listings.is_empty()
             && self.streams.handshakes.is_empty()
+            && self.streams.unopened.is_empty()
             && self.broker.fanouts.is_empty()
             && self.broker.replays.ready.is_empty()
+            && self.broker.seeking.is_empty()
             && self.broker.slow_reports.is_empty()
             && !self.broker.mesh.has_open()
             && self.broker.resources.calls.is_idle();
@@ -322,10 +327,11 @@ impl<D: Driver> Shard<D> {
 
     fn fire_timers(&mut self) {
         self.timers.advance(self.broker.resources.now);
-        for _ in 0..TIMERS_PER_TURN {
-            let Some(slot) = self.timers.pop_due() else {
-                break;
-            };
+        self.broker.resources.work.begin(Lane::Timer);
+        while !self.broker.resources.work.is_over()
+            && let Some(slot) = self.timers.pop_due()
+        {
+            self.broker.resources.work.spend(TIMER_UNITS);
             let Some(key) = self.broker.connections.key_of(slot) else {
                 continue;
             };
@@ -335,7 +341,7 @@ impl<D: Driver> Shard<D> {
                 resources.histograms.record(Timing::TimerLate, late);
                 connection.member.timer = Instant::NEVER;
                 if connection.transport.is_forgotten(resources.now) {
-                    self.end_session(key, true);
+                    self.broker.expire_session(key);
                     continue;
                 }
                 let is_read = self.streams.of(key.slot).receive == Receive::Armed;

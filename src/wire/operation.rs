@@ -43,32 +43,18 @@ pub enum Operation<'e> {
 }
 
 impl<'e> Operation<'e> {
-    /// The envelope of the message, if it has one. Only messages with an envelope count against the
-    /// client's `[rate]`.
+    /// The type under which a message with an envelope is counted and traced, and its envelope. Only
+    /// these messages count against the client's `[rate]`.
     #[inline]
-    pub fn envelope(&self) -> Option<&'e Envelope<'e>> {
+    pub fn message(&self) -> Option<(MessageType, &'e Envelope<'e>)> {
         match *self {
-            Operation::Publish(envelope)
-            | Operation::Request(envelope)
-            | Operation::Respond(envelope)
-            | Operation::Change(_, envelope) => Some(envelope),
-            Operation::Authenticate { .. }
-            | Operation::Acknowledge { .. }
-            | Operation::Resume { .. }
-            | Operation::Leave
-            | Operation::Ended { .. }
-            | Operation::Unexpected
-            | Operation::None => None,
-        }
-    }
-
-    /// The type under which a message with an envelope is counted and traced.
-    pub fn kind(&self) -> Option<MessageType> {
-        match *self {
-            Operation::Publish(_) => Some(MessageType::Publish),
-            Operation::Request(_) => Some(MessageType::Request),
-            Operation::Respond(_) => Some(MessageType::Response),
-            Operation::Change(change, _) => MessageType::from_wire(change as u8),
+            Operation::Publish(envelope) => Some((MessageType::Publish, envelope)),
+            Operation::Request(envelope) => Some((MessageType::Request, envelope)),
+            Operation::Respond(envelope) => Some((MessageType::Response, envelope)),
+            Operation::Change(change, envelope) => {
+                let kind = MessageType::from_wire(change as u8)?;
+                Some((kind, envelope))
+            }
             Operation::Authenticate { .. }
             | Operation::Acknowledge { .. }
             | Operation::Resume { .. }

@@ -229,6 +229,67 @@ fn a_flood_of_handshakes_is_served_in_turn() {
     server.end();
 }
 
+/// Records of a few bytes cost as much as messages: whoever sends many has its share of the turn.
+#[test]
+fn a_flood_of_small_records_is_opened_over_turns() {
+    const RECORD_BYTES: usize = 32;
+    const RECORDS_PER_TURN: u64 = 40;
+    let faults = Faults {
+        latency: (Duration::ZERO, Duration::ZERO),
+        ..Faults::none()
+    };
+    let world = World::new(6, faults);
+    let mut limits = limits();
+    limits.pace.percent = 1;
+    let tls = optional();
+    let size = RingSize::default();
+    let mut server = Server::secured(&world, 1, size, &settings(), &limits, Some(&tls));
+    let mut client = ClientConfig::clone(&BOTH.client);
+    client.max_fragment_size = Some(RECORD_BYTES);
+    let flood = Plan {
+        tls: Some(Arc::new(client)),
+        requests: 4,
+        payload_bytes_max: 40_000,
+        ending: Ending::Close,
+        ..Plan::default()
+    };
+    let floods = [0, 1].map(|_| world.add_client(world.now(), flood.clone()));
+    while server.count(Counter::TlsEstablished) < 2 {
+        server.run_turns(1);
+    }
+    let plan = Plan {
+        requests: 20,
+        ending: Ending::Close,
+        ..Plan::default()
+    };
+    let calm = world.add_client(world.now(), plan.clone());
+    let before = (
+        server.count(Counter::Turns),
+        server.count(Counter::BytesReceived),
+    );
+    while !world.report(calm).ended {
+        server.run_turns(1);
+    }
+    let calm_turns = server.count(Counter::Turns) - before.0;
+    let over = floods
+        .iter()
+        .filter(|one| world.report(**one).ended)
+        .count();
+    while !floods.iter().all(|one| world.report(*one).ended) {
+        server.run_turns(1);
+    }
+    let turns = server.count(Counter::Turns) - before.0;
+    let records = (server.count(Counter::BytesReceived) - before.1) / RECORD_BYTES as u64;
+    println!("{calm_turns} of {turns} turns, {records} records, {over} over");
+    assert!(calm_turns < 100 && over == 0, "{calm_turns} turns");
+    assert!(turns >= records / RECORDS_PER_TURN, "{turns} turns");
+    for one in floods {
+        world.report(one).check(&flood).unwrap();
+    }
+    world.report(calm).check(&plan).unwrap();
+    server.end();
+}
+
 /// Sends this many ClientHellos at one instant to a server that allows each handshake a tenth of a
 /// second; returns how many completed, and the bytes sent for all of them.
 fn storm(hellos: u64) -> (u64, u64) {

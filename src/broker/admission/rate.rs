@@ -67,7 +67,7 @@ impl Connection {
         len: usize,
         resources: &Resources,
     ) -> bool {
-        if operation.envelope().is_none() {
+        if operation.message().is_none() {
             return false;
         }
         let Rates { messages, bytes } = resources.limits.rates;

@@ -22,7 +22,7 @@
 
 /// What a connection may still do in a turn whose share of input is used up: it is heard, a
 /// little.
-pub(in crate::broker) const UNITS_BEYOND: usize = 8;
+pub(crate) const UNITS_BEYOND: usize = 8;
 /// Nodes of the router's tries that are looked at in one unit, where they are so few that they
 /// are at hand. Of very many each comes from memory, and is a unit.
 const NODES_PER_UNIT: usize = 4;
@@ -33,10 +33,14 @@ const NODES_NEAR_MAX: usize = 64;
 pub(crate) enum Lane {
     /// What this shard's connections send, a unit for each message and what it makes.
     Input,
+    /// Servers of requests whose names visit very many filters.
+    Seek,
     /// TLS handshakes, those that have begun first.
     Handshake,
     /// What one other shard has said, of so many others, and its publications to many.
     Link { index: usize, links: usize },
+    /// Deadlines of connections: heartbeats, and what has taken too long.
+    Timer,
     /// Of other shards' hand-overs, workers' results and the control thread.
     Command,
     /// Connections that an operator wants to see.
@@ -60,6 +64,8 @@ pub(in crate::broker) const UNSUBSCRIBE_UNITS: usize = 4;
 pub(in crate::broker) const LEGACY_UNITS: usize = 8;
 /// What it takes to do what another shard or the control thread wants of a connection.
 pub(crate) const COMMAND_UNITS: usize = 4;
+/// What it takes to see to one connection whose time is up: it may send a PING.
+pub(crate) const TIMER_UNITS: usize = 4;
 /// What it takes to see one connection for an operator.
 pub(crate) const LISTING_UNITS: usize = 2;
 /// What it takes to advance a TLS handshake that has something to compute: up to a millisecond
@@ -70,14 +76,22 @@ pub(crate) const HANDSHAKE_UNITS: usize = 2048;
 /// not.
 pub(crate) const HANDSHAKE_LOOK_UNITS: usize = 64;
 
+/// What it takes to open a TLS record, and its bytes.
+pub(crate) const RECORD_UNITS: usize = 4;
+pub(crate) const SEALED_BYTES_PER_UNIT: usize = 512;
+
 impl Lane {
     /// Units in one turn.
     const fn share(self) -> usize {
         match self {
             Lane::Input => 8192,
+            Lane::Seek => 2048,
             Lane::Handshake => 2 * HANDSHAKE_UNITS,
             Lane::Link { links, .. } => share_of(4096, links),
             Lane::Command => 1024,
+            // Each may send a PING, which borrows a chunk until it is sent: a larger share would
+            // leave thousands of chunks allocated when thousands of idle connections are due.
+            Lane::Timer => 512,
             Lane::Listing => 512,
             Lane::Ending => 2048,
             Lane::Legacy => 2048,
@@ -87,7 +101,7 @@ impl Lane {
     }
 
     /// Lanes of which there is one: the others' debts come behind theirs.
-    const SINGLE: usize = 7;
+    const SINGLE: usize = 9;
 
     /// Whose debt it is.
     const fn account(self) -> usize {
@@ -99,6 +113,8 @@ impl Lane {
             Lane::Ending => 4,
             Lane::Legacy => 5,
             Lane::Replay => 6,
+            Lane::Seek => 7,
+            Lane::Timer => 8,
             Lane::Link { index, .. } => Lane::SINGLE + 2 * index,
             Lane::Fanout { index, .. } => Lane::SINGLE + 1 + 2 * index,
         }
@@ -235,13 +251,13 @@ impl Work {
 
     /// Nobody else is heard in this turn.
     #[inline]
-    pub(in crate::broker) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.left == 0 && self.beyond == 0
     }
 
     /// Units spent since `before` was said by this.
     #[inline]
-    pub(in crate::broker) fn spent_since(&self, before: usize) -> usize {
+    pub(crate) fn spent_since(&self, before: usize) -> usize {
         self.spent.wrapping_sub(before)
     }
 
@@ -255,8 +271,10 @@ impl Work {
 mod tests {
     use super::*;
 
-    const LANES: [Lane; 9] = [
+    const LANES: [Lane; 11] = [
         Lane::Input,
+        Lane::Seek,
+        Lane::Timer,
         Lane::Handshake,
         Lane::Command,
         Lane::Listing,

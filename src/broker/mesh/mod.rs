@@ -69,10 +69,12 @@ use std::sync::atomic::{Ordering, fence};
 /// What a connection may still make while a link is pressed, so that it does not wait with
 /// those by which it is.
 const UNITS_PRESSED: usize = 32;
-/// Subscribers of a publication from which on they are served in slices of several of them, and
-/// what each counts then: these have to be let through, or each goes alone.
+/// Subscribers of a publication from which on publications are delivered in slices of several of
+/// them, and what each counts then: these have to be let through, or each goes alone. Where there
+/// are very many subscribers fewer go together, so that what is behind them does not wait for long.
 const SLICED_MIN: usize = 256;
 const SLICED_UNITS: usize = 120;
+const SUBSCRIBERS_PER_UNIT: usize = 64;
 /// More than any share is.
 const SHARE_MAX: usize = 1 << 40;
 
@@ -449,7 +451,7 @@ fn units_at(peer: ShardId, elsewhere: &Elsewhere) -> usize {
 fn units_of(subscribers: usize, nodes: usize) -> usize {
     let deliveries = match subscribers {
         ..SLICED_MIN => subscribers,
-        _ => SLICED_UNITS,
+        _ => SLICED_UNITS.max(subscribers / SUBSCRIBERS_PER_UNIT),
     };
     1 + deliveries + node_units(nodes)
 }

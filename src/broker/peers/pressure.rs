@@ -225,6 +225,7 @@ impl Broker {
             + self.confirmations.queue.len() * 2 * size_of::<Pending>()
             + self.fanouts.cost_bytes()
             + self.replays.cost_bytes()
+            + self.seeking.cost_bytes()
             + self.legacies.messages.len() * size_of::<Legacy>()
             + calls as usize * CALL_BYTES;
         self.table_charge.set(&self.resources.pool.ledger, bytes);

@@ -19,7 +19,7 @@
 use crate::base::id::Key;
 use crate::broker::Broker;
 use crate::broker::context::ledger::Charge;
-use crate::broker::publish::fanout_queue::{Batch, Listed, Sought, is_among};
+use crate::broker::publish::fanout_queue::{Batch, Listed, Sought};
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::{Origin, Publication, Terms, Translation};
 use crate::router::{Elsewhere, Matches, Subscription};
@@ -177,11 +177,8 @@ impl Broker {
             let at_once = groups.len() <= most;
             let end = groups.len().min(served.groups + most);
             let given = &mut served.given;
-            let had = |key| {
-                is_among(&list.subscribers, key)
-                    || brought.contains(&key)
-                    || !(at_once || given.insert(key))
-            };
+            let had =
+                |key| list.has(key) || brought.contains(&key) || !(at_once || given.insert(key));
             let publication = &mut publications[served.messages];
             let some = &groups[served.groups..end];
             let picks = &mut served.picks;

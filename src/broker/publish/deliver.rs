@@ -200,9 +200,9 @@ impl Broker {
     /// the next connection.
     fn leave_behind(&mut self, to: Subscription, publication: &mut Publication<'_>) {
         let waits = |one: &Connection| one.member.counted && one.transport.has_left;
-        let counted = |one: &Connection| one.member.counted;
-        if self.connections.get(to.connection).is_some_and(counted) {
-            self.depart(to.connection);
+        let leaves = |one: &Connection| self.leaves_session(one);
+        if self.connections.get(to.connection).is_some_and(leaves) {
+            self.leave_behind_session(to.connection);
         }
         if self.connections.get(to.connection).is_some_and(waits) {
             self.set_aside(to, publication);

@@ -3,6 +3,7 @@
 
 use crate::base::clock::Instant;
 use crate::base::id::{Key, ShardId};
+use crate::base::slot_set::SlotSet;
 use crate::broker::context::ledger::Charge;
 use crate::broker::context::trace::Open;
 use crate::broker::mesh::confirmation::{Answer, Until};
@@ -75,7 +76,7 @@ pub(in crate::broker) struct OriginLane {
 pub(in crate::broker) struct Listed {
     pub(in crate::broker) epoch: u64,
     pub(in crate::broker) topic: Box<str>,
-    /// Each connection once, ordered by slot.
+    /// Each connection once; ordered by slot if there are groups, whose members are looked up here.
     pub(in crate::broker) subscribers: Box<[Subscription]>,
     /// Groups of which one member gets it, by this shard's numbers.
     pub(in crate::broker) groups: Box<[Key]>,
@@ -276,8 +277,11 @@ impl Listed {
         mut subscribers: Vec<Subscription>,
         groups: &[Key],
     ) -> Listed {
-        subscribers.sort_by_key(|one| one.connection.slot);
-        subscribers.dedup_by_key(|one| one.connection);
+        let mut seen = SlotSet::new();
+        subscribers.retain(|one| seen.insert(one.connection.slot));
+        if !groups.is_empty() {
+            subscribers.sort_unstable_by_key(|one| one.connection.slot);
+        }
         Listed {
             epoch,
             topic: topic.into(),
@@ -290,12 +294,17 @@ impl Listed {
     pub(in crate::broker) fn held_bytes(&self) -> usize {
         size_of_val(&*self.subscribers) + size_of_val(&*self.groups)
     }
-}
 
-/// Whether a connection is among these subscribers.
-pub(in crate::broker) fn is_among(subscribers: &[Subscription], connection: Key) -> bool {
-    let at = subscribers.binary_search_by_key(&connection.slot, |one| one.connection.slot);
-    at.is_ok_and(|at| subscribers[at].connection == connection)
+    /// Whether a connection is among the subscribers.
+    pub(in crate::broker) fn has(&self, connection: Key) -> bool {
+        let all = &self.subscribers;
+        if self.groups.is_empty() {
+            // Another shard has picked a group that was not found here.
+            return all.iter().any(|one| one.connection == connection);
+        }
+        let at = all.binary_search_by_key(&connection.slot, |one| one.connection.slot);
+        at.is_ok_and(|at| all[at].connection == connection)
+    }
 }
 
 impl Sending {

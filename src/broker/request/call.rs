@@ -256,6 +256,19 @@ impl Calls {
         }
     }
 
+    /// Whether a call is open: its connection exists, and its deadline has not passed.
+    pub(in crate::broker) fn is_open(&self, call: Key) -> bool {
+        self.open.contains(call)
+    }
+
+    /// It is known by now which shard answers an open call.
+    pub(in crate::broker) fn assign(&mut self, call: Key, shard: ShardId) {
+        if let Some(call) = self.open.get_mut(call) {
+            debug_assert!(matches!(call.place, Place::Connection(_)));
+            call.place = Place::Connection(shard);
+        }
+    }
+
     pub(in crate::broker) fn deferred(&self, call: Key) -> Deferred {
         Deferred {
             call,

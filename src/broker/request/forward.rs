@@ -34,7 +34,7 @@ use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::outcome::Failure;
 use crate::proto::trace::{Carried, TraceContext};
-use crate::router::Choice;
+use crate::router::{Choice, ServerSearch};
 use crate::wire::Received;
 
 impl Broker {
@@ -50,48 +50,72 @@ impl Broker {
             return self.forbid_request(key, request);
         }
         self.resources.counters.add(Counter::Requests, 1);
-        let Some(choice) = self.choose_server(request.name) else {
+        let mut search = ServerSearch::default();
+        if !self.seek_server(request.name, &mut search) {
+            return self.seek_later(key, request, message, search);
+        }
+        let Some(choice) = self.found_server(&search) else {
             let failure = match check_topic(request.name) {
-                Ok(()) => Failure::of(Code::NoService, "no server registered for this service"),
+                Ok(()) => no_server(&search),
                 Err(refusal) => refuse_name(&refusal),
             };
             return self.fail(key, request.id, &failure);
         };
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(call) = self.open_call(key, request, shard_of(choice, self.id)) else {
             return;
         };
-        let shard = match choice {
-            Choice::Local(_) => self.id,
-            Choice::Remote { shard, .. } => shard,
-        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let parcel = Parcel::of(message.encoded(&mut scratch));
+        let tracer = self.resources.tracer.as_ref();
+        let traced = tracer.and_then(|tracer| tracer.received());
+        self.pass_on_first((key, request.name), choice, parcel, call, traced);
+        self.scratch = scratch;
+    }
+
+    /// Opens a call for a REQUEST that a connection on `shard` will answer, or fails the request.
+    pub(in crate::broker) fn open_call(
+        &mut self,
+        key: Key,
+        request: &Envelope<'_>,
+        shard: ShardId,
+    ) -> Option<Call> {
+        let connection = self.connections.get_mut(key)?;
         let (asked, place) = ((request.id, request.codec), Place::Connection(shard));
         let timeout_ms = request.headers.timeout_ms();
-        let (call, deadline) = match self
+        match self
             .resources
             .open_call(connection, asked, place, timeout_ms)
         {
-            Ok(opened) => opened,
-            Err(failure) => return self.fail(key, request.id, &failure),
-        };
-        connection.member.uses_mesh |= shard != self.id;
-        self.resources.counters.add(Counter::RequestsForwarded, 1);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut parcel = Parcel::of(message.encoded(&mut scratch));
-        let call = Call {
-            shard: self.id,
-            key: call,
-            deadline,
-            grown: false,
-        };
-        let tracer = self.resources.tracer.as_ref();
-        match tracer.and_then(|tracer| tracer.received()) {
-            None => self.pass_on(choice, &mut parcel, call),
-            Some(context) => {
-                let asked = (key, request.name);
-                self.pass_on_traced(choice, parcel, call, &context, asked);
+            Ok((call, deadline)) => Some(Call {
+                shard: self.id,
+                key: call,
+                deadline,
+                grown: false,
+            }),
+            Err(failure) => {
+                self.fail(key, request.id, &failure);
+                None
             }
         }
-        self.scratch = scratch;
+    }
+
+    /// Forwards a REQUEST of a connection of this shard; `traced`: it is sampled.
+    pub(in crate::broker) fn pass_on_first(
+        &mut self,
+        (key, service): (Key, &str),
+        choice: Choice,
+        mut parcel: Parcel<'_>,
+        call: Call,
+        traced: Option<TraceContext>,
+    ) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.member.uses_mesh |= shard_of(choice, self.id) != self.id;
+        }
+        self.resources.counters.add(Counter::RequestsForwarded, 1);
+        match traced {
+            None => self.pass_on(choice, &mut parcel, call),
+            Some(context) => self.pass_on_traced(choice, parcel, call, &context, (key, service)),
+        }
     }
 
     /// Forwards a sampled request, which carries its `call` span as parent from here on.
@@ -354,7 +378,7 @@ impl Broker {
         self.touch(asked.connection);
     }
 
-    fn fail_call(&mut self, call: Call, failure: &Failure) {
+    pub(in crate::broker) fn fail_call(&mut self, call: Call, failure: &Failure) {
         let payload = failure.to_payload();
         let message = Encoded::response(0, FLAG_FAILED, Codec::Bytes, &payload);
         self.bring(call, &mut Parcel::plain(&message));
@@ -402,13 +426,22 @@ impl Broker {
             self.close_forwarded(entry);
         }
     }
+}
 
-    fn choose_server(&mut self, service: &str) -> Option<Choice> {
-        let connections = &self.connections;
-        let load = |key| load(connections, key);
-        let (chosen, nodes) = self.router.find_servers(service, &mut self.random, load);
-        self.resources.work.spend_nodes(nodes);
-        chosen
+/// Why a request fails whose search has ended without a server.
+#[cold]
+pub(in crate::broker) fn no_server(search: &ServerSearch) -> Failure {
+    match search.has_found() {
+        true => Failure::of(Code::ServiceGone, "the service just ended"),
+        false => Failure::of(Code::NoService, "no server registered for this service"),
+    }
+}
+
+/// The shard of the chosen server.
+pub(in crate::broker) fn shard_of(choice: Choice, own: ShardId) -> ShardId {
+    match choice {
+        Choice::Local(_) => own,
+        Choice::Remote { shard, .. } => shard,
     }
 }
 

@@ -8,6 +8,8 @@ use crate::base::reason::Reason;
 use crate::broker::Broker;
 use crate::broker::peers::client_state::DurableSession;
 use crate::broker::peers::connection::Connection;
+use crate::broker::peers::transport::Stage;
+use crate::broker::publish::fanout_queue::Fanning;
 use crate::broker::session::receipt::Receipts;
 use crate::broker::session::replay_log::{Loss, ReplayLog};
 use crate::broker::session::seek::{Found, Resumption};
@@ -175,28 +177,74 @@ impl Broker {
     }
 
     /// A connection has begun to end: its session waits for another, or all it had at the
-    /// broker is dissolved. May be called any number of times.
-    pub(crate) fn depart(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
+    /// broker is dissolved. May be called any number of times. False: that is more than the lane's
+    /// share, and is to be continued in a later turn.
+    pub(crate) fn depart(&mut self, key: Key) -> bool {
+        let Some(connection) = self.connections.get(key) else {
+            return true;
         };
-        let in_order = matches!(
-            connection.transport.reason,
-            Some(Reason::PeerClose | Reason::Drained | Reason::Shutdown)
-        );
+        if self.leaves_session(connection) {
+            self.leave_behind_session(key);
+        } else if !connection.transport.has_left {
+            if !self.leave_some(key) {
+                return false;
+            }
+            let will = self.leaves_will(key);
+            self.end_calls(key);
+            self.dissolve(key, will);
+        }
+        true
+    }
+
+    /// An ending connection's session waits for another connection.
+    pub(in crate::broker) fn leave_behind_session(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !mem::replace(&mut connection.transport.has_left, true)
+        {
+            // What waits on its pending queue has never been sent, and now waits for the next
+            // connection.
+            self.note_stalled(key, true);
+        }
+    }
+
+    /// Whether the session of an ending connection is to wait for another one.
+    pub(in crate::broker) fn leaves_session(&self, connection: &Connection) -> bool {
         let revoked = connection.transport.reason == Some(Reason::Revoked);
-        if connection.transport.has_left {
+        connection.member.counted && !revoked && !self.draining && !ends_in_order(connection)
+    }
+
+    fn leaves_will(&self, key: Key) -> bool {
+        !self.draining && !self.connections.get(key).is_some_and(ends_in_order)
+    }
+
+    /// Handles CLOSE: from now on its client receives only the answers it is waiting for. Returns
+    /// the reason if it waits for none.
+    pub(in crate::broker) fn close(&mut self, key: Key) -> Option<Reason> {
+        if !self.leave_some(key) {
+            // Nothing else is heard of it; `continue_close` goes on.
+            self.connections.get_mut(key)?.member.fanning = Fanning::Waits;
+            self.lists.put_off_leaving(key);
+            return None;
+        }
+        self.dissolve(key, false);
+        let connection = self.connections.get_mut(key)?;
+        if connection.member.is_owed_answers() {
+            return None;
+        }
+        connection.transport.finish(&mut self.resources);
+        Some(Reason::PeerClose)
+    }
+
+    /// Goes on with a CLOSE whose subscriptions are not all removed yet, if it is one: a connection
+    /// that ends otherwise is not running any more.
+    pub(crate) fn continue_close(&mut self, key: Key) {
+        let running = |one: &&Connection| one.transport.stage == Stage::Running;
+        if self.connections.get(key).filter(running).is_none() {
             return;
         }
-        let will = !in_order && !self.draining;
-        if !connection.member.counted || !will || revoked {
-            self.end_calls(key);
-            return self.dissolve(key, will);
+        if let Some(reason) = self.close(key) {
+            self.end_connection(key, reason);
         }
-        // What waits on its pending queue has never been sent, and now waits for the next
-        // connection.
-        connection.transport.has_left = true;
-        self.note_stalled(key, true);
     }
 
     /// Removes a connection from everything it is part of.
@@ -322,6 +370,21 @@ impl Broker {
 }
 
 impl Broker {
+    /// The time of a session without a connection is up: it is ended when its turn comes, and can no
+    /// longer be resumed.
+    pub(crate) fn expire_session(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let deadline = &mut connection.transport.stage_deadline;
+        self.sessions.end_wait(*deadline, key);
+        *deadline = self.resources.now;
+        if let Some(durable) = connection.member.durable_mut() {
+            durable.lapse();
+        }
+        self.touch(key);
+    }
+
     /// A session waits for a connection until `deadline`.
     pub(crate) fn absent_until(&mut self, key: Key, deadline: Instant) {
         let Some(connection) = self.connections.get_mut(key) else {
@@ -334,6 +397,13 @@ impl Broker {
         connection.member.timer = Instant::NEVER;
         self.sessions.wait_until(deadline, key);
     }
+}
+
+fn ends_in_order(connection: &Connection) -> bool {
+    matches!(
+        connection.transport.reason,
+        Some(Reason::PeerClose | Reason::Drained | Reason::Shutdown)
+    )
 }
 
 /// The type and id of a counted message, if it is one that someone waits for an answer to.

@@ -30,7 +30,7 @@ mod queue;
 mod records;
 
 pub use identity::IdentityVerifier;
-pub(super) use queue::Handshakes;
+pub(super) use queue::{Handshakes, Unopened};
 
 use crate::auth::certificate::Certificate;
 use crate::base::chunk::Chunk;
@@ -77,6 +77,8 @@ pub struct TlsSettings {
 pub(super) enum Opened {
     /// All complete records were opened.
     All,
+    /// There was no time for all of them.
+    Some,
     /// This look completed the handshake. The client's data right behind it is not passed on yet:
     /// it has to be authenticated first.
     Established(Vec<u8>),
@@ -103,6 +105,8 @@ pub(super) struct Tls {
     hello_bytes_max: usize,
     /// In the shard's queue of handshakes.
     listed: bool,
+    /// In its queue of those with records still to be opened.
+    waits: bool,
     /// Its first flight has been answered.
     begun: bool,
     established: bool,
@@ -132,6 +136,7 @@ impl Tls {
                 false => HELLO_BYTES_MAX,
             },
             listed: false,
+            waits: false,
             begun: false,
             established: false,
             failed: false,
@@ -150,6 +155,12 @@ impl Tls {
     /// From now on only an alert is sent.
     pub(super) fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// Received records wait for their turn to be opened. Until then nothing else is received, and
+    /// nothing is sealed: rustls takes the records of both directions in their order.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Bytes the pool counts for it, except what is in flight.
@@ -189,9 +200,11 @@ impl Tls {
         true
     }
 
-    /// Opens the complete records: passes their plaintext to `take`, and answers handshake records.
-    fn open(&mut self, mut take: impl FnMut(&[u8])) -> Opened {
+    /// Opens the complete records: passes their plaintext to `take`, which says whether there is time
+    /// for more, and answers handshake records.
+    fn open(&mut self, mut take: impl FnMut(&[u8]) -> bool) -> Opened {
         let mut first = Vec::new();
+        let mut is_over = false;
         loop {
             let unopened = &mut self.incoming[self.opened..];
             let UnbufferedStatus { mut discard, state } =
@@ -202,7 +215,7 @@ impl Tls {
                     while let Some(Ok(record)) = traffic.next_record() {
                         discard += record.discard;
                         match self.established {
-                            true => take(record.payload),
+                            true => is_over |= !take(record.payload),
                             false => first.extend_from_slice(record.payload),
                         }
                     }
@@ -221,6 +234,9 @@ impl Tls {
                 }
             }
             self.opened += discard;
+            if is_over && self.opened < self.incoming.len() {
+                return Opened::Some;
+            }
             if !more {
                 break;
             }
@@ -290,6 +306,9 @@ impl Tls {
             self.charged -= self.outgoing.capacity();
             let from = mem::take(&mut self.outgoing_sent);
             return Some((Chunk::Own(mem::take(&mut self.outgoing)), from));
+        }
+        if self.waits && !self.failed {
+            return None;
         }
         if self.failed || (ends && !self.established) {
             // Nothing can be sealed any more.

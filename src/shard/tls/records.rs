@@ -14,7 +14,9 @@ use crate::base::id::Key;
 use crate::base::limits::CHUNK_BYTES;
 use crate::base::reason::Reason;
 use crate::broker::Broker;
-use crate::broker::context::scheduler::{HANDSHAKE_LOOK_UNITS, HANDSHAKE_UNITS, Lane};
+use crate::broker::context::scheduler::{
+    HANDSHAKE_LOOK_UNITS, HANDSHAKE_UNITS, Lane, RECORD_UNITS, SEALED_BYTES_PER_UNIT, UNITS_BEYOND,
+};
 use crate::broker::peers::transport::{Stage, Transport};
 use crate::metrics::counter::Counter;
 use crate::proto::error::Code;
@@ -71,8 +73,13 @@ impl Streams {
         if !tls.take(bytes, &mut broker.resources.pool) {
             return fail(key, "handshake too large", broker);
         }
-        if tls.established {
-            open(self.of_mut(key.slot), key, broker);
+        if tls.waits {
+            // Behind those that wait.
+        } else if tls.established && broker.resources.work.is_closed() {
+            tls.waits = true;
+            self.unopened.push(key);
+        } else if tls.established {
+            self.open(key, broker);
         } else if !std::mem::replace(&mut tls.listed, true) {
             match tls.begun {
                 false => self.handshakes.first.push_back(key),
@@ -94,19 +101,62 @@ impl Streams {
                 continue;
             };
             let transport = &mut connection.transport;
-            let stream = self.of_mut(key.slot);
-            let Some(tls) = &mut stream.tls else {
+            let Some(tls) = &mut self.of_mut(key.slot).tls else {
                 continue;
             };
             tls.listed = false;
             if !tls.begun && is_late_to_begin(transport, now) {
                 transport.abort(Reason::HandshakeTimeout, &mut broker.resources);
-            } else if transport.stage == Stage::Running && open(stream, key, broker) {
+            } else if transport.stage == Stage::Running && self.open(key, broker) {
                 let units = HANDSHAKE_UNITS - HANDSHAKE_LOOK_UNITS;
                 broker.resources.work.spend(units);
             }
             broker.touch(key);
         }
+    }
+
+    /// Opens the records of connections that the previous turn did not get to.
+    pub(in crate::shard) fn open_unheard(&mut self, broker: &mut Broker) {
+        let unheard = self.unopened.take_unheard();
+        self.open_some(unheard, broker);
+    }
+
+    /// Opens records that have waited until now, as far as time allows.
+    pub(in crate::shard) fn open_waiting(&mut self, broker: &mut Broker) {
+        let unheard = self.open_some(self.unopened.len(), broker);
+        self.unopened.note_unheard(unheard);
+    }
+
+    /// Opens those of the next `count` connections. Returns how many there was no time for.
+    fn open_some(&mut self, count: usize, broker: &mut Broker) -> usize {
+        for opened in 0..count {
+            if broker.resources.work.is_closed() {
+                return count - opened;
+            }
+            let Some(key) = self.unopened.next() else {
+                break;
+            };
+            if !broker.connections.contains(key) {
+                continue;
+            }
+            if let Some(tls) = &mut self.of_mut(key.slot).tls {
+                tls.waits = false;
+            }
+            self.open(key, broker);
+            broker.touch(key);
+        }
+        0
+    }
+
+    /// Opens received records, for a share of the turn; the rest waits for the next. True if the
+    /// handshake advanced.
+    fn open(&mut self, key: Key, broker: &mut Broker) -> bool {
+        let stream = self.of_mut(key.slot);
+        let advanced = open(stream, key, broker);
+        if stream.tls.as_ref().is_some_and(|tls| tls.waits) {
+            self.unopened.push(key);
+        }
+        advanced
     }
 }
 
@@ -118,7 +168,14 @@ fn open(stream: &mut Stream, key: Key, broker: &mut Broker) -> bool {
     };
     let waited = tls.outgoing.len();
     let capacity = tls.outgoing.capacity();
-    let opened = tls.open(|plaintext| broker.take_bytes(key, plaintext));
+    let begun = broker.resources.work.spent();
+    let opened = tls.open(|plaintext| {
+        let units = RECORD_UNITS + plaintext.len() / SEALED_BYTES_PER_UNIT;
+        broker.resources.work.spend(units);
+        broker.take_bytes(key, plaintext);
+        let work = &broker.resources.work;
+        !work.is_over() || (!work.is_closed() && work.spent_since(begun) < UNITS_BEYOND)
+    });
     if let Opened::Established(first) = &opened {
         note_established(tls, key, broker);
         // A client with a certificate is authenticated before the data right behind it is handled.
@@ -130,14 +187,18 @@ fn open(stream: &mut Stream, key: Key, broker: &mut Broker) -> bool {
         }
     }
     tls.compact(capacity, &mut broker.resources.pool);
-    let advanced = opened != Opened::All || tls.outgoing.len() > waited;
+    let is_new = matches!(opened, Opened::Established(_) | Opened::Failed(_));
+    let advanced = is_new || tls.outgoing.len() > waited;
     tls.begun |= advanced;
-    // An incomplete record counts as an incomplete message.
-    broker.note_undelivered(key, !tls.incoming.is_empty());
+    tls.waits = opened == Opened::Some;
+    if !tls.waits {
+        // An incomplete record counts as an incomplete message.
+        broker.note_undelivered(key, !tls.incoming.is_empty());
+    }
     match opened {
         Opened::Failed(why) => fail(key, &why, broker),
         Opened::All if tls.incoming.len() > CHUNK_BYTES => broker.wait_if_exhausted(key),
-        Opened::Established(_) | Opened::All => {}
+        Opened::Established(_) | Opened::All | Opened::Some => {}
     }
     if tls.peer_ended {
         // Like a FIN: open requests are still answered.

@@ -7,7 +7,7 @@ use ringmail::base::id::{Key, ShardId};
 use ringmail::proto::envelope::Codec;
 use ringmail::proto::name::{check_filter, check_topic, matches};
 use ringmail::router::{
-    Change, Choice, Count, Kept, Matches, Router, Search, Subscription, Version, Walk,
+    Change, Choice, Count, Kept, Matches, Router, Search, ServerSearch, Subscription, Version, Walk,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -389,7 +389,9 @@ fn check_services(router: &Router, model: &Model, draw: &mut Draw, rng: &mut fas
             |one: &&(String, u32)| matches(&one.0, &service) && who.is_none_or(|who| who == one.1);
         model.servers.iter().any(|one| suits(&one))
     };
-    match router.find_servers(&service, rng, |_| 0).0 {
+    let (mut search, nodes_max) = (ServerSearch::default(), draw.below(4));
+    while !router.seek_server(&service, &mut search, rng, nodes_max).1 {}
+    match router.found_server(&search, rng, |_| 0) {
         Some(Choice::Local(one)) => assert!(serves(Some(one.connection.slot))),
         Some(Choice::Remote { .. }) => panic!("no other shard serves"),
         None => assert!(!serves(None), "{service:?} is served"),

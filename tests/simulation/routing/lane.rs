@@ -6,7 +6,7 @@ use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
 use ringmail::broker::Pace;
 use ringmail::metrics::counter::Counter;
-use ringmail::ring::sim::client::traffic::{Act, Publish, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, Command, Publish, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
 use std::time::Duration;
@@ -184,6 +184,55 @@ fn the_ends_of_many_connections_are_spread_over_turns() {
     let now = read(&scene, Counter::Unsubscribed) - ended;
     assert_eq!(now, MANY as u64 * EACH + 1);
     scene.finish();
+}
+
+/// S13: one with very many subscriptions ends: its connection breaks, it sends CLOSE, its session
+/// expires.
+#[test]
+fn the_end_of_one_connection_is_spread_over_turns() {
+    const EACH: u64 = 900;
+    // Of its CLOSE, and of the lane for ends.
+    const AT_ONCE: u64 = 2 * 64;
+    for (ending, has_session) in [
+        (Ending::Reset, false),
+        (Ending::Close, false),
+        (Ending::Reset, true),
+    ] {
+        let mut scene = scene(1000);
+        let [own, others] = crowd(&mut scene, 3);
+        scene.perform(own[1], [Act::serve("svc"), Act::subscribe("t/#")]);
+        let leaving = loop {
+            let plan = Traffic {
+                session: has_session.then(SessionPlan::default),
+                window: 4096,
+                ..Traffic::default()
+            };
+            let [id] = scene.enter_each([plan]);
+            if scene.record(id).connections[0].shard == Some(0) {
+                break id;
+            }
+        };
+        let filter = |number| Act::subscribe(&format!("e/{number}"));
+        scene.perform(leaving, (0..EACH).map(filter).collect::<Vec<_>>());
+        let ended = read(&scene, Counter::Unsubscribed);
+        scene.world.command(leaving, Command::Reconnect(None));
+        scene.end(leaving, ending);
+        let (mut last, mut steps) = (ended, 0);
+        while last < ended + EACH {
+            turns_until(&mut scene, |scene| {
+                read(scene, Counter::Unsubscribed) > last
+            });
+            let now = read(&scene, Counter::Unsubscribed);
+            assert!(now - last <= AT_ONCE, "{} in one turn", now - last);
+            (last, steps) = (now, steps + 1);
+            if steps == 5 {
+                is_soon_answered(&mut scene, own[0], Act::publish("t/x"));
+                all_is_soon_answered(&mut scene, own[0], others[0]);
+                last = read(&scene, Counter::Unsubscribed);
+            }
+        }
+        scene.finish();
+    }
 }
 
 /// S8: many clients subscribe to many retained topics.

@@ -35,6 +35,8 @@ enum Flood {
     Crowds,
     /// Publications whose topic matches filters in two ways at each level.
     Wide,
+    /// REQUESTs whose name matches filters of services in two ways at each level.
+    WideRequests,
     Retain,
     /// The same, to three hundred.
     RetainMany,
@@ -54,7 +56,7 @@ enum Flood {
 }
 
 /// The floods that seeds draw from.
-const DRAWN: [Flood; 13] = [
+const DRAWN: [Flood; 14] = [
     Flood::Publishes,
     Flood::Many,
     Flood::Crowds,
@@ -68,6 +70,7 @@ const DRAWN: [Flood; 13] = [
     Flood::Deaf,
     Flood::Ends,
     Flood::Strangers,
+    Flood::WideRequests,
 ];
 
 fn unconfirmed(topic: String, bytes: usize) -> Act {
@@ -100,9 +103,10 @@ fn retaining(under: &str) -> Vec<Traffic> {
     vec![over_and_over(40_000, act); 2]
 }
 
-fn wide(number: usize) -> Act {
-    let levels = (0..8).map(|bit| ["a", "+"][number >> bit & 1]);
-    Act::subscribe(&levels.collect::<Vec<_>>().join("/"))
+/// A name that matches `a/a/…` level by level, in one of 2^levels ways.
+fn wide(number: usize, levels: usize) -> String {
+    let levels = (0..levels).map(|bit| ["a", "+"][number >> bit & 1]);
+    levels.collect::<Vec<_>>().join("/")
 }
 
 impl Flood {
@@ -114,7 +118,14 @@ impl Flood {
             Flood::Many => vec![reader("many/#"); 300],
             Flood::Crowds => vec![reader("crowds/#"); 1500],
             Flood::RetainMany => vec![reader("retain-many/#"); 300],
-            Flood::Wide => vec![Traffic::of((0..200).map(wide).collect::<Vec<_>>())],
+            Flood::Wide => {
+                let filters = (0..200).map(|n| Act::subscribe(&wide(n, 8)));
+                vec![Traffic::of(filters.collect::<Vec<_>>())]
+            }
+            Flood::WideRequests => {
+                let names = (0..1000).map(|n| Act::serve(&wide(n, 10)));
+                vec![Traffic::of(names.collect::<Vec<_>>())]
+            }
             Flood::Replays => {
                 let retained = |n| Act::Publish(Publish::retained(&format!("replays/{n}")));
                 vec![Traffic::of((0..10_000).map(retained).collect::<Vec<_>>())]
@@ -152,6 +163,10 @@ impl Flood {
             Flood::Wide => {
                 let act = |_| unconfirmed("a/a/a/a/a/a/a/a".to_owned(), 0);
                 vec![over_and_over(30_000, act); 2]
+            }
+            Flood::WideRequests => {
+                let act = |_| Act::request("a/a/a/a/a/a/a/a/a/a");
+                vec![over_and_over(400, act); 4]
             }
             Flood::Retain => retaining("retain"),
             Flood::RetainMany => retaining("retain-many"),

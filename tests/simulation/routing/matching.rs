@@ -6,8 +6,9 @@
 use super::lane::{all_is_soon_answered, crowd, is_soon_answered, read, scene, turns_until};
 use super::scene::Scene;
 use ringmail::metrics::counter::Counter;
-use ringmail::ring::sim::client::ClientId;
+use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish};
+use ringmail::ring::sim::client::{ClientId, Ending};
 
 /// Levels of the filters: they have 2^(LEVELS + 1) nodes.
 const LEVELS: u32 = 9;
@@ -58,6 +59,51 @@ fn a_match_that_visits_very_many_filters_delays_no_other_client() {
     for end in 0..TOPICS {
         let writer = own[4 + end as usize % 3];
         assert_eq!(scene.numbers(own[1], writer, &topic(end)).len(), 1, "{end}");
+    }
+    scene.finish();
+}
+
+/// S4 for services: requests whose names visit very many filters. They reach the one server there
+/// is, on another shard, or none.
+#[test]
+fn a_request_that_visits_very_many_services_delays_no_other_client() {
+    const REQUESTS: u32 = 12;
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, 8);
+    let serve = |act| match act {
+        Act::Subscribe(filter) => Act::Serve(filter),
+        other => other,
+    };
+    scene.perform(own[0], wild().into_iter().map(serve).collect::<Vec<_>>());
+    scene.perform(own[2], [Act::serve("svc"), Act::subscribe("t/#")]);
+    scene.perform(others[1], [Act::serve(&topic(0))]);
+    let askers = [own[4], own[5], own[6]];
+    let before = read(&scene, Counter::Turns);
+    for asker in askers {
+        let requests = (0..REQUESTS).map(|end| Act::request(&topic(end % 2)));
+        scene.act(asker, requests.collect::<Vec<_>>());
+    }
+    let leaver = own[7];
+    scene.act(leaver, [Act::request(&topic(0))]);
+    scene.server.run_turns(20);
+    // Nobody waits for this answer any more.
+    scene.end(leaver, Ending::Reset);
+    all_is_soon_answered(&mut scene, own[3], others[0]);
+    for one in askers {
+        assert!(waits(&scene, one), "it is over");
+    }
+    turns_until(&mut scene, |scene| {
+        !askers.iter().any(|one| waits(scene, *one))
+    });
+    let turns = read(&scene, Counter::Turns) - before;
+    let least = 3 * u64::from(REQUESTS) * (1 << LEVELS) / NODES_PER_TURN;
+    assert!(turns >= least, "{turns} turns");
+    for asker in askers {
+        for (end, one) in scene.record(asker).requested.iter().enumerate() {
+            let failed = one.answer.and_then(|answer| answer.failed);
+            let expected = (end % 2 == 1).then_some(Code::NoService);
+            assert_eq!(failed, expected, "{one:?}");
+        }
     }
     scene.finish();
 }

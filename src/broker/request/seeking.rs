@@ -1,0 +1,47 @@
+//! Requests whose servers are still being looked for, as values (see `seek`).
+
+use crate::base::id::Key;
+use crate::broker::mesh::Call;
+use crate::proto::trace::TraceContext;
+use crate::router::ServerSearch;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// The requests of a shard's connections whose servers are still being looked for.
+#[derive(Default)]
+pub(crate) struct Seeking {
+    queue: VecDeque<Sought>,
+}
+
+pub(in crate::broker) struct Sought {
+    pub(in crate::broker) requester: Key,
+    pub(in crate::broker) call: Call,
+    pub(in crate::broker) message: Bytes,
+    /// It is sampled.
+    pub(in crate::broker) traced: Option<TraceContext>,
+    pub(in crate::broker) search: ServerSearch,
+}
+
+impl Seeking {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(in crate::broker) fn push(&mut self, sought: Sought) {
+        self.queue.push_back(sought);
+    }
+
+    pub(in crate::broker) fn pop(&mut self) -> Option<Sought> {
+        let next = self.queue.pop_front();
+        if self.queue.is_empty() {
+            // Few are ever here: its memory is given back.
+            self.queue = VecDeque::new();
+        }
+        next
+    }
+
+    /// Bytes of memory of the queue, without its messages.
+    pub(in crate::broker) fn cost_bytes(&self) -> usize {
+        self.queue.capacity() * size_of::<Sought>()
+    }
+}
