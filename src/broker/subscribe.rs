@@ -191,26 +191,29 @@ impl Broker {
         self.leave(key, &subscriptions, &servings);
     }
 
-    /// The same for a connection that ends, within the share of the lane: some at least. True: that
-    /// was all. If not, call it again in a later turn. Its session can no longer be resumed.
+    /// The same for a connection that ends, some at a time: within the share of the lane, and no
+    /// more than other shards, which are told, have time for. True: all are removed. If not, call it
+    /// again in a later turn. Its session can no longer be resumed.
     pub(crate) fn leave_some(&mut self, key: Key) -> bool {
         loop {
             let connection = self.connections.get_mut(key);
             let Some(state) = connection.and_then(|one| one.member.state.as_deref_mut()) else {
                 return true;
             };
-            let mut some = |list: fn(&mut ClientState) -> &mut Vec<Membership>| {
-                let list = list(state);
-                list.split_off(list.len().saturating_sub(LEAVES_AT_ONCE))
-            };
-            let subscriptions = some(|state| &mut state.subscriptions);
-            let servings = some(|state| &mut state.servings);
-            if subscriptions.is_empty() && servings.is_empty() {
+            if state.subscriptions.is_empty() && state.servings.is_empty() {
                 return true;
             }
             if let Some(durable) = &mut state.durable {
                 durable.lapse();
             }
+            if self.mesh.is_pressed() && !self.draining {
+                return false;
+            }
+            let some = |list: &mut Vec<Membership>| {
+                list.split_off(list.len().saturating_sub(LEAVES_AT_ONCE))
+            };
+            let (subscriptions, servings) =
+                (some(&mut state.subscriptions), some(&mut state.servings));
             let is_last = state.subscriptions.is_empty() && state.servings.is_empty();
             self.leave(key, &subscriptions, &servings);
             if self.resources.work.is_over() {

@@ -11,7 +11,7 @@ use crate::base::clock::Instant;
 use crate::base::id::Key;
 use crate::base::reason::Reason;
 use crate::broker::context::resource::Resources;
-use crate::broker::context::scheduler::Lane;
+use crate::broker::context::scheduler::{CLOSE_UNITS, Lane};
 use crate::broker::peers::connection::Connection;
 use crate::broker::peers::outbox::give_back;
 use crate::broker::peers::transport::{Stage, Transport};
@@ -25,17 +25,54 @@ use std::io;
 impl<D: Driver> Shard<D> {
     pub(super) fn reconcile_touched(&mut self) {
         self.broker.resources.work.begin(Lane::Ending);
-        while !self.broker.resources.work.is_over()
-            && let Some(key) = self.broker.lists.next_leaving()
-        {
-            self.broker.continue_close(key);
-            self.reconcile(key);
+        // Each once: some may have to wait for other shards.
+        for _ in 0..self.broker.lists.count_leaving() {
+            if self.broker.resources.work.is_over() {
+                break;
+            }
+            if let Some(key) = self.broker.lists.next_leaving() {
+                self.broker.continue_close(key);
+                self.reconcile(key);
+            }
         }
         self.reconcile_all();
         // Reconciling releases wills and group messages, whose receivers are reconciled as well.
         if self.broker.reconcile_legacies() {
             self.reconcile_all();
         }
+        self.close_some();
+    }
+
+    /// Shuts down and closes the sockets of connections that are ready for that, within the lane's
+    /// share: the kernel takes its time for each, and after an outage of a network there are many.
+    fn close_some(&mut self) {
+        self.broker.resources.work.begin(Lane::Close);
+        while !self.broker.resources.work.is_over()
+            && let Some(key) = self.broker.lists.next_closing()
+        {
+            let broker = &mut self.broker;
+            let Some(connection) = broker.connections.get_mut(key) else {
+                continue;
+            };
+            let stream = self.streams.of(key.slot);
+            // It may have gone on to its end meanwhile, as when the peer resets it.
+            if !stream.may_go_on_to_end(connection) {
+                broker.lists.touch(key);
+                continue;
+            }
+            broker.resources.work.spend(CLOSE_UNITS);
+            let transport = &mut connection.transport;
+            if transport.stage == Stage::Flushing {
+                self.driver.shutdown(stream.socket);
+                transport.stage = Stage::Lingering;
+                transport.stage_deadline = broker.resources.now + Transport::STAGE_TIME;
+                broker.lists.touch(key);
+            } else {
+                connection.member.touched = false;
+                self.free(key);
+            }
+        }
+        self.reconcile_all();
     }
 
     fn reconcile_all(&mut self) {
@@ -67,10 +104,17 @@ impl<D: Driver> Shard<D> {
         };
         let stream = self.streams.of_mut(key.slot);
         stream.reconcile_send(connection, &mut self.driver, &mut broker.resources);
-        stream.reconcile_stage(connection, &mut self.driver, &broker.resources);
+        stream.reconcile_stage(connection, &mut self.driver);
         stream.reconcile_receive(connection, &mut self.driver, &mut broker.resources);
-        if connection.transport.stage == Stage::Closing && stream.is_quiet(&connection.transport) {
-            return self.free(key);
+        if connection.transport.stage != Stage::Running && stream.may_go_on_to_end(connection) {
+            // `close_some` goes on.
+            connection.member.touched = true;
+            broker.lists.put_off_closing(key);
+            if connection.transport.stage == Stage::Closing {
+                // Others need its memory at once.
+                self.release(key);
+            }
+            return;
         }
         if connection.member.timer == Instant::NEVER || connection.transport.may_be_due_earlier() {
             let deadline = connection.transport.deadline();
@@ -111,14 +155,16 @@ impl<D: Driver> Shard<D> {
                 // Or more waited for it than the limit allows.
                 if is_forgotten || !connection.member.counted {
                     if !self.may_leave(key) || !self.broker.leave_some(key) {
-                        return self.put_off_leaving(key);
+                        self.put_off_leaving(key);
+                        return false;
                     }
                     self.end_session(key);
                 }
             }
             Stage::Flushing | Stage::Lingering | Stage::Closing => {
                 if !self.may_leave(key) || !self.broker.depart(key) {
-                    return self.put_off_leaving(key);
+                    self.put_off_leaving(key);
+                    return false;
                 }
             }
         }
@@ -132,30 +178,36 @@ impl<D: Driver> Shard<D> {
         !is_work || !self.broker.resources.work.is_over()
     }
 
-    /// The rest of its end is for a later turn. Returns false: nothing else is to be done now.
-    fn put_off_leaving(&mut self, key: Key) -> bool {
+    /// The rest of its end is for a later turn.
+    fn put_off_leaving(&mut self, key: Key) {
         if let Some(connection) = self.broker.connections.get_mut(key) {
             // `leaving` lists it; the flag keeps it from being listed twice.
             connection.member.touched = true;
             self.broker.lists.put_off_leaving(key);
         }
-        false
+    }
+
+    /// The connection's last completion has arrived: gives back the memory of its transport.
+    fn release(&mut self, key: Key) {
+        self.leave_trail(key);
+        let resources = &mut self.broker.resources;
+        if let Some(connection) = self.broker.connections.get_mut(key) {
+            connection.transport.outbox.clear(&mut resources.pool);
+            self.streams.of_mut(key.slot).release_tls(resources);
+        }
     }
 
     /// The connection's last completion has arrived: frees its descriptor and memory, and its slot
     /// unless a session waits in it.
     fn free(&mut self, key: Key) {
         self.timers.cancel(key.slot);
-        self.leave_trail(key);
+        self.release(key);
         let broker = &mut self.broker;
         let Some(Connection { member, transport }) = broker.connections.get_mut(key) else {
             return;
         };
-        transport.outbox.clear(&mut broker.resources.pool);
-        let stream = self.streams.of_mut(key.slot);
-        stream.release_tls(&mut broker.resources);
         debug_assert!(transport.outbox.is_empty());
-        self.driver.close(stream.socket);
+        self.driver.close(self.streams.of(key.slot).socket);
         let principal = transport.principal.as_mut();
         let address = principal.and_then(|principal| principal.address.take());
         if let (Some(admission), Some(address)) = (&broker.admission, address) {
@@ -314,20 +366,21 @@ impl Stream {
         }
     }
 
-    fn reconcile_stage(
-        &mut self,
-        connection: &mut Connection,
-        driver: &mut impl Driver,
-        resources: &Resources,
-    ) {
-        let sealed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
-        let flushed =
-            connection.transport.outbox.is_empty() && sealed && !connection.transport.sending;
-        if connection.transport.stage == Stage::Flushing && flushed && !connection.member.yields {
-            driver.shutdown(self.socket);
-            connection.transport.stage = Stage::Lingering;
-            connection.transport.stage_deadline = resources.now + Transport::STAGE_TIME;
+    /// All has been sent, and the socket is to be shut down; or all is done, and it is to be closed.
+    fn may_go_on_to_end(&self, connection: &Connection) -> bool {
+        let transport = &connection.transport;
+        match transport.stage {
+            Stage::Flushing => {
+                let sealed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
+                let flushed = transport.outbox.is_empty() && sealed && !transport.sending;
+                flushed && !connection.member.yields
+            }
+            Stage::Closing => self.is_quiet(transport),
+            Stage::Running | Stage::Lingering | Stage::Detached => false,
         }
+    }
+
+    fn reconcile_stage(&mut self, connection: &mut Connection, driver: &mut impl Driver) {
         if connection.transport.stage == Stage::Lingering && connection.transport.peer_ended {
             connection.transport.stage = Stage::Closing;
         }

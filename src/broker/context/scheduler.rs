@@ -47,6 +47,8 @@ pub(crate) enum Lane {
     Listing,
     /// Taking connections that end out of what they are part of.
     Ending,
+    /// Shutting down and closing sockets.
+    Close,
     /// Wills, and what those who have gone have left to others.
     Legacy,
     /// Publications to many, of this shard's clients or of topics at home here, of so many of
@@ -60,6 +62,9 @@ pub(crate) enum Lane {
 pub(crate) const COMPLETIONS_PER_UNIT: usize = 2;
 /// What it takes to end one subscription, and to tell other shards of it.
 pub(in crate::broker) const UNSUBSCRIBE_UNITS: usize = 4;
+/// What it takes to shut down a connection, or to close its descriptor: the kernel takes some
+/// microseconds for each (12 were seen for a close on a virtual machine).
+pub(crate) const CLOSE_UNITS: usize = 64;
 /// What it takes to find a will, or what a gone member has left, its next receiver.
 pub(in crate::broker) const LEGACY_UNITS: usize = 8;
 /// What it takes to do what another shard or the control thread wants of a connection.
@@ -94,6 +99,7 @@ impl Lane {
             Lane::Timer => 512,
             Lane::Listing => 512,
             Lane::Ending => 2048,
+            Lane::Close => 2048,
             Lane::Legacy => 2048,
             Lane::Fanout { origins, .. } => share_of(2048, origins),
             Lane::Replay => 2048,
@@ -101,7 +107,7 @@ impl Lane {
     }
 
     /// Lanes of which there is one: the others' debts come behind theirs.
-    const SINGLE: usize = 9;
+    const SINGLE: usize = 10;
 
     /// Whose debt it is.
     const fn account(self) -> usize {
@@ -115,6 +121,7 @@ impl Lane {
             Lane::Replay => 6,
             Lane::Seek => 7,
             Lane::Timer => 8,
+            Lane::Close => 9,
             Lane::Link { index, .. } => Lane::SINGLE + 2 * index,
             Lane::Fanout { index, .. } => Lane::SINGLE + 1 + 2 * index,
         }
@@ -271,7 +278,8 @@ impl Work {
 mod tests {
     use super::*;
 
-    const LANES: [Lane; 11] = [
+    const LANES: [Lane; 12] = [
+        Lane::Close,
         Lane::Input,
         Lane::Seek,
         Lane::Timer,

@@ -320,6 +320,11 @@ impl Mesh {
         false
     }
 
+    /// Some peer has more to do than it does in a turn.
+    pub(in crate::broker) fn is_pressed(&self) -> bool {
+        self.pressed
+    }
+
     /// Who has made so many units of work has to wait. Whoever lets it must see to it that
     /// `wait` is called before this shard sleeps.
     #[inline]

@@ -15,6 +15,8 @@ pub(crate) struct Lists {
     unheard: usize,
     /// Ending connections whose subscriptions have not all been removed yet.
     leaving: VecDeque<Key>,
+    /// Ending connections whose sockets are to be shut down or closed.
+    closing: VecDeque<Key>,
     /// Waiting for room in the mesh, or for memory.
     blocked: Vec<Key>,
 }
@@ -22,11 +24,14 @@ pub(crate) struct Lists {
 impl Lists {
     /// Nothing is left to do that needs another turn at once.
     pub(crate) fn are_quiet(&self) -> bool {
-        self.ready.is_empty() && self.touched.is_empty() && self.leaving.is_empty()
+        self.ready.is_empty()
+            && self.touched.is_empty()
+            && self.leaving.is_empty()
+            && self.closing.is_empty()
     }
 
     #[inline]
-    pub(in crate::broker) fn touch(&mut self, key: Key) {
+    pub(crate) fn touch(&mut self, key: Key) {
         self.touched.push(key);
     }
 
@@ -74,8 +79,20 @@ impl Lists {
         self.leaving.push_back(key);
     }
 
+    pub(crate) fn count_leaving(&self) -> usize {
+        self.leaving.len()
+    }
+
     pub(crate) fn next_leaving(&mut self) -> Option<Key> {
         self.leaving.pop_front()
+    }
+
+    pub(crate) fn put_off_closing(&mut self, key: Key) {
+        self.closing.push_back(key);
+    }
+
+    pub(crate) fn next_closing(&mut self) -> Option<Key> {
+        self.closing.pop_front()
     }
 
     #[inline]
