@@ -156,6 +156,12 @@ impl Inbox {
         self.bytes
     }
 
+    /// How many entries and mailboxes there are.
+    #[cfg(feature = "sim")]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.entries.len(), self.boxes.len())
+    }
+
     /// Counted messages of the session so far.
     pub(super) fn received(&self) -> u32 {
         self.received

@@ -75,6 +75,7 @@
 //!   `budget`, `wildcard`, `reconnect`.
 //! - `credential`, `access`, `tls`: how a client authenticates, and when, and over what.
 //! - `harness`: a conversation without a socket, for this crate's tests.
+//! - `clock`: what time it is, by tokio; `network`: wires in place of sockets, for tests.
 //! - `address`, `builder`, `request`, `publish`, `subscribe`, `incoming`, `payload`, `status`,
 //!   `error`: what callers give and get.
 
@@ -84,6 +85,7 @@ mod block;
 pub mod blocking;
 mod budget;
 mod builder;
+mod clock;
 mod conversation;
 mod credential;
 mod driver;
@@ -97,6 +99,9 @@ mod inbox;
 mod incoming;
 mod ledger;
 mod link;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod network;
 mod payload;
 mod pool;
 mod publish;

@@ -3,6 +3,7 @@
 
 use super::{Conversation, next_id};
 use crate::base::clock::Instant;
+use crate::client::clock;
 use crate::client::error::Error;
 use crate::client::inbox::BoxId;
 use crate::client::incoming::IncomingRequest;
@@ -120,7 +121,7 @@ impl Conversation {
         }
         self.ledger.withdraw(kind, interest);
         if self.is_open() {
-            self.send_withdrawals(Instant::now());
+            self.send_withdrawals(clock::now());
         }
         true
     }

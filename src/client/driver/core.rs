@@ -15,11 +15,13 @@
 
 use crate::base::clock::Instant;
 use crate::client::builder::Options;
+use crate::client::clock;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::request::Response;
 use crate::client::status::{Phase, Status};
 use crate::proto::envelope::Envelope;
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -41,7 +43,7 @@ type Answer = Result<Response, Error>;
 pub(in crate::client) struct Core {
     pub(in crate::client) conversation: Conversation,
     pub(in crate::client) peer: SocketAddr,
-    waiters: HashMap<u32, oneshot::Sender<Answer>>,
+    waiters: HashMap<u32, oneshot::Sender<Answer>, FixedState>,
     /// How it ended if the conversation does not know: the stream broke.
     pub(super) failure: Option<Error>,
     /// When a caller last gave up waiting for an answer.
@@ -57,7 +59,7 @@ impl Core {
         Core {
             conversation,
             peer,
-            waiters: HashMap::new(),
+            waiters: HashMap::default(),
             failure: None,
             doubted_at: None,
             is_abandoned: false,
@@ -117,7 +119,7 @@ impl Core {
     fn forget(&mut self, id: u32) -> Option<oneshot::Sender<Answer>> {
         let waiter = self.waiters.remove(&id)?;
         self.conversation.ledger.forget(id);
-        self.doubted_at = Some(Instant::now());
+        self.doubted_at = Some(clock::now());
         Some(waiter)
     }
 
@@ -125,7 +127,16 @@ impl Core {
     /// vain.
     pub(in crate::client) fn is_in_doubt(&self, after: Duration) -> bool {
         let heard_at = self.conversation.link().heard_at();
-        self.doubted_at.is_some_and(|at| heard_at < at) || heard_at.age() >= after
+        self.doubted_at.is_some_and(|at| heard_at < at) || clock::now() - heard_at >= after
+    }
+
+    #[cfg(feature = "sim")]
+    pub(in crate::client) fn held(&self) -> crate::client::network::Held {
+        crate::client::network::Held {
+            waiters: self.waiters.len(),
+            unsent_bytes: self.conversation.unsent().len(),
+            ..self.conversation.ledger.held()
+        }
     }
 
     fn status(&self) -> Status {
@@ -208,9 +219,7 @@ impl Shared {
 
     /// Sends CLOSE: the driver ends, whether the server answers or not.
     pub(in crate::client) fn close(&self) {
-        self.lock()
-            .conversation
-            .close(CLOSE_TIMEOUT, Instant::now());
+        self.lock().conversation.close(CLOSE_TIMEOUT, clock::now());
         self.spread(); // it may be over by this already
         self.wake();
     }

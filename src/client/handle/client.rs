@@ -3,6 +3,7 @@
 use crate::base::clock::Instant;
 use crate::client::address::Address;
 use crate::client::builder::{Builder, Options};
+use crate::client::clock;
 use crate::client::credential::Login;
 use crate::client::driver::{self, Core, Shared};
 use crate::client::error::Error;
@@ -105,16 +106,16 @@ pub(in crate::client) async fn connect(
 ) -> Result<Client, Error> {
     let mut address = Address::parse(address)?;
     address.secure |= options.tls.is_some();
-    let mut patience = Patience::new(options.wait, Instant::now(), fastrand::u64(..));
+    let mut patience = Patience::new(options.wait, clock::now(), fastrand::u64(..));
     loop {
         let error = match attempt(options, &address, alive.clone()).await {
             Err(error) if error.is_retryable() => error,
             done => return done,
         };
-        let Some(next) = patience.fail(Instant::now()) else {
+        let Some(next) = patience.fail(clock::now()) else {
             return Err(error);
         };
-        tokio::time::sleep(next - Instant::now()).await;
+        tokio::time::sleep(next - clock::now()).await;
     }
 }
 
@@ -326,12 +327,12 @@ impl Client {
         let call = self.shared().call(|core| {
             let is_ready = core.is_ready();
             is_ready.then(|| {
-                started = Instant::now();
+                started = clock::now();
                 Ok(core.conversation.ping(payload))
             })
         });
         self.shared().within("the ping", timeout, call).await?;
-        Ok(started.age())
+        Ok(clock::now() - started)
     }
 
     // ---- operations ----
