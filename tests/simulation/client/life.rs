@@ -4,7 +4,9 @@
 use super::super::server::ms;
 use super::network::Net;
 use ringmail::Client;
-use ringmail::client::{Builder, Code, Error, IncomingRequest, Phase, Status, Subscription};
+use ringmail::client::{
+    Builder, Code, Error, IncomingRequest, Phase, Service, Status, Subscription,
+};
 use ringmail::{Answer, Failure};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -284,12 +286,17 @@ impl Life {
         }
     }
 
+    pub async fn serve_on(&self, client: &Client, service: &str) -> Result<Service, Error> {
+        let handled = self.log.borrow().handled.clone();
+        let handler = move |request| handle(&handled, request);
+        client.serve(service, handler).await
+    }
+
     /// Serves, now and then anew.
     pub async fn serve(self: Rc<Self>, service: String, mut rng: fastrand::Rng) {
         while !self.stopping.get() {
             let client = self.client().await;
-            let handled = self.log.borrow().handled.clone();
-            let call = client.serve(&service, move |request| handle(&handled, request));
+            let call = self.serve_on(&client, &service);
             let Some(Ok(service)) = self.call("a SERVE", &mut rng, call).await else {
                 continue;
             };
@@ -300,6 +307,10 @@ impl Life {
         }
     }
 }
+
+/// Requests that [`handle`] panics over, and that it answers.
+pub const PANICS: u64 = 7_000_000_000_000;
+pub const ANSWERED: u64 = PANICS + 1;
 
 /// Answers with what was asked; some fail, and some panic before there is a future.
 fn handle(
@@ -327,22 +338,25 @@ pub struct Listener {
     pub stream: Subscription,
     /// The last one taken; before the first, 0.
     last: u64,
-    /// What was begun before the subscription stood, up to this, may be missing; nothing behind it.
+    /// What was begun before the subscription stood, up to this, may be missing; nothing behind it,
+    /// but for one hole each time that what was before is lost.
     begun: u64,
-    /// The client's status when that was so.
-    status: Status,
+    losses: u64,
+    holes: u64,
     has_session: bool,
 }
 
 impl Listener {
     pub fn new(life: &Life, stream: Subscription, client: &Client) -> Listener {
+        let has_session = life.habits.session;
         Listener {
             client: client.clone(),
             stream,
             last: 0,
             begun: life.log.borrow().begun,
-            status: client.status(),
-            has_session: life.habits.session,
+            losses: losses(client.status(), has_session),
+            holes: 0,
+            has_session,
         }
     }
 
@@ -352,30 +366,35 @@ impl Listener {
             return false;
         };
         let n = number(&message.payload);
+        let (last, begun) = (self.last, self.begun);
         let status = self.client.status();
-        let is_continued = match self.has_session {
-            true => status.lapses == self.status.lapses,
-            // What a new connection brings comes before it is said to stand.
-            false => status.phase == Phase::Open && status.connections == self.status.connections,
-        };
-        if n <= self.last {
-            life.fail(format_args!(
-                "{n} behind {}: {:?}, then {status:?}",
-                self.last, self.status
-            ));
+        if n <= last {
+            life.fail(format_args!("{n} behind {last}: {status:?}"));
         }
-        if is_continued && n > self.last.max(self.begun) + 1 {
-            life.fail(format_args!(
-                "{n} behind {}: some are missing; {:?}, then {status:?}",
-                self.last, self.status
-            ));
+        if n > last.max(begun) + 1 {
+            self.holes += 1;
+            let losses = losses(status, self.has_session) - self.losses;
+            if self.holes > losses {
+                life.fail(format_args!(
+                    "{n} behind {last}, {begun}: a hole; {losses} {status:?}"
+                ));
+            }
         }
-        (self.last, self.status) = (n, status);
+        self.last = n;
         life.log.borrow_mut().taken += 1;
         true
     }
 
     pub fn last(&self) -> u64 {
         self.last
+    }
+}
+
+/// How often what was before may have been lost.
+fn losses(status: Status, has_session: bool) -> u64 {
+    match has_session {
+        true => status.lapses,
+        // What a new connection brings comes before it is said to stand.
+        false => status.connections + u64::from(status.phase != Phase::Open),
     }
 }

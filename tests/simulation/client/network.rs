@@ -119,7 +119,7 @@ impl Net {
             pipes.stalled_until = None;
         }
         drop(state);
-        self.changed.notify_one();
+        self.tell();
     }
 
     /// How often a client has dialed.
@@ -137,6 +137,12 @@ impl Net {
     pub fn held(&self) -> usize {
         let state = self.state();
         state.connections.iter().filter(|it| !it.is_dropped).count()
+    }
+
+    /// Tells who waits for a change, and who is about to.
+    fn tell(&self) {
+        self.changed.notify_waiters();
+        self.changed.notify_one();
     }
 
     /// Waits until the client does something.
@@ -222,7 +228,7 @@ impl Net {
         let room = state.pipe_bytes;
         let done = act(&mut state.connections[id], room);
         drop(state);
-        self.changed.notify_one();
+        self.tell();
         done
     }
 }
@@ -316,7 +322,7 @@ impl Network for Net {
             let id = state.connections.len() - 1;
             state.connections[id].wear(); // it may break before its first byte
             drop(state);
-            net.changed.notify_one();
+            net.tell();
             Ok(Arc::new(Line { net, id }) as Arc<dyn Wire>)
         })
     }

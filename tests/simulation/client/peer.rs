@@ -33,6 +33,8 @@ pub struct Peer {
     session: Session,
     input: Reassembly,
     unread: Vec<u8>,
+    /// What had no room yet.
+    unsent: Vec<u8>,
 }
 
 pub fn now() -> Instant {
@@ -68,12 +70,13 @@ impl Peer {
             session: Session::accept(Arc::new(settings), 9, now()),
             input: Reassembly::default(),
             unread: Vec::new(),
+            unsent: Vec::new(),
         };
         (peer.hear().await == Heard::Established).then_some(peer)
     }
 
     /// The client has shown who it is.
-    pub async fn admit(&mut self) {
+    pub fn admit(&mut self) {
         self.session.authenticate();
         let admitted = Message::AuthOk {
             expires_in_s: 0,
@@ -81,7 +84,7 @@ impl Peer {
             access_token: b"",
             refresh_token: b"",
         };
-        self.send(&admitted).await;
+        self.send(&admitted);
     }
 
     /// The next thing the client does; what the session answers by itself is sent.
@@ -104,7 +107,7 @@ impl Peer {
                 }
             }
             self.unread = rest.to_vec();
-            self.write(&out).await;
+            self.write(&out);
             if let Some(heard) = heard {
                 return heard;
             }
@@ -118,6 +121,14 @@ impl Peer {
         }
     }
 
+    /// The next operation, of any type.
+    pub async fn hear_operation(&mut self) -> (u32, String) {
+        match self.hear().await {
+            Heard::Asked(_, id, name, _) => (id, name),
+            other => panic!("an operation was expected, not {other:?}"),
+        }
+    }
+
     /// The next operation, which must be of this type: its id and name.
     pub async fn operation(&mut self, kind: MessageType) -> (u32, String) {
         match self.hear().await {
@@ -128,15 +139,17 @@ impl Peer {
 
     pub async fn confirm(&mut self, kind: MessageType) {
         let (id, _) = self.operation(kind).await;
-        self.send(&Message::Ok { id }).await;
+        self.send(&Message::Ok { id });
     }
 
-    pub async fn send(&mut self, message: &Message<'_>) {
+    /// Goes out as there is room, while the client is heard.
+    pub fn send(&mut self, message: &Message<'_>) {
         let mut out = Vec::new();
         self.session.send(message, &mut out);
-        self.write(&out).await;
+        self.write(&out);
     }
 
+    /// Waits until it has gone out. Given up, a part has; the rest goes with the next.
     pub async fn deliver(&mut self, kind: MessageType, id: u32, name: &str, payload: &[u8]) {
         let envelope = Envelope {
             id,
@@ -144,19 +157,23 @@ impl Peer {
             payload,
             ..Envelope::default()
         };
-        self.send(&Message::Envelope(kind, envelope)).await;
+        self.send(&Message::Envelope(kind, envelope));
+        self.flushed().await;
     }
 
-    /// Writes as much as goes out at once; returns how much.
-    pub fn try_write(&mut self, bytes: &[u8]) -> usize {
-        self.net.give(self.id, bytes)
+    async fn flushed(&mut self) {
+        while !self.unsent.is_empty() && self.net.ended(self.id).is_none() {
+            self.net.changed().await;
+            self.write(&[]);
+        }
     }
 
-    async fn write(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.net.ended(self.id).is_none() {
-            match self.try_write(bytes) {
-                0 => self.net.changed().await,
-                count => bytes = &bytes[count..],
+    fn write(&mut self, bytes: &[u8]) {
+        self.unsent.extend_from_slice(bytes);
+        loop {
+            match self.net.give(self.id, &self.unsent) {
+                0 => return,
+                count => drop(self.unsent.drain(..count)),
             }
         }
     }
@@ -165,7 +182,8 @@ impl Peer {
     pub async fn finish(&mut self) {
         let mut out = Vec::new();
         self.session.finish(&mut out);
-        self.write(&out).await;
+        self.write(&out);
+        self.flushed().await;
         self.net.end(self.id, End::Eof);
     }
 
@@ -174,18 +192,22 @@ impl Peer {
         loop {
             match self.hear().await {
                 Heard::Asked(MessageType::Request, id, _, payload) => {
-                    self.deliver(MessageType::Response, id, "", &payload).await;
+                    let envelope = Envelope {
+                        id,
+                        payload: &payload,
+                        ..Envelope::default()
+                    };
+                    self.send(&Message::Envelope(MessageType::Response, envelope));
                 }
                 Heard::Asked(MessageType::Response | MessageType::Publish, 0, ..) => {}
                 Heard::Asked(MessageType::Response, ..) => {}
-                Heard::Asked(_, id, ..) => self.send(&Message::Ok { id }).await,
+                Heard::Asked(_, id, ..) => self.send(&Message::Ok { id }),
                 Heard::Session { .. } => {
                     self.send(&Message::SessionOk {
                         key: [1; 16],
                         resumed: false,
                         last_publish_id: 0,
-                    })
-                    .await;
+                    });
                 }
                 Heard::Closed => return self.finish().await,
                 Heard::Gone => return,

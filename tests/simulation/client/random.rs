@@ -5,7 +5,7 @@
 
 use super::super::seed::each;
 use super::super::server::{limits, ms};
-use super::life::{Habits, Life, Listener, Outcome, number};
+use super::life::{ANSWERED, Habits, Life, Listener, Outcome, PANICS, number};
 use super::network::{Door, End, Fortune, Net};
 use super::stage::{Stage, play};
 use ringmail::Client;
@@ -37,9 +37,9 @@ fn fortune(rng: &mut fastrand::Rng) -> Fortune {
     };
     let end = if rng.bool() { End::Eof } else { End::Reset };
     // Most bytes are those of the first steps: any of them is the last one of some run.
-    let bytes = 1 << rng.u32(3..17);
-    let cut = (rng.u8(..3) > 0).then(|| (rng.usize(..bytes), end));
-    let stall = (rng.u8(..4) == 0).then(|| (rng.usize(..bytes), ms(rng.u64(..7000))));
+    let bytes = 1 << rng.u32(3..15);
+    let cut = (rng.u8(..8) > 0).then(|| (rng.usize(..bytes), end));
+    let stall = (rng.u8(..8) == 0).then(|| (rng.usize(..bytes), ms(rng.u64(..7000))));
     Fortune {
         door,
         cut,
@@ -56,14 +56,14 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, of: &[T]) -> T {
 }
 
 fn subject(rng: &mut fastrand::Rng, net: &Net) -> (Habits, Builder<Client>, usize) {
-    let kind = rng.u8(..3);
+    let kind = rng.u8(..4).min(2);
     let times = [ms(1), ms(40), ms(2000), ms(10_000), Duration::MAX];
     let habits = Habits {
         session: kind == 2,
         reconnect: kind == 1,
         request_timeout: pick(rng, &times),
         gives_up: pick(rng, &[0, 10, 50]),
-        pause: pick(rng, &[ms(3), ms(30), ms(300)]),
+        pause: pick(rng, &[ms(10), ms(100), ms(300)]),
     };
     let inbox_bytes_max = pick(rng, &[1, 2000, 1 << 20]);
     let mut builder = Client::builder()
@@ -74,7 +74,8 @@ fn subject(rng: &mut fastrand::Rng, net: &Net) -> (Habits, Builder<Client>, usiz
         .checksum(rng.bool())
         .session(habits.session);
     if habits.reconnect || rng.bool() && habits.session {
-        builder = builder.reconnect(Reconnect::default().delay_max(ms(rng.u64(1..3000))));
+        let delay_max = pick(rng, &[ms(5), ms(200), ms(3000)]);
+        builder = builder.reconnect(Reconnect::default().delay_max(delay_max));
     }
     (habits, builder, inbox_bytes_max)
 }
@@ -168,6 +169,19 @@ async fn converge(life: &Life, witness_client: &Client) {
             life.seed
         );
     }
+    // A handler that panics fails its request; the service goes on.
+    let service = loop {
+        if let Ok(service) = life.serve_on(&client, "svc").await {
+            break service;
+        }
+    };
+    let failed = witness_client.request("svc", PANICS.to_be_bytes()).await;
+    assert!(failed.is_err(), "seed {}", life.seed);
+    let answer = witness_client.request("svc", ANSWERED.to_be_bytes()).await;
+    if let Err(error) = answer {
+        life.fail(format_args!("behind a panic: {error}"));
+    }
+    drop(service);
     let answer = client.request("$sys/echo", "x").await;
     if let Err(error) = answer {
         life.fail(format_args!("after all has healed: {error}"));

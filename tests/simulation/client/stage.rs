@@ -122,6 +122,8 @@ impl Stage {
     /// Moves bytes to and fro, and lets the server do what is due.
     fn turn(&mut self) {
         let now = self.begun.1 + self.begun.0.elapsed();
+        // First up to now: what is carried begins its way now.
+        self.server.run(now);
         self.join();
         loop {
             let moved = self.carry();
