@@ -469,6 +469,10 @@ impl Ledger {
             self.settle_doubt(asked.kind, interest);
         }
         if answer.is_ok() {
+            if let Change::Interest(interest) = &asked.change {
+                let serves = asked.kind == MessageType::Serve;
+                self.inbox.hand_over(serves, interest);
+            }
             self.registry.note(asked.kind, asked.change);
         }
         if asked.is_awaited {

@@ -46,8 +46,9 @@
 //! until some messages are taken: answers wait behind them (a call that times out meanwhile
 //! fails with [`Error::InboxFull`]), the server queues, and then applies the subscription's
 //! [`SlowPolicy`]. The connection is kept alive meanwhile. The same holds for a connection that
-//! is being re-established: it is up once the messages it delivers have been taken. Operations
-//! that must not wait for each other need separate connections. In the other direction, a client
+//! is being re-established: it is up once the messages it delivers have been taken. A `subscribe`
+//! or `serve` whose own messages fill the inbox before its OK fails at once. Operations that
+//! must not wait for each other need separate connections. In the other direction, a client
 //! holds at most 256 KiB of unsent bytes plus one message, and at most 16,384 unconfirmed
 //! PUBLISHes or 8 MiB of them: beyond that, calls wait. A client that publishes to its own
 //! subscription without confirmation, faster than it takes the messages, is a slow consumer.

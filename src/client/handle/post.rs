@@ -55,7 +55,16 @@ impl Post {
         };
         let change = Change::Interest(post.interest.clone());
         let envelope = post.interest.envelope(0);
-        client.operate(what, kind, envelope, &change).await?;
+        let stands = client.operate(what, kind, envelope, &change);
+        let choked = client.shared().when(|core| {
+            let inbox = &core.conversation.ledger.inbox;
+            inbox.is_choked_by(post.id).then(|| inbox.bytes())
+        });
+        tokio::select! { biased;
+            stands = stands => stands?,
+            // What has come for it fills the inbox: its OK is behind that, and nobody takes it.
+            bytes = choked => return Err(Error::InboxFull { bytes: bytes? }),
+        }
         Ok(post)
     }
 

@@ -41,6 +41,41 @@ async fn flood(peer: &mut Peer, kind: MessageType) -> usize {
 }
 
 #[test]
+fn a_subscription_whose_own_messages_fill_the_inbox_fails_at_once_and_nobody_waits_for_it() {
+    play(1, async || {
+        let net = Net::sound();
+        let serving = net.clone();
+        let server = spawn_local(async move {
+            let mut peer = Peer::accept(&serving, 0).await;
+            let (id, _) = peer.operation(MessageType::Subscribe).await;
+            for _ in 0..300 {
+                let publish = MessageType::Publish;
+                peer.deliver(publish, 0, "a", &[7; 1000]).await;
+            }
+            peer.send(&Message::Ok { id });
+            peer.serve().await;
+        });
+        let client = on(&net).request_timeout(Duration::MAX);
+        let client = client.connect("server:1").await.unwrap();
+        let call = timeout(ms(1000), client.subscribe("a")).await;
+        let refused = call.expect("it waits for what nobody can take");
+        assert!(
+            matches!(refused, Err(Error::InboxFull { .. })),
+            "{refused:?}"
+        );
+        client.request("x", "y").await.unwrap();
+        sleep(ms(100)).await;
+        let held = Glance::at(&client).held().unwrap();
+        assert_eq!(
+            (held.inbox_bytes, held.mailboxes, held.withdrawals),
+            (0, 0, 0)
+        );
+        client.close().await.unwrap();
+        server.await.unwrap();
+    });
+}
+
+#[test]
 fn a_connection_that_is_being_restored_brings_no_more_than_is_taken() {
     for kind in [MessageType::Publish, MessageType::Request] {
         play(2, async || {
