@@ -126,15 +126,22 @@ impl Conversation {
         true
     }
 
-    /// A mailbox's owner is dropped: what it did not take will not be taken.
-    pub(in crate::client) fn leave(&mut self, id: BoxId, kind: MessageType, interest: &Interest) {
-        self.resign(id, kind, interest);
+    /// A mailbox's owner is dropped: what it did not take will not be taken. True: as
+    /// [`Conversation::resign`].
+    pub(in crate::client) fn leave(
+        &mut self,
+        id: BoxId,
+        kind: MessageType,
+        interest: &Interest,
+    ) -> bool {
+        let is_last = self.resign(id, kind, interest);
         for left in self.ledger.inbox.close(id) {
             if let Some(request) = left.into_request() {
                 let text = "this client no longer serves that name";
                 self.respond_failed(&request, Code::ServiceGone, text);
             }
         }
+        is_last
     }
 
     /// As far as the budget of ERRORs allows: ending something that does not exist causes an ERROR.

@@ -9,7 +9,7 @@ use ringmail::client::network::Glance;
 use ringmail::client::{Builder, Code, Credential, Error, Reconnect};
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::ring::sim::Faults;
-use ringmail::{Client, Pool};
+use ringmail::{Answer, Client, Pool};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,6 +73,45 @@ fn a_subscription_whose_own_messages_fill_the_inbox_fails_at_once_and_nobody_wai
         client.close().await.unwrap();
         server.await.unwrap();
     });
+}
+
+#[test]
+fn a_stream_that_ends_does_not_wait_for_what_nobody_takes() {
+    for kind in [MessageType::Publish, MessageType::Request] {
+        play(7, async || {
+            let net = Net::sound();
+            let serving = net.clone();
+            let server = spawn_local(async move {
+                let mut peer = Peer::accept(&serving, 0).await;
+                let (id, _) = peer.hear_operation().await;
+                peer.send(&Message::Ok { id });
+                for id in 1..300 {
+                    peer.deliver(kind, id, "a", &[7; 1000]).await;
+                }
+                peer.serve().await;
+            });
+            let client = on(&net).request_timeout(Duration::MAX);
+            let client = client.connect("server:1").await.unwrap();
+            let ended = match kind {
+                MessageType::Publish => {
+                    let stream = client.subscribe("a").await.unwrap();
+                    sleep(ms(100)).await;
+                    timeout(ms(1000), stream.end()).await
+                }
+                _ => {
+                    let handler = async |_| Ok(Answer::from(Vec::new()));
+                    let service = client.serve("a", move |request| Box::pin(handler(request)));
+                    let service = service.await.unwrap();
+                    timeout(ms(1000), service.end()).await
+                }
+            };
+            ended
+                .unwrap_or_else(|_| panic!("{kind:?}: it waits for ever"))
+                .unwrap();
+            client.close().await.unwrap();
+            server.await.unwrap();
+        });
+    }
 }
 
 #[test]
