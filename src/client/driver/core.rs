@@ -25,6 +25,7 @@ use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
@@ -327,13 +328,32 @@ impl Shared {
         after: Duration,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        self.within_of(what, after, &AtomicBool::new(false), call)
+            .await
+    }
+
+    /// As [`Shared::within`], of a call that notes whether something has been sent: then why there
+    /// is no connection does not say what became of that.
+    pub(in crate::client) async fn within_of<T>(
+        &self,
+        what: &'static str,
+        after: Duration,
+        is_sent: &AtomicBool,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         if let Ok(done) = tokio::time::timeout(after, call).await {
             return done;
         }
         let core = self.lock();
         let inbox = &core.conversation.ledger.inbox;
         Err(match core.conversation.setback() {
-            Some(error) if !core.conversation.can_answer() => error,
+            Some(error) if !core.conversation.can_answer() => match is_sent.load(Relaxed) {
+                false => error,
+                true => Error::Io {
+                    what: "the connection broke before the answer came",
+                    source: std::io::Error::other(error),
+                },
+            },
             _ if inbox.is_full() => Error::InboxFull {
                 bytes: inbox.bytes(),
             },

@@ -17,6 +17,7 @@ use crate::proto::error::Code;
 use crate::proto::message::MessageType;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -346,10 +347,15 @@ impl Client {
         change: &Change,
     ) -> Result<(), Error> {
         let shared = self.shared();
+        let is_sent = AtomicBool::new(false);
         let operation = async {
             let mut is_repeated = false;
             loop {
-                let ask = |core: &mut Core| core.conversation.ask(kind, envelope, change.clone());
+                let ask = |core: &mut Core| {
+                    let asked = core.conversation.ask(kind, envelope, change.clone());
+                    is_sent.fetch_or(asked.is_ok(), Relaxed);
+                    asked
+                };
                 let call = shared.call(|core| core.admits_operation().then(|| ask(core)));
                 let answer = call.await;
                 match answer {
@@ -367,7 +373,7 @@ impl Client {
             }
         };
         let timeout = shared.options.request_timeout;
-        shared.within(what, timeout, operation).await
+        shared.within_of(what, timeout, &is_sent, operation).await
     }
 
     // ---- the end ----

@@ -115,6 +115,43 @@ fn a_stream_that_ends_does_not_wait_for_what_nobody_takes() {
 }
 
 #[test]
+fn a_publish_that_was_sent_is_never_said_to_be_undone_for_want_of_a_connection() {
+    play(8, async || {
+        let net = Net::new(|dial| Fortune {
+            door: if dial == 0 { Door::Open } else { Door::Refused },
+            ..Fortune::default()
+        });
+        let serving = net.clone();
+        let server = spawn_local(async move {
+            let mut peer = Peer::accept(&serving, 0).await;
+            let mut heard = peer.hear().await;
+            while !matches!(heard, Heard::Asked(MessageType::Publish, ..)) {
+                if let Heard::Session { .. } = heard {
+                    peer.send(&Message::SessionOk {
+                        key: [1; 16],
+                        resumed: false,
+                        last_publish_id: 0,
+                    });
+                }
+                heard = peer.hear().await;
+            }
+            peer.net.end(peer.id, End::Reset);
+        });
+        let client = on(&net).session(true).request_timeout(ms(2000));
+        let client = client.connect("server:1").await.unwrap();
+        let (sent, unsent) = (client.publish_confirmed("t", "x"), async {
+            sleep(ms(200)).await;
+            client.publish_confirmed("t", "x").await
+        });
+        let (sent, unsent) = tokio::join!(sent, unsent);
+        assert!(matches!(sent, Err(Error::Io { .. })), "{sent:?}");
+        assert!(matches!(unsent, Err(Error::Connect { .. })), "{unsent:?}");
+        client.close().await.unwrap_err();
+        server.await.unwrap();
+    });
+}
+
+#[test]
 fn a_connection_that_is_being_restored_brings_no_more_than_is_taken() {
     for kind in [MessageType::Publish, MessageType::Request] {
         play(2, async || {
