@@ -11,6 +11,7 @@ pub mod pem;
 pub mod protobuf;
 pub mod reason;
 pub mod slab;
+pub mod sync;
 pub mod terminal;
 pub mod top;
 pub mod wake;

@@ -14,6 +14,7 @@
 //! Invariant: an id is in `waiters` exactly while the call that asked waits.
 
 use crate::base::clock::Instant;
+use crate::base::sync::{Mutex, MutexGuard};
 use crate::client::builder::Options;
 use crate::client::clock;
 use crate::client::conversation::Conversation;
@@ -26,7 +27,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
