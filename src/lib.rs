@@ -90,7 +90,7 @@
 //! | `server` | yes | [`Server`], [`Running`], [`Drainer`], [`Config`], [`Service`], [`Request`], [`Reply`], [`Deferred`]; Linux only |
 //! | `cli` | yes | the `ringmail` binary; implies `client` and `server` |
 //! | `bench` | yes | `ringmail bench`, the load generator |
-//! | `sim` | no | the simulated driver, and a client and an admin address without sockets, for this crate's own tests |
+//! | `sim` | no | the simulated driver, clients and an admin address without sockets, for this crate's own tests |
 //!
 //! [`sys`], [`Answer`], [`Failure`], [`Codec`], [`Headers`] and [`TraceContext`] are always included.
 //!

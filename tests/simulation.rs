@@ -9,6 +9,8 @@
 mod access;
 #[path = "simulation/chaos.rs"]
 mod chaos;
+#[path = "simulation/client.rs"]
+mod client;
 #[path = "simulation/coverage.rs"]
 mod coverage;
 #[path = "simulation/drain.rs"]

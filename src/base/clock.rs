@@ -31,6 +31,11 @@ impl Instant {
         Instant::now().since(self)
     }
 
+    /// The same moment, read elsewhere from the machine's monotonic clock.
+    pub fn of(moment: std::time::Instant) -> Instant {
+        Instant(moment.saturating_duration_since(*EPOCH).as_nanos() as u64)
+    }
+
     pub const fn from_nanos(nanos: u64) -> Instant {
         Instant(nanos)
     }

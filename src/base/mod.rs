@@ -12,6 +12,7 @@ pub mod protobuf;
 pub mod reason;
 pub mod slab;
 pub mod slot_set;
+pub mod sync;
 pub mod terminal;
 pub mod top;
 pub mod wake;

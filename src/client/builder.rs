@@ -58,6 +58,8 @@ pub(super) struct Options {
     pub(super) inbox_bytes_max: usize,
     pub(super) source: Option<Source>,
     pub(super) tls: Option<Tls>,
+    #[cfg(feature = "sim")]
+    pub(super) network: Option<super::network::Dialer>,
 }
 
 impl<C> Clone for Builder<C> {
@@ -99,6 +101,8 @@ impl Default for Options {
             inbox_bytes_max: 16 << 20,
             source: None,
             tls: None,
+            #[cfg(feature = "sim")]
+            network: None,
         }
     }
 }

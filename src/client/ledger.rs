@@ -18,6 +18,7 @@ use crate::base::clock::Instant;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
+use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
@@ -104,7 +105,7 @@ pub(super) struct Ledger {
     pub(super) stood_count: u64,
     pub(super) lapse_count: u64,
     answers: Vec<Answered>,
-    asked: HashMap<u32, Asked>,
+    asked: HashMap<u32, Asked, FixedState>,
     /// SUBSCRIBEs and SERVEs of this session whose answer was lost with a connection.
     doubtful: Vec<(MessageType, Interest)>,
     /// SERVEs among them.
@@ -142,7 +143,7 @@ impl Ledger {
             stood_count: 0,
             lapse_count: 0,
             answers: Vec::new(),
-            asked: HashMap::new(),
+            asked: HashMap::default(),
             doubtful: Vec::new(),
             serves_asked: 0,
             pings: VecDeque::new(),
@@ -242,6 +243,26 @@ impl Ledger {
 
     pub(super) fn is_restored(&self) -> bool {
         self.restoring.is_empty() && self.unrestored.is_empty() && self.unrepeated.is_none()
+    }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn held(&self) -> super::network::Held {
+        let (entries, mailboxes) = self.inbox.counts();
+        super::network::Held {
+            inbox_bytes: self.inbox.bytes(),
+            entries,
+            mailboxes,
+            asked: self.asked.len(),
+            pings: self.pings.len(),
+            flight: self.flight.len(),
+            registered: self.registry.operations().count(),
+            withdrawals: self.withdrawals.count(),
+            doubtful: self.doubtful.len(),
+            declined: self.declined.len(),
+            responses: self.responses.len(),
+            restoring: self.restoring.len() + self.unrestored.len(),
+            ..Default::default()
+        }
     }
 
     // ---- complaints ----
@@ -448,6 +469,10 @@ impl Ledger {
             self.settle_doubt(asked.kind, interest);
         }
         if answer.is_ok() {
+            if let Change::Interest(interest) = &asked.change {
+                let serves = asked.kind == MessageType::Serve;
+                self.inbox.hand_over(serves, interest);
+            }
             self.registry.note(asked.kind, asked.change);
         }
         if asked.is_awaited {

@@ -46,8 +46,9 @@
 //! until some messages are taken: answers wait behind them (a call that times out meanwhile
 //! fails with [`Error::InboxFull`]), the server queues, and then applies the subscription's
 //! [`SlowPolicy`]. The connection is kept alive meanwhile. The same holds for a connection that
-//! is being re-established: it is up once the messages it delivers have been taken. Operations
-//! that must not wait for each other need separate connections. In the other direction, a client
+//! is being re-established: it is up once the messages it delivers have been taken. A `subscribe`
+//! or `serve` whose own messages fill the inbox before its OK fails at once. Operations that
+//! must not wait for each other need separate connections. In the other direction, a client
 //! holds at most 256 KiB of unsent bytes plus one message, and at most 16,384 unconfirmed
 //! PUBLISHes or 8 MiB of them: beyond that, calls wait. A client that publishes to its own
 //! subscription without confirmation, faster than it takes the messages, is a slow consumer.
@@ -75,6 +76,7 @@
 //!   `budget`, `wildcard`, `reconnect`.
 //! - `credential`, `access`, `tls`: how a client authenticates, and when, and over what.
 //! - `harness`: a conversation without a socket, for this crate's tests.
+//! - `clock`: what time it is, by tokio; `network`: wires in place of sockets, for tests.
 //! - `address`, `builder`, `request`, `publish`, `subscribe`, `incoming`, `payload`, `status`,
 //!   `error`: what callers give and get.
 
@@ -84,6 +86,7 @@ mod block;
 pub mod blocking;
 mod budget;
 mod builder;
+mod clock;
 mod conversation;
 mod credential;
 mod driver;
@@ -97,6 +100,9 @@ mod inbox;
 mod incoming;
 mod ledger;
 mod link;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod network;
 mod payload;
 mod pool;
 mod publish;

@@ -38,6 +38,11 @@ impl Withdrawals {
         self.open.retain(|withdrawal| !is_it(withdrawal));
     }
 
+    #[cfg(feature = "sim")]
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether it is not confirmed yet.
     pub(super) fn contains(&self, kind: MessageType, interest: &Interest) -> bool {
         let mut open = self.open.iter();

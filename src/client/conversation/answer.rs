@@ -3,6 +3,7 @@
 
 use super::{Conversation, next_id};
 use crate::base::clock::Instant;
+use crate::client::clock;
 use crate::client::error::Error;
 use crate::client::inbox::BoxId;
 use crate::client::incoming::IncomingRequest;
@@ -120,20 +121,27 @@ impl Conversation {
         }
         self.ledger.withdraw(kind, interest);
         if self.is_open() {
-            self.send_withdrawals(Instant::now());
+            self.send_withdrawals(clock::now());
         }
         true
     }
 
-    /// A mailbox's owner is dropped: what it did not take will not be taken.
-    pub(in crate::client) fn leave(&mut self, id: BoxId, kind: MessageType, interest: &Interest) {
-        self.resign(id, kind, interest);
+    /// A mailbox's owner is dropped: what it did not take will not be taken. True: as
+    /// [`Conversation::resign`].
+    pub(in crate::client) fn leave(
+        &mut self,
+        id: BoxId,
+        kind: MessageType,
+        interest: &Interest,
+    ) -> bool {
+        let is_last = self.resign(id, kind, interest);
         for left in self.ledger.inbox.close(id) {
             if let Some(request) = left.into_request() {
                 let text = "this client no longer serves that name";
                 self.respond_failed(&request, Code::ServiceGone, text);
             }
         }
+        is_last
     }
 
     /// As far as the budget of ERRORs allows: ending something that does not exist causes an ERROR.

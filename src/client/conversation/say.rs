@@ -3,6 +3,7 @@
 use super::{Conversation, State, next_id};
 use crate::base::clock::Instant;
 use crate::client::budget::MARK;
+use crate::client::clock;
 use crate::client::error::Error;
 use crate::client::ledger::Stage;
 use crate::client::registry::Change;
@@ -67,12 +68,12 @@ impl Conversation {
     /// Whether a PUBLISH on this topic may be sent without the risk that refusals, of this or
     /// others, end the connection; see [`budget`](crate::client::budget).
     pub(in crate::client) fn admits_publish(&mut self, topic: &str) -> bool {
-        self.ledger.budget.admits_publish(topic, Instant::now)
+        self.ledger.budget.admits_publish(topic, clock::now)
     }
 
     /// Whether another operation may be sent.
     pub(in crate::client) fn admits_operation(&mut self) -> bool {
-        self.ledger.budget.admits(Instant::now())
+        self.ledger.budget.admits(clock::now())
     }
 
     /// Sends a PING to learn how far the server is, if what was sent requires it.

@@ -14,16 +14,20 @@
 //! Invariant: an id is in `waiters` exactly while the call that asked waits.
 
 use crate::base::clock::Instant;
+use crate::base::sync::{Mutex, MutexGuard};
 use crate::client::builder::Options;
+use crate::client::clock;
 use crate::client::conversation::Conversation;
 use crate::client::error::Error;
 use crate::client::request::Response;
 use crate::client::status::{Phase, Status};
 use crate::proto::envelope::Envelope;
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -41,7 +45,7 @@ type Answer = Result<Response, Error>;
 pub(in crate::client) struct Core {
     pub(in crate::client) conversation: Conversation,
     pub(in crate::client) peer: SocketAddr,
-    waiters: HashMap<u32, oneshot::Sender<Answer>>,
+    waiters: HashMap<u32, oneshot::Sender<Answer>, FixedState>,
     /// How it ended if the conversation does not know: the stream broke.
     pub(super) failure: Option<Error>,
     /// When a caller last gave up waiting for an answer.
@@ -57,7 +61,7 @@ impl Core {
         Core {
             conversation,
             peer,
-            waiters: HashMap::new(),
+            waiters: HashMap::default(),
             failure: None,
             doubted_at: None,
             is_abandoned: false,
@@ -117,7 +121,7 @@ impl Core {
     fn forget(&mut self, id: u32) -> Option<oneshot::Sender<Answer>> {
         let waiter = self.waiters.remove(&id)?;
         self.conversation.ledger.forget(id);
-        self.doubted_at = Some(Instant::now());
+        self.doubted_at = Some(clock::now());
         Some(waiter)
     }
 
@@ -125,7 +129,16 @@ impl Core {
     /// vain.
     pub(in crate::client) fn is_in_doubt(&self, after: Duration) -> bool {
         let heard_at = self.conversation.link().heard_at();
-        self.doubted_at.is_some_and(|at| heard_at < at) || heard_at.age() >= after
+        self.doubted_at.is_some_and(|at| heard_at < at) || clock::now() - heard_at >= after
+    }
+
+    #[cfg(feature = "sim")]
+    pub(in crate::client) fn held(&self) -> crate::client::network::Held {
+        crate::client::network::Held {
+            waiters: self.waiters.len(),
+            unsent_bytes: self.conversation.unsent().len(),
+            ..self.conversation.ledger.held()
+        }
     }
 
     fn status(&self) -> Status {
@@ -208,9 +221,7 @@ impl Shared {
 
     /// Sends CLOSE: the driver ends, whether the server answers or not.
     pub(in crate::client) fn close(&self) {
-        self.lock()
-            .conversation
-            .close(CLOSE_TIMEOUT, Instant::now());
+        self.lock().conversation.close(CLOSE_TIMEOUT, clock::now());
         self.spread(); // it may be over by this already
         self.wake();
     }
@@ -318,13 +329,32 @@ impl Shared {
         after: Duration,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        self.within_of(what, after, &AtomicBool::new(false), call)
+            .await
+    }
+
+    /// As [`Shared::within`], of a call that notes whether something has been sent: then why there
+    /// is no connection does not say what became of that.
+    pub(in crate::client) async fn within_of<T>(
+        &self,
+        what: &'static str,
+        after: Duration,
+        is_sent: &AtomicBool,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         if let Ok(done) = tokio::time::timeout(after, call).await {
             return done;
         }
         let core = self.lock();
         let inbox = &core.conversation.ledger.inbox;
         Err(match core.conversation.setback() {
-            Some(error) if !core.conversation.can_answer() => error,
+            Some(error) if !core.conversation.can_answer() => match is_sent.load(Relaxed) {
+                false => error,
+                true => Error::Io {
+                    what: "the connection broke before the answer came",
+                    source: std::io::Error::other(error),
+                },
+            },
             _ if inbox.is_full() => Error::InboxFull {
                 bytes: inbox.bytes(),
             },

@@ -1,9 +1,10 @@
 //! Opens a connection: resolves the name, connects the socket, prepares TLS, writes the SYN.
 
+use super::socket::Socket;
 use super::stream::Stream;
-use crate::base::clock::Instant;
 use crate::client::address::Address;
 use crate::client::builder::Options;
+use crate::client::clock;
 use crate::client::error::Error;
 use crate::client::link::Link;
 use crate::client::tls::Tls;
@@ -37,14 +38,12 @@ pub(super) async fn open(options: &Options, address: &Address) -> Result<Opened,
         true => Some(config(options.tls.clone().unwrap_or_default()).await?),
         false => None,
     };
-    let (socket, peer) = dial(address, options.connect_timeout)
-        .await
-        .map_err(unreachable)?;
+    let (socket, peer) = connect(options, address).await.map_err(unreachable)?;
     let stream = match tls {
         None => Stream::plain(socket),
         Some(config) => Stream::secure(socket, config, &address.host).map_err(unreachable)?,
     };
-    let link = Link::new(settings, &options.hello(), seq, Instant::now());
+    let link = Link::new(settings, &options.hello(), seq, clock::now());
     Ok(Opened { stream, peer, link })
 }
 
@@ -58,6 +57,18 @@ async fn config(tls: Tls) -> Result<Arc<ClientConfig>, Error> {
     })
 }
 
+async fn connect(options: &Options, address: &Address) -> io::Result<(Socket, SocketAddr)> {
+    #[cfg(feature = "sim")]
+    if let Some(network) = &options.network {
+        let dialing = network.0.dial(&address.to_string());
+        let wire = timeout(options.connect_timeout, dialing).await;
+        let wire = wire.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))?;
+        return Ok((Socket::Wire(wire), SocketAddr::from(([127, 0, 0, 1], 1))));
+    }
+    let (socket, peer) = dial(address, options.connect_timeout).await?;
+    Ok((Socket::Tcp(socket), peer))
+}
+
 /// Connects to the first of the name's addresses that accepts, or returns the last failure.
 async fn dial(address: &Address, within: Duration) -> io::Result<(TcpStream, SocketAddr)> {
     let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
@@ -66,9 +77,9 @@ async fn dial(address: &Address, within: Duration) -> io::Result<(TcpStream, Soc
     // `Error::Connect`.
     let peers = resolved
         .map_err(|error| io::Error::new(ErrorKind::NotFound, format!("no such host: {error}")))?;
-    let deadline = Instant::now() + within;
+    let deadline = clock::now() + within;
     for peer in peers {
-        let rest = deadline - Instant::now();
+        let rest = deadline - clock::now();
         match timeout(rest, TcpStream::connect(peer)).await {
             Ok(Ok(socket)) => {
                 socket.set_nodelay(true)?;

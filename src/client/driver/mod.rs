@@ -12,22 +12,25 @@
 mod core;
 mod dial;
 mod fetch;
+mod socket;
 mod stream;
 
 pub(super) use core::{Core, Shared};
 
 use super::address::Address;
 use super::builder::Options;
+use super::clock;
 use super::conversation::Conversation;
 use super::error::Error;
 use crate::base::clock::Instant;
 use fetch::Fetching;
+use socket::Trust;
 use std::future::pending;
 use std::io::{self, ErrorKind, Write};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
-use stream::{Stream, Trust};
+use stream::Stream;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -138,15 +141,16 @@ impl Driver {
             tokio::task::consume_budget().await;
             return;
         }
-        let until = tokio::time::Instant::now() + (wait.until - Instant::now());
+        let until = tokio::time::Instant::now() + (wait.until - clock::now());
         // Deadlines move later with each message: an alarm that fires early is set again.
         if alarm.is_elapsed() || until < alarm.deadline() {
             alarm.as_mut().reset(until);
         }
         let shared = self.shared.clone();
-        tokio::select! {
+        // Whichever it is, the next step looks at everything.
+        tokio::select! { biased;
             fetched = self.fetching.done() => {
-                shared.lock().conversation.provide(fetched, Instant::now());
+                shared.lock().conversation.provide(fetched, clock::now());
             }
             ready = ready(self.stream.as_ref(), wait.interest) => match ready {
                 Ok(()) => {
@@ -163,7 +167,7 @@ impl Driver {
     fn step(&mut self) -> Option<Wait> {
         let shared = self.shared.clone();
         let mut core = shared.lock();
-        let now = Instant::now();
+        let now = clock::now();
         let is_paused = core.conversation.is_paused();
         self.pace(&mut core, is_paused, now);
         core.conversation.acknowledge(true);
@@ -238,7 +242,7 @@ impl Driver {
                     let is_empty = bytes < self.buffer.len();
                     let bytes = &self.buffer[..bytes];
                     let mut core = self.shared.lock();
-                    core.conversation.receive(bytes, Instant::now());
+                    core.conversation.receive(bytes, clock::now());
                     if is_empty || core.conversation.is_paused() || !core.conversation.is_up() {
                         return true;
                     }
@@ -279,7 +283,7 @@ impl Driver {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
                     // The server may have sent a reason before it closed.
-                    let now = Instant::now();
+                    let now = clock::now();
                     while let Ok(count @ 1..) = stream.read(&mut self.buffer, Trust::Kernel) {
                         core.conversation.receive(&self.buffer[..count], now);
                     }
@@ -305,9 +309,9 @@ impl Driver {
         self.shared.spread();
         self.hang_up().await;
         let shared = self.shared.clone();
-        let mut wait = pin!(tokio::time::sleep(retry_at - Instant::now()));
+        let mut wait = pin!(tokio::time::sleep(retry_at - clock::now()));
         loop {
-            tokio::select! {
+            tokio::select! { biased;
                 () = wait.as_mut(), if !wait.is_elapsed() => {}
                 () = shared.wait_for_work() => if shared.lock().conversation.is_over() {
                     return;
@@ -322,7 +326,7 @@ impl Driver {
         };
         let mut opening = pin!(dial::open(&shared.options, &address));
         let opened = loop {
-            tokio::select! {
+            tokio::select! { biased;
                 opened = opening.as_mut() => break opened,
                 () = shared.wait_for_work() => if shared.lock().conversation.is_over() {
                     return;
@@ -334,9 +338,9 @@ impl Driver {
             Ok(opened) => {
                 core.peer = opened.peer;
                 self.stream = Some(opened.stream);
-                core.conversation.connect(opened.link, Instant::now());
+                core.conversation.connect(opened.link, clock::now());
             }
-            Err(error) => core.conversation.connect_failed(error, Instant::now()),
+            Err(error) => core.conversation.connect_failed(error, clock::now()),
         }
     }
 
@@ -393,7 +397,7 @@ impl Drop for Driver {
 impl Core {
     /// The stream has ended or broken: a final error, unless the client reconnects.
     fn lose(&mut self, what: &'static str, source: io::Error) {
-        self.conversation.lose(Instant::now());
+        self.conversation.lose(clock::now());
         if self.conversation.is_over() {
             self.failure.get_or_insert(Error::of_stream(what, source));
         }

@@ -11,28 +11,18 @@
 //!
 //! The handshake happens along the way: bytes written before it ends wait in rustls.
 
+use super::socket::{Socket, Trust};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
-use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::sync::Arc;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 /// How many reads discard pending input before a connection ends at once.
 const UNREAD_READS_MAX: usize = 64;
 
-/// How to find out whether there is something to read. A busy runtime polls its sockets only now
-/// and then; asking the kernel costs another system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    Runtime,
-    Kernel,
-}
-
 pub(super) struct Stream {
-    socket: TcpStream,
+    socket: Socket,
     tls: Option<Box<Tls>>,
 }
 
@@ -43,7 +33,7 @@ struct Tls {
 }
 
 impl Stream {
-    pub(super) fn plain(socket: TcpStream) -> Stream {
+    pub(super) fn plain(socket: Socket) -> Stream {
         Stream { socket, tls: None }
     }
 
@@ -52,7 +42,7 @@ impl Stream {
     /// # Errors
     /// If `host` is not a name that a certificate could be for.
     pub(super) fn secure(
-        socket: TcpStream,
+        socket: Socket,
         config: Arc<ClientConfig>,
         host: &str,
     ) -> io::Result<Stream> {
@@ -70,7 +60,7 @@ impl Stream {
 
     /// Waits until the socket is ready for one of these.
     pub(super) async fn ready(&self, interest: Interest) -> io::Result<()> {
-        self.socket.ready(interest).await.map(|_| ())
+        self.socket.ready(interest).await
     }
 
     /// Whether there is something to read, whatever the socket says.
@@ -110,12 +100,12 @@ impl Stream {
         let _ = self.write_now(bytes);
         // Unread input would turn the end into a reset, and written bytes would be lost.
         for _ in 0..UNREAD_READS_MAX {
-            match (&*SockRef::from(&self.socket)).read(buffer) {
+            match self.socket.read_now(buffer) {
                 Ok(1..) => {}
                 _ => break,
             }
         }
-        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+        self.socket.finish();
     }
 
     fn write_now(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -138,13 +128,13 @@ impl Stream {
             tls.connection.send_close_notify();
         }
         let _ = self.flush_out();
-        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+        self.socket.finish();
     }
 
     /// Reads what there is; `WouldBlock` if there is nothing.
     pub(super) fn read(&mut self, buffer: &mut [u8], trust: Trust) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return Trying(&self.socket, trust).read(buffer);
+            return self.socket.read(buffer, trust);
         };
         loop {
             match tls.connection.reader().read(buffer) {
@@ -184,22 +174,17 @@ impl Stream {
 }
 
 /// The socket as `Read` and `Write`, for rustls.
-struct Trying<'a>(&'a TcpStream, Trust);
+struct Trying<'a>(&'a Socket, Trust);
 
 impl Read for Trying<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0.try_read(buffer) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock && self.1 == Trust::Kernel => {
-                (&*SockRef::from(self.0)).read(buffer)
-            }
-            other => other,
-        }
+        self.0.read(buffer, self.1)
     }
 }
 
 impl Write for Trying<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -207,19 +192,12 @@ impl Write for Trying<'_> {
     }
 }
 
-/// A peer that has gone is an error rather than SIGPIPE. Where `send` has no flag for that, the
-/// runtime has set it on the socket.
-#[cfg(target_os = "linux")]
-const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
-#[cfg(not(target_os = "linux"))]
-const NO_SIGNAL: libc::c_int = 0;
-
-/// The socket without the runtime. It is non-blocking, as the runtime made it.
-struct Direct<'a>(&'a TcpStream);
+/// The socket without the runtime.
+struct Direct<'a>(&'a Socket);
 
 impl Write for Direct<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        SockRef::from(self.0).send_with_flags(bytes, NO_SIGNAL)
+        self.0.write_now(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -230,7 +208,7 @@ impl Write for Direct<'_> {
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.socket.try_write(bytes);
+            return self.socket.write(bytes);
         };
         let taken = tls.connection.writer().write(bytes)?;
         self.flush_out()?;

@@ -3,6 +3,7 @@
 use crate::base::clock::Instant;
 use crate::client::address::Address;
 use crate::client::builder::{Builder, Options};
+use crate::client::clock;
 use crate::client::credential::Login;
 use crate::client::driver::{self, Core, Shared};
 use crate::client::error::Error;
@@ -16,6 +17,7 @@ use crate::proto::error::Code;
 use crate::proto::message::MessageType;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -105,16 +107,16 @@ pub(in crate::client) async fn connect(
 ) -> Result<Client, Error> {
     let mut address = Address::parse(address)?;
     address.secure |= options.tls.is_some();
-    let mut patience = Patience::new(options.wait, Instant::now(), fastrand::u64(..));
+    let mut patience = Patience::new(options.wait, clock::now(), fastrand::u64(..));
     loop {
         let error = match attempt(options, &address, alive.clone()).await {
             Err(error) if error.is_retryable() => error,
             done => return done,
         };
-        let Some(next) = patience.fail(Instant::now()) else {
+        let Some(next) = patience.fail(clock::now()) else {
             return Err(error);
         };
-        tokio::time::sleep(next - Instant::now()).await;
+        tokio::time::sleep(next - clock::now()).await;
     }
 }
 
@@ -326,12 +328,12 @@ impl Client {
         let call = self.shared().call(|core| {
             let is_ready = core.is_ready();
             is_ready.then(|| {
-                started = Instant::now();
+                started = clock::now();
                 Ok(core.conversation.ping(payload))
             })
         });
         self.shared().within("the ping", timeout, call).await?;
-        Ok(started.age())
+        Ok(clock::now() - started)
     }
 
     // ---- operations ----
@@ -345,10 +347,15 @@ impl Client {
         change: &Change,
     ) -> Result<(), Error> {
         let shared = self.shared();
+        let is_sent = AtomicBool::new(false);
         let operation = async {
             let mut is_repeated = false;
             loop {
-                let ask = |core: &mut Core| core.conversation.ask(kind, envelope, change.clone());
+                let ask = |core: &mut Core| {
+                    let asked = core.conversation.ask(kind, envelope, change.clone());
+                    is_sent.fetch_or(asked.is_ok(), Relaxed);
+                    asked
+                };
                 let call = shared.call(|core| core.admits_operation().then(|| ask(core)));
                 let answer = call.await;
                 match answer {
@@ -366,7 +373,7 @@ impl Client {
             }
         };
         let timeout = shared.options.request_timeout;
-        shared.within(what, timeout, operation).await
+        shared.within_of(what, timeout, &is_sent, operation).await
     }
 
     // ---- the end ----

@@ -55,7 +55,16 @@ impl Post {
         };
         let change = Change::Interest(post.interest.clone());
         let envelope = post.interest.envelope(0);
-        client.operate(what, kind, envelope, &change).await?;
+        let stands = client.operate(what, kind, envelope, &change);
+        let choked = client.shared().when(|core| {
+            let inbox = &core.conversation.ledger.inbox;
+            inbox.is_choked_by(post.id).then(|| inbox.bytes())
+        });
+        tokio::select! { biased;
+            stands = stands => stands?,
+            // What has come for it fills the inbox: its OK is behind that, and nobody takes it.
+            bytes = choked => return Err(Error::InboxFull { bytes: bytes? }),
+        }
         Ok(post)
     }
 
@@ -65,7 +74,20 @@ impl Post {
 
     /// Ends the registration at the server, unless another mailbox shares it, and waits for the
     /// confirmation; what arrived before can still be taken.
-    pub(super) async fn end(&mut self) -> Result<(), Error> {
+    pub(super) async fn end(&self) -> Result<(), Error> {
+        let (kind, interest) = (self.ended_by, &self.interest);
+        let is_last = (self.shared().lock().conversation).resign(self.id, kind, interest);
+        self.ended(is_last).await
+    }
+
+    /// As [`Post::end`], and nothing more is taken: what waits is not in the way of the OK.
+    pub(super) async fn finish(&self) -> Result<(), Error> {
+        let (kind, interest) = (self.ended_by, &self.interest);
+        let is_last = (self.shared().lock().conversation).leave(self.id, kind, interest);
+        self.ended(is_last).await
+    }
+
+    async fn ended(&self, is_last: bool) -> Result<(), Error> {
         let (kind, interest) = (self.ended_by, &self.interest);
         let what = if kind == MessageType::Unserve {
             "the UNSERVE"
@@ -73,11 +95,10 @@ impl Post {
             "the UNSUBSCRIBE"
         };
         let shared = self.shared();
-        let is_last = shared.lock().conversation.resign(self.id, kind, interest);
+        shared.wake();
         if !is_last {
             return Ok(());
         }
-        shared.wake();
         let ended = shared.when(|core| {
             let withdrawals = &core.conversation.ledger.withdrawals;
             (!withdrawals.contains(kind, interest)).then_some(())

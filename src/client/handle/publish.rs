@@ -7,6 +7,7 @@ use crate::client::publish::Publish;
 use crate::client::registry::Change;
 use crate::proto::envelope::Envelope;
 use crate::proto::message::MessageType;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::task::consume_budget;
 
 const PUBLISH: &str = "the PUBLISH";
@@ -56,8 +57,14 @@ impl Client {
         let confirm = publish.confirm;
         let send = |core: &mut Core| core.publish_when_ready(envelope, confirm, confirm);
         if confirm {
-            let confirmed = shared.call(send);
-            return shared.within(PUBLISH, timeout, confirmed).await.map(drop);
+            let is_sent = AtomicBool::new(false);
+            let confirmed = shared.call(|core| {
+                let sent = send(core)?;
+                is_sent.store(sent.is_ok(), Relaxed);
+                Some(sent)
+            });
+            let confirmed = shared.within_of(PUBLISH, timeout, &is_sent, confirmed);
+            return confirmed.await.map(drop);
         }
         // Lets other tasks run now and then if one publishes in a loop.
         consume_budget().await;

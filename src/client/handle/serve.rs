@@ -13,7 +13,7 @@ use crate::proto::outcome::{Answer, Failure, Outcome};
 use futures_core::Stream;
 use std::future::poll_fn;
 use std::ops::Deref;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{Notify, Semaphore};
@@ -119,7 +119,7 @@ impl Client {
 ///
 /// The handler is the user's code from its first line on: it runs in the request's task.
 async fn run<H, F>(
-    mut requests: Requests,
+    requests: Requests,
     handler: Arc<H>,
     room: Arc<Semaphore>,
     ending: Arc<Notify>,
@@ -129,28 +129,31 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     let mut running = JoinSet::new();
-    let mut is_ending = false;
+    // Also while all handlers are busy, so that the server is informed at once; and what has come is
+    // taken meanwhile, so that the OK is not behind a full inbox.
+    let mut told = pin!(async {
+        ending.notified().await;
+        requests.post.end().await
+    });
+    let mut has_ended = false;
     loop {
         while running.try_join_next().is_some() {}
         let next = async {
             let permit = room.clone().acquire_owned().await.ok()?;
-            let request = match is_ending {
-                false => requests.next().await,
+            let request = match has_ended {
+                false => poll_fn(|cx| requests.poll(cx)).await,
                 // After the OK to UNSERVE nothing more arrives: what has arrived is answered.
                 true => requests.take(),
             };
             Some((permit, request?))
         };
-        let next = tokio::select! {
-            biased;
-            // Also while all handlers are busy, so that the server is informed at once.
-            () = ending.notified(), if !is_ending => None,
-            next = next => Some(next),
-        };
-        let Some(next) = next else {
-            is_ending = true;
-            requests.post.end().await?;
-            continue;
+        let next = tokio::select! { biased;
+            ended = told.as_mut(), if !has_ended => {
+                ended?;
+                has_ended = true;
+                continue;
+            }
+            next = next => next,
         };
         let Some((permit, request)) = next else {
             break;
@@ -217,8 +220,8 @@ impl Requests {
     ///
     /// # Errors
     /// `Timeout`, and any error that ends the connection.
-    pub async fn end(mut self) -> Result<(), Error> {
-        self.post.end().await
+    pub async fn end(self) -> Result<(), Error> {
+        self.post.finish().await
     }
 
     /// The next request that has already arrived.
@@ -235,7 +238,7 @@ impl Requests {
         self.opened(taken?)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
         // Lets other tasks run now and then if one takes requests in a loop.
         let coop = ready!(poll_proceed(cx));
         let shared = self.post.shared();
@@ -268,7 +271,7 @@ impl Requests {
 impl Stream for Requests {
     type Item = OpenRequest;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<OpenRequest>> {
         self.poll(cx)
     }
 }

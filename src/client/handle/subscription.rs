@@ -73,8 +73,8 @@ impl Subscription {
     ///
     /// # Errors
     /// `Timeout`, and any error that ends the connection.
-    pub async fn end(mut self) -> Result<(), Error> {
-        self.post.end().await
+    pub async fn end(self) -> Result<(), Error> {
+        self.post.finish().await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {

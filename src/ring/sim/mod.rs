@@ -30,6 +30,7 @@ mod fault;
 mod id;
 mod kernel;
 mod link;
+mod outside;
 mod remote;
 mod ring;
 mod socket;
@@ -39,5 +40,6 @@ mod world;
 
 pub use driver::SimDriver;
 pub use fault::Faults;
+pub use outside::{Fate, Outside};
 pub use ring::RingSize;
 pub use world::World;

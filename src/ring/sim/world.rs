@@ -363,6 +363,13 @@ impl Kernel {
         }
     }
 
+    pub(super) fn due(&self) -> Instant {
+        match (0..self.rings.len()).any(|one| self.is_runnable(one)) {
+            true => self.now,
+            false => self.next_at(),
+        }
+    }
+
     /// When the next event happens or the next shard wakes, given that no shard is runnable now.
     fn next_at(&self) -> Instant {
         let mut at = self.event_queue.next_at();
