@@ -232,7 +232,7 @@ impl Requests {
         let was_full = inbox.is_full();
         let taken = inbox.take(self.post.id, true);
         drop(core);
-        if was_full {
+        if was_full && taken.is_some() {
             shared.wake();
         }
         self.opened(taken?)
@@ -249,10 +249,12 @@ impl Requests {
             polled => polled.map(Some),
         };
         drop(core);
+        let taken = ready!(polled);
+        // Otherwise nothing has changed: a task that also waits for the driver's changes, and the
+        // driver, would wake each other without end.
         if was_full {
             shared.wake();
         }
-        let taken = ready!(polled);
         coop.made_progress();
         Poll::Ready(taken.and_then(|taken| self.opened(taken)))
     }

@@ -93,9 +93,17 @@ impl Subscription {
             Poll::Pending => Poll::Pending,
         };
         drop(core);
-        self.taken_count = self.taken_count.wrapping_add(1);
-        let is_due = polled.is_pending() || self.taken_count.is_multiple_of(TAKEN_EVERY);
-        if was_full || (counts && is_due) {
+        self.taken_count = self
+            .taken_count
+            .saturating_add(u32::from(polled.is_ready()));
+        // What has changed nothing does not wake the driver: a task that also waits for the driver's
+        // changes, and the driver, would wake each other without end.
+        let is_due = match polled.is_pending() {
+            true => self.taken_count > 0,
+            false => self.taken_count >= TAKEN_EVERY,
+        };
+        if (was_full && polled.is_ready()) || (counts && is_due) {
+            self.taken_count = 0;
             shared.wake();
         }
         if polled.is_ready() {

@@ -399,8 +399,8 @@ fn whatever_breaks_calls_end_truly_and_streams_are_whole() {
         let Reached {
             lapses, resumed, ..
         } = reached;
-        assert!(lapses > 10 && resumed > 50, "{reached:?}");
+        assert!(lapses > 10 && resumed > 20, "{reached:?}");
         assert!(reached.done > 3_000 && reached.taken > 1_500, "{reached:?}");
-        assert!(reached.unknown > 100 && reached.dials > 300, "{reached:?}");
+        assert!(reached.unknown > 100 && reached.dials > 150, "{reached:?}");
     }
 }
