@@ -22,11 +22,13 @@
 //! Invariants: counts rise with the keys of `entries`; `done() ≤ received`, both modulo 2^32;
 //! an entry's contents are there, and in `bytes`, exactly while it waits in a mailbox.
 
+mod choke;
+
 use super::incoming::Incoming;
 use super::subscribe::Interest;
 pub(super) use super::wildcard::BoxId;
 use super::wildcard::Wildcards;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 /// How many done messages make an ACK worth sending before the application has taken all.
@@ -158,12 +160,6 @@ impl Inbox {
         self.bytes
     }
 
-    /// How many entries and mailboxes there are.
-    #[cfg(feature = "sim")]
-    pub(super) fn counts(&self) -> (usize, usize) {
-        (self.entries.len(), self.boxes.len())
-    }
-
     /// Counted messages of the session so far.
     pub(super) fn received(&self) -> u32 {
         self.received
@@ -193,30 +189,6 @@ impl Inbox {
         };
         self.boxes.insert(self.next_box, mailbox);
         self.next_box
-    }
-
-    /// This subscription, or service, stands: from now on the owners of its mailboxes can take.
-    pub(super) fn hand_over(&mut self, serves: bool, interest: &Interest) {
-        for mailbox in self.boxes.values_mut() {
-            mailbox.is_handed |= match &mailbox.takes {
-                Takes::Everything => false,
-                Takes::Messages(own) => !serves && own.is_same(interest),
-                Takes::Requests(own) => serves && own.is_same(interest),
-            };
-        }
-    }
-
-    /// Whether the inbox stays full, whatever is taken, unless this mailbox or another one whose
-    /// owner has not got it yet is closed.
-    pub(super) fn is_choked_by(&self, id: BoxId) -> bool {
-        let is_part = |mailbox: &Mailbox| !mailbox.is_handed && !mailbox.waiting.is_empty();
-        if !self.is_full() || !self.boxes.get(&id).is_some_and(is_part) {
-            return false;
-        }
-        let boxes = self.boxes.values().filter(|mailbox| is_part(mailbox));
-        let keys: BTreeSet<&Key> = boxes.flat_map(|mailbox| &mailbox.waiting).collect();
-        let entries = keys.into_iter().filter_map(|key| self.entries.get(key));
-        entries.map(|entry| entry.bytes).sum::<usize>() >= self.bytes_max
     }
 
     /// The owner wants nothing more from the server, but can still take what arrives until the

@@ -3,6 +3,8 @@
 //! it sends nothing itself, but records what the conversation has to send, and what its owner
 //! has to hand to waiting callers (`answers`).
 
+mod ending;
+
 use super::budget::{Budget, MARK};
 use super::credential::Login;
 use super::error::Error;
@@ -20,7 +22,6 @@ use crate::proto::error::{Code, Refusal};
 use crate::proto::message::MessageType;
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
-use std::io;
 
 /// The most failures of PUBLISHes that wait to be reported; older ones are dropped.
 const COMPLAINTS_MAX: usize = 256;
@@ -245,26 +246,6 @@ impl Ledger {
         self.restoring.is_empty() && self.unrestored.is_empty() && self.unrepeated.is_none()
     }
 
-    #[cfg(feature = "sim")]
-    pub(super) fn held(&self) -> super::network::Held {
-        let (entries, mailboxes) = self.inbox.counts();
-        super::network::Held {
-            inbox_bytes: self.inbox.bytes(),
-            entries,
-            mailboxes,
-            asked: self.asked.len(),
-            pings: self.pings.len(),
-            flight: self.flight.len(),
-            registered: self.registry.operations().count(),
-            withdrawals: self.withdrawals.count(),
-            doubtful: self.doubtful.len(),
-            declined: self.declined.len(),
-            responses: self.responses.len(),
-            restoring: self.restoring.len() + self.unrestored.len(),
-            ..Default::default()
-        }
-    }
-
     // ---- complaints ----
 
     /// Takes the oldest unreported failure of an operation that no caller waits for.
@@ -277,65 +258,6 @@ impl Ledger {
             self.complaints.pop_front();
         }
         self.complaints.push_back(error);
-    }
-
-    // ---- the connection's end ----
-
-    /// The connection has ended, and another will follow. Fails the calls that wait for an answer;
-    /// PUBLISHes stay in flight only if a session repeats them.
-    pub(super) fn disconnect(&mut self) {
-        let broken = || Error::Io {
-            what: "the connection broke before the answer came",
-            source: io::ErrorKind::ConnectionReset.into(),
-        };
-        if self.wants_session {
-            let begun = self.asked.values().filter_map(|asked| match &asked.change {
-                Change::Interest(interest) => Some((asked.kind, interest.clone())),
-                Change::None | Change::Will(_) => None,
-            });
-            self.doubtful.extend(begun);
-        }
-        let asked = self.asked.drain().filter(|(_, asked)| asked.is_awaited);
-        let ids = asked
-            .map(|(id, _)| id)
-            .chain(self.pings.drain(..).map(|(id, _)| id));
-        self.answers.extend(ids.map(|id| (id, Err(broken()))));
-        self.serves_asked = 0;
-        self.withdrawals.disconnect();
-        self.budget.renew();
-        self.restoring.clear();
-        self.unrestored.clear();
-        self.unrepeated = None;
-        self.has_brought = false;
-        self.login = None;
-        self.session_refusal = None;
-        self.stage = Stage::Greeting;
-        if !self.wants_session {
-            let (awaited, others) = self.flight.abandon();
-            let awaited = awaited.into_iter().map(|(id, error)| (id, Err(error)));
-            self.answers.extend(awaited);
-            if let Some(error) = others {
-                self.complain(error);
-            }
-        }
-    }
-
-    /// Nothing of the previous connection continues in this one.
-    pub(super) fn renew(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
-        self.withdrawals.clear();
-        self.doubtful.clear();
-        self.responses.clear();
-        self.declined.clear();
-        self.inbox.renew(self.wants_session);
-        self.tell_reconnected(false);
-    }
-
-    fn tell_reconnected(&mut self, resumed: bool) {
-        if self.has_stood {
-            self.lapse_count += u64::from(!resumed);
-            self.inbox.push_event(Incoming::Reconnected { resumed });
-        }
     }
 
     // ---- arrivals ----

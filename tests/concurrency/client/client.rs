@@ -17,11 +17,9 @@ mod credential;
 mod error;
 #[path = "../../../src/client/flight.rs"]
 mod flight;
-#[path = "../../../src/client/inbox.rs"]
 mod inbox;
 #[path = "../../../src/client/incoming.rs"]
 mod incoming;
-#[path = "../../../src/client/ledger.rs"]
 mod ledger;
 #[path = "../../../src/client/link.rs"]
 mod link;

@@ -266,6 +266,38 @@ struct Reached {
     unknown: usize,
 }
 
+/// All clients there have been.
+type Looks = Rc<RefCell<Vec<Glance>>>;
+
+async fn look(life: Rc<Life>, looks: Looks) {
+    loop {
+        let client = life.client().await;
+        looks.borrow_mut().push(Glance::at(&client));
+        let mut status = client.watch();
+        drop(client);
+        while status.changed().await.is_ok() {}
+    }
+}
+
+/// Every call ends; when the server has gone, every call that has a time.
+async fn settle(
+    stage: &mut Stage,
+    life: &Life,
+    looks: &Looks,
+    actors: &mut JoinSet<()>,
+    drains: bool,
+) {
+    if drains && life.habits.request_timeout > ms(10_000) {
+        return;
+    }
+    let ended = stage.run(timeout(PATIENCE, joined(actors))).await;
+    if ended.is_err() {
+        let held = looks.borrow().iter().filter_map(Glance::held).last();
+        let waiting = life.waiting.borrow();
+        life.fail(format_args!("{waiting:?} did not end; {held:?}"));
+    }
+}
+
 async fn run(seed: u64, reached: &Mutex<Reached>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut fate = rng.fork();
@@ -282,7 +314,7 @@ async fn run(seed: u64, reached: &Mutex<Reached>) {
     let mut stage = Stage::new(seed, shards, faults, &limits, &[&net, &sound]);
     let drains = rng.u8(..4) == 0;
     let life = Life::new(seed, habits, builder, net.clone());
-    let looks = Rc::new(RefCell::new(Vec::<Glance>::new()));
+    let looks = Looks::default();
     let seen = looks.clone();
     stage.watch = Box::new(move || {
         for held in seen.borrow().iter().filter_map(Glance::held) {
@@ -300,16 +332,7 @@ async fn run(seed: u64, reached: &Mutex<Reached>) {
     let watching = tokio::task::spawn_local(watch(life.clone(), other.clone()));
     stage.run_for(ms(50)).await;
     let mut actors = begin(&life, &mut rng, &other);
-    let (looking, found) = (life.clone(), looks.clone());
-    let looker = tokio::task::spawn_local(async move {
-        loop {
-            let client = looking.client().await;
-            found.borrow_mut().push(Glance::at(&client));
-            let mut status = client.watch();
-            drop(client);
-            while status.changed().await.is_ok() {}
-        }
-    });
+    let looker = tokio::task::spawn_local(look(life.clone(), looks.clone()));
     stage.run_for(WORK).await;
     if drains {
         stage.server.drain(stage.world.now() + ms(5000));
@@ -317,18 +340,10 @@ async fn run(seed: u64, reached: &Mutex<Reached>) {
         net.heal();
     }
     life.stopping.set(true);
-    let is_bounded = life.habits.request_timeout <= ms(10_000);
-    if !drains || is_bounded {
-        let ended = stage.run(timeout(PATIENCE, joined(&mut actors))).await;
-        if ended.is_err() {
-            let held = looks.borrow().iter().filter_map(Glance::held).last();
-            let waiting = life.waiting.borrow();
-            life.fail(format_args!("{waiting:?} did not end; {held:?}"));
-        }
-    }
+    settle(&mut stage, &life, &looks, &mut actors, drains).await;
     if !drains {
-        let converged = stage.run(timeout(PATIENCE, converge(&life, &other))).await;
-        if converged.is_err() {
+        let converging = timeout(PATIENCE, converge(&life, &other));
+        if stage.run(converging).await.is_err() {
             life.fail("it has healed and does not converge");
         }
     }
