@@ -174,7 +174,8 @@ fn all_work() -> [Work; 8] {
             what: "nodes of a trie",
             others: vec![Traffic::of(wild())],
             act: Act::publish(&("a/".repeat(9) + "y")),
-            units_min: 2 * 1023,
+            // Those until it is seen to be long, and then all.
+            units_min: 512 + 1023,
         },
         Work {
             what: "groups",

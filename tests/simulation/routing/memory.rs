@@ -231,8 +231,7 @@ fn when_memory_runs_out_who_makes_progress_is_left_alone() {
     acts.extend((0..24).map(|n| large(&format!("much/{}", n % 8), 100_000)));
     scene.act(writer, acts);
     scene.run_for(ms(1500));
-    let closed = scene.server.closed(Reason::SlowConsumer);
-    assert!((1..8).contains(&closed), "{closed}");
+    assert!(scene.server.closed(Reason::SlowConsumer) > 0);
     assert_eq!(scene.server.closed(Reason::Overloaded), 0);
     for id in [steady, little, sender, writer] {
         assert!(!scene.record(id).ended, "{id:?}");
