@@ -213,3 +213,47 @@ fn messages_confirmed_during_a_drain_reach_idle_subscribers() {
         server.world.check_no_leaks();
     });
 }
+
+/// Clients that publish now and then, whose messages may be on their way while DRAIN is.
+#[test]
+fn what_was_sent_before_drain_was_read_is_confirmed() {
+    let name = "what_was_sent_before_drain_was_read_is_confirmed";
+    seed::each(name, 40, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let far = ms(rng.u64(60..200));
+        let faults = Faults {
+            latency: (far, far),
+            ..Faults::none()
+        };
+        let world = World::new(seed, faults);
+        let mut server = Server::start(&world, 2, RingSize::default());
+        let writers: Vec<_> = (0..6)
+            .map(|_| {
+                let pause = ms(rng.u64(120..500));
+                let acts = (0..20).flat_map(|_| [Act::publish("t/a"), Act::Pause(pause)]);
+                world.add_traffic(world.now(), Traffic::of(acts.collect::<Vec<_>>()))
+            })
+            .collect();
+        server.run_for(ms(2000 + rng.u64(..500)));
+        let deadline = world.now() + DRAIN;
+        server.drain(deadline);
+        let mut read_at = vec![None; writers.len()];
+        while world.now() < deadline {
+            server.run_for(ms(1));
+            for (read_at, &writer) in read_at.iter_mut().zip(&writers) {
+                let drains = world.record(writer).connections[0].drains;
+                *read_at = read_at.or((drains > 0).then(|| world.now()));
+            }
+        }
+        for (read_at, &writer) in read_at.iter().zip(&writers) {
+            let read_at = read_at.expect("everybody gets DRAIN");
+            let published = world.record(writer).published;
+            let before = published.iter().filter(|one| one.sent_at + ms(1) < read_at);
+            let lost = before.filter(|one| one.confirmed_at.is_none()).count();
+            assert_eq!(lost, 0, "seed {seed}: {writer:?}: {far:?}");
+        }
+        server.run_for(ms(1000));
+        assert!(server.has_ended(), "seed {seed}");
+        world.check_no_leaks();
+    });
+}
