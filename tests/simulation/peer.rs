@@ -167,6 +167,35 @@ fn a_message_trickled_beyond_its_deadline_is_refused_though_bytes_keep_coming() 
     server.end();
 }
 
+/// However many deadlines pass at one instant, a turn handles some of them, and others' input
+/// between.
+#[test]
+fn deadlines_that_pass_at_once_are_spread_over_turns() {
+    const CLIENTS: u64 = 3000;
+    const TIMERS_PER_TURN: u64 = 128;
+    let (world, mut server) = world();
+    let silent = Plan {
+        opening: Opening::Silent,
+        ..Plan::default()
+    };
+    for _ in 0..CLIENTS {
+        world.add_client(world.now(), silent.clone());
+    }
+    server.run_for(ms(1900));
+    let mut closed = 0;
+    while closed < CLIENTS {
+        server.run_turns(1);
+        let now = server.closed(Reason::HandshakeTimeout);
+        assert!(
+            now - closed <= TIMERS_PER_TURN,
+            "{} in one turn",
+            now - closed
+        );
+        closed = now;
+    }
+    server.end();
+}
+
 #[test]
 fn thousands_of_silent_or_half_open_connections_are_closed_in_time() {
     let (world, mut server) = world();
