@@ -229,7 +229,7 @@ impl Broker {
             .collect();
         self.confirmations.queue.len() * size_of::<Pending>()
             + lists.values().sum::<usize>()
-            + self.memberships * SUBSCRIPTION_BYTES
+            + self.interest_bytes()
     }
 
     /// Sets the charge for tables to what they hold.

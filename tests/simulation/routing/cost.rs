@@ -154,7 +154,7 @@ fn all_work() -> [Work; 8] {
     let retained = || of(2000, |n| Act::Publish(Publish::retained(&format!("r/{n}"))));
     let reader = || Traffic::of([Act::subscribe("a/b")]);
     let reading = Publish {
-        bytes: 4000,
+        bytes: 1500,
         ..Publish::in_codec("s/a", Codec::Json)
     };
     [
@@ -201,7 +201,7 @@ fn all_work() -> [Work; 8] {
             what: "a payload with a schema",
             others: Vec::new(),
             act: Act::Publish(reading),
-            units_min: 4000 / 8,
+            units_min: 1500 / 8,
         },
         Work {
             what: "its values",

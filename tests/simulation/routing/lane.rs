@@ -186,6 +186,29 @@ fn the_ends_of_many_connections_are_spread_over_turns() {
     scene.finish();
 }
 
+/// Many connections with wills end at once.
+#[test]
+fn the_wills_of_many_are_spread_over_turns() {
+    const MANY: u64 = 40;
+    let mut scene = scene(1000);
+    let [own, _] = crowd(&mut scene, MANY as usize);
+    for &one in &own {
+        scene.perform(one, [Act::Will(Publish::of("w"))]);
+    }
+    for &one in &own {
+        scene.end(one, Ending::Reset);
+    }
+    let (mut published, mut turns) = (0, 0);
+    while published < MANY {
+        turns += turns_until(&mut scene, |scene| read(scene, Counter::Wills) > published);
+        let now = read(&scene, Counter::Wills);
+        assert!(now - published <= 3, "{} in one turn", now - published);
+        published = now;
+    }
+    assert!(turns >= MANY / 3, "{turns} turns");
+    scene.finish();
+}
+
 /// S8: many clients subscribe to many retained topics.
 #[test]
 fn replays_are_served_first_come_first_served() {
@@ -275,6 +298,7 @@ fn a_connection_owed_many_answers_is_not_read_until_some_are_sent() {
     scene.run_for(ms(100));
     let read_count = read(&scene, Counter::MessagesReceived) - before;
     assert_eq!(read_count, OPEN_MAX);
+    scene.server.check_ledgers();
     is_soon_answered(&mut scene, own[1], Act::request("$sys/echo"));
     assert!(!scene.world.is_idle(own[0]));
     scene.world.stall(1, false);

@@ -176,7 +176,7 @@ fn when_memory_runs_out_its_largest_holders_lose_it() {
             })
             .collect();
         let [writer] = scene.enter_each([Traffic::default()]);
-        let mut acts = vec![large("little", 6000)];
+        let mut acts = vec![large("little", 40_000)];
         acts.extend((0..24).map(|n| large(&format!("much/{}", n % 8), 100_000 + n)));
         scene.perform(writer, acts);
         let record = scene.record(writer);
@@ -185,7 +185,11 @@ fn when_memory_runs_out_its_largest_holders_lose_it() {
         let held = scene.server.lent_bytes();
         assert!(held <= 2 * MIB, "{held} bytes");
         others_are_served(&mut scene);
+        // Only then does it see what has become of its connection.
+        scene.world.command(little, Command::Read(Reading::Eager));
+        scene.run_for(ms(100));
         assert!(!scene.record(little).ended);
+        assert_eq!(scene.record(little).delivered.len(), 1);
         let closed = scene.server.closed(Reason::SlowConsumer);
         let dropped = scene.server.count(Counter::SlowDroppedNewest);
         match policy {
@@ -231,8 +235,11 @@ fn when_memory_runs_out_who_makes_progress_is_left_alone() {
     acts.extend((0..24).map(|n| large(&format!("much/{}", n % 8), 100_000)));
     scene.act(writer, acts);
     scene.run_for(ms(1500));
+    scene.world.command(little, Command::Read(Reading::Eager));
+    scene.run_for(ms(100));
     assert!(scene.server.closed(Reason::SlowConsumer) > 0);
     assert_eq!(scene.server.closed(Reason::Overloaded), 0);
+    assert_eq!(scene.record(little).delivered.len(), 1);
     for id in [steady, little, sender, writer] {
         assert!(!scene.record(id).ended, "{id:?}");
     }
