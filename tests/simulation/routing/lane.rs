@@ -4,6 +4,7 @@
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
+use ringmail::base::id::ShardId;
 use ringmail::broker::Pace;
 use ringmail::metrics::counter::Counter;
 use ringmail::ring::sim::client::traffic::{Act, Publish, Traffic};
@@ -183,6 +184,24 @@ fn the_ends_of_many_connections_are_spread_over_turns() {
     scene.run_for(ms(100));
     let now = read(&scene, Counter::Unsubscribed) - ended;
     assert_eq!(now, MANY as u64 * EACH + 1);
+    scene.finish();
+}
+
+/// Other threads have very much to say.
+#[test]
+fn commands_are_taken_some_a_turn() {
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, 2);
+    scene.server.fill_mailbox(ShardId(0));
+    for _ in 0..20 {
+        let before = scene.server.work_spent();
+        scene.server.run_turns(1);
+        let units = scene.server.work_spent() - before;
+        assert!(units <= 400, "{units} units in one turn");
+    }
+    for client in [own[0], others[0]] {
+        is_soon_answered(&mut scene, client, Act::subscribe("q"));
+    }
     scene.finish();
 }
 
