@@ -1,5 +1,6 @@
 //! No allocation per message in the steady state: a server in this process, its shards'
-//! threads watched by a counting allocator while a hundred thousand echoes go through.
+//! threads watched by a counting allocator while a hundred thousand echoes go through. And nothing
+//! that shards keep grows with what has come and gone, charged or not.
 
 use ringmail::Server;
 use ringmail::proto::envelope::Envelope;
@@ -11,7 +12,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Counts what threads named `shard-…` allocate while `COUNTING`.
@@ -20,6 +22,10 @@ struct Counting;
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+/// What they have allocated and not freed.
+static LIVE: AtomicI64 = AtomicI64::new(0);
+/// One test at a time counts.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Thread {
@@ -32,9 +38,9 @@ thread_local! {
     static THREAD: Cell<Thread> = const { Cell::new(Thread::Unknown) };
 }
 
-fn count(bytes: usize) {
+fn is_counted() -> bool {
     if !COUNTING.load(Relaxed) {
-        return;
+        return false;
     }
     // A thread that is ending has no locals any more; shards do not end while counting.
     let kind = THREAD.try_with(|thread| {
@@ -44,9 +50,14 @@ fn count(bytes: usize) {
         }
         thread.get()
     });
-    if kind == Ok(Thread::Shard) {
+    kind == Ok(Thread::Shard)
+}
+
+fn count(bytes: usize, freed: usize) {
+    if is_counted() {
         ALLOCATIONS.fetch_add(1, Relaxed);
         BYTES.fetch_add(bytes as u64, Relaxed);
+        LIVE.fetch_add(bytes as i64 - freed as i64, Relaxed);
     }
 }
 
@@ -64,19 +75,22 @@ fn name_begins_with_shard() -> bool {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: see the block below.
-        count(layout.size());
+        count(layout.size(), 0);
         // SAFETY: the caller keeps this function's contract, which is the callee's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if is_counted() {
+            LIVE.fetch_sub(layout.size() as i64, Relaxed);
+        }
         // SAFETY: as above; the block came from `System`.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: see the block below.
-        count(size);
+        count(size, layout.size());
         // SAFETY: as above; the block came from `System`.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -182,8 +196,43 @@ fn allocations_of(address: SocketAddr, payload_bytes: usize) -> (u64, u64, u64) 
     (messages, ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed))
 }
 
+/// Begins a session and goes without a word. The server keeps so few sessions that an earlier one
+/// ends for it.
+fn abandon(address: SocketAddr) {
+    let mut peer = Peer::greet(address, b"");
+    let mut message = vec![b'M', b'C', 1, 0x0A, 0, 0, 0, 20];
+    message.extend([0; 20]);
+    peer.stream.write_all(&message).unwrap();
+    let answered = peer.stream.read(&mut [0; 64]).unwrap();
+    assert!(answered > 0, "no SESSION_OK");
+}
+
+#[test]
+fn sessions_that_come_and_go_leave_nothing_behind() {
+    const KEPT_MAX: i64 = 8 << 10;
+    let _alone = ALONE.lock();
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"\"\nshards = [0, 1]\n\
+                  [limits]\nsessions_waiting_max = 4\n";
+    let running = Server::builder()
+        .config(Config::from_toml(config).unwrap())
+        .start()
+        .unwrap();
+    let address = running.address();
+    COUNTING.store(true, Relaxed);
+    (0..500).for_each(|_| abandon(address));
+    let before = LIVE.load(Relaxed);
+    (0..4000).for_each(|_| abandon(address));
+    let kept = LIVE.load(Relaxed) - before;
+    COUNTING.store(false, Relaxed);
+    println!("{kept} bytes more after 4000 sessions");
+    assert!(kept < KEPT_MAX, "{kept} bytes are left of 4000 sessions");
+    running.drain();
+    running.wait().unwrap();
+}
+
 #[test]
 fn a_hundred_thousand_echoes_allocate_next_to_nothing() {
+    let _alone = ALONE.lock();
     let config = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"\"\nshards = [0, 1]\n";
     let running = Server::builder()
         .config(Config::from_toml(config).unwrap())

@@ -504,6 +504,36 @@ mod tests {
         assert_eq!(ask("$sys/+"), ["$sys/a"]);
     }
 
+    /// A filter looks at little beside what it matches, wherever its wildcards are.
+    #[test]
+    fn topics_that_cannot_match_are_passed_over() {
+        let mut retained = Retained::default();
+        for (device, part) in (0..100).flat_map(|device| (0..100).map(move |part| (device, part))) {
+            let topic = format!("site/{device:02}/{part:02}");
+            retained.retain(&topic, version(1, 0), message("x"), ALWAYS, second(1));
+        }
+        for (filter, matches) in [
+            ("site/+/50", 100),
+            ("site/50/+", 100),
+            ("+/50/50", 1),
+            ("site/50/50", 1),
+            ("site/+", 0),
+            ("other/+/50", 0),
+            ("site/#", 10_000),
+        ] {
+            let (mut found, mut looks) = (0, 1_000_000);
+            let each = |_: &Kept, _| {
+                found += 1;
+                true
+            };
+            let walk = &mut Walk::default();
+            assert!(retained.matching(filter, walk, &mut looks, second(1), each));
+            let looked = 1_000_000 - looks;
+            assert_eq!(found, matches, "{filter}");
+            assert!(looked <= 2 * (found + 101), "{filter}: {looked} looks");
+        }
+    }
+
     fn name(levels: &'static [&'static str]) -> impl Strategy<Value = String> {
         let level = prop::sample::select(levels);
         let name = prop::collection::vec(level, 1..5).prop_map(|levels| levels.join("/"));

@@ -33,7 +33,13 @@ impl<D: Driver> Shard<D> {
                 "{counted} bytes of chunks are counted, {lent} lent"
             ));
         }
-        charged += broker.mesh_charge.bytes() + broker.table_charge.bytes();
+        let (says, entries) = (broker.table_charge.bytes(), broker.entry_bytes());
+        if says < entries {
+            return Err(format!(
+                "tables are charged {says} bytes of at least {entries}"
+            ));
+        }
+        charged += broker.mesh_charge.bytes() + says;
         let wills = broker.legacies.wills.iter();
         charged += wills.map(|(_, will)| will.charge.bytes()).sum::<usize>();
         // The rest belongs to messages, which may be anywhere on their way.

@@ -64,8 +64,8 @@ fn a_flood_of_pings_is_rate_limited_and_then_shut_out_while_others_are_served() 
         writing.join().unwrap();
     });
     assert_eq!(limited, 11, "ten warnings and the end");
-    assert!(echoes > 0);
-    println!("echoes beside the flood: {echoes}");
+    // A hundred thousand PINGs and more are handled in turns of 64: many hundreds are usual.
+    assert!(echoes >= 20, "{echoes} echoes beside the flood");
     let stats = server.wait_for("closed", |stats| stats.connections == 1);
     assert_eq!(stats.closed["too_many_errors"], 1, "{stats:?}");
     server.end();
@@ -85,7 +85,11 @@ fn garbage_is_refused_at_its_first_byte_and_costs_bounded_work() {
             wire.expect_fatal(Code::Malformed);
         }
     });
-    assert!(echoes > 0);
+    // Each of the floods takes several round trips, too.
+    assert!(
+        u64::from(echoes) >= FLOODS,
+        "{echoes} echoes beside the floods"
+    );
     let stats = server.wait_for("closed", |stats| stats.connections == 1);
     assert_eq!(stats.closed["malformed"], FLOODS, "{stats:?}");
     server.end();

@@ -323,8 +323,17 @@ impl Server {
 
     /// Resident memory, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let resident = self.status("VmRSS:");
-        let kib = resident.strip_suffix("kB").unwrap().trim();
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most of it so far.
+    pub fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
+        let bytes = self.status(name);
+        let kib = bytes.strip_suffix("kB").unwrap().trim();
         kib.parse::<u64>().unwrap() * 1024
     }
 

@@ -81,6 +81,51 @@ fn compare(case: &str, hold: impl FnOnce(&Server) -> Vec<Peer>) {
     server.end();
 }
 
+/// Bytes that the start has told as the most that clients make it take.
+fn budget(server: &Server) -> u64 {
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("memory budget: "));
+    let (_, sum) = line
+        .expect("a budget")
+        .rsplit_once(") = ")
+        .expect("its sum");
+    let mib: f64 = sum.split(' ').next().unwrap().parse().unwrap();
+    (mib * MIB as f64) as u64
+}
+
+/// Far more is published than there is room for, to readers that take nothing.
+#[test]
+fn what_a_server_takes_is_within_the_budget_it_tells() {
+    const READERS: u16 = 20;
+    let server = Server::start(&[
+        "limits.message_bytes_max=262144",
+        "limits.connections_max=100",
+        "limits.sessions_waiting_max=100",
+        "limits.outbox_bytes_max=8388608",
+        "limits.outbox_bytes_shard_max=16777216",
+        "ring.buffers=256",
+        "slow_consumer.policy=drop-oldest",
+    ]);
+    let (before, budget) = (server.resident_bytes(), budget(&server));
+    let topic = |number: u16| format!("t/{number}");
+    let readers: Vec<Peer> = (0..READERS)
+        .map(|number| deaf(&server, number % 2, &topic(number)))
+        .collect();
+    let mut publishers = [server.peer(0), server.peer(1)];
+    for round in 0..60 {
+        for number in 0..READERS {
+            let publisher = &mut publishers[usize::from(round + number) % 2];
+            publisher.publish(&topic(number), [round as u8; LARGE]);
+        }
+    }
+    let grown = server.peak_bytes().saturating_sub(before);
+    println!("at most {grown} bytes more were resident, {budget} may be");
+    assert!(grown > budget / 4, "{grown} of {budget}: it was not full");
+    assert!(grown <= budget, "{grown} bytes more, {budget} may be");
+    readers.into_iter().chain(publishers).for_each(Peer::reset);
+    server.end();
+}
+
 fn deaf(server: &Server, shard: u16, filter: &str) -> Peer {
     let mut peer = server.peer_with(shard, Manner::NARROW);
     peer.ok(&subscribe(filter));

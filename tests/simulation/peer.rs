@@ -167,6 +167,33 @@ fn a_message_trickled_beyond_its_deadline_is_refused_though_bytes_keep_coming() 
     server.end();
 }
 
+/// However many deadlines pass at one instant, a turn handles some of them, and others' input
+/// between.
+#[test]
+fn deadlines_that_pass_at_once_are_spread_over_turns() {
+    const CLIENTS: u64 = 3000;
+    const TIMERS_PER_TURN: u64 = 128;
+    let (world, mut server) = world();
+    let silent = Plan {
+        opening: Opening::Silent,
+        ..Plan::default()
+    };
+    for _ in 0..CLIENTS {
+        world.add_client(world.now(), silent.clone());
+    }
+    server.run_for(ms(1900));
+    // Each is sent a reason.
+    let all_sends = || world.sends(0) + world.sends(1);
+    let mut sends = all_sends();
+    while server.closed(Reason::HandshakeTimeout) < CLIENTS {
+        server.run_turns(1);
+        let now = all_sends();
+        assert!(now - sends <= TIMERS_PER_TURN, "{}", now - sends);
+        sends = now;
+    }
+    server.end();
+}
+
 #[test]
 fn thousands_of_silent_or_half_open_connections_are_closed_in_time() {
     let (world, mut server) = world();

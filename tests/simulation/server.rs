@@ -37,6 +37,9 @@ const SLEEP_WITH_CALLS: Duration = Duration::from_millis(1);
 const COMPLETIONS_PER_TURN: usize = 64;
 /// The virtual time that one unit of a shard's work takes.
 const UNIT: Duration = Duration::from_nanos(100);
+/// The most units of one turn: what all lanes have together, and some steps that exceed their
+/// lane's share.
+const TURN_UNITS_MAX: usize = 60_000;
 
 pub const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -270,6 +273,11 @@ impl Server {
         let before = shard.work_spent();
         let turn = shard.turn(sleep).expect("a simulated ring does not break");
         let units = shard.work_spent().wrapping_sub(before);
+        let seed = self.world.seed();
+        assert!(
+            units <= TURN_UNITS_MAX,
+            "seed {seed}: a turn of {units} units"
+        );
         self.world.keep_busy(index, UNIT * units as u32);
         self.lent_bytes_most = self.lent_bytes_most.max(shard.lent_bytes());
         if turn == Turn::Ended {

@@ -35,6 +35,8 @@ use crate::broker::publish::backlog::Legacy;
 use crate::broker::publish::deliver::count_dropped;
 use crate::broker::publish::parcel::SHARED_BYTES_MIN;
 use crate::proto::error::Code;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long a shard must be exhausted, and a send in flight, before a connection is pressed.
@@ -216,6 +218,18 @@ impl Broker {
     /// shard has to know of them, of others.
     pub(in crate::broker) fn interest_bytes(&self) -> usize {
         self.router.interest_bytes() + self.memberships * SUBSCRIPTION_BYTES
+    }
+
+    /// Bytes of entries in tables, counted one by one: the charge is at least as much.
+    pub(crate) fn entry_bytes(&self) -> usize {
+        let lanes = self.fanouts.lanes.iter();
+        let batches = lanes.flat_map(|lane| &lane.batches);
+        let lists: BTreeMap<_, _> = batches
+            .map(|batch| (Rc::as_ptr(&batch.list), batch.list.held_bytes()))
+            .collect();
+        self.confirmations.queue.len() * size_of::<Pending>()
+            + lists.values().sum::<usize>()
+            + self.interest_bytes()
     }
 
     /// Sets the charge for tables to what they hold.

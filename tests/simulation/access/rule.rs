@@ -5,6 +5,7 @@ use crate::server::{limits, ms};
 use ringmail::auth::address::AccessList;
 use ringmail::auth::tally::TallyLimits;
 use ringmail::base::reason::Reason;
+use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Publish, SessionPlan, Traffic};
@@ -179,6 +180,8 @@ fn a_session_belongs_to_one_principal() {
         let thief = scene.enter(&thief, heir(key, 0));
         scene.run_for(ms(50));
         assert_eq!(codes(&scene, thief), [Code::SessionUnknown], "seed {seed}");
+        // It stays where it is, wherever the session is.
+        assert_eq!(scene.server.count(Counter::MovedOut), 0, "seed {seed}");
         let heir = scene.enter(&owner_token, heir(key, 0));
         scene.run_for(ms(50));
         assert_eq!(codes(&scene, heir), [], "seed {seed}");

@@ -1,11 +1,17 @@
 //! What a message and a delivery cost, counted in units of work and sends of the ring rather than
-//! time: the same for few subscribers or filters as for very many.
+//! time: the same for few subscribers or filters as for very many. And that all work is counted:
+//! in a simulation what is not takes no time, so no other test would see it.
 
 use super::super::server::{Guards, limits};
 use super::scene::Scene;
+use ringmail::broker::{Demand, Schemas};
+use ringmail::codec::Descriptors;
 use ringmail::metrics::counter::Counter;
-use ringmail::ring::sim::client::traffic::{Act, Traffic};
+use ringmail::proto::envelope::Codec;
+use ringmail::ring::sim::client::Ending;
+use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::{Faults, RingSize};
+use std::sync::Arc;
 
 const SHARDS: usize = 2;
 /// The most filters that one client subscribes to.
@@ -111,4 +117,142 @@ fn a_message_costs_the_same_whether_there_is_one_filter_or_a_hundred_thousand() 
         let is_flat = is_flat(few.units_per_message, more.units_per_message);
         assert!(is_flat, "alone: {few:?}; beside {many}: {more:?}");
     }
+}
+
+/// A client's acts that make others' work, the one that makes it, and what that has to count at
+/// least.
+struct Work {
+    what: &'static str,
+    others: Vec<Traffic>,
+    act: Act,
+    units_min: usize,
+}
+
+/// Filters of nine levels, each matched in two ways by a topic that none of them matches.
+fn wild() -> Vec<Act> {
+    let filter = |bits: u32| {
+        let levels = (0..9).map(|at| ["a", "+"][(bits >> at & 1) as usize]);
+        let levels: Vec<_> = levels.collect();
+        Act::subscribe(&format!("{}/z", levels.join("/")))
+    };
+    (0..512).map(filter).collect()
+}
+
+/// A PUBLISH of four thousand values in as many bytes: a packed field of small numbers.
+fn many_values() -> Act {
+    let payload = [&[0x42, 0xA0, 0x1F][..], &[2; 4000]].concat();
+    let mut message = vec![b'M', b'C', 1, 0x10];
+    message.extend_from_slice(&(10 + payload.len() as u32).to_be_bytes());
+    message.extend_from_slice(&[0, 0, 0, 0, 0, Codec::Protobuf as u8, 3]);
+    message.extend_from_slice(b"s/a");
+    message.extend(payload);
+    Act::Raw(message)
+}
+
+fn all_work() -> [Work; 8] {
+    let of = |count, act: fn(usize) -> Act| Traffic::of((0..count).map(act).collect::<Vec<_>>());
+    let retained = || of(2000, |n| Act::Publish(Publish::retained(&format!("r/{n}"))));
+    let reader = || Traffic::of([Act::subscribe("a/b")]);
+    let reading = Publish {
+        bytes: 1500,
+        ..Publish::in_codec("s/a", Codec::Json)
+    };
+    [
+        Work {
+            what: "a delivery to few",
+            others: vec![reader(); 200],
+            act: Act::publish("a/b"),
+            units_min: 200,
+        },
+        Work {
+            what: "a delivery to many",
+            others: vec![reader(); 800],
+            act: Act::publish("a/b"),
+            units_min: 800,
+        },
+        Work {
+            what: "nodes of a trie",
+            others: vec![Traffic::of(wild())],
+            act: Act::publish(&("a/".repeat(9) + "y")),
+            // Those until it is seen to be long, and then all.
+            units_min: 512 + 1023,
+        },
+        Work {
+            what: "groups",
+            others: vec![of(200, |n| {
+                Act::Subscribe(Filter::in_group("a/b", &n.to_string()))
+            })],
+            act: Act::publish("a/b"),
+            units_min: 200,
+        },
+        Work {
+            what: "retained messages that do not match",
+            others: vec![retained()],
+            act: Act::subscribe("+/+/z"),
+            units_min: 2000 / 4,
+        },
+        Work {
+            what: "retained messages",
+            others: vec![retained()],
+            act: Act::subscribe("r/#"),
+            units_min: 2000,
+        },
+        Work {
+            what: "a payload with a schema",
+            others: Vec::new(),
+            act: Act::Publish(reading),
+            units_min: 1500 / 8,
+        },
+        Work {
+            what: "its values",
+            others: Vec::new(),
+            act: many_values(),
+            units_min: 4000,
+        },
+    ]
+}
+
+fn schemas() -> Schemas {
+    let site = include_bytes!("../../schema/site.binpb");
+    let schema = Descriptors::decode(site).unwrap().schema("site.Reading");
+    let topics = vec![("s/#".to_owned(), schema.unwrap())];
+    Schemas::new(topics, Arc::<Demand>::default(), 1 << 20)
+}
+
+fn busy(others: Vec<Traffic>) -> Scene {
+    let (size, faults) = (RingSize::default(), Faults::none());
+    let guards = Guards {
+        schemas: Some(Arc::new(schemas)),
+        ..Guards::default()
+    };
+    let mut scene = Scene::of_shards(SHARDS, 1, faults, size, limits(), guards);
+    for plan in others {
+        scene.enter(plan);
+    }
+    scene.settle();
+    scene
+}
+
+#[test]
+fn all_work_is_counted() {
+    for work in all_work() {
+        let mut scene = busy(work.others);
+        let [one] = scene.enter_each([Traffic::default()]);
+        let before = scene.server.work_spent();
+        scene.perform(one, [work.act]);
+        let units = scene.server.work_spent() - before;
+        let (what, least) = (work.what, work.units_min);
+        assert!(units >= least, "{what}: {units} units, at least {least}");
+        scene.finish();
+    }
+    // Each subscription that ends, on its own shard and where its filter is known.
+    let filters = (0..500).map(|n| Act::subscribe(&format!("e/{n}")));
+    let mut scene = busy(Vec::new());
+    let [one] = scene.enter_each([Traffic::of(filters.collect::<Vec<_>>())]);
+    let before = scene.server.work_spent();
+    scene.end(one, Ending::Reset);
+    scene.settle();
+    let units = scene.server.work_spent() - before;
+    assert!(units >= 2 * 4 * 500, "{units} units for 500 subscriptions");
+    scene.finish();
 }

@@ -103,6 +103,31 @@ fn members_that_leave_during_publications_lose_none() {
     }
 }
 
+/// A member that the server has just ended, and whose shard has not told the groups yet.
+#[test]
+fn what_is_chosen_for_a_member_that_is_ending_goes_to_another() {
+    for seed in 0..8 {
+        let mut scene = Scene::quiet(seed);
+        let members = scene.enter_each([member(), member(), member()]);
+        let writers = scene.enter_each([(); 3].map(|()| Traffic::default()));
+        // Its end and the publications are read in one turn.
+        scene.world.stall(0, true);
+        let of_first = |&&id: &&ClientId| scene.record(id).connections[0].shard == Some(0);
+        let gone = *members.iter().find(of_first).expect("one on each shard");
+        let writer = *writers.iter().find(of_first).expect("one on each shard");
+        scene.act(gone, [Act::Raw(vec![0; 64])]);
+        scene.run_for(ms(5));
+        scene.act(writer, publish(30));
+        scene.run_for(ms(5));
+        scene.world.stall(0, false);
+        scene.run_for(ms(1000));
+        assert!(scene.record(gone).ended, "seed {seed}");
+        shares(&scene, writer, &members);
+        scene.close();
+        scene.rest();
+    }
+}
+
 /// A member that acknowledges nothing and does not reconnect.
 fn debtor() -> Traffic {
     Traffic {

@@ -4,6 +4,7 @@
 
 use super::super::server::{Guards, limits, ms};
 use super::scene::Scene;
+use ringmail::base::id::ShardId;
 use ringmail::broker::Pace;
 use ringmail::metrics::counter::Counter;
 use ringmail::ring::sim::client::traffic::{Act, Command, Publish, SessionPlan, Traffic};
@@ -235,6 +236,47 @@ fn the_end_of_one_connection_is_spread_over_turns() {
     }
 }
 
+/// Other threads have very much to say.
+#[test]
+fn commands_are_taken_some_a_turn() {
+    let mut scene = scene(1000);
+    let [own, others] = crowd(&mut scene, 2);
+    scene.server.fill_mailbox(ShardId(0));
+    for _ in 0..20 {
+        let before = scene.server.work_spent();
+        scene.server.run_turns(1);
+        let units = scene.server.work_spent() - before;
+        assert!(units <= 400, "{units} units in one turn");
+    }
+    for client in [own[0], others[0]] {
+        is_soon_answered(&mut scene, client, Act::subscribe("q"));
+    }
+    scene.finish();
+}
+
+/// Many connections with wills end at once.
+#[test]
+fn the_wills_of_many_are_spread_over_turns() {
+    const MANY: u64 = 40;
+    let mut scene = scene(1000);
+    let [own, _] = crowd(&mut scene, MANY as usize);
+    for &one in &own {
+        scene.perform(one, [Act::Will(Publish::of("w"))]);
+    }
+    for &one in &own {
+        scene.end(one, Ending::Reset);
+    }
+    let (mut published, mut turns) = (0, 0);
+    while published < MANY {
+        turns += turns_until(&mut scene, |scene| read(scene, Counter::Wills) > published);
+        let now = read(&scene, Counter::Wills);
+        assert!(now - published <= 3, "{} in one turn", now - published);
+        published = now;
+    }
+    assert!(turns >= MANY / 3, "{turns} turns");
+    scene.finish();
+}
+
 /// S8: many clients subscribe to many retained topics.
 #[test]
 fn replays_are_served_first_come_first_served() {
@@ -254,12 +296,58 @@ fn replays_are_served_first_come_first_served() {
     let first = turns_until(&mut scene, |scene| {
         readers.iter().any(|one| is_done(scene, one))
     });
-    let done = readers.iter().filter(|one| is_done(&scene, one)).count();
-    assert_eq!(done, 1, "after {first} turns");
-    let rest = turns_until(&mut scene, |scene| {
-        readers.iter().all(|one| is_done(scene, one))
+    let done = |scene: &Scene| readers.iter().filter(|one| is_done(scene, one)).count();
+    assert_eq!(done(&scene), 1, "after {first} turns");
+    let mut rest = 0;
+    for count in 1..=READERS {
+        rest += turns_until(&mut scene, |scene| done(scene) >= count);
+        let first = readers
+            .iter()
+            .take_while(|one| is_done(&scene, one))
+            .count();
+        assert_eq!(first, done(&scene), "one has overtaken another");
+    }
+    // A share of 20 units a turn is 16 messages, however many replays are served of it.
+    let others = (READERS as u64 - 1) * TOPICS / 16;
+    assert!(
+        (others / 2..2 * others).contains(&rest),
+        "{rest} turns for the others"
+    );
+    scene.finish();
+}
+
+/// More clients than a turn has time for, each with one operation at a time.
+#[test]
+fn who_comes_too_late_for_a_turn_is_heard_first_in_the_next() {
+    let mut scene = scene(1000);
+    let [own, _] = crowd(&mut scene, 64);
+    let (readers, writers) = own.split_at(4);
+    for &reader in readers {
+        scene.perform(reader, [Act::subscribe("f/#")]);
+    }
+    for &writer in writers {
+        let one_by_one = [Act::publish("f/x"), Act::AwaitAnswers];
+        scene.act(
+            writer,
+            std::iter::repeat_n(one_by_one, 200)
+                .flatten()
+                .collect::<Vec<_>>(),
+        );
+    }
+    scene.server.run_turns(400);
+    let confirmed = writers.iter().map(|&writer| {
+        let published = scene.record(writer).published;
+        let confirmed = published.iter().filter(|one| one.confirmed_at.is_some());
+        confirmed.count()
     });
-    assert!(rest >= 5 * TOPICS / 16, "{rest} turns for the others");
+    let confirmed: Vec<usize> = confirmed.collect();
+    let (least, most) = (confirmed.iter().min(), confirmed.iter().max());
+    let (least, most) = (*least.unwrap(), *most.unwrap());
+    assert!(least > 4 && most < 200, "{least} to {most}");
+    assert!(
+        most <= least + least / 2,
+        "{least} to {most}: {confirmed:?}"
+    );
     scene.finish();
 }
 
@@ -278,6 +366,7 @@ fn a_connection_owed_many_answers_is_not_read_until_some_are_sent() {
     scene.run_for(ms(100));
     let read_count = read(&scene, Counter::MessagesReceived) - before;
     assert_eq!(read_count, OPEN_MAX);
+    scene.server.check_ledgers();
     is_soon_answered(&mut scene, own[1], Act::request("$sys/echo"));
     assert!(!scene.world.is_idle(own[0]));
     scene.world.stall(1, false);

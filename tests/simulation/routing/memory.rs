@@ -8,7 +8,7 @@ use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Command, Filter, Publish, Traffic};
-use ringmail::ring::sim::client::{ClientId, Reading};
+use ringmail::ring::sim::client::{ClientId, Reading, Writing};
 use ringmail::ring::sim::{Faults, RingSize};
 
 const MIB: usize = 1 << 20;
@@ -176,7 +176,7 @@ fn when_memory_runs_out_its_largest_holders_lose_it() {
             })
             .collect();
         let [writer] = scene.enter_each([Traffic::default()]);
-        let mut acts = vec![large("little", 6000)];
+        let mut acts = vec![large("little", 40_000)];
         acts.extend((0..24).map(|n| large(&format!("much/{}", n % 8), 100_000 + n)));
         scene.perform(writer, acts);
         let record = scene.record(writer);
@@ -185,7 +185,11 @@ fn when_memory_runs_out_its_largest_holders_lose_it() {
         let held = scene.server.lent_bytes();
         assert!(held <= 2 * MIB, "{held} bytes");
         others_are_served(&mut scene);
+        // Only then does it see what has become of its connection.
+        scene.world.command(little, Command::Read(Reading::Eager));
+        scene.run_for(ms(100));
         assert!(!scene.record(little).ended);
+        assert_eq!(scene.record(little).delivered.len(), 1);
         let closed = scene.server.closed(Reason::SlowConsumer);
         let dropped = scene.server.count(Counter::SlowDroppedNewest);
         match policy {
@@ -196,4 +200,73 @@ fn when_memory_runs_out_its_largest_holders_lose_it() {
         let _ = holders;
         heal(scene);
     }
+}
+
+/// Neither a reader that makes progress, however much waits for it, nor who only sends, nor who
+/// holds little.
+#[test]
+fn when_memory_runs_out_who_makes_progress_is_left_alone() {
+    const STEADY: usize = 80;
+    let mut scene = scene(1, 2 * MIB);
+    let steady = Filter::with_policy("steady", SlowPolicy::DropNewest);
+    let steady = Traffic {
+        reading: Reading::Slow {
+            bytes: 4000,
+            every: ms(4),
+        },
+        ..Traffic::of([Act::Subscribe(steady)])
+    };
+    let [steady, writer] = scene.enter_each([steady, Traffic::default()]);
+    let little = deaf(&mut scene, Traffic::of([Act::subscribe("little")]));
+    for number in 0..8 {
+        let filter = format!("much/{number}");
+        deaf(&mut scene, Traffic::of([Act::subscribe(&filter)]));
+    }
+    let sender = scene.enter(Traffic {
+        writing: Writing::Trickle {
+            bytes: 1000,
+            every: ms(5),
+        },
+        ..Traffic::of([large("sent", 300_000)])
+    });
+    scene.run_for(ms(500));
+    let mut acts = vec![large("little", 40_000)];
+    acts.extend((0..STEADY).map(|_| large("steady", 10_000)));
+    acts.extend((0..24).map(|n| large(&format!("much/{}", n % 8), 100_000)));
+    scene.act(writer, acts);
+    scene.run_for(ms(1500));
+    scene.world.command(little, Command::Read(Reading::Eager));
+    scene.run_for(ms(100));
+    assert!(scene.server.closed(Reason::SlowConsumer) > 0);
+    assert_eq!(scene.server.closed(Reason::Overloaded), 0);
+    assert_eq!(scene.record(little).delivered.len(), 1);
+    for id in [steady, little, sender, writer] {
+        assert!(!scene.record(id).ended, "{id:?}");
+    }
+    assert_eq!(scene.record(steady).delivered.len(), STEADY);
+    heal(scene);
+}
+
+/// As long as a reader holds one that has been replaced, it takes of the room for retained ones.
+#[test]
+fn a_replaced_retained_message_counts_until_its_readers_have_it() {
+    let mut scene = scene(1, 8 * MIB);
+    let [writer] = scene.enter_each([Traffic::default()]);
+    for _ in 0..12 {
+        let message = Publish {
+            bytes: 300_000,
+            ..Publish::retained("r")
+        };
+        scene.act(writer, [Act::Publish(message)]);
+        scene.run_for(ms(50));
+        scene.enter(Traffic::of([
+            Act::Read(Reading::Never),
+            Act::subscribe("r"),
+        ]));
+        scene.run_for(ms(50));
+    }
+    let errors = scene.record(writer).errors;
+    assert!((4..8).contains(&errors.len()), "{errors:?}");
+    assert!(errors.iter().all(|one| one.1 == Code::Overloaded));
+    heal(scene);
 }

@@ -268,6 +268,8 @@ fn a_timeout_above_the_maximum_is_clamped() {
 }
 
 const LARGE: usize = 100_000;
+/// Small enough to be copied into a batch, which is charged for it.
+const COPIED: usize = 10_000;
 /// What a link of the mesh may hold, and what two connections may still add to it.
 const LINK_BYTES: usize = (4 << 20) + 4 * LARGE;
 
@@ -275,36 +277,44 @@ const LINK_BYTES: usize = (4 << 20) + 4 * LARGE;
 /// is in the mesh is charged, and released in the end.
 #[test]
 fn messages_a_shard_does_not_accept_hold_up_their_senders() {
-    for answers in [false, true] {
+    for (answers, bytes, count) in [
+        (false, LARGE, 200),
+        (true, LARGE, 200),
+        (false, COPIED, 1000),
+        (true, COPIED, 1000),
+    ] {
         let mut scene = scene(8, |limits| limits.outbox_bytes_max = 1 << 26);
         let after = Answering::After(ms(if answers { 1000 } else { 0 }));
         let server = enter_on(&mut scene, 0, server("svc", after));
         let requester = enter_on(&mut scene, 1, Traffic::default());
         let timeout_ms = if answers { MINUTES } else { 1 };
-        scene.act(requester, vec![ask("svc", timeout_ms, LARGE); 200]);
+        scene.act(requester, vec![ask("svc", timeout_ms, bytes); count]);
         let held_up = if answers { 1 } else { 0 };
         if answers {
             scene.run_for(ms(500));
-            assert_eq!(scene.record(server).served.len(), 200);
+            assert_eq!(scene.record(server).served.len(), count);
         }
         let at_rest = scene.server.lent_bytes();
         scene.world.stall(held_up, true);
         scene.run_for(ms(10_000));
         let held = scene.server.lent_bytes();
         // What a waiting connection has received before is charged, too.
-        assert!(held >= at_rest + (4 << 20), "{held} bytes charged");
+        assert!(held >= at_rest + (3 << 20), "{held} bytes charged");
         assert!(
             held <= at_rest + LINK_BYTES + (1 << 20),
             "{held} bytes charged"
         );
         if !answers {
             let forwarded = scene.server.count(Counter::RequestsForwarded);
-            assert!(forwarded <= (LINK_BYTES / LARGE) as u64, "{forwarded}");
+            assert!(forwarded <= (LINK_BYTES / bytes) as u64, "{forwarded}");
         }
         scene.world.stall(held_up, false);
         scene.run_for(ms(10_000));
         let record = scene.record(requester);
-        assert_eq!((record.violation.as_ref(), answered(&record)), (None, 200));
+        assert_eq!(
+            (record.violation.as_ref(), answered(&record)),
+            (None, count)
+        );
         let timed_out = failures(&scene, requester).len();
         assert!(if answers {
             timed_out == 0
@@ -314,6 +324,35 @@ fn messages_a_shard_does_not_accept_hold_up_their_senders() {
         scene.close();
         scene.rest();
     }
+}
+
+/// The requester has ended, and its call's slot is another's, when the answer comes from the
+/// service's shard.
+#[test]
+fn an_answer_on_its_way_to_a_requester_that_has_ended_reaches_no_other() {
+    let mut scene = Scene::quiet(11);
+    enter_on(&mut scene, 0, server("svc", Answering::After(ms(20))));
+    let [first, second] = [(); 2].map(|()| enter_on(&mut scene, 1, Traffic::default()));
+    scene.act(first, [ask("svc", MINUTES, 4)]);
+    scene.run_for(ms(10));
+    // The answer waits for the service's shard until the end of the first has been handled.
+    scene.world.stall(0, true);
+    scene.run_for(ms(20));
+    scene.end(first, Ending::Reset);
+    scene.run_for(ms(10));
+    assert_eq!(scene.server.calls(), (0, 1));
+    // Then the requesters' shard reads the second's request before what the other has said.
+    scene.world.stall(1, true);
+    scene.world.stall(0, false);
+    scene.act(second, [ask("svc", MINUTES, 4)]);
+    scene.run_for(ms(10));
+    scene.world.stall(1, false);
+    scene.run_for(ms(100));
+    let record = scene.record(second);
+    assert_eq!((record.violation.as_ref(), answered(&record)), (None, 1));
+    assert_eq!(scene.server.count(Counter::AnswersLate), 1);
+    scene.close();
+    scene.rest();
 }
 
 /// The service has ended, and the requester's shard does not know it yet.

@@ -11,8 +11,8 @@ use ringmail::base::reason::Reason;
 use ringmail::broker::Limits;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::Traffic;
-use ringmail::ring::sim::client::{Ending, Opening, Plan, Reading};
+use ringmail::ring::sim::client::traffic::{Act, Traffic};
+use ringmail::ring::sim::client::{ClientId, Ending, Opening, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize};
 use std::rc::Rc;
 
@@ -40,6 +40,18 @@ fn crowd(scene: &mut Scene) {
         scene.world.add_client(scene.world.now(), silent.clone());
     }
     scene.run_for(ms(20));
+}
+
+/// A client asks for a session; its shard, of `here` and `there`, has asked the session's, and is
+/// stalled before it hears that the session is there.
+fn ask_and_be_told(scene: &mut Scene, comer: ClientId, key: [u8; 16], shards: (usize, usize)) {
+    let (here, there) = shards;
+    scene.act(comer, [session(key)]);
+    for (runs, waits) in [(here, there), (there, here)] {
+        scene.world.stall(runs, false);
+        scene.world.stall(waits, true);
+        scene.run_for(ms(20));
+    }
 }
 
 /// New connections spread evenly over the shards: nothing that has ended is still counted.
@@ -82,16 +94,9 @@ fn a_session_outlives_a_connection_that_finds_its_shard_full_on_arrival() {
     let mut scene = small(2);
     let (key, there, comer) = apart(&mut scene);
     let (there, here) = (there.index(), home(&scene, comer).index());
-    let let_run = |scene: &mut Scene, shard: usize, other: usize| {
-        scene.world.stall(shard, false);
-        scene.world.stall(other, true);
-        scene.run_for(ms(20));
-    };
     // Its shard asks whether the session's shard has room, and it has; then the slot is taken, and
     // only then the connection moves.
-    scene.act(comer, [session(key)]);
-    let_run(&mut scene, here, there);
-    let_run(&mut scene, there, here);
+    ask_and_be_told(&mut scene, comer, key, (here, there));
     crowd(&mut scene);
     scene.world.stall(here, false);
     scene.run_for(ms(100));
@@ -101,6 +106,28 @@ fn a_session_outlives_a_connection_that_finds_its_shard_full_on_arrival() {
     let [heir] = scene.enter_each([heir(key, 0)]);
     assert_eq!(codes(&scene, heir), []);
     assert_eq!(scene.server.count(Counter::SessionsResumed), 1);
+    end_evenly(scene);
+}
+
+/// When the connection arrives the session has ended, and its shard has as many connections as it
+/// may have.
+#[test]
+fn a_connection_that_moves_to_a_full_shard_for_nothing_may_not_stay() {
+    let mut scene = small(4);
+    let (key, there, comer) = apart(&mut scene);
+    let (there, here) = (there.index(), home(&scene, comer).index());
+    while scene.server.open() < 2 * SHARDS as u64 {
+        scene.enter_each([Traffic::default()]);
+    }
+    ask_and_be_told(&mut scene, comer, key, (here, there));
+    scene.run_for(scene.linger + ms(1000));
+    scene.world.stall(here, false);
+    scene.run_for(ms(100));
+    assert_eq!(scene.server.count(Counter::MovedIn), 1);
+    assert_eq!(codes(&scene, comer), [Code::SessionUnknown]);
+    scene.act(comer, [Act::publish("a")]);
+    scene.run_for(ms(100));
+    assert_eq!(ended(&scene, comer), Some(Code::TooManyConnections));
     end_evenly(scene);
 }
 
