@@ -8,7 +8,6 @@
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::TIMERS_PER_TURN;
 use crate::base::reason::Reason;
 use crate::broker::context::scheduler::{COMMAND_UNITS, COMPLETIONS_PER_UNIT, Lane};
 use crate::broker::mesh::Mesh;
@@ -322,7 +321,7 @@ impl<D: Driver> Shard<D> {
 
     fn fire_timers(&mut self) {
         self.timers.advance(self.broker.resources.now);
-        for _ in 0..TIMERS_PER_TURN {
+        for _ in 0..self.broker.resources.limits.pace.timers {
             let Some(slot) = self.timers.pop_due() else {
                 break;
             };

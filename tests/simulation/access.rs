@@ -2,7 +2,7 @@
 //! judged over whole random runs, and rule by rule.
 
 #[path = "access/guarded.rs"]
-mod guarded;
+pub(crate) mod guarded;
 #[path = "access/random.rs"]
 mod random;
 #[path = "access/rule.rs"]

@@ -6,7 +6,7 @@ use super::server::{Server, limits, ms, request_kinds, settings};
 use ringmail::base::clock::Instant;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::{Act, SessionPlan, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, Publish, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
@@ -212,4 +212,40 @@ fn messages_confirmed_during_a_drain_reach_idle_subscribers() {
         server.check_reasons();
         server.world.check_no_leaks();
     });
+}
+
+/// A session whose buffer is full waits for its client to acknowledge. In a drain that is in vain:
+/// nobody is heard any more, and the session ends with the server.
+#[test]
+fn messages_that_wait_for_an_acknowledgement_are_delivered_by_a_drain() {
+    for ack_every in [0, 5] {
+        let world = World::new(ack_every, Faults::none());
+        let mut limits = limits();
+        limits.session_buffer_bytes_max = 10_000;
+        let mut server = Server::with(&world, 2, RingSize::default(), &settings(), &limits);
+        let session = Some(SessionPlan {
+            ack_every: ack_every as u32,
+            ..SessionPlan::default()
+        });
+        let listener = Traffic {
+            session,
+            ..Traffic::of([Act::subscribe("t/#")])
+        };
+        let listener = world.add_traffic(world.now(), listener);
+        server.run_for(ms(100));
+        let large = Act::Publish(Publish {
+            bytes: 3000,
+            ..Publish::of("t/a")
+        });
+        let writer = world.add_traffic(world.now(), Traffic::of(vec![large; 9]));
+        server.run_for(ms(100));
+        let published = world.record(writer).published;
+        assert!(published.iter().all(|one| one.confirmed_at.is_some()));
+        assert!(world.record(listener).delivered.len() < 9, "none waits");
+        drain(&mut server);
+        let had = world.record(listener).numbers(writer, "t/a");
+        assert_eq!(had, (0..9).collect::<Vec<_>>(), "ACK after {ack_every}");
+        server.check_reasons();
+        server.world.check_no_leaks();
+    }
 }

@@ -5,6 +5,8 @@
 mod absence;
 #[path = "routing/cost.rs"]
 mod cost;
+#[path = "routing/credential.rs"]
+mod credential;
 #[path = "routing/fanout.rs"]
 mod fanout;
 #[path = "routing/group.rs"]
@@ -35,6 +37,8 @@ mod scene;
 mod schema;
 #[path = "routing/session.rs"]
 mod session;
+#[path = "routing/shrink.rs"]
+mod shrink;
 #[path = "routing/slow.rs"]
 mod slow;
 #[path = "routing/swarm.rs"]

@@ -13,13 +13,28 @@ impl Evidence {
     /// and which operation that was. Wills need no check of their own: operations are answered in
     /// order, so the next one waits for them.
     pub fn longest_wait(&self, of: &[ClientId], now: Instant) -> (Duration, String) {
+        self.longest_wait_since(of, Instant::ZERO, now)
+    }
+
+    /// The same of operations that were sent at that time or later on connections that still
+    /// stand, but not of REQUESTs to those that need not answer.
+    pub fn longest_wait_since(
+        &self,
+        of: &[ClientId],
+        since: Instant,
+        now: Instant,
+    ) -> (Duration, String) {
         let witnesses = of.iter().filter_map(|&id| self.witness(id));
         let waits = witnesses.flat_map(|witness| {
+            let last = witness.record.connections.last();
+            let from = last.map_or(since, |last| last.begun_at.max(since));
             let waits = waits(witness).into_iter();
-            waits.map(|(from, to, what)| {
-                let waited = to.unwrap_or(now).since(from);
-                (waited, format!("{:?}: {what}", witness.id))
-            })
+            waits
+                .filter(move |one| one.0 >= from && !one.2.ends_with("flaky"))
+                .map(|(from, to, what)| {
+                    let waited = to.unwrap_or(now).since(from);
+                    (waited, format!("{:?}: {what}", witness.id))
+                })
         });
         waits.max().unwrap_or_default()
     }
@@ -31,7 +46,7 @@ fn waits(witness: &Witness) -> Vec<Wait> {
     for one in record
         .published
         .iter()
-        .filter(|one| one.id != 0 && !one.is_will)
+        .filter(|one| one.id != 0 && !one.is_will && one.refused.is_none())
     {
         let what = format!("PUBLISH {} to {}", one.id, one.plan.topic);
         waits.push((one.sent_at, one.confirmed_at, what));
@@ -39,6 +54,9 @@ fn waits(witness: &Witness) -> Vec<Wait> {
     let subscriptions = record.subscriptions.iter().map(|one| ("SUBSCRIBE", one));
     let services = record.services.iter().map(|one| ("SERVE", one));
     for (what, one) in subscriptions.chain(services) {
+        if one.refused.is_some() {
+            continue;
+        }
         let name = &one.filter.name;
         waits.push((one.sent_at, one.confirmed_at, format!("{what} {name}")));
         if let Some(left_at) = one.left_at {

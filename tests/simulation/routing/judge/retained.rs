@@ -60,7 +60,8 @@ impl Evidence {
             for registration in &receiver.record.subscriptions {
                 let stays =
                     registration.left_at.is_none() && receiver.is_whole(registration.membership);
-                if !stays || !suits(registration, topic) || !keeps_all(registration) {
+                let has_max = receiver.plan.message_max.is_some();
+                if !stays || has_max || !suits(registration, topic) || !keeps_all(registration) {
                     continue;
                 }
                 let delivered = receiver.record.delivered.iter().rev();
