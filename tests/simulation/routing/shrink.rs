@@ -10,7 +10,7 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 /// A run more takes a tenth of a second, a large one a few.
-const RUNS_MAX: usize = 250;
+const RUNS_MAX: usize = 150;
 
 /// What a seed's run is restricted to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
