@@ -2,8 +2,8 @@
 //! then commands, finished calls and timers; reconcile the touched connections; sleep in the next
 //! poll if nothing is left to do.
 //!
-//! Everything is bounded: completions by configuration, messages of one connection by
-//! `MESSAGES_PER_TURN`, commands and timers by constants. The rest waits for the next turn.
+//! Everything is bounded: completions by configuration, messages of one connection and timers by
+//! `Pace`, commands by their lane. The rest waits for the next turn.
 
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;

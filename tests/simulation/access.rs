@@ -4,6 +4,6 @@
 #[path = "access/guarded.rs"]
 pub(crate) mod guarded;
 #[path = "access/random.rs"]
-mod random;
+pub(crate) mod random;
 #[path = "access/rule.rs"]
 mod rule;

@@ -1,6 +1,7 @@
 //! Drains under load: each client gets one DRAIN, every accepted request is answered, and all
 //! shards end in time.
 
+use super::coverage::Coverage;
 use super::seed;
 use super::server::{Server, limits, ms, request_kinds, settings};
 use ringmail::base::clock::Instant;
@@ -12,6 +13,9 @@ use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
 
 const DRAIN: Duration = Duration::from_millis(5000);
+
+/// What the test with peers of every kind has to reach.
+pub const REACHED: &[&str] = &["closed: drained", "code: Draining", "code: Shutdown"];
 
 /// A client that makes requests until it receives DRAIN, or for ever.
 fn asker(rng: &mut fastrand::Rng) -> Plan {
@@ -99,6 +103,7 @@ fn a_drain_notifies_each_client_once_and_answers_accepted_requests() {
 #[test]
 fn a_drain_ends_in_time_whatever_the_peers_do() {
     let name = "a_drain_ends_in_time_whatever_the_peers_do";
+    let coverage = Coverage::default();
     seed::each(name, 200, |seed| {
         let (mut server, _) = start(seed, Faults::all());
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -119,7 +124,12 @@ fn a_drain_ends_in_time_whatever_the_peers_do() {
         server.check_reasons();
         assert_eq!(server.open(), 0);
         server.world.check_no_leaks();
+        coverage.add_server(&server);
+        for id in server.world.clients() {
+            coverage.add_report(&server.world.report(id));
+        }
     });
+    coverage.require(REACHED);
 }
 
 #[test]

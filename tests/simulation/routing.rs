@@ -26,7 +26,7 @@ mod matching;
 #[path = "routing/memory.rs"]
 mod memory;
 #[path = "routing/random.rs"]
-mod random;
+pub(crate) mod random;
 #[path = "routing/request.rs"]
 mod request;
 #[path = "routing/room.rs"]

@@ -223,6 +223,11 @@ impl Swarm {
         };
         swarm.edit(only);
         swarm.measure.bytes_max = swarm.message_max as usize - 1000;
+        if room == Room::Narrow {
+            // Outboxes hold at least two messages, as `check` wants it.
+            let most = (swarm.limits.outbox_bytes_max / 2).max(6000 * 3 / 2);
+            swarm.measure.bytes_max = swarm.measure.bytes_max.min(most);
+        }
         if features.strangers {
             swarm.limits.connections_max = clients.div_ceil(swarm.shards) as u32 + 8;
         }
@@ -289,7 +294,7 @@ impl Swarm {
             ample: self.room != Room::Narrow,
             crowded: features.strangers,
             may_end,
-            loses_sessions: expires || self.tiny.waiting,
+            loses_sessions: expires || self.tiny.waiting || self.finish == Finish::Drain,
             few_calls: self.tiny.calls || self.tiny.requests,
             limits_rates: self.tiny.rates,
             timeout: self.limits.request_timeout,
