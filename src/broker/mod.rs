@@ -45,7 +45,7 @@ pub use context::mailbox::{Completion, ReplyTo, mailbox};
 pub use context::resource::{Limits, Rates};
 pub use context::scheduler::Pace;
 pub use context::trace::Tracing;
-pub use mesh::{Mesh, connect_shards};
+pub use mesh::{LinkSize, Mesh, connect_shards};
 pub use publish::schema::{Demand, Schemas};
 pub use request::call::{Deferred, Job, LocalFuture};
 pub use request::service::{Reply, Request, Service};

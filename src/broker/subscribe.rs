@@ -67,8 +67,14 @@ impl Broker {
         let filter = envelope.name;
         check_filter(filter)?;
         self.check_right(key, |transport| transport.bearer().may_subscribe(filter))?;
-        self.check_count(key)?;
         let group = envelope.headers.find(header::GROUP);
+        self.check_count(key, |broker, state| {
+            let made = broker.router.subscription(filter, group);
+            made.is_some_and(|(filter, number)| {
+                let one = Membership { filter, number };
+                state.subscriptions.contains(&one)
+            })
+        })?;
         let subscription = Subscription {
             connection: key,
             policy: envelope.headers.slow_policy(),
@@ -150,7 +156,10 @@ impl Broker {
         check_filter(service)?;
         refuse_reserved(service)?;
         self.check_right(key, |transport| transport.bearer().may_serve(service))?;
-        self.check_count(key)?;
+        self.check_count(key, |broker, state| {
+            let made = broker.router.service(service);
+            made.is_some_and(|filter| state.servings.iter().any(|one| one.filter == filter))
+        })?;
         let made = self.router.serve(service, key);
         self.mesh.tell_servers(service, made.group, made.change);
         if made.new {
@@ -350,14 +359,19 @@ impl Broker {
         }
     }
 
-    fn check_count(&self, key: Key) -> Result<(), Refusal> {
+    /// Whether the connection may have one more; `stands`: it would not be one more.
+    fn check_count(
+        &self,
+        key: Key,
+        stands: impl Fn(&Broker, &ClientState) -> bool,
+    ) -> Result<(), Refusal> {
         let most = self.resources.limits.subscriptions_max as usize;
         let state = self
             .connections
             .get(key)
             .and_then(|one| one.member.state.as_ref());
         let count = state.map_or(0, |one| one.subscriptions.len() + one.servings.len());
-        if count >= most {
+        if count >= most && !state.is_some_and(|state| stands(self, state)) {
             let text =
                 format!("too many subscriptions and services on this connection (max {most})");
             return Err(Refusal::with(Code::TooManySubscriptions, text));

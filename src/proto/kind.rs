@@ -1,9 +1,8 @@
 //! The message types: one table, from which everything else about them follows (PROTOCOL.md §2).
 //! Each column is an allow-list: nothing is allowed by default.
 //!
-//! Code that distinguishes types uses a column, or matches all members of a class, never `_`. A new
-//! type then takes a row here, its body in `message` (unless it is an envelope), and the one match
-//! on each side that no longer compiles.
+//! Code that distinguishes types uses a column, or matches all members of a class, never `_`. What
+//! else a new type takes depends on its class: `src/ARCHITECTURE.md`, "Where to add".
 
 /// Which side may send a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,9 @@ use super::stats::{self, Collector};
 use crate::base::clock::Instant;
 use crate::base::exit::Status;
 use crate::base::id::ShardId;
-use crate::broker::{Access, Admission, Entropy, Job, Service, Tracing, connect_shards, mailbox};
+use crate::broker::{
+    Access, Admission, Entropy, Job, LinkSize, Service, Tracing, connect_shards, mailbox,
+};
 use crate::metrics::counter::Counters;
 use crate::metrics::histogram::Histograms;
 use crate::ring::driver::Driver;
@@ -341,7 +343,10 @@ fn start_shards(
 /// Gives each shard the mailboxes of the others: from then on they accept connections.
 fn introduce(shards: &[Mailbox]) {
     let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
-    for (shard, mesh) in shards.iter().zip(connect_shards(&wakers)) {
+    for (shard, mesh) in shards
+        .iter()
+        .zip(connect_shards(&wakers, LinkSize::default()))
+    {
         // The mailbox is new and has room.
         let _ = shard.post(Command::Join(shards.to_vec(), mesh));
     }

@@ -194,6 +194,9 @@ impl Broker {
     /// Stops taking input from clients: it would be confirmed, but reach no one.
     fn go_deaf(&mut self) {
         self.deaf = true;
+        // No ACK is heard from here on, and no session outlives the server: what waits for one goes
+        // out now.
+        self.resources.limits.session_buffer_bytes_max = usize::MAX;
         self.lists.take_blocked();
         for (_, connection) in self.connections.iter_mut() {
             // Never unblocked: it is in no list.

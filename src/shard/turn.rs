@@ -3,8 +3,8 @@
 //! poll if nothing is left to do.
 //!
 //! Everything is bounded: completions by configuration or, where most are sends, by input's share;
-//! messages of one connection by `MESSAGES_PER_TURN`; all other work by the share of its lane (see
-//! `scheduler`). The rest waits for the next turn.
+//! messages of one connection by `Pace::messages`; other work by the share of its lane (see
+//! `scheduler`; ARCHITECTURE lists what is not yet). The rest waits for the next turn.
 
 use crate::base::chunk::Chunk;
 use crate::base::clock::Instant;

@@ -30,7 +30,11 @@
 //! - [`Step`] and [`Event`] are MCP's: they become enums, and `operation`, `kind` and `live_topic`
 //!   match on them;
 //! - [`Received`] holds MCP's bytes: `encoded` is where another protocol's are translated;
-//! - `shard::tls::records::decide` tells protocols apart by the first byte where TLS is spoken.
+//! - `shard::tls::records::decide` tells protocols apart by the first byte, but only where TLS is
+//!   configured, and never inside TLS, whose ALPN is MCP's;
+//! - `Session::full` is MCP's refusal, and one event is one [`Operation`];
+//! - [`Operation::Resume`] finds a session by a key that names its shard, [`Operation::Acknowledge`]
+//!   counts: others find theirs by a client's id, and acknowledge one message each.
 
 mod mcp;
 mod notice;

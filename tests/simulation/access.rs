@@ -2,8 +2,8 @@
 //! judged over whole random runs, and rule by rule.
 
 #[path = "access/guarded.rs"]
-mod guarded;
+pub(crate) mod guarded;
 #[path = "access/random.rs"]
-mod random;
+pub(crate) mod random;
 #[path = "access/rule.rs"]
 mod rule;

@@ -1,6 +1,7 @@
 //! The main test: clients of every kind against a few shards under every fault; then the faults
 //! stop, the clients finish, and everything must be released.
 
+use super::coverage::Coverage;
 use super::seed;
 use super::server::{Server, limits, ms, request_kinds, settings};
 use ringmail::base::reason::Reason;
@@ -10,6 +11,47 @@ use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
 
 const CLIENTS: u32 = 20;
+
+/// What the test under every fault has to reach.
+pub const REACHED: &[&str] = &[
+    "accept: EPROTO",
+    "receive: EIO",
+    "send: EIO",
+    "submits_some",
+    "wakes",
+    "accept_paused",
+    "buffers_exhausted",
+    "bytes_received",
+    "bytes_sent",
+    "calls_deferred",
+    "connections_opened",
+    "connections_closed",
+    "connections_established",
+    "messages_received",
+    "receive_paused",
+    "requests",
+    "requests_failed",
+    "responses",
+    "turns",
+    "closed: bad_checksum",
+    "closed: frame_timeout",
+    "closed: heartbeat_timeout",
+    "closed: malformed",
+    "closed: too_large",
+    "closed: too_many_errors",
+    "closed: unexpected",
+    "closed: unknown_type",
+    "closed: unsupported_version",
+    "code: BadChecksum",
+    "code: BadName",
+    "code: Internal",
+    "code: Malformed",
+    "code: NotSubscribed",
+    "code: TooLarge",
+    "code: Unexpected",
+    "code: UnknownType",
+    "code: UnsupportedVersion",
+];
 
 /// A ring size between ample and barely usable.
 pub fn any_size(rng: &mut fastrand::Rng) -> RingSize {
@@ -22,7 +64,7 @@ pub fn any_size(rng: &mut fastrand::Rng) -> RingSize {
 }
 
 /// Runs a seed until the server is at rest; returns the digest of everything that happened.
-pub fn run(seed: u64, faults: Faults) -> u64 {
+pub fn run(seed: u64, faults: Faults, coverage: &Coverage) -> u64 {
     let breaks = faults.breaks > 0.0;
     let world = World::new(seed, faults);
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -92,6 +134,10 @@ pub fn run(seed: u64, faults: Faults) -> u64 {
         "seed {seed}"
     );
     let trace = world.trace();
+    coverage.add_server(&server);
+    for id in world.clients() {
+        coverage.add_report(&world.report(id));
+    }
     server.end();
     trace
 }
@@ -104,9 +150,11 @@ fn ill(world: &World, ending: Ending) -> u64 {
 
 #[test]
 fn every_seed_converges_under_every_fault() {
+    let coverage = Coverage::default();
     seed::each("every_seed_converges_under_every_fault", 500, |seed| {
-        run(seed, Faults::all());
+        run(seed, Faults::all(), &coverage);
     });
+    coverage.require(REACHED);
 }
 
 #[test]
@@ -115,7 +163,7 @@ fn every_seed_converges_when_no_connection_breaks() {
         "every_seed_converges_when_no_connection_breaks",
         300,
         |seed| {
-            run(seed, Faults::harmless());
+            run(seed, Faults::harmless(), &Coverage::default());
         },
     );
 }
@@ -124,8 +172,8 @@ fn every_seed_converges_when_no_connection_breaks() {
 fn a_whole_server_makes_the_same_run_from_the_same_seed() {
     for seed in 0..10 {
         assert_eq!(
-            run(seed, Faults::all()),
-            run(seed, Faults::all()),
+            run(seed, Faults::all(), &Coverage::default()),
+            run(seed, Faults::all(), &Coverage::default()),
             "seed {seed}"
         );
     }

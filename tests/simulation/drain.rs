@@ -1,17 +1,21 @@
 //! Drains under load: each client gets one DRAIN, every accepted request is answered, and all
 //! shards end in time.
 
+use super::coverage::Coverage;
 use super::seed;
 use super::server::{Server, limits, ms, request_kinds, settings};
 use ringmail::base::clock::Instant;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::{Act, SessionPlan, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, Publish, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
 
 const DRAIN: Duration = Duration::from_millis(5000);
+
+/// What the test with peers of every kind has to reach.
+pub const REACHED: &[&str] = &["closed: drained", "code: Draining", "code: Shutdown"];
 
 /// A client that makes requests until it receives DRAIN, or for ever.
 fn asker(rng: &mut fastrand::Rng) -> Plan {
@@ -99,6 +103,7 @@ fn a_drain_notifies_each_client_once_and_answers_accepted_requests() {
 #[test]
 fn a_drain_ends_in_time_whatever_the_peers_do() {
     let name = "a_drain_ends_in_time_whatever_the_peers_do";
+    let coverage = Coverage::default();
     seed::each(name, 200, |seed| {
         let (mut server, _) = start(seed, Faults::all());
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -119,7 +124,12 @@ fn a_drain_ends_in_time_whatever_the_peers_do() {
         server.check_reasons();
         assert_eq!(server.open(), 0);
         server.world.check_no_leaks();
+        coverage.add_server(&server);
+        for id in server.world.clients() {
+            coverage.add_report(&server.world.report(id));
+        }
     });
+    coverage.require(REACHED);
 }
 
 #[test]
@@ -212,4 +222,40 @@ fn messages_confirmed_during_a_drain_reach_idle_subscribers() {
         server.check_reasons();
         server.world.check_no_leaks();
     });
+}
+
+/// A session whose buffer is full waits for its client to acknowledge. In a drain that is in vain:
+/// nobody is heard any more, and the session ends with the server.
+#[test]
+fn messages_that_wait_for_an_acknowledgement_are_delivered_by_a_drain() {
+    for ack_every in [0, 5] {
+        let world = World::new(ack_every, Faults::none());
+        let mut limits = limits();
+        limits.session_buffer_bytes_max = 10_000;
+        let mut server = Server::with(&world, 2, RingSize::default(), &settings(), &limits);
+        let session = Some(SessionPlan {
+            ack_every: ack_every as u32,
+            ..SessionPlan::default()
+        });
+        let listener = Traffic {
+            session,
+            ..Traffic::of([Act::subscribe("t/#")])
+        };
+        let listener = world.add_traffic(world.now(), listener);
+        server.run_for(ms(100));
+        let large = Act::Publish(Publish {
+            bytes: 3000,
+            ..Publish::of("t/a")
+        });
+        let writer = world.add_traffic(world.now(), Traffic::of(vec![large; 9]));
+        server.run_for(ms(100));
+        let published = world.record(writer).published;
+        assert!(published.iter().all(|one| one.confirmed_at.is_some()));
+        assert!(world.record(listener).delivered.len() < 9, "none waits");
+        drain(&mut server);
+        let had = world.record(listener).numbers(writer, "t/a");
+        assert_eq!(had, (0..9).collect::<Vec<_>>(), "ACK after {ack_every}");
+        server.check_reasons();
+        server.world.check_no_leaks();
+    }
 }

@@ -5,6 +5,8 @@
 mod absence;
 #[path = "routing/cost.rs"]
 mod cost;
+#[path = "routing/credential.rs"]
+mod credential;
 #[path = "routing/fanout.rs"]
 mod fanout;
 #[path = "routing/group.rs"]
@@ -24,7 +26,7 @@ mod matching;
 #[path = "routing/memory.rs"]
 mod memory;
 #[path = "routing/random.rs"]
-mod random;
+pub(crate) mod random;
 #[path = "routing/request.rs"]
 mod request;
 #[path = "routing/room.rs"]
@@ -35,6 +37,8 @@ mod scene;
 mod schema;
 #[path = "routing/session.rs"]
 mod session;
+#[path = "routing/shrink.rs"]
+mod shrink;
 #[path = "routing/slow.rs"]
 mod slow;
 #[path = "routing/swarm.rs"]

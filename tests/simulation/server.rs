@@ -10,8 +10,8 @@ use ringmail::base::clock::Instant;
 use ringmail::base::id::{Key, ShardId};
 use ringmail::base::reason::Reason;
 use ringmail::broker::{
-    Access, Admission, Answer, Completion, Deferred, Entropy, Failure, Job, Limits, Pace, Rates,
-    Reply, ReplyTo, Request, Schemas, Tracing, connect_shards, mailbox,
+    Access, Admission, Answer, Completion, Deferred, Entropy, Failure, Job, Limits, LinkSize, Pace,
+    Rates, Reply, ReplyTo, Request, Schemas, Tracing, connect_shards, mailbox,
 };
 use ringmail::metrics::counter::{Counter, Counters};
 use ringmail::metrics::span::{SpanSource, channel};
@@ -112,6 +112,8 @@ pub struct Guards {
     pub trace: Option<(f64, usize)>,
     /// Makes a shard's schemas.
     pub schemas: Option<Arc<dyn Fn() -> Schemas>>,
+    pub link: LinkSize,
+    pub completions_per_turn: Option<usize>,
 }
 
 pub struct Server {
@@ -189,7 +191,7 @@ impl Server {
                 id,
                 settings,
                 limits: limits.clone(),
-                completions_per_turn: COMPLETIONS_PER_TURN,
+                completions_per_turn: guards.completions_per_turn.unwrap_or(COMPLETIONS_PER_TURN),
                 counters: own.clone(),
                 connection_counts: connection_counts.clone(),
                 balance: true,
@@ -219,7 +221,7 @@ impl Server {
             shards.push(Some(shard));
         }
         let wakers: Vec<_> = mailboxes.iter().map(Mailbox::waker).cloned().collect();
-        for (mailbox, mesh) in mailboxes.iter().zip(connect_shards(&wakers)) {
+        for (mailbox, mesh) in mailboxes.iter().zip(connect_shards(&wakers, guards.link)) {
             let join = Command::Join(mailboxes.clone(), mesh);
             assert!(mailbox.post(join).is_ok());
         }
@@ -240,11 +242,16 @@ impl Server {
     /// Runs the world up to `until`.
     pub fn run(&mut self, until: Instant) {
         loop {
-            match (self.world.next(until), self.jobs.len()) {
-                (Some(index), _) => self.turn(index),
-                // Nothing else is going on: the workers finish their jobs.
-                (None, 1..) => self.work(),
-                (None, 0) => return,
+            // A worker takes a while, not until the next timer.
+            let soon = match self.jobs.is_empty() {
+                true => until,
+                false => until.min(self.world.now() + ms(1)),
+            };
+            match self.world.next(soon) {
+                Some(index) => self.turn(index),
+                None if !self.jobs.is_empty() => self.work(),
+                None if soon < until => {}
+                None => return,
             }
         }
     }

@@ -2,6 +2,7 @@
 //! order. A client is owed the same with TLS as without.
 
 use super::chaos::any_size;
+use super::coverage::Coverage;
 use super::seed;
 use super::server::{Server, limits, ms, settings};
 use ringmail::base::reason::Reason;
@@ -62,8 +63,11 @@ fn optional() -> TlsSettings {
 
 const CLIENTS: u32 = 12;
 
+/// What the test under every fault has to reach.
+pub const REACHED: &[&str] = &["tls_established"];
+
 /// Runs a seed until the server is at rest; returns the digest of everything that happened.
-fn run(seed: u64, faults: Faults) -> u64 {
+fn run(seed: u64, faults: Faults, coverage: &Coverage) -> u64 {
     let world = World::new(seed, faults);
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     if rng.bool() {
@@ -124,6 +128,7 @@ fn run(seed: u64, faults: Faults) -> u64 {
         "seed {seed}"
     );
     let trace = world.trace();
+    coverage.add_server(&server);
     server.end();
     trace
 }
@@ -131,23 +136,25 @@ fn run(seed: u64, faults: Faults) -> u64 {
 #[test]
 fn every_seed_converges_through_tls_under_every_fault() {
     let name = "every_seed_converges_through_tls_under_every_fault";
+    let coverage = Coverage::default();
     seed::each(name, 150, |seed| {
-        run(seed, Faults::all());
+        run(seed, Faults::all(), &coverage);
     });
+    coverage.require(REACHED);
 }
 
 #[test]
 fn every_seed_converges_through_tls_when_no_connection_breaks() {
     let name = "every_seed_converges_through_tls_when_no_connection_breaks";
     seed::each(name, 100, |seed| {
-        run(seed, Faults::harmless());
+        run(seed, Faults::harmless(), &Coverage::default());
     });
 }
 
 #[test]
 fn a_seed_makes_the_same_run_through_tls() {
     for seed in 0..5 {
-        let runs = [0, 1].map(|_| run(seed, Faults::all()));
+        let runs = [0, 1].map(|_| run(seed, Faults::all(), &Coverage::default()));
         assert_eq!(runs[0], runs[1], "seed {seed}");
     }
 }

@@ -4,6 +4,7 @@ use crate::auth::Authority;
 use crate::auth::ask::Asks;
 use crate::base::clock::Instant;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What a shard needs for authentication.
 #[derive(Clone)]
@@ -21,8 +22,8 @@ pub struct Access {
 #[derive(Clone, Copy, Debug)]
 pub enum Wall {
     System,
-    /// In a simulation: the Unix time at its `Instant::ZERO`.
-    Simulated(u64),
+    /// In a simulation: the Unix time at its `Instant::ZERO`; it changes when the clock is stepped.
+    Simulated(&'static AtomicU64),
 }
 
 impl Wall {
@@ -30,7 +31,7 @@ impl Wall {
     pub(in crate::broker) fn now(self, now: Instant) -> u64 {
         match self {
             Wall::System => crate::base::clock::unix_nanos() / 1_000_000_000,
-            Wall::Simulated(begin) => begin + now.as_millis() / 1000,
+            Wall::Simulated(begin) => begin.load(Relaxed) + now.as_millis() / 1000,
         }
     }
 }

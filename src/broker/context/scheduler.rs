@@ -20,6 +20,8 @@
 //! one that says little is heard beside those that fill the first. Who comes too late for both
 //! is heard first in the next turn.
 
+use crate::base::limits::{ANSWERS_OPEN_MAX, LEGACIES_PER_TURN, MESSAGES_PER_TURN};
+
 /// What a connection may still do in a turn whose share of input is used up: it is heard, a
 /// little.
 pub(crate) const UNITS_BEYOND: usize = 8;
@@ -151,6 +153,12 @@ pub struct Pace {
     /// Nodes of a trie that are looked at for a publication at a time, or groups that are
     /// chosen from: some tens of microseconds' worth. One that takes more goes by a lane.
     pub match_looks: usize,
+    /// Messages of one connection in one turn.
+    pub messages: u32,
+    /// Answers that one connection may be waiting for; two at least.
+    pub answers: u32,
+    /// Messages of ended group members looked at in one turn.
+    pub legacies: usize,
 }
 
 impl Default for Pace {
@@ -160,6 +168,9 @@ impl Default for Pace {
             fanout_min: 256,
             retained_looks: 256,
             match_looks: 512,
+            messages: MESSAGES_PER_TURN,
+            answers: ANSWERS_OPEN_MAX,
+            legacies: LEGACIES_PER_TURN,
         }
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     use crate::base::clock::Instant;
     use crate::base::wake::{Wake, Waker};
     use crate::broker::mesh::passage::PASSAGE_BYTES_MAX;
-    use crate::broker::mesh::{Cause, Item, connect_shards};
+    use crate::broker::mesh::{Cause, Item, LinkSize, connect_shards};
     use crate::broker::publish::publication::Sent;
     use crate::router::{Count, Elsewhere, Matches, Router};
     use std::sync::Arc;
@@ -204,7 +204,7 @@ mod tests {
 
     fn meshes(count: usize) -> Vec<Mesh> {
         let wakers: Vec<Waker> = (0..count).map(|_| Waker::new(Arc::new(Nobody))).collect();
-        connect_shards(&wakers)
+        connect_shards(&wakers, LinkSize::default())
     }
 
     fn say(mesh: &mut Mesh, text: &[u8], cause: Option<Cause<'_>>) {

@@ -13,6 +13,22 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 pub(in crate::broker) const BATCHES_MAX: usize = 64;
 /// Bytes of one link that may be out, or wait in its open batch, before publishers slow down.
 const LINK_BYTES_MAX: usize = 4 << 20;
+/// How much one link may have out. Tests make it less.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkSize {
+    pub batches: usize,
+    pub bytes: usize,
+}
+
+impl Default for LinkSize {
+    fn default() -> LinkSize {
+        LinkSize {
+            batches: BATCHES_MAX,
+            bytes: LINK_BYTES_MAX,
+        }
+    }
+}
+
 /// Bytes from which on a batch is heavy: it is charged until it comes back, and its return wakes
 /// its sender. All lighter batches that a link may have out add up to at most `BATCHES_MAX` times
 /// this.
@@ -33,6 +49,7 @@ pub(in crate::broker) struct Out {
 /// One shard's ends of the rings to and from one other.
 pub(in crate::broker) struct Link {
     pub(in crate::broker) peer: ShardId,
+    size: LinkSize,
     pub(in crate::broker) waker: Waker,
     pub(in crate::broker) outgoing: Producer<Batch>,
     pub(in crate::broker) returned: Consumer<Batch>,
@@ -70,8 +87,13 @@ impl Link {
     pub(in crate::broker) fn is_closed(&self, share: usize) -> bool {
         self.has_out(share, share + share / 2)
             || self.passage.has_more(share / 2)
-            || self.out.len() >= BATCHES_MAX
-            || self.out_bytes + self.open.len_bytes() > LINK_BYTES_MAX
+            || !self.has_batches()
+            || self.out_bytes + self.open.len_bytes() > self.size.bytes
+    }
+
+    /// Whether another batch may go out.
+    pub(in crate::broker) fn has_batches(&self) -> bool {
+        self.out.len() < self.size.batches
     }
 
     /// The peer has more to do than it does in one turn, or than in half of one of what is said
@@ -180,7 +202,7 @@ impl Link {
         if self.open.is_empty() && !ask {
             return;
         }
-        if self.out.len() >= BATCHES_MAX {
+        if !self.has_batches() {
             // It stays open and goes with a later turn's. Nobody may have asked for any of
             // those that are out: the peer has to tell when one is back.
             self.waits.store(true, Ordering::Relaxed);
@@ -232,16 +254,21 @@ fn heavy_bytes(batch: &Batch) -> Option<usize> {
 }
 
 /// Both ends of the link between two shards, which these wakers wake.
-pub(in crate::broker) fn connect(one: (ShardId, &Waker), other: (ShardId, &Waker)) -> (Link, Link) {
-    let (there, from_one) = RingBuffer::new(BATCHES_MAX);
-    let (back, from_other) = RingBuffer::new(BATCHES_MAX);
-    let (returning_to_one, returned_to_one) = RingBuffer::new(BATCHES_MAX);
-    let (returning_to_other, returned_to_other) = RingBuffer::new(BATCHES_MAX);
+pub(in crate::broker) fn connect(
+    one: (ShardId, &Waker),
+    other: (ShardId, &Waker),
+    size: LinkSize,
+) -> (Link, Link) {
+    let (there, from_one) = RingBuffer::new(size.batches);
+    let (back, from_other) = RingBuffer::new(size.batches);
+    let (returning_to_one, returned_to_one) = RingBuffer::new(size.batches);
+    let (returning_to_other, returned_to_other) = RingBuffer::new(size.batches);
     let waits: (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
     let end = |(peer, waker): (ShardId, &Waker), out, back, waits, peer_waits| {
         let ((outgoing, returned), (incoming, returning)) = (out, back);
         Link {
             peer,
+            size,
             waker: waker.clone(),
             outgoing,
             returned,

@@ -48,6 +48,7 @@ pub(crate) mod neighbour;
 mod passage;
 
 pub(in crate::broker) use batch::{Call, InterestKind, Item, Reading};
+pub use link::LinkSize;
 pub(in crate::broker) use passage::{Cause, Ticket};
 
 use crate::base::id::{Key, ShardId};
@@ -60,7 +61,7 @@ use crate::broker::publish::publication::{Sent, Terms};
 use crate::router::{Count, Elsewhere, Matches, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
-use link::{BATCHES_MAX, Link, connect};
+use link::{Link, connect};
 use passage::Owed;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -101,7 +102,7 @@ pub struct Mesh {
 }
 
 /// Creates the links between shards, which these wakers wake, in the order of their ids.
-pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
+pub fn connect_shards(wakers: &[Waker], size: LinkSize) -> Vec<Mesh> {
     let accord = Arc::new(Accord::new(wakers.len()));
     let mesh = |_| Mesh {
         accord: accord.clone(),
@@ -112,7 +113,7 @@ pub fn connect_shards(wakers: &[Waker]) -> Vec<Mesh> {
     for (i, one) in wakers.iter().enumerate() {
         for (j, other) in wakers.iter().enumerate().skip(i + 1) {
             let ids = (ShardId(i as u16), ShardId(j as u16));
-            let (there, back) = connect((ids.0, one), (ids.1, other));
+            let (there, back) = connect((ids.0, one), (ids.1, other), size);
             meshes[i].links.push(there);
             meshes[j].links.push(back);
         }
@@ -394,7 +395,7 @@ impl Mesh {
 
     /// There are entries that have not been sent.
     pub(crate) fn has_open(&self) -> bool {
-        let open = |link: &Link| !link.open.is_empty() && link.out.len() < BATCHES_MAX;
+        let open = |link: &Link| !link.open.is_empty() && link.has_batches();
         self.links.iter().any(open)
     }
 
@@ -487,7 +488,8 @@ mod tests {
     fn who_waits_for_an_answer_with_all_batches_out_is_woken_when_one_is_back() {
         let bells: Vec<Arc<Bell>> = vec![Arc::default(), Arc::default()];
         let wakers: Vec<Waker> = bells.iter().map(|bell| Waker::new(bell.clone())).collect();
-        let mut meshes = connect_shards(&wakers);
+        let size = LinkSize::default();
+        let mut meshes = connect_shards(&wakers, size);
         let (ours, theirs) = meshes.split_at_mut(1);
         let (ours, theirs) = (&mut ours[0], &mut theirs[0]);
         let (number, count) = (
@@ -502,14 +504,14 @@ mod tests {
             mesh.tell("a", b"", InterestKind::Plain, number, count);
             mesh.flush(awaited);
         };
-        for _ in 0..BATCHES_MAX {
+        for _ in 0..size.batches {
             say(ours, false);
         }
         let mark = ours.mark();
         say(ours, true);
         assert!(!ours.has_open(), "it would turn and turn for nothing");
         assert!(ours.is_quiet(), "nothing is back yet");
-        for left in (0..=BATCHES_MAX).rev() {
+        for left in (0..=size.batches).rev() {
             let woken = bells[0].0.load(Ordering::SeqCst);
             let Some((_, mut reading)) = theirs.receive(0) else {
                 panic!("{left} batches never came");

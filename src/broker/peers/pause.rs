@@ -1,7 +1,7 @@
 //! When a connection stops handling its input: it has used its share of the turn, or waits for an
 //! event.
 
-use crate::base::limits::{ANSWERS_OPEN_MAX, MESSAGES_PER_TURN};
+use crate::base::limits::ANSWERS_OPEN_MAX;
 use crate::broker::context::resource::Resources;
 use crate::broker::context::scheduler::UNITS_BEYOND;
 use crate::broker::peers::connection::Connection;
@@ -40,13 +40,13 @@ impl Connection {
         let pressed = queued > 0 && resources.pool.is_exhausted();
         if queued > resources.limits.outbox_bytes_max / 2 || pressed {
             self.transport.stalled = true;
-        } else if handled >= MESSAGES_PER_TURN
+        } else if handled >= resources.limits.pace.messages
             || (resources.work.is_over() && units >= UNITS_BEYOND)
         {
             self.member.ready = true;
         }
         self.member.blocked = mesh_pressed && self.member.uses_mesh;
-        self.member.unanswered = self.member.answers_open >= ANSWERS_OPEN_MAX;
+        self.member.unanswered = self.member.answers_open >= resources.limits.pace.answers;
         self.is_paused()
     }
 

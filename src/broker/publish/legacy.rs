@@ -18,7 +18,7 @@
 
 use crate::base::clock::Instant;
 use crate::base::id::Key;
-use crate::base::limits::{HANDED_ON_BYTES, LEGACIES_PER_TURN};
+use crate::base::limits::HANDED_ON_BYTES;
 use crate::broker::Broker;
 use crate::broker::context::scheduler::{LEGACY_UNITS, Lane};
 use crate::broker::peers::client_state::ClientState;
@@ -64,7 +64,8 @@ impl Broker {
             false => 0,
         };
         let mut passed_over = 0;
-        let looks = self.legacies.messages.len().min(LEGACIES_PER_TURN);
+        let most = self.resources.limits.pace.legacies;
+        let looks = self.legacies.messages.len().min(most);
         let mut looked = 0;
         while looked < looks && left_bytes > 0 && !self.resources.work.is_over() {
             let Some(legacy) = self.legacies.messages.pop_front() else {

@@ -367,7 +367,16 @@ impl Session {
                 self.state = State::PeerClosing;
                 Event::PeerClosed { code, reason }
             }
-            other => Event::Message(other),
+            other @ (Message::Pong(_)
+            | Message::Error { .. }
+            | Message::Ok { .. }
+            | Message::Auth { .. }
+            | Message::AuthOk { .. }
+            | Message::Drain { .. }
+            | Message::Ack { .. }
+            | Message::Session { .. }
+            | Message::SessionOk { .. }
+            | Message::Envelope(..)) => Event::Message(other),
         }
     }
 

@@ -13,6 +13,16 @@ use std::time::Duration;
 /// How long the client waits before it resends a SYN that found the backlog full.
 const SYN_RETRY: Duration = Duration::from_secs(1);
 
+/// What an accept may fail with (accept(2)), beside EMFILE and ECONNABORTED.
+const ACCEPT_ERRORS: [(i32, &str); 6] = [
+    (libc::ENFILE, "accept: ENFILE"),
+    (libc::ENOBUFS, "accept: ENOBUFS"),
+    (libc::ENOMEM, "accept: ENOMEM"),
+    (libc::EPROTO, "accept: EPROTO"),
+    (libc::ENETDOWN, "accept: ENETDOWN"),
+    (libc::EINTR, "accept: EINTR"),
+];
+
 impl Kernel {
     /// The shards that listen.
     pub(super) fn listening(&self) -> Vec<u16> {
@@ -92,6 +102,10 @@ impl Kernel {
         {
             if self.descriptors.is_full() || self.fault("accept_full", self.faults.accept_full) {
                 return self.end_accept(shard, Some(libc::EMFILE));
+            }
+            if self.fault("accept_fails", self.faults.accept_fails) {
+                let errno = self.any_error(&ACCEPT_ERRORS);
+                return self.end_accept(shard, Some(errno));
             }
             let Some(id) = self.rings[index].backlog.pop_front() else {
                 return;

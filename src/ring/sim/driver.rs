@@ -140,9 +140,14 @@ impl Driver for SimDriver {
         let shard = usize::from(self.shard);
         let mut state = self.world.state();
         let kernel = &mut state.kernel;
-        for operation in self.queued.drain(..) {
+        let mut count = self.queued.len();
+        if count > 0 && kernel.fault("submits_some", kernel.faults.submits_some) {
+            count = kernel.rng.usize(..count);
+        }
+        for operation in self.queued.drain(..count) {
             kernel.submit(self.shard, operation);
         }
+        let wakes = kernel.fault("wakes", kernel.faults.wakes);
         self.now = kernel.now;
         let ring = &mut kernel.rings[shard];
         ring.polls += 1;
@@ -159,6 +164,8 @@ impl Driver for SimDriver {
         }
         if let Some(until) = until
             && until > self.now
+            && self.queued.is_empty()
+            && !wakes
         {
             woken.store(false, Ordering::SeqCst);
             if idle() {

@@ -1,7 +1,7 @@
 //! What may go wrong, and how often: probabilities between 0 and 1, and the lengths of delays.
 //!
 //! A probability of zero draws nothing from the generator. Faults that break a connection
-//! (`breaks`, `accept_aborts`) mark it as broken, so that a harness does not blame the server for
+//! (`breaks`, `receive_fails`, `send_fails`, `accept_aborts`) mark it as broken, so that a harness does not blame the server for
 //! the loss.
 
 use std::time::Duration;
@@ -31,8 +31,18 @@ pub struct Faults {
     pub accept_full: f32,
     /// An accept fails with ECONNABORTED; the connection is lost.
     pub accept_aborts: f32,
+    /// An accept fails with another error; the connection waits.
+    pub accept_fails: f32,
     /// A receive or a send finds the connection broken (ECONNRESET, EPIPE).
     pub breaks: f32,
+    /// A receive fails, whatever the send in flight does; the other end notices nothing.
+    pub receive_fails: f32,
+    /// Likewise a send.
+    pub send_fails: f32,
+    /// `poll` submits only the first of what is queued (EBUSY, EAGAIN).
+    pub submits_some: f32,
+    /// `poll` returns without having slept (EINTR, a wake-up without cause).
+    pub wakes: f32,
     /// The peer's address cannot be read.
     pub no_peer_address: f32,
     /// What is sent in one call arrives in pieces.
@@ -58,7 +68,12 @@ impl Faults {
             late_cancel: 0.0,
             accept_full: 0.0,
             accept_aborts: 0.0,
+            accept_fails: 0.0,
             breaks: 0.0,
+            receive_fails: 0.0,
+            send_fails: 0.0,
+            submits_some: 0.0,
+            wakes: 0.0,
             no_peer_address: 0.0,
             segments: 0.0,
             latency: (Duration::from_micros(50), Duration::from_micros(50)),
@@ -70,6 +85,8 @@ impl Faults {
     pub const fn all() -> Faults {
         Faults {
             breaks: 0.002,
+            receive_fails: 0.001,
+            send_fails: 0.001,
             accept_aborts: 0.03,
             ..Faults::harmless()
         }
@@ -89,7 +106,12 @@ impl Faults {
             late_cancel: 0.5,
             accept_full: 0.05,
             accept_aborts: 0.0,
+            accept_fails: 0.03,
             breaks: 0.0,
+            receive_fails: 0.0,
+            send_fails: 0.0,
+            submits_some: 0.05,
+            wakes: 0.1,
             no_peer_address: 0.05,
             segments: 0.3,
             latency: (Duration::from_micros(20), Duration::from_millis(3)),

@@ -87,6 +87,13 @@ impl Kernel {
         happens
     }
 
+    /// One of these errors, counted by the name of its number.
+    pub(super) fn any_error(&mut self, all: &[(i32, &'static str)]) -> i32 {
+        let (errno, name) = all[self.rng.usize(..all.len())];
+        self.cover(name);
+        errno
+    }
+
     /// Counts the occurrence of something that tests require to happen.
     pub(super) fn cover(&mut self, name: &'static str) {
         *self.coverage.entry(name).or_default() += 1;

@@ -17,6 +17,23 @@ use crate::ring::driver::{Buffer, Completion, Received};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
+/// What a receive may fail with; the shard cannot tell these apart.
+const RECEIVE_ERRORS: [(i32, &str); 5] = [
+    (libc::ECONNRESET, "receive: ECONNRESET"),
+    (libc::ETIMEDOUT, "receive: ETIMEDOUT"),
+    (libc::EHOSTUNREACH, "receive: EHOSTUNREACH"),
+    (libc::ENOMEM, "receive: ENOMEM"),
+    (libc::EIO, "receive: EIO"),
+];
+const SEND_ERRORS: [(i32, &str); 6] = [
+    (libc::EPIPE, "send: EPIPE"),
+    (libc::ECONNRESET, "send: ECONNRESET"),
+    (libc::EHOSTUNREACH, "send: EHOSTUNREACH"),
+    (libc::ENOBUFS, "send: ENOBUFS"),
+    (libc::ENOMEM, "send: ENOMEM"),
+    (libc::EIO, "send: EIO"),
+];
+
 impl Kernel {
     // ---- requested: checks only ----
 
@@ -202,6 +219,10 @@ impl Kernel {
                 return;
             } else if self.fault("breaks", self.faults.breaks) {
                 return self.break_link(id);
+            } else if self.fault("receive_fails", self.faults.receive_fails) {
+                self.blame_nobody(id);
+                let errno = self.any_error(&RECEIVE_ERRORS);
+                last(Received::Failed(io::Error::from_raw_os_error(errno)))
             } else if self.fault("multishot_ends", self.faults.multishot_ends / 2.0) {
                 last(Received::Stopped)
             } else {
@@ -287,6 +308,13 @@ impl Kernel {
             self.cover("send waits");
             return None;
         }
+        if self.fault("send_fails", self.faults.send_fails) {
+            self.blame_nobody(id);
+            let errno = self.any_error(&SEND_ERRORS);
+            self.finish_send(shard, key, Err(errno));
+            return Some(());
+        }
+        let send = self.rings[usize::from(shard)].send_mut(key)?;
         let chunk = send.chunk.take()?;
         let from = send.from;
         let mut count = room.min(chunk.len() - from);
@@ -421,12 +449,17 @@ impl Kernel {
         self.pump_send(id);
     }
 
-    /// A fault breaks the connection for both ends.
-    fn break_link(&mut self, id: LinkId) {
-        self.note("break", &[]);
+    /// A fault ends the connection, neither side.
+    fn blame_nobody(&mut self, id: LinkId) {
         if let Some(link) = self.links.find_mut(id) {
             link.broken = true;
         }
+    }
+
+    /// A fault breaks the connection for both ends.
+    fn break_link(&mut self, id: LinkId) {
+        self.note("break", &[]);
+        self.blame_nobody(id);
         self.reset_client_end_soon(id);
         self.reset_server_end(id);
     }

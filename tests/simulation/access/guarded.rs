@@ -21,11 +21,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Unix time at the start of a run.
 const BEGIN: u64 = 1_800_000_000;
-const SECRET: &str = "of-32-bytes-and-more-0123456789abcdef";
+pub const SECRET: &str = "of-32-bytes-and-more-0123456789abcdef";
 const LEEWAY_S: u32 = 5;
 /// How long after the server has sent a message a client may receive it.
 const TRAVEL: Duration = Duration::from_millis(100);
@@ -125,16 +126,14 @@ impl Guarded {
         let authority = Arc::new(authority());
         let admission = Arc::new(Admission::new(list, Tally::new(tally)));
         let guards = Guards {
-            tls: None,
             access: Some(Access {
                 authority: authority.clone(),
                 asks: None,
                 is_issuer: false,
-                wall: Wall::Simulated(BEGIN),
+                wall: Wall::Simulated(Box::leak(Box::new(AtomicU64::new(BEGIN)))),
             }),
             admission: Some(admission.clone()),
-            trace: None,
-            schemas: None,
+            ..Guards::default()
         };
         let settings = Settings {
             auth_methods: Method::Jwt.bit(),

@@ -20,6 +20,30 @@ const TOPICS: &[&str] = &["of/a/x", "of/b/x", "of/c/y", "all/a", "all/b", "to/x"
 const FILTERS: &[&str] = &["of/a/#", "of/b/#", "of/#", "all/#", "all/a", "#", "to/+"];
 const STEPS: usize = 40;
 
+/// What each of these tests has to reach.
+pub const REACHED: &[&str] = &[
+    "closed: auth_expired",
+    "closed: revoked",
+    "auth_refused",
+    "forbidden",
+    "deliveries",
+    "sessions_resumed",
+    "address_refused",
+    "auth_accepted",
+    "connections_moved_out",
+    "closed: auth_failed",
+    "closed: rate_limited",
+    "closed: session_taken",
+    "code: AuthExpired",
+    "code: AuthFailed",
+    "code: Forbidden",
+    "code: RateLimited",
+    "code: Revoked",
+    "code: SessionTaken",
+    "code: SessionUnknown",
+    "code: TooManyConnections",
+];
+
 fn pick(rng: &mut fastrand::Rng, from: &[&'static str]) -> &'static str {
     from[rng.usize(..from.len())]
 }
@@ -172,21 +196,16 @@ fn run(seed: u64, faults: Faults, coverage: &Coverage) {
     let server = &scene.server;
     assert_eq!(server.closed(Reason::Internal), 0, "seed {seed}");
     coverage.add_server(server);
+    for &id in &scene.clients {
+        coverage.add_record(&scene.record(id));
+    }
     scene.finish();
 }
 
 fn each(name: &str, count: u64, faults: &Faults) {
     let coverage = Coverage::default();
     seed::each(name, count, |seed| run(seed, faults.clone(), &coverage));
-    coverage.require(&[
-        "closed: auth_expired",
-        "closed: revoked",
-        "auth_refused",
-        "forbidden",
-        "deliveries",
-        "sessions_resumed",
-        "address_refused",
-    ]);
+    coverage.require(REACHED);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn small() -> Limits {
 
 fn scene(seed: u64, limits: Limits) -> Scene {
     let mut scene = Scene::with(seed, Faults::none(), RingSize::default(), limits);
-    scene.ample = false;
+    scene.terms.ample = false;
     scene
 }
 

@@ -18,6 +18,7 @@ fn scene(shards: usize, seed: u64) -> Scene {
         fanout_min: 2,
         retained_looks: 2,
         match_looks: [2, 512][seed as usize / 2 % 2],
+        ..Pace::default()
     };
     // Without latency, what is sent at the same time arrives at the same time.
     let faults = match seed % 2 {

@@ -204,7 +204,7 @@ fn messages_waiting_for_a_member_that_does_not_read_go_to_another_when_it_ends()
         limits.outbox_bytes_max = [100_000, 2_000_000][seed / 2 % 2];
         let size = RingSize::default();
         let mut scene = Scene::with(seed as u64, Faults::none(), size, limits);
-        scene.ample = false;
+        scene.terms.ample = false;
         let slow = || {
             let filter = Filter {
                 policy: Some(policy),
@@ -368,6 +368,7 @@ fn a_request_without_a_server_fails_at_once_and_an_unanswered_one_times_out() {
         service: "svc".to_owned(),
         timeout_ms: Some(300),
         bytes: 10,
+        ..Request::default()
     });
     let [asker] = scene.enter_each([Traffic::of(ask(3))]);
     let none = vec![Some(Err(Code::NoService)); 3];
@@ -411,6 +412,7 @@ fn a_servers_end_or_failure_is_reported_and_a_late_or_second_answer_is_dropped()
         service: "svc".to_owned(),
         timeout_ms: Some(300),
         bytes: 10,
+        ..Request::default()
     });
     scene.perform(asker, [timed, Act::request("svc"), Act::request("svc")]);
     scene.run_for(ms(1000));

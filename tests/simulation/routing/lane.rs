@@ -25,6 +25,7 @@ pub(super) fn scene(fanout_min: usize) -> Scene {
         fanout_min,
         retained_looks: 4,
         match_looks: 4,
+        ..Pace::default()
     };
     let faults = Faults {
         latency: (Duration::ZERO, Duration::ZERO),

@@ -116,7 +116,7 @@ fn a_client_that_reads_little_or_nothing_is_listed_and_can_be_ended() {
         limits.outbox_bytes_max = 20_000;
         let mut scene = Scene::with(seed, Faults::none(), RingSize::default(), limits);
         scene.world.set_pipe_bytes(4000);
-        scene.ample = false;
+        scene.terms.ample = false;
         let filter = Filter::with_policy("a", SlowPolicy::DropOldest);
         let plans = [Traffic::of([Act::Subscribe(filter)]), Traffic::default()];
         let [slow, writer] = scene.enter_each(plans);

@@ -185,6 +185,7 @@ impl Flood {
                         service: ["mute", "none"][n % 2].to_owned(),
                         timeout_ms: [None, Some(1), Some(u32::MAX)][n % 3],
                         bytes: 10,
+                        ..Request::default()
                     })
                 };
                 vec![over_and_over(20_000, act); 2]
@@ -259,7 +260,7 @@ impl Setup {
         let (size, guards) = (RingSize::default(), Guards::default());
         let faults = Faults::none();
         let mut scene = Scene::of_shards(self.shards, self.seed, faults, size, limits(), guards);
-        scene.ample = false;
+        scene.terms.ample = false;
         let [_] = scene.enter_each([Traffic::of([Act::serve("calm/service")])]);
         for plan in self.floods.iter().flat_map(|one| one.bystanders()) {
             scene.enter(plan);
@@ -297,7 +298,8 @@ impl Setup {
             !clients.is_empty() && !clients.iter().any(goes_on)
         });
         let over = over.map(|(&flood, _)| flood).collect();
-        let evidence = Evidence::gather(&scene.world, &calm, scene.linger, false);
+        let terms = scene.terms.clone();
+        let evidence = Evidence::gather(&scene.world, &calm, scene.linger, terms);
         let (longest, what) = evidence.longest_wait(&calm, scene.world.now());
         self.end(scene, floods);
         (longest, what, over)

@@ -5,12 +5,13 @@
 //!  p/…  plain subscribers        g/…  groups
 //!  r/…  retained                 w/…  wills
 //!  d/…  deep wildcards           s/…  a schema, in two codecs
+//!  l/…  the longest names
 //!  svc/steady, svc/flaky         services: of those that stay and answer, and of others
 //! ```
 
 use super::super::server::ms;
-use super::swarm::Features;
-use ringmail::proto::envelope::{Codec, SlowPolicy};
+use super::swarm::{Features, Swarm};
+use ringmail::proto::envelope::{Codec, SlowPolicy, header};
 use ringmail::ring::sim::client::traffic::{
     Act, Answering, Filter, Publish, Request, SessionPlan, Traffic,
 };
@@ -37,6 +38,22 @@ const POLICIES: &[SlowPolicy] = &[
     SlowPolicy::LatestPerKey,
 ];
 
+/// The ids of headers that no server interprets, but checks; TRACEPARENT may be replaced.
+const HEADERS: &[u8] = &[
+    header::TRACEPARENT,
+    header::SCHEMA,
+    header::TIMESTAMP_NS,
+    header::CONTENT_TYPE,
+    header::REPLY_TO,
+    header::CORRELATION,
+    header::PROPERTY,
+    header::PROPERTY,
+    header::APPLICATION + 1,
+];
+/// Bytes of a message's payload: some are copied, some shared between their subscribers.
+const BYTES: &[usize] = &[0, 20, 500, 6000];
+const BYTES_LARGE: &[usize] = &[16_500, 30_000, 70_000];
+
 /// Limits of what a load may contain.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure {
@@ -47,28 +64,51 @@ pub struct Measure {
     pub cuts: bool,
     pub slow: bool,
     pub features: Features,
+    /// The largest payload, in whatever codec.
+    pub bytes_max: usize,
+    /// The third client keeps a session and never acknowledges.
+    pub forgetful: bool,
+}
+
+impl Measure {
+    fn bytes(&self, rng: &mut fastrand::Rng, usual: &[usize]) -> usize {
+        let large = self.features.large && rng.u8(..24) == 0;
+        let bytes = pick(rng, if large { BYTES_LARGE } else { usual });
+        // As JSON it is larger by a third.
+        bytes.min(self.bytes_max * 2 / 3)
+    }
 }
 
 fn pick<T: Copy>(rng: &mut fastrand::Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
 }
 
-/// The plans of a run; the first client never disconnects and subscribes to everything.
-pub fn any(rng: &mut fastrand::Rng, measure: Measure) -> Vec<Traffic> {
-    let watcher = Traffic::of([Act::subscribe("#")]);
-    let server = Traffic {
-        answering: vec![Answering::AtOnce, Answering::After(ms(3)), Answering::Twice],
-        ..Traffic::of([Act::serve("svc/steady")])
+/// The plans of a run, and when each client starts; the first client never disconnects and
+/// subscribes to everything. Each plan is drawn for itself, so that the others are what they are
+/// without it.
+pub fn any(seed: u64, swarm: &Swarm) -> Vec<(Duration, Traffic)> {
+    let draw = |index: usize| {
+        let own = seed.wrapping_add(index as u64 + 1);
+        let mut rng = fastrand::Rng::with_seed(own.wrapping_mul(0xD134_2543_DE82_EF95));
+        let start = ms(rng.u64(..50));
+        let plan = match index {
+            0 => Traffic::of([Act::subscribe("#")]),
+            1 => Traffic {
+                answering: vec![Answering::AtOnce, Answering::After(ms(3)), Answering::Twice],
+                ..Traffic::of([Act::serve("svc/steady")])
+            },
+            _ => device(&mut rng, index, swarm),
+        };
+        (start, plan)
     };
-    let mut plans = vec![watcher, server];
-    while plans.len() < measure.clients {
-        let index = plans.len();
-        plans.push(device(rng, index, measure));
+    match &swarm.clients {
+        Some(some) => some.iter().map(|&index| draw(index)).collect(),
+        None => (0..swarm.measure.clients).map(draw).collect(),
     }
-    plans
 }
 
-fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
+fn device(rng: &mut fastrand::Rng, index: usize, swarm: &Swarm) -> Traffic {
+    let measure = swarm.measure;
     let features = measure.features;
     let member = (features.groups && rng.u8(..3) == 0).then(|| {
         let (filter, group) = pick(rng, GROUPS);
@@ -77,7 +117,8 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
     // The same policy for all of its filters: which one applies where several match is not judged
     // here.
     let policy = (features.policies && rng.u8(..4) == 0).then(|| pick(rng, POLICIES));
-    let mut acts = stands(rng, index, features, member.as_ref());
+    let mut acts = stands(rng, index, measure, member.as_ref());
+    let standing = acts.len();
     if rng.bool() {
         acts.push(Act::AwaitAnswers);
     }
@@ -87,9 +128,10 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
                 acts.push(Act::Unsubscribe(member.clone()));
                 acts.push(Act::Subscribe(member.clone()));
             }
-            _ => acts.push(any_act(rng, features)),
+            _ => acts.push(any_act(rng, measure)),
         }
     }
+    acts.truncate(swarm.acts.map_or(usize::MAX, |most| standing + most));
     for act in &mut acts {
         if let Act::Subscribe(filter) = act {
             filter.policy = policy.filter(|_| filter.group.is_none());
@@ -108,9 +150,26 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
     if features.sessions && rng.u8(..10) < 6 {
         plan.session = Some(SessionPlan {
             ack_every: pick(rng, &[1, 3, 10]),
-            repeats_all: rng.bool(),
+            // One that repeats only what is beyond the last confirmed id would take what was
+            // refused before that for confirmed.
+            repeats_all: rng.bool() || features.codecs || swarm.tiny.rates,
             resumes: None,
         });
+    }
+    if measure.forgetful && index == 2 {
+        plan.session = Some(SessionPlan {
+            ack_every: 0,
+            ..SessionPlan::default()
+        });
+    }
+    if features.maxima && rng.u8(..3) == 0 {
+        plan.message_max = Some(rng.u32(1024..10_000));
+    }
+    if features.codecs && rng.u8(..4) == 0 {
+        plan.codec = Some(pick(rng, CODECS));
+    }
+    if features.wraps && rng.bool() {
+        plan.first_id = rng.u32(..20).wrapping_sub(10).max(1);
     }
     if measure.cuts && rng.u8(..10) < 5 {
         let mut at = 0;
@@ -143,21 +202,31 @@ fn device(rng: &mut fastrand::Rng, index: usize, measure: Measure) -> Traffic {
 fn stands(
     rng: &mut fastrand::Rng,
     index: usize,
-    features: Features,
+    measure: Measure,
     member: Option<&Filter>,
 ) -> Vec<Act> {
+    let features = measure.features;
     let mut acts: Vec<Act> = member.cloned().map(Act::Subscribe).into_iter().collect();
     let mut subscribe = |filter: Filter| acts.push(Act::Subscribe(filter));
     for _ in 0..rng.usize(0..3) {
         let filter = pick(rng, PLAIN);
         if !(member.is_some() && matches_groups(filter)) {
-            subscribe(Filter::of(filter));
+            let headers = start(rng, features);
+            subscribe(Filter {
+                headers,
+                ..Filter::of(filter)
+            });
         }
     }
     if features.deep && rng.bool() {
         for _ in 0..rng.usize(1..4) {
             subscribe(Filter::of(pick(rng, DEEP)));
         }
+    }
+    if features.long && rng.bool() {
+        let (long, deep) = long_names();
+        let filter = ["l/#".to_owned(), long, deep.replace("/a", "/+"), deep];
+        subscribe(Filter::of(&filter[rng.usize(..4)]));
     }
     if features.codecs && rng.bool() {
         subscribe(Filter::in_codec("s/#", pick(rng, CODECS)));
@@ -172,7 +241,8 @@ fn stands(
             false => ("w", Codec::Bytes),
         };
         acts.push(Act::Will(Publish {
-            bytes: rng.usize(..100),
+            bytes: measure.bytes(rng, &[0, 20, 99]),
+            headers: headers(rng, features),
             ..Publish::in_codec(&format!("{under}/{index}"), codec)
         }));
     }
@@ -197,7 +267,7 @@ fn answering(rng: &mut fastrand::Rng) -> Vec<Answering> {
     all
 }
 
-fn any_request(rng: &mut fastrand::Rng) -> Act {
+fn any_request(rng: &mut fastrand::Rng, measure: Measure) -> Act {
     let service = pick(rng, &["svc/steady", "svc/flaky", "svc/none", "$sys/echo"]);
     let timeout_ms = match rng.u8(..6) {
         0 | 1 => Some(rng.u32(1..200)),
@@ -208,7 +278,8 @@ fn any_request(rng: &mut fastrand::Rng) -> Act {
     Act::Request(Request {
         service: service.to_owned(),
         timeout_ms,
-        bytes: pick(rng, &[0, 50, 2000]),
+        bytes: measure.bytes(rng, &[0, 50, 2000]),
+        headers: headers(rng, measure.features),
     })
 }
 
@@ -217,6 +288,14 @@ fn any_topic(rng: &mut fastrand::Rng, features: Features) -> (String, Codec) {
     if features.codecs && choice == 0 {
         return (format!("s/{}", pick(rng, &["a", "b"])), pick(rng, CODECS));
     }
+    if features.codecs && choice == 1 && rng.u8(..4) == 0 {
+        // It does not conform.
+        return ("s/a".to_owned(), Codec::Bytes);
+    }
+    if features.long && choice == 2 && rng.bool() {
+        let (long, deep) = long_names();
+        return (if rng.bool() { long } else { deep }, Codec::Bytes);
+    }
     if features.deep && choice < 3 {
         let levels: Vec<_> = (0..7).map(|_| pick(rng, &["a", "b"])).collect();
         return (format!("d/{}", levels.join("/")), Codec::Bytes);
@@ -224,32 +303,82 @@ fn any_topic(rng: &mut fastrand::Rng, features: Features) -> (String, Codec) {
     (pick(rng, TOPICS).to_owned(), Codec::Bytes)
 }
 
-fn any_act(rng: &mut fastrand::Rng, features: Features) -> Act {
+fn any_act(rng: &mut fastrand::Rng, measure: Measure) -> Act {
+    let features = measure.features;
     match rng.u8(..32) {
         0 => Act::Pause(ms(rng.u64(..30))),
         1 => Act::AwaitAnswers,
         2 => Act::unsubscribe(pick(rng, &PLAIN[..5])),
-        3 => Act::subscribe(pick(rng, &PLAIN[..5])),
+        3 => Act::Subscribe(Filter {
+            headers: start(rng, features),
+            ..Filter::of(pick(rng, &PLAIN[..5]))
+        }),
         4 if features.services => Act::Unserve(Filter::of("svc/flaky")),
         5 if features.services => Act::serve("svc/flaky"),
-        6..=9 if features.services => any_request(rng),
+        6..=9 if features.services => any_request(rng, measure),
         10..=12 if features.retained => Act::Publish(Publish {
             retain: rng.u8(..4) > 0,
             empty: rng.u8(..6) == 0,
             confirmed: rng.u8(..3) > 0,
-            bytes: pick(rng, &[0, 20, 500]),
+            bytes: measure.bytes(rng, &BYTES[..3]),
+            headers: headers(rng, features),
             ..Publish::of(pick(rng, RETAINED))
         }),
         13 if features.wills => Act::WithdrawWill,
         _ => {
             let (topic, codec) = any_topic(rng, features);
+            let is_refused = codec == Codec::Bytes && topic.starts_with("s/");
             Act::Publish(Publish {
-                confirmed: rng.u8(..3) > 0,
-                bytes: pick(rng, &[0, 20, 500, 6000]),
+                confirmed: rng.u8(..3) > 0 || is_refused,
+                bytes: measure.bytes(rng, BYTES),
+                headers: headers(rng, features),
                 expires_ms: (features.expiry && rng.u8(..10) == 0).then(|| rng.u32(..50)),
                 key: (features.policies && rng.u8(..4) == 0).then(|| vec![rng.u8(..3)]),
                 ..Publish::in_codec(&topic, codec)
             })
         }
+    }
+}
+
+/// A name of 255 bytes, and one of 32 levels.
+fn long_names() -> (String, String) {
+    (
+        format!("l/{}", "x".repeat(253)),
+        format!("l{}", "/a".repeat(31)),
+    )
+}
+
+/// Where a SUBSCRIBE asks to begin: no matter where nothing is stored.
+fn start(rng: &mut fastrand::Rng, features: Features) -> Vec<(u8, Vec<u8>)> {
+    match features.headers && rng.u8(..4) == 0 {
+        true => vec![(header::START, vec![4, 0, 0, 0, rng.u8(..3)])],
+        false => Vec::new(),
+    }
+}
+
+fn headers(rng: &mut fastrand::Rng, features: Features) -> Vec<(u8, Vec<u8>)> {
+    if !features.headers || rng.bool() {
+        return Vec::new();
+    }
+    let some = HEADERS.iter().filter(|_| rng.u8(..3) == 0);
+    let some: Vec<u8> = some.copied().collect();
+    some.into_iter()
+        .map(|key| (key, header_value(rng, key)))
+        .collect()
+}
+
+fn header_value(rng: &mut fastrand::Rng, key: u8) -> Vec<u8> {
+    let mut noise = vec![0; rng.usize(..40)];
+    rng.fill(&mut noise);
+    match key {
+        header::TRACEPARENT => {
+            noise.resize(25, 7);
+            noise
+        }
+        header::TIMESTAMP_NS => rng.u64(..).to_be_bytes().to_vec(),
+        header::SCHEMA | header::CONTENT_TYPE => "é".repeat(rng.usize(..20)).into_bytes(),
+        header::REPLY_TO => b"p/a/x".to_vec(),
+        header::PROPERTY => b"\x04nameis told".to_vec(),
+        _ => noise,
     }
 }

@@ -20,7 +20,7 @@ fn scene(shards: usize, bytes_max: usize) -> Scene {
     let (size, guards) = (RingSize::default(), Guards::default());
     let mut scene = Scene::of_shards(shards, 1, Faults::none(), size, limits, guards);
     scene.world.set_pipe_bytes(20_000);
-    scene.ample = false;
+    scene.terms.ample = false;
     scene
 }
 

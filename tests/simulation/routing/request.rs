@@ -20,6 +20,7 @@ fn ask(service: &str, timeout_ms: u32, bytes: usize) -> Act {
         service: service.to_owned(),
         timeout_ms: Some(timeout_ms),
         bytes,
+        ..Request::default()
     })
 }
 

@@ -2,8 +2,9 @@
 //! be released.
 
 use super::super::server::{Guards, Server, limits, ms, settings};
-use super::judge::Evidence;
+use super::judge::{Evidence, Terms};
 use ringmail::broker::Limits;
+use ringmail::proto::session::Settings;
 use ringmail::ring::sim::client::traffic::{Act, Command, Record, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize, World};
@@ -16,10 +17,8 @@ pub struct Scene {
     pub server: Server,
     pub clients: Vec<ClientId>,
     pub linger: Duration,
-    /// There is room for everything: no session is lost, no reader is too slow.
-    pub ample: bool,
-    /// Other clients take all remaining slots: a client that reconnects may be refused.
-    pub crowded: bool,
+    /// What its setup allows the server.
+    pub terms: Terms,
 }
 
 impl Scene {
@@ -50,16 +49,27 @@ impl Scene {
         limits: Limits,
         guards: Guards,
     ) -> Scene {
+        Scene::set_up(shards, seed, faults, size, &settings(), limits, guards)
+    }
+
+    pub fn set_up(
+        shards: usize,
+        seed: u64,
+        faults: Faults,
+        size: RingSize,
+        settings: &Settings,
+        limits: Limits,
+        guards: Guards,
+    ) -> Scene {
         let world = World::new(seed, faults);
         let linger = limits.session_linger;
-        let server = Server::guarded(&world, shards, size, &settings(), &limits, guards);
+        let server = Server::guarded(&world, shards, size, settings, &limits, guards);
         Scene {
             world,
             server,
             clients: Vec::new(),
             linger,
-            ample: true,
-            crowded: false,
+            terms: Terms::default(),
         }
     }
 
@@ -118,13 +128,13 @@ impl Scene {
         for _ in 0..600 {
             // A client that has finished may still be sent something.
             self.server.run_for(ms(20));
-            if self.clients.iter().all(|&id| self.world.is_idle(id)) {
+            if self.well_behaved().all(|id| self.world.is_idle(id)) {
                 return;
             }
             self.server.run_for(ms(80));
         }
         let seed = self.world.seed();
-        for &id in &self.clients {
+        for id in self.well_behaved() {
             let record = self.record(id);
             let last = record.connections.last();
             assert!(
@@ -135,9 +145,19 @@ impl Scene {
         }
     }
 
+    fn well_behaved(&self) -> impl Iterator<Item = ClientId> {
+        let all = self.clients.iter().copied();
+        all.filter(|&id| self.terms.bad != Some(id))
+    }
+
     /// Runs long enough for sessions and vanished connections to time out.
     pub fn outlast(&mut self) {
         self.run_for(self.linger + Duration::from_secs(100));
+    }
+
+    /// What all clients have seen so far.
+    pub fn evidence(&self) -> Evidence {
+        Evidence::gather(&self.world, &self.clients, self.linger, self.terms.clone())
     }
 
     /// Has all clients send CLOSE; returns what they have seen.
@@ -146,8 +166,7 @@ impl Scene {
             self.end(id, Ending::Close);
         }
         self.run_for(Duration::from_secs(5));
-        let mut evidence = Evidence::gather(&self.world, &self.clients, self.linger, self.ample);
-        evidence.crowded = self.crowded;
+        let evidence = self.evidence();
         for witness in &evidence.witnesses {
             let seed = self.world.seed();
             let (id, record) = (witness.id, &witness.record);

@@ -431,3 +431,32 @@ fn a_second_session_on_a_connection_is_refused_or_kept_apart() {
     scene.close();
     scene.rest();
 }
+
+/// What stands already takes no other place: a client at its limit that has not had the OK of its
+/// last SUBSCRIBE or SERVE repeats it after a resume.
+#[test]
+fn what_stands_is_confirmed_again_though_there_is_no_room_for_more() {
+    let mut limits = limits();
+    limits.subscriptions_max = 3;
+    let mut scene = Scene::with(9, Faults::none(), RingSize::default(), limits);
+    let member = || Act::Subscribe(Filter::in_group("g", "one"));
+    let [client] = scene.enter_each([Traffic::of([
+        Act::subscribe("a/#"),
+        member(),
+        Act::serve("svc"),
+    ])]);
+    let again = [Act::subscribe("a/#"), member(), Act::serve("svc")];
+    scene.perform(client, again);
+    assert_eq!(scene.record(client).errors, [], "all three stand");
+    let more = [
+        Act::subscribe("b"),
+        Act::Subscribe(Filter::in_group("g", "two")),
+        Act::serve("svc/b"),
+        Act::subscribe("svc"),
+    ];
+    scene.perform(client, more);
+    let errors = scene.record(client).errors;
+    assert!(errors.iter().all(|one| one.1 == Code::TooManySubscriptions));
+    assert_eq!(errors.len(), 4);
+    scene.finish();
+}

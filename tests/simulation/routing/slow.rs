@@ -18,7 +18,7 @@ fn narrow(seed: u64) -> Scene {
     limits.outbox_bytes_max = 20_000;
     let mut scene = Scene::with(seed, Faults::none(), RingSize::default(), limits);
     scene.world.set_pipe_bytes(4000);
-    scene.ample = false;
+    scene.terms.ample = false;
     scene
 }
 

@@ -288,7 +288,7 @@ fn a_will_published_during_a_delivery_duplicates_nothing() {
     limits.session_buffer_bytes_max = 16_000;
     let mut scene = Scene::with(11, Faults::none(), RingSize::default(), limits);
     scene.world.set_pipe_bytes(2000);
-    scene.ample = false;
+    scene.terms.ample = false;
     // In the order in which filters match, the slow client's is between the reader's two.
     let slow = Traffic {
         reconnect: None,

@@ -174,6 +174,31 @@ impl Plan {
         }
     }
 
+    /// Whether messages have a CRC, and messages of which one is refused.
+    fn any_fault(rng: &mut fastrand::Rng) -> (bool, Vec<u8>) {
+        let header = |version, kind, bytes: u32| {
+            let mut header = vec![b'M', b'C', version, kind];
+            header.extend(bytes.to_be_bytes());
+            header
+        };
+        let alone = |bytes| (false, bytes);
+        match rng.u8(..7) {
+            0 => alone(header(2, 1, 0)),
+            1 => alone(header(1, 0x7F, 0)),
+            2 => alone(header(1, 0x10, u32::MAX)),
+            // A message that only servers send.
+            3 => alone([header(1, 5, 4), vec![0, 0, 0, 1]].concat()),
+            // A PING with a CRC that is not its own.
+            4 => (true, [header(1, 1, 4), vec![0; 4]].concat()),
+            // UNSUBSCRIBE of nothing, more often than a second allows.
+            5 => {
+                let one = [header(1, 0x12, 8), vec![0, 0, 0, 1, 0, 0, 1, b'a']].concat();
+                alone(one.repeat(12))
+            }
+            _ => alone(header(1, 0x10, 3).into_iter().chain([1, 2, 3]).collect()),
+        }
+    }
+
     /// A client that disconnects abruptly, falls silent, or sends noise.
     pub fn ill_behaved(rng: &mut fastrand::Rng) -> Plan {
         let mut plan = Plan {
@@ -192,7 +217,7 @@ impl Plan {
         };
         let mut noise = vec![0; rng.usize(1..200)];
         rng.fill(&mut noise);
-        match rng.u8(..8) {
+        match rng.u8(..9) {
             0 => plan.opening = Opening::Silent,
             1 => plan.opening = Opening::SynOnly,
             2 => plan.opening = Opening::Raw(noise),
@@ -200,6 +225,7 @@ impl Plan {
             // The beginning of a message that never ends.
             4 => plan.tail = vec![b'M', b'C', 1, 0x20, 0, 0, 1, 0, 7],
             5 => plan.reading = Reading::Never,
+            6 => (plan.checksum, plan.tail) = Plan::any_fault(rng),
             _ => {}
         }
         plan

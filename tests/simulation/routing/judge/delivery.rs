@@ -28,7 +28,8 @@ impl Evidence {
                     registration.membership == one.membership
                         && suits(registration, &one.topic)
                         && registration.sent_at < one.at
-                        && registration.refused.is_none()
+                        // What a client repeats after a resume may stand already.
+                        && (registration.refused.is_none() || registration.sent > 1)
                         && registration.left_confirmed_at.is_none_or(|at| {
                             // Messages that waited for a slow reader may come after the OK.
                             one.at <= at || published.sent_at < at
@@ -121,6 +122,7 @@ impl Evidence {
                 }
                 for (sender, label, published) in self.published() {
                     if owes(receiver, registration, sender, label.number, published)
+                        && receiver.accepts(published)
                         && !delivered.contains(&(registration.membership, label))
                     {
                         let to = receiver.id;
@@ -173,7 +175,11 @@ impl Evidence {
                     };
                     let missing = (before + 1..number)
                         .filter_map(|number| sender.record.published.get(number as usize))
-                        .find(|other| is_between(other, published));
+                        .find(|other| {
+                            is_between(other, published)
+                                && receiver.accepts(other)
+                                && !sender.may_be_refused(other)
+                        });
                     if let Some(missing) = missing {
                         let to = receiver.id;
                         return Err(format!(
@@ -223,6 +229,7 @@ fn owes(
         return false;
     }
     receiver.is_whole(registration.membership)
+        || receiver.was_drained(registration.membership)
         || last_of(receiver, registration, sender.id, published).is_some_and(|last| number < last)
 }
 

@@ -39,11 +39,48 @@ pub struct Evidence {
     pub seed: u64,
     /// How long a session outlives its connection.
     pub linger: Duration,
+    pub terms: Terms,
+    pub witnesses: Vec<Witness>,
+}
+
+/// What a run's setup allows the server.
+#[derive(Clone, Debug)]
+pub struct Terms {
     /// Sessions have room for everything: none is lost except by its linger.
     pub ample: bool,
-    /// Clients may have been refused for lack of slots.
+    /// Clients may be refused for lack of slots.
     pub crowded: bool,
-    pub witnesses: Vec<Witness>,
+    /// Codes that connections may end with besides.
+    pub may_end: Vec<Code>,
+    /// Sessions may end before their linger does.
+    pub loses_sessions: bool,
+    /// Requests may be refused for lack of calls.
+    pub few_calls: bool,
+    pub limits_rates: bool,
+    /// A request's deadline, and the latest that it may ask for.
+    pub timeout: Duration,
+    pub timeout_max: Duration,
+    /// The server drained in the end.
+    pub drained: bool,
+    /// A client that is owed nothing: it did not behave.
+    pub bad: Option<ClientId>,
+}
+
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms {
+            ample: true,
+            crowded: false,
+            may_end: Vec::new(),
+            loses_sessions: false,
+            few_calls: false,
+            limits_rates: false,
+            timeout: Duration::from_secs(10),
+            timeout_max: Duration::from_secs(600),
+            drained: false,
+            bad: None,
+        }
+    }
 }
 
 /// A description of the first breach.
@@ -51,7 +88,7 @@ pub type Verdict = Result<(), String>;
 
 impl Evidence {
     /// Collects the records of these clients.
-    pub fn gather(world: &World, clients: &[ClientId], linger: Duration, ample: bool) -> Evidence {
+    pub fn gather(world: &World, clients: &[ClientId], linger: Duration, terms: Terms) -> Evidence {
         let witness = |&id: &ClientId| Witness {
             id,
             plan: world.traffic(id),
@@ -60,8 +97,7 @@ impl Evidence {
         Evidence {
             seed: world.seed(),
             linger,
-            ample,
-            crowded: false,
+            terms,
             witnesses: clients.iter().map(witness).collect(),
         }
     }
@@ -100,23 +136,39 @@ impl Evidence {
                 return Err(format!("{id:?}: {wrong}"));
             }
             for (place, connection) in record.connections.iter().enumerate() {
-                if let Some(reason) = connection.protocol_error {
+                // One that does not read takes the server for dead.
+                let is_deaf = self.terms.bad == Some(*id);
+                if let Some(reason) = connection.protocol_error.filter(|_| !is_deaf) {
                     return Err(format!(
                         "{id:?}: the server violated the protocol: {reason:?}"
                     ));
                 }
-                let allowed = match connection.refused {
-                    None | Some(Code::SessionTaken) => true,
-                    Some(Code::SlowConsumer) => !self.ample,
-                    Some(Code::TooManyConnections) => self.crowded,
-                    _ => false,
-                };
-                if !allowed {
+                if !self.may_end(record, connection.refused) && self.terms.bad != Some(*id) {
                     return Err(format!("{id:?}: connection {place}: {connection:?}"));
                 }
             }
         }
         Ok(())
+    }
+
+    fn may_end(&self, record: &Record, refused: Option<Code>) -> bool {
+        let terms = &self.terms;
+        match refused {
+            None | Some(Code::SessionTaken) => true,
+            Some(Code::SlowConsumer) => !terms.ample,
+            Some(Code::TooManyConnections) => terms.crowded,
+            Some(Code::Draining) => terms.drained,
+            // The eleventh error of a second is fatal.
+            Some(code) if !code.is_fatal() => {
+                record
+                    .errors
+                    .iter()
+                    .filter(|one| one.1.counts_as_error())
+                    .count()
+                    >= 10
+            }
+            Some(code) => terms.may_end.contains(&code),
+        }
     }
 
     /// A session is lost only after its linger, or because its buffer was full.
@@ -131,7 +183,8 @@ impl Evidence {
                     connection.ended_at.filter(|&at| of && at <= lost_at)
                 });
                 let away = ends.max().map_or(Duration::ZERO, |at| lost_at.since(at));
-                if self.ample && away < self.linger {
+                let keeps = self.terms.ample && !self.terms.loses_sessions;
+                if keeps && away < self.linger && self.terms.bad != Some(*id) {
                     return Err(format!(
                         "{id:?}: session {place} is unknown after {away:?}: {membership:?}"
                     ));
@@ -167,11 +220,19 @@ impl Witness {
         if one.id != 0 {
             return one.confirmed_at;
         }
+        if self.may_be_refused(one) {
+            return None;
+        }
         let behind = self.record.published[number as usize..].iter();
         let behind = behind.filter(|other| {
             other.connection == one.connection && other.sent == 1 && !other.is_will
         });
         behind.filter_map(|other| other.confirmed_at).min()
+    }
+
+    /// Whether an ERROR without an id may have been about this message.
+    fn may_be_refused(&self, one: &Published) -> bool {
+        one.id == 0 && self.record.errors.iter().any(|error| error.0 == 0)
     }
 
     fn membership(&self, place: usize) -> Option<&Membership> {
@@ -182,6 +243,32 @@ impl Witness {
     fn is_whole(&self, place: usize) -> bool {
         let membership = self.membership(place);
         membership.is_some_and(|membership| membership.closed_at.is_some())
+    }
+
+    /// Whether the server ended it in order, and until then brought all it was owed.
+    fn was_drained(&self, place: usize) -> bool {
+        let mut of = self.record.connections.iter().rev();
+        let last = of.find(|connection| connection.membership == place);
+        last.is_some_and(|last| {
+            last.drains == 1 && last.close_received == Some(Code::Shutdown) && !last.broken
+        })
+    }
+
+    /// Whether it accepts messages of this size.
+    fn accepts(&self, published: &Published) -> bool {
+        let Some(max) = self.plan.message_max else {
+            return true;
+        };
+        let plan = &published.plan;
+        let headers = plan
+            .headers
+            .iter()
+            .map(|one| one.1.len() + 3)
+            .sum::<usize>();
+        let key = plan.key.as_ref().map_or(0, Vec::len);
+        // As JSON the payload is larger by a third, and TRACEPARENT may be added.
+        let most = 100 + plan.topic.len() + headers + key + (plan.bytes + 8) * 4 / 3;
+        most <= max as usize
     }
 
     /// Whether none of its memberships was lost: it stayed, or resumed its session.

@@ -58,9 +58,11 @@ impl Evidence {
     fn check_agreed(&self, topic: &str, seen: &BTreeSet<Option<Label>>) -> Verdict {
         for receiver in &self.witnesses {
             for registration in &receiver.record.subscriptions {
-                let stays =
-                    registration.left_at.is_none() && receiver.is_whole(registration.membership);
-                if !stays || !suits(registration, topic) || !keeps_all(registration) {
+                let stays = registration.left_at.is_none()
+                    && registration.refused.is_none()
+                    && receiver.is_whole(registration.membership);
+                let has_max = receiver.plan.message_max.is_some();
+                if !stays || has_max || !suits(registration, topic) || !keeps_all(registration) {
                     continue;
                 }
                 let delivered = receiver.record.delivered.iter().rev();

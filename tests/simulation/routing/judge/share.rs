@@ -58,7 +58,8 @@ impl Evidence {
                 let mut members = members.iter();
                 members.any(|(witness, one)| witness.stood(one, published.sent_at, taken_at))
             };
-            let owed = steady && plan.expires_ms.is_none() && !had.contains(&label);
+            let accepted = members.iter().all(|one| one.0.accepts(published));
+            let owed = steady && accepted && plan.expires_ms.is_none() && !had.contains(&label);
             if found.is_empty() && owed && sender.taken_at(label.number).is_some_and(stood) {
                 return Err(format!("{group:?}: {label:?} taken by none: {published:?}"));
             }
@@ -165,14 +166,26 @@ impl Evidence {
             services.iter().any(serves)
         });
         if code == Code::RequestTimeout {
-            let timeout_ms = u64::from(asked.timeout_ms.unwrap_or(10_000));
-            return match at.since(asked.at) < Duration::from_millis(timeout_ms) {
+            let terms = &self.terms;
+            let ms = |ms| Duration::from_millis(u64::from(ms));
+            let asked_for = asked.timeout_ms.map_or(terms.timeout, ms);
+            return match at.since(asked.at) < asked_for.min(terms.timeout_max) {
                 true => Err("it had more time"),
                 false => Ok(()),
             };
         }
-        let overloaded = code == Code::Overloaded && !self.ample;
-        if stood && servers.all(is_reliable) && !overloaded {
+        let terms = &self.terms;
+        let allowed = match code {
+            Code::Overloaded => !terms.ample || terms.few_calls,
+            Code::TooManyRequests => terms.few_calls,
+            Code::RateLimited => terms.limits_rates,
+            Code::TooLarge => self.is_too_large(asked),
+            _ => false,
+        };
+        if allowed {
+            return Ok(());
+        }
+        if stood && servers.all(is_reliable) {
             return Err("its servers answer, and never broke off");
         }
         match code {
@@ -180,6 +193,16 @@ impl Evidence {
             Code::Overloaded | Code::TooManyRequests | Code::Application(_) => Ok(()),
             _ => Err("not a failure that it may have"),
         }
+    }
+}
+
+impl Evidence {
+    /// Whether a client that may have been brought this, or its answer, accepts no message so
+    /// large.
+    fn is_too_large(&self, asked: &Requested) -> bool {
+        let most = asked.bytes + 700;
+        let maxima = self.witnesses.iter().filter_map(|one| one.plan.message_max);
+        maxima.min().is_some_and(|max| most > max as usize)
     }
 }
 

@@ -73,6 +73,7 @@ impl Evidence {
                     && keeps_all(registration)
                     && watcher.stood(registration, will.sent_at, until)
                     && watcher.is_whole(registration.membership)
+                    && watcher.accepts(will)
             });
             if watched {
                 return Err(format!("not published, to {:?}: {will:?}", watcher.id));
@@ -82,7 +83,8 @@ impl Evidence {
     }
 
     fn is_early(&self, membership: &Membership, at: Instant, gone_at: Instant) -> bool {
-        let lingers = membership.key.is_some() && self.ample;
+        let keeps = self.terms.ample && !self.terms.loses_sessions;
+        let lingers = membership.key.is_some() && keeps;
         let wait = if lingers { self.linger } else { Duration::ZERO };
         at.since(gone_at) < wait
     }

@@ -37,10 +37,18 @@ impl Connection {
         let hello = Options {
             features: model.plan.checksum.then_some(FEATURE_CHECKSUM),
             codec: model.plan.codec,
+            message_max: model.plan.message_max,
             ..Options::default()
         };
         let (seq, now) = (kernel.rng.u32(..), kernel.now);
-        let session = Session::connect(Arc::clone(settings), &hello, seq, now, &mut out);
+        let settings = match model.plan.message_max {
+            None => Arc::clone(settings),
+            Some(message_bytes_max) => Arc::new(Settings {
+                message_bytes_max,
+                ..Settings::clone(settings)
+            }),
+        };
+        let session = Session::connect(settings, &hello, seq, now, &mut out);
         model.record.connections.push(ConnectionRecord {
             begun_at: now,
             established_at: None,

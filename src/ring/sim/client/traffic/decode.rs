@@ -122,7 +122,11 @@ impl Model {
                     Subject::Unsubscribe(_) => record.subscriptions.get_mut(place),
                     _ => record.services.get_mut(place),
                 };
+                let stands = refused.is_some_and(|code| code != Code::NotSubscribed);
                 if let Some(registration) = registration {
+                    if stands {
+                        return record.note_stays(subject);
+                    }
                     registration.left_confirmed_at = Some(now);
                 }
             }

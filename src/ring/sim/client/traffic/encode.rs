@@ -1,7 +1,7 @@
 //! Encodes a client's acts as messages, and repeats them after a reconnect.
 
 use super::endpoint::Endpoint;
-use super::model::{Model, Operation, Progress, Subject};
+use super::model::{Model, Operation, Progress, Subject, is_up_to, next};
 use super::payload::{Label, digest, encode_payload};
 use super::plan::{Act, Filter, Publish, Request};
 use super::record::{Published, Registration, Requested, Will};
@@ -70,7 +70,7 @@ impl Model {
 
     fn push_operation(&mut self, subject: Subject) -> u32 {
         let id = self.next_id;
-        self.next_id += 1;
+        self.next_id = next(id);
         self.unanswered.push_back(Operation { id, subject });
         id
     }
@@ -133,6 +133,7 @@ impl Model {
         if let Some(key) = &plan.key {
             Headers::push(&mut block, header::KEY, key);
         }
+        push_all(&plan.headers, &mut block);
         if plan.empty {
             label.push_header(&mut block);
         }
@@ -290,6 +291,7 @@ impl Model {
         if let Some(timeout_ms) = request.timeout_ms {
             Headers::push(&mut block, header::TIMEOUT_MS, &timeout_ms.to_be_bytes());
         }
+        push_all(&request.headers, &mut block);
         let envelope = Envelope {
             id: number,
             name: &request.service,
@@ -343,7 +345,9 @@ impl Model {
         for operation in std::mem::take(&mut self.unanswered) {
             let id = operation.id;
             match operation.subject {
-                Subject::Publish(number) if id <= last_publish_id && !all => {
+                Subject::Publish(number)
+                    if last_publish_id != 0 && is_up_to(id, last_publish_id) && !all =>
+                {
                     if let Some(published) = self.record.published.get_mut(number as usize) {
                         published.confirmed_at = Some(now);
                     }
@@ -406,6 +410,12 @@ impl Model {
     }
 }
 
+fn push_all(headers: &[(u8, Vec<u8>)], block: &mut Vec<u8>) {
+    for (key, value) in headers {
+        Headers::push(block, *key, value);
+    }
+}
+
 fn encode_filter(kind: MessageType, id: u32, filter: &Filter, endpoint: &mut Endpoint) {
     let mut block = Vec::new();
     let subscribes = kind == MessageType::Subscribe;
@@ -416,6 +426,9 @@ fn encode_filter(kind: MessageType, id: u32, filter: &Filter, endpoint: &mut End
         && subscribes
     {
         Headers::push(&mut block, header::SLOW_POLICY, &[policy as u8]);
+    }
+    if subscribes {
+        push_all(&filter.headers, &mut block);
     }
     let codec = if subscribes {
         filter.codec

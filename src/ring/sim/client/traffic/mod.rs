@@ -55,6 +55,8 @@ pub enum Command {
     Read(Reading),
     /// Never reconnect, or reconnect within this time.
     Reconnect(Option<Duration>),
+    /// Authenticate with this token from the next connection on.
+    Token(std::rc::Rc<str>),
 }
 
 enum Stage {
@@ -204,6 +206,7 @@ impl TrafficClient {
             },
             Command::Read(reading) => plan.reading = reading,
             Command::Reconnect(within) => plan.reconnect = within,
+            Command::Token(token) => plan.token = Some(token),
         }
         self.model.record.ended = matches!(self.stage, Stage::Ended);
     }

@@ -16,6 +16,10 @@ pub struct Traffic {
     pub checksum: bool,
     /// The codec it asks for in its SYN; `None`: no option.
     pub codec: Option<Codec>,
+    /// The MESSAGE_MAX of its SYN: more is a violation by the server. `None`: no option.
+    pub message_max: Option<u32>,
+    /// The id of its first operation; the ids after it rise modulo 2^32.
+    pub first_id: u32,
     /// The token for the AUTH of each connection; `None`: no AUTH.
     pub token: Option<Rc<str>>,
     /// Whether it keeps a session across its connections.
@@ -113,6 +117,8 @@ pub struct Publish {
     pub bytes: usize,
     pub expires_ms: Option<u32>,
     pub key: Option<Vec<u8>>,
+    /// More headers, by key.
+    pub headers: Vec<(u8, Vec<u8>)>,
     /// The codec of its payload: see `payload`.
     pub codec: Codec,
 }
@@ -125,6 +131,8 @@ pub struct Filter {
     pub policy: Option<SlowPolicy>,
     /// The codec that SUBSCRIBE asks for.
     pub codec: Codec,
+    /// More headers, by key.
+    pub headers: Vec<(u8, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -132,6 +140,8 @@ pub struct Request {
     pub service: String,
     pub timeout_ms: Option<u32>,
     pub bytes: usize,
+    /// More headers, by key.
+    pub headers: Vec<(u8, Vec<u8>)>,
 }
 
 impl Default for Traffic {
@@ -139,6 +149,8 @@ impl Default for Traffic {
         Traffic {
             checksum: false,
             codec: None,
+            message_max: None,
+            first_id: 1,
             token: None,
             session: None,
             acts: Vec::new(),

@@ -5,6 +5,7 @@
 //! one. Subscriptions, services and a will belong to it, and nothing is delivered to it twice. A
 //! client whose session the server no longer knows begins another membership.
 
+use super::model::Subject;
 use super::payload::Label;
 use super::plan::{Filter, Publish};
 use crate::base::clock::Instant;
@@ -196,6 +197,25 @@ impl Record {
     pub(super) fn note_violation(&mut self, what: impl Into<String>) {
         if self.violation.is_none() {
             self.violation = Some(what.into());
+        }
+    }
+
+    /// An UNSUBSCRIBE or UNSERVE was refused: what it was to end stands.
+    pub(super) fn note_stays(&mut self, subject: Subject) {
+        let (all, place) = match subject {
+            Subject::Unserve(place) => (&mut self.services, place),
+            Subject::Unsubscribe(place) => (&mut self.subscriptions, place),
+            _ => return,
+        };
+        let Some(one) = all.get(place).cloned() else {
+            return;
+        };
+        for other in all.iter_mut() {
+            let is_same =
+                (&other.filter.name, &other.filter.group) == (&one.filter.name, &one.filter.group);
+            if is_same && other.membership == one.membership && other.left_at == one.left_at {
+                other.left_at = None;
+            }
         }
     }
 
