@@ -81,6 +81,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: see the block below.
         if is_counted() {
             LIVE.fetch_sub(layout.size() as i64, Relaxed);
         }
