@@ -16,6 +16,8 @@ const ASKED: u8 = 2;
 static STATES: [AtomicU8; COUNT] = [const { AtomicU8::new(OFF) }; COUNT];
 static REACHED: AtomicPtr<AtomicU8> = AtomicPtr::new(std::ptr::null_mut());
 
+// SAFETY: the loader calls what stands in this section, once, before `main`; a function without
+// arguments may take no notice of those it is given.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEGIN: extern "C" fn() = begin;
