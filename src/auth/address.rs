@@ -257,10 +257,5 @@ mod tests {
                 prop_assert_eq!(blocks.contain(address), expected, "{}", address);
             }
         }
-
-        #[test]
-        fn no_text_panics(text in any::<String>()) {
-            let _ = AccessList::new(&[&text], &[&text]);
-        }
     }
 }

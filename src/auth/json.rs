@@ -173,11 +173,6 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes);
-        }
-
-        #[test]
         fn an_object_without_duplicates_reads_as_serde_json_reads_it(
             pairs in prop::collection::btree_map(any::<String>(), any::<i64>(), 0..8),
         ) {

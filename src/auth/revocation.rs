@@ -403,10 +403,5 @@ mod tests {
             }
             prop_assert_eq!(again, set);
         }
-
-        #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = serde_json::from_slice::<Target>(&bytes);
-        }
     }
 }

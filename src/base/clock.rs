@@ -106,10 +106,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_stays_never_and_time_does_not_run_backwards() {
+    fn never_stays_never_and_no_age_is_negative() {
         assert_eq!(Instant::NEVER + Duration::from_secs(1), Instant::NEVER);
         assert_eq!(Instant::ZERO - Instant::from_nanos(5), Duration::ZERO);
-        let before = Instant::now();
-        assert!(Instant::now() >= before);
     }
 }

@@ -4,8 +4,7 @@
 use crate::peer::{Heard, Peer, Served};
 use ringmail::blocking::Client;
 use ringmail::client::{
-    Code, Codec, Error, Incoming, IncomingRequest, Message as Received, Serve, SlowPolicy,
-    Subscribe, header,
+    Code, Codec, Error, IncomingRequest, Message as Received, Serve, SlowPolicy, Subscribe, header,
 };
 use ringmail::proto::envelope::{Envelope, FLAG_FAILED, FLAG_RETAIN, Headers};
 use ringmail::proto::message::{Message, MessageType};
@@ -280,10 +279,4 @@ fn a_ping_is_answered_while_receiving_and_nothing_reconnects_unasked() {
     assert!(!client.is_connected());
     let error = client.receive_timeout(Duration::ZERO).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
-}
-
-#[test]
-fn only_a_message_is_a_message() {
-    let event = Incoming::Reconnected { resumed: true };
-    assert!(event.clone().into_message().is_none() && event.into_request().is_none());
 }
