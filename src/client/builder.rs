@@ -108,6 +108,14 @@ impl Default for Options {
 }
 
 impl<C> Builder<C> {
+    /// Dials on this network.
+    #[cfg(feature = "sim")]
+    #[doc(hidden)]
+    pub fn network(mut self, network: std::sync::Arc<dyn super::network::Network>) -> Builder<C> {
+        self.options.network = Some(super::network::Dialer(network));
+        self
+    }
+
     /// The time for connecting and the handshake together; 5 s by default. Name resolution comes
     /// before it and takes as long as the system's resolver allows.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder<C> {

@@ -76,7 +76,8 @@
 //!   `budget`, `wildcard`, `reconnect`.
 //! - `credential`, `access`, `tls`: how a client authenticates, and when, and over what.
 //! - `harness`: a conversation without a socket, for this crate's tests.
-//! - `clock`: what time it is, by tokio; `network`: wires in place of sockets, for tests.
+//! - `clock`: what time it is, by tokio; `network`: wires in place of sockets, `glance`: what a client
+//!   holds, for tests.
 //! - `address`, `builder`, `request`, `publish`, `subscribe`, `incoming`, `payload`, `status`,
 //!   `error`: what callers give and get.
 
@@ -92,6 +93,9 @@ mod credential;
 mod driver;
 mod error;
 mod flight;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod glance;
 mod handle;
 #[cfg(feature = "sim")]
 #[doc(hidden)]

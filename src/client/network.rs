@@ -1,13 +1,10 @@
 //! A network in memory in place of sockets, for this crate's tests (feature `sim`): with tokio's
 //! clock paused, a whole client then runs in virtual time, and the test is the network.
 
-use super::builder::Builder;
-use super::driver::Shared;
-use super::handle::Client;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// The client's end of a connection.
@@ -43,14 +40,6 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
-impl<C> Builder<C> {
-    /// Dials on this network.
-    pub fn network(mut self, network: Arc<dyn Network>) -> Builder<C> {
-        self.options.network = Some(Dialer(network));
-        self
-    }
-}
-
 /// What a client holds at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -73,21 +62,4 @@ pub struct Held {
     pub responses: usize,
     /// Registrations that are being restored.
     pub restoring: usize,
-}
-
-/// A look at a client that does not keep it alive.
-#[derive(Clone)]
-pub struct Glance(Weak<Shared>);
-
-impl Glance {
-    pub fn at(client: &Client) -> Glance {
-        Glance(Arc::downgrade(client.shared()))
-    }
-
-    /// `None`: nothing of the client is left.
-    pub fn held(&self) -> Option<Held> {
-        let shared = self.0.upgrade()?;
-        let held = shared.lock().held();
-        Some(held)
-    }
 }

@@ -6,7 +6,7 @@ use super::life::number;
 use super::network::{End, Fortune, Net};
 use super::stage::{Stage, play};
 use ringmail::Client;
-use ringmail::client::network::Glance;
+use ringmail::client::glance::Glance;
 use ringmail::client::{Error, Reconnect, Subscription};
 use ringmail::ring::sim::Faults;
 use std::sync::Arc;

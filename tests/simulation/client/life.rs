@@ -271,9 +271,8 @@ impl Life {
             let mut listener = Listener::new(&self, stream, &client);
             for _ in 0..rng.usize(..60) {
                 let patience = Duration::from_micros(rng.u64(..50_000));
-                match timeout(patience, listener.take(&self)).await {
-                    Ok(false) => break,
-                    Ok(true) | Err(_) => {}
+                if let Ok(false) = timeout(patience, listener.take(&self)).await {
+                    break;
                 }
                 if rng.u8(..8) == 0 {
                     self.pause(&mut rng).await;
@@ -319,7 +318,7 @@ fn handle(
 ) -> impl Future<Output = Result<Answer, Failure>> + Send + use<> {
     let n = number(&request.payload);
     *handled.lock().unwrap().entry(n).or_default() += 1;
-    if n % 7 == 0 {
+    if n.is_multiple_of(7) {
         // Without a word on standard error.
         std::panic::resume_unwind(Box::new("as it should"));
     }

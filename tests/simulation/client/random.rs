@@ -10,7 +10,7 @@ use super::network::{Door, End, Fortune, Net};
 use super::stage::{Stage, play};
 use ringmail::Client;
 use ringmail::base::reason::Reason;
-use ringmail::client::network::Glance;
+use ringmail::client::glance::Glance;
 use ringmail::client::{Builder, Reconnect};
 use ringmail::ring::sim::Faults;
 use std::cell::RefCell;
@@ -292,7 +292,7 @@ async fn settle(
     }
     let ended = stage.run(timeout(PATIENCE, joined(actors))).await;
     if ended.is_err() {
-        let held = looks.borrow().iter().filter_map(Glance::held).last();
+        let held = looks.borrow().iter().filter_map(Glance::held).next_back();
         let waiting = life.waiting.borrow();
         life.fail(format_args!("{waiting:?} did not end; {held:?}"));
     }

@@ -5,7 +5,7 @@ use super::network::{Door, End, Fortune, Net};
 use super::peer::{Heard, Peer};
 use super::stage::{Stage, play};
 use ringmail::base::reason::Reason;
-use ringmail::client::network::Glance;
+use ringmail::client::glance::Glance;
 use ringmail::client::{Builder, Code, Credential, Error, Reconnect};
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::ring::sim::Faults;

@@ -2,10 +2,10 @@
 //! the order of the operations, no RESPONSE without a REQUEST, every message decodes.
 
 use super::endpoint::Endpoint;
-use super::model::{Due, Model, Operation, Progress, Subject};
+use super::model::{Due, Model, Operation, Progress};
 use super::payload::{Label, digest};
 use super::plan::Answering;
-use super::record::{Answer, Delivered, Served};
+use super::record::{Answer, Delivered, Served, Subject};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
 use crate::proto::envelope::{Envelope, FLAG_FAILED};

@@ -1,10 +1,10 @@
 //! Encodes a client's acts as messages, and repeats them after a reconnect.
 
 use super::endpoint::Endpoint;
-use super::model::{Model, Operation, Progress, Subject, is_up_to, next};
+use super::model::{Model, Operation, Progress, is_up_to, next};
 use super::payload::{Label, digest, encode_payload};
 use super::plan::{Act, Filter, Publish, Request};
-use super::record::{Published, Registration, Requested, Will};
+use super::record::{Published, Registration, Requested, Subject, Will};
 use crate::base::clock::Instant;
 use crate::proto::envelope::{Codec, Envelope, FLAG_HEADERS, FLAG_RETAIN, Headers, header};
 use crate::proto::message::{Message, MessageType};

@@ -7,7 +7,7 @@
 
 use super::endpoint::Endpoint;
 use super::plan::{Act, Traffic};
-use super::record::{Grant, Membership, Record};
+use super::record::{Grant, Membership, Record, Subject};
 use crate::base::clock::Instant;
 use crate::proto::message::Message;
 use crate::ring::sim::client::{ClientId, Ending};
@@ -16,18 +16,6 @@ use std::rc::Rc;
 
 /// AUTH's method for tokens.
 const METHOD_JWT: u8 = 1;
-
-/// What an operation was about: an index into the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
-    Publish(u32),
-    Subscribe(usize),
-    Unsubscribe(usize),
-    Serve(usize),
-    Unserve(usize),
-    /// The index among the membership's wills.
-    Will(usize),
-}
 
 /// An operation that OK or ERROR answers.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,6 @@
 //! one. Subscriptions, services and a will belong to it, and nothing is delivered to it twice. A
 //! client whose session the server no longer knows begins another membership.
 
-use super::model::Subject;
 use super::payload::Label;
 use super::plan::{Filter, Publish};
 use crate::base::clock::Instant;
@@ -14,6 +13,18 @@ use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
 use crate::ring::sim::client::Ending;
 use std::rc::Rc;
+
+/// What an operation was about: an index into the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    Publish(u32),
+    Subscribe(usize),
+    Unsubscribe(usize),
+    Serve(usize),
+    Unserve(usize),
+    /// The index among the membership's wills.
+    Will(usize),
+}
 
 /// Everything recorded of one client.
 #[derive(Clone, Debug, Default)]
