@@ -161,6 +161,7 @@ impl<D: Driver> Shard<D> {
         }
         let waits = !broker.fanouts.is_empty()
             || !broker.replays.ready.is_empty()
+            || !broker.seeking.is_empty()
             || !broker.legacies.is_settled();
         let goes_on = |(key, one): (Key, &Connection)| {
             let stream = self.streams.of(key.slot);
@@ -210,6 +211,7 @@ impl Broker {
     fn has_said_all(&self) -> bool {
         self.fanouts.is_empty()
             && self.replays.ready.is_empty()
+            && self.seeking.is_empty()
             && self.legacies.is_settled()
             && self.mesh.is_done(self.mesh.mark())
             && !self.mesh.is_homing()

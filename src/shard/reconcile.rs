@@ -180,10 +180,15 @@ impl<D: Driver> Shard<D> {
 
     /// The rest of its end is for a later turn.
     fn put_off_leaving(&mut self, key: Key) {
-        if let Some(connection) = self.broker.connections.get_mut(key) {
+        let broker = &mut self.broker;
+        if let Some(connection) = broker.connections.get_mut(key) {
             // `leaving` lists it; the flag keeps it from being listed twice.
             connection.member.touched = true;
-            self.broker.lists.put_off_leaving(key);
+            broker.lists.put_off_leaving(key);
+            // What it is still sent does not wait for that, nor does its time run.
+            connection.transport.extend_flush(&broker.resources);
+            let stream = self.streams.of_mut(key.slot);
+            stream.reconcile_send(connection, &mut self.driver, &mut broker.resources);
         }
     }
 
@@ -429,7 +434,7 @@ impl Connection {
 impl Transport {
     /// Gives a peer that still takes bytes time for the next ones. Not one whose credential is no
     /// longer valid, or that an operator ends: it could keep the send in flight going for ever.
-    fn extend_flush(&mut self, resources: &Resources) {
+    pub(super) fn extend_flush(&mut self, resources: &Resources) {
         let cuts_off = [Reason::Revoked, Reason::AuthExpired, Reason::Kicked];
         let is_cut_off = self.reason.is_some_and(|reason| cuts_off.contains(&reason));
         if self.stage == Stage::Flushing && !is_cut_off {

@@ -193,7 +193,12 @@ impl<D: Driver> Shard<D> {
                 self.driver.release(buffer);
                 self.buffers_released += 1;
             }
-            Received::End => self.broker.take_end(key),
+            Received::End => {
+                let tls = &mut self.streams.of_mut(key.slot).tls;
+                if tls.as_mut().is_none_or(|tls| tls.take_end()) {
+                    self.broker.take_end(key);
+                }
+            }
             Received::NoBuffers => {
                 self.broker
                     .resources

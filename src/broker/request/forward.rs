@@ -55,11 +55,7 @@ impl Broker {
             return self.seek_later(key, request, message, search);
         }
         let Some(choice) = self.found_server(&search) else {
-            let failure = match check_topic(request.name) {
-                Ok(()) => no_server(&search),
-                Err(refusal) => refuse_name(&refusal),
-            };
-            return self.fail(key, request.id, &failure);
+            return self.fail(key, request.id, &no_server(request.name, &search));
         };
         let Some(call) = self.open_call(key, request, shard_of(choice, self.id)) else {
             return;
@@ -430,10 +426,11 @@ impl Broker {
 
 /// Why a request fails whose search has ended without a server.
 #[cold]
-pub(in crate::broker) fn no_server(search: &ServerSearch) -> Failure {
-    match search.has_found() {
-        true => Failure::of(Code::ServiceGone, "the service just ended"),
-        false => Failure::of(Code::NoService, "no server registered for this service"),
+pub(in crate::broker) fn no_server(service: &str, search: &ServerSearch) -> Failure {
+    match check_topic(service) {
+        Err(refusal) => refuse_name(&refusal),
+        Ok(()) if search.has_found() => Failure::of(Code::ServiceGone, "the service just ended"),
+        Ok(()) => Failure::of(Code::NoService, "no server registered for this service"),
     }
 }
 

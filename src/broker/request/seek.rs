@@ -102,7 +102,7 @@ impl Broker {
             ref search,
         } = *sought;
         let Some(choice) = self.found_server(search) else {
-            return self.fail_call(call, &no_server(search));
+            return self.fail_call(call, &no_server(service, search));
         };
         let shard = shard_of(choice, self.id);
         self.resources.calls.assign(call.key, shard);

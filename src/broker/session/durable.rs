@@ -9,7 +9,6 @@ use crate::broker::Broker;
 use crate::broker::peers::client_state::DurableSession;
 use crate::broker::peers::connection::Connection;
 use crate::broker::peers::transport::Stage;
-use crate::broker::publish::fanout_queue::Fanning;
 use crate::broker::session::receipt::Receipts;
 use crate::broker::session::replay_log::{Loss, ReplayLog};
 use crate::broker::session::seek::{Found, Resumption};
@@ -183,16 +182,17 @@ impl Broker {
         let Some(connection) = self.connections.get(key) else {
             return true;
         };
+        let has_left = connection.transport.has_left;
         if self.leaves_session(connection) {
             self.leave_behind_session(key);
-        } else if !connection.transport.has_left {
-            if !self.leave_some(key) {
-                return false;
-            }
+        } else if !self.leave_some(key) {
+            return false;
+        } else if !has_left {
             let will = self.leaves_will(key);
             self.end_calls(key);
             self.dissolve(key, will);
         }
+        // A session that has lapsed since keeps its messages until its transport has ended.
         true
     }
 
@@ -217,16 +217,15 @@ impl Broker {
         !self.draining && !self.connections.get(key).is_some_and(ends_in_order)
     }
 
-    /// Handles CLOSE: from now on its client receives only the answers it is waiting for. Returns
-    /// the reason if it waits for none.
+    /// Handles CLOSE: its client receives only the answers it is waiting for, as soon as its
+    /// subscriptions are removed. Returns the reason if it waits for none.
     pub(in crate::broker) fn close(&mut self, key: Key) -> Option<Reason> {
         if !self.leave_some(key) {
-            // Nothing else is heard of it; `continue_close` goes on.
-            self.connections.get_mut(key)?.member.fanning = Fanning::Waits;
+            // `continue_close` goes on; or `depart`, once the connection ends.
             self.lists.put_off_leaving(key);
-            return None;
+        } else {
+            self.dissolve(key, false);
         }
-        self.dissolve(key, false);
         let connection = self.connections.get_mut(key)?;
         if connection.member.is_owed_answers() {
             return None;
@@ -235,14 +234,15 @@ impl Broker {
         Some(Reason::PeerClose)
     }
 
-    /// Goes on with a CLOSE whose subscriptions are not all removed yet, if it is one: a connection
-    /// that ends otherwise is not running any more.
+    /// Goes on with a CLOSE whose subscriptions are not all removed yet, if it is one.
     pub(crate) fn continue_close(&mut self, key: Key) {
-        let running = |one: &&Connection| one.transport.stage == Stage::Running;
-        if self.connections.get(key).filter(running).is_none() {
-            return;
-        }
-        if let Some(reason) = self.close(key) {
+        let closes = |one: &&Connection| {
+            let transport = &one.transport;
+            transport.stage == Stage::Running && transport.session.is_peer_closing()
+        };
+        if self.connections.get(key).filter(closes).is_some()
+            && let Some(reason) = self.close(key)
+        {
             self.end_connection(key, reason);
         }
     }
@@ -400,10 +400,13 @@ impl Broker {
 }
 
 fn ends_in_order(connection: &Connection) -> bool {
-    matches!(
-        connection.transport.reason,
-        Some(Reason::PeerClose | Reason::Drained | Reason::Shutdown)
-    )
+    let transport = &connection.transport;
+    // Whatever has ended it after that.
+    transport.session.is_peer_closing()
+        || matches!(
+            transport.reason,
+            Some(Reason::PeerClose | Reason::Drained | Reason::Shutdown)
+        )
 }
 
 /// The type and id of a counted message, if it is one that someone waits for an answer to.

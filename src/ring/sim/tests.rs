@@ -81,7 +81,10 @@ impl Toy {
                             peer.out
                                 .splice(..0, chunk.as_slice()[sent..].iter().copied());
                         }
-                        Err(_) => (peer.write_ended, peer.out) = (true, Vec::new()),
+                        Err(_) => {
+                            (peer.read_ended, peer.write_ended) = (true, true);
+                            peer.out.clear();
+                        }
                     }
                 }
             }

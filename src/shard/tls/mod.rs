@@ -34,7 +34,9 @@ pub(super) use queue::{Handshakes, Unopened};
 
 use crate::auth::certificate::Certificate;
 use crate::base::chunk::Chunk;
-use crate::base::limits::{CHUNK_BYTES, HELLO_BYTES_MAX, HELLO_BYTES_MAX_CERTIFIED};
+use crate::base::limits::{
+    CHUNK_BYTES, CHUNK_LARGE_BYTES, HELLO_BYTES_MAX, HELLO_BYTES_MAX_CERTIFIED,
+};
 use crate::broker::context::pool::Pool;
 use crate::broker::peers::outbox::{Outbox, give_back};
 use arc_swap::ArcSwap;
@@ -113,6 +115,8 @@ pub(super) struct Tls {
     failed: bool,
     /// The peer has sent close_notify.
     peer_ended: bool,
+    /// The stream has ended behind the records that wait to be opened.
+    ends: bool,
     /// Our close_notify has been sealed.
     said_end: bool,
     /// The client's certificate.
@@ -141,6 +145,7 @@ impl Tls {
             established: false,
             failed: false,
             peer_ended: false,
+            ends: false,
             said_end: false,
             certificate: None,
         })
@@ -161,6 +166,12 @@ impl Tls {
     /// nothing is sealed: rustls takes the records of both directions in their order.
     pub(super) fn waits(&self) -> bool {
         self.waits
+    }
+
+    /// The stream has ended. True: nothing that was received before waits to be opened.
+    pub(super) fn take_end(&mut self) -> bool {
+        self.ends = self.waits;
+        !self.waits
     }
 
     /// Bytes the pool counts for it, except what is in flight.
@@ -191,7 +202,8 @@ impl Tls {
             self.incoming = pool.take();
             self.charged += self.incoming.capacity();
         }
-        if length > self.incoming.capacity() && !pool.is_half_lent() {
+        let capacity = self.incoming.capacity();
+        if length > capacity && capacity < CHUNK_LARGE_BYTES && !pool.is_half_lent() {
             self.exchange_incoming(pool.take_large(), pool);
         }
         let before = self.incoming.capacity();
@@ -277,11 +289,15 @@ impl Tls {
             pool.give(mem::take(&mut self.incoming));
         } else if capacity > CHUNK_BYTES && self.incoming.len() <= CHUNK_BYTES {
             self.exchange_incoming(pool.take(), pool);
+        } else if capacity > CHUNK_LARGE_BYTES && self.incoming.len() <= CHUNK_LARGE_BYTES {
+            // Records had to wait to be opened.
+            self.exchange_incoming(pool.take_large(), pool);
         }
     }
 
-    /// Moves the received bytes into another, newly lent chunk.
+    /// Moves the received bytes into another, newly lent chunk, in which they have room.
     fn exchange_incoming(&mut self, mut chunk: Vec<u8>, pool: &mut Pool) {
+        debug_assert!(self.incoming.len() <= chunk.capacity());
         chunk.extend_from_slice(&self.incoming);
         self.charged = self.charged + chunk.capacity() - self.incoming.capacity();
         pool.give(mem::replace(&mut self.incoming, chunk));
@@ -444,7 +460,6 @@ fn plaintext_room(records: &Vec<u8>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::limits::CHUNK_LARGE_BYTES;
 
     #[test]
     fn what_has_room_in_a_chunk_fits_when_it_is_sealed() {

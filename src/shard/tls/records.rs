@@ -200,7 +200,7 @@ fn open(stream: &mut Stream, key: Key, broker: &mut Broker) -> bool {
         Opened::All if tls.incoming.len() > CHUNK_BYTES => broker.wait_if_exhausted(key),
         Opened::Established(_) | Opened::All | Opened::Some => {}
     }
-    if tls.peer_ended {
+    if tls.peer_ended || (tls.ends && !tls.waits) {
         // Like a FIN: open requests are still answered.
         broker.take_end(key);
     }

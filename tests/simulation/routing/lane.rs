@@ -278,6 +278,47 @@ fn the_wills_of_many_are_spread_over_turns() {
     scene.finish();
 }
 
+/// A client that has sent CLOSE gets the answers it waits for, and then its own CLOSE, however long
+/// its subscriptions take to be removed; and no will is published, whatever breaks meanwhile.
+#[test]
+fn a_close_that_takes_several_turns_is_a_close() {
+    const EACH: usize = 900;
+    for (breaks, has_session) in [(false, false), (true, false), (true, true)] {
+        let mut scene = scene(1000);
+        let [own, _] = crowd(&mut scene, 2);
+        scene.perform(own[0], [Act::subscribe("w")]);
+        let plan = Traffic {
+            session: has_session.then(SessionPlan::default),
+            window: 4096,
+            ..Traffic::default()
+        };
+        let [leaving] = scene.enter_each([plan]);
+        let filters = (0..EACH).map(|number| Act::subscribe(&format!("e/{number}")));
+        scene.perform(leaving, filters.collect::<Vec<_>>());
+        scene.perform(leaving, [Act::Will(Publish::of("w"))]);
+        scene.world.command(leaving, Command::Reconnect(None));
+        // Its answer takes as long as the other shard.
+        let other = 1 - usize::from(scene.record(leaving).connections[0].shard.unwrap());
+        scene.world.stall(other, true);
+        scene.act(leaving, [Act::subscribe("x")]);
+        scene.run_for(ms(1));
+        scene.end(leaving, Ending::Close);
+        scene.run_for(ms(5));
+        if breaks {
+            scene.end(leaving, Ending::Reset);
+            scene.run_for(ms(1));
+        }
+        scene.world.stall(other, false);
+        scene.run_for(ms(200));
+        let record = scene.record(leaving);
+        let connection = record.connections.last().unwrap();
+        assert_eq!(connection.close_answered, !breaks, "{connection:?}");
+        assert!(scene.record(own[0]).delivered.is_empty(), "its will");
+        assert_eq!(scene.server.sessions(), 0);
+        scene.finish();
+    }
+}
+
 /// S8: many clients subscribe to many retained topics.
 #[test]
 fn replays_are_served_first_come_first_served() {
