@@ -168,6 +168,15 @@ impl Evidence {
                     if is_of_another {
                         continue;
                     }
+                    // Until the OK only what is retained is brought, the last of each topic; and as it is
+                    // queued, the OK may overtake it.
+                    let confirmed_at = registration.confirmed_at;
+                    let may_be_retained = |one: &Published| {
+                        one.plan.retain && confirmed_at.is_some_and(|at| one.sent_at <= at)
+                    };
+                    if may_be_retained(published) {
+                        continue;
+                    }
                     let line = (one.label.sender, published.connection, &one.topic);
                     let number = one.label.number;
                     let Some(before) = last.insert(line, number) else {
@@ -177,6 +186,7 @@ impl Evidence {
                         .filter_map(|number| sender.record.published.get(number as usize))
                         .find(|other| {
                             is_between(other, published)
+                                && !may_be_retained(other)
                                 && receiver.accepts(other)
                                 && !sender.may_be_refused(other)
                         });
