@@ -99,15 +99,15 @@ impl Broker {
 
     /// First handles the connections that the previous turn had no time for.
     pub(crate) fn resume_unheard(&mut self) {
-        let unheard = self.lists.take_unheard();
+        let unheard = self.lists.ready.take_unheard();
         self.resume_some(unheard);
     }
 
     /// Handles connections with input left: those waiting now, as far as time allows. One that is
     /// not finished waits for the next turn.
     pub(crate) fn resume_ready(&mut self) {
-        let unheard = self.resume_some(self.lists.count_ready());
-        self.lists.note_unheard(unheard);
+        let unheard = self.resume_some(self.lists.ready.len());
+        self.lists.ready.note_unheard(unheard);
     }
 
     /// Handles the next `count` of them. Returns how many there was no time for.
@@ -116,7 +116,7 @@ impl Broker {
             if self.resources.work.is_closed() {
                 return count - resumed;
             }
-            let Some(key) = self.lists.next_ready() else {
+            let Some(key) = self.lists.ready.next() else {
                 break;
             };
             let Some(connection) = self.connections.get_mut(key) else {

@@ -123,16 +123,13 @@ impl Broker {
         let filter = envelope.name;
         check_filter(filter)?;
         let group = envelope.headers.find(header::GROUP);
-        let none = Refusal::new(
-            Code::NotSubscribed,
-            "no such subscription on this connection",
-        );
-        let Some((id, number)) = self.router.subscription(filter, group) else {
-            return Err(none);
-        };
-        let Some((change, _)) = self.router.unsubscribe_id(id, number, key) else {
-            return Err(none);
-        };
+        let ended = self.router.subscription(filter, group);
+        let ended = ended.and_then(|(id, number)| {
+            let (change, _) = self.router.unsubscribe_id(id, number, key)?;
+            Some((id, number, change))
+        });
+        let (id, number, change) =
+            ended.ok_or_else(|| none("no such subscription on this connection"))?;
         self.resources.counters.add(Counter::Unsubscribed, 1);
         self.mesh
             .tell_members(filter, group.unwrap_or_default(), number, change);
@@ -178,16 +175,13 @@ impl Broker {
     ) -> Result<Done, Refusal> {
         let service = envelope.name;
         check_filter(service)?;
-        let none = Refusal::new(
-            Code::NotSubscribed,
-            "this connection does not serve that service",
-        );
-        let Some(id) = self.router.service(service) else {
-            return Err(none);
-        };
-        let Some((change, number)) = self.router.unserve_id(id, key) else {
-            return Err(none);
-        };
+        let ended = self.router.service(service);
+        let ended = ended.and_then(|id| {
+            let (change, number) = self.router.unserve_id(id, key)?;
+            Some((id, number, change))
+        });
+        let (id, number, change) =
+            ended.ok_or_else(|| none("this connection does not serve that service"))?;
         self.mesh.tell_servers(service, number, change);
         self.part(key, id, number, |state| &mut state.servings);
         Ok(Done::Now)
@@ -427,6 +421,12 @@ impl Broker {
         }
         connection.member.recharge(&mut self.resources);
     }
+}
+
+/// Why an UNSUBSCRIBE or UNSERVE is refused.
+#[cold]
+fn none(text: &'static str) -> Refusal {
+    Refusal::new(Code::NotSubscribed, text)
 }
 
 impl Mesh {

@@ -15,10 +15,11 @@ use crate::base::id::Key;
 use crate::base::page::Paged;
 use crate::broker::Broker;
 use crate::broker::context::resource::Resources;
+use crate::broker::peers::lists::HearingQueue;
 use crate::broker::peers::transport::Transport;
 use crate::metrics::counter::Counter;
 use crate::ring::driver::Socket;
-use crate::shard::tls::{Handshakes, Tls, TlsSettings, Unopened};
+use crate::shard::tls::{Handshakes, Tls, TlsSettings};
 
 /// The state of the multishot receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ pub(super) struct Streams {
     /// TLS handshakes to advance.
     pub(super) handshakes: Handshakes,
     /// Records to open.
-    pub(super) unopened: Unopened,
+    pub(super) unopened: HearingQueue,
 }
 
 impl Streams {
@@ -120,7 +121,7 @@ impl Streams {
             slots: Paged::new(),
             tls,
             handshakes: Handshakes::default(),
-            unopened: Unopened::default(),
+            unopened: HearingQueue::default(),
         }
     }
 

@@ -5,14 +5,49 @@
 use crate::base::id::Key;
 use std::collections::VecDeque;
 
+/// Connections that are heard in turn. What one turn has no time for is first in the next.
+#[derive(Default)]
+pub(crate) struct HearingQueue {
+    keys: VecDeque<Key>,
+    /// How many at the head the last turn had no time for.
+    unheard: usize,
+}
+
+impl HearingQueue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, key: Key) {
+        self.keys.push_back(key);
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Key> {
+        self.keys.pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// This turn had no time for the first `count`: the next one begins with them.
+    pub(crate) fn note_unheard(&mut self, count: usize) {
+        self.unheard = count;
+    }
+
+    pub(crate) fn take_unheard(&mut self) -> usize {
+        std::mem::take(&mut self.unheard)
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Lists {
     /// To reconcile at the end of the turn.
     touched: Vec<Key>,
     /// With input left to handle, in this turn or the next.
-    ready: VecDeque<Key>,
-    /// How many at the head of `ready` this turn had no time for.
-    unheard: usize,
+    pub(in crate::broker) ready: HearingQueue,
     /// Ending connections whose subscriptions have not all been removed yet.
     leaving: VecDeque<Key>,
     /// Ending connections whose sockets are to be shut down or closed.
@@ -53,26 +88,7 @@ impl Lists {
 
     #[inline]
     pub(crate) fn make_ready(&mut self, key: Key) {
-        self.ready.push_back(key);
-    }
-
-    #[inline]
-    pub(in crate::broker) fn next_ready(&mut self) -> Option<Key> {
-        self.ready.pop_front()
-    }
-
-    pub(in crate::broker) fn count_ready(&self) -> usize {
-        self.ready.len()
-    }
-
-    /// This turn had no time for the first `count` ready connections: the next one begins with
-    /// them.
-    pub(in crate::broker) fn note_unheard(&mut self, count: usize) {
-        self.unheard = count;
-    }
-
-    pub(in crate::broker) fn take_unheard(&mut self) -> usize {
-        std::mem::take(&mut self.unheard)
+        self.ready.push(key);
     }
 
     pub(crate) fn put_off_leaving(&mut self, key: Key) {

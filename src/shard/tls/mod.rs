@@ -30,7 +30,7 @@ mod queue;
 mod records;
 
 pub use identity::IdentityVerifier;
-pub(super) use queue::{Handshakes, Unopened};
+pub(super) use queue::Handshakes;
 
 use crate::auth::certificate::Certificate;
 use crate::base::chunk::Chunk;

@@ -136,14 +136,8 @@ impl Connection {
     // ---- reading ----
 
     fn read(&mut self, plan: &Plan, report: &mut Report, kernel: &mut Kernel) {
-        let max = match plan.reading {
-            Reading::Eager => usize::MAX,
-            Reading::Slow { .. } if kernel.now < self.read_at => return,
-            Reading::Slow { bytes, every } => {
-                self.read_at = kernel.now + every;
-                bytes
-            }
-            Reading::Never => return,
+        let Some(max) = plan.reading.allowance(kernel.now, &mut self.read_at) else {
+            return;
         };
         let bytes = kernel.read(self.link, max);
         if bytes.is_empty() {
@@ -268,13 +262,8 @@ impl Connection {
         if out.is_empty() {
             return;
         }
-        let max = match plan.writing {
-            Writing::Whole => usize::MAX,
-            Writing::Trickle { .. } if kernel.now < self.write_at => return,
-            Writing::Trickle { bytes, every } => {
-                self.write_at = kernel.now + every;
-                bytes
-            }
+        let Some(max) = plan.writing.allowance(kernel.now, &mut self.write_at) else {
+            return;
         };
         let count = out.len().min(max);
         let written = kernel.write(self.link, &out[..count]);

@@ -1,5 +1,6 @@
 //! What a simulated client will do: how it connects, makes requests, reads, writes and ends.
 
+use crate::base::clock::Instant;
 use crate::proto::envelope::Codec;
 use crate::proto::error::Code;
 use rustls::ClientConfig;
@@ -82,6 +83,35 @@ pub enum Reading {
 pub enum Writing {
     Whole,
     Trickle { bytes: usize, every: Duration },
+}
+
+impl Reading {
+    /// How many bytes may be read now; `None`: not yet. `at` is when the next may.
+    pub(super) fn allowance(self, now: Instant, at: &mut Instant) -> Option<usize> {
+        match self {
+            Reading::Eager => Some(usize::MAX),
+            Reading::Slow { bytes, every } => paced(bytes, every, now, at),
+            Reading::Never => None,
+        }
+    }
+}
+
+impl Writing {
+    /// Likewise written.
+    pub(super) fn allowance(self, now: Instant, at: &mut Instant) -> Option<usize> {
+        match self {
+            Writing::Whole => Some(usize::MAX),
+            Writing::Trickle { bytes, every } => paced(bytes, every, now, at),
+        }
+    }
+}
+
+fn paced(bytes: usize, every: Duration, now: Instant, at: &mut Instant) -> Option<usize> {
+    if now < *at {
+        return None;
+    }
+    *at = now + every;
+    Some(bytes)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
