@@ -103,7 +103,8 @@ impl Subscription {
             false => self.taken_count >= TAKEN_EVERY,
         };
         if (was_full && polled.is_ready()) || (counts && is_due) {
-            self.taken_count = 0;
+            // What is being taken is handled only when the next is asked for: its ACK is still due then.
+            self.taken_count = u32::from(polled.is_ready());
             shared.wake();
         }
         if polled.is_ready() {

@@ -21,6 +21,7 @@ pub enum Heard {
         received: u32,
     },
     Auth(String),
+    Ack(u32),
     Other(MessageType),
     Closed,
     /// The connection has ended.
@@ -211,7 +212,7 @@ impl Peer {
                 }
                 Heard::Closed => return self.finish().await,
                 Heard::Gone => return,
-                Heard::Auth(_) | Heard::Other(_) | Heard::Established => {}
+                Heard::Auth(_) | Heard::Ack(_) | Heard::Other(_) | Heard::Established => {}
             }
         }
     }
@@ -231,6 +232,7 @@ fn own(event: Event<'_>) -> Option<Heard> {
         Event::Message(Message::Auth { credential, .. }) => {
             Heard::Auth(String::from_utf8_lossy(credential).into_owned())
         }
+        Event::Message(Message::Ack { received }) => Heard::Ack(received),
         Event::Message(message) => Heard::Other(message.kind()),
         Event::PeerClosed { .. } => Heard::Closed,
         Event::Refused { .. } | Event::Ended(_) => Heard::Gone,

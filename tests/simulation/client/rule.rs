@@ -151,6 +151,58 @@ fn a_publish_that_was_sent_is_never_said_to_be_undone_for_want_of_a_connection()
     });
 }
 
+/// However many came before: a look that finds nothing says that all of them are handled.
+#[test]
+fn who_waits_for_the_next_message_has_acknowledged_the_last() {
+    play(3, async || {
+        let net = Net::sound();
+        let serving = net.clone();
+        let acknowledged = Arc::new(Mutex::new(0));
+        let heard = acknowledged.clone();
+        let server = spawn_local(async move {
+            let mut peer = Peer::accept(&serving, 0).await;
+            loop {
+                match peer.hear().await {
+                    Heard::Session { .. } => peer.send(&Message::SessionOk {
+                        key: [1; 16],
+                        resumed: false,
+                        last_publish_id: 0,
+                    }),
+                    Heard::Asked(MessageType::Subscribe, id, ..) => peer.send(&Message::Ok { id }),
+                    // Brings one more.
+                    Heard::Asked(MessageType::Publish, ..) => {
+                        let publish = MessageType::Publish;
+                        peer.deliver(publish, 0, "a", b"x").await;
+                    }
+                    Heard::Ack(received) => *heard.lock().unwrap() = received,
+                    Heard::Gone => return,
+                    Heard::Closed => return peer.finish().await,
+                    _ => {}
+                }
+            }
+        });
+        let client = on(&net).session(true).connect("server:1").await.unwrap();
+        let mut messages = client.subscribe("a").await.unwrap();
+        let mut count = 0;
+        for some in [1, 63, 64, 65, 128, 1] {
+            for _ in 0..some {
+                client.publish("b", "x").await.unwrap();
+            }
+            for _ in 0..some {
+                messages.next().await.unwrap();
+            }
+            // It works on the last one for a while.
+            sleep(ms(5)).await;
+            count += some;
+            let next = timeout(ms(50), messages.next()).await;
+            assert!(next.is_err());
+            assert_eq!(*acknowledged.lock().unwrap(), count, "after {some}");
+        }
+        client.close().await.unwrap();
+        server.await.unwrap();
+    });
+}
+
 #[test]
 fn a_connection_that_is_being_restored_brings_no_more_than_is_taken() {
     for kind in [MessageType::Publish, MessageType::Request] {
