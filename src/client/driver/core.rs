@@ -141,7 +141,7 @@ impl Core {
         }
     }
 
-    fn status(&self) -> Status {
+    pub(in crate::client) fn status(&self) -> Status {
         let ledger = &self.conversation.ledger;
         let phase = if self.is_abandoned || self.conversation.is_over() {
             Phase::Ended

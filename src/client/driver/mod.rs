@@ -82,6 +82,12 @@ struct Wait {
     is_busy: bool,
 }
 
+impl Wait {
+    fn reads(&self) -> bool {
+        self.interest.is_some_and(Interest::is_readable)
+    }
+}
+
 enum Step {
     Up,
     Down(Instant),
@@ -153,8 +159,11 @@ impl Driver {
                 shared.lock().conversation.provide(fetched, clock::now());
             }
             ready = ready(self.stream.as_ref(), wait.interest) => match ready {
+                // Room to write, while reading is paused, is none to read into.
                 Ok(()) => {
-                    self.read_in(Trust::Runtime);
+                    if wait.reads() {
+                        self.read_in(Trust::Runtime);
+                    }
                 }
                 Err(error) => self.lose("waiting for the server failed", error),
             },

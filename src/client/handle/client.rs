@@ -213,7 +213,8 @@ impl Client {
 
     /// The state of the connection.
     pub fn status(&self) -> Status {
-        *self.shared().status().borrow()
+        // Not what was published last: who learns of the end by itself finds it here.
+        self.shared().lock().status()
     }
 
     /// The state of the connection, and each change of it.

@@ -162,6 +162,11 @@ impl Peer {
         self.flushed().await;
     }
 
+    /// What had no room yet.
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent.len()
+    }
+
     async fn flushed(&mut self) {
         while !self.unsent.is_empty() && self.net.ended(self.id).is_none() {
             self.net.changed().await;

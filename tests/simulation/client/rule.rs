@@ -7,6 +7,7 @@ use super::stage::{Stage, play};
 use ringmail::base::reason::Reason;
 use ringmail::client::glance::Glance;
 use ringmail::client::{Builder, Code, Credential, Error, Reconnect};
+use ringmail::proto::envelope::Envelope;
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::ring::sim::Faults;
 use ringmail::{Answer, Client, Pool};
@@ -242,6 +243,45 @@ fn a_connection_that_is_being_restored_brings_no_more_than_is_taken() {
             assert!(kind == MessageType::Request || written > 50, "{written}");
         });
     }
+}
+
+#[test]
+fn a_client_that_reads_nothing_and_has_much_to_say_is_brought_no_more_for_that() {
+    play(9, async || {
+        let net = Net::sound();
+        let serving = net.clone();
+        let server = spawn_local(async move {
+            let mut peer = Peer::accept(&serving, 0).await;
+            peer.confirm(MessageType::Subscribe).await;
+            let publish = Envelope {
+                name: "a",
+                payload: &[7; 1000],
+                ..Envelope::default()
+            };
+            // It reads little at a time, and always has more to say.
+            for _ in 0..200 {
+                while peer.unsent_bytes() < 128 << 10 {
+                    peer.send(&Message::Envelope(MessageType::Publish, publish));
+                }
+                peer.net.take(peer.id, 1000);
+                sleep(ms(1)).await;
+            }
+            peer.net.end(peer.id, End::Reset);
+        });
+        let client = on(&net).connect("server:1").await.unwrap();
+        let _unread = client.subscribe("a").await.unwrap();
+        let saying = client.clone();
+        let saying =
+            spawn_local(async move { while saying.publish("b", [7; 10_000]).await.is_ok() {} });
+        sleep(ms(190)).await;
+        let held = Glance::at(&client).held().unwrap();
+        assert!(
+            held.inbox_bytes < INBOX_BYTES_MAX + ONE_READ_BYTES,
+            "{held:?}"
+        );
+        server.await.unwrap();
+        saying.await.unwrap();
+    });
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub fn run() {
         ("who opens what another drops has it", dropped_and_opened),
         ("each call has one answer", calls_are_answered),
         (
-            "who learns of the end finds it in the status",
+            "who learns of the end finds it in the status, and who watches is told",
             the_end_is_told,
         ),
         ("what comes wakes who waits for it", what_comes_is_taken),
@@ -147,8 +147,7 @@ fn the_end_is_told() {
         let client = client.clone();
         spawn(async move {
             assert!(next(&stream).await.is_none());
-            let phase = client.0.status().borrow().phase;
-            assert_eq!(phase, Phase::Ended, "woken before it is told");
+            assert_eq!(client.0.lock().status().phase, Phase::Ended);
         })
     };
     let calls = {
@@ -156,6 +155,10 @@ fn the_end_is_told() {
         spawn(async move {
             let ended = client.0.when(|_| None::<()>).await;
             assert!(ended.is_err());
+            // What is watched may come a moment later, but it comes.
+            let mut watched = client.0.status().subscribe();
+            let told = watched.wait_for(|status| status.phase == Phase::Ended);
+            assert!(told.await.is_ok());
         })
     };
     part(&client, task);
