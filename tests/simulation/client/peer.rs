@@ -162,8 +162,9 @@ impl Peer {
         self.flushed().await;
     }
 
-    /// What had no room yet.
-    pub fn unsent_bytes(&self) -> usize {
+    /// Sends what there is room for; returns what has none yet.
+    pub fn push(&mut self) -> usize {
+        self.write(&[]);
         self.unsent.len()
     }
 

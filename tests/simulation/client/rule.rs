@@ -259,8 +259,8 @@ fn a_client_that_reads_nothing_and_has_much_to_say_is_brought_no_more_for_that()
                 ..Envelope::default()
             };
             // It reads little at a time, and always has more to say.
-            for _ in 0..200 {
-                while peer.unsent_bytes() < 128 << 10 {
+            for _ in 0..2000 {
+                while peer.push() < 128 << 10 {
                     peer.send(&Message::Envelope(MessageType::Publish, publish));
                 }
                 peer.net.take(peer.id, 1000);
@@ -273,7 +273,7 @@ fn a_client_that_reads_nothing_and_has_much_to_say_is_brought_no_more_for_that()
         let saying = client.clone();
         let saying =
             spawn_local(async move { while saying.publish("b", [7; 10_000]).await.is_ok() {} });
-        sleep(ms(190)).await;
+        sleep(ms(1900)).await;
         let held = Glance::at(&client).held().unwrap();
         assert!(
             held.inbox_bytes < INBOX_BYTES_MAX + ONE_READ_BYTES,
