@@ -160,6 +160,7 @@ impl Trial<'_> {
         self.scene.world.set_faults(Faults::none());
         let bad = bad.filter(|_| self.scene.clients.len() > 2);
         self.scene.terms.bad = bad.map(|_| self.scene.clients[2]);
+        self.scene.terms.bad_garbles = bad == Some(Bad::Half);
         for place in 0..self.scene.clients.len() {
             let id = self.scene.clients[place];
             if let Some(credentials) = &mut self.credentials {

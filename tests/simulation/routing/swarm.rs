@@ -224,9 +224,11 @@ impl Swarm {
         swarm.edit(only);
         swarm.measure.bytes_max = swarm.message_max as usize - 1000;
         if room == Room::Narrow {
-            // To be understood: with larger ones a group's confirmed message can be taken by nobody.
-            // And what one publication to all takes is to be little beside a turn's bound.
-            let most = if clients > 100 { 500 } else { 6000 };
+            // What one publication to all takes is to be little beside a turn's bound.
+            let most = match clients {
+                0..20 => swarm.limits.outbox_bytes_max / 2,
+                _ => 500,
+            };
             swarm.measure.bytes_max = swarm.measure.bytes_max.min(most * 3 / 2);
         }
         if features.strangers {
@@ -302,6 +304,7 @@ impl Swarm {
             timeout_max: self.limits.request_timeout_max,
             drained: self.finish == Finish::Drain,
             bad: None,
+            bad_garbles: false,
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Terms {
     pub drained: bool,
     /// A client that is owed nothing: it did not behave.
     pub bad: Option<ClientId>,
+    /// It breaks messages off: the server takes what it sends next for their rest, and answers that.
+    pub bad_garbles: bool,
 }
 
 impl Default for Terms {
@@ -79,6 +81,7 @@ impl Default for Terms {
             timeout_max: Duration::from_secs(600),
             drained: false,
             bad: None,
+            bad_garbles: false,
         }
     }
 }
@@ -132,18 +135,19 @@ impl Evidence {
     /// The server violated the protocol nowhere, and ended no connection without a valid reason.
     pub fn check_words(&self) -> Verdict {
         for Witness { id, record, .. } in &self.witnesses {
-            if let Some(wrong) = &record.violation {
+            let is_bad = self.terms.bad == Some(*id);
+            let garbles = is_bad && self.terms.bad_garbles;
+            if let Some(wrong) = record.violation.as_ref().filter(|_| !garbles) {
                 return Err(format!("{id:?}: {wrong}"));
             }
             for (place, connection) in record.connections.iter().enumerate() {
                 // One that does not read takes the server for dead.
-                let is_deaf = self.terms.bad == Some(*id);
-                if let Some(reason) = connection.protocol_error.filter(|_| !is_deaf) {
+                if let Some(reason) = connection.protocol_error.filter(|_| !is_bad) {
                     return Err(format!(
                         "{id:?}: the server violated the protocol: {reason:?}"
                     ));
                 }
-                if !self.may_end(record, connection.refused) && self.terms.bad != Some(*id) {
+                if !self.may_end(record, connection.refused) && !is_bad {
                     return Err(format!("{id:?}: connection {place}: {connection:?}"));
                 }
             }

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 type GroupName = (String, String);
 
+/// How long there and back may take, with every delay among the faults.
+const LONGEST_WAY: Duration = Duration::from_millis(20);
+
 impl Evidence {
     /// Of all members of (filter, group), one gets each message. Another gets it only if the first
     /// has ended without acknowledging it; at least one gets it while a member is subscribed and
@@ -44,7 +47,7 @@ impl Evidence {
             }
             let found = takers.get(&label).map_or(&[][..], Vec::as_slice);
             // A client that has ended its stream may still receive what was on its way.
-            let is_late = |taker: &Taker| taker.had_gone_by(taker.at);
+            let is_late = |taker: &Taker| taker.had_gone_by(taker.at) || taker.was_ended_then();
             let passed_on = found
                 .windows(2)
                 .all(|pair| pair[0].had_gone_by(pair[1].at) || is_late(&pair[1]));
@@ -82,6 +85,7 @@ impl Evidence {
                         id: witness.id,
                         at: one.at,
                         gone_at: gone_at(witness, one.membership),
+                        ended_at: ended_by_server_at(witness, one.membership),
                     });
                 }
             }
@@ -212,11 +216,20 @@ struct Taker {
     at: Instant,
     /// When it sent CLOSE, or last lost the connection of its membership.
     gone_at: Option<Instant>,
+    /// When it saw that the server had ended its membership.
+    ended_at: Option<Instant>,
 }
 
 impl Taker {
     fn had_gone_by(&self, at: Instant) -> bool {
         self.gone_at.is_some_and(|gone_at| gone_at <= at)
+    }
+
+    /// The server ended it while the message was on its way, or the ACK: another, who is nearer,
+    /// may have received it since, and before.
+    fn was_ended_then(&self) -> bool {
+        let ended_at = self.ended_at.filter(|&ended_at| self.at <= ended_at);
+        ended_at.is_some_and(|ended_at| ended_at.since(self.at) < LONGEST_WAY)
     }
 }
 
@@ -226,6 +239,12 @@ fn gone_at(witness: &Witness, place: usize) -> Option<Instant> {
     let of = of.filter(|one| one.membership == place);
     let ended = of.filter_map(|one| one.left_at.or(one.ended_at)).max();
     closing.or(ended)
+}
+
+fn ended_by_server_at(witness: &Witness, place: usize) -> Option<Instant> {
+    let of = witness.record.connections.iter();
+    let last = of.rev().find(|one| one.membership == place)?;
+    last.refused.and(last.ended_at)
 }
 
 /// Whether a server answers every request and stayed on its first connection.
