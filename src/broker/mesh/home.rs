@@ -19,8 +19,9 @@
 
 use crate::base::id::{Key, ShardId};
 use crate::broker::mesh::batch::{Batch, Entry};
+use crate::broker::mesh::link::shards;
 use crate::broker::mesh::passage::{Home, Owed, Ticket, cost};
-use crate::broker::mesh::{Link, Mesh, shards};
+use crate::broker::mesh::{Link, Mesh};
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::Terms;
 use bytes::Bytes;

@@ -255,6 +255,29 @@ impl Link {
     }
 }
 
+/// Of a shard's links those to other shards, every one of them, in the order of their ids.
+pub(in crate::broker) fn shards(links: &[Link]) -> impl ExactSizeIterator<Item = (ShardId, &Link)> {
+    links.iter().map(|link| {
+        let Neighbour::Shard(shard) = link.peer;
+        (shard, link)
+    })
+}
+
+pub(in crate::broker) fn shards_mut(
+    links: &mut [Link],
+) -> impl Iterator<Item = (ShardId, &mut Link)> {
+    links.iter_mut().map(|link| {
+        let Neighbour::Shard(shard) = link.peer;
+        (shard, link)
+    })
+}
+
+/// Where the link to that shard stands; `None`: it is this one, or there is none such.
+pub(in crate::broker) fn position(links: &[Link], shard: ShardId) -> Option<usize> {
+    let shard = Neighbour::Shard(shard);
+    links.binary_search_by_key(&shard, |link| link.peer).ok()
+}
+
 /// What is charged for a batch, if it is heavy.
 fn heavy_bytes(batch: &Batch) -> Option<usize> {
     (batch.len_bytes() >= HEAVY_BYTES).then(|| batch.cost_bytes())

@@ -65,7 +65,7 @@ use crate::broker::publish::publication::{Sent, Terms};
 use crate::router::{Count, Elsewhere, Matches, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
-use link::{Link, connect};
+use link::{Link, connect, position, shards, shards_mut};
 use passage::Owed;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -145,7 +145,6 @@ impl Mesh {
         shards(&self.links).len() + 1
     }
 
-    /// The position of the link to that shard; `None`: it is this one, or there is none such.
     fn link_to(&self, shard: ShardId) -> Option<usize> {
         position(&self.links, shard)
     }
@@ -477,26 +476,6 @@ fn units_of(subscribers: usize, nodes: usize) -> usize {
         _ => SLICED_UNITS.max(subscribers / SUBSCRIBERS_PER_UNIT),
     };
     1 + deliveries + node_units(nodes)
-}
-
-/// The links to other shards, every one of them, in the order of their ids.
-fn shards(links: &[Link]) -> impl ExactSizeIterator<Item = (ShardId, &Link)> {
-    links.iter().map(|link| {
-        let Neighbour::Shard(shard) = link.peer;
-        (shard, link)
-    })
-}
-
-fn shards_mut(links: &mut [Link]) -> impl Iterator<Item = (ShardId, &mut Link)> {
-    links.iter_mut().map(|link| {
-        let Neighbour::Shard(shard) = link.peer;
-        (shard, link)
-    })
-}
-
-fn position(links: &[Link], shard: ShardId) -> Option<usize> {
-    let shard = Neighbour::Shard(shard);
-    links.binary_search_by_key(&shard, |link| link.peer).ok()
 }
 
 /// The open batch for a shard.
