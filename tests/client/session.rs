@@ -185,12 +185,14 @@ fn what_became_of_messages_on_their_way_is_not_known_without_a_connection() {
     let mut client = client.connect(&peer.address).unwrap();
     let publish = Publish::new("t").confirm(true);
     client.publish_queued(&publish).unwrap();
-    let mut calls: [fn(&mut Client) -> Result<(), Error>; 2] =
-        [Client::wait_confirmed, Client::flush];
-    for call in &mut calls {
+    for waits_for_confirmation in [true, false] {
         // Until the client knows that nobody is there any more.
         let error = loop {
-            match call(&mut client) {
+            let outcome = match waits_for_confirmation {
+                true => client.wait_confirmed(),
+                false => client.flush(),
+            };
+            match outcome {
                 Ok(()) | Err(Error::Timeout { .. }) => {}
                 Err(error) => break error,
             }
