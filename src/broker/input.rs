@@ -14,7 +14,7 @@ use crate::metrics::counter::Counter;
 use crate::proto::envelope::Envelope;
 use crate::proto::error::Code;
 use crate::proto::reassembly::Reassembly;
-use crate::wire::{Operation, Received, Session, Step};
+use crate::wire::{Operation, Received, Step};
 
 impl Broker {
     /// Takes decrypted bytes from a client: handles them now, or keeps them if earlier bytes are
@@ -162,7 +162,7 @@ impl Broker {
                         self.resources.counters.add_received(kind);
                     }
                     let message = session.received(&view[..used]);
-                    let operation = Session::operation(event, view);
+                    let operation = session.operation(event, view);
                     let parsed = sampled
                         .take()
                         .and_then(|began| self.resources.parsed(began));

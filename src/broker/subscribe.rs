@@ -11,6 +11,7 @@ use crate::broker::mesh::confirmation::Answer;
 use crate::broker::mesh::{InterestKind, Mesh};
 use crate::broker::peers::client_state::{ClientState, Membership, Will};
 use crate::broker::peers::transport::Transport;
+use crate::broker::publish::finding::Purpose;
 use crate::broker::publish::publication::Translation;
 use crate::broker::publish::route::refuse_reserved;
 use crate::broker::publish::schema::is_long;
@@ -18,7 +19,6 @@ use crate::metrics::counter::Counter;
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, Envelope, header};
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::MessageType;
 use crate::proto::name::{check_filter, check_topic};
 use crate::router::{Change, FilterId, Subscribed, Subscription};
 use crate::wire::Received;
@@ -307,7 +307,7 @@ impl Broker {
         let translation = match self.schema_of(envelope) {
             None => None,
             Some(id) if is_long(envelope) => {
-                self.have_checked(key, MessageType::Will, id, envelope, message);
+                self.have_checked(key, Purpose::KeepWill, id, envelope, message);
                 return Ok(Done::Later);
             }
             Some(id) => {

@@ -9,8 +9,8 @@
 //!        says when to try again                        without a schedule, or for good: Over
 //! ```
 //!
-//! - A session is resumed with its key and the count of received messages; PUBLISHes that the
-//!   server does not know are sent again under their ids. If the session is unknown, a new one
+//! - A session is resumed with its key and the count of received messages; PUBLISHes without an
+//!   answer are sent again under their ids. If the session is unknown, a new one
 //!   is started: subscriptions, services and the will are restored, and the PUBLISHes are
 //!   repeated.
 //! - Without a session, subscriptions, services and the will are restored, and PUBLISHes in

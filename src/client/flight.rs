@@ -97,20 +97,6 @@ impl Flight {
         Some((sent.is_awaited, error))
     }
 
-    /// The session has confirmed everything up to this id, modulo 2^32 (0: nothing yet); returns
-    /// those that callers wait for.
-    pub(super) fn confirm_through(&mut self, last: u32) -> Vec<u32> {
-        let mut awaited = Vec::new();
-        let is_confirmed = |sent: &&Sent| is_through(last, sent.id);
-        while let Some(sent) = self.sent.front().filter(is_confirmed) {
-            let id = sent.id;
-            if self.confirm(id) == Some(true) {
-                awaited.push(id);
-            }
-        }
-        awaited
-    }
-
     /// The error about the unconfirmed ones, if there are any.
     pub(super) fn complaint(&self) -> Option<Error> {
         let first = self.sent.front()?;
@@ -174,29 +160,32 @@ mod tests {
     }
 
     #[test]
-    fn publishes_confirmed_by_a_resume_are_not_repeated() {
+    fn what_is_answered_is_not_repeated() {
         let mut flight = Flight::default();
         for (id, topic) in [(3, "a"), (4, "b"), (7, "c")] {
             flight.push(&envelope(id, topic), true, id == 4);
         }
-        assert_eq!(flight.confirm_through(4), [4]);
-        assert_eq!(flight.next_after(0), Some(envelope(7, "c")));
+        assert_eq!(flight.confirm(4), Some(true));
+        assert_eq!(flight.next_after(0), Some(envelope(3, "a")));
+        assert_eq!(flight.next_after(3), Some(envelope(7, "c")));
         assert_eq!(flight.next_after(7), None);
-        assert_eq!(flight.confirm(7), Some(false));
-        assert_eq!(flight.confirm(7), None);
-        assert_eq!(flight.len(), 0);
-        assert_eq!(flight.bytes, 0);
+        for id in [3, 7] {
+            assert_eq!(flight.confirm(id), Some(false));
+            assert_eq!(flight.confirm(id), None);
+        }
+        assert_eq!((flight.len(), flight.bytes), (0, 0));
     }
 
     #[test]
     fn ids_are_compared_through_the_end_of_their_range() {
         let ids = [0xFFFF_FFFE, 0xFFFF_FFFF, 1, 2];
-        for (last, confirmed) in [(0, 0), (0xFFFF_FFFD, 0), (0xFFFF_FFFF, 2), (1, 3), (2, 4)] {
-            let mut flight = Flight::default();
-            for id in ids {
-                flight.push(&envelope(id, "a"), true, true);
-            }
-            assert_eq!(flight.confirm_through(last), ids[..confirmed], "{last:#x}");
+        let mut flight = Flight::default();
+        for id in ids {
+            flight.push(&envelope(id, "a"), true, true);
+        }
+        for (last, through) in [(0, 0), (0xFFFF_FFFD, 0), (0xFFFF_FFFF, 2), (1, 3), (2, 4)] {
+            let next = flight.next_after(last).map(|envelope| envelope.id);
+            assert_eq!(next, ids.get(through).copied(), "{last:#x}");
         }
     }
 

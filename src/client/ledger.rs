@@ -290,11 +290,7 @@ impl Ledger {
             Arrival::Error { id, code, text } => self.take_error(id, code, text, now),
             Arrival::Pong(MARK) => self.budget.note_pong(now),
             Arrival::Pong(bytes) => self.take_pong(bytes),
-            Arrival::SessionOk {
-                key,
-                resumed,
-                last_publish_id,
-            } => self.join(key, resumed, last_publish_id),
+            Arrival::SessionOk { key, resumed } => self.join(key, resumed),
         }
     }
 
@@ -416,17 +412,15 @@ impl Ledger {
         true
     }
 
-    fn join(&mut self, key: [u8; 16], resumed: bool, last_publish_id: u32) {
+    /// The session stands. The last PUBLISH that the server has confirmed says nothing of those
+    /// before it, which may have been refused by an ERROR that was lost: all in flight are repeated.
+    fn join(&mut self, key: [u8; 16], resumed: bool) {
         if self.stage != Stage::Joining {
             return;
         }
         let resumed = resumed && self.key.is_some();
         self.key = Some(key);
         if resumed {
-            let confirmed = self.flight.confirm_through(last_publish_id);
-            let confirmed = confirmed.into_iter();
-            let answers = confirmed.map(|id| (id, Ok(Response::default())));
-            self.answers.extend(answers);
             self.inbox.resume();
             self.tell_reconnected(true);
         } else {

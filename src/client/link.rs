@@ -89,7 +89,6 @@ pub(super) enum Arrival<'a> {
     SessionOk {
         key: [u8; 16],
         resumed: bool,
-        last_publish_id: u32,
     },
     AuthOk(Login),
     /// ERROR, not fatal, to the operation with this id (0: to none in particular).
@@ -358,15 +357,9 @@ impl State {
                 }
             },
             Message::Ok { id } => deliver(Arrival::Ok { id }),
-            Message::SessionOk {
-                key,
-                resumed,
-                last_publish_id,
-            } => deliver(Arrival::SessionOk {
-                key,
-                resumed,
-                last_publish_id,
-            }),
+            Message::SessionOk { key, resumed, .. } => {
+                deliver(Arrival::SessionOk { key, resumed });
+            }
             Message::Error {
                 code,
                 fatal: true,

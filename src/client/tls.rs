@@ -6,14 +6,13 @@
 use super::error::Error;
 use crate::base::file;
 use crate::base::pem::{self, PemError};
+use crate::proto::ALPN;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The protocol's name in ALPN (PROTOCOL.md §4).
-const ALPN: &[u8] = b"mcp/1";
 /// Bytes of a file: the list of all public authorities has a fifth of that.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 

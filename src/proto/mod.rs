@@ -37,3 +37,6 @@ pub mod reassembly;
 pub mod session;
 pub mod sys;
 pub mod trace;
+
+/// The protocol's name in ALPN (PROTOCOL.md §4).
+pub const ALPN: &[u8] = b"mcp/1";

@@ -340,7 +340,8 @@ fn start_shards(
     Ok(())
 }
 
-/// Gives each shard the mailboxes of the others: from then on they accept connections.
+/// Gives each shard the mailboxes of all and its links to the others: from then on it accepts
+/// connections.
 fn introduce(shards: &[Mailbox]) {
     let wakers: Vec<_> = shards.iter().map(Mailbox::waker).cloned().collect();
     for (shard, mesh) in shards

@@ -14,7 +14,8 @@ use super::validity;
 use crate::base::clock::unix_seconds;
 use crate::base::file;
 use crate::base::pem::{self, PemError};
-use crate::shard::tls::{ALPN, IdentityVerifier, TlsSettings};
+use crate::shard::tls::{IdentityVerifier, TlsSettings};
+use crate::wire::Protocol;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::RootCertStore;
@@ -149,7 +150,8 @@ fn load(tls: &Tls) -> Result<Loaded, CertificateError> {
     let mut config = tries
         .reduce(Result::or)
         .unwrap_or_else(|| Err(key.error("holds no private key", "name the certificate's key")))?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    let names = Protocol::ALL.iter().map(|protocol| protocol.alpn());
+    config.alpn_protocols = names.map(<[u8]>::to_vec).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     resume(&mut config, tls).map_err(|error| certificate.error(error, "try again"))?;
     Ok(Loaded {

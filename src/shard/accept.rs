@@ -21,7 +21,7 @@ use crate::ring::driver::{Driver, Socket};
 use crate::shard::command::Command;
 use crate::shard::state::Shard;
 use crate::shard::stream::Stream;
-use crate::wire::Session;
+use crate::wire::{Protocol, Session};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -105,7 +105,8 @@ impl<D: Driver> Shard<D> {
         }
         let (settings, now) = (self.settings.clone(), self.broker.resources.now);
         let seq = self.broker.entropy.u32();
-        let session = Session::accept(settings, seq, now);
+        // Before a byte has come: who is refused here is told so in MCP.
+        let session = Session::accept(Protocol::Mcp, settings, seq, now);
         let made = |key: Key| Connection::new(key, Transport::new(session, now));
         let Some(key) = self.broker.connections.insert_with(made) else {
             debug_assert!(false, "there was room");

@@ -27,8 +27,8 @@ pub enum Command {
     Drain(Instant),
     /// Swap this empty set for the histograms recorded since the last swap.
     Collect(Box<Histograms>),
-    /// The mailboxes of all shards, by id, and this shard's links to them: it accepts connections
-    /// from now on.
+    /// The mailboxes of all shards, by id, and this shard's links to its neighbours: it accepts
+    /// connections from now on.
     Join(Vec<Mailbox>, Mesh),
     /// Report whether this shard has the session that a connection of another shard wants to
     /// resume.

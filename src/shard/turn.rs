@@ -275,7 +275,7 @@ impl<D: Driver> Shard<D> {
     fn join(&mut self, peers: Vec<Mailbox>, mesh: Mesh) {
         (self.peers, self.broker.mesh) = (peers, mesh);
         self.broker.mesh.ledger = self.broker.resources.pool.ledger.clone();
-        let (index, links) = (0, self.broker.mesh.len());
+        let (index, links) = (0, self.broker.mesh.link_count());
         let share = self
             .broker
             .resources

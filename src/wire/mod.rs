@@ -11,6 +11,7 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `protocol` | which protocols there are, and what tells them apart |
 //! | `session` | a client's session, whichever protocol it speaks |
 //! | `operation` | what a client asks for |
 //! | `notice` | what a client is told besides messages and answers |
@@ -21,24 +22,25 @@
 //! subscribers speak: `proto::encoded::Encoded`, which is MCP's own encoding. So MCP sessions write
 //! it unchanged, and no message is encoded twice.
 //!
-//! **To add a protocol**, add a variant to [`Session`] and a file beside `mcp`. The compiler then
-//! lists the methods of `session` that have to handle it. It cannot list these, which assume MCP
-//! today:
+//! **To add a protocol**, add a variant to [`Protocol`] and to [`Session`], and a file beside `mcp`.
+//! The compiler then asks for its first byte, its name in ALPN and what it is told where TLS is
+//! required, and in each method of `session`. It cannot ask where MCP alone is assumed today:
 //!
-//! - `Session::accept` makes an MCP session before a byte has come: it needs a variant that has not
-//!   been decided yet, as the stream has one for TLS;
-//! - [`Step`] and [`Event`] are MCP's: they become enums, and `operation`, `kind` and `live_topic`
-//!   match on them;
+//! - `shard::accept` makes an MCP session before a byte has come, and may refuse in it: a session
+//!   has to be undecided until then, as the stream is where it may be TLS;
+//! - `shard::tls::records::decide` looks at the first byte only where TLS is configured, and nobody
+//!   looks at the ALPN name that a client has chosen;
+//! - [`Settings`] are MCP's (made in `server::plan`), and so are [`Step`] and [`Event`]: they become
+//!   enums, or the port's own;
 //! - [`Received`] holds MCP's bytes: `encoded` is where another protocol's are translated;
-//! - `shard::tls::records::decide` tells protocols apart by the first byte, but only where TLS is
-//!   configured, and never inside TLS, whose ALPN is MCP's;
-//! - `Session::full` is MCP's refusal, and one event is one [`Operation`];
+//! - one event is one [`Operation`];
 //! - [`Operation::Resume`] finds a session by a key that names its shard, [`Operation::Acknowledge`]
 //!   counts: others find theirs by a client's id, and acknowledge one message each.
 
 mod mcp;
 mod notice;
 mod operation;
+mod protocol;
 mod received;
 mod session;
 
@@ -47,5 +49,6 @@ pub use crate::proto::session::{Event, Settings, Step};
 pub use crate::proto::kind::Change;
 pub use notice::Notice;
 pub use operation::Operation;
+pub use protocol::Protocol;
 pub use received::Received;
 pub use session::Session;

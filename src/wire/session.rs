@@ -3,6 +3,7 @@
 use super::mcp;
 use super::notice::Notice;
 use super::operation::Operation;
+use super::protocol::Protocol;
 use super::received::Received;
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
@@ -23,8 +24,10 @@ pub enum Session {
 /// Input.
 impl Session {
     /// The server's side of a newly accepted connection.
-    pub fn accept(settings: Arc<Settings>, seq: u32, now: Instant) -> Session {
-        Session::Mcp(proto::session::Session::accept(settings, seq, now))
+    pub fn accept(protocol: Protocol, settings: Arc<Settings>, seq: u32, now: Instant) -> Session {
+        match protocol {
+            Protocol::Mcp => Session::Mcp(proto::session::Session::accept(settings, seq, now)),
+        }
     }
 
     /// Takes the frame or message at the head of `bytes`, if it is complete.
@@ -36,7 +39,8 @@ impl Session {
 
     /// The operation that an event asks for; `bytes` are the message it came from.
     #[inline]
-    pub fn operation<'e>(event: &'e Event<'e>, bytes: &[u8]) -> Operation<'e> {
+    pub fn operation<'e>(&self, event: &'e Event<'e>, bytes: &[u8]) -> Operation<'e> {
+        let Session::Mcp(_) = self;
         mcp::operation(event, bytes)
     }
 
@@ -50,11 +54,13 @@ impl Session {
     /// The type it is counted as; `None` for a frame of the handshake.
     #[inline]
     pub fn kind(&self, event: &Event<'_>, bytes: &[u8]) -> Option<MessageType> {
-        mcp::kind(event, bytes, self.is_established())
+        let Session::Mcp(mcp) = self;
+        mcp::kind(event, bytes, mcp.is_established())
     }
 
     /// The topic, if `begun` is the head of a publication that is not to be retained.
     pub fn live_topic<'a>(&self, begun: &'a [u8]) -> Option<&'a [u8]> {
+        let Session::Mcp(_) = self;
         live_topic(begun)
     }
 

@@ -132,16 +132,24 @@ fn a_resumed_session_goes_on_where_it_was() {
 }
 
 #[test]
-fn only_publishes_the_server_does_not_know_are_repeated_and_under_their_ids() {
+fn publishes_without_an_answer_are_repeated_under_their_ids_and_what_was_refused_is_told() {
     let peer = Peer::open(|door| {
         let mut served = door.establish();
         served.join(NONE, 0, &begun(FIRST));
         let asked: Vec<_> = (0..3)
             .map(|_| served.operation(MessageType::Publish))
             .collect();
-        drop(served); // the OKs are lost
+        drop(served); // lost: OK, ERROR, OK
         let mut served = door.establish();
-        served.join(FIRST, 0, &resumed(FIRST, asked[1].id));
+        served.join(FIRST, 0, &resumed(FIRST, asked[2].id));
+        assert_eq!(served.confirm(MessageType::Publish, "t/0"), asked[0]);
+        assert_eq!(served.operation(MessageType::Publish), asked[1]);
+        served.send(&Message::Error {
+            code: Code::Overloaded,
+            id: asked[1].id,
+            fatal: false,
+            text: "",
+        });
         assert_eq!(served.confirm(MessageType::Publish, "t/2"), asked[2]);
         let next = served.confirm(MessageType::Publish, "next");
         assert!(next.id > asked[2].id);
@@ -155,25 +163,42 @@ fn only_publishes_the_server_does_not_know_are_repeated_and_under_their_ids() {
             .header(0x40, b"own");
         client.publish_queued(&publish.confirm(true)).unwrap();
     }
+    let error = client.wait_confirmed().unwrap_err();
+    assert!(
+        matches!(error, Error::Rejected { ref topic, .. } if topic == "t/1"),
+        "{error}"
+    );
     client.wait_confirmed().unwrap();
     client.publish_confirmed("next", "").unwrap();
     client.close().unwrap();
 }
 
+/// `Connect` would say that none of it was done.
 #[test]
-fn a_publish_confirmed_by_resuming_alone_is_confirmed() {
+fn what_became_of_messages_on_their_way_is_not_known_without_a_connection() {
     let peer = Peer::open(|door| {
         let mut served = door.establish();
         served.join(NONE, 0, &begun(FIRST));
-        let asked = served.operation(MessageType::Publish);
-        drop(served);
-        let mut served = door.establish();
-        served.join(FIRST, 0, &resumed(FIRST, asked.id));
-        served.part();
+        served.operation(MessageType::Publish);
     });
-    let mut client = quick().connect(&peer.address).unwrap();
-    client.publish_confirmed("t", "").unwrap();
-    client.close().unwrap();
+    let client = quick().request_timeout(Duration::from_millis(20));
+    let mut client = client.connect(&peer.address).unwrap();
+    let publish = Publish::new("t").confirm(true);
+    client.publish_queued(&publish).unwrap();
+    for waits_for_confirmation in [true, false] {
+        // Until the client knows that nobody is there any more.
+        let error = loop {
+            let outcome = match waits_for_confirmation {
+                true => client.wait_confirmed(),
+                false => client.flush(),
+            };
+            match outcome {
+                Ok(()) | Err(Error::Timeout { .. }) => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::pair::encoded;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ringmail::proto::envelope::{Codec, Envelope, FLAG_FAILED, FLAG_HEADERS, FLAG_RETAIN, Headers};
+use ringmail::proto::envelope::{Codec, Envelope, FLAG_HEADERS, Headers};
 use ringmail::proto::error::Code;
+use ringmail::proto::kind::{Class, Control};
 use ringmail::proto::message::{Message, MessageType};
 use ringmail::proto::option::Options;
 
@@ -141,73 +142,72 @@ pub struct OwnedMessage {
 
 impl OwnedMessage {
     pub fn with<R>(&self, read: impl FnOnce(Message<'_>) -> R) -> R {
-        use MessageType as T;
         let block = block_bytes(&self.entries);
         let code = Code::from_wire(self.other as u16);
         let opaque = &self.bytes[..self.bytes.len().min(64)];
         let flag = self.byte & 1 != 0;
-        read(match self.kind {
-            T::Ping => Message::Ping(opaque),
-            T::Pong => Message::Pong(opaque),
-            T::Close => Message::Close {
-                code,
-                reason: &self.text,
+        let message = match self.kind.class() {
+            Class::Control(control) => match control {
+                Control::Ping => Message::Ping(opaque),
+                Control::Pong => Message::Pong(opaque),
+                Control::Close => Message::Close {
+                    code,
+                    reason: &self.text,
+                },
+                Control::Error => Message::Error {
+                    code,
+                    id: self.number,
+                    fatal: flag,
+                    text: &self.text,
+                },
+                Control::Ok => Message::Ok { id: self.number },
+                Control::Auth => Message::Auth {
+                    method: self.byte,
+                    credential: &self.bytes,
+                },
+                Control::AuthOk => Message::AuthOk {
+                    expires_in_s: self.number,
+                    principal: &self.text,
+                    access_token: &self.bytes,
+                    refresh_token: &self.more,
+                },
+                Control::Drain => Message::Drain {
+                    deadline_ms: self.number,
+                    reconnect_after_ms: self.other,
+                    alternative: &self.text,
+                },
+                Control::Ack => Message::Ack {
+                    received: self.number,
+                },
+                Control::Session => Message::Session {
+                    key: self.key,
+                    received: self.number,
+                },
+                Control::SessionOk => Message::SessionOk {
+                    key: self.key,
+                    resumed: flag,
+                    last_publish_id: self.number,
+                },
             },
-            T::Error => Message::Error {
-                code,
-                id: self.number,
-                fatal: flag,
-                text: &self.text,
-            },
-            T::Ok => Message::Ok { id: self.number },
-            T::Auth => Message::Auth {
-                method: self.byte,
-                credential: &self.bytes,
-            },
-            T::AuthOk => Message::AuthOk {
-                expires_in_s: self.number,
-                principal: &self.text,
-                access_token: &self.bytes,
-                refresh_token: &self.more,
-            },
-            T::Drain => Message::Drain {
-                deadline_ms: self.number,
-                reconnect_after_ms: self.other,
-                alternative: &self.text,
-            },
-            T::Ack => Message::Ack {
-                received: self.number,
-            },
-            T::Session => Message::Session {
-                key: self.key,
-                received: self.number,
-            },
-            T::SessionOk => Message::SessionOk {
-                key: self.key,
-                resumed: flag,
-                last_publish_id: self.number,
-            },
-            kind => {
-                let special = match kind {
-                    T::Publish | T::Will if flag => FLAG_RETAIN,
-                    T::Response if flag => FLAG_FAILED,
-                    _ => 0,
+            Class::Publication | Class::Change(_) | Class::Request | Class::Response => {
+                let special = match flag {
+                    true => self.kind.flags() & !FLAG_HEADERS,
+                    false => 0,
                 };
                 let carries = if block.is_empty() { 0 } else { FLAG_HEADERS };
-                let name = if kind == T::Response { "" } else { &self.text };
-                Message::Envelope(
-                    kind,
-                    Envelope {
-                        id: self.number,
-                        flags: special | carries,
-                        codec: self.codec,
-                        name,
-                        headers: Headers::check(&block).unwrap(),
-                        payload: &self.bytes,
-                    },
-                )
+                let is_response = self.kind.class() == Class::Response;
+                let envelope = Envelope {
+                    id: self.number,
+                    flags: special | carries,
+                    codec: self.codec,
+                    name: if is_response { "" } else { &self.text },
+                    headers: Headers::check(&block).unwrap(),
+                    payload: &self.bytes,
+                };
+                Message::Envelope(self.kind, envelope)
             }
-        })
+        };
+        read(message)
     }
 
     pub fn bytes(&self, checksum: bool) -> Vec<u8> {

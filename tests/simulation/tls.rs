@@ -7,11 +7,12 @@ use super::seed;
 use super::server::{Server, limits, ms, settings};
 use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
+use ringmail::proto::ALPN;
 use ringmail::ring::sim::client::{
     ClientId, Ending, Opening, Order, Plan, Reading, RequestKind, Writing,
 };
 use ringmail::ring::sim::{Faults, RingSize, World};
-use ringmail::shard::tls::{ALPN, TlsSettings};
+use ringmail::shard::tls::TlsSettings;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -19,6 +19,7 @@
 
 use crate::base::id::{Key, ShardId};
 use crate::broker::mesh::batch::{Batch, Entry};
+use crate::broker::mesh::link::shards;
 use crate::broker::mesh::passage::{Home, Owed, Ticket, cost};
 use crate::broker::mesh::{Link, Mesh};
 use crate::broker::publish::parcel::Parcel;
@@ -40,11 +41,11 @@ impl Mesh {
             return None;
         }
         let hash = crc32fast::hash(topic.as_bytes());
-        let shards = self.links.len() as u64 + 1;
-        let peer = ShardId(((u64::from(hash) * shards) >> 32) as u16);
-        let link = self.links.binary_search_by_key(&peer, |link| link.peer);
-        debug_assert_eq!(link.is_err(), peer == own, "{shards} shards");
-        let link = link.ok()?;
+        let shards = self.shard_count() as u64;
+        let shard = ShardId(((u64::from(hash) * shards) >> 32) as u16);
+        let link = self.link_to(shard);
+        debug_assert_eq!(link.is_none(), shard == own, "{shards} shards");
+        let link = link?;
         // A shard that has ended cannot be a home: until this one ends too, it is the home itself.
         (!self.links[link].is_gone()).then_some(Home { link, topic: hash })
     }
@@ -67,9 +68,9 @@ impl Mesh {
         units: usize,
     ) -> Ticket {
         let mut counts = std::mem::take(&mut self.links[home.link].open.counts);
-        let others = self.links.iter().enumerate();
+        let others = shards(&self.links).enumerate();
         let others = others.filter(|(index, _)| *index != home.link);
-        counts.extend(others.map(|(_, link)| link.said()));
+        counts.extend(others.map(|(_, (_, link))| link.said()));
         let link = &mut self.links[home.link];
         let batch: &mut Batch = &mut link.open;
         batch.counts = counts;
@@ -96,7 +97,7 @@ impl Mesh {
 
     /// A home confirms that `count` more publications have been delivered everywhere.
     pub(in crate::broker) fn take_homed(&mut self, from: ShardId, count: u32, bytes: usize) {
-        if let Ok(link) = self.links.binary_search_by_key(&from, |link| link.peer) {
+        if let Some(link) = self.link_to(from) {
             let passage = &mut self.links[link].passage;
             // If it has ended since, all of them have been given up.
             let count = u64::from(count).min(passage.left());
@@ -127,7 +128,7 @@ impl Mesh {
     /// Another shard's publication has been delivered here and sent on to others: its shard gets a
     /// confirmation once all of them have it.
     pub(in crate::broker) fn owe(&mut self, to: ShardId, bytes: usize) {
-        let Ok(link) = self.links.binary_search_by_key(&to, |link| link.peer) else {
+        let Some(link) = self.link_to(to) else {
             return;
         };
         let (mark, bytes) = (self.epoch, cost(bytes));
@@ -177,7 +178,7 @@ mod tests {
     use crate::base::clock::Instant;
     use crate::base::wake::{Wake, Waker};
     use crate::broker::mesh::passage::PASSAGE_BYTES_MAX;
-    use crate::broker::mesh::{Cause, Item, LinkSize, connect_shards};
+    use crate::broker::mesh::{Cause, Item, LinkSize, Neighbour, connect_shards};
     use crate::broker::publish::publication::Sent;
     use crate::router::{Count, Elsewhere, Matches, Router};
     use std::sync::Arc;
@@ -214,7 +215,8 @@ mod tests {
 
     /// Handles what link `index` brings, as far as possible, and records it in `told`.
     fn take(mesh: &mut Mesh, index: usize, told: &mut Vec<String>) {
-        while let Some((from, mut batch)) = mesh.receive(index) {
+        while let Some((peer, mut batch)) = mesh.receive(index) {
+            let Neighbour::Shard(from) = peer;
             while (batch.after()).is_none_or(|(shard, count)| mesh.has_taken(shard, count))
                 && let Some(item) = batch.next()
             {
@@ -244,7 +246,7 @@ mod tests {
     fn turn(mesh: &mut Mesh, told: &mut Vec<String>) {
         mesh.collect();
         mesh.pay();
-        for index in 0..mesh.len() {
+        for index in 0..mesh.link_count() {
             take(mesh, index, told);
         }
         mesh.pay();

@@ -1,4 +1,4 @@
-//! One link of the mesh: a shard's ends of the rings to and from one other shard.
+//! One link of the mesh: a shard's ends of the rings to and from one neighbour.
 
 use crate::base::id::ShardId;
 use crate::base::wake::Waker;
@@ -46,9 +46,16 @@ pub(in crate::broker) struct Out {
     cost_bytes: Option<usize>,
 }
 
-/// One shard's ends of the rings to and from one other.
+/// Whom a link leads to: other shards, by id, and behind them what is no shard. There is none such
+/// yet; `let Neighbour::Shard(..)` is where the compiler will ask about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::broker) enum Neighbour {
+    Shard(ShardId),
+}
+
+/// One shard's ends of the rings to and from one neighbour, its peer.
 pub(in crate::broker) struct Link {
-    pub(in crate::broker) peer: ShardId,
+    pub(in crate::broker) peer: Neighbour,
     size: LinkSize,
     pub(in crate::broker) waker: Waker,
     pub(in crate::broker) outgoing: Producer<Batch>,
@@ -248,15 +255,38 @@ impl Link {
     }
 }
 
+/// Of a shard's links those to other shards, every one of them, in the order of their ids.
+pub(in crate::broker) fn shards(links: &[Link]) -> impl ExactSizeIterator<Item = (ShardId, &Link)> {
+    links.iter().map(|link| {
+        let Neighbour::Shard(shard) = link.peer;
+        (shard, link)
+    })
+}
+
+pub(in crate::broker) fn shards_mut(
+    links: &mut [Link],
+) -> impl Iterator<Item = (ShardId, &mut Link)> {
+    links.iter_mut().map(|link| {
+        let Neighbour::Shard(shard) = link.peer;
+        (shard, link)
+    })
+}
+
+/// Where the link to that shard stands; `None`: it is this one, or there is none such.
+pub(in crate::broker) fn position(links: &[Link], shard: ShardId) -> Option<usize> {
+    let shard = Neighbour::Shard(shard);
+    links.binary_search_by_key(&shard, |link| link.peer).ok()
+}
+
 /// What is charged for a batch, if it is heavy.
 fn heavy_bytes(batch: &Batch) -> Option<usize> {
     (batch.len_bytes() >= HEAVY_BYTES).then(|| batch.cost_bytes())
 }
 
-/// Both ends of the link between two shards, which these wakers wake.
+/// Both ends of the link between two neighbours, which these wakers wake.
 pub(in crate::broker) fn connect(
-    one: (ShardId, &Waker),
-    other: (ShardId, &Waker),
+    one: (Neighbour, &Waker),
+    other: (Neighbour, &Waker),
     size: LinkSize,
 ) -> (Link, Link) {
     let (there, from_one) = RingBuffer::new(size.batches);
@@ -264,7 +294,7 @@ pub(in crate::broker) fn connect(
     let (returning_to_one, returned_to_one) = RingBuffer::new(size.batches);
     let (returning_to_other, returned_to_other) = RingBuffer::new(size.batches);
     let waits: (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
-    let end = |(peer, waker): (ShardId, &Waker), out, back, waits, peer_waits| {
+    let end = |(peer, waker): (Neighbour, &Waker), out, back, waits, peer_waits| {
         let ((outgoing, returned), (incoming, returning)) = (out, back);
         Link {
             peer,

@@ -35,8 +35,11 @@
 //!
 //! Retained publications go through their topic's home: see `home`.
 //!
-//! Invariants: batches of a link come back in the order they were sent; at most `BATCHES_MAX` of
-//! them are out, so no push fails.
+//! What goes over `links` is about every neighbour, what goes over `shards` about other shards only;
+//! today all neighbours are shards (`Neighbour`).
+//!
+//! Invariants: links stand in the order of their peers; batches of a link come back in the order
+//! they were sent; at most `BATCHES_MAX` of them are out, so no push fails.
 
 pub(crate) mod accord;
 mod batch;
@@ -49,6 +52,7 @@ mod passage;
 
 pub(in crate::broker) use batch::{Call, InterestKind, Item, Reading};
 pub use link::LinkSize;
+pub(in crate::broker) use link::Neighbour;
 pub(in crate::broker) use passage::{Cause, Ticket};
 
 use crate::base::id::{Key, ShardId};
@@ -61,7 +65,7 @@ use crate::broker::publish::publication::{Sent, Terms};
 use crate::router::{Count, Elsewhere, Matches, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
-use link::{Link, connect};
+use link::{Link, connect, position, shards, shards_mut};
 use passage::Owed;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -112,8 +116,9 @@ pub fn connect_shards(wakers: &[Waker], size: LinkSize) -> Vec<Mesh> {
     let mut meshes: Vec<Mesh> = wakers.iter().map(mesh).collect();
     for (i, one) in wakers.iter().enumerate() {
         for (j, other) in wakers.iter().enumerate().skip(i + 1) {
-            let ids = (ShardId(i as u16), ShardId(j as u16));
-            let (there, back) = connect((ids.0, one), (ids.1, other), size);
+            let [one, other] = [(i, one), (j, other)]
+                .map(|(index, waker)| (Neighbour::Shard(ShardId(index as u16)), waker));
+            let (there, back) = connect(one, other, size);
             meshes[i].links.push(there);
             meshes[j].links.push(back);
         }
@@ -125,14 +130,23 @@ pub fn connect_shards(wakers: &[Waker], size: LinkSize) -> Vec<Mesh> {
 }
 
 impl Mesh {
-    /// Sets the units of work that each peer does for this shard in a turn.
+    /// Sets the units of work that each neighbour does for this shard in a turn.
     pub(crate) fn set_share(&mut self, units: usize) {
         self.share = units;
     }
 
-    /// The number of links to other shards.
-    pub(crate) fn len(&self) -> usize {
+    /// The number of neighbours.
+    pub(crate) fn link_count(&self) -> usize {
         self.links.len()
+    }
+
+    /// The number of shards, this one among them.
+    pub(in crate::broker) fn shard_count(&self) -> usize {
+        shards(&self.links).len() + 1
+    }
+
+    fn link_to(&self, shard: ShardId) -> Option<usize> {
+        position(&self.links, shard)
     }
 
     // ---- writing ----
@@ -154,20 +168,20 @@ impl Mesh {
             matches!(terms.translation, Sent::Made(_))
         );
         let grown = parcel.is_grown();
-        for link in &mut self.links {
+        for (shard, link) in shards_mut(&mut self.links) {
             let after = cause
                 .as_mut()
-                .and_then(|cause| Some((cause.from, cause.next_for(link.peer)?)));
+                .and_then(|cause| Some((cause.from, cause.next_for(shard)?)));
             let batch = &mut link.open;
             let first = batch.picks.len();
-            let here = picks.iter().filter(|pick| pick.0 == link.peer);
+            let here = picks.iter().filter(|pick| pick.0 == shard);
             batch.picks.extend(here.map(|pick| pick.1));
             let picks = (batch.picks.len() - first) as u32;
-            let is_plain = plain.shards.contains(link.peer);
+            let is_plain = plain.shards.contains(shard);
             if !is_plain && !terms.retain && picks == 0 {
                 continue;
             }
-            batch.units += picks as usize + units_at(link.peer, plain);
+            batch.units += picks as usize + units_at(shard, plain);
             if let Some((from, count)) = after {
                 batch.entries.push(Entry::After { from, count });
             }
@@ -195,13 +209,14 @@ impl Mesh {
     pub(in crate::broker) fn most_units(&self, matches: &Matches) -> usize {
         let elsewhere = &matches.elsewhere;
         let here = units_of(matches.local.len(), elsewhere.nodes);
-        let there = self.links.iter().map(|link| units_at(link.peer, elsewhere));
+        let there = shards(&self.links).map(|(shard, _)| units_at(shard, elsewhere));
         there.fold(here, usize::max)
     }
 
-    pub(in crate::broker) fn add_peers_to(&self, shards: &mut ShardSet) {
-        for link in &self.links {
-            shards.insert(link.peer);
+    /// Adds all other shards.
+    pub(in crate::broker) fn add_shards_to(&self, set: &mut ShardSet) {
+        for (shard, _) in shards(&self.links) {
+            set.insert(shard);
         }
     }
 
@@ -214,7 +229,7 @@ impl Mesh {
         number: Key,
         count: Count,
     ) {
-        for link in &mut self.links {
+        for (_, link) in shards_mut(&mut self.links) {
             let batch = &mut link.open;
             batch.bytes.extend_from_slice(filter.as_bytes());
             batch.bytes.extend_from_slice(group);
@@ -374,8 +389,8 @@ impl Mesh {
 
     /// This many entries of that shard have been handled here.
     pub(in crate::broker) fn has_taken(&self, shard: ShardId, count: u64) -> bool {
-        let link = self.links.binary_search_by_key(&shard, |link| link.peer);
-        link.is_ok_and(|link| self.links[link].has_taken(count))
+        let link = self.link_to(shard);
+        link.is_some_and(|link| self.links[link].has_taken(count))
     }
 
     /// Batches that other shards have not given back yet.
@@ -402,8 +417,9 @@ impl Mesh {
     // ---- reading ----
 
     /// The next batch of a link to read, or the one already begun.
-    pub(in crate::broker) fn receive(&mut self, index: usize) -> Option<(ShardId, Reading)> {
-        let others = self.links.len() - 1;
+    pub(in crate::broker) fn receive(&mut self, index: usize) -> Option<(Neighbour, Reading)> {
+        // Besides this shard and the sender.
+        let others = self.shard_count().saturating_sub(2);
         let link = &mut self.links[index];
         let reading = link.reading.take().or_else(|| {
             let batch = link.incoming.pop().ok()?;
@@ -425,7 +441,7 @@ impl Mesh {
 
     /// What that shard has said is delivered.
     pub(in crate::broker) fn release(&mut self, shard: ShardId) {
-        if let Ok(link) = self.links.binary_search_by_key(&shard, |link| link.peer) {
+        if let Some(link) = self.link_to(shard) {
             self.links[link].release();
         }
     }
@@ -435,7 +451,7 @@ impl Mesh {
         self.links[index].give_back(reading.batch);
     }
 
-    /// Ends all links: other shards stop waiting for this one.
+    /// Ends all links: neighbours stop waiting for this shard.
     pub(crate) fn close(&mut self) {
         let links = std::mem::take(&mut self.links);
         let wakers: Vec<Waker> = links.iter().map(|link| link.waker.clone()).collect();
@@ -462,9 +478,9 @@ fn units_of(subscribers: usize, nodes: usize) -> usize {
     1 + deliveries + node_units(nodes)
 }
 
-/// The open batch for a shard: the links are sorted by peer, and include every shard but this one.
+/// The open batch for a shard.
 fn open(links: &mut [Link], shard: ShardId) -> Option<&mut Batch> {
-    let index = links.binary_search_by_key(&shard, |link| link.peer).ok()?;
+    let index = position(links, shard)?;
     Some(&mut links[index].open)
 }
 

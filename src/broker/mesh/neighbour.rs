@@ -4,7 +4,7 @@
 use crate::base::id::ShardId;
 use crate::broker::Broker;
 use crate::broker::context::scheduler::{Lane, UNSUBSCRIBE_UNITS};
-use crate::broker::mesh::{Cause, InterestKind, Item, Reading};
+use crate::broker::mesh::{Cause, InterestKind, Item, Neighbour, Reading};
 use crate::broker::publish::fanout_queue::Fanning;
 use crate::broker::publish::publication::Translation;
 use crate::metrics::counter::Counter;
@@ -14,7 +14,7 @@ impl Broker {
     /// Takes back what other shards are done with: answers that waited for that are given,
     /// publishers that waited for room go on.
     pub(crate) fn collect_mesh(&mut self) {
-        if self.mesh.len() == 0 {
+        if self.mesh.link_count() == 0 {
             // An answer may still have waited for those before it.
             return self.take_confirmed();
         }
@@ -49,7 +49,7 @@ impl Broker {
 
     /// Handles what other shards have said, within the share of each.
     pub(crate) fn take_mesh(&mut self) {
-        let links = self.mesh.len();
+        let links = self.mesh.link_count();
         for index in 0..links {
             self.resources.work.begin(Lane::Link { index, links });
             let taken = self.take_link(index);
@@ -66,8 +66,9 @@ impl Broker {
         let mut taken = 0;
         // Its shares may be owed: then nothing of it is begun.
         while !self.resources.work.is_over()
-            && let Some((from, mut batch)) = self.mesh.receive(index)
+            && let Some((peer, mut batch)) = self.mesh.receive(index)
         {
+            let Neighbour::Shard(from) = peer;
             taken += self.take_entries(index, from, &mut batch);
             let waits = self.fanouts.fanning(from) != Fanning::No;
             if batch.is_done() && !waits {
@@ -174,7 +175,7 @@ impl Broker {
 
     /// Sends what this turn has to say to other shards.
     pub(crate) fn flush_mesh(&mut self) {
-        if self.mesh.len() == 0 {
+        if self.mesh.link_count() == 0 {
             return;
         }
         self.mesh.pay();

@@ -15,13 +15,12 @@ use crate::base::id::Key;
 use crate::broker::Broker;
 use crate::broker::mesh::confirmation::Answer;
 use crate::broker::peers::transport::Stage;
-use crate::broker::publish::finding::Finding;
+use crate::broker::publish::finding::{Finding, Purpose};
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::{Form, Origin, SchemaId, Translation, other};
 use crate::codec::{Misfit, Schema};
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Codec, Envelope, FLAG_RETAIN};
-use crate::proto::message::MessageType;
 use crate::wire::Received;
 use bytes::Bytes;
 
@@ -57,7 +56,7 @@ impl Broker {
     pub(in crate::broker) fn have_checked(
         &mut self,
         key: Key,
-        kind: MessageType,
+        purpose: Purpose,
         id: SchemaId,
         envelope: &Envelope<'_>,
         message: Received<'_>,
@@ -68,7 +67,10 @@ impl Broker {
         };
         let message = Bytes::from(message.copied());
         let message = self.resources.pool.ledger.share(message);
-        let is_kept = kind == MessageType::Will || envelope.flags & FLAG_RETAIN != 0;
+        let is_kept = match purpose {
+            Purpose::Publish => envelope.flags & FLAG_RETAIN != 0,
+            Purpose::KeepWill => true,
+        };
         let is_wanted = is_kept || schemas.is_wanted(other(envelope.codec));
         let task = Task {
             schema: schemas.schema(id).clone(),
@@ -87,7 +89,7 @@ impl Broker {
             drop(task);
             findings.post(Box::new(Finding {
                 connection: key,
-                kind,
+                purpose,
                 message,
                 context,
                 schema: id,
@@ -122,30 +124,27 @@ impl Broker {
         let Some(envelope) = Encoded::of(&finding.message).envelope() else {
             return;
         };
-        match finding.found {
-            Err(misfit) => {
+        match (finding.found, finding.purpose) {
+            (Err(misfit), Purpose::Publish) => {
                 let refusal = self.refuse_payload(misfit.text);
-                let everywhere = finding.kind == MessageType::Will;
-                let answer = if finding.kind == MessageType::Publish {
-                    Answer::unpublished(envelope.id, refusal)
-                } else {
-                    Answer::refused(envelope.id, refusal)
-                };
-                self.answer(key, answer, everywhere);
+                self.answer(key, Answer::unpublished(envelope.id, refusal), false);
             }
-            Ok(form) => {
+            (Err(misfit), Purpose::KeepWill) => {
+                let refusal = self.refuse_payload(misfit.text);
+                self.answer(key, Answer::refused(envelope.id, refusal), true);
+            }
+            (Ok(form), Purpose::Publish) => {
                 let translation = Some(Translation::new(finding.schema, form));
-                if finding.kind == MessageType::Will && !is_member {
-                    // Its client state is gone, and the client was not told that the will is kept.
-                } else if finding.kind == MessageType::Will {
-                    self.put_will(key, Encoded::of(&finding.message), translation);
-                    self.answer(key, Answer::ok(envelope.id), true);
-                } else {
-                    let parcel = Parcel::shared(&finding.message);
-                    let context = finding.context;
-                    self.publish_parcel(origin, key, &envelope, parcel, translation, context);
-                }
+                let (parcel, context) = (Parcel::shared(&finding.message), finding.context);
+                self.publish_parcel(origin, key, &envelope, parcel, translation, context);
             }
+            (Ok(form), Purpose::KeepWill) if is_member => {
+                let translation = Some(Translation::new(finding.schema, form));
+                self.put_will(key, Encoded::of(&finding.message), translation);
+                self.answer(key, Answer::ok(envelope.id), true);
+            }
+            // Its client state is gone, and the client was not told that the will is kept.
+            (Ok(_), Purpose::KeepWill) => {}
         }
         self.touch(key);
     }

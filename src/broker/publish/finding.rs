@@ -3,14 +3,20 @@
 use crate::base::id::Key;
 use crate::broker::publish::publication::{Form, SchemaId};
 use crate::codec::Misfit;
-use crate::proto::message::MessageType;
 use crate::proto::trace::TraceContext;
 use bytes::Bytes;
+
+/// What a message is for whose payload a worker checks.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) enum Purpose {
+    Publish,
+    KeepWill,
+}
 
 /// A message whose payload a worker has checked.
 pub struct Finding {
     pub(in crate::broker) connection: Key,
-    pub(in crate::broker) kind: MessageType,
+    pub(in crate::broker) purpose: Purpose,
     /// The whole message, without CRC.
     pub(in crate::broker) message: Bytes,
     /// The context of its `receive` span, if it is sampled.

@@ -24,6 +24,7 @@ use crate::broker::peers::client_state::Will;
 use crate::broker::peers::transport::Transport;
 use crate::broker::publish::audience::Audience;
 use crate::broker::publish::fanout_queue::Fanning;
+use crate::broker::publish::finding::Purpose;
 use crate::broker::publish::home::Reach;
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::publish::publication::{Origin, Publication, SchemaId, Terms, Translation};
@@ -33,7 +34,6 @@ use crate::metrics::span::SpanName;
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::{Envelope, FLAG_RETAIN};
 use crate::proto::error::{Code, Refusal};
-use crate::proto::message::MessageType;
 use crate::proto::name::check_topic;
 use crate::proto::trace::{Carried, TraceContext};
 use crate::router::{Matches, Version};
@@ -103,8 +103,7 @@ impl Broker {
         let checked = match is_long(envelope) {
             false => self.check_payload(schema, envelope).map(Some),
             true => {
-                let kind = MessageType::Publish;
-                self.have_checked(key, kind, schema, envelope, message);
+                self.have_checked(key, Purpose::Publish, schema, envelope, message);
                 Ok(None)
             }
         };
@@ -306,7 +305,7 @@ impl Broker {
         }
         if !is_found && (retain || cause.is_some()) {
             // Publications that follow must not overtake it.
-            self.mesh.add_peers_to(&mut matches.elsewhere.shards);
+            self.mesh.add_shards_to(&mut matches.elsewhere.shards);
         }
         let everywhere = retain || !matches.elsewhere.shards.is_empty() || !picks.is_empty();
         if everywhere {
@@ -322,7 +321,7 @@ impl Broker {
         }
         (self.picks, self.matches) = (picks, matches);
         self.end_deliver(&mut publication, reached);
-        everywhere && self.mesh.len() > 0
+        everywhere && self.mesh.shard_count() > 1
     }
 
     /// Ends the `deliver` span of a publication, unless delivery is still going on.

@@ -17,7 +17,7 @@ use crate::broker::publish::fanout_queue::Fanning;
 use crate::broker::publish::group::load;
 use crate::broker::publish::parcel::Parcel;
 use crate::broker::request::forward::{no_server, shard_of};
-use crate::broker::request::seeking::Sought;
+use crate::broker::request::seeking::SeekingRequest;
 use crate::proto::encoded::Encoded;
 use crate::proto::envelope::Envelope;
 use crate::router::{Choice, ServerSearch};
@@ -57,7 +57,7 @@ impl Broker {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut parcel = Parcel::of(message.encoded(&mut scratch));
         let tracer = self.resources.tracer.as_ref();
-        self.seeking.push(Sought {
+        self.seeking.push(SeekingRequest {
             requester,
             call,
             message: parcel.share(&self.resources.pool.ledger),
@@ -93,8 +93,8 @@ impl Broker {
         }
     }
 
-    fn forward_sought(&mut self, sought: &Sought, service: &str) {
-        let Sought {
+    fn forward_sought(&mut self, sought: &SeekingRequest, service: &str) {
+        let SeekingRequest {
             requester,
             call,
             ref message,

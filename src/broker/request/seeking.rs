@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 /// The requests of a shard's connections whose servers are still being looked for.
 #[derive(Default)]
 pub(crate) struct Seeking {
-    queue: VecDeque<Sought>,
+    queue: VecDeque<SeekingRequest>,
 }
 
-pub(in crate::broker) struct Sought {
+/// One of them.
+pub(in crate::broker) struct SeekingRequest {
     pub(in crate::broker) requester: Key,
     pub(in crate::broker) call: Call,
     pub(in crate::broker) message: Bytes,
@@ -27,11 +28,11 @@ impl Seeking {
         self.queue.is_empty()
     }
 
-    pub(in crate::broker) fn push(&mut self, sought: Sought) {
+    pub(in crate::broker) fn push(&mut self, sought: SeekingRequest) {
         self.queue.push_back(sought);
     }
 
-    pub(in crate::broker) fn pop(&mut self) -> Option<Sought> {
+    pub(in crate::broker) fn pop(&mut self) -> Option<SeekingRequest> {
         let next = self.queue.pop_front();
         if self.queue.is_empty() {
             // Few are ever here: its memory is given back.
@@ -42,6 +43,6 @@ impl Seeking {
 
     /// Bytes of memory of the queue, without its messages.
     pub(in crate::broker) fn cost_bytes(&self) -> usize {
-        self.queue.capacity() * size_of::<Sought>()
+        self.queue.capacity() * size_of::<SeekingRequest>()
     }
 }

@@ -55,7 +55,9 @@ impl Broker {
         }
         let home = home(session);
         let is_here = home == self.id;
-        if home.index() > self.mesh.len() || (is_here && !self.can_resume(key, session, received)) {
+        if home.index() >= self.mesh.shard_count()
+            || (is_here && !self.can_resume(key, session, received))
+        {
             return self.refuse_session(key);
         }
         // Overdue calls that services here still work on; they do not move with the connection.

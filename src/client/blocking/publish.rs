@@ -10,6 +10,7 @@ use super::Client;
 use crate::client::driver::Core;
 use crate::client::error::Error;
 use crate::client::publish::Publish;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 const PUBLISH: &str = "the PUBLISH";
@@ -137,8 +138,7 @@ impl Client {
                 let flight = &core.conversation.ledger.flight;
                 (flight.len() < count).then_some(())
             });
-            let fewer = shared.within("the confirmation", self.timeout(), fewer);
-            self.engine.wait(fewer)?;
+            self.wait_sent("the confirmation", fewer)?;
         }
     }
 
@@ -178,6 +178,18 @@ impl Client {
         self.client.take_failure().map_or(Ok(()), Err)
     }
 
+    /// Waits for what becomes of messages that have been written: without a connection that is not
+    /// known.
+    fn wait_sent(
+        &self,
+        what: &'static str,
+        done: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let (shared, is_sent) = (self.client.shared(), AtomicBool::new(true));
+        let done = shared.within_of(what, self.timeout(), &is_sent, done);
+        self.engine.wait(done)
+    }
+
     /// Waits until the kernel has all that was written.
     pub(super) fn write_all(&self, what: &'static str) -> Result<(), Error> {
         let shared = self.client.shared();
@@ -186,6 +198,6 @@ impl Client {
             let conversation = &core.conversation;
             (conversation.can_answer() && conversation.unsent().is_empty()).then_some(())
         });
-        self.engine.wait(shared.within(what, self.timeout(), sent))
+        self.wait_sent(what, sent)
     }
 }

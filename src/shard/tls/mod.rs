@@ -46,8 +46,6 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use std::mem;
 use std::sync::Arc;
 
-/// The protocol's name in ALPN (RFC 7301).
-pub const ALPN: &[u8] = b"mcp/1";
 /// The first byte of a TLS connection: a handshake record (RFC 8446, 5.1).
 const FIRST_BYTE: u8 = 0x16;
 /// Plaintext bytes of a record, at most.

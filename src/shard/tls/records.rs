@@ -22,9 +22,7 @@ use crate::metrics::counter::Counter;
 use crate::proto::error::Code;
 use crate::shard::stream::{Stream, Streams};
 use crate::shard::tls::{FIRST_BYTE, Opened, Tls};
-
-/// The first byte of a control frame (PROTOCOL.md §1).
-const MAGIC_BYTE: u8 = 0x4D;
+use crate::wire::Protocol;
 
 impl Streams {
     /// Takes bytes from a connection that speaks TLS, or of which that is not known yet.
@@ -47,14 +45,16 @@ impl Streams {
         stream.undecided = false;
         match bytes.first() {
             Some(&FIRST_BYTE) => {}
-            Some(&MAGIC_BYTE) if is_required => {
-                let text = "this server speaks TLS only";
-                return broker.refuse_connection(key, Code::TlsRequired, text);
-            }
-            // No plaintext passes, whatever else the broker may come to speak.
-            Some(_) if is_required => {
-                let text = "a connection must start with a TLS handshake";
-                return broker.refuse_connection(key, Code::Malformed, text);
+            // No plaintext passes, whatever protocol it is of.
+            Some(&byte) if is_required => {
+                let (code, text) = match Protocol::of(byte) {
+                    Some(Protocol::Mcp) => (Code::TlsRequired, "this server speaks TLS only"),
+                    None => (
+                        Code::Malformed,
+                        "a connection must start with a TLS handshake",
+                    ),
+                };
+                return broker.refuse_connection(key, code, text);
             }
             _ => return broker.take_bytes(key, bytes),
         }
