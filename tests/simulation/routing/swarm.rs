@@ -9,6 +9,7 @@ use super::judge::Terms;
 use super::load::Measure;
 use super::shrink::Only;
 use ringmail::auth::bucket::Limit;
+use ringmail::base::limits::CHUNK_BYTES;
 use ringmail::broker::{Demand, Limits, LinkSize, Pace, Rates, Schemas};
 use ringmail::codec::Descriptors;
 use ringmail::proto::error::Code;
@@ -230,6 +231,10 @@ impl Swarm {
                 _ => 500,
             };
             swarm.measure.bytes_max = swarm.measure.bytes_max.min(most * 3 / 2);
+            // Each connection that is sent something holds a chunk, and all may be in one turn.
+            let least = clients * CHUNK_BYTES;
+            let max = &mut swarm.limits.outbox_bytes_shard_max;
+            *max = least.max(*max);
         }
         if features.strangers {
             swarm.limits.connections_max = clients.div_ceil(swarm.shards) as u32 + 8;

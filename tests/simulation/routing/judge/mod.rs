@@ -159,7 +159,8 @@ impl Evidence {
         let terms = &self.terms;
         match refused {
             None | Some(Code::SessionTaken) => true,
-            Some(Code::SlowConsumer) => !terms.ample,
+            Some(Code::SlowConsumer | Code::Overloaded) if !terms.ample => true,
+            Some(Code::SlowConsumer) => false,
             Some(Code::TooManyConnections) => terms.crowded,
             Some(Code::Draining) => terms.drained,
             // The eleventh error of a second is fatal.

@@ -47,7 +47,7 @@ impl Evidence {
             }
             let found = takers.get(&label).map_or(&[][..], Vec::as_slice);
             // A client that has ended its stream may still receive what was on its way.
-            let is_late = |taker: &Taker| taker.had_gone_by(taker.at) || taker.was_ended_then();
+            let is_late = |taker: &Taker| taker.had_gone_by(taker.at);
             let passed_on = found
                 .windows(2)
                 .all(|pair| pair[0].had_gone_by(pair[1].at) || is_late(&pair[1]));
@@ -85,7 +85,6 @@ impl Evidence {
                         id: witness.id,
                         at: one.at,
                         gone_at: gone_at(witness, one.membership),
-                        ended_at: ended_by_server_at(witness, one.membership),
                     });
                 }
             }
@@ -214,22 +213,15 @@ impl Evidence {
 struct Taker {
     id: ClientId,
     at: Instant,
-    /// When it sent CLOSE, or last lost the connection of its membership.
+    /// When it sent CLOSE, or last lost the connection of its membership. If the server ended that:
+    /// when it may first have done so, since another, who is nearer, may have received since then
+    /// what this one was still to read.
     gone_at: Option<Instant>,
-    /// When it saw that the server had ended its membership.
-    ended_at: Option<Instant>,
 }
 
 impl Taker {
     fn had_gone_by(&self, at: Instant) -> bool {
         self.gone_at.is_some_and(|gone_at| gone_at <= at)
-    }
-
-    /// The server ended it while the message was on its way, or the ACK: another, who is nearer,
-    /// may have received it since, and before.
-    fn was_ended_then(&self) -> bool {
-        let ended_at = self.ended_at.filter(|&ended_at| self.at <= ended_at);
-        ended_at.is_some_and(|ended_at| ended_at.since(self.at) < LONGEST_WAY)
     }
 }
 
@@ -237,14 +229,14 @@ fn gone_at(witness: &Witness, place: usize) -> Option<Instant> {
     let closing = witness.record.memberships[place].closing_at;
     let of = witness.record.connections.iter();
     let of = of.filter(|one| one.membership == place);
-    let ended = of.filter_map(|one| one.left_at.or(one.ended_at)).max();
-    closing.or(ended)
-}
-
-fn ended_by_server_at(witness: &Witness, place: usize) -> Option<Instant> {
-    let of = witness.record.connections.iter();
-    let last = of.rev().find(|one| one.membership == place)?;
-    last.refused.and(last.ended_at)
+    let ended = of.filter_map(|one| {
+        let seen_at = one.left_at.or(one.ended_at)?;
+        Some(match one.refused {
+            Some(_) => seen_at - LONGEST_WAY,
+            None => seen_at,
+        })
+    });
+    closing.or(ended.max())
 }
 
 /// Whether a server answers every request and stayed on its first connection.
