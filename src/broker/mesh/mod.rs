@@ -252,16 +252,15 @@ impl Mesh {
         call: Call,
         servers: Key,
     ) {
-        if let Some(batch) = open(&mut self.links, shard) {
-            let message = batch.put(parcel, &self.ledger);
+        self.say(shard, |batch, ledger| {
+            let message = batch.put(parcel, ledger);
             batch.units += 1;
             batch.entries.push(Entry::Request {
                 message,
                 call,
                 servers,
             });
-            self.press();
-        }
+        });
     }
 
     pub(in crate::broker) fn response(
@@ -270,19 +269,33 @@ impl Mesh {
         parcel: &mut Parcel<'_>,
         call: Key,
     ) {
-        if let Some(batch) = open(&mut self.links, shard) {
-            let message = batch.put(parcel, &self.ledger);
+        self.say(shard, |batch, ledger| {
+            let message = batch.put(parcel, ledger);
             batch.units += 1;
             batch.entries.push(Entry::Response { message, call });
-            self.press();
-        }
+        });
     }
 
     /// Tells a shard that no one waits any more for the answer to a call of this one.
     pub(in crate::broker) fn withdraw(&mut self, shard: ShardId, call: Key) {
-        if let Some(batch) = open(&mut self.links, shard) {
+        self.say(shard, |batch, _| {
             batch.entries.push(Entry::Withdraw { call });
-        }
+        });
+    }
+
+    /// Says something to one shard, and records what that makes of its link alone: with many shards
+    /// a look at all of them would cost more than the message.
+    fn say(&mut self, shard: ShardId, put: impl FnOnce(&mut Batch, &Ledger)) {
+        let Some(index) = self.link_to(shard) else {
+            return;
+        };
+        let link = &mut self.links[index];
+        let charged_bytes = link.cost_bytes();
+        put(&mut link.open, &self.ledger);
+        self.held_bytes += link.cost_bytes() - charged_bytes;
+        let is_closed = link.is_closed(self.share);
+        self.closed |= is_closed;
+        self.pressed |= is_closed || link.is_pressed(self.share);
     }
 
     /// Records that a link is pressed or closed. Only `ease` records that none is any more, and
@@ -476,12 +489,6 @@ fn units_of(subscribers: usize, nodes: usize) -> usize {
         _ => SLICED_UNITS.max(subscribers / SUBSCRIBERS_PER_UNIT),
     };
     1 + deliveries + node_units(nodes)
-}
-
-/// The open batch for a shard.
-fn open(links: &mut [Link], shard: ShardId) -> Option<&mut Batch> {
-    let index = position(links, shard)?;
-    Some(&mut links[index].open)
 }
 
 #[cfg(test)]

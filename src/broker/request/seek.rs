@@ -91,6 +91,7 @@ impl Broker {
             }
             self.go_on(sought.requester);
         }
+        self.seeking.tidy();
     }
 
     fn forward_sought(&mut self, sought: &SeekingRequest, service: &str) {

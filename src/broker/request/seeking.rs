@@ -33,12 +33,14 @@ impl Seeking {
     }
 
     pub(in crate::broker) fn pop(&mut self) -> Option<SeekingRequest> {
-        let next = self.queue.pop_front();
+        self.queue.pop_front()
+    }
+
+    /// Gives the queue's memory back if nothing is in it: little ever is.
+    pub(in crate::broker) fn tidy(&mut self) {
         if self.queue.is_empty() {
-            // Few are ever here: its memory is given back.
             self.queue = VecDeque::new();
         }
-        next
     }
 
     /// Bytes of memory of the queue, without its messages.
