@@ -4,7 +4,6 @@ use super::scene::Scene;
 use crate::server::{Guards, limits, ms};
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
-use ringmail::proto::error::Code;
 use ringmail::ring::sim::client::traffic::{Act, Filter, Publish, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending};
 use ringmail::ring::sim::{Faults, RingSize};
@@ -59,64 +58,6 @@ fn a_message_reaches_every_subscriber_of_every_shard_once() {
         };
         assert_eq!(scene.numbers(reader, writer, "a/b"), wanted, "{index}");
     }
-    scene.finish();
-}
-
-#[test]
-fn filters_match_as_the_protocol_says() {
-    let mut scene = Scene::quiet(2);
-    let filters = ["#", "+", "+/+", "a/#", "a/+/c", "a", "a/b/c/#", "+/b/#"];
-    let readers: Vec<_> = filters
-        .map(|filter| (filter, scene.enter(subscriber(&[filter]))))
-        .into();
-    scene.settle();
-    let published = ["a", "b", "a/b", "a/b/c", "a/x/c", "b/b/x/y", "a/b/c/d"];
-    let acts: Vec<_> = published.iter().map(|topic| Act::publish(topic)).collect();
-    let writer = scene.enter(Traffic::of(acts));
-    scene.settle();
-    assert_eq!(scene.record(writer).published.len(), published.len());
-    for (filter, reader) in readers {
-        let matches = |topic: &&&str| ringmail::proto::name::matches(filter, topic);
-        let wanted: Vec<_> = published
-            .iter()
-            .filter(matches)
-            .map(|t| t.to_string())
-            .collect();
-        assert_eq!(topics(&scene, reader), wanted, "{filter}");
-    }
-    scene.finish();
-}
-
-#[test]
-fn invalid_and_reserved_names_are_refused() {
-    let mut scene = Scene::quiet(3);
-    let id = scene.enter(Traffic::of([
-        Act::publish("#"),
-        Act::publish("a/+"),
-        Act::subscribe("a/#/b"),
-        Act::serve("+x"),
-        Act::Pause(ms(1100)),
-        Act::publish("$sys/mine"),
-        Act::unsubscribe("never/asked"),
-        Act::Unserve(Filter::of("never/asked")),
-        Act::publish("fine"),
-    ]));
-    scene.settle();
-    let record = scene.record(id);
-    let codes: Vec<_> = record.errors.iter().map(|one| (one.0, one.1)).collect();
-    for (index, code) in codes.iter().enumerate().take(4) {
-        assert_eq!(*code, (index as u32 + 1, Code::BadName));
-    }
-    let (id, code) = codes[4];
-    assert!(
-        id == 5 && [Code::BadName, Code::Forbidden].contains(&code),
-        "{code}"
-    );
-    assert_eq!(
-        codes[5..],
-        [(6, Code::NotSubscribed), (7, Code::NotSubscribed)]
-    );
-    assert!(record.published.last().unwrap().confirmed_at.is_some());
     scene.finish();
 }
 
