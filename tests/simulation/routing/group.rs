@@ -167,6 +167,27 @@ fn unacknowledged_messages_go_to_another_member_when_a_session_ends() {
 }
 
 #[test]
+fn messages_that_have_expired_are_not_handed_on() {
+    let mut scene = Scene::quiet(4);
+    let [gone, writer] = scene.enter_each([debtor(), Traffic::default()]);
+    let message = |expires_ms| {
+        Act::Publish(Publish {
+            expires_ms,
+            ..Publish::of("g/x")
+        })
+    };
+    scene.perform(writer, [Some(500), None, Some(500), None].map(message));
+    assert_eq!(scene.numbers(gone, writer, "g/x"), [0, 1, 2, 3]);
+    scene.end(gone, Ending::Reset);
+    let [heir] = scene.enter_each([member()]);
+    scene.outlast();
+    assert_eq!(scene.numbers(heir, writer, "g/x"), [1, 3]);
+    assert_eq!(scene.server.count(Counter::GroupHandedOn), 2);
+    assert_eq!(scene.server.count(Counter::DeliveriesExpired), 2);
+    scene.finish();
+}
+
+#[test]
 fn messages_published_while_all_members_are_away_go_to_the_one_that_returns() {
     let mut scene = Scene::quiet(5);
     let members = scene.enter_each([debtor(), debtor(), debtor()]);

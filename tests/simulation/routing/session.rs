@@ -91,6 +91,7 @@ fn a_takeover_that_waits_costs_nothing() {
     scene.run_for(ms(1000));
     let turns = scene.server.turns().0;
     scene.run_for(ms(1000));
+    assert_eq!(scene.server.closed(Reason::SessionTaken), 0, "it waits");
     let turns = scene.server.turns().0 - turns;
     assert!(turns < 20, "{turns} turns while everybody waits");
     scene.world.stall(usize::from(other), false);
