@@ -26,7 +26,6 @@ fn kinds(topic: &str) -> Vec<Op> {
     kinds.push(publish(topic, "{\"a\": 1}").codec(1));
     kinds.push(publish(topic, b"\x08\x96\x01").codec(2));
     kinds.push(publish(topic, "unconfirmed").id(0));
-    kinds.push(publish(topic, "in time").header(EXPIRES_MS, u32::MAX.to_be_bytes()));
     kinds.push(publish(topic, "the last id").id(u32::MAX));
     kinds.push(publish(topic, "retained").retain());
     kinds.push(publish(topic, "retained no more").retain().payload(""));
