@@ -287,11 +287,11 @@ fn a_token_is_issued_inspected_and_verified_only_by_a_key() {
             .unwrap()
             .contains("not verified: ")
     );
-    let (code, _, errors) = run(&["token", "key", "no spaces"]);
-    assert!(
-        code == 2 && errors.contains("one topic level") || errors.contains("id"),
-        "{errors}"
-    );
+    for (id, problem) in [("no spaces", "valid key id"), ("a/b", "one topic level")] {
+        let (code, out, errors) = run(&["token", "key", id]);
+        assert_eq!((code, out.as_str()), (2, ""), "{errors}");
+        assert!(errors.contains(problem), "{errors}");
+    }
 }
 
 /// The whole way of a large message through records and a full socket.

@@ -5,7 +5,6 @@
 //! - a failed AUTH is fatal, with one text whatever was wrong
 //! - AUTH again replaces the rights, for the same principal only
 //! - a credential that expires ends its connection
-//! - a session belongs to its principal (S1)
 
 use crate::harness::{Server, command};
 use crate::peer::{AUTH, ERROR, Got, PUBLISH, Peer, code, op, publish, request, subscribe};
@@ -349,31 +348,6 @@ fn what_expires_ends_unless_it_is_renewed() {
     other.ok(&publish("devices/b/x", ""));
     other.close();
     server.end_beside_closes(&[("auth_expired", 1)]);
-}
-
-/// S1: only its own principal resumes a session, and only with rights that cover it.
-#[test]
-fn a_session_is_its_principals() {
-    let server = guarded(&[]);
-    let mut a = device(&server, "a");
-    let session = a.new_session();
-    a.ok(&subscribe("devices/a/#"));
-    a.cut();
-    for (name, roles) in [("b", &["device"][..]), ("a", &[]), ("a", &["named"])] {
-        let mut peer = anyone(server.address);
-        peer.auth(JWT, &token(name, roles, 60));
-        assert_eq!(peer.session(session, 0), Err(code::SESSION_UNKNOWN));
-        peer.close();
-    }
-    let mut other = anyone(server.address);
-    other.auth(JWT, &token("a", &["device"], 60));
-    other.ok(&publish("devices/a/x", "kept"));
-    other.close();
-    let mut a = device(&server, "a");
-    assert!(a.session(session, 0).unwrap().resumed);
-    assert_eq!(a.published().payload(), b"kept");
-    a.close();
-    server.end_beside_closes(&[("peer_eof", 1)]);
 }
 
 /// Whose fault it is decides: a wrong key bars itself, guesses the key they are at, and

@@ -3,7 +3,6 @@
 //!
 //! - exactly one RESPONSE: a second answer, an answer to somebody else's request and a late
 //!   one are dropped; those that came too late are counted
-//! - NO_SERVICE at once
 //! - REQUEST_TIMEOUT after TIMEOUT_MS, or after `limits.request_timeout_ms` without it
 //! - SERVICE_GONE when the answering connection ends, however it ends
 //! - TOO_LARGE when request or answer is larger than who shall have it, or the server, accepts
@@ -68,39 +67,6 @@ fn without_timeout_ms_the_servers_default_holds() {
         responder.close();
     });
     server.end_beside_closes(&[]);
-}
-
-#[test]
-fn a_request_whose_server_ends_is_told_so() {
-    let server = Server::start(&[]);
-    for ending in ["CLOSE", "FIN", "RST"] {
-        each_placement(|place| {
-            let service = place.name("s");
-            let mut responder = server.peer(place.b);
-            responder.serve(&service);
-            let mut requester = server.peer(place.a);
-            let ids = [(); 3].map(|()| requester.start(&request(&service, "?")));
-            let got = responder.requested();
-            responder.respond(&got, "the only one");
-            let first = requester.next();
-            assert_eq!(first.result(), Ok(&b"the only one"[..]));
-            match ending {
-                "CLOSE" => responder.close(),
-                "FIN" => responder.cut(),
-                _ => responder.reset(),
-            }
-            for _ in 1..ids.len() {
-                let gone = requester.next();
-                assert_eq!(gone.result(), Err(code::SERVICE_GONE), "{ending}");
-                assert!(ids.contains(&gone.id()) && gone.id() != first.id());
-            }
-            let id = requester.start(&request(&service, "?"));
-            assert_eq!(requester.responded(id), Err(code::NO_SERVICE));
-            requester.quiet();
-            requester.close();
-        });
-    }
-    server.end_beside_closes(&[("peer_eof", 4), ("peer_reset", 4)]);
 }
 
 #[test]

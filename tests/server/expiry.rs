@@ -2,8 +2,6 @@
 //!
 //! - a message that waits for a slow reader longer than that is dropped, and only that one
 //! - a retained message is not delivered after it
-//! - a message that waits for a session's client longer than that is dropped
-//! - one that is delivered in time is delivered, header included
 
 use crate::harness::{Server, each_placement};
 use crate::peer::{EXPIRES_MS, Manner, Op, publish};
@@ -11,25 +9,6 @@ use std::time::Duration;
 
 fn expiring(topic: &str, payload: impl AsRef<[u8]>, after_ms: u32) -> Op {
     publish(topic, payload).header(EXPIRES_MS, after_ms.to_be_bytes())
-}
-
-#[test]
-fn a_message_delivered_in_time_keeps_its_header() {
-    let server = Server::start(&[]);
-    each_placement(|place| {
-        let topic = place.name("t");
-        let mut subscriber = server.peer(place.b);
-        subscriber.subscribe(&topic);
-        let mut publisher = server.peer(place.a);
-        for after_ms in [60_000, u32::MAX] {
-            let op = expiring(&topic, "in time", after_ms).id(9);
-            publisher.ok(&op);
-            assert_eq!(subscriber.published().body, op.body());
-        }
-        publisher.close();
-        subscriber.close();
-    });
-    server.end_beside_closes(&[]);
 }
 
 #[test]
@@ -78,31 +57,4 @@ fn a_retained_message_is_not_delivered_when_its_time_is_over() {
         subscriber.close();
     });
     server.end_beside_closes(&[]);
-}
-
-#[test]
-fn a_message_that_waits_too_long_for_a_session_is_dropped() {
-    let server = Server::start(&[]);
-    each_placement(|place| {
-        let topic = place.name("t");
-        let mut peer = server.peer(place.b);
-        let key = peer.new_session();
-        peer.subscribe(&topic);
-        peer.cut();
-        let mut publisher = server.peer(place.a);
-        publisher.publish(&topic, "first");
-        publisher.ok(&expiring(&topic, "expired", 50));
-        publisher.ok(&expiring(&topic, "in time", 120_000));
-        std::thread::sleep(Duration::from_millis(300));
-        let mut peer = server.peer(place.a);
-        assert!(peer.session(key, 0).unwrap().resumed);
-        publisher.publish(&topic, "last");
-        for text in ["first", "in time", "last"] {
-            assert_eq!(peer.published().text(), text);
-        }
-        peer.quiet();
-        publisher.close();
-        peer.close();
-    });
-    server.end_beside_closes(&[("peer_eof", 4)]);
 }

@@ -110,59 +110,6 @@ fn plus_is_one_level_and_a_final_hash_any_number() {
 }
 
 #[test]
-fn any_filter_gets_the_topics_it_matches_and_no_others() {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut below = |bound: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 33) % bound
-    };
-    let mut name = |levels: &[&str]| {
-        let count = 1 + below(4);
-        let picked: Vec<&str> = (0..count)
-            .map(|_| levels[below(levels.len() as u64) as usize])
-            .collect();
-        picked.join("/")
-    };
-    let topics: BTreeSet<String> = (0..60).map(|_| name(&["a", "b", "é", ""])).collect();
-    let topics: Vec<String> = topics.into_iter().filter(|name| !name.is_empty()).collect();
-    let mut filters = Vec::new();
-    for round in 0..100 {
-        let filter = name(&["a", "b", "é", "+", "+", ""]);
-        filters.push(match round % 3 {
-            0 => format!("{filter}/#"),
-            _ if filter.is_empty() => "/".to_owned(),
-            _ => filter,
-        });
-    }
-    let server = Server::start(&[]);
-    each_placement(|place| {
-        let mut subscriber = server.peer(place.b);
-        let mut publisher = server.peer(place.a);
-        // A crowd of other filters makes the map deep; it is nobody's business but theirs.
-        let mut crowd = server.peer(place.b);
-        crowd.subscribe("crowd/#");
-        let half = match place.a == place.b {
-            true => &filters[..50],
-            false => &filters[50..],
-        };
-        compare(
-            &mut publisher,
-            &mut subscriber,
-            half,
-            &topics,
-            |filter, topic| matches(&split(filter), &split(topic)),
-        );
-        crowd.quiet();
-        for peer in [publisher, subscriber, crowd] {
-            peer.close();
-        }
-    });
-    server.end_beside_closes(&[]);
-}
-
-#[test]
 fn names_that_are_none_are_refused() {
     let deep = vec!["a"; 33].join("/");
     let hollow = "/".repeat(32);

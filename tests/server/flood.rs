@@ -1,14 +1,13 @@
-//! Peers that make the server work for nothing: floods, garbage, a trickle, a chain of
-//! mistakes. They are shut out by budget or deadline, and the others notice nothing.
+//! Peers that make the server work for nothing: floods and garbage. They are shut out by budget,
+//! and the others notice nothing.
 
 use crate::harness::Server;
-use crate::wire::{Wire, encode, envelope_bytes, syn};
+use crate::wire::{Wire, encode};
 use ringmail::proto::error::Code;
-use ringmail::proto::message::{Message, MessageType};
+use ringmail::proto::message::Message;
 use ringmail::proto::option::Options;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// Runs `flood` while a connection of the same shard asks for echoes; how many it got.
 fn echoes_beside(server: &Server, flood: impl FnOnce(Wire)) -> u32 {
@@ -92,63 +91,5 @@ fn garbage_is_refused_at_its_first_byte_and_costs_bounded_work() {
     );
     let stats = server.wait_for("closed", |stats| stats.connections == 1);
     assert_eq!(stats.closed["malformed"], FLOODS, "{stats:?}");
-    server.end();
-}
-
-#[test]
-fn one_byte_at_a_time_does_not_finish_a_handshake_in_time() {
-    let mut server = Server::start(&["limits.handshake_timeout_ms=600"]);
-    let mut wire = server.connect();
-    let hello = syn(&Options {
-        client_id: Some("a-name-of-more-bytes-than-the-timeout-has-steps"),
-        ..Options::default()
-    });
-    for byte in hello.into_iter().take(50) {
-        wire.send_anyway(&[byte]);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    wire.expect_rst(Code::HandshakeTimeout);
-    server.settle(&[("handshake_timeout", 1)]);
-    server.end();
-}
-
-#[test]
-fn one_byte_at_a_time_does_not_finish_a_message_in_time() {
-    let mut server = Server::start(&["limits.frame_timeout_ms=600"]);
-    // The clock is each message's own: a slow one is not excused by quick ones before it.
-    let mut wire = server.greet();
-    wire.echoes();
-    let message = encode(&Message::Ping(&[0; 64]), false);
-    for &byte in message.iter().take(45) {
-        wire.send_anyway(&[byte]);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    wire.expect_fatal(Code::FrameTimeout);
-    // A header and then nothing.
-    let mut wire = server.greet();
-    wire.send(b"MC\x01");
-    wire.expect_fatal(Code::FrameTimeout);
-    server.settle(&[("frame_timeout", 2)]);
-    server.end();
-}
-
-#[test]
-fn the_eleventh_mistake_within_a_second_is_fatal() {
-    let mut server = Server::start(&[]);
-    let mut wire = server.greet();
-    // A filter that is none stays a mistake whatever the server learns to route.
-    let mistakes: Vec<u8> = (0..12)
-        .flat_map(|id| envelope_bytes(MessageType::Subscribe, id, "a/#/b", b""))
-        .collect();
-    wire.send(&mistakes);
-    for expected in 0..11 {
-        let heard = wire.message().expect("an ERROR");
-        let Message::Error { id, fatal, .. } = heard.message() else {
-            panic!("{heard:?}");
-        };
-        assert_eq!((id, fatal), (expected, expected == 10));
-    }
-    wire.expect_end();
-    server.settle(&[("too_many_errors", 1)]);
     server.end();
 }

@@ -3,11 +3,10 @@
 //! - of all members of (filter, group), one gets each message, whichever shards they are on
 //! - the same group of another filter, another group, and no group are others
 //! - every member gets a share; one that does not read is passed over and nothing is lost
-//! - who leaves, by UNSUBSCRIBE with the same GROUP or by ending, gets no more
-//! - what a member had not been sent, or a session not acknowledged, another gets when it ends
+//! - what a member had not been sent another gets when it ends
 
 use crate::harness::{Server, each_placement};
-use crate::peer::{Got, Manner, Peer, UNSUBSCRIBE, op, publish, subscribe};
+use crate::peer::{Got, Manner, Peer, publish, subscribe};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -134,57 +133,6 @@ fn a_member_alone_gets_everything_in_order() {
 }
 
 #[test]
-fn who_leaves_a_group_gets_no_more_and_the_rest_gets_all() {
-    const COUNT: usize = 40;
-    let server = Server::start(&[]);
-    for leaving in ["UNSUBSCRIBE", "CLOSE", "FIN", "RST"] {
-        each_placement(|place| {
-            let topic = place.name("x");
-            let mut staying = [server.peer(place.a), server.peer(place.b)];
-            let mut gone = server.peer(place.b);
-            for member in staying.iter_mut().chain([&mut gone]) {
-                member.ok(&subscribe(&topic).group("g"));
-            }
-            let mut publisher = server.peer(place.a);
-            match leaving {
-                "UNSUBSCRIBE" => {
-                    gone.ok(&op(UNSUBSCRIBE, &topic).group("g"));
-                    publish_numbers(&mut publisher, &topic, COUNT);
-                    gone.quiet();
-                    gone.close();
-                }
-                "CLOSE" => gone.close(),
-                "FIN" => gone.cut(),
-                _ => {
-                    gone.reset();
-                    wait_until_alone(&mut publisher, &mut staying, &topic);
-                }
-            }
-            if leaving != "UNSUBSCRIBE" {
-                publish_numbers(&mut publisher, &topic, COUNT);
-            }
-            once_each(&gather(&mut staying, COUNT), COUNT);
-            publisher.close();
-            staying.into_iter().for_each(Peer::close);
-        });
-    }
-    server.end_beside_closes(&[("peer_eof", 4), ("peer_reset", 4)]);
-}
-
-/// A reset is noticed when it is noticed: until then a message may go where nobody is. Waits
-/// until twenty in a row have come to those who stay.
-fn wait_until_alone(publisher: &mut Peer, staying: &mut [Peer], topic: &str) {
-    let end = Instant::now() + crate::wire::PATIENCE;
-    let mut in_a_row = 0;
-    while in_a_row < 20 {
-        assert!(Instant::now() < end, "messages still go to who is gone");
-        publisher.publish(topic, "probe");
-        let came: usize = staying.iter_mut().map(|member| member.drain().len()).sum();
-        in_a_row = if came == 1 { in_a_row + 1 } else { 0 };
-    }
-}
-
-#[test]
 fn a_member_that_does_not_read_is_passed_over_and_nothing_is_lost() {
     const COUNT: usize = 1500;
     let server = Server::start(&[
@@ -235,42 +183,6 @@ fn a_member_that_does_not_read_is_passed_over_and_nothing_is_lost() {
         publisher.close();
     });
     server.end_beside_closes(&[]);
-}
-
-#[test]
-fn what_a_session_had_not_acknowledged_another_member_gets_when_it_ends() {
-    const COUNT: usize = 60;
-    let server = Server::start(&["session.linger_ms=50"]);
-    for ending in ["CLOSE", "RST", "away"] {
-        each_placement(|place| {
-            let topic = place.name(ending);
-            let mut gone = server.peer(place.b);
-            gone.new_session();
-            let mut staying = [server.peer(place.a)];
-            for member in staying.iter_mut().chain([&mut gone]) {
-                member.ok(&subscribe(&topic).group("g"));
-            }
-            let mut publisher = server.peer(place.a);
-            let topic = topic.as_str();
-            if ending == "away" {
-                // Then only one of them is there.
-                gone.reset();
-                publish_numbers(&mut publisher, topic, COUNT);
-            } else {
-                publish_numbers(&mut publisher, topic, COUNT);
-                let had = gone.drain().len();
-                println!("{had} of {COUNT} went to the one that ends by {ending}");
-                match ending {
-                    "CLOSE" => gone.close(),
-                    _ => gone.reset(),
-                }
-            }
-            once_each(&gather(&mut staying, COUNT), COUNT);
-            publisher.close();
-            staying.into_iter().for_each(Peer::close);
-        });
-    }
-    server.end_beside_closes(&[("peer_reset", 8)]);
 }
 
 /// What its own machine has taken in is all that may be lost with a program that hangs.

@@ -1,4 +1,4 @@
-//! Bytes that are no protocol: cut short, wrong, flipped, of impossible lengths. Each is
+//! Bytes that are no protocol: wrong, flipped, of impossible lengths. Each is
 //! refused with the code PROTOCOL.md names, by the first check it fails, and the reason
 //! arrives even behind a megabyte that nobody will read.
 
@@ -19,60 +19,6 @@ fn hello() -> Vec<u8> {
         client_id: Some("cut-short"),
         ..Options::default()
     })
-}
-
-#[test]
-fn every_prefix_of_the_handshake_and_then_the_end_frees_the_slot() {
-    let mut server = Server::start(&[]);
-    let hello = hello();
-    let mut cut = 0;
-    for length in 0..=hello.len() {
-        let mut wire = server.connect();
-        wire.send(&hello[..length]);
-        wire.shut();
-        if length == hello.len() {
-            wire.syn_ack();
-        }
-        wire.expect_end();
-        cut += 1;
-    }
-    for length in 0..17 {
-        let mut wire = server.connect();
-        wire.send(&hello);
-        let ack = wire.syn_ack().ack;
-        assert_eq!(ack.len(), 17);
-        wire.send(&ack[..length]);
-        wire.shut();
-        wire.expect_end();
-        cut += 1;
-    }
-    let stats = server.settle(&[("peer_eof", cut)]);
-    assert_eq!(
-        stats.total["connections_established"],
-        server.asked_requests()
-    );
-    server.end();
-}
-
-#[test]
-fn every_prefix_of_a_request_and_then_the_end_delivers_nothing() {
-    let mut server = Server::start(&[]);
-    let request = request_bytes(5, "$sys/echo", b"cut short", false);
-    for length in 0..request.len() {
-        let mut wire = server.greet();
-        wire.send(&request[..length]);
-        wire.shut();
-        wire.expect_end();
-    }
-    let mut wire = server.greet();
-    wire.send(&request);
-    wire.shut();
-    assert_eq!(wire.response(), (5, Ok(b"cut short".to_vec())));
-    wire.expect_end();
-    let stats = server.settle(&[("peer_eof", request.len() as u64 + 1)]);
-    let requests = stats.total["requests"] - server.asked_requests();
-    assert_eq!(requests, 1, "only the whole one");
-    server.end();
 }
 
 #[test]

@@ -38,7 +38,6 @@ pub const TIMESTAMP_NS: u8 = 8;
 
 /// The codes of PROTOCOL.md §3 that the tests speak of.
 pub mod code {
-    pub const HEARTBEAT_TIMEOUT: u16 = 0x0008;
     pub const AUTH_REQUIRED: u16 = 0x0101;
     pub const AUTH_FAILED: u16 = 0x0102;
     pub const AUTH_EXPIRED: u16 = 0x0103;

@@ -3,7 +3,6 @@
 //!
 //! - a subscriber gets the codec its SUBSCRIBE wants, else its connection's, else as published;
 //!   all else of the message is the same
-//! - so do groups, who subscribes later, who comes back, who is slow, who hears a will
 //! - what does not fit is refused to whoever publishes it, by the field's path, not fatally;
 //!   what fits goes on, and an empty payload, and every topic that has no schema
 //! - order holds between small and large, translated and not
@@ -11,8 +10,7 @@
 
 use crate::harness::{Server, command, each_placement};
 use crate::peer::{
-    ERROR, Got, KEY, Manner, Op, PUBLISH, Peer, SLOW_POLICY, TIMESTAMP_NS, WILL, code, op, publish,
-    subscribe,
+    ERROR, Got, KEY, Manner, Op, PUBLISH, Peer, TIMESTAMP_NS, WILL, code, op, publish, subscribe,
 };
 use std::io::Write;
 
@@ -271,96 +269,6 @@ fn what_does_not_fit_is_refused_by_the_fields_path_and_nothing_ends() {
     reader.close();
     publisher.close();
     server.end_beside_closes(&[]);
-}
-
-#[test]
-fn who_subscribes_later_and_who_hears_a_will_get_their_codec() {
-    let server = start(&[]);
-    for bytes in SIZES {
-        each_placement(|place| {
-            let topic = place.name("s/a");
-            let mut publisher = server.peer(place.a);
-            publisher.ok(&reading(&topic, PROTOBUF, bytes).retain());
-            let mut will = reading(&place.name("s/will"), JSON, bytes);
-            will.kind = WILL;
-            publisher.ok(&will);
-            for codec in [JSON, PROTOBUF] {
-                let mut late = server.peer(place.b);
-                late.ok(&wants(&place.name("s/+"), codec));
-                assert_eq!(read(&late.published()), (codec, bytes));
-                late.close();
-            }
-            let mut mourner = server.peer(place.b);
-            mourner.ok(&wants(&place.name("s/will"), PROTOBUF));
-            publisher.reset();
-            assert_eq!(read(&mourner.published()), (PROTOBUF, bytes));
-            mourner.ok(&publish(&topic, "").retain());
-            mourner.close();
-        });
-    }
-    let wills = u64::try_from(4 * SIZES.len()).unwrap();
-    server.end_beside_closes(&[("peer_reset", wills)]);
-}
-
-#[test]
-fn groups_sessions_and_slow_readers_get_their_codec() {
-    let server = start(&[
-        "limits.outbox_bytes_max=131072",
-        "limits.message_bytes_max=65536",
-    ]);
-    each_placement(|place| {
-        let topic = place.name("s/a");
-        let mut members = [0, 1].map(|_| {
-            let mut member = server.peer(place.b);
-            member.ok(&wants(&topic, PROTOBUF).group("g"));
-            member
-        });
-        let mut kept = server.peer(place.b);
-        let session = kept.new_session();
-        kept.ok(&wants(&topic, PROTOBUF));
-        let mut slow = server.peer_with(place.b, Manner::NARROW);
-        slow.ok(&wants(&topic, PROTOBUF).header(SLOW_POLICY, [2]));
-        let mut publisher = server.peer(place.a);
-        for n in 0..10 {
-            publisher.ok(&reading(&topic, JSON, 10 + n));
-        }
-        let of_group: Vec<usize> = members
-            .iter_mut()
-            .flat_map(Peer::drain)
-            .map(|got| {
-                assert_eq!(got.codec(), PROTOBUF);
-                read(&got).1
-            })
-            .collect();
-        let all: usize = (10..20).sum();
-        assert_eq!(of_group.iter().sum::<usize>(), all);
-        // It has got them and not said so: they come again, as they came.
-        let first: Vec<_> = (0..10).map(|_| kept.published()).collect();
-        kept.cut();
-        for n in 10..600 {
-            publisher.ok(&reading(&topic, JSON, 1000 + n));
-        }
-        let mut back = server.peer(place.b);
-        assert!(back.session(session, 0).unwrap().resumed);
-        for (n, got) in first.iter().enumerate() {
-            assert_eq!((&back.published(), read(got)), (got, (PROTOBUF, 10 + n)));
-        }
-        for n in 10..20 {
-            assert_eq!(read(&back.published()), (PROTOBUF, 1000 + n));
-        }
-        // The last has come, whatever was dropped before it.
-        let of_slow = slow.drain();
-        assert!(of_slow.iter().all(|got| got.codec() == PROTOBUF));
-        assert_eq!(read(of_slow.last().unwrap()).1, 1599);
-        for peer in members {
-            peer.close();
-        }
-        back.drain();
-        back.close();
-        slow.close();
-        publisher.close();
-    });
-    server.end_beside_closes(&[("peer_eof", 4)]);
 }
 
 #[test]

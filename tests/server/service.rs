@@ -5,7 +5,7 @@
 //! - flags but for that, codec, name, headers and payload are untouched both ways; FAILED and
 //!   its payload too
 //! - SERVE takes a filter; one that begins with a wildcard does not serve `$` names
-//! - several servers share; UNSERVE, and the end of the connection, take one out
+//! - UNSERVE takes one server of several out
 //! - UNSERVE of nothing is NOT_SUBSCRIBED
 //! - services are no topics, and topics no services
 
@@ -13,7 +13,6 @@ use crate::harness::{Server, each_placement};
 use crate::peer::{
     FAILED, Manner, PUBLISH, Peer, RESPONSE, SERVE, UNSERVE, UNSUBSCRIBE, code, op, request,
 };
-use std::time::Duration;
 
 #[test]
 fn a_request_and_its_response_pass_untouched_under_ids_of_each_side() {
@@ -168,61 +167,6 @@ fn names_of_the_servers_own_are_not_served_by_clients() {
         requester.close();
         responder.close();
     });
-    server.end_beside_closes(&[]);
-}
-
-/// Answers whatever comes to any of `responders` until `requester` has its `count` answers.
-fn serve_all(responders: &mut [Peer], requester: &mut Peer, count: usize) -> Vec<usize> {
-    let mut served = vec![0; responders.len()];
-    let end = std::time::Instant::now() + crate::wire::PATIENCE;
-    while served.iter().sum::<usize>() < count {
-        for (responder, served) in responders.iter_mut().zip(&mut served) {
-            while let Some(got) = responder.glance(Duration::from_millis(1)) {
-                responder.respond(&got, got.payload());
-                *served += 1;
-            }
-        }
-        assert!(
-            std::time::Instant::now() < end,
-            "{served:?} of {count} came"
-        );
-    }
-    for _ in 0..count {
-        let got = requester.next();
-        assert_eq!(got.result().unwrap(), got.id().to_be_bytes());
-    }
-    served
-}
-
-#[test]
-fn servers_of_one_service_share_its_requests() {
-    const COUNT: usize = 400;
-    let server = Server::start(&[]);
-    for shards in [[0, 0, 0], [0, 1, 1], [1, 1, 1]] {
-        for asking in [0, 1] {
-            let mut responders = shards.map(|shard| server.peer(shard));
-            for responder in &mut responders {
-                responder.serve("shared");
-            }
-            let mut requester = server.peer(asking);
-            let mut served = [0; 3];
-            for round in 0..COUNT / 20 {
-                for id in 0..20 {
-                    let id = (round * 20 + id) as u32;
-                    requester.start(&request("shared", id.to_be_bytes()).id(id));
-                }
-                let more = serve_all(&mut responders, &mut requester, 20);
-                served
-                    .iter_mut()
-                    .zip(more)
-                    .for_each(|(sum, more)| *sum += more);
-            }
-            println!("shares on shards {shards:?}, asked on {asking}: {served:?}");
-            assert!(served.iter().all(|&served| served >= 20), "{served:?}");
-            requester.close();
-            responders.into_iter().for_each(Peer::close);
-        }
-    }
     server.end_beside_closes(&[]);
 }
 

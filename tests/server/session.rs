@@ -2,19 +2,14 @@
 //!
 //! - SESSION with a key of zeros makes one: SESSION_OK with a key of its own, not resumed,
 //!   last_publish_id 0
-//! - a key that is unknown, guessed, closed, expired or overflowed is SESSION_UNKNOWN, not
-//!   fatal: the connection goes on and may begin a new one
 //! - messages of type 0x10 and more count; ACK says how many are taken, and makes room; an
 //!   ACK of what was never sent is an error
 //! - what does not fit the buffer waits until there is room; requests and answers do not
 //! - CLOSE ends a session with its subscriptions, services and will
-//! - when the linger is over the session is unknown and its will is published
 
 use crate::harness::{Server, each_placement};
-use crate::peer::{ACK, ERROR, Peer, RESPONSE, WILL, code, op, publish, request};
+use crate::peer::{ACK, ERROR, Peer, RESPONSE, WILL, code, op, request};
 use std::collections::BTreeSet;
-
-const GUESS: [u8; 16] = [0x5A; 16];
 
 /// A buffer for some twenty messages of `fill`.
 const SMALL: &[&str] = &[
@@ -47,32 +42,6 @@ fn a_new_session_has_a_key_of_its_own() {
 }
 
 #[test]
-fn a_guessed_key_is_unknown_and_the_connection_goes_on() {
-    let server = Server::start(&[]);
-    each_placement(|place| {
-        let mut owner = server.peer(place.a);
-        let key = owner.new_session();
-        owner.subscribe(&place.name("t"));
-        let mut guesser = server.peer(place.b);
-        let mut near = key;
-        near[15] ^= 1;
-        let mut far = key;
-        far[0] ^= 0x80;
-        for guess in [GUESS, near, far] {
-            assert_eq!(guesser.session(guess, 0), Err(code::SESSION_UNKNOWN));
-        }
-        // It goes on, without a session or with one of its own.
-        guesser.publish(&place.name("t"), "to the owner");
-        assert_eq!(owner.published().text(), "to the owner");
-        assert_ne!(guesser.new_session(), key);
-        owner.quiet();
-        owner.close();
-        guesser.close();
-    });
-    server.end_beside_closes(&[]);
-}
-
-#[test]
 fn a_closed_session_is_gone_with_all_it_had() {
     let server = Server::start(&[]);
     each_placement(|place| {
@@ -98,33 +67,6 @@ fn a_closed_session_is_gone_with_all_it_had() {
     server.end_beside_closes(&[]);
 }
 
-#[test]
-fn a_session_whose_linger_is_over_is_unknown_and_its_will_published() {
-    let server = Server::start(&["session.linger_ms=250"]);
-    each_placement(|place| {
-        let (topic, service) = (place.name("t"), place.name("s"));
-        let mut watcher = server.peer(place.b);
-        watcher.subscribe(&place.name("will"));
-        let mut peer = server.peer(place.a);
-        let key = peer.new_session();
-        peer.subscribe(&topic);
-        peer.serve(&service);
-        peer.ok(&op(WILL, place.name("will")).payload("gone for good"));
-        peer.cut();
-        assert_eq!(watcher.published().text(), "gone for good");
-        let id = watcher.start(&request(&service, "?"));
-        assert_eq!(watcher.responded(id), Err(code::NO_SERVICE));
-        let mut peer = server.peer(place.b);
-        assert_eq!(peer.session(key, 0), Err(code::SESSION_UNKNOWN));
-        watcher.publish(&topic, "to nobody");
-        peer.quiet();
-        watcher.quiet();
-        peer.close();
-        watcher.close();
-    });
-    server.end_beside_closes(&[("peer_eof", 4)]);
-}
-
 /// Publishes `count` messages of a kilobyte on `topic`.
 fn fill(server: &Server, shard: u16, topic: &str, count: usize) {
     let mut publisher = server.peer(shard);
@@ -132,69 +74,6 @@ fn fill(server: &Server, shard: u16, topic: &str, count: usize) {
         publisher.publish(topic, format!("{number:>1000}"));
     }
     publisher.close();
-}
-
-#[test]
-fn a_session_that_missed_more_than_its_buffer_holds_is_unknown() {
-    let server = Server::start(SMALL);
-    each_placement(|place| {
-        let topic = place.name("t");
-        let mut peer = server.peer(place.a);
-        let key = peer.new_session();
-        peer.subscribe(&topic);
-        peer.cut();
-        fill(&server, place.b, &topic, 10);
-        let mut peer = server.peer(place.b);
-        assert!(peer.session(key, 0).expect("within the buffer").resumed);
-        for number in 0..10 {
-            assert_eq!(peer.published().text().trim(), number.to_string());
-        }
-        peer.ack();
-        peer.cut();
-        fill(&server, place.b, &topic, 60);
-        let mut peer = server.peer(place.a);
-        assert_eq!(peer.session(key, 10), Err(code::SESSION_UNKNOWN));
-        fill(&server, place.b, &topic, 1);
-        peer.quiet();
-        peer.new_session();
-        peer.close();
-    });
-    server.end_beside_closes(&[("peer_eof", 8)]);
-}
-
-#[test]
-fn what_is_acknowledged_makes_room_and_is_not_sent_again() {
-    let server = Server::start(SMALL);
-    each_placement(|place| {
-        let topic = place.name("t");
-        let mut peer = server.peer(place.a);
-        let key = peer.new_session();
-        peer.subscribe(&topic);
-        let mut publisher = server.peer(place.b);
-        // Five times the buffer, acknowledged as it comes.
-        for number in 0..100 {
-            publisher.ok(&publish(&topic, format!("{number:>1000}")));
-            assert_eq!(peer.published().text().trim(), number.to_string());
-            if number % 5 == 4 {
-                peer.ack();
-                peer.quiet();
-            }
-        }
-        for text in ["unacknowledged", "taken but not said so"] {
-            publisher.publish(&topic, text);
-            assert_eq!(peer.published().text(), text);
-        }
-        assert_eq!(peer.counted, 102);
-        peer.cut();
-        let mut peer = server.peer(place.b);
-        assert!(peer.session(key, 100).unwrap().resumed);
-        assert_eq!(peer.published().text(), "unacknowledged");
-        assert_eq!(peer.published().text(), "taken but not said so");
-        peer.quiet();
-        publisher.close();
-        peer.close();
-    });
-    server.end_beside_closes(&[("peer_eof", 4)]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::server::{Server, limits, ms, request_kinds, settings};
 use ringmail::base::clock::Instant;
 use ringmail::base::reason::Reason;
 use ringmail::proto::error::Code;
-use ringmail::ring::sim::client::traffic::{Act, Publish, SessionPlan, Traffic};
+use ringmail::ring::sim::client::traffic::{Act, Command, Publish, SessionPlan, Traffic};
 use ringmail::ring::sim::client::{ClientId, Ending, Plan, Reading};
 use ringmail::ring::sim::{Faults, RingSize, World};
 use std::time::Duration;
@@ -222,6 +222,25 @@ fn messages_confirmed_during_a_drain_reach_idle_subscribers() {
         server.check_reasons();
         server.world.check_no_leaks();
     });
+}
+
+#[test]
+fn a_session_whose_client_is_away_does_not_hold_up_a_drain() {
+    let world = World::new(2, Faults::none());
+    let mut server = Server::start(&world, 2, RingSize::default());
+    let away = Traffic {
+        reconnect: None,
+        ..Traffic::with_session([Act::subscribe("t/#")])
+    };
+    let away = world.add_traffic(world.now(), away);
+    server.run_for(ms(100));
+    world.command(away, Command::End(Ending::Reset));
+    server.run_for(ms(100));
+    assert_eq!(server.sessions(), 1);
+    server.drain(world.now() + DRAIN);
+    server.run_for(DRAIN / 5);
+    assert!(server.has_ended(), "it lingers");
+    world.check_no_leaks();
 }
 
 /// A session whose buffer is full waits for its client to acknowledge. In a drain that is in vain:

@@ -150,7 +150,9 @@ fn a_connection_beyond_the_limit_gets_an_error() {
         world.add_client(world.now(), silent.clone());
     }
     server.run_for(ms(3000));
-    assert!(server.closed(Reason::TooManyConnections) > 1);
+    // One was told already; no more than 64 are at a time.
+    let told = server.closed(Reason::TooManyConnections);
+    assert!((2..=65).contains(&told), "{told} refusals held a slot");
     assert_eq!(server.open(), 5);
     for id in first {
         assert!(!world.report(id).ended);
@@ -169,11 +171,9 @@ fn connections_are_spread_over_the_shards() {
     }
     server.run_for(ms(1000));
     for counters in &server.counters {
-        assert!(
-            (25..=35).contains(&counters.open()),
-            "{} open",
-            counters.open()
-        );
+        // Where they arrive they would not be as even.
+        let open = counters.open();
+        assert!((29..=31).contains(&open), "{open} open");
     }
     for id in world.clients() {
         world.order(id, Order::Heal);

@@ -176,12 +176,18 @@ fn a_session_belongs_to_one_principal() {
             scene.end(owner, Ending::Reset);
             scene.run_for(ms(50));
         }
-        let thief = scene.token("b", "device", 3600);
-        let thief = scene.enter(&thief, heir(key, 0));
-        scene.run_for(ms(50));
-        assert_eq!(codes(&scene, thief), [Code::SessionUnknown], "seed {seed}");
-        // It stays where it is, wherever the session is.
-        assert_eq!(scene.server.count(Counter::MovedOut), 0, "seed {seed}");
+        // Another principal, and the same one with rights that do not cover its subscription.
+        for (principal, role) in [("b", "device"), ("a", "narrow")] {
+            let other = scene.token(principal, role, 3600);
+            let other = scene.enter(&other, heir(key, 0));
+            scene.run_for(ms(50));
+            let told = codes(&scene, other);
+            assert_eq!(told, [Code::SessionUnknown], "seed {seed}: {principal}");
+            if principal == "b" {
+                // It stays where it is, wherever the session is.
+                assert_eq!(scene.server.count(Counter::MovedOut), 0, "seed {seed}");
+            }
+        }
         let heir = scene.enter(&owner_token, heir(key, 0));
         scene.run_for(ms(50));
         assert_eq!(codes(&scene, heir), [], "seed {seed}");

@@ -2,6 +2,7 @@
 
 use super::scene::Scene;
 use crate::server::{limits, ms};
+use ringmail::base::reason::Reason;
 use ringmail::metrics::counter::Counter;
 use ringmail::proto::envelope::SlowPolicy;
 use ringmail::proto::error::Code;
@@ -167,6 +168,27 @@ fn unacknowledged_messages_go_to_another_member_when_a_session_ends() {
 }
 
 #[test]
+fn messages_that_have_expired_are_not_handed_on() {
+    let mut scene = Scene::quiet(4);
+    let [gone, writer] = scene.enter_each([debtor(), Traffic::default()]);
+    let message = |expires_ms| {
+        Act::Publish(Publish {
+            expires_ms,
+            ..Publish::of("g/x")
+        })
+    };
+    scene.perform(writer, [Some(500), None, Some(500), None].map(message));
+    assert_eq!(scene.numbers(gone, writer, "g/x"), [0, 1, 2, 3]);
+    scene.end(gone, Ending::Reset);
+    let [heir] = scene.enter_each([member()]);
+    scene.outlast();
+    assert_eq!(scene.numbers(heir, writer, "g/x"), [1, 3]);
+    assert_eq!(scene.server.count(Counter::GroupHandedOn), 2);
+    assert_eq!(scene.server.count(Counter::DeliveriesExpired), 2);
+    scene.finish();
+}
+
+#[test]
 fn messages_published_while_all_members_are_away_go_to_the_one_that_returns() {
     let mut scene = Scene::quiet(5);
     let members = scene.enter_each([debtor(), debtor(), debtor()]);
@@ -241,6 +263,35 @@ fn messages_waiting_for_a_member_that_does_not_read_go_to_another_when_it_ends()
         scene.close();
         scene.rest();
     }
+}
+
+#[test]
+fn what_is_handed_on_waits_for_a_member_that_keeps_up() {
+    let mut limits = limits();
+    limits.outbox_bytes_max = 20_000;
+    let mut scene = Scene::with(7, Faults::none(), RingSize::default(), limits);
+    scene.world.set_pipe_bytes(4000);
+    scene.terms.ample = false;
+    let [gone, writer] = scene.enter_each([debtor(), Traffic::default()]);
+    let large = Act::Publish(Publish {
+        bytes: 1000,
+        ..Publish::of("g/x")
+    });
+    scene.perform(writer, vec![large.clone(); 60]);
+    // It gets a share until it counts as stalled; the rest goes to the other.
+    let [late] = scene.enter_each([member()]);
+    scene.world.command(late, Command::Read(Reading::Never));
+    scene.perform(writer, vec![large; 60]);
+    scene.end(gone, Ending::Reset);
+    scene.run_for(scene.linger + ms(1000));
+    assert_eq!(scene.server.sessions(), 0);
+    assert_eq!(scene.server.closed(Reason::SlowConsumer), 0, "not for that");
+    scene.world.command(late, Command::Read(Reading::Eager));
+    scene.outlast();
+    let had: BTreeSet<u32> = scene.numbers(late, writer, "g/x").into_iter().collect();
+    assert!(had.is_superset(&(0..60).collect()), "{had:?}");
+    scene.close();
+    scene.rest();
 }
 
 #[test]

@@ -375,6 +375,23 @@ fn a_request_on_its_way_to_a_service_that_has_just_ended_fails() {
     scene.rest();
 }
 
+/// Its requester has been told, or is about to be, and what the service would do is in vain.
+#[test]
+fn a_request_whose_time_is_over_when_it_arrives_is_not_given_to_the_service() {
+    let mut scene = Scene::quiet(12);
+    let server = enter_on(&mut scene, 0, server("svc", Answering::AtOnce));
+    let requester = enter_on(&mut scene, 1, Traffic::default());
+    scene.world.stall(0, true);
+    scene.act(requester, [ask("svc", 100, 4), ask("svc", MINUTES, 4)]);
+    scene.run_for(ms(200));
+    scene.world.stall(0, false);
+    scene.settle();
+    assert_eq!(failures(&scene, requester), [Code::RequestTimeout]);
+    assert_eq!(scene.record(server).served.len(), 1);
+    scene.close();
+    scene.rest();
+}
+
 #[test]
 fn a_service_that_does_not_read_gets_no_more_requests() {
     for shard in [0, 1] {
