@@ -5,6 +5,8 @@
 //! it sends here exactly what somebody here takes.
 
 mod model;
+mod retained;
+mod service;
 
 use super::Draw;
 use model::{Circle, Model, check_choice, key, number_at};
@@ -13,8 +15,7 @@ use ringmail::base::id::{Key, ShardId};
 use ringmail::proto::envelope::Codec;
 use ringmail::proto::name::{check_filter, check_topic, matches};
 use ringmail::router::{
-    Change, Choice, Count, Kept, Matches, Router, Search, ServerSearch, Subscription, TOMBSTONE,
-    Version, Walk,
+    Change, Choice, Count, Matches, Router, Search, ServerSearch, Subscription,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -143,15 +144,11 @@ impl Bench<'_> {
             self.tell(done.change, &filter, Some((name, number)));
             return;
         }
-        let known = self.model.subscriptions.iter_mut();
-        let mut known = known.filter(|(other, ..)| *other == filter);
-        let before = known.size_hint();
-        debug_assert_eq!(before.0, 0);
         let (mut count, mut old) = (0, None);
-        for one in known.by_ref() {
-            count += 1;
-            if one.1 == who {
-                old = Some(one);
+        for one in &mut self.model.subscriptions {
+            if one.0 == filter {
+                count += 1;
+                old = old.or((one.1 == who).then_some(one));
             }
         }
         assert_eq!(done.new, old.is_none());
@@ -273,81 +270,6 @@ impl Bench<'_> {
         }
     }
 
-    fn retain(&mut self) {
-        let topic = self.draw.name(WORDS, 4);
-        if check_topic(&topic).is_err() {
-            return;
-        }
-        let choice = self.draw.byte();
-        let now = self.now.as_nanos();
-        // Within the life of a tombstone, beyond which nothing is promised.
-        let earlier = Duration::from_secs(u64::from(choice & 7)).as_nanos() as u64;
-        let at = Instant::from_nanos(now.saturating_sub(earlier));
-        let expires = match choice >> 3 & 7 {
-            0..=3 => Instant::NEVER,
-            long => self.now + Duration::from_secs(u64::from(long - 4) * 3),
-        };
-        let shard = ShardId(u16::from(self.draw.byte() & 1));
-        let version = Version { at, shard };
-        let payload = self.draw.bool().then(|| self.draw.take(4).to_vec());
-        let message = payload.clone();
-        let message = message.map(|bytes| Kept::from(bytes::Bytes::from(bytes)));
-        let is_kept = self
-            .router
-            .retain(&topic, version, message, expires, self.now);
-        let old = self.model.retained.get(&topic);
-        let is_late = old.is_some_and(|old| old.0 > version);
-        assert_eq!(is_kept, !is_late, "{topic:?}");
-        if is_kept {
-            let entry = (version, payload.map(|payload| (payload, expires)));
-            self.model.retained.insert(topic, entry);
-        }
-        if choice >= 192 {
-            self.router.sweep_retained(self.now, 1 + self.draw.below(8));
-        }
-    }
-
-    fn check_retained(&mut self) {
-        let Some(filter) = self.filter() else { return };
-        let (step, refusal) = (1 + self.draw.below(5), self.draw.below(4));
-        let (mut walk, mut told, mut asked) = (Walk::default(), Vec::new(), 0);
-        loop {
-            let (mut looks, mut is_refused) = (step, false);
-            let each = |kept: &Kept, expires| {
-                asked += 1;
-                is_refused = refusal > 0 && asked % (refusal + 1) == 0;
-                if !is_refused {
-                    told.push((kept.message.to_vec(), expires));
-                }
-                !is_refused
-            };
-            let now = self.now;
-            let (router, looks) = (&mut self.router, &mut looks);
-            if router.retained(&filter, &mut walk, looks, now, each) {
-                break;
-            }
-            assert!(*looks == 0 || is_refused, "it stopped with looks left");
-        }
-        let (mut expected, mut live, mut all) = (Vec::new(), 0, 0);
-        for (topic, (_, message)) in &self.model.retained {
-            let Some((payload, expires)) = message else {
-                continue;
-            };
-            all += 1;
-            if *expires > self.now {
-                live += 1;
-                if matches(&filter, topic) {
-                    expected.push((payload.clone(), *expires));
-                }
-            }
-        }
-        expected.sort();
-        told.sort();
-        assert_eq!(told, expected, "{filter:?}");
-        // One that has expired counts until it is found out.
-        assert!((live..=all).contains(&self.router.retained_count()));
-    }
-
     fn stall(&mut self) {
         let (choice, who, at) = (self.draw.byte(), self.who(), self.draw.byte());
         let is_stalled = choice & 1 != 0;
@@ -447,58 +369,6 @@ impl Bench<'_> {
         assert!(left.is_empty(), "groups of {topic:?} are not told");
     }
 
-    fn check_services(&mut self) {
-        let service = self.draw.name(WORDS, 4);
-        if check_topic(&service).is_err() {
-            return;
-        }
-        let (nodes_max, rng) = (self.draw.below(4), &mut self.rng);
-        let mut sought = |router: &Router| {
-            let mut search = ServerSearch::default();
-            while !router.seek_server(&service, &mut search, rng, nodes_max).1 {}
-            router.found_server(&search, rng, |key| key.slot)
-        };
-        let (choice, other) = (sought(&self.router), sought(&self.mirror));
-        let circles = self.model.services(&service);
-        check_choice(&circles, choice);
-        let serving = circles.iter().filter(|circle| !circle.own.is_empty());
-        let mut serving = serving.peekable();
-        assert_eq!(other.is_some(), serving.peek().is_some(), "{service:?}");
-        if let Some(Choice::Remote { shard, group }) = other {
-            assert_eq!(shard, OWN);
-            let rng = &mut self.rng;
-            let one = self
-                .router
-                .choose_local_server(group, rng, |key| key.slot)
-                .expect("it was told");
-            let who = one.connection.slot;
-            assert!(serving.any(|circle| circle.may_choose(who)), "{who}");
-        }
-    }
-
-    /// A search for a server that goes on while they come and go.
-    fn seek(&mut self) {
-        let Some((service, mut search)) = self.seeking.take() else {
-            let service = self.draw.name(WORDS, 4);
-            self.seeking = Some((service, ServerSearch::default()));
-            return;
-        };
-        let nodes_max = self.draw.below(4);
-        let (router, rng) = (&self.router, &mut self.rng);
-        if !router.seek_server(&service, &mut search, rng, nodes_max).1 {
-            self.seeking = Some((service, search));
-            return;
-        }
-        if let Some(Choice::Local(one)) = router.found_server(&search, rng, |key| key.slot) {
-            let who = one.connection.slot;
-            let circles = self.model.services(&service);
-            assert!(
-                circles.iter().any(|circle| circle.may_choose(who)),
-                "{who} does not serve {service:?}"
-            );
-        }
-    }
-
     /// Everybody leaves, and nothing is left.
     fn finish(mut self) {
         if let Some(one) = self.going.take() {
@@ -551,25 +421,6 @@ impl Bench<'_> {
             }
         }
         self.forget_retained(&model);
-    }
-
-    fn forget_retained(mut self, model: &Model) {
-        let version = Version {
-            at: self.now,
-            shard: ShardId(1),
-        };
-        for topic in model.retained.keys() {
-            let router = &mut self.router;
-            assert!(router.retain(topic, version, None, Instant::NEVER, self.now));
-        }
-        assert_eq!(self.router.retained_message_bytes(), 0);
-        // One goes on to the last entry, the next finds none behind it, the last begins anew.
-        for _ in 0..3 {
-            self.router
-                .sweep_retained(self.now + TOMBSTONE, model.retained.len() + 1);
-        }
-        let (count, bytes) = (self.router.retained_count(), self.router.retained_bytes());
-        assert_eq!((count, bytes), (0, 0));
     }
 }
 
