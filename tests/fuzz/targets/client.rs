@@ -9,12 +9,14 @@
 mod said;
 
 use super::{Draw, speech};
-use crate::pair::start;
+use crate::pair::{encoded, start};
 use ringmail::base::clock::Instant;
 use ringmail::client::harness::{Harness, SEQ, Wish};
+use ringmail::proto::envelope::Envelope;
 use ringmail::proto::frame::{Frame, FrameType, Parsed};
 use ringmail::proto::message::{Header, Message, MessageType, open};
 use said::Said;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 const STEPS_MAX: usize = 300;
@@ -33,6 +35,10 @@ struct Reader {
     is_open: bool,
     /// The last PUBLISH of this connection; without a session, of all of them.
     published: Option<u32>,
+    /// The id that PUBLISH had.
+    published_id: u32,
+    /// What a server answers to all that it was asked on this connection.
+    owed: VecDeque<Vec<u8>>,
 }
 
 impl Reader {
@@ -41,6 +47,7 @@ impl Reader {
             *self = Reader {
                 connection: client.connections(),
                 published: self.published.filter(|_| !has_session),
+                published_id: self.published_id,
                 ..Reader::default()
             };
         }
@@ -63,18 +70,52 @@ impl Reader {
             let (message, rest) = bytes.split_at(header.message_bytes());
             assert!(header.kind.from_client(), "{:?}", header.kind);
             let body = open(message, checksum).expect("its CRC");
-            match Message::parse(header.kind, body).expect("what a client writes") {
+            let message = Message::parse(header.kind, body).expect("what a client writes");
+            let answer = self.answer(&message);
+            self.owed
+                .extend(answer.map(|answer| encoded(&answer, checksum)));
+            match message {
                 Message::Ack { received } => said.acknowledged(received, client.counted().1),
                 Message::Envelope(MessageType::Publish, envelope) => {
                     let number = envelope.payload.try_into().map(u32::from_be_bytes);
                     let number = number.expect("one of ours").into();
                     assert!(number > self.published, "a PUBLISH again, or out of order");
                     self.published = number;
+                    self.published_id = envelope.id;
                 }
                 _ => {}
             }
             bytes = rest;
         }
+    }
+
+    /// What a server says to it.
+    fn answer<'m>(&self, message: &Message<'m>) -> Option<Message<'m>> {
+        Some(match *message {
+            Message::Ping(bytes) => Message::Pong(bytes),
+            Message::Auth { .. } => Message::AuthOk {
+                expires_in_s: 0,
+                principal: "p",
+                access_token: b"",
+                refresh_token: b"",
+            },
+            Message::Session { key, .. } => Message::SessionOk {
+                key: [7; 16],
+                resumed: key == [7; 16],
+                last_publish_id: self.published_id,
+            },
+            Message::Envelope(MessageType::Request, envelope) => {
+                let answer = Envelope {
+                    id: envelope.id,
+                    payload: envelope.payload,
+                    ..Envelope::default()
+                };
+                Message::Envelope(MessageType::Response, answer)
+            }
+            Message::Envelope(MessageType::Response, _) => return None,
+            Message::Envelope(_, envelope) if envelope.id != 0 => Message::Ok { id: envelope.id },
+            _ => return None,
+        })
     }
 }
 
@@ -100,7 +141,13 @@ pub fn run(input: &[u8]) {
         if draw.is_empty() {
             break;
         }
-        step(&mut client, &mut said, &mut draw, &mut now);
+        step(
+            &mut client,
+            &mut said,
+            &mut reader.owed,
+            &mut draw,
+            &mut now,
+        );
         said.flush(&mut client, now);
         reader.read(&mut client, &mut said, wish.session);
         check(&client);
@@ -124,9 +171,21 @@ fn welcome(client: &mut Harness, checksum: bool, auth: u8, now: Instant) {
     client.receive(&crate::pair::frame(FrameType::SynAck, 9, &payload), now);
 }
 
-fn step(client: &mut Harness, said: &mut Said, draw: &mut Draw<'_>, now: &mut Instant) {
+fn step(
+    client: &mut Harness,
+    said: &mut Said,
+    owed: &mut VecDeque<Vec<u8>>,
+    draw: &mut Draw<'_>,
+    now: &mut Instant,
+) {
     match draw.byte() & 31 {
-        0..=8 => {
+        6..=8 => {
+            let count = 1 + draw.below(4);
+            for answer in owed.drain(..count.min(owed.len())) {
+                said.add(client, &answer, *now);
+            }
+        }
+        0..=5 => {
             let seqs = [SEQ.wrapping_add(1), SEQ, 9, 10];
             let mut bytes = Vec::new();
             let count = 1 + draw.below(3);
@@ -136,9 +195,9 @@ fn step(client: &mut Harness, said: &mut Said, draw: &mut Draw<'_>, now: &mut In
             said.add(client, &bytes, *now);
         }
         9..=11 => {
-            let (topic, count) = (draw.word(TOPICS), 1 + (draw.byte() & 3));
-            for _ in 0..count {
-                said.publish(client, topic, *now);
+            let (topic, size) = (draw.word(TOPICS), draw.byte());
+            for _ in 0..=size & 3 {
+                said.publish(client, topic, usize::from(size >> 2) * 32, *now);
             }
         }
         12 => welcome(client, client.has_checksum(), draw.byte(), *now),

@@ -54,9 +54,9 @@ pub const TARGETS: &[Target] = &[
     target("pem", pem::run, 6_000),
     target("config", config::run, 5_000),
     target("codec", codec::run, 20_000),
-    target("client", client::run, 20_000),
+    target("client", client::run, 12_000),
     target("admin", admin::run, 2_000),
-    target("server", server::run, 400),
+    target("server", server::run, 250),
 ];
 
 /// The target of that name.

@@ -29,6 +29,8 @@ pub struct Said {
     /// Bytes that the client has not read, and the messages in them.
     pipe: Vec<u8>,
     waiting: Vec<(u32, &'static str)>,
+    /// The length of the last one.
+    waiting_bytes: usize,
     /// The connection that they are on.
     connection: usize,
     censor: Censor,
@@ -46,6 +48,7 @@ impl Default for Said {
         Said {
             pipe: Vec::new(),
             waiting: Vec::new(),
+            waiting_bytes: 0,
             connection: 0,
             censor: Censor::new(MARK),
             number: 0,
@@ -71,18 +74,26 @@ impl Said {
         }
     }
 
-    /// A message of its own.
-    pub fn publish(&mut self, client: &mut Harness, topic: &'static str, now: Instant) {
+    /// A message of its own, with so many bytes besides.
+    pub fn publish(
+        &mut self,
+        client: &mut Harness,
+        topic: &'static str,
+        bytes: usize,
+        now: Instant,
+    ) {
         self.flush(client, now);
         let number = self.next_number();
-        let payload = [MARK, &number.to_be_bytes()].concat();
+        let payload = [MARK, &number.to_be_bytes(), &vec![0; bytes]].concat();
         let envelope = Envelope {
             name: topic,
             payload: &payload,
             ..Envelope::default()
         };
         let message = Message::Envelope(MessageType::Publish, envelope);
-        self.pipe.extend(encoded(&message, client.has_checksum()));
+        let bytes = encoded(&message, client.has_checksum());
+        self.waiting_bytes = bytes.len();
+        self.pipe.extend(bytes);
         self.waiting.push((number, topic));
         self.flush(client, now);
     }
@@ -98,7 +109,7 @@ impl Said {
         if self.pipe.is_empty() || !client.receive(&self.pipe, now) {
             return;
         }
-        let is_alone = self.waiting.len() == 1 && self.pipe.len() < 64;
+        let is_alone = self.waiting.len() == 1 && self.pipe.len() == self.waiting_bytes;
         let is_counted = client.counted() == (counted.wrapping_add(1), epoch);
         self.pipe.clear();
         for (number, topic) in self.waiting.drain(..) {
@@ -134,7 +145,7 @@ impl Said {
         let (is_taken, message) = client.take(id);
         if let Some((topic, payload)) = message
             && let Some(number) = payload.strip_prefix(MARK)
-            && let Ok(number) = number.try_into().map(u32::from_be_bytes)
+            && let Some(number) = number.first_chunk().copied().map(u32::from_be_bytes)
             && self.heard.get(&number).is_some_and(|it| it.topic == topic)
         {
             self.check_unacknowledged(number);
