@@ -110,7 +110,7 @@ pub fn run(input: &[u8]) {
             entries.push(entry);
         }
     }
-    let texts: Vec<String> = entries.iter().map(|entry| written(entry)).collect();
+    let texts: Vec<String> = entries.iter().map(written).collect();
     let set = match &texts[..] {
         [only] if flags & 2 != 0 => only.clone(),
         all => format!("{{\"keys\":[{}]}}", all.join(",")),
