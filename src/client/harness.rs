@@ -8,7 +8,7 @@ use super::address::Address;
 use super::builder::Options;
 use super::conversation::Conversation;
 use super::credential::{Credential, Source};
-use super::inbox::{BoxId, Takes};
+use super::inbox::{BoxId, Key, Takes};
 use super::incoming::{Incoming, IncomingRequest};
 use super::link::Link;
 use super::reconnect::{Reconnect, Schedule};
@@ -39,12 +39,25 @@ pub struct Wish {
     pub inbox_bytes_max: usize,
 }
 
+/// What is known of a mailbox from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Mailbox<'a> {
+    pub id: u64,
+    pub filter: &'a str,
+    /// Each message of a group goes to one mailbox.
+    pub is_shared: bool,
+    /// It takes requests, not messages.
+    pub serves: bool,
+}
+
 pub struct Harness {
     options: Options,
     conversation: Conversation,
     boxes: Vec<(BoxId, MessageType, Interest)>,
     /// Taken and not answered.
-    requests: Vec<IncomingRequest>,
+    requests: Vec<(Key, IncomingRequest)>,
+    /// Reading was paused when it was last looked at.
+    was_paused: bool,
     /// Calls that wait, and the answers that came to each.
     calls: BTreeMap<u32, usize>,
     /// How often it has connected.
@@ -77,6 +90,7 @@ impl Harness {
             options,
             boxes: Vec::new(),
             requests: Vec::new(),
+            was_paused: false,
             calls: BTreeMap::new(),
             connections: 1,
         }
@@ -86,8 +100,13 @@ impl Harness {
 
     /// Bytes from the server. False: nothing is read now.
     pub fn receive(&mut self, bytes: &[u8], now: Instant) -> bool {
-        if !self.conversation.is_up() || self.conversation.is_paused() {
+        let is_paused = self.conversation.is_paused();
+        let was_paused = std::mem::replace(&mut self.was_paused, is_paused);
+        if !self.conversation.is_up() || is_paused {
             return false;
+        }
+        if was_paused {
+            self.conversation.resume(now);
         }
         self.conversation.receive(bytes, now);
         self.settle();
@@ -236,16 +255,19 @@ impl Harness {
         }
     }
 
-    /// Takes what has come for one of the mailboxes.
-    pub fn take(&mut self, at: usize) {
-        if self.boxes.is_empty() {
-            return;
-        }
-        let id = self.boxes[at % self.boxes.len()].0;
-        let is_open = self.conversation.is_open();
-        let taken = self.conversation.ledger.inbox.take(id, is_open);
-        if let Some((_, Incoming::Request(request))) = taken {
-            self.requests.push(request);
+    /// Takes what has come next for a mailbox; of a message, topic and payload are returned. False:
+    /// there is nothing.
+    pub fn take(&mut self, id: u64) -> (bool, Option<(String, Vec<u8>)>) {
+        let state = &self.conversation;
+        let is_open = state.is_open() || state.is_paused() || state.is_over();
+        match self.conversation.ledger.inbox.take(id, is_open) {
+            None => (false, None),
+            Some((key, Incoming::Request(request))) => {
+                self.requests.push((key, request));
+                (true, None)
+            }
+            Some((_, Incoming::Message(message))) => (true, Some((message.topic, message.payload))),
+            Some((_, Incoming::Reconnected { .. })) => (true, None),
         }
     }
 
@@ -254,7 +276,8 @@ impl Harness {
         if self.requests.is_empty() {
             return;
         }
-        let request = self.requests.remove(0);
+        let (key, request) = self.requests.remove(0);
+        self.conversation.ledger.inbox.release(key);
         match payload {
             None => {
                 let (code, text) = (Code::Internal, "it failed");
@@ -276,6 +299,25 @@ impl Harness {
 
     pub fn connections(&self) -> usize {
         self.connections
+    }
+
+    pub fn mailboxes(&self) -> impl Iterator<Item = Mailbox<'_>> {
+        self.boxes.iter().map(|(id, ended_by, interest)| Mailbox {
+            id: *id,
+            filter: &interest.name,
+            is_shared: interest.group.is_some(),
+            serves: *ended_by == SERVICE[1],
+        })
+    }
+
+    /// Messages of the session that have been counted, and which session of this client it is.
+    pub fn counted(&self) -> (u32, u32) {
+        let ledger = &self.conversation.ledger;
+        (ledger.inbox.received(), ledger.epoch)
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.conversation.is_up()
     }
 
     pub fn is_open(&self) -> bool {

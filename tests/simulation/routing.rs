@@ -12,7 +12,7 @@ mod fanout;
 #[path = "routing/group.rs"]
 mod group;
 #[path = "routing/judge/mod.rs"]
-mod judge;
+pub(crate) mod judge;
 #[path = "routing/lane.rs"]
 mod lane;
 #[path = "routing/listing.rs"]

@@ -10,6 +10,12 @@
 #[path = "../../proto/pair.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod pair;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "."]
+mod routing {
+    #[path = "../../simulation/routing/judge/mod.rs"]
+    pub mod judge;
+}
 #[path = "../../simulation/server.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod server;

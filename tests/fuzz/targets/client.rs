@@ -2,20 +2,28 @@
 //! callers ask, take, answer and give up.
 //!
 //! All it writes is right and a client's to send; nobody's call is answered twice; what waits to
-//! be taken is bounded; it always knows when to go on, or is over and says why.
+//! be taken is bounded; it always knows when to go on, or is over and says why. Each mailbox has
+//! what the server said for it, once and in order, whatever is said besides, and nothing is
+//! acknowledged before it is taken; a PUBLISH is repeated only in a session.
+
+mod said;
 
 use super::{Draw, speech};
-use crate::pair::start;
+use crate::pair::{encoded, start};
 use ringmail::base::clock::Instant;
 use ringmail::client::harness::{Harness, SEQ, Wish};
+use ringmail::proto::envelope::Envelope;
 use ringmail::proto::frame::{Frame, FrameType, Parsed};
-use ringmail::proto::message::{Header, Message, open};
+use ringmail::proto::message::{Header, Message, MessageType, open};
+use said::Said;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 const STEPS_MAX: usize = 300;
 const INBOX_BYTES_MAX: usize = 4 << 10;
 /// Beyond the inbox's bound: what one receive brings, and what an entry costs besides.
 const ONE_RECEIVE_BYTES: usize = 64 << 10;
+const TOPICS: &[&str] = &["a", "a/b", "b", "c", "$sys/x"];
 const FILTERS: &[&str] = &["a", "a/b", "a/#", "+/b", "#", "b", "$sys/x", "", "a/#/b"];
 
 /// The bytes of one of its connections, as the server reads them.
@@ -25,13 +33,21 @@ struct Reader {
     /// A connection's first frame is a SYN.
     has_begun: bool,
     is_open: bool,
+    /// The last PUBLISH of this connection; without a session, of all of them.
+    published: Option<u32>,
+    /// The id that PUBLISH had.
+    published_id: u32,
+    /// What a server answers to all that it was asked on this connection.
+    owed: VecDeque<Vec<u8>>,
 }
 
 impl Reader {
-    fn read(&mut self, client: &mut Harness) {
+    fn read(&mut self, client: &mut Harness, said: &mut Said, has_session: bool) {
         if client.connections() != self.connection {
             *self = Reader {
                 connection: client.connections(),
+                published: self.published.filter(|_| !has_session),
+                published_id: self.published_id,
                 ..Reader::default()
             };
         }
@@ -54,9 +70,52 @@ impl Reader {
             let (message, rest) = bytes.split_at(header.message_bytes());
             assert!(header.kind.from_client(), "{:?}", header.kind);
             let body = open(message, checksum).expect("its CRC");
-            Message::parse(header.kind, body).expect("what a client writes");
+            let message = Message::parse(header.kind, body).expect("what a client writes");
+            let answer = self.answer(&message);
+            self.owed
+                .extend(answer.map(|answer| encoded(&answer, checksum)));
+            match message {
+                Message::Ack { received } => said.acknowledged(received, client.counted().1),
+                Message::Envelope(MessageType::Publish, envelope) => {
+                    let number = envelope.payload.try_into().map(u32::from_be_bytes);
+                    let number = number.expect("one of ours").into();
+                    assert!(number > self.published, "a PUBLISH again, or out of order");
+                    self.published = number;
+                    self.published_id = envelope.id;
+                }
+                _ => {}
+            }
             bytes = rest;
         }
+    }
+
+    /// What a server says to it.
+    fn answer<'m>(&self, message: &Message<'m>) -> Option<Message<'m>> {
+        Some(match *message {
+            Message::Ping(bytes) => Message::Pong(bytes),
+            Message::Auth { .. } => Message::AuthOk {
+                expires_in_s: 0,
+                principal: "p",
+                access_token: b"",
+                refresh_token: b"",
+            },
+            Message::Session { key, .. } => Message::SessionOk {
+                key: [7; 16],
+                resumed: key == [7; 16],
+                last_publish_id: self.published_id,
+            },
+            Message::Envelope(MessageType::Request, envelope) => {
+                let answer = Envelope {
+                    id: envelope.id,
+                    payload: envelope.payload,
+                    ..Envelope::default()
+                };
+                Message::Envelope(MessageType::Response, answer)
+            }
+            Message::Envelope(MessageType::Response, _) => return None,
+            Message::Envelope(_, envelope) if envelope.id != 0 => Message::Ok { id: envelope.id },
+            _ => return None,
+        })
     }
 }
 
@@ -72,7 +131,7 @@ pub fn run(input: &[u8]) {
     };
     let mut now = start();
     let mut client = Harness::new(wish, now);
-    let mut reader = Reader::default();
+    let (mut reader, mut said) = (Reader::default(), Said::default());
     if flags & 16 == 0 {
         // Mostly a server that begins well.
         let checksum = wish.checksum;
@@ -82,13 +141,23 @@ pub fn run(input: &[u8]) {
         if draw.is_empty() {
             break;
         }
-        step(&mut client, &mut draw, &mut now);
-        reader.read(&mut client);
+        step(
+            &mut client,
+            &mut said,
+            &mut reader.owed,
+            &mut draw,
+            &mut now,
+        );
+        said.flush(&mut client, now);
+        reader.read(&mut client, &mut said, wish.session);
         check(&client);
         if client.is_over() {
             break;
         }
     }
+    let has_all = client.is_open() || client.is_over();
+    said.take_all(&mut client, has_all);
+    assert!(!client.is_paused(), "all is taken, and nothing is read");
     end(client, now);
 }
 
@@ -102,16 +171,34 @@ fn welcome(client: &mut Harness, checksum: bool, auth: u8, now: Instant) {
     client.receive(&crate::pair::frame(FrameType::SynAck, 9, &payload), now);
 }
 
-fn step(client: &mut Harness, draw: &mut Draw<'_>, now: &mut Instant) {
+fn step(
+    client: &mut Harness,
+    said: &mut Said,
+    owed: &mut VecDeque<Vec<u8>>,
+    draw: &mut Draw<'_>,
+    now: &mut Instant,
+) {
     match draw.byte() & 31 {
-        0..=11 => {
+        6..=8 => {
+            let count = 1 + draw.below(4);
+            for answer in owed.drain(..count.min(owed.len())) {
+                said.add(client, &answer, *now);
+            }
+        }
+        0..=5 => {
             let seqs = [SEQ.wrapping_add(1), SEQ, 9, 10];
             let mut bytes = Vec::new();
             let count = 1 + draw.below(3);
             for _ in 0..count {
                 speech::piece(draw, &seqs, client.has_checksum(), &mut bytes);
             }
-            client.receive(&bytes, *now);
+            said.add(client, &bytes, *now);
+        }
+        9..=11 => {
+            let (topic, size) = (draw.word(TOPICS), draw.byte());
+            for _ in 0..=size & 3 {
+                said.publish(client, topic, usize::from(size >> 2) * 32, *now);
+            }
         }
         12 => welcome(client, client.has_checksum(), draw.byte(), *now),
         13 => client.lose(*now),
@@ -128,12 +215,24 @@ fn step(client: &mut Harness, draw: &mut Draw<'_>, now: &mut Instant) {
         16 | 17 => client.subscribe(draw.word(FILTERS), None),
         18 => client.subscribe(draw.word(FILTERS), Some("g")),
         19 | 20 => client.serve(draw.word(FILTERS)),
-        21 => client.leave(draw.below(8)),
+        21 => {
+            client.leave(draw.below(8));
+            said.forget_closed(client);
+        }
         22 => client.request("a", draw.piece()),
-        23 | 24 => client.publish("a/b", draw.take(3), draw.bool()),
+        23 | 24 => {
+            let number = said.next_number().to_be_bytes();
+            client.publish("a/b", &number, draw.bool());
+        }
         25 => client.ping(),
         26 => client.forget(draw.below(8)),
-        27 | 28 => client.take(draw.below(8)),
+        27 | 28 => {
+            let at = draw.below(8);
+            let id = client.mailboxes().nth(at).map(|mailbox| mailbox.id);
+            if let Some(id) = id {
+                said.take(client, id);
+            }
+        }
         29 | 30 => {
             let payload = draw.bool().then(|| draw.piece());
             client.answer(payload);

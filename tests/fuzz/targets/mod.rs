@@ -47,16 +47,16 @@ pub const TARGETS: &[Target] = &[
     target("session", session::run, 20_000),
     target("pair", pair::run, 20_000),
     target("envelope", envelope::run, 100_000),
-    target("router", router::run, 6_000),
+    target("router", router::run, 4_000),
     target("rights", rights::run, 6_000),
     target("token", token::run, 20_000),
-    target("jwks", jwks::run, 15_000),
-    target("pem", pem::run, 6_000),
-    target("config", config::run, 5_000),
+    target("jwks", jwks::run, 2_000),
+    target("pem", pem::run, 5_000),
+    target("config", config::run, 3_500),
     target("codec", codec::run, 20_000),
-    target("client", client::run, 20_000),
+    target("client", client::run, 12_000),
     target("admin", admin::run, 2_000),
-    target("server", server::run, 400),
+    target("server", server::run, 250),
 ];
 
 /// The target of that name.

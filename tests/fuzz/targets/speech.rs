@@ -26,6 +26,32 @@ pub const NAMES: &[&str] = &[
     "a+",
 ];
 
+/// Keeps a word that is others' out of what one peer says, in whatever pieces.
+pub struct Censor {
+    word: &'static [u8],
+    /// The end of what was said.
+    tail: Vec<u8>,
+}
+
+impl Censor {
+    pub const fn new(word: &'static [u8]) -> Censor {
+        Censor {
+            word,
+            tail: Vec::new(),
+        }
+    }
+
+    pub fn admits(&mut self, bytes: &[u8]) -> bool {
+        let mut said = [&self.tail, bytes].concat();
+        if said.windows(self.word.len()).any(|part| part == self.word) {
+            return false;
+        }
+        said.drain(..said.len().saturating_sub(self.word.len() - 1));
+        self.tail = said;
+        true
+    }
+}
+
 /// The next piece of speech. `seqs` are numbers that may be right in a frame.
 pub fn piece(draw: &mut Draw<'_>, seqs: &[u32], checksum: bool, out: &mut Vec<u8>) {
     match draw.byte() & 7 {
