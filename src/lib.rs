@@ -109,6 +109,9 @@
 //! | 0 | `base` | limits, ids, clock, slab, timer wheel |
 
 #![deny(unsafe_code)]
+// What a peer, a file or the kernel says must not end a process. The modules that read what peers
+// write hold more: see `proto`, `wire` and `auth`.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 #[cfg(feature = "server")]
 #[doc(hidden)]

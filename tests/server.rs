@@ -79,6 +79,8 @@ mod shortage;
 mod signal;
 #[path = "server/slow.rs"]
 mod slow;
+#[path = "server/soak.rs"]
+mod soak;
 #[path = "server/start.rs"]
 mod start;
 #[path = "server/state.rs"]

@@ -82,11 +82,13 @@ impl Blocks {
         match address {
             IpAddr::V4(address) => {
                 let after = self.v4.partition_point(|block| block.network() <= address);
-                after > 0 && self.v4[after - 1].contains(&address)
+                let last = after.checked_sub(1).and_then(|last| self.v4.get(last));
+                last.is_some_and(|block| block.contains(&address))
             }
             IpAddr::V6(address) => {
                 let after = self.v6.partition_point(|block| block.network() <= address);
-                after > 0 && self.v6[after - 1].contains(&address)
+                let last = after.checked_sub(1).and_then(|last| self.v6.get(last));
+                last.is_some_and(|block| block.contains(&address))
             }
         }
     }

@@ -104,5 +104,6 @@ pub fn issue_numbered(
 pub fn key_id(secret: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let tag = hmac::sign(&key, b"ringmail: the name of this key");
-    format!("ringmail-{}", URL_SAFE_NO_PAD.encode(&tag.as_ref()[..6]))
+    let (name, _) = tag.as_ref().split_at(6);
+    format!("ringmail-{}", URL_SAFE_NO_PAD.encode(name))
 }

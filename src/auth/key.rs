@@ -99,8 +99,8 @@ impl ApiKeys {
 
     /// The id of the key that a credential claims to be, if that key exists.
     pub fn claimed(&self, credential: &[u8]) -> Option<&str> {
-        let dot = credential.iter().rposition(|byte| *byte == b'.')?;
-        let id = std::str::from_utf8(&credential[..dot]).ok()?;
+        let (id, _) = parts(credential)?;
+        let id = std::str::from_utf8(id).ok()?;
         self.keys.get_key_value(id).map(|(id, _)| &**id)
     }
 
@@ -113,11 +113,7 @@ impl ApiKeys {
         if credential.len() > API_KEY_BYTES_MAX {
             return Err(Denied::UnknownApiKey);
         }
-        let dot = credential.iter().rposition(|byte| *byte == b'.');
-        let (id, secret) = match dot {
-            Some(dot) => (&credential[..dot], &credential[dot + 1..]),
-            None => (&[][..], credential),
-        };
+        let (id, secret) = parts(credential).unwrap_or((&[], credential));
         let given = digest(&SHA256, secret);
         let known = std::str::from_utf8(id)
             .ok()
@@ -131,6 +127,12 @@ impl ApiKeys {
             None => Err(Denied::UnknownApiKey),
         }
     }
+}
+
+/// The key's id and its secret.
+fn parts(credential: &[u8]) -> Option<(&[u8], &[u8])> {
+    let dot = credential.iter().rposition(|byte| *byte == b'.')?;
+    Some((credential.get(..dot)?, credential.get(dot + 1..)?))
 }
 
 fn from_hex(text: &str) -> Option<Hash> {

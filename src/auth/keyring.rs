@@ -122,7 +122,7 @@ impl Key {
     /// What is wrong with it.
     pub(super) fn p256(id: Option<&str>, point: &[u8]) -> Result<Key, String> {
         // The library would also accept hybrid and compressed points.
-        let known = point.len() == 65 && point[0] == 4;
+        let known = point.len() == 65 && point.first() == Some(&4);
         if !known || !is_key(&ECDSA_P256_SHA256_FIXED, point) {
             return Err("it is not a point on P-256".to_owned());
         }
@@ -154,7 +154,7 @@ fn is_key(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> bool {
 
 fn without_leading_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    &number[zeros..]
+    number.get(zeros..).unwrap_or_default()
 }
 
 /// See the module's head. Empty: no token is accepted.
@@ -381,11 +381,7 @@ fn public_key(text: &str) -> Result<Key, KeyError> {
 /// Why an HS256 secret is weak, if it is: too short, or too few distinct bytes. Weak ones work,
 /// but the holder of one token can try to guess them.
 pub fn secret_weakness(secret: &[u8]) -> Option<String> {
-    let mut seen = [false; 256];
-    for byte in secret {
-        seen[usize::from(*byte)] = true;
-    }
-    let different = seen.iter().filter(|seen| **seen).count();
+    let different = secret.iter().collect::<HashSet<_>>().len();
     if secret.len() < SECRET_BYTES_MIN {
         Some(format!(
             "it has {} bytes; use at least {SECRET_BYTES_MIN} random ones (RFC 7518)",

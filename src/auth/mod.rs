@@ -32,6 +32,15 @@
 //! What it does not do: fetch key sets, store refresh tokens, end connections. `server` and
 //! `shard` do that.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::cast_possible_truncation
+    )
+)]
+
 pub mod address;
 pub mod ask;
 pub mod authority;

@@ -179,7 +179,7 @@ impl Roles {
         if unions.len() >= ROLE_SETS_MAX {
             unions.clear();
         }
-        let rights = Rights::union(places.iter().map(|place| &self.compiled[*place]));
+        let rights = Rights::union(places.iter().filter_map(|place| self.compiled.get(*place)));
         let rights = Arc::new(rights);
         unions.insert(places.into(), Arc::clone(&rights));
         rights

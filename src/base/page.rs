@@ -43,7 +43,9 @@ impl<T> Paged<T> {
 
     /// Appends one page of entries, each made from its index.
     pub fn add_page(&mut self, make: impl FnMut(u32) -> T) {
-        let first = u32::try_from(self.len()).expect("no more than 2^32 entries");
+        let Ok(first) = u32::try_from(self.len()) else {
+            unreachable!("more than 2^32 entries");
+        };
         let last = first + (PAGE_ENTRIES as u32 - 1);
         // Built on the heap: as an array it would cross the stack, entry size times 256.
         let page: Vec<T> = (first..=last).map(make).collect();

@@ -357,6 +357,9 @@ impl Harness {
 
 fn link(options: &Options, now: Instant) -> Link {
     // The options are this file's: they are in range.
-    let settings = Arc::new(options.settings().expect("options in range"));
+    let Ok(settings) = options.settings() else {
+        unreachable!("options are in range");
+    };
+    let settings = Arc::new(settings);
     Link::new(settings, &options.hello(), SEQ, now)
 }

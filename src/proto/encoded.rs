@@ -163,7 +163,9 @@ impl<'a> Encoded<'a> {
         *message.get_mut(CODEC_AT)? = codec as u8;
         write(&mut message)?;
         let body_bytes = message.len() - MESSAGE_HEADER_BYTES;
-        message[LENGTH].copy_from_slice(&(body_bytes as u32).to_be_bytes());
+        message
+            .get_mut(LENGTH)?
+            .copy_from_slice(&(body_bytes as u32).to_be_bytes());
         message.shrink_to_fit();
         Some(message)
     }

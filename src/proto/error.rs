@@ -181,7 +181,7 @@ impl Refusal {
 /// At most `TEXT_BYTES_MAX` bytes of `text`, cut between characters.
 pub(crate) fn clip(text: &str) -> &str {
     let end = text.floor_char_boundary(crate::base::limits::TEXT_BYTES_MAX);
-    &text[..end]
+    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]

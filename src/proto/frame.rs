@@ -83,10 +83,10 @@ impl<'a> Frame<'a> {
             return Err(Refusal::with(Code::TooLarge, text));
         }
         let need = FRAME_HEADER_BYTES + length;
-        let Some(whole) = bytes.get(..need) else {
+        let whole = bytes.get(..need);
+        let Some((header, payload)) = whole.and_then(<[u8]>::split_first_chunk) else {
             return Ok(Parsed::Incomplete { need });
         };
-        let (header, payload) = whole.split_at(FRAME_HEADER_BYTES);
         if header[9..13] != crc(header, payload).to_be_bytes() {
             return Err(Refusal::new(
                 Code::BadChecksum,
@@ -129,9 +129,9 @@ impl<'a> Frame<'a> {
 
     /// The code and reason that an RST carries, as far as they can be parsed.
     pub fn rst_refusal(&self) -> Refusal {
-        match self.payload.split_at_checked(2) {
+        match self.payload.split_first_chunk() {
             Some((code, reason)) => Refusal::with(
-                Code::from_wire(u16::from_be_bytes([code[0], code[1]])),
+                Code::from_wire(u16::from_be_bytes(*code)),
                 String::from_utf8_lossy(reason).into_owned(),
             ),
             None => Refusal::new(Code::Malformed, "an RST without a code"),
@@ -140,7 +140,7 @@ impl<'a> Frame<'a> {
 }
 
 /// CRC-32 (IEEE 802.3) of the frame with its CRC field zero.
-fn crc(header: &[u8], payload: &[u8]) -> u32 {
+fn crc(header: &[u8; FRAME_HEADER_BYTES], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&header[..9]);
     hasher.update(&[0; 4]);

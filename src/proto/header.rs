@@ -86,6 +86,7 @@ static TABLE: [Known; KEYS.len()] = [
 ];
 
 // A key is its index in the table.
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const _: () = {
     let mut index = 0;
     while index < TABLE.len() {

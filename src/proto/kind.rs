@@ -201,6 +201,7 @@ impl MessageType {
 
 // A type's value says whether its body is an envelope, and so must its class; only envelopes
 // carry flags.
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const _: () = {
     let mut index = 0;
     while index < MessageType::ALL.len() {

@@ -98,17 +98,18 @@ impl Header {
 /// BAD_CHECKSUM.
 #[inline]
 pub fn open(message: &[u8], checksum: bool) -> Result<&[u8], Refusal> {
-    let body = message.get(MESSAGE_HEADER_BYTES..).unwrap_or_default();
     if !checksum {
-        return Ok(body);
+        return Ok(message.get(MESSAGE_HEADER_BYTES..).unwrap_or_default());
     }
-    let Some((body, crc)) = body.split_last_chunk::<CHECKSUM_BYTES>() else {
+    let summed = message.split_last_chunk::<CHECKSUM_BYTES>();
+    let parted =
+        summed.and_then(|(summed, crc)| Some((summed, summed.get(MESSAGE_HEADER_BYTES..)?, crc)));
+    let Some((summed, body, crc)) = parted else {
         return Err(Refusal::new(
             Code::BadChecksum,
             "the message is too short to hold its CRC",
         ));
     };
-    let summed = &message[..MESSAGE_HEADER_BYTES + body.len()];
     if crc32fast::hash(summed) != u32::from_be_bytes(*crc) {
         return Err(Refusal::new(
             Code::BadChecksum,
@@ -388,12 +389,14 @@ pub(super) fn reframe(message: &[u8], id: Option<u32>, checksum: bool, out: &mut
     }
 }
 
+#[expect(clippy::indexing_slicing, reason = "this crate has encoded it")]
 fn put_with_id(message: &[u8], id: u32, out: &mut impl Output) {
     out.put(&message[..MESSAGE_HEADER_BYTES]);
     out.put(&id.to_be_bytes());
     out.put(&message[MESSAGE_HEADER_BYTES + 4..]);
 }
 
+#[expect(clippy::indexing_slicing, reason = "this crate has encoded it")]
 fn reframe_summed(message: &[u8], id: Option<u32>, out: &mut impl Output) {
     let body = &message[MESSAGE_HEADER_BYTES..];
     let [l0, l1, l2, l3] = ((body.len() + CHECKSUM_BYTES) as u32).to_be_bytes();
@@ -416,6 +419,10 @@ fn reframe_summed(message: &[u8], id: Option<u32>, out: &mut impl Output) {
 }
 
 /// Appends a complete message, whose CRC has been checked, in the form it has without CHECKSUM.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "it has come whole, or its CRC were wrong"
+)]
 pub(super) fn strip_checksum(message: &[u8], out: &mut Vec<u8>) {
     let body = &message[MESSAGE_HEADER_BYTES..message.len() - CHECKSUM_BYTES];
     out.extend_from_slice(&message[..4]);

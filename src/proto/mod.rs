@@ -20,6 +20,8 @@
 //! | `trace` | the TRACEPARENT header, read and replaced |
 //! | `sys` | what `$sys/time`, `$sys/info` and `$sys/stats` answer |
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
+
 mod body;
 pub mod budget;
 pub mod encoded;

@@ -32,6 +32,10 @@ pub struct Reassembly {
     charged: u32,
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "by the invariant, and by what was parsed"
+)]
 impl Reassembly {
     /// What to parse next: the kept bytes if there are any, else `bytes` in place.
     #[inline]

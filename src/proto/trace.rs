@@ -107,13 +107,13 @@ pub(super) fn carry(message: &[u8], context: &TraceContext, out: &mut Vec<u8>) -
     let grown = message.len() + ENTRY_BYTES + usize::from(block.is_none()) * 2;
     let length = u32::try_from(grown - MESSAGE_HEADER_BYTES).ok()?;
     out.reserve(grown);
-    out.extend_from_slice(&message[..block.length_at]);
+    out.extend_from_slice(message.get(..block.length_at)?);
     out.extend_from_slice(&block_bytes.to_be_bytes());
-    out.extend_from_slice(&message[block.from..block.to]);
+    out.extend_from_slice(message.get(block.from..block.to)?);
     Headers::push(out, header::TRACEPARENT, &value);
-    out.extend_from_slice(&message[block.to..]);
-    out[4..8].copy_from_slice(&length.to_be_bytes());
-    out[FLAGS_AT] |= FLAG_HEADERS;
+    out.extend_from_slice(message.get(block.to..)?);
+    out.get_mut(4..8)?.copy_from_slice(&length.to_be_bytes());
+    *out.get_mut(FLAGS_AT)? |= FLAG_HEADERS;
     Some(Carried::Added)
 }
 
@@ -123,16 +123,16 @@ pub(super) fn strip(message: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let at = block.traceparent_at(message)?;
     let block_bytes = block.bytes().checked_sub(ENTRY_BYTES)?;
     out.clear();
-    out.extend_from_slice(&message[..block.length_at]);
+    out.extend_from_slice(message.get(..block.length_at)?);
     if block_bytes == 0 {
-        out[FLAGS_AT] &= !FLAG_HEADERS;
+        *out.get_mut(FLAGS_AT)? &= !FLAG_HEADERS;
     } else {
         out.extend_from_slice(&(block_bytes as u16).to_be_bytes());
     }
-    out.extend_from_slice(&message[block.from..at - 3]);
-    out.extend_from_slice(&message[at + TRACEPARENT_BYTES..]);
+    out.extend_from_slice(message.get(block.from..at - 3)?);
+    out.extend_from_slice(message.get(at + TRACEPARENT_BYTES..)?);
     let length = u32::try_from(out.len() - MESSAGE_HEADER_BYTES).ok()?;
-    out[4..8].copy_from_slice(&length.to_be_bytes());
+    out.get_mut(4..8)?.copy_from_slice(&length.to_be_bytes());
     Some(())
 }
 
@@ -173,7 +173,7 @@ impl Block {
     fn of(message: &[u8]) -> Option<Block> {
         let name_bytes = usize::from(*message.get(NAME_AT - 1)?);
         let length_at = NAME_AT + name_bytes;
-        if message[FLAGS_AT] & FLAG_HEADERS == 0 {
+        if message.get(FLAGS_AT)? & FLAG_HEADERS == 0 {
             let (from, to) = (length_at, length_at);
             return (to <= message.len()).then_some(Block {
                 length_at,

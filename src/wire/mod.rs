@@ -37,6 +37,16 @@
 //! - [`Operation::Resume`] finds a session by a key that names its shard, [`Operation::Acknowledge`]
 //!   counts: others find theirs by a client's id, and acknowledge one message each.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation
+    )
+)]
+
 mod mcp;
 mod notice;
 mod operation;

@@ -28,7 +28,8 @@ impl Default for Tally {
             sent: 0,
             time: Duration::ZERO,
             // Recording saturates at the bound; a growing histogram would saturate at 2.
-            trips: Histogram::new_with_bounds(1, TRIP_NS_MAX, 3).expect("the bounds are right"),
+            trips: Histogram::new_with_bounds(1, TRIP_NS_MAX, 3)
+                .unwrap_or_else(|error| unreachable!("constant bounds: {error}")),
             sum_ms: 0.0,
             squares_ms: 0.0,
             min: Duration::MAX,
