@@ -326,6 +326,11 @@ impl Server {
         self.status_bytes("VmRSS:")
     }
 
+    /// That of it which is no file's: the program's own pages come and go as they are run.
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.status_bytes("RssAnon:")
+    }
+
     /// The most of it so far.
     pub fn peak_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")

@@ -148,7 +148,7 @@ fn what_the_server_takes_stays_as_it_is_and_is_given_back() {
     let authority = Authority::new();
     let mut server = serve(&authority);
     let descriptors = server.open_descriptors();
-    let at_first = server.resident_bytes();
+    let at_first = server.anonymous_bytes();
     let world = World::new(server.address, KEY, authority.path("ca.pem"));
     let runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
@@ -160,22 +160,23 @@ fn what_the_server_takes_stays_as_it_is_and_is_given_back() {
         left.expect("all to leave").unwrap().unwrap();
     });
     drop(runtime);
-    assert_eq!(*world.failures.lock().unwrap(), [""; 0]);
     settle(&mut server, descriptors);
+    let mut wrong = world.failures.lock().unwrap().clone();
     if asked.is_some() {
         let last = samples.last().unwrap();
         println!(
-            "{} s: resident {} KiB at first, {} under load, {} when all had left; over the later half {:+.0} KiB; \
+            "{} s: anonymous memory {} KiB at first, {} under load, {} when all had left; over the later half {:+.0} KiB; \
              p50 and p99 over the floor's {:.2?} times what they were; {:?}",
             last.second,
             at_first / 1024,
-            last.resident_bytes / 1024,
-            server.resident_bytes() / 1024,
+            last.anonymous_bytes / 1024,
+            server.anonymous_bytes() / 1024,
             judge::growth_bytes(&samples) / 1024.0,
             judge::slower(&samples),
             world.tally.counts(),
         );
-        assert_eq!(judge::judge(&samples), [""; 0]);
+        wrong.extend(judge::judge(&samples));
     }
+    assert_eq!(wrong, [""; 0]);
     server.end();
 }

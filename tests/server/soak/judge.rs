@@ -3,7 +3,7 @@
 
 use super::sample::Sample;
 
-/// How much resident memory may grow over the later half, by the line that fits it best: what an
+/// How much anonymous memory (resident, and no file's) may grow over the later half, by the line that fits it best: what an
 /// allocator moves by, and far less than one that loses a little of each connection.
 pub const GROWTH_BYTES_MAX: f64 = 2.0 * 1024.0 * 1024.0;
 /// How many times the latency may be what it was, p50 and p99, each over the floor's of the same
@@ -17,13 +17,13 @@ pub fn growth_bytes(samples: &[Sample]) -> f64 {
     let middle = later.iter().map(|one| one.second as f64).sum::<f64>() / count;
     let mean = later
         .iter()
-        .map(|one| one.resident_bytes as f64)
+        .map(|one| one.anonymous_bytes as f64)
         .sum::<f64>()
         / count;
     let (mut both, mut square) = (0.0, 0.0);
     for one in later {
         let from_middle = one.second as f64 - middle;
-        both += from_middle * (one.resident_bytes as f64 - mean);
+        both += from_middle * (one.anonymous_bytes as f64 - mean);
         square += from_middle * from_middle;
     }
     let seconds = later[later.len() - 1].second - later[0].second;
@@ -52,9 +52,9 @@ pub fn slower(samples: &[Sample]) -> [f64; 2] {
 pub fn judge(samples: &[Sample]) -> Vec<String> {
     let mut wrong = Vec::new();
     let growth = growth_bytes(samples);
-    if !(growth <= GROWTH_BYTES_MAX) {
+    if growth.is_nan() || growth > GROWTH_BYTES_MAX {
         wrong.push(format!(
-            "resident memory grows by {:.0} KiB over the later half, more than {:.0}",
+            "anonymous memory grows by {:.0} KiB over the later half, more than {:.0}",
             growth / 1024.0,
             GROWTH_BYTES_MAX / 1024.0
         ));
@@ -64,7 +64,8 @@ pub fn judge(samples: &[Sample]) -> Vec<String> {
         .zip(SLOWER_MAX)
         .zip(["p50", "p99"])
     {
-        if !(ratio <= most) {
+        // Not a number is what nobody has measured.
+        if ratio.is_nan() || ratio > most {
             wrong.push(format!(
                 "{name} of requests over the floor's is {ratio:.2} times what it was, more than {most}"
             ));
@@ -87,7 +88,7 @@ mod tests {
             let at = second as f64 / 3600.0;
             Sample {
                 second,
-                resident_bytes: (memory(at) + 0.5 * MIB * (second % 7) as f64) as u64,
+                anonymous_bytes: (memory(at) + 0.5 * MIB * (second % 7) as f64) as u64,
                 trips_us: latency(at).map(|trip| trip * busy),
                 floor_us: [50.0 * busy, 200.0 * busy],
                 ..Sample::default()
@@ -107,7 +108,7 @@ mod tests {
         let ages = |at: f64| [100.0 * (1.0 + 3.0 * at), 400.0];
         let stalls = |at: f64| [100.0, if at > 0.7 { 1000.0 } else { 400.0 }];
         for (samples, wanted) in [
-            (hour(leaks, latency), "resident memory"),
+            (hour(leaks, latency), "anonymous memory"),
             (hour(memory, ages), "p50"),
             (hour(memory, stalls), "p99"),
             (hour(memory, |_| [f64::NAN; 2]), "p50"),

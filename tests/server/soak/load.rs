@@ -219,7 +219,7 @@ async fn publish(world: &World, number: u64) -> Done {
         count += 1;
         let publish = Publish::new(&topic).payload(&[7; 128]);
         client
-            .publish_with(&publish.confirm(count % 50 == 0))
+            .publish_with(&publish.confirm(count.is_multiple_of(50)))
             .await?;
     }
     Ok(client.close().await?)
@@ -291,7 +291,7 @@ async fn visit(world: &World) -> Done {
         .await?;
     let mut messages = client.subscribe(&format!("{own}/#")).await?;
     let message = timeout(CALL, messages.next()).await?;
-    if response.payload != own.as_bytes() || !message.is_some_and(|one| one.payload == b"here") {
+    if response.payload != own.as_bytes() || message.is_none_or(|one| one.payload != b"here") {
         return Err("not what it asked for, or has retained".into());
     }
     client.publish_with(&retain).await?;
@@ -333,7 +333,7 @@ async fn wander(world: &World) -> Done {
     let came = async {
         for number in 0..MESSAGES {
             let message = timeout(CALL, messages.next()).await?;
-            if !message.is_some_and(|one| one.payload == number.to_be_bytes()) {
+            if message.is_none_or(|one| one.payload != number.to_be_bytes()) {
                 return Err(format!("message {number} did not come in its turn").into());
             }
         }
@@ -350,13 +350,15 @@ async fn wander(world: &World) -> Done {
     };
     tokio::try_join!(came, went)?;
     world.tally.nomads.fetch_add(1, Relaxed);
-    if visit % 3 == 0 {
+    if visit.is_multiple_of(3) {
         // Never comes back, nor says so: its session waits until it has waited long enough.
         drop(link);
         return Ok(());
     }
     drop((messages, others));
-    Ok(client.close().await?)
+    // The link may break meanwhile: then nobody knows, and the session waits as above.
+    let _ = client.close().await;
+    Ok(())
 }
 
 async fn keep(world: &World) -> Done {

@@ -5,13 +5,15 @@ use crate::harness::{Server, get};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The head of the table, in the order of [`Sample::line`].
-pub const HEAD: &str = "second,resident_kib,charged_bytes,descriptors,connections,sessions,\
+pub const HEAD: &str = "second,resident_kib,anonymous_kib,charged_bytes,descriptors,connections,sessions,\
                         cpu_percent,messages,answers,p50_us,p99_us,floor_p50_us,floor_p99_us";
 
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub second: u64,
     pub resident_bytes: u64,
+    /// Without the program's own pages.
+    pub anonymous_bytes: u64,
     pub charged_bytes: u64,
     pub descriptors: usize,
     pub connections: u64,
@@ -43,6 +45,7 @@ impl Sample {
         Sample {
             second,
             resident_bytes: server.resident_bytes(),
+            anonymous_bytes: server.anonymous_bytes(),
             charged_bytes: metric(&metrics, "ringmail_memory_lent_bytes"),
             descriptors: server.open_descriptors(),
             connections: metric(&metrics, "ringmail_connections"),
@@ -60,9 +63,10 @@ impl Sample {
         let [p50, p99] = self.trips_us;
         let [floor_p50, floor_p99] = self.floor_us;
         format!(
-            "{},{},{},{},{},{},{},{},{},{p50:.1},{p99:.1},{floor_p50:.1},{floor_p99:.1}",
+            "{},{},{},{},{},{},{},{},{},{},{p50:.1},{p99:.1},{floor_p50:.1},{floor_p99:.1}",
             self.second,
             self.resident_bytes / 1024,
+            self.anonymous_bytes / 1024,
             self.charged_bytes,
             self.descriptors,
             self.connections,
