@@ -311,7 +311,7 @@ const SMALL: Manner = Manner {
 /// comes back.
 #[test]
 fn what_is_larger_than_a_client_accepts_is_not_kept_for_it_nor_sent_again() {
-    let server = Server::start(&[]);
+    let mut server = Server::start(&[]);
     for [before, after] in [
         [SMALL, SMALL],
         [SMALL, Manner::default()],
@@ -335,7 +335,8 @@ fn what_is_larger_than_a_client_accepts_is_not_kept_for_it_nor_sent_again() {
             }
             // A FIN would wait for its question's answer.
             peer.reset();
-            // It is away. The OKs say that all has got to it.
+            // The other and who asks. It is away; the OKs say that all has got to it.
+            server.wait_for("reset", |stats| stats.connections == 2);
             other.respond(&got, vec![3; 5000]);
             let request = other.start(&request(&own, vec![4; 5000]));
             other.publish(&topic, "before");
