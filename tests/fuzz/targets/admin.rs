@@ -181,7 +181,7 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 
 /// The answers, one by one; that of a HEAD has no body.
 fn check(mut answers: &[u8], has_key: bool, is_near: bool, said: &[u8]) {
-    let only_get = said.starts_with(b"GET ");
+    let only_get = said.starts_with(b"GET ") && find(said, b"HEAD ").is_none();
     while !answers.is_empty() {
         let head_end = find(answers, b"\r\n\r\n").expect("a head");
         let head = std::str::from_utf8(&answers[..head_end]).expect("a head of text");
