@@ -27,7 +27,7 @@ mod network;
 #[path = "chaos/reconnect.rs"]
 mod reconnect;
 #[path = "chaos/trial.rs"]
-mod trial;
+pub mod trial;
 #[path = "chaos/workload.rs"]
 mod workload;
 #[path = "chaos/world.rs"]

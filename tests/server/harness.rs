@@ -467,6 +467,19 @@ pub fn after(prelude: &str, settings: &[&str]) -> Command {
     command("bash", &args, settings)
 }
 
+/// The sum of a metric over its labels.
+///
+/// # Panics
+/// If the server tells none of that name.
+pub fn metric(text: &str, name: &str) -> u64 {
+    let rests = text.lines().filter_map(|line| line.strip_prefix(name));
+    let values = rests.filter(|rest| rest.starts_with(['{', ' ']));
+    let value = |rest: &str| rest.rsplit(' ').next()?.parse::<f64>().ok();
+    let values: Vec<_> = values.filter_map(value).collect();
+    assert!(!values.is_empty(), "no metric {name} in:\n{text}");
+    values.iter().sum::<f64>() as u64
+}
+
 /// The status and the body that an admin endpoint answers.
 pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();

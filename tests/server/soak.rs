@@ -13,11 +13,12 @@ mod load;
 #[path = "soak/sample.rs"]
 mod sample;
 
-use crate::harness::{Server, get};
+use crate::chaos::trial::settle;
+use crate::harness::Server;
 use crate::tls::authority::Authority;
 use load::World;
 use ringmail::auth::key;
-use sample::{HEAD, Sample, metric};
+use sample::{HEAD, Sample};
 use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -80,10 +81,8 @@ fn asked() -> Option<(u64, File)> {
 /// Each role has done something.
 fn has_begun(world: &World) -> bool {
     let wanted = [1000, 50, 4, 2, 4];
-    let counts = world.tally.counts().into_iter().zip(wanted);
-    counts
-        .into_iter()
-        .all(|((_, count), wanted)| count >= wanted)
+    let mut counts = world.tally.counts().into_iter().zip(wanted);
+    counts.all(|((_, count), wanted)| count >= wanted)
 }
 
 /// A sample each second, until there are enough.
@@ -118,35 +117,11 @@ fn watch(server: &Server, world: &World, asked: &mut Option<(u64, File)>) -> Vec
     samples
 }
 
-/// All have left: connections, sessions, memory and descriptors are back.
-fn settle(server: &mut Server, descriptors: usize) {
-    server.wait_for("settled", |stats| stats.connections == 1);
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let (_, metrics) = get(server.admin(), "/metrics");
-        let held = [
-            "ringmail_memory_lent_bytes",
-            "ringmail_sessions",
-            "ringmail_retained",
-        ];
-        let held = held.map(|name| (name, metric(&metrics, name)));
-        let open = server.open_descriptors();
-        if held.iter().all(|(_, count)| *count == 0) && open <= descriptors {
-            return;
-        }
-        assert!(
-            Instant::now() < end,
-            "{held:?} and {open} descriptors, not {descriptors}"
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn what_the_server_takes_stays_as_it_is_and_is_given_back() {
     let mut asked = asked();
     let authority = Authority::new();
-    let mut server = serve(&authority);
+    let server = serve(&authority);
     let descriptors = server.open_descriptors();
     let at_first = server.anonymous_bytes();
     let world = World::new(server.address, KEY, authority.path("ca.pem"));
@@ -160,7 +135,7 @@ fn what_the_server_takes_stays_as_it_is_and_is_given_back() {
         left.expect("all to leave").unwrap().unwrap();
     });
     drop(runtime);
-    settle(&mut server, descriptors);
+    settle(&server, descriptors).unwrap();
     let mut wrong = world.failures.lock().unwrap().clone();
     if asked.is_some() {
         let last = samples.last().unwrap();

@@ -272,12 +272,6 @@ pub(in crate::broker) fn shards_mut(
     })
 }
 
-/// Where the link to that shard stands; `None`: it is this one, or there is none such.
-pub(in crate::broker) fn position(links: &[Link], shard: ShardId) -> Option<usize> {
-    let shard = Neighbour::Shard(shard);
-    links.binary_search_by_key(&shard, |link| link.peer).ok()
-}
-
 /// What is charged for a batch, if it is heavy.
 fn heavy_bytes(batch: &Batch) -> Option<usize> {
     (batch.len_bytes() >= HEAVY_BYTES).then(|| batch.cost_bytes())

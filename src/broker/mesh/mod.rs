@@ -65,7 +65,7 @@ use crate::broker::publish::publication::{Sent, Terms};
 use crate::router::{Count, Elsewhere, Matches, ShardSet};
 use batch::{Batch, Entry};
 use bytes::Bytes;
-use link::{Link, connect, position, shards, shards_mut};
+use link::{Link, connect, shards, shards_mut};
 use passage::Owed;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -146,7 +146,10 @@ impl Mesh {
     }
 
     fn link_to(&self, shard: ShardId) -> Option<usize> {
-        position(&self.links, shard)
+        let shard = Neighbour::Shard(shard);
+        self.links
+            .binary_search_by_key(&shard, |link| link.peer)
+            .ok()
     }
 
     // ---- writing ----

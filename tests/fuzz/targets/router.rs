@@ -313,8 +313,10 @@ impl Bench<'_> {
             self.going = Some(one);
             return;
         }
-        let found = &mut self.found;
-        let is_current = self.router.end_search(&one.topic, one.search, found);
+        // Not `self.found`: `find` would take it for what it has found itself, and in what a search
+        // has found nobody stands twice.
+        let mut found = Matches::new();
+        let is_current = self.router.end_search(&one.topic, one.search, &mut found);
         let local = found.local.iter().map(|one| one.connection.slot);
         let local: Vec<u32> = local.collect();
         let told: BTreeSet<u32> = local.iter().copied().collect();

@@ -9,7 +9,7 @@ use super::history::{Clock, Fate, History, Label};
 use super::network::Network;
 use super::workload::{LONG_S, MESSAGE, read_stamp};
 use super::world::Phase;
-use crate::harness::{Server, get};
+use crate::harness::{Server, get, metric};
 use crate::operation::{CLOSE, OK, PUBLISH, publish, subscribe};
 use crate::tls::authority::Authority;
 use ringmail::auth::key;
@@ -342,7 +342,7 @@ fn drain(crew: &mut Crew, server: &mut Server) -> Result<History, String> {
 
 /// Everybody has left: connections, memory and descriptors are back where they were, and each
 /// connection ended for one reason.
-fn settle(server: &Server, baseline: usize) -> Result<Vec<(&'static str, u64)>, String> {
+pub fn settle(server: &Server, baseline: usize) -> Result<Vec<(&'static str, u64)>, String> {
     const MET: [&str; 8] = [
         "ringmail_sessions_resumed_total",
         "ringmail_sessions_overflowed_total",
@@ -368,12 +368,7 @@ fn settle(server: &Server, baseline: usize) -> Result<Vec<(&'static str, u64)>, 
     let end = Instant::now() + PATIENCE;
     loop {
         let (_, text) = get(server.admin(), "/metrics");
-        let sum = |name: &str| -> u64 {
-            let lines = text.lines().filter_map(|line| line.strip_prefix(name));
-            let values = lines.filter(|rest| rest.starts_with(['{', ' ']));
-            let values = values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok());
-            values.sum()
-        };
+        let sum = |name: &str| metric(&text, name);
         let held: Vec<_> = EMPTY.iter().filter(|name| sum(name) > 0).collect();
         let closed = sum("ringmail_connections_closed_total");
         let opened = sum("ringmail_connections_opened_total");

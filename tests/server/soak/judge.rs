@@ -3,8 +3,9 @@
 
 use super::sample::Sample;
 
-/// How much anonymous memory (resident, and no file's) may grow over the later half, by the line that fits it best: what an
-/// allocator moves by, and far less than one that loses a little of each connection.
+/// How much anonymous memory (resident, and no file's) may grow over the later half, by the line
+/// that fits it best: what an allocator moves by, and far less than one that loses a little of each
+/// connection.
 pub const GROWTH_BYTES_MAX: f64 = 2.0 * 1024.0 * 1024.0;
 /// How many times the latency may be what it was, p50 and p99, each over the floor's of the same
 /// second: how busy the machine was at the time is in both.

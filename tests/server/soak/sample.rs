@@ -1,7 +1,7 @@
 //! What the server takes and how fast it answers, second by second: a line of a table each.
 
 use super::load::{World, quantiles};
-use crate::harness::{Server, get};
+use crate::harness::{Server, get, metric};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The head of the table, in the order of [`Sample::line`].
@@ -25,17 +25,6 @@ pub struct Sample {
     /// p50 and p99 of this second's requests, and of the round trips beside them.
     pub trips_us: [f64; 2],
     pub floor_us: [f64; 2],
-}
-
-/// The sum of a metric over its labels.
-pub fn metric(text: &str, name: &str) -> u64 {
-    let named = |line: &&str| {
-        let rest = line.strip_prefix(name);
-        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
-    };
-    let values = text.lines().filter(named);
-    let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
-    values.map(value).sum::<f64>() as u64
 }
 
 impl Sample {
